@@ -1,0 +1,41 @@
+# Language level, warnings and sanitizers shared by every target.
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+find_program(TERRACE_CCACHE ccache)
+if(TERRACE_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${TERRACE_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${TERRACE_CCACHE})
+endif()
+
+# x86-64-v2 baseline; faster paths are chosen at run time by the code that has them.
+add_library(terrace_compile INTERFACE)
+target_compile_options(terrace_compile INTERFACE
+  -march=x86-64-v2 -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wconversion
+  -Wno-sign-conversion -Werror -ffunction-sections -fdata-sections -fno-semantic-interposition)
+target_include_directories(terrace_compile INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  target_compile_options(terrace_compile INTERFACE -Wthread-safety)
+endif()
+if(TERRACE_SANITIZE)
+  target_compile_options(terrace_compile INTERFACE
+    -fsanitize=${TERRACE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(terrace_compile INTERFACE -fsanitize=${TERRACE_SANITIZE})
+  target_compile_definitions(terrace_compile INTERFACE TERRACE_SANITIZED=1)
+endif()
+# Sync points exist only in builds that have tests; the shipped library is built without them.
+if(TERRACE_TESTS)
+  target_compile_definitions(terrace_compile INTERFACE TERRACE_SYNC_POINTS=1)
+endif()

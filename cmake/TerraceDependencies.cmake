@@ -1,0 +1,40 @@
+# Foreign libraries, all Debian packages. Only position-independent archives are linked into the
+# shared library; fmt is compiled in one file of our own (base/fmt.cc) because Debian ships no PIC
+# archive of it.
+find_package(Threads REQUIRED)
+
+find_path(FMT_INCLUDE fmt/format.h REQUIRED)
+add_library(terrace_fmt INTERFACE)
+target_include_directories(terrace_fmt SYSTEM INTERFACE ${FMT_INCLUDE})
+find_library(CRYPTO_ARCHIVE libcrypto.a REQUIRED)
+find_path(OPENSSL_INCLUDE openssl/sha.h REQUIRED)
+add_library(terrace_crypto INTERFACE)
+target_link_libraries(terrace_crypto INTERFACE ${CRYPTO_ARCHIVE} Threads::Threads ${CMAKE_DL_LIBS})
+target_include_directories(terrace_crypto SYSTEM INTERFACE ${OPENSSL_INCLUDE})
+
+find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
+add_library(terrace_xxhash INTERFACE)
+target_include_directories(terrace_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
+
+find_library(URING_ARCHIVE liburing.a REQUIRED)
+find_path(URING_INCLUDE liburing.h REQUIRED)
+add_library(terrace_uring INTERFACE)
+target_link_libraries(terrace_uring INTERFACE ${URING_ARCHIVE})
+target_include_directories(terrace_uring SYSTEM INTERFACE ${URING_INCLUDE})
+
+find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
+find_path(NLOHMANN_INCLUDE nlohmann/json.hpp REQUIRED)
+add_library(terrace_toml INTERFACE)
+target_include_directories(terrace_toml SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE})
+add_library(terrace_json INTERFACE)
+target_include_directories(terrace_json SYSTEM INTERFACE ${NLOHMANN_INCLUDE})
+find_path(CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
+add_library(terrace_cli11 INTERFACE)
+target_include_directories(terrace_cli11 SYSTEM INTERFACE ${CLI11_INCLUDE})
+
+if(TERRACE_TESTS)
+  enable_testing()
+  find_package(GTest REQUIRED)
+  add_library(terrace_gtest INTERFACE)
+  target_link_libraries(terrace_gtest INTERFACE GTest::gtest_main GTest::gmock)
+endif()

@@ -1,0 +1,26 @@
+// The only source of time. Injected everywhere; tests use testing::FakeClock.
+// Threading: thread-safe.  Waits: never.
+#pragma once
+
+#include "terrace/base/strong.h"
+
+namespace terrace {
+
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  // Monotonic time; deadlines are values of this clock.
+  [[nodiscard]] virtual Nanoseconds now() const = 0;
+  // Seconds since 1970, for people and files; may step back.
+  [[nodiscard]] virtual std::int64_t wall_seconds() const = 0;
+};
+
+class SystemClock final : public Clock {
+ public:
+  [[nodiscard]] Nanoseconds now() const override;
+  [[nodiscard]] std::int64_t wall_seconds() const override;
+};
+
+inline constexpr Nanoseconds kNoDeadline{INT64_MAX};
+
+}  // namespace terrace
