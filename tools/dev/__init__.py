@@ -1,0 +1,1 @@
+"""The logic behind ./dev. Standard library only: it runs before anything is installed."""

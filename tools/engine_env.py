@@ -1,0 +1,75 @@
+"""The environment an engine runs in: offline, silent, and with every file inside one work folder.
+
+Integration tests, benches and the demo all start engines through this, so that they agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "build" / "release" / "lib" / "libterrace.so"
+# The engine opens sockets named TMPDIR/<36 characters>; a socket's path ends at 107 bytes.
+LONGEST_TMPDIR = 107 - 1 - 36 - 4
+
+
+def installed() -> dict[str, Path]:
+    """What ./dev setup made: venv, model_float32, model_bfloat16."""
+    try:
+        listed = json.loads((ROOT / "build" / "env.json").read_text())
+    except OSError as error:
+        raise RuntimeError(f"run ./dev setup first ({error})") from error
+    return {name: Path(path) for name, path in listed.items()}
+
+
+def _temporary(work: Path) -> Path:
+    """A folder for sockets and scratch files: in `work`, unless its path is too long for sockets."""
+    inside = work / "tmp"
+    if len(str(inside)) <= LONGEST_TMPDIR:
+        return inside
+    digest = hashlib.sha256(str(inside).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"terrace-{digest}"
+
+
+def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
+    """The whole environment for a process that runs vLLM; makes the folders it names.
+
+    `multiprocessing` starts engine core and workers as processes of their own; the script then
+    needs a `__main__` guard.  Settings of Terrace and of the engine found outside are not passed on.
+    """
+    work = work.resolve()
+    folders = {
+        "HF_HOME": work / "hf",
+        "VLLM_CACHE_ROOT": work / "vllm-cache",
+        "VLLM_CONFIG_ROOT": work / "vllm-config",
+        "XDG_CACHE_HOME": work / "cache",
+        "XDG_CONFIG_HOME": work / "config",
+        "TORCHINDUCTOR_CACHE_DIR": work / "inductor",
+        "TMPDIR": _temporary(work),
+    }
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    foreign = ("VLLM_", "TERRACE_", "DYN_KVBM_", "PYTHON")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    env.update({name: str(folder) for name, folder in folders.items()})
+    env.update(
+        {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if multiprocessing else "0",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(ROOT / "tools")]),
+            "TERRACE_LIBRARY": str(LIBRARY),
+        }
+    )
+    return env
