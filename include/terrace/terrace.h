@@ -1,0 +1,267 @@
+/* Terrace: a tiered store for the KV cache of LLM inference engines. The C ABI.
+ *
+ * Two kinds of object. The OWNER holds the catalog and does all I/O below the host tier; it lives where
+ * the engine schedules. A WORKER lives in each of the engine's ranks; it copies between the engine's
+ * own KV memory and the host tier, and verifies. The two meet over a Unix socket whose name follows
+ * from the engine's instance id. Their daily traffic is opaque byte strings that the engine carries:
+ * ORDERS (owner -> every worker, one string a step) and REPORTS (each worker -> owner).
+ *
+ * Rules for all functions
+ * - Nothing throws, aborts, prints or calls back. Every result is a code; text by terrace_last_error()
+ *   (per thread). After a broken invariant of ours the instance is POISONED: look-ups miss, health says
+ *   why, the process lives.
+ * - Structs begin with `struct_size`, set by the caller to sizeof: newer libraries accept older structs.
+ * - Pointers given are borrowed for the call only. Handles are not shared across fork(): in the child
+ *   every call returns TERRACE_CLOSED.
+ * - "Thread-safe": may be called at any time from any thread. "Engine thread": not concurrently with
+ *   other engine-thread calls on the same handle. "Never blocks": no I/O, no waiting, microseconds.
+ * - Lengths are in bytes, counts in elements, times in nanoseconds.
+ */
+#ifndef TERRACE_TERRACE_H
+#define TERRACE_TERRACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define TERRACE_API __attribute__((visibility("default")))
+#else
+#define TERRACE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TERRACE_ABI_VERSION 1u
+
+/* What the caller does next. */
+typedef enum terrace_code {
+  TERRACE_OK = 0,
+  TERRACE_INVALID = 1,     /* The input is wrong: tell whoever gave it. */
+  TERRACE_NOT_FOUND = 2,   /* Unknown handle, request or name. */
+  TERRACE_EXHAUSTED = 3,   /* No room: the work is dropped and counted. */
+  TERRACE_UNAVAILABLE = 4, /* Not yet: ask again. */
+  TERRACE_DEADLINE = 5,    /* Too late: recompute. */
+  TERRACE_CORRUPT = 6,     /* Bytes did not verify: recompute. */
+  TERRACE_IO = 7,          /* A medium failed. */
+  TERRACE_REFUSED = 8,     /* Permission, version or layout of the other side. */
+  TERRACE_CLOSED = 9,      /* Closed, or called in a forked child. */
+  TERRACE_INTERNAL = 10    /* Poisoned. */
+} terrace_code;
+
+typedef struct terrace_owner terrace_owner;
+typedef struct terrace_worker terrace_worker;
+typedef uint64_t terrace_request; /* 0 is never a request. */
+
+/* A growing byte buffer owned by the library; valid until the next call that fills the same handle's
+ * buffer of the same kind, or until the handle is closed. */
+typedef struct terrace_bytes {
+  const uint8_t* data;
+  uint64_t length;
+} terrace_bytes;
+
+/* ---- Library -------------------------------------------------------------------------------- */
+
+/* TERRACE_ABI_VERSION of the library. Thread-safe. Never blocks. */
+TERRACE_API uint32_t terrace_abi_version(void);
+/* "0.1.0". Thread-safe. Never blocks. */
+TERRACE_API const char* terrace_version(void);
+/* Text of the calling thread's last failed call; "" if none. Valid until its next call. */
+TERRACE_API const char* terrace_last_error(void);
+
+/* ---- Pure functions (for tests, routers and tools). Thread-safe. Never block. ------------------ */
+
+typedef struct terrace_extra_key {
+  uint32_t struct_size;
+  uint32_t kind; /* 1 salt, 2 LoRA identity, 3 multimodal item */
+  const uint8_t* identity;
+  uint64_t identity_length;
+  uint64_t first_token; /* kind 3: where the item starts, and how many tokens it covers */
+  uint64_t token_count;
+} terrace_extra_key;
+
+/* Writes 16 bytes per full block to `hashes` (room for token_count / block_tokens of them).
+ * Errors: INVALID for block_tokens 0 or a malformed extra key. */
+TERRACE_API terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint32_t* tokens,
+                                               uint64_t token_count,
+                                               const terrace_extra_key* extra_keys,
+                                               uint64_t extra_key_count, uint8_t* hashes);
+/* Payload checksum, docs/formats/checksum.md. */
+TERRACE_API uint64_t terrace_checksum_bytes(const uint8_t* bytes, uint64_t length);
+/* Fingerprint of a model's weights: safetensors headers, sizes, first/middle/last page of every tensor,
+ * cached by file identity. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.
+ * Errors: NOT_FOUND = no safetensors there, IO, CORRUPT = a header that is none. */
+TERRACE_API terrace_code terrace_digest_weights(const char* model_directory, char digest[65]);
+
+/* ---- Owner ---------------------------------------------------------------------------------- */
+
+typedef struct terrace_group_layout {
+  uint32_t struct_size;
+  uint32_t piece_count;          /* Layers of the group. */
+  const uint64_t* piece_bytes;   /* Bytes of one block in each, per rank. */
+} terrace_group_layout;
+
+typedef struct terrace_owner_options {
+  uint32_t struct_size;
+  uint32_t block_tokens;
+  uint32_t rank_count;
+  uint32_t group_count;
+  const terrace_group_layout* groups;
+  const char* engine_id;      /* Names the rendezvous; equal for owner and workers. */
+  const char* settings_json;  /* The engine's own part of the settings: a JSON object, or "". */
+  const char* fingerprint;    /* Lines `content.name=value` and `layout.name=value`. */
+  const char* model_directory; /* Its weights go into the content fingerprint; "" = none. */
+  uint32_t can_store;         /* 0: look up only. */
+  uint32_t can_load;          /* 0: store only. */
+} terrace_owner_options;
+
+/* Reads settings, starts threads, returns at once; tiers open in the background (terrace_owner_status).
+ * Errors: INVALID names the setting. Thread-safe. Does not wait for I/O. */
+TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_owner** owner);
+/* Flushes for at most `deadline_ns`, stops threads, frees. Durability does not depend on it. BLOCKS up
+ * to the deadline. NULL is allowed. */
+TERRACE_API void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns);
+
+/* One engine request. Tokens are copied and hashed here, once. `flags`: */
+#define TERRACE_REQUEST_UNKEYABLE 1u /* Carries something that cannot be keyed: neither load nor store. */
+#define TERRACE_REQUEST_NO_LOAD 2u   /* Only store (prompt log-probabilities and the like). */
+#define TERRACE_REQUEST_NO_STORE 4u
+typedef struct terrace_request_options {
+  uint32_t struct_size;
+  uint32_t flags;
+  const uint32_t* tokens; /* The prompt. */
+  uint64_t token_count;
+  const terrace_extra_key* extra_keys;
+  uint64_t extra_key_count;
+  uint64_t prompt_tokens; /* For offload.scope = prompt; 0 = token_count. */
+} terrace_request_options;
+
+/* Hashes, probes, and starts prefetching what lies below the host tier. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_begin_request(terrace_owner* owner,
+                                               const terrace_request_options* options,
+                                               terrace_request* request);
+/* How many tokens beyond `local_tokens` (a multiple of block_tokens) can be loaded now, at most
+ * `limit_tokens` in all (local included). OK: `*external_tokens` (0 = miss) is pinned for
+ * lookup.pin_time. UNAVAILABLE: ask again next step; never for longer than lookup.deadline (or
+ * attach.lookup_wait while opening). Repeating the call is harmless. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_poll_request(terrace_owner* owner, terrace_request request,
+                                              uint64_t local_tokens, uint64_t limit_tokens,
+                                              uint64_t* external_tokens);
+/* The engine allocated device blocks: load `external_tokens` (0 = none wanted: pins are dropped) after
+ * `local_tokens` into them. `blocks[g]` is group g's block table from token 0, `block_counts[g]` long.
+ * Each accepted load ends in the report of the step whose orders carry it. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
+                                             uint64_t local_tokens, uint64_t external_tokens,
+                                             const uint32_t* const* blocks,
+                                             const uint64_t* block_counts);
+/* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the step
+ * is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL) are the engine's
+ * own hashes, low 64 bits, of blocks [alias_first, alias_first + alias_count), for events only.
+ * `blocks`/`block_counts` as above, the whole table. Call only when a block became full, or the table
+ * was replaced after a preemption. Engine thread. Never blocks. */
+typedef struct terrace_progress {
+  uint32_t struct_size;
+  uint32_t reserved;
+  terrace_request request;
+  uint64_t computed_tokens;
+  const uint32_t* new_tokens;
+  uint64_t new_token_count;
+  const uint32_t* const* blocks;
+  const uint64_t* block_counts;
+  const uint64_t* aliases;
+  uint64_t alias_first;
+  uint64_t alias_count;
+} terrace_progress;
+TERRACE_API terrace_code terrace_advance_request(terrace_owner* owner, const terrace_progress* progress);
+/* Ends the step: the orders for all workers. Empty (length 0) when nothing is due. Engine thread. Never
+ * blocks. */
+TERRACE_API terrace_code terrace_build_orders(terrace_owner* owner, terrace_bytes* orders);
+/* One worker's report, or several concatenated. Unknown, old, cut or foreign ones are refused and
+ * counted. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report,
+                                             uint64_t length);
+/* The request is over (finished or aborted, at any state). Unknown ids are TERRACE_NOT_FOUND and
+ * harmless. `*ledger_json` (may be NULL): tokens per tier, reason of the first miss. Engine thread.
+ * Never blocks. */
+TERRACE_API terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
+                                             terrace_bytes* ledger_json);
+
+/* Events since the last call, as a JSON array (docs/formats/events.md); "" when there are none. Engine
+ * thread. Never blocks. */
+TERRACE_API terrace_code terrace_take_events(terrace_owner* owner, terrace_bytes* events_json);
+/* Health, tiers, queues, hits and misses as one JSON object. Thread-safe. Never blocks. */
+TERRACE_API terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes* status_json);
+/* Counters and gauges as Prometheus text. Thread-safe. Never blocks. */
+TERRACE_API terrace_code terrace_read_metrics(terrace_owner* owner, terrace_bytes* text);
+/* Log lines since the last call, one `level text` a line. Thread-safe. Never blocks. */
+TERRACE_API terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* lines);
+/* Readable while log lines, events or finished look-ups wait. -1 if there is none. Owned by the
+ * library. Thread-safe. */
+TERRACE_API int terrace_owner_event_fd(const terrace_owner* owner);
+/* Forget every block of this owner's namespace in every tier; OK = nothing old can match any more.
+ * Thread-safe. Never blocks. */
+TERRACE_API terrace_code terrace_reset_owner(terrace_owner* owner);
+
+/* ---- Worker --------------------------------------------------------------------------------- */
+
+/* One piece of a group: block b's bytes lie at address + b * block_stride, `piece_bytes` long. */
+typedef struct terrace_region {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint8_t* address;
+  uint64_t block_stride;
+  uint64_t piece_bytes;
+} terrace_region;
+
+typedef struct terrace_group_regions {
+  uint32_t struct_size;
+  uint32_t region_count;
+  const terrace_region* regions;
+  uint64_t block_count;
+  uint32_t null_block;   /* A block that the engine never uses: the canary borrows it. */
+  uint32_t has_null_block;
+} terrace_group_regions;
+
+typedef struct terrace_worker_options {
+  uint32_t struct_size;
+  uint32_t rank;
+  uint32_t rank_count;
+  uint32_t block_tokens;
+  uint32_t group_count;
+  uint32_t reserved;
+  const terrace_group_regions* groups;
+  const char* engine_id;
+  const char* settings_json;
+} terrace_worker_options;
+
+/* Registers the engine's memory (which outlives the worker) and returns at once; a thread of ours waits
+ * for the owner, maps, populates and attaches. Errors: INVALID. Thread-safe. Does not wait. */
+TERRACE_API terrace_code terrace_open_worker(const terrace_worker_options* options,
+                                             terrace_worker** worker);
+TERRACE_API void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns);
+
+/* Runs the canary if the orders ask for it. Before any other work of the step. Engine thread. Copies one
+ * block. */
+TERRACE_API terrace_code terrace_run_canary(terrace_worker* worker, const uint8_t* orders,
+                                            uint64_t length);
+/* Copies in and verifies all loads of the orders. `failed_blocks` receives the device blocks (group 0)
+ * that must not be used, `*failed_count` how many there are; if that exceeds `failed_capacity`, call
+ * again with more room: the work is not repeated. Never leaves a bad block unreported, also when it
+ * returns an error (then all blocks of the orders are reported, or, if the orders cannot be read,
+ * TERRACE_INVALID with count 0). Engine thread. Copies: release interpreter locks. */
+TERRACE_API terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders,
+                                           uint64_t length, uint32_t* failed_blocks,
+                                           uint64_t failed_capacity, uint64_t* failed_count);
+/* Copies out and checksums all saves. Engine thread. Copies. */
+TERRACE_API terrace_code terrace_run_saves(terrace_worker* worker, const uint8_t* orders,
+                                           uint64_t length);
+/* What the worker did since the last call; empty when nothing. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_build_report(terrace_worker* worker, terrace_bytes* report);
+TERRACE_API terrace_code terrace_read_worker_status(terrace_worker* worker, terrace_bytes* status_json);
+TERRACE_API terrace_code terrace_read_worker_log(terrace_worker* worker, terrace_bytes* lines);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,43 @@
+// What must be equal for bytes to fit: two ordered lists of named fields, content and layout, each
+// with its own digest (SHA-256 over length-prefixed names and values, docs/formats/fingerprint.md).
+// Kept in clear text, so that `terrace inspect` can say which field differs.
+// Threading: immutable values.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "terrace/base/status.h"
+
+namespace terrace {
+
+struct FingerprintField {
+  std::string name;
+  std::string value;
+  friend bool operator==(const FingerprintField&, const FingerprintField&) = default;
+};
+
+struct Fingerprint {
+  std::vector<FingerprintField> content;  // Model, weights, resolved config, dtypes, tenant …
+  std::vector<FingerprintField> layout;   // Block tokens, groups, TP/PP size, packing, ISA …
+  friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
+
+  // 64 hex digits each. Field order does not matter: fields are sorted by name before hashing.
+  [[nodiscard]] std::string content_digest() const;
+  [[nodiscard]] std::string layout_digest() const;
+  // Clear text, one `part.name=value` a line with escapes; parse(text()) gives an equal value.
+  [[nodiscard]] std::string text() const;
+  static Result<Fingerprint> parse(std::string_view text);
+};
+
+struct FieldDifference {
+  std::string part;  // "content" or "layout"
+  std::string name;
+  std::optional<std::string> ours;
+  std::optional<std::string> theirs;
+};
+[[nodiscard]] std::vector<FieldDifference> differences(const Fingerprint& ours,
+                                                       const Fingerprint& theirs);
+
+}  // namespace terrace

@@ -1,0 +1,33 @@
+// Which unpinned sealed slot of a pool goes next. One object per pool, sized at creation.
+// Threading: thread-compatible; the tier's lock guards it.  Waits: never.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/status.h"
+
+namespace terrace::policy {
+
+class EvictionPolicy {
+ public:
+  virtual ~EvictionPolicy() = default;
+  // The slot became evictable (sealed and unpinned) or was used again while evictable.
+  virtual void touch(SlotIndex slot) = 0;
+  // The slot is no longer evictable (pinned, removed). No-op if it was not.
+  virtual void remove(SlotIndex slot) = 0;
+  // The best victim, which stays until remove(); nothing when none is evictable.
+  [[nodiscard]] virtual std::optional<SlotIndex> victim() const = 0;
+  [[nodiscard]] virtual Bytes memory() const = 0;
+};
+
+// Least recently touched first. 8 bytes per slot.
+[[nodiscard]] std::unique_ptr<EvictionPolicy> make_lru(std::uint32_t slots);
+
+// By the name used in settings: "lru". Errors: kInvalid names the known ones.
+[[nodiscard]] Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name,
+                                                                    std::uint32_t slots);
+
+}  // namespace terrace::policy
