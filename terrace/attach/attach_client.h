@@ -1,0 +1,49 @@
+// A worker's end of the rendezvous: a thread of ours waits for the owner's socket, attaches, maps and
+// populates the rank's lane, and attaches anew when the owner is replaced.
+// Threading: thread-safe; one thread of its own.  Waits: never in calls.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/log.h"
+#include "terrace/base/status.h"
+#include "terrace/block/layout.h"
+#include "terrace/memory/host_segment.h"
+
+namespace terrace::attach {
+
+// What a successful attachment gives. Immutable; kept alive by whoever uses it in a step.
+struct Attachment {
+  std::uint64_t owner = 0;
+  Epoch epoch;
+  memory::SegmentGeometry geometry;
+  memory::Lane lane;
+};
+
+class AttachClient {
+ public:
+  struct Options {
+    std::string directory;
+    std::string engine_id;
+    RankId rank;
+    Layout layout;
+    Nanoseconds timeout = seconds(120);  // attach.timeout; afterwards problem() says so, tries go on.
+    bool is_populating = true;
+  };
+  static Result<std::unique_ptr<AttachClient>> start(Options options, const Clock& clock, LogSink& log);
+  ~AttachClient();
+
+  // Null until attached. Cheap.
+  [[nodiscard]] std::shared_ptr<const Attachment> attachment() const;
+  [[nodiscard]] std::string problem() const;  // Why not attached; empty when fine.
+
+ private:
+  struct State;
+  explicit AttachClient(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace terrace::attach

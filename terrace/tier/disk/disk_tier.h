@@ -1,0 +1,113 @@
+// The disk tier: preallocated slot files on one or more directories, found again after a crash.
+// Threading: catalog calls (match, contains, touch, status) are thread-safe and never do I/O; the I/O
+// calls (begin_*, poll, wait) belong to one thread, the manager's.  Waits: only wait(), with a limit.
+// Source: design.md section 6, docs/formats/disk.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/log.h"
+#include "terrace/base/metric.h"
+#include "terrace/base/status.h"
+#include "terrace/block/checksum.h"
+#include "terrace/block/fingerprint.h"
+#include "terrace/block/key.h"
+#include "terrace/block/layout.h"
+#include "terrace/block/location.h"
+#include "terrace/catalog/pool.h"
+#include "terrace/transfer/backend.h"
+
+namespace terrace::tier {
+
+// One rank's payload in memory, 4 KiB aligned, `padded_bytes` readable and writable.
+struct ShardMemory {
+  std::byte* payload = nullptr;
+  std::size_t payload_bytes = 0;
+  std::size_t padded_bytes = 0;  // payload_bytes rounded up to 4 KiB.
+};
+
+// A finished begin_write or begin_read.
+struct DiskDone {
+  std::uint64_t token = 0;
+  bool is_read = false;
+  // Read: kCorrupt (checksum, key, torn frame), kNotFound (evicted meanwhile), kIo. Write: kIo,
+  // kExhausted. ok on a write = sealed and durable.
+  Status status;
+  std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
+  std::uint64_t alias = 0;          // The engine's own hash, as stored.
+};
+
+class DiskTier {
+ public:
+  struct Options {
+    std::vector<std::string> paths;
+    Bytes size;                       // Of this owner, over all paths.
+    std::uint64_t blocks = 0;         // Beats size when not 0.
+    std::string backend = "auto";     // auto, io_uring, threads
+    transfer::Backend::Options io;
+    bool is_direct = true;            // O_DIRECT
+    bool is_direct_by_fcntl = false;
+    std::string preallocate = "auto";
+    std::string eviction = "lru";
+    std::uint32_t queue_blocks = 256; // Writes waiting; more is kExhausted.
+    Layout layout;
+    Fingerprint fingerprint;
+    // Wraps the backend, for faults in tests; empty = as is.
+    std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
+  };
+  // Locks an owner directory on each path (the free one that holds most of this namespace, else a new
+  // one), reads slots.meta, adopts what is sealed. BLOCKS (file I/O): call from the opening thread.
+  // A path that is foreign, newer, read-only or broken is left alone, reported in problems(), never
+  // overwritten. Errors: kIo/kRefused when no path is usable.
+  static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
+  ~DiskTier();
+
+  // ---- Catalog side, thread-safe.
+  [[nodiscard]] std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const;
+  [[nodiscard]] bool contains(GroupId group, const SequenceHash& hash) const;
+  void touch(GroupId group, const SequenceHash& hash);
+  // Drops every block of this namespace, durably (a persisted generation). No I/O wait.
+  void forget_all();
+
+  // ---- I/O side, one thread.
+  // Writes all ranks' shards of a block; the memory stays untouched by the caller until the DiskDone.
+  // Errors at once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy), kInvalid (already
+  // stored: nothing to do).
+  [[nodiscard]] Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                                   std::uint64_t alias, std::span<const ShardMemory> ranks,
+                                   std::span<const Checksum> checksums);
+  // Reads and verifies all ranks' shards into memory. Errors at once: kNotFound, kExhausted.
+  [[nodiscard]] Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                                  std::span<const ShardMemory> ranks, transfer::IoClass io_class,
+                                  Nanoseconds deadline);
+  void poll(std::vector<DiskDone>& done);
+  void wait(Nanoseconds limit);
+  void wake();  // Thread-safe.
+  [[nodiscard]] bool is_idle() const;
+  // Gives up reads whose deadline passed (their DiskDone comes as kDeadline only once no late write can
+  // land in their memory) and stops new writes; for shutdown.
+  void stop_writes();
+
+  // ---- Facts.
+  [[nodiscard]] std::vector<std::string> problems() const;  // Empty = healthy. Thread-safe.
+  [[nodiscard]] std::string_view backend_name() const;
+  [[nodiscard]] std::uint32_t slots() const;
+  [[nodiscard]] std::uint32_t count(catalog::SlotState state) const;  // Thread-safe.
+  [[nodiscard]] std::vector<catalog::Eviction> take_evicted();        // For events. Thread-safe.
+  void visit_metrics(MetricVisitor& visitor) const;                   // Thread-safe.
+
+ private:
+  struct State;
+  explicit DiskTier(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace terrace::tier
