@@ -27,7 +27,7 @@ def installed() -> dict[str, Path]:
 
 
 def _temporary(work: Path) -> Path:
-    """A folder for sockets and scratch files: in `work`, unless its path is too long for sockets."""
+    """For sockets and scratch files: in `work`, unless its path is too long for sockets."""
     inside = work / "tmp"
     if len(str(inside)) <= LONGEST_TMPDIR:
         return inside
@@ -39,7 +39,7 @@ def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
     """The whole environment for a process that runs vLLM; makes the folders it names.
 
     `multiprocessing` starts engine core and workers as processes of their own; the script then
-    needs a `__main__` guard.  Settings of Terrace and of the engine found outside are not passed on.
+    needs a `__main__` guard.  Settings of Terrace and of the engine found outside do not pass.
     """
     work = work.resolve()
     folders = {

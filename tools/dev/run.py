@@ -13,8 +13,17 @@ TAIL_LINES = 40
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment with `extra` on top."""
-    return {**os.environ, **(extra or {})}
+    """This process's environment with `extra` on top.
+
+    The system's own folders come first on PATH, so that every machine runs apt's compilers, cmake
+    and ninja, whatever version managers stand before them in a person's shell.
+    """
+    path = "/usr/bin:/bin:" + os.environ.get("PATH", "/usr/sbin:/sbin")
+    return {**os.environ, "PATH": path, **(extra or {})}
+
+
+def log_path(log: str) -> Path:
+    return paths.LOGS / f"{log}.log"
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
@@ -29,12 +38,11 @@ def logged(
     cwd: Path = paths.ROOT,
     env: Mapping[str, str] | None = None,
     way_out: str = "",
-    append: bool = False,
 ) -> None:
     """Runs `command` with output in build/logs/<log>.log; stops with the log's tail if it fails."""
     paths.LOGS.mkdir(parents=True, exist_ok=True)
-    path = paths.LOGS / f"{log}.log"
-    with path.open("a" if append else "w") as sink:
+    path = log_path(log)
+    with path.open("w") as sink:
         sink.write("$ " + " ".join(str(part) for part in command) + "\n")
         sink.flush()
         try:
@@ -59,6 +67,19 @@ def logged(
         )
 
 
+def stepped(
+    text: str,
+    command: Sequence[str | Path],
+    log: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    way_out: str = "",
+) -> None:
+    """`logged` as a phase of its own, with the log's newest line as the sign of life."""
+    with say.phase(text, log_path(log)):
+        logged(command, log, env=env, way_out=way_out)
+
+
 def shown(
     command: Sequence[str | Path],
     *,
@@ -81,6 +102,7 @@ def captured(command: Sequence[str | Path], *, cwd: Path = paths.ROOT) -> tuple[
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class Stop(Exception):
@@ -41,24 +43,45 @@ def error(stop: Stop) -> None:
         print(f"     {stop.way_out}", file=sys.stderr, flush=True)
 
 
-def _tick(text: str, began: float, done: threading.Event) -> None:
+def _last_line(log: Path | None) -> str:
+    """The newest line of a log file, shortened: what the step is at just now."""
+    if log is None or not log.exists():
+        return ""
+    with log.open("rb") as source:
+        source.seek(max(0, log.stat().st_size - 2000))
+        lines = source.read().decode(errors="replace").split("\n")
+    full = [text.strip() for text in lines if text.strip()]
+    return f"  {full[-1][:70]}" if full else ""
+
+
+def _tick(text: str, began: float, done: threading.Event, log: Path | None) -> None:
     terminal = sys.stdout.isatty()
     period = 1.0 if terminal else 30.0
     while not done.wait(period):
-        elapsed = clock(time.monotonic() - began)
+        status = f"{text} … {clock(time.monotonic() - began)}{_last_line(log)}"
         if terminal:
-            print(f"\r         {text} … {elapsed}", end="", flush=True)
+            print(f"\r\x1b[K         {status}", end="", flush=True)
         else:
-            note(f"{text} … {elapsed}")
+            note(status)
 
 
 @contextmanager
-def phase(text: str) -> Iterator[None]:
-    """A long step: a line when it starts, signs of life, a line with its duration at the end."""
+def on_stderr(wanted: bool) -> Iterator[None]:
+    """Sends progress to standard error while standard output is for results alone."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
+@contextmanager
+def phase(text: str, log: Path | None = None) -> Iterator[None]:
+    """A long step: a line when it starts, signs of life, a line with its duration at the end.
+
+    `log` is the file its output goes to; the newest line of it is shown as the sign of life.
+    """
     began = time.monotonic()
     note(text)
     done = threading.Event()
-    ticker = threading.Thread(target=_tick, args=(text, began, done), name="dev-ticker")
+    ticker = threading.Thread(target=_tick, args=(text, began, done, log), name="dev-ticker")
     ticker.start()
     outcome = "failed"
     try:

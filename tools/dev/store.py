@@ -48,7 +48,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, hash_all: bool) -> None:
-    """Lists each file's size, and the hash of all of them or of an even sample of the small ones."""
+    """Lists each file's size, and the hash of all or of an even sample of the small ones."""
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
     if hash_all:
         chosen = list(sizes)

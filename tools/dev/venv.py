@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 from dev import paths, run, say, store
+from engine_env import engine_env
 
 LOCKS = ("torch", "vllm", "tools")
 TORCH_VERSION = "2.13.0+cpu"
@@ -41,8 +41,8 @@ def _install(python: Path, lock: str, way_out: str) -> None:
     requirements = paths.REQUIREMENTS / f"{lock}.txt"
     arguments: list[str | Path] = [python, "-m", "pip", "install", "--no-deps", "--require-hashes"]
     arguments += ["--only-binary=:all:", "-r", requirements]
-    with say.phase(f"install the pins of {paths.relative(requirements)}"):
-        run.logged(arguments, f"pip-{lock}", env=pip_environment(), way_out=way_out)
+    text = f"install the pins of {paths.relative(requirements)}"
+    run.stepped(text, arguments, f"pip-{lock}", env=pip_environment(), way_out=way_out)
 
 
 def _check_torch(python: Path) -> None:
@@ -55,20 +55,14 @@ def _check_torch(python: Path) -> None:
 
 
 def _check_imports(python: Path) -> None:
-    modules = "vllm, transformers, safetensors, gguf, pytest, mypy"
-    env = {**pip_environment(), "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    done = subprocess.run(
-        [str(python), "-c", f"import {modules}, torch; assert torch.__version__ == '{TORCH_VERSION}'"],
-        env=run.environment(env),
-        capture_output=True,
-        text=True,
-        check=False,
+    modules = "vllm, torch, transformers, safetensors, gguf, pytest, mypy"
+    run.stepped(
+        "import the engine once",
+        [python, "-c", f"import {modules}; assert torch.__version__ == '{TORCH_VERSION}'"],
+        "import",
+        env=engine_env(paths.BUILD / "import"),
+        way_out="a lock file lacks a package, or a system library (libnuma1) is missing",
     )
-    if done.returncode != 0:
-        raise say.Stop(
-            f"the new environment cannot import {modules}:\n{done.stderr.strip()[-2000:]}",
-            "a lock file lacks a package, or a system library (libnuma1) is missing",
-        )
 
 
 def _rewrite_paths(part: Path, final: Path) -> None:
@@ -82,19 +76,18 @@ def _rewrite_paths(part: Path, final: Path) -> None:
 
 
 def _make(part: Path, final: Path) -> None:
-    with say.phase("create the Python environment"):
-        run.logged(
-            [sys.executable, "-m", "venv", part],
-            "venv",
-            way_out="the package python3-venv is needed; ./dev setup installs it",
-        )
+    run.stepped(
+        "create the Python environment",
+        [sys.executable, "-m", "venv", part],
+        "venv",
+        way_out="the package python3-venv is needed; ./dev setup installs it",
+    )
     python = part / "bin" / "python"
     _install(python, "torch", NO_CPU_TORCH)
     _check_torch(python)
     _install(python, "vllm", "if the network failed, run again: what was downloaded is kept")
     _install(python, "tools", "if the network failed, run again: what was downloaded is kept")
-    with say.phase("import the engine once"):
-        _check_imports(python)
+    _check_imports(python)
     _rewrite_paths(part, final)
 
 

@@ -1,0 +1,116 @@
+"""./dev bench: runs the benchmarks that bench/bench.toml lists.
+
+Each entry is a table [[bench]] with `name` and either `program` (a path below build/release) or
+`python` (a path below the repository), and optionally `args` and `engine = true` if it starts an
+engine.  A benchmark prints JSON lines (conventions section 7) on standard output, anything for
+people on standard error.  The names asked for are passed on as arguments, so that `vllm-ttft.host`
+can leave out the disk half of the script `vllm-ttft`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dev import build, paths, run, say, setup, venv
+from dev.test import paths_environment
+
+TABLE = paths.ROOT / "bench" / "bench.toml"
+RESULTS = paths.BUILD / "bench"
+
+
+@dataclass(frozen=True)
+class Bench:
+    name: str
+    program: str = ""
+    python: str = ""
+    engine: bool = False
+    args: list[str] = field(default_factory=list)
+
+    def command(self, names: Sequence[str]) -> list[str | Path]:
+        if self.program:
+            return [build.folder("release") / self.program, *self.args, *names]
+        return [venv.python(), paths.ROOT / self.python, *self.args, *names]
+
+
+def read(table: Path = TABLE) -> list[Bench]:
+    if not table.exists():
+        raise say.Stop(f"{paths.relative(table)} is not there", "it lists the benchmarks")
+    listed = [Bench(**entry) for entry in tomllib.loads(table.read_text())["bench"]]
+    for bench in listed:
+        if bool(bench.program) == bool(bench.python):
+            raise say.Stop(f"bench.toml: {bench.name} needs either program or python")
+    return listed
+
+
+def asked(bench: Bench, names: Sequence[str]) -> list[str]:
+    """The asked names that this benchmark answers: prefixes of its name, or parts below it."""
+    return [name for name in names if bench.name.startswith(name) or name.startswith(bench.name)]
+
+
+def _is_wanted(row: str, names: Sequence[str]) -> bool:
+    if not row.startswith("{"):
+        return False
+    try:
+        name = str(json.loads(row)["name"])
+    except (ValueError, KeyError):
+        return False
+    return not names or any(name.startswith(wanted) for wanted in names)
+
+
+def _summary(row: str) -> str:
+    """A result in a line for people."""
+    result = json.loads(row)
+    params = " ".join(f"{key}={value}" for key, value in result.get("params", {}).items())
+    text = f"{result['name']} {params}: {result['value']:.4g} {result['unit']}"
+    if result.get("ratio") is not None:
+        text += f"  ({result['ratio']:.3f} of {result.get('limit_name', 'limit')})"
+    return text
+
+
+def _run(bench: Bench, names: Sequence[str], as_json: bool) -> bool:
+    """Runs one benchmark; keeps its lines in build/bench/<name>.json."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    own = [name for name in asked(bench, names) if name.startswith(f"{bench.name}.")]
+    process = subprocess.Popen(
+        [str(part) for part in bench.command(own)],
+        cwd=paths.ROOT,
+        env=run.environment(paths_environment()),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with (RESULTS / f"{bench.name}.json").open("w") as kept:
+        for raw in process.stdout:
+            row = raw.rstrip("\n")
+            if _is_wanted(row, names):
+                kept.write(row + "\n")
+                print(row if as_json else _summary(row), flush=True)
+            elif not as_json and not row.startswith("{"):
+                print(row, flush=True)
+    if process.wait() != 0:
+        print(f"dev: bench {bench.name} ended with {process.returncode}", file=sys.stderr)
+    return process.returncode == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="prefixes of result names")
+    parser.add_argument("--json", action="store_true", help="print the JSON lines alone")
+    options = parser.parse_args(arguments)
+    listed = read()
+    chosen = [bench for bench in listed if not options.names or asked(bench, options.names)]
+    if not chosen:
+        known = ", ".join(bench.name for bench in listed)
+        raise say.Stop(f"no benchmark is called {' '.join(options.names)}", f"known are: {known}")
+    with say.on_stderr(options.json):
+        setup.require(engine=any(bench.engine for bench in chosen))
+        build.build("release")
+    outcomes = [_run(bench, options.names, options.json) for bench in chosen]
+    return 0 if all(outcomes) else 1

@@ -1,0 +1,45 @@
+"""./dev campaign: long runs that are no part of ./dev test, listed in tools/campaigns.toml.
+
+Each entry is a table [campaign.NAME] with `text`, `run` (the command; {build} is the preset's build
+folder, {python} the environment's interpreter) and optionally `preset` (default release) and
+`engine = true`.  Arguments after the name go to the command.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from dev import build, paths, run, say, setup, venv
+from dev.test import paths_environment
+
+TABLE = paths.ROOT / "tools" / "campaigns.toml"
+
+
+def _table() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = tomllib.loads(TABLE.read_text()).get("campaign", {})
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    listed = _table()
+    if not arguments:
+        for name, entry in listed.items():
+            say.line(f"  {name:<14} {entry['text']}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in listed:
+        raise say.Stop(f"there is no campaign '{name}'", f"known are: {', '.join(listed)}")
+    entry = listed[name]
+    preset = entry.get("preset", "release")
+    engine = bool(entry.get("engine", False))
+    setup.require(engine=engine)
+    places = {
+        "build": str(build.build(preset)),
+        "python": str(venv.python()) if engine else "",
+        "jobs": str(build.jobs()),
+    }
+    command = [word.format(**places) for word in entry["run"]]
+    paths.LOGS.mkdir(parents=True, exist_ok=True)
+    return run.shown([*command, *rest], env={**paths_environment(), **entry.get("env", {})})

@@ -1,0 +1,85 @@
+"""What this machine has, and what speaks against working here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB = 1 << 30
+# The engine with the float32 model, its KV cache and a host tier, beside one compiler.
+MEMORY_NEEDED = 4 * GIB
+ENVIRONMENT_DISK = 2.9 * GIB  # 2.3 installed, 0.6 of downloads kept
+MODEL_DISK = 1.0 * GIB  # 0.8 converted, 0.1 downloaded and unpacked for a moment
+BUILD_DISK = 3.0 * GIB  # objects and the disk tiers of tests and demo
+APT_DISK = 0.7 * GIB
+
+
+@dataclass(frozen=True)
+class Host:
+    """Facts of the machine, read once."""
+
+    machine: str
+    cpus: int
+    flags: frozenset[str]
+    memory: int
+
+    def instruction_sets(self) -> str:
+        wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+        return ", ".join(name for name in wanted if name in self.flags) or "none of AVX2, AVX-512"
+
+
+def read() -> Host:
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return Host(
+        machine=platform.machine(),
+        cpus=len(os.sched_getaffinity(0)),
+        flags=frozenset(flags.group(1).split()) if flags else frozenset(),
+        memory=int(memory.group(1)) * 1024 if memory else 0,
+    )
+
+
+def problems(host: Host) -> list[str]:
+    """Reasons why nothing can work on this machine, each with what would help."""
+    found = []
+    if host.machine != "x86_64":
+        found.append(f"the CPU is {host.machine}; the engine's build and the locks are for x86_64")
+    elif "avx2" not in host.flags:
+        found.append("the CPU has no AVX2, which the engine's CPU build needs; use a newer machine")
+    if host.memory < MEMORY_NEEDED:
+        found.append(
+            f"the machine has {host.memory / GIB:.1f} GiB of memory; "
+            f"{MEMORY_NEEDED / GIB:.0f} GiB are needed"
+        )
+    return found
+
+
+def existing(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def disk_problems(needs: dict[Path, float]) -> list[str]:
+    """Each file system that has less room than the folders on it will need together."""
+    wanted: dict[int, float] = {}
+    where: dict[int, Path] = {}
+    for path, size in needs.items():
+        folder = existing(path)
+        device = folder.stat().st_dev
+        wanted[device] = wanted.get(device, 0) + size
+        where[device] = folder
+    found = []
+    for device, size in wanted.items():
+        free = shutil.disk_usage(where[device]).free
+        if free < size:
+            found.append(
+                f"{where[device]} has {free / GIB:.1f} GiB free, {size / GIB:.1f} GiB are needed; "
+                "make room, or set TERRACE_CACHE_DIR to a folder on a larger disk"
+            )
+    return found

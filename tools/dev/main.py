@@ -1,0 +1,62 @@
+"""Chooses the verb."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dev import say
+
+PAGE = """\
+Terrace: a tiered KV-cache store for LLM engines
+
+  ./dev demo [--stay]           set up, build, run the real engine through every tier
+  ./dev test [--only SUITE] [-k TEXT]
+                                set up, build, run every test; SUITE: cpp, python, integration
+  ./dev setup [--check]         install and make all that is needed; --check: the check tools too
+  ./dev build [PRESET]          release (default), debug, asan, tsan, clang
+  ./dev check [NAME…]           format, clang-tidy, ruff, mypy, ladder and header rules, links
+  ./dev fmt                     apply the formats
+  ./dev bench [NAME…] [--json]  benchmarks whose name starts with NAME; --json: result lines only
+  ./dev campaign [NAME ARGS…]   long runs outside the tests; alone it lists them
+  ./dev terrace ARGS…           the command line program of this tree
+  ./dev clean [--all]           remove build/; --all: everything put outside apt's reach as well
+
+Logs lie in build/logs. What is dear to make (Python environment, model, compiler cache) lies in
+$TERRACE_CACHE_DIR, else in terrace/ in the user's cache folder, and is shared by all clones.
+"""
+
+VERBS = (
+    "setup",
+    "demo",
+    "test",
+    "build",
+    "check",
+    "bench",
+    "fmt",
+    "terrace",
+    "campaign",
+    "clean",
+)
+MODULES = {"check": "dev.check.main", "fmt": "dev.check.fmt"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("help", "--help", "-h"):
+        print(PAGE, end="")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        say.error(say.Stop(f"there is no '{verb}'", f"known are: {', '.join(VERBS)}"))
+        return 2
+    module = importlib.import_module(MODULES.get(verb, f"dev.{verb}"))
+    try:
+        status: int = module.main(rest)
+    except say.Stop as stop:
+        say.error(stop)
+        return 1
+    except KeyboardInterrupt:
+        print("dev: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return status

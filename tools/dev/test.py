@@ -1,0 +1,122 @@
+"""./dev test: sets up, builds, runs every suite; the last line counts all tests together."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dev import build, counts, paths, run, say, setup, venv
+from dev.counts import Counts
+from engine_env import LIBRARY
+
+REPORTS = paths.BUILD / "reports"
+SUITES = ("cpp", "python", "integration")
+PYTHON_FOLDERS = ("tests/tools", "python/tests")
+INTEGRATION_FOLDERS = ("tests/integration",)
+NO_TESTS_COLLECTED = 5
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev test",
+        description="Every suite: C++ (ctest), Python, integration with the real engine.",
+    )
+    parser.add_argument("--only", choices=SUITES, action="append", help="this suite alone")
+    parser.add_argument("-k", metavar="TEXT", help="only tests whose name contains TEXT")
+    parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
+    return parser.parse_args(arguments)
+
+
+def _show_failures(log: Path) -> None:
+    """The parts of ctest's log that belong to failed programs."""
+    text = log.read_text(errors="replace").splitlines()
+    marks = [index for index, row in enumerate(text) if "***" in row and "Test" in row]
+    for index in marks:
+        say.line("\n".join(text[index : index + 60]))
+
+
+def _cpp(name: str | None) -> Counts:
+    report, gtest = REPORTS / "ctest.xml", REPORTS / "gtest"
+    shutil.rmtree(gtest, ignore_errors=True)
+    gtest.mkdir(parents=True)
+    report.unlink(missing_ok=True)
+    env = {"GTEST_OUTPUT": f"xml:{gtest}/", "GTEST_COLOR": "no", **paths_environment()}
+    if name is not None:
+        env["GTEST_FILTER"] = f"*{name}*"
+    command: list[str | Path] = ["ctest", "--test-dir", build.folder("release")]
+    command += ["--output-on-failure", "--output-junit", report, "-j", str(build.jobs())]
+    failed = False
+    try:
+        run.stepped("C++ tests", command, "ctest", env=env)
+    except say.Stop as stop:
+        failed = True
+        _show_failures(run.log_path("ctest"))
+        say.note(stop.cause)
+    found = counts.ctest(report, gtest)
+    if failed and not found.failed:
+        found += Counts(failed=1)
+    return found
+
+
+def paths_environment() -> dict[str, str]:
+    """What tests need to find the package and the library of this tree."""
+    return {
+        "PYTHONPATH": os.pathsep.join([str(paths.ROOT / "python"), str(paths.ROOT / "tools")]),
+        "TERRACE_LIBRARY": str(LIBRARY),
+    }
+
+
+def _pytest(suite: str, folders: Sequence[str], name: str | None, more: Sequence[str]) -> Counts:
+    present = [folder for folder in folders if (paths.ROOT / folder).is_dir()]
+    if not present:
+        say.note(f"{suite}: no folder of {', '.join(folders)} is there yet")
+        return Counts()
+    report = REPORTS / f"{suite}.xml"
+    report.unlink(missing_ok=True)
+    command: list[str | Path] = [venv.python(), "-m", "pytest", "-q", "-ra", "--strict-markers"]
+    command += ["-o", f"cache_dir={paths.BUILD / 'pytest'}", "--import-mode=importlib"]
+    command += [f"--junitxml={report}", f"--rootdir={paths.ROOT}", *present]
+    if name is not None:
+        command += ["-k", name]
+    began = time.monotonic()
+    say.note(f"{suite} tests: {' '.join(present)}")
+    status = run.shown([*command, *more], env=paths_environment())
+    say.note(f"{suite} tests: exit {status} in {time.monotonic() - began:.1f} s")
+    if status == NO_TESTS_COLLECTED and name is not None:
+        return Counts()
+    found = counts.junit(report)
+    if status != 0 and not found.failed:
+        found += Counts(failed=1)
+    return found
+
+
+def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> Counts:
+    total = Counts()
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    if "cpp" in chosen:
+        total += _cpp(name)
+    if "python" in chosen:
+        total += _pytest("python", PYTHON_FOLDERS, name, more)
+    if "integration" in chosen:
+        total += _pytest("integration", INTEGRATION_FOLDERS, name, more)
+    return total
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(arguments)
+    chosen = options.only or SUITES
+    setup.require(engine=chosen != ["cpp"])
+    build.build("release")
+    total = run_suites(chosen, options.k, options.pytest)
+    in_ci = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+    if total.skipped and in_ci:
+        say.note(f"{total.skipped} skipped: in CI nothing may be skipped, so this run fails")
+    if total.passed + total.failed == 0:
+        say.note("no test ran")
+    say.line(str(total))
+    bad = total.failed > 0 or (in_ci and total.skipped > 0) or total.passed == 0
+    return 1 if bad else 0
