@@ -1,0 +1,92 @@
+// The owner: composes the tiers into look-ups, loads, offloads and events. One per engine (or, later,
+// per daemon attachment).
+// Threading: thread-safe behind one lock that is never held during I/O, hashing or allocation of size;
+// two threads of its own: `terrace-open` (opens the tiers, populates host memory, then ends) and
+// `terrace-io` (disk reads and writes, verification, attachments, deadlines).
+// Owns: host and disk tier, attach server, all request state.
+// Waits: only close(), up to its deadline. Every look-up and load has a deadline and ends.
+// Source: design.md sections 3, 5, 6.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/log.h"
+#include "terrace/base/metric.h"
+#include "terrace/base/status.h"
+#include "terrace/block/fingerprint.h"
+#include "terrace/block/layout.h"
+#include "terrace/block/sequence_hash.h"
+#include "terrace/manager/events.h"
+#include "terrace/manager/ledger.h"
+#include "terrace/manager/options.h"
+#include "terrace/manager/status_report.h"
+
+namespace terrace::manager {
+
+// What a poll of a look-up says.
+struct MatchAnswer {
+  bool is_ready = false;   // false: ask again next step.
+  Tokens external{0};      // Ready: verified and pinned in host, beyond the local tokens.
+};
+
+struct RequestOptions {
+  std::span<const std::uint32_t> tokens;
+  std::vector<ExtraKey> extra_keys;
+  Tokens prompt_tokens{0};
+  bool is_unkeyable = false;
+  bool can_load = true;
+  bool can_store = true;
+};
+
+struct Progress {
+  RequestId request;
+  Tokens computed{0};
+  std::span<const std::uint32_t> new_tokens;
+  std::vector<std::span<const std::uint32_t>> block_tables;  // [group]
+  std::span<const std::uint64_t> aliases;
+  std::uint64_t alias_first = 0;
+};
+
+class BlockManager {
+ public:
+  // Starts opening; returns at once. `clock` and `log` outlive the manager.
+  static Result<std::unique_ptr<BlockManager>> open(Options options, const Clock& clock, LogSink& log);
+  ~BlockManager();  // close() with a short deadline if that was not done.
+  // Flushes queued disk writes for at most `limit`, stops the threads.
+  void close(Nanoseconds limit);
+
+  // Engine side; one engine thread at a time. Never blocks.
+  [[nodiscard]] Result<RequestId> begin_request(const RequestOptions& options);
+  [[nodiscard]] Result<MatchAnswer> poll_request(RequestId request, Tokens local, Tokens limit);
+  [[nodiscard]] Status accept_load(RequestId request, Tokens local, Tokens external,
+                                   std::span<const std::span<const std::uint32_t>> block_tables);
+  [[nodiscard]] Status advance_request(const Progress& progress);
+  // Encoded wire::Orders of this step; empty when nothing is due.
+  [[nodiscard]] Result<std::string> build_orders();
+  // One or several concatenated encoded wire::Reports.
+  [[nodiscard]] Status take_report(std::span<const std::byte> bytes);
+  [[nodiscard]] Result<Ledger> end_request(RequestId request);
+  [[nodiscard]] std::vector<Event> take_events();
+  // Nothing stored before can match afterwards, in any tier.
+  [[nodiscard]] Status reset();
+
+  // Any thread.
+  [[nodiscard]] StatusReport status() const;
+  void visit_metrics(MetricVisitor& visitor) const;
+  // After a broken invariant: look-ups miss, nothing is stored, health is red.
+  void poison(const std::string& reason);
+  [[nodiscard]] int event_fd() const;
+
+ private:
+  struct State;
+  explicit BlockManager(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace terrace::manager

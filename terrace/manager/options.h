@@ -1,0 +1,64 @@
+// What a BlockManager is made from: plain values; the C API fills them from settings.
+// Threading: immutable values.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/block/fingerprint.h"
+#include "terrace/block/layout.h"
+#include "terrace/policy/admission/admission.h"
+#include "terrace/transfer/backend.h"
+
+namespace terrace::manager {
+
+struct HostOptions {
+  Bytes size;
+  std::uint64_t blocks = 0;
+  bool huge_pages = true;
+  std::string eviction = "lru";
+};
+
+struct DiskOptions {
+  std::vector<std::string> paths;  // Empty = no disk tier.
+  Bytes size;
+  std::uint64_t blocks = 0;
+  std::string backend = "auto";
+  transfer::Backend::Options io;
+  bool is_direct = true;
+  bool is_direct_by_fcntl = false;
+  std::string preallocate = "auto";
+  std::string eviction = "lru";
+  std::string admission = "all";
+  policy::FrequencyOptions frequency;
+  bool is_demote = false;          // Write only at eviction from host; else through.
+  std::uint32_t queue_blocks = 256;
+  std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
+};
+
+struct Options {
+  Layout layout;
+  Fingerprint fingerprint;       // Weights are added from model_directory by the opening thread.
+  std::string model_directory;
+  std::string engine_id;
+  std::string attach_directory;
+  HostOptions host;
+  DiskOptions disk;
+  bool can_store = true;
+  bool can_load = true;
+  bool is_prompt_only = false;   // offload.scope = prompt
+  bool has_planner = true;
+  bool has_events = false;
+  Bytes offload_step_bytes;      // Copy-out cap per engine step; the rest is dropped and counted.
+  double pin_share = 0.5;        // Of host slots, for waiting requests.
+  Nanoseconds lookup_deadline = seconds(2);
+  Nanoseconds pin_time = seconds(30);
+  Nanoseconds attach_lookup_wait = seconds(5);
+  Nanoseconds attach_timeout = seconds(120);
+  Nanoseconds flush_limit = seconds(5);
+};
+
+}  // namespace terrace::manager
