@@ -1,11 +1,14 @@
 // 64-bit checksum of a shard's payload, computed while copying. Defined over the payload alone, by
-// offset, so it is the same however the payload was cut into pieces (docs/formats/checksum.md, ADR).
+// offset, so it is the same however the payload was cut into pieces (docs/formats/checksum.md,
+// docs/adr/0002-payload-checksum.md).
 // Threading: values and functions are thread-safe; ShardCopier is thread-compatible.  Waits: never.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "terrace/block/checksum_kernel.h"
 
 namespace terrace {
 
@@ -27,8 +30,10 @@ class ShardCopier {
   [[nodiscard]] Checksum finish();  // Resets the copier.
 
  private:
-  std::uint64_t offset_ = 0;
-  std::uint64_t state_[8] = {};  // Meaning is checksum.cc's own.
+  void take(std::byte* target, const std::byte* source, std::size_t bytes);
+
+  checksum_kernel::PayloadState state_;
+  std::size_t tail_bytes_ = 0;  // Bytes of the stripe begun, < 64.
   std::byte tail_[64] = {};
 };
 

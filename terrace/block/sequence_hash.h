@@ -20,14 +20,18 @@ struct SequenceHash {
   friend auto operator<=>(const SequenceHash&, const SequenceHash&) = default;
   // 32 lower-case hex digits.
   [[nodiscard]] std::string hex() const;
+  // The first 16 digest bytes, in digest order; as in files and in the C ABI.
+  [[nodiscard]] std::array<std::uint8_t, 16> bytes() const;
+  static SequenceHash from_bytes(std::span<const std::uint8_t, 16> bytes);
 };
 
-// What else than token ids changes the KV. kSalt and kLora act from the first block on; a kMultimodal
-// item enters every block that it overlaps, with its distance from the block's first token.
+// What else than token ids changes the KV. kSalt and kLora act from the first block on; a
+// kMultimodal item enters every block that it overlaps, with its distance from the block's first
+// token.
 struct ExtraKey {
   enum class Kind : std::uint8_t { kSalt = 1, kLora = 2, kMultimodal = 3 };
   Kind kind;
-  std::string identity;         // Raw bytes: the salt, the adapter's identity, the item's hash.
+  std::string identity;           // Raw bytes: the salt, the adapter's identity, the item's hash.
   std::uint64_t first_token = 0;  // kMultimodal only: where the item starts in the sequence,
   std::uint64_t token_count = 0;  // and how many tokens it covers.
 };
@@ -35,7 +39,7 @@ struct ExtraKey {
 // The chain of one request, grown as tokens come; nothing is hashed twice.
 class SequenceChain {
  public:
-  // `extra_keys` in the order given; order is part of the key.
+  // `extra_keys` in the order given; order is part of the key. `block_tokens` is 1..2^20 (checked).
   SequenceChain(Tokens block_tokens, std::vector<ExtraKey> extra_keys);
 
   // Appends token ids; hashes each block that becomes full. O(tokens).
@@ -46,12 +50,13 @@ class SequenceChain {
   [[nodiscard]] Tokens token_count() const { return Tokens(token_count_); }
 
  private:
-  [[nodiscard]] SequenceHash hash_block(std::span<const std::uint32_t> tokens) const;
+  void hash_block(std::span<const std::uint32_t> tokens);
 
   std::uint64_t block_tokens_;
   std::vector<ExtraKey> extra_keys_;
   SequenceHash tip_;
   std::vector<std::uint32_t> partial_;
+  std::vector<std::uint8_t> message_;  // Encoding of the block being hashed; kept for its capacity.
   std::vector<SequenceHash> hashes_;
   std::uint64_t token_count_ = 0;
 };

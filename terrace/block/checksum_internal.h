@@ -1,0 +1,33 @@
+// The code paths of the payload checksum, for checksum.cc, its tests and its benchmark.
+// Threading: pure functions.  Waits: never.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "terrace/block/checksum_kernel.h"
+
+namespace terrace::checksum_internal {
+
+// How the fused copy writes its target: not at all, through the cache, or past it.
+enum class Store { kNone, kCached, kStreaming };
+
+// Adds `stripes` whole stripes of `source` to `state` and copies them to `target`. kStreaming needs
+// a target aligned to 64 bytes; whoever publishes the target calls fence_streaming() first.
+using StripeFunction = void (*)(checksum_kernel::PayloadState& state, const std::byte* source,
+                                std::byte* target, std::size_t stripes);
+
+struct Path {
+  const char* name;
+  StripeFunction none;
+  StripeFunction cached;
+  StripeFunction streaming;
+  [[nodiscard]] StripeFunction get(Store store) const {
+    return store == Store::kNone ? none : store == Store::kCached ? cached : streaming;
+  }
+};
+
+// Those that this CPU can run, slowest first; [0] is the reference "scalar".
+[[nodiscard]] std::span<const Path> available_paths();
+
+}  // namespace terrace::checksum_internal
