@@ -54,8 +54,7 @@ typedef struct terrace_owner terrace_owner;
 typedef struct terrace_worker terrace_worker;
 typedef uint64_t terrace_request; /* 0 is never a request. */
 
-/* A growing byte buffer owned by the library; valid until the next call that fills the same handle's
- * buffer of the same kind, or until the handle is closed. */
+/* Bytes owned by the library; valid until the calling thread's next call of the same function. */
 typedef struct terrace_bytes {
   const uint8_t* data;
   uint64_t length;

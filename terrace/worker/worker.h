@@ -52,6 +52,8 @@ class Worker {
   // Device blocks of group 0 that must not be used. If orders cannot be run at all (not attached, other
   // owner), all their blocks; if they cannot be read: kInvalid.
   [[nodiscard]] Result<std::vector<std::uint32_t>> run_loads(std::span<const std::byte> orders);
+  // All loads of the orders as failed, nothing touched: for a poisoned instance.
+  [[nodiscard]] Result<std::vector<std::uint32_t>> refuse_loads(std::span<const std::byte> orders);
   [[nodiscard]] Status run_saves(std::span<const std::byte> orders);
   // Encoded wire::Report of all work since the last call; empty when there was none.
   [[nodiscard]] std::string build_report();
