@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dev import say
+from dev.verbs import MODULES, VERBS
 
 PAGE = """\
 Terrace: a tiered KV-cache store for LLM engines
@@ -27,20 +28,6 @@ Logs lie in build/logs. What is dear to make (Python environment, model, compile
 $TERRACE_CACHE_DIR, else in terrace/ in the user's cache folder, and is shared by all clones.
 """
 
-VERBS = (
-    "setup",
-    "demo",
-    "test",
-    "build",
-    "check",
-    "bench",
-    "fmt",
-    "terrace",
-    "campaign",
-    "clean",
-)
-MODULES = {"check": "dev.check.main", "fmt": "dev.check.fmt"}
-
 
 def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("help", "--help", "-h"):
@@ -50,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         say.error(say.Stop(f"there is no '{verb}'", f"known are: {', '.join(VERBS)}"))
         return 2
-    module = importlib.import_module(MODULES.get(verb, f"dev.{verb}"))
+    module = importlib.import_module(MODULES[verb])
     try:
         status: int = module.main(rest)
     except say.Stop as stop:

@@ -1,0 +1,15 @@
+"""The verbs of ./dev, each with its module."""
+
+MODULES = {
+    "setup": "dev.setup",
+    "demo": "dev.demo",
+    "test": "dev.test",
+    "build": "dev.build",
+    "check": "dev.check.main",
+    "bench": "dev.bench",
+    "fmt": "dev.check.fmt",
+    "terrace": "dev.terrace",
+    "campaign": "dev.campaign",
+    "clean": "dev.clean",
+}
+VERBS = tuple(MODULES)
