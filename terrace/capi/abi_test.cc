@@ -1,0 +1,100 @@
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <terrace/terrace.h>
+
+namespace {
+
+std::string run(const std::string& command) {
+  std::string output;
+  FILE* pipe = ::popen(command.c_str(), "r");
+  if (pipe == nullptr) return output;
+  char buffer[4096];
+  while (std::fgets(buffer, sizeof buffer, pipe) != nullptr) output += buffer;
+  ::pclose(pipe);
+  return output;
+}
+
+std::set<std::string> lines_of(const std::string& text) {
+  std::set<std::string> lines;
+  std::size_t start = 0;
+  for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', start)) {
+    if (end > start) lines.insert(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return lines;
+}
+
+TEST(AbiTest, LibraryShowsExactlyTheListedSymbols) {
+  std::ifstream file(TERRACE_EXPORTS);
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto exported = lines_of(
+      run("nm -D --defined-only " TERRACE_LIBRARY_PATH " | awk '{print $3}' | cut -d@ -f1"));
+  EXPECT_EQ(exported, lines_of(text));
+}
+
+TEST(AbiTest, HeaderCompilesAsC11) {
+  const std::string command =
+      "printf '#include \"" TERRACE_HEADER "\"\\nint main(void){return 0;}\\n' | "
+      "cc -std=c11 -pedantic -Wall -Wextra -Werror -x c -fsyntax-only - 2>&1 && echo compiled";
+  EXPECT_EQ(run(command), "compiled\n");
+}
+
+TEST(AbiTest, NeedsNoGlibcSymbolNewerThan2_34AndNoForeignLibrary) {
+  const auto versions =
+      lines_of(run("objdump -T " TERRACE_LIBRARY_PATH " | grep -o 'GLIBC_2\\.[0-9]*' | sort -u"));
+  for (const std::string& version : versions) {
+    EXPECT_LE(std::atoi(version.substr(version.rfind('.') + 1).c_str()), 34) << version;
+  }
+  EXPECT_FALSE(versions.empty());
+  const auto needed = lines_of(run("objdump -p " TERRACE_LIBRARY_PATH " | awk '/NEEDED/{print $2}'"));
+  const std::set<std::string> allowed{"libc.so.6", "libm.so.6", "libgcc_s.so.1",
+                                      "ld-linux-x86-64.so.2"};
+  for (const std::string& library : needed) {
+    if (library.starts_with("libasan") || library.starts_with("libubsan") ||
+        library.starts_with("libtsan")) {
+      continue;  // Sanitizer builds are never shipped.
+    }
+    EXPECT_TRUE(allowed.contains(library)) << library;
+  }
+}
+
+TEST(AbiTest, NullHandlesAndNullPointersAreCodesNotCrashes) {
+  terrace_owner* owner = nullptr;
+  EXPECT_EQ(terrace_open_owner(nullptr, &owner), TERRACE_INVALID);
+  EXPECT_EQ(terrace_build_orders(nullptr, nullptr), TERRACE_INVALID);
+  EXPECT_EQ(terrace_end_request(nullptr, 1, nullptr), TERRACE_INVALID);
+  EXPECT_EQ(terrace_run_saves(nullptr, nullptr, 0), TERRACE_INVALID);
+  terrace_close_owner(nullptr, 0);
+  terrace_close_worker(nullptr, 0);
+  EXPECT_EQ(terrace_hash_sequence(0, nullptr, 0, nullptr, 0, nullptr), TERRACE_INVALID);
+  EXPECT_NE(std::string(terrace_last_error()), "");
+}
+
+TEST(AbiTest, WrongSettingIsNamedAndTheNearestSuggested) {
+  const uint64_t pieces[1] = {4096};
+  const terrace_group_layout group = {sizeof group, 1, pieces};
+  terrace_owner_options options = {};
+  options.struct_size = sizeof options;
+  options.block_tokens = 16;
+  options.rank_count = 1;
+  options.group_count = 1;
+  options.groups = &group;
+  options.engine_id = "abi-test";
+  options.fingerprint = "content.model=x\n";
+  options.settings_json = R"({"host.sise":"1GiB"})";
+  terrace_owner* owner = nullptr;
+  EXPECT_EQ(terrace_open_owner(&options, &owner), TERRACE_INVALID);
+  EXPECT_EQ(owner, nullptr);
+  const std::string text = terrace_last_error();
+  EXPECT_NE(text.find("host.sise"), std::string::npos) << text;
+  EXPECT_NE(text.find("host.size"), std::string::npos) << text;
+  options.struct_size = 8;
+  EXPECT_EQ(terrace_open_owner(&options, &owner), TERRACE_INVALID);
+}
+
+}  // namespace

@@ -1,0 +1,206 @@
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "terrace/block/fingerprint.h"
+#include "terrace/capi/convert_internal.h"
+
+namespace terrace::capi {
+
+namespace {
+constexpr std::uint32_t kMaxGroups = 64;
+constexpr std::uint32_t kMaxPieces = 4096;
+
+std::string text_or_empty(const char* text) { return text == nullptr ? "" : text; }
+
+Result<Layout> owner_layout(const terrace_owner_options& options) {
+  if (options.group_count == 0 || options.group_count > kMaxGroups || options.groups == nullptr ||
+      options.rank_count > UINT16_MAX) {
+    return fail(Code::kInvalid, fmt::format("layout: {} groups, {} ranks", options.group_count,
+                                            options.rank_count));
+  }
+  Layout layout{.block_tokens = Tokens(options.block_tokens),
+                .ranks = static_cast<std::uint16_t>(options.rank_count),
+                .groups = {}};
+  for (std::uint32_t g = 0; g < options.group_count; ++g) {
+    const terrace_group_layout& group = options.groups[g];
+    TERRACE_RETURN_IF_ERROR(
+        check_size("terrace_group_layout", group.struct_size, sizeof(terrace_group_layout)));
+    if (group.piece_count == 0 || group.piece_count > kMaxPieces || group.piece_bytes == nullptr) {
+      return fail(Code::kInvalid, fmt::format("layout: group {} has {} pieces", g, group.piece_count));
+    }
+    GroupLayout made{.group = GroupId(static_cast<std::uint16_t>(g)), .piece_bytes = {}};
+    for (std::uint32_t p = 0; p < group.piece_count; ++p) {
+      made.piece_bytes.emplace_back(group.piece_bytes[p]);
+    }
+    layout.groups.push_back(std::move(made));
+  }
+  TERRACE_RETURN_IF_ERROR(layout.validate());
+  return layout;
+}
+
+manager::HostOptions host_options(const config::HostSettings& host) {
+  return {.size = host.is_staging ? host.staging : host.size,
+          .blocks = host.blocks.value(),
+          .huge_pages = host.huge_pages == config::AutoOff::kAuto,
+          .eviction = host.eviction};
+}
+
+std::string backend_name(config::DiskBackend backend) {
+  switch (backend) {
+    case config::DiskBackend::kAuto: return "auto";
+    case config::DiskBackend::kIoUring: return "io_uring";
+    case config::DiskBackend::kThreads: return "threads";
+  }
+  return "auto";
+}
+
+std::string preallocate_name(config::Preallocate preallocate) {
+  switch (preallocate) {
+    case config::Preallocate::kAuto: return "auto";
+    case config::Preallocate::kFallocate: return "fallocate";
+    case config::Preallocate::kZerofill: return "zerofill";
+  }
+  return "auto";
+}
+
+manager::DiskOptions disk_options(const config::DiskSettings& disk) {
+  manager::DiskOptions options;
+  if (!disk.is_used()) return options;
+  options.paths = disk.paths;
+  options.size = disk.size;
+  options.blocks = disk.blocks.value();
+  options.backend = backend_name(disk.backend);
+  options.io = {.depth = disk.depth, .threads = disk.threads};
+  options.is_direct = disk.direct;
+  options.is_direct_by_fcntl = disk.direct_at == config::DirectAt::kFcntl;
+  options.preallocate = preallocate_name(disk.preallocate);
+  options.eviction = disk.eviction;
+  options.admission = disk.admission;
+  options.frequency = {.threshold = disk.admission_threshold,
+                       .decay_interval = disk.admission_decay,
+                       .entries = disk.admission_entries};
+  options.is_demote = disk.write == config::DiskWrite::kDemote;
+  options.queue_blocks = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(disk.queue.value(), UINT32_MAX));
+  return options;
+}
+
+Result<worker::GroupRegions> group_regions(const terrace_group_regions& group, std::uint32_t number) {
+  TERRACE_RETURN_IF_ERROR(
+      check_size("terrace_group_regions", group.struct_size, sizeof(terrace_group_regions)));
+  if (group.region_count == 0 || group.region_count > kMaxPieces || group.regions == nullptr) {
+    return fail(Code::kInvalid,
+                fmt::format("layout: group {} has {} regions", number, group.region_count));
+  }
+  worker::GroupRegions made;
+  made.block_count = group.block_count;
+  made.has_null_block = group.has_null_block != 0;
+  made.null_block = group.null_block;
+  for (std::uint32_t r = 0; r < group.region_count; ++r) {
+    const terrace_region& region = group.regions[r];
+    TERRACE_RETURN_IF_ERROR(check_size("terrace_region", region.struct_size, sizeof(terrace_region)));
+    made.regions.push_back({.address = reinterpret_cast<std::byte*>(region.address),
+                            .block_stride = region.block_stride,
+                            .piece_bytes = region.piece_bytes});
+  }
+  return made;
+}
+
+}  // namespace
+
+Status check_size(const char* what, std::uint32_t struct_size, std::size_t needed) {
+  if (struct_size >= needed) return {};
+  return {Code::kInvalid, fmt::format("{}: struct_size is {}, at least {} is needed; set it to sizeof",
+                                      what, struct_size, needed)};
+}
+
+Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys, std::uint64_t count) {
+  if (count > 0 && keys == nullptr) return fail(Code::kInvalid, "extra keys: a pointer is NULL");
+  std::vector<ExtraKey> made;
+  made.reserve(count);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const terrace_extra_key& key = keys[i];
+    TERRACE_RETURN_IF_ERROR(
+        check_size("terrace_extra_key", key.struct_size, sizeof(terrace_extra_key)));
+    if (key.kind < 1 || key.kind > 3 || (key.identity == nullptr && key.identity_length > 0)) {
+      return fail(Code::kInvalid, fmt::format("extra key {}: kind {} is unknown or identity is NULL", i,
+                                              key.kind));
+    }
+    made.push_back({.kind = static_cast<ExtraKey::Kind>(key.kind),
+                    .identity = std::string(reinterpret_cast<const char*>(key.identity),
+                                            key.identity_length),
+                    .first_token = key.first_token,
+                    .token_count = key.token_count});
+  }
+  return made;
+}
+
+Result<manager::Options> convert_owner(const terrace_owner_options& options,
+                                       const config::Settings& settings) {
+  TERRACE_ASSIGN_OR_RETURN(Layout layout, owner_layout(options));
+  TERRACE_ASSIGN_OR_RETURN(Fingerprint fingerprint,
+                           Fingerprint::parse(text_or_empty(options.fingerprint)));
+  if (!settings.tenant.empty()) fingerprint.content.push_back({"tenant", settings.tenant});
+  manager::Options made;
+  made.layout = std::move(layout);
+  made.fingerprint = std::move(fingerprint);
+  made.model_directory = text_or_empty(options.model_directory);
+  made.engine_id = text_or_empty(options.engine_id);
+  if (made.engine_id.empty()) return fail(Code::kInvalid, "engine_id is empty");
+  made.attach_directory = settings.attach.directory;
+  made.host = host_options(settings.host);
+  made.disk = disk_options(settings.disk);
+  made.can_store = options.can_store != 0;
+  made.can_load = options.can_load != 0;
+  made.is_prompt_only = settings.offload.scope == config::OffloadScope::kPrompt;
+  made.has_planner = settings.planner.enabled;
+  made.has_events = settings.events.enabled;
+  made.offload_step_bytes = settings.offload.step_bytes;
+  made.pin_share = settings.lookup.pin_share;
+  made.lookup_deadline = settings.lookup.deadline;
+  made.pin_time = settings.lookup.pin_time;
+  made.attach_lookup_wait = settings.attach.lookup_wait;
+  made.attach_timeout = settings.attach.timeout;
+  made.flush_limit = settings.shutdown.flush;
+  return made;
+}
+
+Result<worker::Worker::Options> convert_worker(const terrace_worker_options& options,
+                                               const config::Settings& settings) {
+  if (options.group_count == 0 || options.group_count > kMaxGroups || options.groups == nullptr ||
+      options.rank_count == 0 || options.rank_count > UINT16_MAX ||
+      options.rank >= options.rank_count) {
+    return fail(Code::kInvalid, fmt::format("worker: rank {} of {}, {} groups", options.rank,
+                                            options.rank_count, options.group_count));
+  }
+  worker::Worker::Options made;
+  made.rank = RankId(static_cast<std::uint16_t>(options.rank));
+  made.layout.block_tokens = Tokens(options.block_tokens);
+  made.layout.ranks = static_cast<std::uint16_t>(options.rank_count);
+  for (std::uint32_t g = 0; g < options.group_count; ++g) {
+    TERRACE_ASSIGN_OR_RETURN(worker::GroupRegions regions, group_regions(options.groups[g], g));
+    GroupLayout layout{.group = GroupId(static_cast<std::uint16_t>(g)), .piece_bytes = {}};
+    for (const worker::DeviceRegion& region : regions.regions) {
+      layout.piece_bytes.emplace_back(region.piece_bytes);
+    }
+    made.layout.groups.push_back(std::move(layout));
+    made.groups.push_back(std::move(regions));
+  }
+  TERRACE_RETURN_IF_ERROR(made.layout.validate());
+  made.engine_id = text_or_empty(options.engine_id);
+  if (made.engine_id.empty()) return fail(Code::kInvalid, "engine_id is empty");
+  made.attach_directory = settings.attach.directory;
+  made.attach_timeout = settings.attach.timeout;
+  if (settings.worker.threads != 0) made.threads = settings.worker.threads;
+  return made;
+}
+
+Result<config::Loaded> load_settings(const char* settings_json) {
+  return config::load(config::read_sources(text_or_empty(settings_json)));
+}
+
+}  // namespace terrace::capi

@@ -1,0 +1,65 @@
+// What every C function stands on: nothing is thrown out, errors leave a text, forked children are
+// turned away, and the process's exit finds no thread of ours running.
+// Threading: thread-safe.
+#pragma once
+
+#include <unistd.h>
+
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "terrace/base/status.h"
+#include <terrace/terrace.h>
+
+namespace terrace::capi {
+
+// Stores the text for terrace_last_error() and gives the code.
+terrace_code set_error(const Status& status);
+terrace_code set_error(terrace_code code, std::string text);
+
+// Runs `body` (returning terrace_code); an escaped exception is TERRACE_INTERNAL, and `on_breach` (a
+// call with the text) poisons the handle.
+template <typename Body, typename OnBreach>
+terrace_code guarded(Body&& body, OnBreach&& on_breach) noexcept {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    try {
+      on_breach(error.what());
+      return set_error(TERRACE_INTERNAL, error.what());
+    } catch (...) {
+      return TERRACE_INTERNAL;
+    }
+  } catch (...) {
+    return TERRACE_INTERNAL;
+  }
+}
+
+// As above for functions without a handle.
+template <typename Body>
+terrace_code guarded(Body&& body) noexcept {
+  return guarded(std::forward<Body>(body), [](const char*) {});
+}
+
+// Copies `text` into the calling thread's buffer of `kind` and points `bytes` at it.
+enum class BufferKind { kOrders, kLedger, kEvents, kStatus, kMetrics, kLog, kReport, kCount };
+terrace_code put_bytes(BufferKind kind, std::string text, terrace_bytes* bytes);
+
+// Handles that are still open when the process exits are closed then, with a short deadline, unless the
+// process is a forked child.
+class ExitClosed {
+ public:
+  virtual void close_at_exit() noexcept = 0;
+
+ protected:
+  ExitClosed();
+  virtual ~ExitClosed();
+  // False in a forked child of the process that made the handle.
+  [[nodiscard]] bool is_ours() const { return ::getpid() == pid_; }
+
+ private:
+  pid_t pid_;
+};
+
+}  // namespace terrace::capi

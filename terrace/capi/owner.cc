@@ -1,0 +1,255 @@
+#include <atomic>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/log.h"
+#include "terrace/capi/convert_internal.h"
+#include "terrace/capi/guard_internal.h"
+#include "terrace/capi/json_internal.h"
+#include "terrace/manager/block_manager.h"
+#include "terrace/serve/metrics_text.h"
+#include "terrace/serve/status_text.h"
+
+using namespace terrace;        // NOLINT(google-build-using-namespace): C functions have no namespace.
+using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
+
+namespace {
+constexpr std::size_t kLogLines = 4096;
+constexpr Nanoseconds kExitLimit = seconds(2);
+}  // namespace
+
+struct terrace_owner final : ExitClosed {
+  terrace_owner(LogLevel lowest, std::size_t group_count)
+      : log(clock, lowest, kLogLines), groups(group_count) {}
+
+  void close_at_exit() noexcept override {
+    if (!is_ours() || !manager) return;
+    (void)guarded([&] {
+      manager->close(kExitLimit);
+      return TERRACE_OK;
+    });
+  }
+  using ExitClosed::is_ours;
+
+  SystemClock clock;
+  RingLog log;
+  std::size_t groups;
+  std::unique_ptr<manager::BlockManager> manager;
+};
+
+namespace {
+
+// Turns away NULL handles and forked children, then runs `body(manager)`.
+template <typename Body>
+terrace_code with_manager(terrace_owner* owner, Body&& body) noexcept {
+  if (owner == nullptr) return TERRACE_INVALID;
+  if (!owner->is_ours()) return TERRACE_CLOSED;
+  return guarded([&] { return body(*owner->manager); },
+                 [&](const char* text) { owner->manager->poison(text); });
+}
+
+Result<std::vector<std::span<const std::uint32_t>>> block_tables(const terrace_owner& owner,
+                                                                 const std::uint32_t* const* blocks,
+                                                                 const std::uint64_t* counts) {
+  if (blocks == nullptr || counts == nullptr) {
+    return fail(Code::kInvalid, "block tables: a pointer is NULL");
+  }
+  std::vector<std::span<const std::uint32_t>> tables;
+  tables.reserve(owner.groups);
+  for (std::size_t g = 0; g < owner.groups; ++g) tables.emplace_back(blocks[g], counts[g]);
+  return tables;
+}
+
+terrace_code finish(const Status& status) { return status.is_ok() ? TERRACE_OK : set_error(status); }
+
+}  // namespace
+
+extern "C" {
+
+terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_owner** owner) {
+  return guarded([&] {
+    if (options == nullptr || owner == nullptr) {
+      return set_error(TERRACE_INVALID, "terrace_open_owner: a pointer is NULL");
+    }
+    *owner = nullptr;
+    if (const Status size = check_size("terrace_owner_options", options->struct_size,
+                                       sizeof(terrace_owner_options));
+        !size.is_ok()) {
+      return set_error(size);
+    }
+    auto settings = load_settings(options->settings_json);
+    if (!settings) return set_error(settings.error());
+    auto made = convert_owner(*options, settings->settings);
+    if (!made) return set_error(made.error());
+    auto handle =
+        std::make_unique<terrace_owner>(settings->settings.log.level, made->layout.groups.size());
+    for (const std::string& warning : settings->warnings) {
+      handle->log.write(LogLevel::kWarn, warning);
+    }
+    for (const std::string& note : settings->notes) handle->log.write(LogLevel::kInfo, note);
+    auto manager = manager::BlockManager::open(std::move(*made), handle->clock, handle->log);
+    if (!manager) return set_error(manager.error());
+    handle->manager = std::move(*manager);
+    *owner = handle.release();
+    return TERRACE_OK;
+  });
+}
+
+void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
+  if (owner == nullptr || !owner->is_ours()) return;
+  (void)guarded([&] {
+    owner->manager->close(Nanoseconds(deadline_ns));
+    delete owner;
+    return TERRACE_OK;
+  });
+}
+
+terrace_code terrace_begin_request(terrace_owner* owner, const terrace_request_options* options,
+                                   terrace_request* request) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (options == nullptr || request == nullptr ||
+        (options->tokens == nullptr && options->token_count > 0)) {
+      return set_error(TERRACE_INVALID, "terrace_begin_request: a pointer is NULL");
+    }
+    *request = 0;
+    if (const Status size = check_size("terrace_request_options", options->struct_size,
+                                       sizeof(terrace_request_options));
+        !size.is_ok()) {
+      return set_error(size);
+    }
+    auto keys = convert_extra_keys(options->extra_keys, options->extra_key_count);
+    if (!keys) return set_error(keys.error());
+    const auto begun = manager.begin_request({
+        .tokens = {options->tokens, options->token_count},
+        .extra_keys = std::move(*keys),
+        .prompt_tokens =
+            Tokens(options->prompt_tokens != 0 ? options->prompt_tokens : options->token_count),
+        .is_unkeyable = (options->flags & TERRACE_REQUEST_UNKEYABLE) != 0,
+        .can_load = (options->flags & TERRACE_REQUEST_NO_LOAD) == 0,
+        .can_store = (options->flags & TERRACE_REQUEST_NO_STORE) == 0,
+    });
+    if (!begun) return set_error(begun.error());
+    *request = begun->value();
+    return TERRACE_OK;
+  });
+}
+
+terrace_code terrace_poll_request(terrace_owner* owner, terrace_request request,
+                                  uint64_t local_tokens, uint64_t limit_tokens,
+                                  uint64_t* external_tokens) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (external_tokens == nullptr) {
+      return set_error(TERRACE_INVALID, "terrace_poll_request: external_tokens is NULL");
+    }
+    *external_tokens = 0;
+    const auto answer =
+        manager.poll_request(RequestId(request), Tokens(local_tokens), Tokens(limit_tokens));
+    if (!answer) return set_error(answer.error());
+    if (!answer->is_ready) return TERRACE_UNAVAILABLE;
+    *external_tokens = answer->external.value();
+    return TERRACE_OK;
+  });
+}
+
+terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
+                                 uint64_t local_tokens, uint64_t external_tokens,
+                                 const uint32_t* const* blocks, const uint64_t* block_counts) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    const auto tables = block_tables(*owner, blocks, block_counts);
+    if (!tables) return set_error(tables.error());
+    return finish(manager.accept_load(RequestId(request), Tokens(local_tokens),
+                                      Tokens(external_tokens), *tables));
+  });
+}
+
+terrace_code terrace_advance_request(terrace_owner* owner, const terrace_progress* progress) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (progress == nullptr) return set_error(TERRACE_INVALID, "terrace_advance_request: NULL");
+    if (const Status size =
+            check_size("terrace_progress", progress->struct_size, sizeof(terrace_progress));
+        !size.is_ok()) {
+      return set_error(size);
+    }
+    auto tables = block_tables(*owner, progress->blocks, progress->block_counts);
+    if (!tables) return set_error(tables.error());
+    const std::uint64_t aliases = progress->aliases == nullptr ? 0 : progress->alias_count;
+    return finish(manager.advance_request({
+        .request = RequestId(progress->request),
+        .computed = Tokens(progress->computed_tokens),
+        .new_tokens = {progress->new_tokens, progress->new_token_count},
+        .block_tables = std::move(*tables),
+        .aliases = {progress->aliases, aliases},
+        .alias_first = progress->alias_first,
+    }));
+  });
+}
+
+terrace_code terrace_build_orders(terrace_owner* owner, terrace_bytes* orders) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (orders == nullptr) return set_error(TERRACE_INVALID, "terrace_build_orders: NULL");
+    auto built = manager.build_orders();
+    if (!built) return set_error(built.error());
+    return put_bytes(BufferKind::kOrders, std::move(*built), orders);
+  });
+}
+
+terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report, uint64_t length) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (report == nullptr && length > 0) return set_error(TERRACE_INVALID, "terrace_take_report: NULL");
+    return finish(manager.take_report({reinterpret_cast<const std::byte*>(report), length}));
+  });
+}
+
+terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
+                                 terrace_bytes* ledger_json) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    const auto ledger = manager.end_request(RequestId(request));
+    if (!ledger) return set_error(ledger.error());
+    if (ledger_json == nullptr) return TERRACE_OK;
+    return put_bytes(BufferKind::kLedger, ledger_to_json(*ledger), ledger_json);
+  });
+}
+
+terrace_code terrace_take_events(terrace_owner* owner, terrace_bytes* events_json) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (events_json == nullptr) return set_error(TERRACE_INVALID, "terrace_take_events: NULL");
+    return put_bytes(BufferKind::kEvents, events_to_json(manager.take_events()), events_json);
+  });
+}
+
+terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes* status_json) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (status_json == nullptr) return set_error(TERRACE_INVALID, "terrace_read_status: NULL");
+    return put_bytes(BufferKind::kStatus, serve::status_json(manager.status()), status_json);
+  });
+}
+
+terrace_code terrace_read_metrics(terrace_owner* owner, terrace_bytes* text) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (text == nullptr) return set_error(TERRACE_INVALID, "terrace_read_metrics: NULL");
+    serve::MetricsText writer;
+    manager.visit_metrics(writer);
+    return put_bytes(BufferKind::kMetrics, writer.text(), text);
+  });
+}
+
+terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* lines) {
+  return with_manager(owner, [&](manager::BlockManager&) {
+    if (lines == nullptr) return set_error(TERRACE_INVALID, "terrace_read_log: NULL");
+    return put_bytes(BufferKind::kLog, log_to_text(owner->log.drain()), lines);
+  });
+}
+
+int terrace_owner_event_fd(const terrace_owner* owner) {
+  return owner == nullptr ? -1 : owner->manager->event_fd();
+}
+
+terrace_code terrace_reset_owner(terrace_owner* owner) {
+  return with_manager(owner,
+                      [&](manager::BlockManager& manager) { return finish(manager.reset()); });
+}
+}

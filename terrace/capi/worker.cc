@@ -1,0 +1,156 @@
+#include "terrace/worker/worker.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/log.h"
+#include "terrace/capi/convert_internal.h"
+#include "terrace/capi/guard_internal.h"
+#include "terrace/capi/json_internal.h"
+
+using namespace terrace;        // NOLINT(google-build-using-namespace): C functions have no namespace.
+using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
+
+namespace {
+constexpr std::size_t kLogLines = 1024;
+}  // namespace
+
+struct terrace_worker final : ExitClosed {
+  explicit terrace_worker(LogLevel lowest) : log(clock, lowest, kLogLines) {}
+  void close_at_exit() noexcept override {
+    if (is_ours()) worker.reset();
+  }
+  using ExitClosed::is_ours;
+
+  SystemClock clock;
+  RingLog log;
+  std::unique_ptr<worker::Worker> worker;
+  // Failed blocks of the last run_loads, kept for a second call with more room.
+  std::vector<std::uint32_t> failed;
+  bool has_unread_failures = false;
+  std::string breach;  // Not empty = poisoned: nothing is copied any more.
+};
+
+namespace {
+
+template <typename Body>
+terrace_code with_worker(terrace_worker* handle, Body&& body) noexcept {
+  if (handle == nullptr) return TERRACE_INVALID;
+  if (!handle->is_ours() || !handle->worker) return TERRACE_CLOSED;
+  return guarded([&] { return body(*handle->worker); },
+                 [&](const char* text) {
+                   handle->breach = text;
+                   handle->log.write(LogLevel::kError, fmt::format("event=poisoned cause=\"{}\"", text));
+                 });
+}
+
+std::span<const std::byte> as_span(const std::uint8_t* bytes, std::uint64_t length) {
+  return {reinterpret_cast<const std::byte*>(bytes), length};
+}
+
+}  // namespace
+
+extern "C" {
+
+terrace_code terrace_open_worker(const terrace_worker_options* options, terrace_worker** worker) {
+  return guarded([&] {
+    if (options == nullptr || worker == nullptr) {
+      return set_error(TERRACE_INVALID, "terrace_open_worker: a pointer is NULL");
+    }
+    *worker = nullptr;
+    if (const Status size = check_size("terrace_worker_options", options->struct_size,
+                                       sizeof(terrace_worker_options));
+        !size.is_ok()) {
+      return set_error(size);
+    }
+    auto settings = load_settings(options->settings_json);
+    if (!settings) return set_error(settings.error());
+    auto made = convert_worker(*options, settings->settings);
+    if (!made) return set_error(made.error());
+    auto handle = std::make_unique<terrace_worker>(settings->settings.log.level);
+    auto opened = worker::Worker::open(std::move(*made), handle->clock, handle->log);
+    if (!opened) return set_error(opened.error());
+    handle->worker = std::move(*opened);
+    *worker = handle.release();
+    return TERRACE_OK;
+  });
+}
+
+void terrace_close_worker(terrace_worker* worker, int64_t /*deadline_ns*/) {
+  if (worker == nullptr || !worker->is_ours()) return;
+  (void)guarded([&] {
+    delete worker;
+    return TERRACE_OK;
+  });
+}
+
+terrace_code terrace_run_canary(terrace_worker* worker, const uint8_t* orders, uint64_t length) {
+  return with_worker(worker, [&](worker::Worker& impl) {
+    if (!worker->breach.empty()) return set_error(TERRACE_INTERNAL, worker->breach);
+    const Status status = impl.run_canary(as_span(orders, length));
+    return status.is_ok() ? TERRACE_OK : set_error(status);
+  });
+}
+
+terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders, uint64_t length,
+                               uint32_t* failed_blocks, uint64_t failed_capacity,
+                               uint64_t* failed_count) {
+  if (failed_count == nullptr) return set_error(TERRACE_INVALID, "terrace_run_loads: NULL");
+  *failed_count = 0;
+  return with_worker(worker, [&](worker::Worker& impl) {
+    terrace_code code = TERRACE_OK;
+    if (!worker->has_unread_failures) {
+      auto result = worker->breach.empty() ? impl.run_loads(as_span(orders, length))
+                                           : impl.refuse_loads(as_span(orders, length));
+      if (!result) return set_error(result.error());
+      worker->failed = std::move(*result);
+      if (!worker->breach.empty()) code = set_error(TERRACE_INTERNAL, worker->breach);
+    }
+    *failed_count = worker->failed.size();
+    worker->has_unread_failures = worker->failed.size() > failed_capacity;
+    if (!worker->has_unread_failures) {
+      std::ranges::copy(worker->failed, failed_blocks);
+      worker->failed.clear();
+    }
+    return code;
+  });
+}
+
+terrace_code terrace_run_saves(terrace_worker* worker, const uint8_t* orders, uint64_t length) {
+  return with_worker(worker, [&](worker::Worker& impl) {
+    if (!worker->breach.empty()) return set_error(TERRACE_INTERNAL, worker->breach);
+    const Status status = impl.run_saves(as_span(orders, length));
+    return status.is_ok() ? TERRACE_OK : set_error(status);
+  });
+}
+
+terrace_code terrace_build_report(terrace_worker* worker, terrace_bytes* report) {
+  return with_worker(worker, [&](worker::Worker& impl) {
+    if (report == nullptr) return set_error(TERRACE_INVALID, "terrace_build_report: NULL");
+    return put_bytes(BufferKind::kReport, impl.build_report(), report);
+  });
+}
+
+terrace_code terrace_read_worker_status(terrace_worker* worker, terrace_bytes* status_json) {
+  return with_worker(worker, [&](worker::Worker& impl) {
+    if (status_json == nullptr) return set_error(TERRACE_INVALID, "terrace_read_worker_status: NULL");
+    const std::string problem = worker->breach.empty() ? impl.problem() : worker->breach;
+    return put_bytes(BufferKind::kStatus,
+                     fmt::format("{{\"attached\":{},\"poisoned\":{},\"problem\":{}}}",
+                                 impl.is_attached(), !worker->breach.empty(), json_text(problem)),
+                     status_json);
+  });
+}
+
+terrace_code terrace_read_worker_log(terrace_worker* worker, terrace_bytes* lines) {
+  return with_worker(worker, [&](worker::Worker&) {
+    if (lines == nullptr) return set_error(TERRACE_INVALID, "terrace_read_worker_log: NULL");
+    return put_bytes(BufferKind::kLog, log_to_text(worker->log.drain()), lines);
+  });
+}
+}
