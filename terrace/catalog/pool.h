@@ -1,25 +1,44 @@
 // One pool of equal slots in one tier: reserve -> fill -> seal -> pin -> evict. Moves no bytes.
+//
+// A handle is the state of its slot: reserve() gives a ReservedSlot, begin_fill() makes it a
+// FillingSlot, seal() a Pin, begin_evict() gives an EvictingSlot; each step consumes the handle
+// before it. What dropping a handle does stands at its class. Handles must not outlive their pool.
+// Only sealed slots without pins are in the eviction order; the last pin that drops puts its slot
+// at the recent end. So a request that drops its pins deepest block first leaves its leaves to be
+// evicted before its roots, which on a prefix tree is leaf-first: touch_chain() and PinRun keep to
+// that, and so must whoever holds the pins of a request by other means.
 // Threading: thread-compatible; the tier's lock guards it, and handles are dropped under it.
 // Owns: slot states, key index, eviction order.  Waits: never.
-// Memory: <= 64 bytes per slot with index and policy, all from create().  Source: design.md section 5.
+// Memory: 51 bytes per slot with index and `lru`, all from create().  Source: design.md section 5.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "terrace/base/status.h"
 #include "terrace/block/key.h"
 #include "terrace/block/location.h"
+#include "terrace/catalog/free_set.h"
+#include "terrace/index/block_index.h"
+#include "terrace/policy/eviction/eviction.h"
 
 namespace terrace::catalog {
 
 enum class SlotState : std::uint8_t {
-  kFree, kReserved, kFilling, kSealed, kEvicting, kQuarantined
+  kFree = 0,
+  kReserved = 1,
+  kFilling = 2,
+  kSealed = 3,
+  kEvicting = 4,
+  kQuarantined = 5
 };
 inline constexpr int kSlotStateCount = 6;
 [[nodiscard]] std::string_view to_string(SlotState state);
@@ -27,7 +46,7 @@ inline constexpr int kSlotStateCount = 6;
 class Pool;
 
 // Holds a sealed block in place. Dropping the last pin makes the slot evictable (as if just used).
-class Pin {
+class [[nodiscard]] Pin {
  public:
   Pin() = default;
   Pin(Pin&& other) noexcept : pool_(std::exchange(other.pool_, nullptr)), slot_(other.slot_) {}
@@ -44,9 +63,31 @@ class Pin {
   SlotRef slot_;
 };
 
-// A slot being filled. Dropped = abandoned: the slot is free again. If a writer may still be at work
-// on it, quarantine() instead of dropping.
-class FillingSlot {
+// The pins of one request's blocks, in chain order. Drops them deepest first, which a vector would
+// not.
+class [[nodiscard]] PinRun {
+ public:
+  PinRun() = default;
+  PinRun(PinRun&&) noexcept = default;
+  PinRun& operator=(PinRun&& other) noexcept;
+  ~PinRun() { shrink(0); }
+  // Deeper than all before.
+  void add(Pin pin) { pins_.push_back(std::move(pin)); }
+  // Drops the deepest until `count` are left.
+  void shrink(std::size_t count) {
+    while (pins_.size() > count) pins_.pop_back();
+  }
+  [[nodiscard]] std::size_t size() const { return pins_.size(); }
+  [[nodiscard]] bool empty() const { return pins_.empty(); }
+  [[nodiscard]] SlotRef slot(std::size_t i) const { return pins_[i].slot(); }
+
+ private:
+  std::vector<Pin> pins_;
+};
+
+// A slot being filled. Dropped = abandoned: the slot is free again. If a writer may still be at
+// work on it, quarantine() instead of dropping.
+class [[nodiscard]] FillingSlot {
  public:
   FillingSlot() = default;
   FillingSlot(FillingSlot&& other) noexcept
@@ -70,7 +111,7 @@ class FillingSlot {
 };
 
 // A slot taken for a key. Dropped = freed.
-class ReservedSlot {
+class [[nodiscard]] ReservedSlot {
  public:
   ReservedSlot(ReservedSlot&& other) noexcept
       : pool_(std::exchange(other.pool_, nullptr)), slot_(other.slot_) {}
@@ -86,9 +127,40 @@ class ReservedSlot {
   SlotRef slot_;
 };
 
+// A victim on its way out, held in place while somebody copies it to another tier. It can still be
+// found; a pin or touch meanwhile takes it back to sealed. Dropped = the slot is freed, unless the
+// block was taken back. Such an eviction is not in take_evicted(): who drops it knows is_rescued().
+class [[nodiscard]] EvictingSlot {
+ public:
+  EvictingSlot() = default;
+  EvictingSlot(EvictingSlot&& other) noexcept
+      : pool_(std::exchange(other.pool_, nullptr)), slot_(other.slot_) {}
+  EvictingSlot& operator=(EvictingSlot&& other) noexcept;
+  ~EvictingSlot() { reset(); }
+  void reset();
+  [[nodiscard]] bool holds() const { return pool_ != nullptr; }
+  [[nodiscard]] SlotRef slot() const { return slot_; }
+  // Somebody used the block meanwhile: dropping the handle will not free it.
+  [[nodiscard]] bool is_rescued() const;
+  // Nothing is freed: the block is sealed again, as if just used.
+  void keep() &&;
+
+ private:
+  friend class Pool;
+  EvictingSlot(Pool* pool, SlotRef slot) : pool_(pool), slot_(slot) {}
+  Pool* pool_ = nullptr;
+  SlotRef slot_;
+};
+
 struct Eviction {
   BlockKey key;
   SlotRef slot;
+};
+
+struct Adoption {
+  BlockKey key;
+  SlotIndex slot;
+  Generation generation;
 };
 
 class Pool {
@@ -96,50 +168,118 @@ class Pool {
   struct Options {
     std::uint32_t slots = 0;
     std::string eviction = "lru";
+    // Evictions kept for take_evicted(); beyond it the oldest are forgotten and counted.
+    std::uint32_t evicted_limit = 65'536;
   };
-  // Errors: kInvalid for 0 slots or an unknown policy; kExhausted if memory is refused.
+  // Instant for any size: nothing is touched. Errors: kInvalid for 0 or over 2^31 - 1 slots or an
+  // unknown policy; kExhausted if memory is refused.
   static Result<std::unique_ptr<Pool>> create(const Options& options);
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
-  ~Pool();
+  ~Pool() = default;
 
-  // Takes a free slot for `key`, evicting the policy's victim if none is free; the victim is then in
-  // take_evicted(). Errors: kExhausted = everything is pinned or in use: drop the offload, count it.
+  // Takes the lowest free slot for `key`, evicting the policy's victim if none is free; the victim
+  // is then in take_evicted(). The slot has a new generation. Errors: kExhausted = everything is
+  // pinned or in use: drop the offload, count it.
   [[nodiscard]] Result<ReservedSlot> reserve(const BlockKey& key);
+  // Takes the policy's victim to evict it, for drivers that demote first or keep slots free ahead.
+  // Nothing if no slot is evictable.
+  [[nodiscard]] std::optional<EvictingSlot> begin_evict();
   // Puts a block found on the medium at start into a given free slot, sealed and unpinned. Earlier
   // adopted = less recently used. False if the slot is not free or the key is there already.
   bool adopt(const BlockKey& key, SlotIndex slot, Generation generation);
+  // The same for many, in order, several times as fast. Returns how many were adopted.
+  std::size_t adopt(std::span<const Adoption> blocks);
+  // The slot's next block will have a generation after this one: for slots whose old content on the
+  // medium is not adopted. No-op unless the slot is free.
+  void age(SlotIndex slot, Generation generation);
   // Removes a sealed, unpinned block. False if it is pinned or gone.
   bool remove(SlotRef slot);
   bool release_quarantined(SlotRef slot);
 
   [[nodiscard]] std::optional<Pin> pin(const BlockKey& key);
   [[nodiscard]] std::optional<Pin> pin(SlotRef slot);
+  // Pins the longest leading run that is sealed.
+  PinRun pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes);
   // The block was used: touch it (pinned ones are touched when the pin drops).
   void touch(const BlockKey& key);
+  // Touches every block of the chain that is here, deepest first, gaps skipped: each look-up does,
+  // for its whole chain, or the engine's own hits would let a hot prompt age out here.
+  void touch_chain(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes);
   // Length of the longest leading run that is sealed. Changes nothing.
   [[nodiscard]] std::size_t match(NamespaceId name_space, GroupId group,
                                   std::span<const SequenceHash> hashes) const;
   [[nodiscard]] bool contains(const BlockKey& key) const;
   // True while `key` is reserved or filling: do not offload it twice.
   [[nodiscard]] bool is_filling(const BlockKey& key) const;
-  // What reserve() would evict; for drivers that demote first.
+  // What reserve() would evict if no slot were free.
   [[nodiscard]] std::optional<Eviction> next_victim() const;
   [[nodiscard]] std::vector<Eviction> take_evicted();
+  // Evictions that take_evicted() no longer tells because nobody took them in time.
+  [[nodiscard]] std::uint64_t evicted_forgotten() const { return evicted_forgotten_; }
 
-  [[nodiscard]] std::uint32_t slots() const;
-  [[nodiscard]] std::uint32_t count(SlotState state) const;
-  [[nodiscard]] std::uint32_t pinned() const;
+  [[nodiscard]] std::uint32_t slots() const { return slots_; }
+  // Slots per state; they sum to slots().
+  [[nodiscard]] std::uint32_t count(SlotState state) const {
+    return counts_[static_cast<std::size_t>(state)];
+  }
+  // Sealed slots with at least one pin.
+  [[nodiscard]] std::uint32_t pinned() const { return pinned_; }
+  [[nodiscard]] SlotState state(SlotIndex slot) const;
+  // The slot's present reference; its generation says nothing while it is free.
+  [[nodiscard]] SlotRef ref_of(SlotIndex slot) const;
+  // Of a reserved, filling, sealed or evicting slot. Nothing if the reference is stale.
   [[nodiscard]] std::optional<BlockKey> key_of(SlotRef slot) const;
+  // Index, eviction order and slot states.
   [[nodiscard]] Bytes memory() const;
 
  private:
   friend class Pin;
   friend class FillingSlot;
   friend class ReservedSlot;
-  struct State;
-  explicit Pool(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  friend class EvictingSlot;
+
+  struct Slot {
+    index::Home home;  // With the slot's number it names the index entry, which holds the key.
+    Generation generation;
+    std::uint32_t state : 3;
+    std::uint32_t pins : 29;  // Of sealed and evicting slots; the evictor's hold is one.
+  };
+  static_assert(sizeof(Slot) == 12);
+  static constexpr std::uint32_t kMaxPins = (1U << 29U) - 1;
+
+  Pool(const Options& options, index::BlockIndex index, FreeSet free,
+       index::ZeroedArray<Slot> table, std::unique_ptr<policy::EvictionPolicy> policy);
+
+  // Null if the reference is stale or not in `state`.
+  [[nodiscard]] Slot* resolve(SlotRef slot, SlotState state);
+  [[nodiscard]] static SlotState state_of(const Slot& slot) {
+    return static_cast<SlotState>(slot.state);
+  }
+  void set_state(Slot& slot, SlotState state);
+  void free_slot(SlotIndex index);
+  void evict(SlotIndex index);
+  Pin add_pin(SlotIndex index);
+  void touch_slot(SlotIndex index);
+
+  // The handles' verbs. None of them throws: a handle may be dropped while a Breach unwinds.
+  void start_filling(SlotRef slot);
+  void abandon(SlotRef slot, SlotState state);
+  void quarantine(SlotRef slot);
+  [[nodiscard]] std::optional<Pin> seal(SlotRef slot);
+  void unpin(SlotRef slot);
+  void end_evict(SlotRef slot, bool keeps);
+
+  const std::uint32_t slots_;
+  const std::uint32_t evicted_limit_;
+  index::BlockIndex index_;
+  FreeSet free_;
+  index::ZeroedArray<Slot> table_;
+  std::unique_ptr<policy::EvictionPolicy> policy_;
+  std::array<std::uint32_t, kSlotStateCount> counts_{};
+  std::uint32_t pinned_ = 0;
+  std::deque<Eviction> evicted_;
+  std::uint64_t evicted_forgotten_ = 0;
 };
 
 }  // namespace terrace::catalog

@@ -8,20 +8,14 @@
 
 #include "terrace/base/check.h"
 #include "terrace/base/rng.h"
+#include "terrace/testing/keys.h"
 #include "terrace/testing/property.h"
 
 namespace terrace::index {
 namespace {
 
-BlockKey key(std::uint64_t n, std::uint16_t name_space = 1, std::uint16_t group = 0) {
-  Rng rng(n);
-  return {NamespaceId(name_space), GroupId(group), {rng.next(), rng.next()}};
-}
-std::vector<SequenceHash> chain(std::uint64_t first, std::size_t count) {
-  std::vector<SequenceHash> hashes;
-  for (std::size_t i = 0; i < count; ++i) hashes.push_back(key(first + i).hash);
-  return hashes;
-}
+using testing::chain;
+using testing::key;
 
 TEST(BlockIndexTest, RefusesSizesItCannotAddress) {
   EXPECT_EQ(BlockIndex::create(0).error().code(), Code::kInvalid);

@@ -11,6 +11,8 @@
 
 namespace terrace::policy {
 
+// The pool calls touch() and remove() with slots below the policy's size, each O(1) or O(log n).
+// Must pass tests/contract/eviction_contract.h.
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -23,10 +25,11 @@ class EvictionPolicy {
   [[nodiscard]] virtual Bytes memory() const = 0;
 };
 
-// Least recently touched first. 8 bytes per slot.
+// Least recently touched first. 8 bytes per slot. Null if the memory is refused.
 [[nodiscard]] std::unique_ptr<EvictionPolicy> make_lru(std::uint32_t slots);
 
-// By the name used in settings: "lru". Errors: kInvalid names the known ones.
+// By the name used in settings: "lru". Errors: kInvalid names the known ones; kExhausted if the
+// memory is refused.
 [[nodiscard]] Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name,
                                                                     std::uint32_t slots);
 

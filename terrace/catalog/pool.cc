@@ -1,0 +1,318 @@
+#include "terrace/catalog/pool.h"
+
+#include <algorithm>
+
+#include "terrace/base/check.h"
+
+namespace terrace::catalog {
+
+std::string_view to_string(SlotState state) {
+  switch (state) {
+    case SlotState::kFree:
+      return "free";
+    case SlotState::kReserved:
+      return "reserved";
+    case SlotState::kFilling:
+      return "filling";
+    case SlotState::kSealed:
+      return "sealed";
+    case SlotState::kEvicting:
+      return "evicting";
+    case SlotState::kQuarantined:
+      return "quarantined";
+  }
+  return "unknown";
+}
+
+Result<std::unique_ptr<Pool>> Pool::create(const Options& options) {
+  if (options.slots == 0) return fail(Code::kInvalid, "a pool needs at least one slot");
+  TERRACE_ASSIGN_OR_RETURN(auto index, index::BlockIndex::create(options.slots));
+  TERRACE_ASSIGN_OR_RETURN(auto free, FreeSet::create(options.slots));
+  TERRACE_ASSIGN_OR_RETURN(auto table, index::ZeroedArray<Slot>::create(options.slots));
+  TERRACE_ASSIGN_OR_RETURN(auto policy, policy::make_eviction(options.eviction, options.slots));
+  return std::unique_ptr<Pool>(
+      new Pool(options, std::move(index), std::move(free), std::move(table), std::move(policy)));
+}
+
+Pool::Pool(const Options& options, index::BlockIndex index, FreeSet free,
+           index::ZeroedArray<Slot> table, std::unique_ptr<policy::EvictionPolicy> policy)
+    : slots_(options.slots),
+      evicted_limit_(options.evicted_limit),
+      index_(std::move(index)),
+      free_(std::move(free)),
+      table_(std::move(table)),
+      policy_(std::move(policy)) {
+  counts_[static_cast<std::size_t>(SlotState::kFree)] = slots_;
+}
+
+Pool::Slot* Pool::resolve(SlotRef ref, SlotState state) {
+  if (ref.index.value() >= slots_) return nullptr;
+  Slot& slot = table_[ref.index.value()];
+  return slot.generation == ref.generation && state_of(slot) == state ? &slot : nullptr;
+}
+
+void Pool::set_state(Slot& slot, SlotState state) {
+  --counts_[slot.state];
+  slot.state = static_cast<std::uint32_t>(state) & 7U;
+  ++counts_[slot.state];
+}
+
+void Pool::free_slot(SlotIndex index) {
+  Slot& slot = table_[index.value()];
+  index_.erase(slot.home, index);
+  slot.pins = 0;
+  set_state(slot, SlotState::kFree);
+  free_.put(index);
+}
+
+void Pool::evict(SlotIndex index) {
+  Slot& slot = table_[index.value()];
+  set_state(slot, SlotState::kEvicting);
+  policy_->remove(index);
+  if (evicted_.size() >= evicted_limit_) {
+    ++evicted_forgotten_;
+    if (!evicted_.empty()) evicted_.pop_front();
+  }
+  if (const auto key = index_.key_of(slot.home, index); key && evicted_limit_ > 0) {
+    evicted_.push_back({*key, {index, slot.generation}});
+  }
+  free_slot(index);
+}
+
+Result<ReservedSlot> Pool::reserve(const BlockKey& key) {
+  auto index = free_.take_lowest();
+  if (!index) {
+    const auto victim = policy_->victim();
+    if (!victim) {
+      return fail(Code::kExhausted, "all " + std::to_string(slots_) +
+                                        " slots are pinned or in use: the block is not kept");
+    }
+    evict(*victim);
+    index = free_.take_lowest();
+    TERRACE_CHECK(index.has_value());
+  }
+  Slot& slot = table_[index->value()];
+  const std::uint32_t generation = slot.generation.value() + 1;
+  slot.generation = Generation(generation == 0 ? 1 : generation);
+  slot.home = index_.insert_hidden(key, *index);
+  set_state(slot, SlotState::kReserved);
+  return ReservedSlot(this, {*index, slot.generation});
+}
+
+std::optional<EvictingSlot> Pool::begin_evict() {
+  const auto victim = policy_->victim();
+  if (!victim) return std::nullopt;
+  policy_->remove(*victim);
+  Slot& slot = table_[victim->value()];
+  slot.pins = 1;
+  set_state(slot, SlotState::kEvicting);
+  return EvictingSlot(this, {*victim, slot.generation});
+}
+
+bool Pool::adopt(const BlockKey& key, SlotIndex index, Generation generation) {
+  if (index.value() >= slots_ || !free_.is_free(index)) return false;
+  Slot& slot = table_[index.value()];
+  // A generation that this slot has had could make an old reference good again.
+  if (slot.generation.value() != 0 && generation <= slot.generation) return false;
+  if (!index_.insert(key, index)) return false;
+  free_.take(index);
+  slot.home = index_.home_of(key);
+  slot.generation = generation;
+  set_state(slot, SlotState::kSealed);
+  policy_->touch(index);
+  return true;
+}
+
+std::size_t Pool::adopt(std::span<const Adoption> blocks) {
+  constexpr std::size_t kAhead = 16;
+  std::size_t adopted = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (i + kAhead < blocks.size()) {
+      const Adoption& later = blocks[i + kAhead];
+      index_.prefetch(index_.home_of(later.key));
+      if (later.slot.value() < slots_) __builtin_prefetch(table_.data() + later.slot.value());
+    }
+    adopted += adopt(blocks[i].key, blocks[i].slot, blocks[i].generation) ? 1U : 0U;
+  }
+  return adopted;
+}
+
+void Pool::age(SlotIndex index, Generation generation) {
+  if (index.value() >= slots_ || !free_.is_free(index)) return;
+  Slot& slot = table_[index.value()];
+  slot.generation = std::max(slot.generation, generation);
+}
+
+bool Pool::remove(SlotRef ref) {
+  const Slot* slot = resolve(ref, SlotState::kSealed);
+  if (slot == nullptr || slot->pins > 0) return false;
+  policy_->remove(ref.index);
+  free_slot(ref.index);
+  return true;
+}
+
+bool Pool::release_quarantined(SlotRef ref) {
+  Slot* slot = resolve(ref, SlotState::kQuarantined);
+  if (slot == nullptr) return false;
+  set_state(*slot, SlotState::kFree);
+  free_.put(ref.index);
+  return true;
+}
+
+Pin Pool::add_pin(SlotIndex index) {
+  Slot& slot = table_[index.value()];
+  const bool was_evicting = state_of(slot) == SlotState::kEvicting;
+  if (was_evicting) set_state(slot, SlotState::kSealed);
+  if (was_evicting || slot.pins == 0) ++pinned_;
+  if (slot.pins == 0) policy_->remove(index);
+  slot.pins = (slot.pins + 1U) & kMaxPins;
+  return Pin(this, {index, slot.generation});
+}
+
+std::optional<Pin> Pool::pin(const BlockKey& key) {
+  const auto index = index_.find(key);
+  if (!index || table_[index->value()].pins == kMaxPins) return std::nullopt;
+  return add_pin(*index);
+}
+
+std::optional<Pin> Pool::pin(SlotRef ref) {
+  const Slot* slot = resolve(ref, SlotState::kSealed);
+  if (slot == nullptr) slot = resolve(ref, SlotState::kEvicting);
+  if (slot == nullptr || slot->pins == kMaxPins) return std::nullopt;
+  return add_pin(ref.index);
+}
+
+PinRun Pool::pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes) {
+  std::vector<SlotIndex> found(hashes.size());
+  const std::size_t length = index_.match(name_space, group, hashes, found);
+  PinRun run;
+  for (std::size_t i = 0; i < length; ++i) __builtin_prefetch(table_.data() + found[i].value());
+  for (std::size_t i = 0; i < length; ++i) {
+    if (table_[found[i].value()].pins == kMaxPins) break;
+    run.add(add_pin(found[i]));
+  }
+  return run;
+}
+
+void Pool::touch_slot(SlotIndex index) {
+  Slot& slot = table_[index.value()];
+  if (state_of(slot) == SlotState::kEvicting) {
+    set_state(slot, SlotState::kSealed);
+    ++pinned_;  // By the evictor's hold; its drop will touch.
+  } else if (slot.pins == 0) {
+    policy_->touch(index);
+  }
+}
+
+void Pool::touch(const BlockKey& key) {
+  if (const auto index = index_.find(key)) touch_slot(*index);
+}
+
+void Pool::touch_chain(NamespaceId name_space, GroupId group,
+                       std::span<const SequenceHash> hashes) {
+  constexpr std::size_t kAhead = 16;
+  for (std::size_t i = hashes.size(); i > 0; --i) {
+    if (i > kAhead) index_.prefetch(index_.home_of({name_space, group, hashes[i - 1 - kAhead]}));
+    touch({name_space, group, hashes[i - 1]});
+  }
+}
+
+std::size_t Pool::match(NamespaceId name_space, GroupId group,
+                        std::span<const SequenceHash> hashes) const {
+  return index_.match(name_space, group, hashes, {});
+}
+
+bool Pool::contains(const BlockKey& key) const { return index_.find(key).has_value(); }
+
+bool Pool::is_filling(const BlockKey& key) const { return index_.has_hidden(key); }
+
+std::optional<Eviction> Pool::next_victim() const {
+  const auto victim = policy_->victim();
+  if (!victim) return std::nullopt;
+  const SlotRef ref = ref_of(*victim);
+  const auto key = key_of(ref);
+  TERRACE_CHECK(key.has_value());
+  return Eviction{*key, ref};
+}
+
+std::vector<Eviction> Pool::take_evicted() {
+  std::vector<Eviction> taken(evicted_.begin(), evicted_.end());
+  evicted_.clear();
+  return taken;
+}
+
+SlotState Pool::state(SlotIndex slot) const {
+  return slot.value() < slots_ ? state_of(table_[slot.value()]) : SlotState::kFree;
+}
+
+SlotRef Pool::ref_of(SlotIndex slot) const {
+  return {slot, slot.value() < slots_ ? table_[slot.value()].generation : Generation(0)};
+}
+
+std::optional<BlockKey> Pool::key_of(SlotRef ref) const {
+  if (ref.index.value() >= slots_) return std::nullopt;
+  const Slot& slot = table_[ref.index.value()];
+  const SlotState state = state_of(slot);
+  if (slot.generation != ref.generation || state == SlotState::kFree ||
+      state == SlotState::kQuarantined) {
+    return std::nullopt;
+  }
+  return index_.key_of(slot.home, ref.index);
+}
+
+Bytes Pool::memory() const {
+  return index_.memory() + free_.memory() + table_.memory() + policy_->memory() +
+         Bytes(sizeof(Pool) + evicted_.size() * sizeof(Eviction));
+}
+
+void Pool::start_filling(SlotRef ref) {
+  if (Slot* slot = resolve(ref, SlotState::kReserved)) set_state(*slot, SlotState::kFilling);
+}
+
+void Pool::abandon(SlotRef ref, SlotState state) {
+  if (resolve(ref, state) != nullptr) free_slot(ref.index);
+}
+
+void Pool::quarantine(SlotRef ref) {
+  Slot* slot = resolve(ref, SlotState::kFilling);
+  if (slot == nullptr) return;
+  index_.erase(slot->home, ref.index);
+  set_state(*slot, SlotState::kQuarantined);
+}
+
+std::optional<Pin> Pool::seal(SlotRef ref) {
+  Slot* slot = resolve(ref, SlotState::kFilling);
+  if (slot == nullptr) return std::nullopt;
+  if (!index_.publish(slot->home, ref.index)) {
+    free_slot(ref.index);
+    return std::nullopt;
+  }
+  set_state(*slot, SlotState::kSealed);
+  slot->pins = 1;
+  ++pinned_;
+  return Pin(this, ref);
+}
+
+void Pool::unpin(SlotRef ref) {
+  Slot* slot = resolve(ref, SlotState::kSealed);
+  if (slot == nullptr || slot->pins == 0) return;
+  slot->pins = (slot->pins - 1U) & kMaxPins;
+  if (slot->pins > 0) return;
+  --pinned_;
+  policy_->touch(ref.index);
+}
+
+void Pool::end_evict(SlotRef ref, bool keeps) {
+  Slot* slot = resolve(ref, SlotState::kEvicting);
+  if (slot == nullptr) {
+    unpin(ref);  // Taken back meanwhile: the hold has become a pin like any other.
+  } else if (keeps) {
+    slot->pins = 0;
+    set_state(*slot, SlotState::kSealed);
+    policy_->touch(ref.index);
+  } else {
+    free_slot(ref.index);
+  }
+}
+
+}  // namespace terrace::catalog

@@ -1,0 +1,316 @@
+#include "terrace/catalog/pool.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <string>
+
+#include "terrace/testing/keys.h"
+
+namespace terrace::catalog {
+namespace {
+
+using testing::chain;
+using testing::key;
+
+std::unique_ptr<Pool> make_pool(std::uint32_t slots) {
+  return Pool::create({.slots = slots}).value();
+}
+Pin store(Pool& pool, const BlockKey& k) { return *pool.reserve(k).value().begin_fill().seal(); }
+
+TEST(PoolTest, RefusesNoSlotsAndUnknownPolicies) {
+  EXPECT_EQ(Pool::create({.slots = 0}).error().code(), Code::kInvalid);
+  const auto unknown = Pool::create({.slots = 1, .eviction = "mru"});
+  EXPECT_EQ(unknown.error().code(), Code::kInvalid);
+  EXPECT_NE(unknown.error().message().find("\"mru\" is unknown; known: lru"), std::string::npos);
+}
+
+TEST(PoolTest, ABlockIsFoundOnlyOnceSealed) {
+  auto pool = make_pool(4);
+  ReservedSlot reserved = pool->reserve(key(1)).value();
+  EXPECT_TRUE(pool->is_filling(key(1)));
+  EXPECT_FALSE(pool->contains(key(1)));
+  EXPECT_EQ(pool->count(SlotState::kReserved), 1U);
+  FillingSlot filling = std::move(reserved).begin_fill();
+  EXPECT_FALSE(pool->pin(key(1)));
+  EXPECT_EQ(pool->count(SlotState::kFilling), 1U);
+  const auto pin = std::move(filling).seal();
+  ASSERT_TRUE(pin);
+  EXPECT_TRUE(pool->contains(key(1)));
+  EXPECT_FALSE(pool->is_filling(key(1)));
+  EXPECT_EQ(pool->key_of(pin->slot()), key(1));
+  EXPECT_EQ(pool->pinned(), 1U);
+}
+
+TEST(PoolTest, DroppedReservedAndFillingSlotsAreFree) {
+  auto pool = make_pool(2);
+  {
+    const auto reserved = pool->reserve(key(1));
+  }
+  {
+    const auto filling = pool->reserve(key(1)).value().begin_fill();
+  }
+  EXPECT_EQ(pool->count(SlotState::kFree), 2U);
+  EXPECT_FALSE(pool->is_filling(key(1)));
+}
+
+TEST(PoolTest, FirstSealedWriterOfAKeyStays) {
+  auto pool = make_pool(4);
+  FillingSlot slow = pool->reserve(key(1)).value().begin_fill();
+  FillingSlot fast = pool->reserve(key(1)).value().begin_fill();
+  const SlotRef first = fast.slot();
+  const auto pin = std::move(fast).seal();
+  ASSERT_TRUE(pin);
+  EXPECT_TRUE(pool->is_filling(key(1)));
+  EXPECT_FALSE(std::move(slow).seal());
+  EXPECT_FALSE(pool->is_filling(key(1)));
+  EXPECT_EQ(pool->pin(key(1))->slot(), first);
+  EXPECT_EQ(pool->count(SlotState::kFree), 3U);
+}
+
+TEST(PoolTest, EvictionTakesTheLeastRecentlyUsed) {
+  auto pool = make_pool(3);
+  for (std::uint64_t n = 0; n < 3; ++n) store(*pool, key(n)).reset();
+  pool->touch(key(0));
+  store(*pool, key(3)).reset();
+  EXPECT_FALSE(pool->contains(key(1)));
+  EXPECT_TRUE(pool->contains(key(0)));
+  const auto evicted = pool->take_evicted();
+  ASSERT_EQ(evicted.size(), 1U);
+  EXPECT_EQ(evicted[0].key, key(1));
+  EXPECT_TRUE(pool->take_evicted().empty());
+}
+
+TEST(PoolTest, EvictionSkipsPinnedBlocks) {
+  auto pool = make_pool(2);
+  const Pin old = store(*pool, key(0));
+  store(*pool, key(1)).reset();
+  store(*pool, key(2)).reset();
+  EXPECT_TRUE(pool->contains(key(0)));
+  EXPECT_FALSE(pool->contains(key(1)));
+}
+
+TEST(PoolTest, ReserveFailsWhenAllIsPinnedOrInUse) {
+  auto pool = make_pool(2);
+  const Pin pin = store(*pool, key(0));
+  const ReservedSlot reserved = pool->reserve(key(1)).value();
+  const auto refused = pool->reserve(key(2));
+  EXPECT_EQ(refused.error().code(), Code::kExhausted);
+  EXPECT_TRUE(refused.error().is_retryable());
+  EXPECT_FALSE(pool->is_filling(key(2)));
+}
+
+TEST(PoolTest, AStaleReferenceIsNeverFollowed) {
+  auto pool = make_pool(1);
+  const SlotRef stale = store(*pool, key(0)).slot();
+  const SlotRef present = store(*pool, key(1)).slot();
+  ASSERT_EQ(stale.index, present.index);
+  EXPECT_FALSE(pool->pin(stale));
+  EXPECT_FALSE(pool->key_of(stale));
+  EXPECT_FALSE(pool->remove(stale));
+  EXPECT_TRUE(pool->pin(present));
+}
+
+TEST(PoolTest, AReferenceOutOfRangeIsStale) {
+  auto pool = make_pool(1);
+  const SlotRef wild{SlotIndex(7), Generation(1)};
+  EXPECT_FALSE(pool->pin(wild));
+  EXPECT_FALSE(pool->key_of(wild));
+  EXPECT_FALSE(pool->remove(wild));
+  EXPECT_FALSE(pool->release_quarantined(wild));
+  EXPECT_FALSE(pool->adopt(key(1), SlotIndex(7), Generation(1)));
+}
+
+TEST(PoolTest, AQuarantinedSlotStaysOutUntilReleased) {
+  auto pool = make_pool(1);
+  FillingSlot filling = pool->reserve(key(0)).value().begin_fill();
+  const SlotRef slot = filling.slot();
+  std::move(filling).quarantine();
+  EXPECT_FALSE(pool->is_filling(key(0)));
+  EXPECT_EQ(pool->reserve(key(1)).error().code(), Code::kExhausted);
+  EXPECT_TRUE(pool->release_quarantined(slot));
+  EXPECT_FALSE(pool->release_quarantined(slot));
+  const ReservedSlot again = pool->reserve(key(1)).value();
+  EXPECT_NE(again.slot(), slot);
+}
+
+TEST(PoolTest, RemoveRefusesPinnedBlocks) {
+  auto pool = make_pool(2);
+  Pin pin = store(*pool, key(0));
+  const SlotRef slot = pin.slot();
+  EXPECT_FALSE(pool->remove(slot));
+  pin.reset();
+  EXPECT_TRUE(pool->remove(slot));
+  EXPECT_FALSE(pool->contains(key(0)));
+  EXPECT_TRUE(pool->take_evicted().empty());
+}
+
+TEST(PoolTest, AdoptsAnySlotInAnyOrderAndReservesTheRest) {
+  auto pool = make_pool(5);
+  EXPECT_TRUE(pool->adopt(key(4), SlotIndex(4), Generation(9)));
+  EXPECT_TRUE(pool->adopt(key(1), SlotIndex(1), Generation(3)));
+  EXPECT_FALSE(pool->adopt(key(7), SlotIndex(1), Generation(5))) << "slot in use";
+  EXPECT_FALSE(pool->adopt(key(4), SlotIndex(2), Generation(5))) << "key in use";
+  EXPECT_EQ(pool->count(SlotState::kSealed), 2U);
+  for (const std::uint32_t expected : {0U, 2U, 3U}) {
+    EXPECT_EQ(store(*pool, key(10 + expected)).slot().index, SlotIndex(expected));
+  }
+  const SlotRef reused = store(*pool, key(20)).slot();
+  EXPECT_EQ(reused.index, SlotIndex(4)) << "first adopted is least recently used";
+  EXPECT_EQ(reused.generation, Generation(10)) << "generations go on where the medium's ended";
+}
+
+TEST(PoolTest, AdoptsABatchAndCountsWhatItTook) {
+  auto pool = make_pool(100);
+  std::vector<Adoption> found;
+  for (std::uint32_t i = 0; i < 100; ++i)
+    found.push_back({key(i % 90), SlotIndex(i), Generation(1)});
+  EXPECT_EQ(pool->adopt(found), 90U);
+  EXPECT_EQ(pool->count(SlotState::kFree), 10U);
+  EXPECT_EQ(pool->next_victim()->key, key(0));
+}
+
+TEST(PoolTest, AnAgedSlotNeverRepeatsAGenerationOfTheMedium) {
+  auto pool = make_pool(1);
+  pool->age(SlotIndex(0), Generation(41));
+  EXPECT_EQ(store(*pool, key(0)).slot().generation, Generation(42));
+  pool->age(SlotIndex(0), Generation(99));
+  EXPECT_EQ(store(*pool, key(1)).slot().generation, Generation(43)) << "in use: not aged";
+}
+
+TEST(PoolTest, AdoptionNeverRevivesAnOldReference) {
+  auto pool = make_pool(1);
+  const SlotRef old = store(*pool, key(0)).slot();
+  ASSERT_TRUE(pool->remove(old));
+  EXPECT_FALSE(pool->adopt(key(1), old.index, old.generation));
+  EXPECT_FALSE(pool->pin(old));
+}
+
+TEST(PoolTest, DroppingAnEvictingSlotFreesIt) {
+  auto pool = make_pool(2);
+  store(*pool, key(0)).reset();
+  store(*pool, key(1)).reset();
+  auto evicting = pool->begin_evict();
+  ASSERT_TRUE(evicting);
+  EXPECT_EQ(pool->key_of(evicting->slot()), key(0));
+  EXPECT_EQ(pool->count(SlotState::kEvicting), 1U);
+  EXPECT_FALSE(pool->remove(evicting->slot()));
+  evicting.reset();
+  EXPECT_FALSE(pool->contains(key(0)));
+  EXPECT_EQ(pool->count(SlotState::kFree), 1U);
+}
+
+TEST(PoolTest, ABlockUsedWhileEvictingIsTakenBack) {
+  auto pool = make_pool(2);
+  store(*pool, key(0)).reset();
+  store(*pool, key(1)).reset();
+  auto evicting = pool->begin_evict();
+  auto pin = pool->pin(key(0));
+  ASSERT_TRUE(pin);
+  EXPECT_TRUE(evicting->is_rescued());
+  pin.reset();
+  store(*pool, key(2)).reset();
+  EXPECT_TRUE(pool->contains(key(0))) << "the evictor still reads it";
+  evicting.reset();
+  EXPECT_TRUE(pool->contains(key(0)));
+  EXPECT_EQ(pool->pinned(), 0U);
+  EXPECT_EQ(pool->next_victim()->key, key(2)) << "taken back counts as used";
+}
+
+TEST(PoolTest, AKeptEvictingSlotIsSealedAgain) {
+  auto pool = make_pool(2);
+  store(*pool, key(0)).reset();
+  store(*pool, key(1)).reset();
+  std::move(*pool->begin_evict()).keep();
+  EXPECT_TRUE(pool->contains(key(0)));
+  EXPECT_EQ(pool->next_victim()->key, key(1));
+}
+
+TEST(PoolTest, APinRunDropsTheDeepestFirst) {
+  auto pool = make_pool(4);
+  const auto hashes = chain(0, 4);
+  {
+    PinRun run;
+    for (std::uint64_t n = 0; n < 4; ++n) run.add(store(*pool, key(n)));
+  }
+  EXPECT_EQ(pool->next_victim()->key, key(3));
+  EXPECT_EQ(pool->pin_run(NamespaceId(1), GroupId(0), hashes).size(), 4U);
+  EXPECT_EQ(pool->next_victim()->key, key(3));
+  store(*pool, key(9)).reset();
+  EXPECT_EQ(pool->match(NamespaceId(1), GroupId(0), hashes), 3U);
+}
+
+TEST(PoolTest, AForgottenEvictionIsCounted) {
+  auto pool = Pool::create({.slots = 1, .evicted_limit = 2}).value();
+  for (std::uint64_t n = 0; n < 5; ++n) store(*pool, key(n)).reset();
+  EXPECT_EQ(pool->evicted_forgotten(), 2U);
+  const auto evicted = pool->take_evicted();
+  ASSERT_EQ(evicted.size(), 2U);
+  EXPECT_EQ(evicted[0].key, key(2));
+  EXPECT_EQ(evicted[1].key, key(3));
+}
+
+// A system prompt that the engine answers from its own cache is never pinned here, only looked up.
+TEST(PoolTest, AHotPromptNeverAgesOutWhileOthersChurn) {
+  auto pool = make_pool(64);
+  const auto prompt = chain(0, 16);
+  {
+    PinRun run;
+    for (std::uint64_t n = 0; n < 16; ++n) run.add(store(*pool, key(n)));
+  }
+  for (std::uint64_t request = 1; request <= 1000; ++request) {
+    pool->touch_chain(NamespaceId(1), GroupId(0), prompt);
+    PinRun run;
+    for (std::uint64_t n = 0; n < 40; ++n) run.add(store(*pool, key(1000 * request + n)));
+    ASSERT_EQ(pool->match(NamespaceId(1), GroupId(0), prompt), 16U) << "request " << request;
+  }
+}
+
+TEST(PoolTest, WithoutTouchesAPromptDoesAgeOut) {
+  auto pool = make_pool(64);
+  for (std::uint64_t n = 0; n < 16; ++n) store(*pool, key(n)).reset();
+  for (std::uint64_t n = 0; n < 64; ++n) store(*pool, key(1000 + n)).reset();
+  EXPECT_EQ(pool->match(NamespaceId(1), GroupId(0), chain(0, 16)), 0U);
+}
+
+// Anonymous memory of this process, from the kernel.
+std::uint64_t anonymous_bytes() {
+  std::FILE* file = std::fopen("/proc/self/smaps_rollup", "r");
+  if (file == nullptr) return 0;
+  std::uint64_t kilobytes = 0;
+  char line[256];
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    unsigned long long value = 0;
+    if (std::sscanf(line, "Anonymous: %llu kB", &value) == 1) kilobytes += value;
+  }
+  std::fclose(file);
+  return kilobytes << 10U;
+}
+
+TEST(PoolTest, AnEmptyPoolOfTenMillionTouchesNoMemory) {
+  const std::uint64_t before = anonymous_bytes();
+  ASSERT_GT(before, 0U);
+  const auto pool = make_pool(10'000'000);
+  EXPECT_LT(anonymous_bytes() - before, 16U << 20U);  // A huge page per array at most, and slack.
+}
+
+TEST(PoolTest, AFullPoolTakesAtMost64BytesPerBlockByTheKernelsCount) {
+  constexpr std::uint32_t kSlots = 2'000'000;
+  const std::uint64_t before = anonymous_bytes();
+  const auto pool = make_pool(kSlots);
+  for (std::uint32_t n = 0; n < kSlots; ++n) {
+    ASSERT_TRUE(pool->adopt(key(n), SlotIndex(n), Generation(1)));
+  }
+  const std::uint64_t grown = anonymous_bytes() - before;
+  RecordProperty("bytes_per_block", std::to_string(static_cast<double>(grown) / kSlots));
+  std::printf("bytes per block: kernel %.2f, memory() %.2f\n", static_cast<double>(grown) / kSlots,
+              static_cast<double>(pool->memory().value()) / kSlots);
+  EXPECT_LE(grown, 64ULL * kSlots);
+  EXPECT_LE(pool->memory(), Bytes(51ULL * kSlots));
+  // memory() tells the truth: what the kernel counted, give or take the last huge pages.
+  EXPECT_LE(grown, pool->memory().value() + (8U << 20U));
+  EXPECT_GE(grown + (8U << 20U), pool->memory().value());
+}
+
+}  // namespace
+}  // namespace terrace::catalog

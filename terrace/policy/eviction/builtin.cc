@@ -1,0 +1,20 @@
+// The policies that settings can name.
+#include "terrace/policy/eviction/eviction.h"
+
+namespace terrace::policy {
+
+Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name, std::uint32_t slots) {
+  if (slots == 0) return fail(Code::kInvalid, "an eviction policy needs at least one slot");
+  if (name != "lru") {
+    return fail(Code::kInvalid,
+                "eviction policy \"" + std::string(name) + "\" is unknown; known: lru");
+  }
+  auto policy = make_lru(slots);
+  if (policy == nullptr) {
+    return fail(Code::kExhausted, "no memory for the eviction order of " + std::to_string(slots) +
+                                      " slots: lower the tier's size");
+  }
+  return policy;
+}
+
+}  // namespace terrace::policy
