@@ -1,0 +1,270 @@
+#include "terrace/config/load.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "terrace/base/file.h"
+#include "terrace/base/rng.h"
+#include "terrace/config/table.h"
+
+namespace terrace::config {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+Sources engine(std::string json) {
+  Sources sources;
+  sources.environment["HOME"] = "/home/u";
+  sources.engine_json = std::move(json);
+  return sources;
+}
+Sources environment(std::string name, std::string text) {
+  Sources sources = engine("");
+  sources.environment.insert_or_assign(std::move(name), std::move(text));
+  return sources;
+}
+std::string error_of(const Sources& sources) {
+  const auto loaded = load(sources);
+  if (loaded.has_value()) return "(loaded)";
+  EXPECT_EQ(loaded.error().code(), Code::kInvalid);
+  return loaded.error().message();
+}
+
+class TomlFile {
+ public:
+  explicit TomlFile(const std::string& text)
+      : path_(::testing::TempDir() + "terrace_" + std::to_string(random_u64()) + ".toml") {
+    EXPECT_TRUE(write_file_atomic(path_, text).is_ok());
+  }
+  ~TomlFile() { std::filesystem::remove(path_); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+TEST(LoadTest, DefaultsOfTheTableFillWhatNobodySets) {
+  const auto loaded = load(engine(R"({"host.size":"2GiB"})"));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  const Settings& settings = loaded->settings;
+  EXPECT_EQ(settings.host.size, 2_GiB);
+  EXPECT_EQ(settings.disk.admission, "all");
+  EXPECT_EQ(settings.lookup.deadline, seconds(2));
+  EXPECT_EQ(settings.attach.lookup_wait, seconds(5));
+  EXPECT_DOUBLE_EQ(settings.lookup.pin_share, 0.5);
+  EXPECT_TRUE(settings.disk.direct);
+  EXPECT_EQ(settings.log.level, LogLevel::kInfo);
+  EXPECT_FALSE(settings.disk.is_used());
+  EXPECT_EQ(loaded->origins.at("host.size").text, "engine JSON");
+  EXPECT_EQ(loaded->origins.at("disk.size").text, "default");
+  EXPECT_THAT(loaded->warnings, IsEmpty());
+  EXPECT_THAT(loaded->notes, IsEmpty());
+}
+
+TEST(LoadTest, FlatAndNestedJsonMeanTheSame) {
+  const auto flat = load(engine(R"({"disk.size":"8GiB","disk.paths":["/a","/b"],"disk.depth":3})"));
+  const auto nested =
+      load(engine(R"({"disk":{"size":8589934592,"paths":["/a","/b/"],"depth":"3"}})"));
+  ASSERT_TRUE(flat.has_value() && nested.has_value());
+  for (const auto* loaded : {&*flat, &*nested}) {
+    EXPECT_EQ(loaded->settings.disk.size, 8_GiB);
+    EXPECT_THAT(loaded->settings.disk.paths, ::testing::ElementsAre("/a", "/b"));
+    EXPECT_EQ(loaded->settings.disk.depth, 3U);
+  }
+}
+
+TEST(LoadTest, EachSourceOverridesTheOnesBelowIt) {
+  const TomlFile file("[disk]\nthreads = 1\ndepth = 1\nqueue = 1\n[host]\nsize = '1GiB'\n");
+  Sources sources = engine(R"({"disk.depth":3,"disk.queue":3})");
+  sources.environment["TERRACE_CONFIG_FILE"] = file.path();
+  sources.environment["TERRACE_DISK_THREADS"] = "2";
+  sources.environment["TERRACE_DISK_DEPTH"] = "2";
+  sources.environment["TERRACE_DISK_QUEUE"] = "2";
+  sources.overrides = {{"disk.queue", "4"}};
+  const auto loaded = load(sources);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_EQ(loaded->settings.host.size, 1_GiB);
+  EXPECT_EQ(loaded->origins.at("host.size").text, file.path() + ":6");
+  EXPECT_EQ(loaded->settings.disk.threads, 2U);
+  EXPECT_EQ(loaded->origins.at("disk.threads").text, "environment TERRACE_DISK_THREADS");
+  EXPECT_EQ(loaded->settings.disk.depth, 3U);
+  EXPECT_EQ(loaded->settings.disk.queue, Blocks(4));
+  EXPECT_EQ(loaded->origins.at("disk.queue").text, "command line");
+}
+
+TEST(LoadTest, EngineSettingsMayNameTheFile) {
+  const TomlFile file("host.size = '3GiB'\n");
+  const auto loaded = load(engine(R"({"config.file":")" + file.path() + R"("})"));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_EQ(loaded->settings.host.size, 3_GiB);
+}
+
+TEST(LoadTest, UnknownSettingIsRefusedWithTheNearestName) {
+  EXPECT_THAT(error_of(engine(R"({"hots.size":"2GiB"})")),
+              AllOf(HasSubstr("unknown setting \"hots.size\" (engine JSON)"),
+                    HasSubstr("did you mean host.size?")));
+  EXPECT_THAT(error_of(environment("TERRACE_HOST_SISE", "2GiB")),
+              AllOf(HasSubstr("TERRACE_HOST_SISE"), HasSubstr("did you mean TERRACE_HOST_SIZE?")));
+  const TomlFile file("[host]\n\nsizes = '1GiB'\n");
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
+              AllOf(HasSubstr("\"host.sizes\" (" + file.path() + ":3)"),
+                    HasSubstr("did you mean host.size?")));
+  EXPECT_THAT(error_of(engine(R"({"qqqqqqqqqqqq":1})")),
+              HasSubstr("`terrace config --explain` lists all settings"));
+}
+
+TEST(LoadTest, MalformedValueNamesSettingSourceValueAndWhatIsAllowed) {
+  EXPECT_THAT(error_of(engine(R"({"host.size":"2Gib"})")),
+              AllOf(HasSubstr("setting host.size (engine JSON): \"2Gib\""), HasSubstr("\"Gib\""),
+                    HasSubstr("GiB"), HasSubstr("a size from 1MiB to 1024TiB, or 0")));
+  EXPECT_THAT(error_of(environment("TERRACE_LOOKUP_DEADLINE", "2")),
+              AllOf(HasSubstr("lookup.deadline (environment TERRACE_LOOKUP_DEADLINE): \"2\""),
+                    HasSubstr("has no unit"), HasSubstr("set TERRACE_LOOKUP_DEADLINE to")));
+  const TomlFile file("disk.write = 'sometimes'\n");
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
+              AllOf(HasSubstr("disk.write (" + file.path() + ":1)"), HasSubstr("\"sometimes\""),
+                    HasSubstr("one of through, demote")));
+}
+
+TEST(LoadTest, OutOfRangeIsRefused) {
+  EXPECT_THAT(error_of(engine(R"({"disk.depth":0})")), HasSubstr("is out of range"));
+  EXPECT_THAT(error_of(engine(R"({"disk.depth":1025})")), HasSubstr("from 1 to 1024"));
+  EXPECT_THAT(error_of(engine(R"({"host.size":2})")), HasSubstr("is out of range"))
+      << "2 bytes are a forgotten unit";
+  EXPECT_THAT(error_of(engine(R"({"lookup.pin_share":1.5})")), HasSubstr("from 0.01 to 0.95"));
+  EXPECT_THAT(error_of(engine(R"({"disk.depth":-1})")), HasSubstr("is negative"));
+  EXPECT_THAT(error_of(environment("TERRACE_METRICS_PORT", "65536")), HasSubstr("65535"));
+}
+
+TEST(LoadTest, JsonTypesThatDoNotFitAreRefused) {
+  EXPECT_THAT(error_of(engine(R"({"host.size":true})")), HasSubstr("true is a boolean"));
+  EXPECT_THAT(error_of(engine(R"({"host.size":null})")), HasSubstr("\"host.size\" (engine JSON)"));
+  EXPECT_THAT(error_of(engine(R"({"host.size":["2GiB"]})")), HasSubstr("is a list"));
+  EXPECT_THAT(error_of(engine(R"({"disk.depth":1.5})")), HasSubstr("is not a whole number"));
+  EXPECT_THAT(error_of(engine(R"({"disk.paths":[1]})")), HasSubstr("\"disk.paths\""));
+  EXPECT_THAT(error_of(engine(R"({"disk.paths":[["/a"]]})")), HasSubstr("list in its list"));
+  EXPECT_THAT(error_of(engine(R"({"disk.write":1})")), HasSubstr("where a text is expected"));
+  EXPECT_THAT(error_of(engine(R"({"disk.paths":"rel/ative"})")), HasSubstr("absolute path"));
+  EXPECT_THAT(error_of(engine(R"({"disk.paths":["/a","/a/"]})")), HasSubstr("names \"/a/\" twice"));
+}
+
+TEST(LoadTest, BrokenSourcesAreRefusedWithTheirPlace) {
+  EXPECT_THAT(error_of(engine(R"({"host.size")")),
+              HasSubstr("engine JSON: not valid JSON at byte"));
+  EXPECT_THAT(error_of(engine("[1]")), HasSubstr("is a list, not an object"));
+  EXPECT_THAT(error_of(engine("3")), HasSubstr("is not an object"));
+  EXPECT_THAT(error_of(engine(R"({"a":{"a":{"a":{"a":{"a":{"a":{"a":{"a":{"a":1}}}}}}}}})")),
+              HasSubstr("is nested too deeply"));
+  EXPECT_THAT(error_of(engine(std::string(2U << 20U, ' ') + "{}")), HasSubstr("bytes are more"));
+  const TomlFile file("host.size = '1GiB'\nwhat now\n");
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
+              AllOf(HasSubstr(file.path() + ":2: not valid TOML")));
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", "/nonexistent/t.toml")),
+              AllOf(HasSubstr("setting config.file (environment TERRACE_CONFIG_FILE)"),
+                    HasSubstr("ENOENT"), HasSubstr("name a readable TOML file")));
+  const TomlFile loop("config.file = '/x'\n");
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", loop.path())),
+              HasSubstr("a file cannot name another"));
+}
+
+TEST(LoadTest, OneSourceThatSaysTwoThingsIsRefused) {
+  EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","host":{"size":"2GiB"}})")),
+              AllOf(HasSubstr("host.size"), HasSubstr("1GiB"), HasSubstr("2GiB")));
+  EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","host.size":"2GiB"})")),
+              HasSubstr("keep one of them"));
+}
+
+TEST(LoadTest, AllProblemsAreToldAtOnceAndBounded) {
+  const std::string error = error_of(engine(R"({"host.size":"x","disk.size":"y"})"));
+  EXPECT_THAT(error, AllOf(HasSubstr("host.size"), HasSubstr("disk.size")));
+  std::string many = "{";
+  for (int i = 0; i < 1000; ++i) many += "\"u" + std::to_string(i) + "\":1,";
+  many.back() = '}';
+  EXPECT_THAT(error_of(engine(many)), HasSubstr("and 984 more problems"));
+}
+
+TEST(LoadTest, NoTierIsAnErrorThatNamesBothSizes) {
+  for (const Sources& sources : {engine(""), engine(R"({"host.size":0,"disk.size":"0"})"),
+                                 environment("DYN_KVBM_CPU_CACHE_GB", "0")}) {
+    EXPECT_THAT(error_of(sources), AllOf(HasSubstr("host.size"), HasSubstr("disk.size"),
+                                         HasSubstr("TERRACE_HOST_SIZE"), Not(HasSubstr("object"))));
+  }
+}
+
+TEST(LoadTest, DiskWithoutHostIsStagingOnly) {
+  const auto loaded = load(engine(R"({"disk.size":"8GiB"})"));
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_TRUE(loaded->settings.host.is_staging);
+  EXPECT_EQ(loaded->settings.host.staging, 256_MiB);
+  const auto both = load(engine(R"({"disk.size":"8GiB","host.blocks":9})"));
+  ASSERT_TRUE(both.has_value());
+  EXPECT_FALSE(both->settings.host.is_staging);
+}
+
+TEST(LoadTest, DiskSmallerThanHostIsAWarningWithTheNumbers) {
+  const auto loaded = load(engine(R"({"disk.size":"1GiB","host.size":"2GiB"})"));
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_THAT(loaded->warnings,
+              Contains(AllOf(HasSubstr("disk.size 1GiB"), HasSubstr("host.size 2GiB"))));
+  const auto blocks = load(engine(R"({"disk.blocks":1,"host.blocks":2})"));
+  ASSERT_TRUE(blocks.has_value());
+  EXPECT_THAT(blocks->warnings, Contains(HasSubstr("disk.blocks 1")));
+}
+
+TEST(LoadTest, DirectoriesFollowTheUsersEnvironment) {
+  Sources sources = engine(R"({"disk.size":"8GiB"})");
+  sources.user_id = 1234;
+  auto loaded = load(sources);
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_THAT(loaded->settings.disk.paths, ::testing::ElementsAre("/home/u/.cache/terrace"));
+  EXPECT_EQ(loaded->settings.attach.directory, "/tmp/terrace-1234");
+  sources.environment["XDG_CACHE_HOME"] = "/xc";
+  sources.environment["XDG_RUNTIME_DIR"] = "/run/user/1234";
+  loaded = load(sources);
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_THAT(loaded->settings.disk.paths, ::testing::ElementsAre("/xc/terrace"));
+  EXPECT_EQ(loaded->settings.attach.directory, "/run/user/1234/terrace");
+  sources.environment["XDG_RUNTIME_DIR"] = "/" + std::string(70, 'r');
+  loaded = load(sources);
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_EQ(loaded->settings.attach.directory, "/tmp/terrace-1234")
+      << "a socket's path ends at 107 bytes";
+  sources.environment.erase("XDG_CACHE_HOME");
+  sources.environment.erase("HOME");
+  EXPECT_THAT(error_of(sources), AllOf(HasSubstr("disk.paths"), HasSubstr("TERRACE_DISK_PATHS")));
+}
+
+TEST(LoadTest, WhatIsNotBuiltIsSaid) {
+  EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","object.enabled":true})")),
+              AllOf(HasSubstr("object.enabled"), HasSubstr("not built")));
+  EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","mode":"observe"})")),
+              AllOf(HasSubstr("mode"), HasSubstr("only `on` is built")));
+  const auto loaded = load(engine(R"({"host.size":"1GiB","metrics.enabled":true})"));
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_THAT(loaded->warnings,
+              Contains(AllOf(HasSubstr("metrics.enabled (engine JSON)"), HasSubstr("not built"))));
+}
+
+TEST(LoadTest, SecretsAreNotRepeatedInMessages) {
+  const std::string error = error_of(engine("{\"object.secret_key\":\"s3cr\\u0001t\"}"));
+  EXPECT_THAT(error, AllOf(HasSubstr("object.secret_key"), Not(HasSubstr("s3cr"))));
+  Sources two = environment("DYN_KVBM_OBJECT_SECRET_KEY", "s3crA");
+  two.environment["TERRACE_OBJECT_SECRET_KEY"] = "s3crB";
+  EXPECT_THAT(error_of(two), AllOf(HasSubstr("TERRACE_OBJECT_SECRET_KEY"), Not(HasSubstr("s3cr"))));
+}
+
+TEST(LoadTest, ToolVariablesAreNotSettings) {
+  Sources sources = engine(R"({"host.size":"1GiB"})");
+  sources.environment["TERRACE_LIBRARY"] = "/x/libterrace.so";
+  sources.environment["TERRACE_CACHE_DIR"] = "/x";
+  EXPECT_TRUE(load(sources).has_value());
+}
+
+}  // namespace
+}  // namespace terrace::config

@@ -1,0 +1,170 @@
+// The effective settings as plain typed values, grouped as in their names: `host.size` is
+// `settings.host.size`. Filled only by config::load(); defaults stand in the table, not here.
+// Threading: immutable values.  Owns: its texts.  Waits: never.  Source: design.md section 8.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "terrace/base/log.h"
+#include "terrace/base/strong.h"
+
+namespace terrace::config {
+
+// Enumerators stand in the order of the row's choices.
+enum class Mode : std::uint8_t { kOn, kObserve };
+enum class AutoOff : std::uint8_t { kAuto, kOff };
+enum class DirectAt : std::uint8_t { kOpen, kFcntl };
+enum class Preallocate : std::uint8_t { kAuto, kFallocate, kZerofill };
+enum class DiskBackend : std::uint8_t { kAuto, kIoUring, kThreads };
+enum class DiskWrite : std::uint8_t { kThrough, kDemote };
+enum class OffloadScope : std::uint8_t { kAll, kPrompt };
+enum class EventsMode : std::uint8_t { kTiers, kMerged, kPassthrough };
+enum class KvbmNames : std::uint8_t { kOff, kKvbm, kDynamoKvbm, kBoth };
+enum class Mla : std::uint8_t { kPerRank, kLoadOnce };
+
+struct HostSettings {
+  Bytes size;     // 0 and no blocks = staging only.
+  Blocks blocks;  // 0 = by size; else beats size.
+  Bytes staging;  // Size of the host pool when it is staging only.
+  AutoOff huge_pages{};
+  AutoOff numa{};
+  bool write_combined = false;
+  std::string eviction;
+  // Derived: neither size nor blocks given, disk serves through a host pool of `staging` bytes.
+  bool is_staging = false;
+};
+
+struct DiskSettings {
+  Bytes size;                      // 0 and no blocks = no disk tier.
+  Blocks blocks;                   // 0 = by size; else beats size.
+  std::vector<std::string> paths;  // Absolute; never empty after load() when there is a disk tier.
+  bool direct = true;
+  DirectAt direct_at{};
+  Preallocate preallocate{};
+  DiskBackend backend{};
+  std::uint32_t depth = 0;
+  std::uint32_t threads = 0;
+  std::string admission;
+  std::uint32_t admission_threshold = 0;
+  Nanoseconds admission_decay;
+  std::uint64_t admission_entries = 0;
+  DiskWrite write{};
+  Blocks queue;
+  std::string eviction;
+  [[nodiscard]] bool is_used() const { return size.value() > 0 || blocks.value() > 0; }
+};
+
+struct OffloadSettings {
+  OffloadScope scope{};
+  std::uint32_t inflight = 0;
+  Blocks batch;
+  Bytes step_bytes;
+  std::uint32_t min_priority = 0;
+};
+
+struct LookupSettings {
+  Nanoseconds deadline;
+  Nanoseconds pin_time;
+  double pin_share = 0;
+};
+
+struct LoadSettings {
+  Blocks min_blocks;
+  Blocks queue;
+};
+
+struct AttachSettings {
+  Nanoseconds timeout;
+  Nanoseconds lookup_wait;
+  std::string directory;
+};
+
+struct PlannerSettings {
+  bool enabled = true;
+};
+
+struct EventsSettings {
+  bool enabled = false;
+  EventsMode mode{};
+  std::string bind;
+  std::string engine;
+};
+
+struct MetricsSettings {
+  bool enabled = false;
+  std::uint32_t port = 0;
+  KvbmNames kvbm_names{};
+  std::uint32_t window = 0;
+};
+
+struct LogSettings {
+  LogLevel level = LogLevel::kInfo;
+  Nanoseconds hits_every;
+};
+
+struct WorkerSettings {
+  std::uint32_t threads = 0;  // 0 = chosen from the number of cores.
+};
+
+struct ShutdownSettings {
+  Nanoseconds flush;
+};
+
+struct TraceSettings {
+  bool record = false;
+};
+
+struct ParallelSettings {
+  Mla mla{};
+};
+
+struct TransferSettings {
+  std::vector<std::string> backends;  // Empty = all that this build has.
+};
+
+struct ObjectSettings {
+  bool enabled = false;
+  std::string bucket;
+  std::string endpoint;
+  std::string region;
+  std::string access_key;
+  std::string secret_key;
+  Blocks blocks;
+};
+
+struct PeerSettings {
+  std::string admission;
+};
+
+struct ClusterSettings {
+  std::string etcd;
+  std::string nats;
+};
+
+struct Settings {
+  Mode mode{};
+  std::string tenant;
+  std::string config_file;
+  HostSettings host;
+  DiskSettings disk;
+  OffloadSettings offload;
+  LookupSettings lookup;
+  LoadSettings load;
+  AttachSettings attach;
+  PlannerSettings planner;
+  EventsSettings events;
+  MetricsSettings metrics;
+  LogSettings log;
+  WorkerSettings worker;
+  ShutdownSettings shutdown;
+  TraceSettings trace;
+  ParallelSettings parallel;
+  TransferSettings transfer;
+  ObjectSettings object;
+  PeerSettings peer;
+  ClusterSettings cluster;
+};
+
+}  // namespace terrace::config
