@@ -1,0 +1,83 @@
+// What an owner knows about itself at one moment: plain data for people and for monitoring. Rendered by
+// serve/, filled by BlockManager::status().
+// Threading: immutable values.  Owns: its texts.  Waits: never.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "terrace/base/strong.h"
+#include "terrace/block/location.h"
+#include "terrace/catalog/pool.h"
+#include "terrace/manager/ledger.h"
+
+namespace terrace::manager {
+
+enum class TierState : std::uint8_t { kOff, kOpening, kOpen, kFailed };
+
+struct TierStatus {
+  Tier tier = Tier::kHost;
+  TierState state = TierState::kOff;
+  std::string detail;  // "io_uring, O_DIRECT", "512 of 2048 MiB populated", or why it failed.
+  Bytes capacity;
+  std::array<std::uint32_t, catalog::kSlotStateCount> slots{};  // By SlotState.
+  std::uint32_t pinned = 0;  // Of the sealed ones.
+};
+
+struct QueueStatus {
+  std::string name;
+  std::uint64_t waiting = 0;   // Blocks.
+  std::uint64_t capacity = 0;  // Blocks; 0 = not bounded by a count.
+  std::uint64_t dropped = 0;   // Blocks, since the start.
+};
+
+struct AttachmentStatus {
+  RankId rank;
+  Epoch epoch;
+  std::int64_t process = 0;  // Process id; 0 = not attached yet.
+  bool is_attached = false;
+  std::string detail;        // Why it was refused or lost.
+};
+
+struct NamespaceStatus {
+  std::string content;  // 64 hex digits each.
+  std::string layout;
+  std::uint64_t blocks = 0;
+  bool is_ours = false;  // The namespace of this engine.
+};
+
+struct StatusReport {
+  // Red when a person should look: a tier failed, poisoned, the engine cannot be served, the canary
+  // differed. Each reason says what to do.
+  bool is_healthy = true;
+  std::vector<std::string> problems;
+  bool is_poisoned = false;
+  bool is_ready = false;      // All ranks attached and the host tier serves.
+  std::string canary;         // "pending", "passed", "failed: …"
+  std::string fingerprint;    // Clear text, one field a line.
+  Nanoseconds uptime;
+
+  std::vector<TierStatus> tiers;
+  std::vector<QueueStatus> queues;
+  std::vector<AttachmentStatus> attachments;
+  std::vector<NamespaceStatus> namespaces;
+
+  std::uint64_t requests = 0;
+  std::uint64_t unkeyable_requests = 0;
+  std::uint64_t active_requests = 0;
+  std::uint64_t match_blocks = 0;
+  std::uint64_t loads = 0;
+  std::uint64_t failed_loads = 0;
+  std::uint64_t failed_tokens = 0;                          // Promised, then not delivered.
+  std::array<std::uint64_t, kTierCount> hit_tokens{};       // By the tier they came from.
+  std::array<std::uint64_t, kMissReasonCount> miss_blocks{};
+  std::array<std::uint64_t, kTierCount> corrupt_blocks{};
+
+  std::array<double, kTierCount> load_bytes_per_second{};   // Measured; 0 = not yet.
+  double prefill_tokens_per_second = 0;
+};
+
+}  // namespace terrace::manager
