@@ -1,0 +1,1 @@
+"""The main job, shown: one conversation served from every tier of Terrace on a real engine."""

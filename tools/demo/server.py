@@ -1,0 +1,132 @@
+"""Starts, watches and kills one OpenAI server of the real engine, and talks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+READY_LIMIT_S = 300.0
+REQUEST_LIMIT_S = 180.0
+
+
+class EngineError(RuntimeError):
+    """The engine did not start, died, or refused a request."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Answer:
+    """One completion: its tokens, the whole time to it, and what Terrace says it did."""
+
+    tokens: list[int]
+    seconds: float
+    ledger: dict[str, Any]
+
+
+class Server:
+    """One engine process group; `kill()` is the operating system's kill -9."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path, port: int) -> None:
+        self.port = port
+        self.log = log
+        self._file: IO[bytes] = log.open("ab")
+        # A session of its own: the engine's children are killed with it and nothing else is.
+        self.process = subprocess.Popen(
+            command, env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    def wait_ready(self) -> float:
+        """Seconds until /health answered. Raises EngineError with the log's tail."""
+        began = time.monotonic()
+        while time.monotonic() - began < READY_LIMIT_S:
+            if self.process.poll() is not None:
+                raise EngineError(f"the engine ended with {self.process.returncode}\n{self.tail()}")
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2):
+                    return time.monotonic() - began
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        raise EngineError(f"the engine was not ready after {READY_LIMIT_S:.0f} s\n{self.tail()}")
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_LIMIT_S) as reply:
+                answer: dict[str, Any] = json.load(reply)
+                return answer
+        except urllib.error.HTTPError as error:
+            raise EngineError(f"{path}: {error.code} {error.read()[:500]!r}") from error
+        except OSError as error:
+            raise EngineError(f"{path}: {error}\n{self.tail()}") from error
+
+    def tokenize(self, text: str) -> list[int]:
+        reply = self.post(
+            "/tokenize", {"model": "smol", "prompt": text, "add_special_tokens": False}
+        )
+        return list(reply["tokens"])
+
+    def complete(self, tokens: list[int], count: int) -> Answer:
+        """`count` greedy tokens after `tokens`; asks Terrace for the request's ledger."""
+        began = time.perf_counter()
+        reply = self.post(
+            "/v1/completions",
+            {
+                "model": "smol",
+                "prompt": tokens,
+                "max_tokens": count,
+                "temperature": 0,
+                "ignore_eos": True,
+                "return_token_ids": True,
+                "kv_transfer_params": {"terrace": {"ledger": True}},
+            },
+        )
+        seconds = time.perf_counter() - began
+        params = reply.get("kv_transfer_params") or {}
+        return Answer(
+            list(reply["choices"][0]["token_ids"]), seconds, params.get("terrace", params)
+        )
+
+    def tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-15:]
+        return "\n".join([f"last lines of {self.log}:", *lines])
+
+    def kill(self) -> None:
+        """kill -9 of the engine and all its processes; waits until they are gone."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(timeout=30)
+        else:
+            # The leader is gone; children of its session may not be.
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self._file.close()

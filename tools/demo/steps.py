@@ -1,0 +1,222 @@
+"""The six steps of the demo, each of which fills a row of the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from demo import conversation, damage
+from demo.conversation import Conversation
+from demo.report import Report, Row
+from demo.server import Answer, Server
+from terrace import _native
+
+ANSWER_TOKENS = 48
+SETTLE_LIMIT_S = 60.0
+Say = Callable[[str], None]
+
+
+def hits(answer: Answer) -> dict[str, int]:
+    """Tokens by where they came from: the engine's own cache is `device`."""
+    ledger: dict[str, Any] = answer.ledger
+    found = {"device": int(ledger.get("local_tokens", 0))}
+    found.update({tier: int(count) for tier, count in ledger.get("hit_tokens", {}).items()})
+    return {tier: count for tier, count in found.items() if count}
+
+
+class Steps:
+    """Runs against one server at a time; `start` makes a new one over the same cache."""
+
+    def __init__(
+        self,
+        start: Callable[[], Server],
+        inspect: list[str],
+        disk: Path,
+        report: Report,
+        talks: list[Conversation],
+        say: Say,
+    ) -> None:
+        self._start, self._inspect, self._disk = start, inspect, disk
+        self._report, self._talks, self._say = report, talks, say
+        self.server = start()
+
+    def run(self) -> None:
+        for talk in self._talks:
+            talk.tokens = self.server.tokenize(talk.text + talk.question)
+        self.cold()
+        self.own_prefix()
+        self.host()
+        self.second_turn()
+        self.restart("(e) kill -9, new start")
+        self.disk()
+        self.flipped_byte()
+        self._report.finish()
+
+    # Tokens that a repeated prompt can hit: whole blocks, and one token is always computed.
+    def _full(self, tokens: int) -> int:
+        block = self._report.block_tokens
+        return (tokens - 1) // block * block
+
+    def _row(self, row: Row) -> None:
+        self._report.add(row)
+        hit = " ".join(f"{tier} {count}" for tier, count in row.hit_tokens.items()) or "computed"
+        equal = "answers equal" if row.equal else "ANSWER DIFFERS"
+        self._say(f"    {row.ttft_ms:7.0f} ms to the first token   {hit}   {equal}")
+
+    def _first(self, talk: Conversation) -> Answer:
+        return self.server.complete(talk.tokens, 1)
+
+    def _answer_equal(self, talk: Conversation) -> bool:
+        """The whole answer, on the blocks that the step just brought."""
+        return self.server.complete(talk.tokens, ANSWER_TOKENS).tokens == talk.answer
+
+    def cold(self) -> None:
+        talk = self._talks[0]
+        self._say(f"(a) {talk.name}: {len(talk.tokens)} tokens, cold")
+        first = self._first(talk)
+        talk.answer = self.server.complete(talk.tokens, ANSWER_TOKENS).tokens
+        self._row(
+            Row(
+                "a",
+                "cold",
+                "none",
+                len(talk.tokens),
+                hits(first),
+                [first.seconds * 1e3],
+                equal=first.tokens == talk.answer[:1],
+                expected=not hits(first),
+            )
+        )
+
+    def own_prefix(self) -> None:
+        talk = self._talks[0]
+        self._say("(b) the same prompt, out of the engine's own prefix cache")
+        answers = [self._first(talk) for _ in range(5)]
+        full = {"device": self._full(len(talk.tokens))}
+        self._row(
+            Row(
+                "b",
+                "engine's own cache",
+                "device",
+                len(talk.tokens),
+                hits(answers[-1]),
+                [answer.seconds * 1e3 for answer in answers],
+                equal=self._answer_equal(talk),
+                expected=all(hits(answer) == full for answer in answers),
+            )
+        )
+
+    def _tier_row(self, step: str, title: str, tier: str) -> None:
+        """The first request of each conversation, which must come from `tier` as a whole."""
+        samples, equal, expected, hit = [], True, True, {}
+        for talk in self._talks:
+            answer = self._first(talk)
+            samples.append(answer.seconds * 1e3)
+            hit = hits(answer)
+            expected = expected and hit == {tier: self._full(len(talk.tokens))}
+            equal = equal and self._answer_equal(talk)
+        tokens = len(self._talks[-1].tokens)
+        self._row(Row(step, title, tier, tokens, hit, samples, equal, expected))
+
+    def host(self) -> None:
+        self._say("(c) other conversations overrun the engine's cache …")
+        for talk in self._talks[1:]:
+            self._first(talk)
+            talk.answer = self.server.complete(talk.tokens, ANSWER_TOKENS).tokens
+        self._say("    … and each comes back: out of Terrace's host tier")
+        self._tier_row("c", "host tier", "host")
+
+    def second_turn(self) -> None:
+        """The prompt now holds turn one's answer: blocks that the engine generated."""
+        self._say("(d) turn two, hitting blocks that turn one generated")
+        talk = self._talks[0]
+        whole = talk.tokens + talk.answer
+        tokens = whole + self.server.tokenize(conversation.NEXT_QUESTION)
+        answer = self.server.complete(tokens, 1)
+        hit = hits(answer)
+        # The last generated token was never run through the model.
+        due = (len(whole) - 1) // self._report.block_tokens * self._report.block_tokens
+        again = self.server.complete(tokens, ANSWER_TOKENS)
+        repeat = self.server.complete(tokens, ANSWER_TOKENS)
+        self._row(
+            Row(
+                "d",
+                "turn two",
+                "host",
+                len(tokens),
+                hit,
+                [answer.seconds * 1e3],
+                equal=again.tokens == repeat.tokens and answer.tokens == again.tokens[:1],
+                expected=sum(hit.values()) == due and due > self._full(len(talk.tokens)),
+                note=f"{due - self._full(len(talk.tokens))} hit tokens lie beyond turn one's prompt",
+            )
+        )
+
+    def restart(self, title: str) -> None:
+        self._say(f"{title} …")
+        self._wait_sealed()
+        self.server.kill()
+        self.server = self._start()
+
+    def disk(self) -> None:
+        self._say("    … out of Terrace's disk tier, from the first request on")
+        self._tier_row("e", "disk tier after kill -9", "disk")
+
+    def flipped_byte(self) -> None:
+        self._say("(f) one byte of the cache on disk flipped, new start …")
+        self._wait_sealed()
+        self.server.kill()
+        talk = self._talks[0]
+        block = self._report.block_tokens
+        bad = self._full(len(talk.tokens)) // block // 2
+        hashes = _native.hash_sequence(block, array("I", talk.tokens))
+        path, offset = damage.find_frame(self._disk, hashes[bad])
+        damage.flip_byte(path, offset + damage.PAGE + 12345)
+        self.server = self._start()
+        answer = self._first(talk)
+        hit = hits(answer)
+        reason = answer.ledger.get("first_miss")
+        self._row(
+            Row(
+                "f",
+                "disk, one byte flipped",
+                "disk",
+                len(talk.tokens),
+                hit,
+                [answer.seconds * 1e3],
+                equal=self._answer_equal(talk),
+                expected=hit == {"disk": bad * block} and reason == "corrupt",
+                note=f"block {bad} was damaged: a miss, counted as {reason}, and computed again",
+            )
+        )
+
+    def _sealed_blocks(self) -> int:
+        out = subprocess.run(
+            [*self._inspect, "inspect", "--json", str(self._disk)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        content = json.loads(out)
+        return sum(int(owner["sealed"]) for owner in content["owners"])
+
+    def _wait_sealed(self) -> None:
+        """Disk writes go on in the background; a kill -9 must find all that this demo counts on."""
+        hashes = set()
+        for talk in self._talks:
+            whole = talk.tokens + talk.answer
+            usable = array("I", whole[: len(whole) - 1])
+            hashes.update(_native.hash_sequence(self._report.block_tokens, usable))
+        began = time.monotonic()
+        sealed = 0
+        while time.monotonic() - began < SETTLE_LIMIT_S:
+            sealed = self._sealed_blocks()
+            if sealed >= len(hashes):
+                return
+            time.sleep(0.1)
+        self._say(f"    only {sealed} of {len(hashes)} blocks are on disk after {SETTLE_LIMIT_S:.0f} s")
