@@ -1,0 +1,237 @@
+"""Second implementation of Terrace's hashes, from the format documents alone; makes the test vectors.
+
+`python3 reference.py` compares the .tsv files beside it with what it computes (exit status 1 where
+they differ); `--write` makes them anew. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+U64 = (1 << 64) - 1
+
+
+# ---- sequence-hash.md ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExtraKey:
+    kind: int  # 1 salt, 2 LoRA, 3 multimodal
+    identity: bytes
+    first_token: int = 0
+    token_count: int = 0
+
+    def text(self) -> str:
+        return f"{self.kind}:{self.identity.hex()}:{self.first_token}:{self.token_count}"
+
+
+def sequence_hashes(block_tokens: int, tokens: list[int], extra: list[ExtraKey]) -> list[bytes]:
+    root = b"TERRACE\0root\0\0\0\1" + struct.pack("<Q", block_tokens)
+    parent = hashlib.sha256(root).digest()[:16]
+    hashes = []
+    for start in range(0, len(tokens) - block_tokens + 1, block_tokens):
+        entries = [encode_extra(key, start) for key in extra if enters(key, start, block_tokens)]
+        message = b"TRSB\0\0\0\1" + struct.pack("<II", block_tokens, len(entries)) + parent
+        message += struct.pack(f"<{block_tokens}I", *tokens[start : start + block_tokens])
+        message += b"".join(entries)
+        parent = hashlib.sha256(message).digest()[:16]
+        hashes.append(parent)
+    return hashes
+
+
+def enters(key: ExtraKey, start: int, block_tokens: int) -> bool:
+    if key.kind != 3:
+        return start == 0
+    end = key.first_token + key.token_count
+    return max(key.first_token, start) < min(end, start + block_tokens)
+
+
+def encode_extra(key: ExtraKey, start: int) -> bytes:
+    out = struct.pack("<BQ", key.kind, len(key.identity))
+    if key.kind == 3:
+        out += struct.pack("<qQ", key.first_token - start, key.token_count)
+    return out + key.identity
+
+
+def sequence_vectors() -> list[list[str]]:
+    salt, lora = ExtraKey(1, b"tenantA"), ExtraKey(2, b"adapter-7")
+    image = ExtraKey(3, bytes(range(32)), 5, 20)
+    cases: list[tuple[str, int, list[int], list[ExtraKey]]] = [
+        ("plain_16", 16, list(range(48)), []),
+        ("plain_32", 32, list(range(64)), []),
+        ("partial_block_is_not_hashed", 16, list(range(47)), []),
+        ("nothing_full", 16, list(range(15)), []),
+        ("one_token_blocks", 1, [0, 0xFFFFFFFF, 7], []),
+        ("salt", 16, list(range(32)), [salt]),
+        ("empty_salt_is_a_salt", 16, list(range(32)), [ExtraKey(1, b"")]),
+        ("lora", 16, list(range(32)), [lora]),
+        ("lora_then_salt", 16, list(range(32)), [lora, salt]),
+        ("salt_then_lora", 16, list(range(32)), [salt, lora]),
+        ("image_over_two_blocks", 16, list(range(48)), [image]),
+        ("image_outside", 16, list(range(48)), [ExtraKey(3, b"x", 48, 4)]),
+        ("image_of_no_tokens", 16, list(range(32)), [ExtraKey(3, b"x", 4, 0)]),
+        ("two_images_and_all", 4, list(range(100, 112)),
+         [salt, lora, ExtraKey(3, b"\x00\xff", 0, 3), ExtraKey(3, b"b", 3, 6)]),
+    ]
+    rows = []
+    for name, block_tokens, tokens, extra in cases:
+        hashes = sequence_hashes(block_tokens, tokens, extra)
+        rows.append([
+            name, str(block_tokens), ",".join(map(str, tokens)),
+            ";".join(key.text() for key in extra), ",".join(h.hex() for h in hashes),
+        ])
+    return rows
+
+
+# ---- fingerprint.md ------------------------------------------------------------------------------
+
+
+def fingerprint_digest(part: str, fields: list[tuple[bytes, bytes]]) -> str:
+    domain = {"content": b"TERRACE\0content\1", "layout": b"TERRACE\0layout\0\1"}[part]
+    message = domain + struct.pack("<Q", len(fields))
+    for name, value in sorted(fields):
+        message += struct.pack("<Q", len(name)) + name + struct.pack("<Q", len(value)) + value
+    return hashlib.sha256(message).hexdigest()
+
+
+def fingerprint_vectors() -> list[list[str]]:
+    cases: list[tuple[str, str, list[tuple[bytes, bytes]]]] = [
+        ("nothing", "content", []),
+        ("nothing", "layout", []),
+        ("two_fields", "content", [(b"model", b"SmolLM2-135M"), (b"dtype", b"float32")]),
+        ("same_fields_other_part", "layout", [(b"model", b"SmolLM2-135M"), (b"dtype", b"float32")]),
+        ("any_bytes", "content", [(b"a=b", b"\x00\xff\n\\"), (b"utf8", "ß".encode())]),
+        ("boundary_moved", "content", [(b"ab", b"c")]),
+        ("boundary_moved_back", "content", [(b"a", b"bc")]),
+    ]
+    return [
+        [name, part, ";".join(f"{n.hex()}={v.hex()}" for n, v in fields),
+         fingerprint_digest(part, fields)]
+        for name, part, fields in cases
+    ]
+
+
+# ---- checksum.md ---------------------------------------------------------------------------------
+
+PRIME32 = [0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D]
+PRIME64 = [
+    0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9,
+    0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5,
+]
+SECRET = bytes.fromhex(
+    "b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671f"
+    "cb79e64eccc0e578825ad07dccff7221b8084674f743248ee03590e6813a264c"
+    "3c2852bb91c300cb88d0658b1b532ea371644897a20df94e3819ef46a9deacd8"
+    "a8fa763fe39c343ff9dcbbc7c70b4f1d8a51e04bcdb45931c89f7ec9d9787364"
+    "eac5ac8334d3ebc3c581a0fffa1363eb170ddd51b7f0da49d316552629d4689e"
+    "2b16be587d47a1fc8ff8b8d17ad031ce45cb3a8f95160428afd7fbcabb4b407e"
+)
+PIECE = 4096
+
+
+def secret_words(offset: int) -> tuple[int, ...]:
+    return struct.unpack_from("<8Q", SECRET, offset)
+
+
+def xxh3_64_piece(piece: bytes) -> int:
+    """XXH3-64, seed 0, of exactly 4096 bytes (the specification's algorithm for long inputs)."""
+    acc = [PRIME32[2], *PRIME64[:4], PRIME32[1], PRIME64[4], PRIME32[0]]
+    for stripe in range(64):
+        words = struct.unpack_from("<8Q", piece, 64 * stripe)
+        secret = secret_words(121 if stripe == 63 else 8 * (stripe % 16))
+        for i in range(8):
+            key = words[i] ^ secret[i]
+            acc[i ^ 1] = (acc[i ^ 1] + words[i]) & U64
+            acc[i] = (acc[i] + (key & 0xFFFFFFFF) * (key >> 32)) & U64
+        if stripe in (15, 31, 47):
+            scramble = secret_words(128)
+            acc = [((a ^ (a >> 47) ^ s) * PRIME32[0]) & U64 for a, s in zip(acc, scramble)]
+    merge = secret_words(11)
+    value = PIECE * PRIME64[0]
+    for i in range(0, 8, 2):
+        product = (acc[i] ^ merge[i]) * (acc[i + 1] ^ merge[i + 1])
+        value += (product & U64) ^ (product >> 64)
+    value &= U64
+    value = ((value ^ (value >> 37)) * 0x165667919E3779F9) & U64
+    return value ^ (value >> 32)
+
+
+def avalanche(h: int) -> int:
+    h = ((h ^ (h >> 33)) * PRIME64[1]) & U64
+    h = ((h ^ (h >> 29)) * PRIME64[2]) & U64
+    return h ^ (h >> 32)
+
+
+def payload_checksum(payload: bytes) -> int:
+    total = 0
+    for index, start in enumerate(range(0, len(payload), PIECE)):
+        piece = payload[start : start + PIECE].ljust(PIECE, b"\0")
+        total += avalanche((xxh3_64_piece(piece) + (index + 1) * PRIME64[0]) & U64)
+    return avalanche((total + (len(payload) + 1) * PRIME64[4]) & U64)
+
+
+def splitmix_bytes(seed: int, length: int) -> bytes:
+    out = bytearray()
+    state = seed
+    while len(out) < length:
+        state = (state + 0x9E3779B97F4A7C15) & U64
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & U64
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & U64
+        out += struct.pack("<Q", z ^ (z >> 31))
+    return bytes(out[:length])
+
+
+def checksum_vectors() -> list[list[str]]:
+    lengths = [0, 1, 8, 63, 64, 65, 1000, 4095, 4096, 4097, 8192, 12289, 24576, 100_000, 737_280]
+    rows = []
+    for length in lengths:
+        rows.append(["zeros", "0", str(length), f"{payload_checksum(bytes(length)):016x}"])
+        random = splitmix_bytes(length + 1, length)
+        rows.append(["splitmix64", str(length + 1), str(length), f"{payload_checksum(random):016x}"])
+    return rows
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def files() -> dict[str, str]:
+    def table(columns: str, rows: list[list[str]]) -> str:
+        lines = ["# Made by reference.py. Columns, tab-separated:", f"# {columns}"]
+        return "\n".join(lines + ["\t".join(row) for row in rows]) + "\n"
+
+    return {
+        "sequence-hash.tsv": table(
+            "name, block_tokens, tokens, extra keys (kind:identity in hex:first_token:token_count;…),"
+            " one hash per full block",
+            sequence_vectors(),
+        ),
+        "fingerprint.tsv": table(
+            "name, part, fields (name in hex=value in hex;…), digest", fingerprint_vectors()
+        ),
+        "checksum.tsv": table(
+            "payload (zeros, or little-endian SplitMix64 words), seed, bytes, checksum",
+            checksum_vectors(),
+        ),
+    }
+
+
+def main() -> int:
+    folder = Path(__file__).resolve().parent
+    differing = []
+    for name, content in files().items():
+        path = folder / name
+        if "--write" in sys.argv[1:]:
+            path.write_text(content)
+        elif not path.exists() or path.read_text() != content:
+            differing.append(name)
+    for name in differing:
+        print(f"{name}: differs from what reference.py computes")
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
