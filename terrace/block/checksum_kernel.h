@@ -28,6 +28,7 @@ inline constexpr std::uint64_t kPrime64B = 0xC2B2AE3D27D4EB4FULL;
 inline constexpr std::uint64_t kPrime64C = 0x165667B19E3779F9ULL;
 inline constexpr std::uint64_t kPrime64D = 0x85EBCA77C2B2AE63ULL;
 inline constexpr std::uint64_t kPrime64E = 0x27D4EB2F165667C5ULL;
+inline constexpr std::uint64_t kPrimeXxh3 = 0x165667919E3779F9ULL;  // Not kPrime64C.
 
 // XXH3's default secret, as little-endian words.
 inline constexpr std::array<std::uint64_t, 24> kSecret = {
@@ -89,7 +90,7 @@ constexpr std::uint64_t finish_piece(const Accumulators& sums) {
         static_cast<Wide>(sums[i] ^ kMergeSecret[i]) * (sums[i + 1] ^ kMergeSecret[i + 1]);
     hash += static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64U);
   }
-  hash = (hash ^ (hash >> 37U)) * kPrime64C;
+  hash = (hash ^ (hash >> 37U)) * kPrimeXxh3;
   return hash ^ (hash >> 32U);
 }
 
