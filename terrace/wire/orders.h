@@ -24,6 +24,7 @@ struct LoadOrder {
   std::uint32_t device_block = 0;
   bool is_void = false;
   std::vector<Checksum> checksums;
+  friend bool operator==(const LoadOrder&, const LoadOrder&) = default;
 };
 
 // Copy device block -> host slot, checksum.
@@ -31,6 +32,7 @@ struct SaveOrder {
   SlotRef slot;
   GroupId group;
   std::uint32_t device_block = 0;
+  friend bool operator==(const SaveOrder&, const SaveOrder&) = default;
 };
 
 struct Orders {
@@ -39,6 +41,7 @@ struct Orders {
   std::uint32_t canary_slot = UINT32_MAX;  // Run the canary through this host slot; UINT32_MAX = no.
   std::vector<LoadOrder> loads;
   std::vector<SaveOrder> saves;
+  friend bool operator==(const Orders&, const Orders&) = default;
 };
 
 struct SaveReport {
@@ -46,12 +49,14 @@ struct SaveReport {
   GroupId group;
   bool is_filled = false;
   Checksum checksum;
+  friend bool operator==(const SaveReport&, const SaveReport&) = default;
 };
 
 struct LoadFailure {
   SlotRef slot;
   GroupId group;
   std::uint32_t device_block = 0;
+  friend bool operator==(const LoadFailure&, const LoadFailure&) = default;
 };
 
 enum class CanaryResult : std::uint8_t { kNotRun = 0, kPassed = 1, kFailed = 2 };
@@ -68,6 +73,7 @@ struct Report {
   std::uint64_t save_bytes = 0;
   std::vector<SaveReport> saves;
   std::vector<LoadFailure> failures;  // Loads not listed here succeeded.
+  friend bool operator==(const Report&, const Report&) = default;
 };
 
 [[nodiscard]] std::string encode(const Orders& orders);
