@@ -64,7 +64,7 @@ def _describe(what: Plan, machine: host.Host) -> None:
     say.line(f"  CPU                 x86_64 with AVX2; here: {machine.instruction_sets()}")
 
 
-def _problems(what: Plan, machine: host.Host) -> list[str]:
+def problems(what: Plan, machine: host.Host) -> list[str]:
     found = host.problems(machine) + host.disk_problems(what.disk())
     if what.packages and not apt.is_there():
         names = " ".join(what.packages)
@@ -100,7 +100,7 @@ def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool 
     incomplete = bool(what.packages) or what.environment or what.model
     if incomplete or not quiet:
         _describe(what, machine)
-    found = _problems(what, machine)
+    found = problems(what, machine)
     if found:
         raise say.Stop("it cannot work on this machine:\n  - " + "\n  - ".join(found))
     apt.install(what.packages)

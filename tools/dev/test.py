@@ -65,7 +65,7 @@ def _cpp(name: str | None) -> Counts:
 def paths_environment() -> dict[str, str]:
     """What tests need to find the package and the library of this tree."""
     return {
-        "PYTHONPATH": os.pathsep.join([str(paths.ROOT / "python"), str(paths.ROOT / "tools")]),
+        "PYTHONPATH": os.pathsep.join(str(paths.ROOT / name) for name in ("python", "tools")),
         "TERRACE_LIBRARY": str(LIBRARY),
     }
 
@@ -77,8 +77,7 @@ def _pytest(suite: str, folders: Sequence[str], name: str | None, more: Sequence
         return Counts()
     report = REPORTS / f"{suite}.xml"
     report.unlink(missing_ok=True)
-    command: list[str | Path] = [venv.python(), "-m", "pytest", "-q", "-ra", "--strict-markers"]
-    command += ["-o", f"cache_dir={paths.BUILD / 'pytest'}", "--import-mode=importlib"]
+    command: list[str | Path] = [venv.python(), "-m", "pytest", "-q"]
     command += [f"--junitxml={report}", f"--rootdir={paths.ROOT}", *present]
     if name is not None:
         command += ["-k", name]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from dev import build, paths, say
+from dev import build, paths, run, say
 from dev.check.finding import Finding
 from dev.check.ladder import reached
 from dev.check.tree import Tree
@@ -33,16 +33,22 @@ def each(
     folder.mkdir(parents=True, exist_ok=True)
     waiting = [(path, key) for path, key in items if not (folder / key).exists()]
 
+    log = run.log_path(rule)
+
     def one(item: tuple[str, str]) -> list[Finding]:
         path, key = item
         found = work(path)
         if not found:
             (folder / key).touch()
+        with log.open("a") as sink:
+            sink.write(f"{path}: {len(found)} findings\n")
         return found
 
     if not waiting:
         return []
-    with say.phase(f"{rule}: {len(waiting)} files"), ThreadPoolExecutor(build.jobs()) as pool:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    with say.phase(f"{rule}: {len(waiting)} files", log), ThreadPoolExecutor(build.jobs()) as pool:
         return [finding for found in pool.map(one, waiting) for finding in found]
 
 

@@ -65,7 +65,9 @@ RULES = (
     ),
     Rule(
         "threads",
-        re.compile(r"\bpthread_create\b|\bstd::j?thread\s*[({]|\bstd::async\b|\.detach\s*\("),
+        re.compile(
+            r"\bpthread_create\b|\bstd::j?thread(?:\s+\w+)?\s*[({]|\bstd::async\b|\.detach\s*\("
+        ),
         "start threads by base/thread.h: named, all signals blocked, joined",
         in_tests=False,
     ),

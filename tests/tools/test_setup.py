@@ -1,0 +1,142 @@
+"""Set-up says early why it cannot work, locks are whole, the engine's environment is closed."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import engine_env
+import lock
+from dev import apt, host, main, paths, setup, venv
+from dev.verbs import VERBS
+
+GOOD = host.Host(
+    machine="x86_64", cpus=4, flags=frozenset({"avx2", "avx512f"}), memory=16 * host.GIB
+)
+
+
+def test_a_good_machine_has_no_problems() -> None:
+    assert host.problems(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        (host.Host("aarch64", 4, frozenset({"avx2"}), 16 * host.GIB), "aarch64"),
+        (host.Host("x86_64", 4, frozenset({"sse4_2"}), 16 * host.GIB), "AVX2"),
+        (host.Host("x86_64", 4, frozenset({"avx2"}), 2 * host.GIB), "memory"),
+    ],
+)
+def test_each_lack_is_named(bad: host.Host, word: str) -> None:
+    problems = host.problems(bad)
+    assert len(problems) == 1
+    assert word in problems[0]
+
+
+def test_folders_on_one_disk_add_up(tmp_path: Path) -> None:
+    half = shutil.disk_usage(tmp_path).free * 0.6
+    assert host.disk_problems({tmp_path / "a": half}) == []
+    found = host.disk_problems({tmp_path / "a": half, tmp_path / "b": half})
+    assert len(found) == 1
+    assert "TERRACE_CACHE_DIR" in found[0]
+
+
+def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = host.Host("x86_64", 1, frozenset(), host.GIB)
+    what = setup.Plan(packages=["cmake"], environment=True, model=True)
+    monkeypatch.setattr(apt, "is_there", lambda: False)
+    found = "\n".join(setup.problems(what, bad))
+    assert "AVX2" in found
+    assert "memory" in found
+    assert "apt-get" in found
+    assert "cmake" in found
+
+
+def test_missing_packages_without_root_name_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    what = setup.Plan(packages=["cmake"], environment=False, model=False)
+    monkeypatch.setattr(apt, "is_there", lambda: True)
+    monkeypatch.setattr(apt, "may_install", lambda: False)
+    found = setup.problems(what, GOOD)
+    assert any("apt-get install --no-install-recommends cmake" in text for text in found)
+
+
+def test_the_demo_installs_no_clang() -> None:
+    assert not [name for name in apt.packages(setup.ENGINE) if "clang" in name]
+    assert [name for name in apt.packages(["check"]) if "clang" in name]
+
+
+@pytest.mark.parametrize("name", lock.NAMES)
+def test_locks_hold_exactly_the_pins_each_with_a_hash(name: str) -> None:
+    pins = dict(lock.read_pins(paths.REQUIREMENTS / f"{name}.in"))
+    text = (paths.REQUIREMENTS / f"{name}.txt").read_text()
+    rows = [row for row in text.splitlines() if not row.startswith("#")]
+    locked = {}
+    for row in rows:
+        match = re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", row)
+        assert match is not None, row
+        locked[match[1]] = match[2]
+    assert locked == pins
+
+
+def test_torch_is_pinned_to_the_cpu_build() -> None:
+    pins = dict(lock.read_pins(paths.REQUIREMENTS / "torch.in"))
+    assert pins == {"torch": venv.TORCH_VERSION}
+
+
+def test_a_loose_pin_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.in"
+    path.write_text("numpy==2.3.5\nrequests>=2\n")
+    with pytest.raises(lock.LockError, match=r"a\.in:2: 'requests>=2'"):
+        lock.read_pins(path)
+
+
+def test_the_environment_is_keyed_by_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in venv.LOCKS:
+        (tmp_path / f"{name}.txt").write_text(name)
+    monkeypatch.setattr(paths, "REQUIREMENTS", tmp_path)
+    before = venv.key()
+    assert venv.key() == before
+    (tmp_path / "tools.txt").write_text("changed")
+    assert venv.key() != before
+
+
+def test_engine_environment_lies_inside_the_work_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_USE_SOMETHING", "1")
+    monkeypatch.setenv("TERRACE_HOST_SIZE", "1GiB")
+    monkeypatch.setenv("DYN_KVBM_CPU_CACHE_GB", "1")
+    env = engine_env.engine_env(tmp_path)
+    assert not {"VLLM_USE_SOMETHING", "TERRACE_HOST_SIZE", "DYN_KVBM_CPU_CACHE_GB"} & set(env)
+    assert env["HF_HUB_OFFLINE"] == "1"
+    for name in ("HF_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "XDG_CACHE_HOME"):
+        assert Path(env[name]).is_relative_to(tmp_path)
+        assert Path(env[name]).is_dir()
+    assert env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert (
+        engine_env.engine_env(tmp_path, multiprocessing=True)["VLLM_ENABLE_V1_MULTIPROCESSING"]
+        == "1"
+    )
+
+
+def test_sockets_fit_in_the_engines_scratch_folder(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    env = engine_env.engine_env(deep)
+    assert len(env["TMPDIR"]) <= engine_env.LONGEST_TMPDIR
+
+
+def test_bare_dev_explains_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([]) == 0
+    page = capsys.readouterr().out
+    for verb in VERBS:
+        assert f"./dev {verb}" in page
+
+
+def test_an_unknown_verb_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["fly"]) == 2
+    assert "known are: setup, demo, test" in capsys.readouterr().err
