@@ -1,0 +1,630 @@
+"""The C ABI (include/terrace/terrace.h) as ctypes, and thin typed wrappers.
+
+A test compares every function, struct, offset and constant with the header.  Calls that never block
+keep the interpreter lock (`PyDLL`: giving it away costs milliseconds beside a busy thread); copies
+and waits give it away (`CDLL`).
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import enum
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ABI_VERSION = 1
+REQUEST_UNKEYABLE = 1
+REQUEST_NO_LOAD = 2
+REQUEST_NO_STORE = 4
+
+
+class Code(enum.IntEnum):
+    OK = 0
+    INVALID = 1
+    NOT_FOUND = 2
+    EXHAUSTED = 3
+    UNAVAILABLE = 4
+    DEADLINE = 5
+    CORRUPT = 6
+    IO = 7
+    REFUSED = 8
+    CLOSED = 9
+    INTERNAL = 10
+
+
+class TerraceError(Exception):
+    """A C function's code that is not OK, with the library's text for it."""
+
+    def __init__(self, function: str, code: int, text: str) -> None:
+        super().__init__(f"{function}: {text or Code(code).name}")
+        self.code = Code(code)
+        self.text = text
+
+
+class Bytes(c.Structure):
+    _fields_ = (("data", c.c_void_p), ("length", c.c_uint64))
+
+
+class ExtraKeyStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("kind", c.c_uint32),
+        ("identity", c.c_char_p),
+        ("identity_length", c.c_uint64),
+        ("first_token", c.c_uint64),
+        ("token_count", c.c_uint64),
+    )
+
+
+class GroupLayoutStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("piece_count", c.c_uint32),
+        ("piece_bytes", c.c_void_p),
+    )
+
+
+class OwnerOptionsStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("block_tokens", c.c_uint32),
+        ("rank_count", c.c_uint32),
+        ("group_count", c.c_uint32),
+        ("groups", c.POINTER(GroupLayoutStruct)),
+        ("engine_id", c.c_char_p),
+        ("settings_json", c.c_char_p),
+        ("fingerprint", c.c_char_p),
+        ("model_directory", c.c_char_p),
+        ("can_store", c.c_uint32),
+        ("can_load", c.c_uint32),
+    )
+
+
+class RequestOptionsStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("flags", c.c_uint32),
+        ("tokens", c.c_void_p),
+        ("token_count", c.c_uint64),
+        ("extra_keys", c.POINTER(ExtraKeyStruct)),
+        ("extra_key_count", c.c_uint64),
+        ("prompt_tokens", c.c_uint64),
+    )
+
+
+class ProgressStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("reserved", c.c_uint32),
+        ("request", c.c_uint64),
+        ("computed_tokens", c.c_uint64),
+        ("new_tokens", c.c_void_p),
+        ("new_token_count", c.c_uint64),
+        ("blocks", c.c_void_p),
+        ("block_counts", c.c_void_p),
+        ("aliases", c.c_void_p),
+        ("alias_first", c.c_uint64),
+        ("alias_count", c.c_uint64),
+    )
+
+
+class RegionStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("reserved", c.c_uint32),
+        ("address", c.c_void_p),
+        ("block_stride", c.c_uint64),
+        ("piece_bytes", c.c_uint64),
+    )
+
+
+class GroupRegionsStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("region_count", c.c_uint32),
+        ("regions", c.POINTER(RegionStruct)),
+        ("block_count", c.c_uint64),
+        ("null_block", c.c_uint32),
+        ("has_null_block", c.c_uint32),
+    )
+
+
+class WorkerOptionsStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("rank", c.c_uint32),
+        ("rank_count", c.c_uint32),
+        ("block_tokens", c.c_uint32),
+        ("group_count", c.c_uint32),
+        ("reserved", c.c_uint32),
+        ("groups", c.POINTER(GroupRegionsStruct)),
+        ("engine_id", c.c_char_p),
+        ("settings_json", c.c_char_p),
+    )
+
+
+STRUCTS: dict[str, type[c.Structure]] = {
+    "terrace_bytes": Bytes,
+    "terrace_extra_key": ExtraKeyStruct,
+    "terrace_group_layout": GroupLayoutStruct,
+    "terrace_owner_options": OwnerOptionsStruct,
+    "terrace_request_options": RequestOptionsStruct,
+    "terrace_progress": ProgressStruct,
+    "terrace_region": RegionStruct,
+    "terrace_group_regions": GroupRegionsStruct,
+    "terrace_worker_options": WorkerOptionsStruct,
+}
+
+
+@dataclass(frozen=True)
+class Prototype:
+    result: Any
+    arguments: tuple[Any, ...]
+    waits: bool = False  # Copies, waits or reads files: the interpreter lock is given away.
+
+
+_HANDLE = c.c_void_p
+_BUFFER = c.c_void_p  # Numbers of one kind, by address.
+_U32, _U64, _I64, _CODE = c.c_uint32, c.c_uint64, c.c_int64, c.c_int
+_TEXT = c.c_char_p
+_BYTES = c.POINTER(Bytes)
+
+FUNCTIONS: dict[str, Prototype] = {
+    "terrace_abi_version": Prototype(_U32, ()),
+    "terrace_version": Prototype(_TEXT, ()),
+    "terrace_last_error": Prototype(_TEXT, ()),
+    "terrace_hash_sequence": Prototype(
+        _CODE, (_U32, _BUFFER, _U64, c.POINTER(ExtraKeyStruct), _U64, _BUFFER)
+    ),
+    "terrace_checksum_bytes": Prototype(_U64, (_BUFFER, _U64)),
+    "terrace_digest_weights": Prototype(_CODE, (_TEXT, _BUFFER), waits=True),
+    "terrace_open_owner": Prototype(
+        _CODE, (c.POINTER(OwnerOptionsStruct), c.POINTER(_HANDLE)), waits=True
+    ),
+    "terrace_close_owner": Prototype(None, (_HANDLE, _I64), waits=True),
+    "terrace_begin_request": Prototype(
+        _CODE, (_HANDLE, c.POINTER(RequestOptionsStruct), c.POINTER(_U64))
+    ),
+    "terrace_poll_request": Prototype(_CODE, (_HANDLE, _U64, _U64, _U64, c.POINTER(_U64))),
+    "terrace_accept_load": Prototype(_CODE, (_HANDLE, _U64, _U64, _U64, _BUFFER, _BUFFER)),
+    "terrace_advance_request": Prototype(_CODE, (_HANDLE, c.POINTER(ProgressStruct))),
+    "terrace_build_orders": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_take_report": Prototype(_CODE, (_HANDLE, _TEXT, _U64)),
+    "terrace_end_request": Prototype(_CODE, (_HANDLE, _U64, _BYTES)),
+    "terrace_take_events": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_read_status": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_read_metrics": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_read_log": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_owner_event_fd": Prototype(c.c_int, (_HANDLE,)),
+    "terrace_reset_owner": Prototype(_CODE, (_HANDLE,)),
+    "terrace_open_worker": Prototype(
+        _CODE, (c.POINTER(WorkerOptionsStruct), c.POINTER(_HANDLE)), waits=True
+    ),
+    "terrace_close_worker": Prototype(None, (_HANDLE, _I64), waits=True),
+    "terrace_run_canary": Prototype(_CODE, (_HANDLE, _TEXT, _U64), waits=True),
+    "terrace_run_loads": Prototype(
+        _CODE, (_HANDLE, _TEXT, _U64, _BUFFER, _U64, c.POINTER(_U64)), waits=True
+    ),
+    "terrace_run_saves": Prototype(_CODE, (_HANDLE, _TEXT, _U64), waits=True),
+    "terrace_build_report": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_read_worker_status": Prototype(_CODE, (_HANDLE, _BYTES)),
+    "terrace_read_worker_log": Prototype(_CODE, (_HANDLE, _BYTES)),
+}
+
+
+class Native:
+    """The library's functions by name, without the prefix `terrace_`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        keeping, giving = c.PyDLL(str(path)), c.CDLL(str(path))
+        for name, prototype in FUNCTIONS.items():
+            function = getattr(giving if prototype.waits else keeping, name)
+            function.restype = prototype.result
+            function.argtypes = prototype.arguments
+            setattr(self, name.removeprefix("terrace_"), function)
+        version = int(self.abi_version())
+        if version != ABI_VERSION:
+            raise TerraceError("load", Code.REFUSED, f"{path} has ABI {version}, not {ABI_VERSION}")
+
+    def __getattr__(self, name: str) -> Any:  # For type checkers: the functions are set above.
+        raise AttributeError(name)
+
+    def check(self, function: str, code: int) -> None:
+        if code != Code.OK:
+            raise TerraceError(function, code, self.error_text())
+
+    def error_text(self) -> str:
+        text: bytes | None = self.last_error()
+        return (text or b"").decode(errors="replace")
+
+    def library_version(self) -> str:
+        text: bytes = self.version()
+        return text.decode()
+
+
+def find_library() -> Path:
+    """TERRACE_LIBRARY, else the copy inside the package.  Raises FileNotFoundError."""
+    named = os.environ.get("TERRACE_LIBRARY", "")
+    path = Path(named) if named else Path(__file__).parent / "lib" / "libterrace.so"
+    if not path.is_file():
+        where = "named by TERRACE_LIBRARY" if named else "in the installed package"
+        raise FileNotFoundError(f"libterrace.so: no such file {where}: {path}")
+    return path
+
+
+@cache
+def _load(path: Path) -> Native:
+    return Native(path)
+
+
+def load() -> Native:
+    """The library, loaded once.  Raises FileNotFoundError, OSError or TerraceError."""
+    return _load(find_library())
+
+
+@dataclass(frozen=True)
+class ExtraKey:
+    """What else than token ids changes the KV; kinds as in terrace_extra_key."""
+
+    SALT = 1
+    LORA = 2
+    MULTIMODAL = 3
+
+    kind: int
+    identity: bytes
+    first_token: int = 0
+    token_count: int = 0
+
+
+def _extra_keys(keys: Sequence[ExtraKey]) -> Any:
+    if not keys:
+        return None
+    structs = (ExtraKeyStruct * len(keys))()
+    size = c.sizeof(ExtraKeyStruct)
+    for struct, key in zip(structs, keys, strict=True):
+        struct.struct_size = size
+        struct.kind = key.kind
+        struct.identity = key.identity
+        struct.identity_length = len(key.identity)
+        struct.first_token = key.first_token
+        struct.token_count = key.token_count
+    return structs
+
+
+def _address(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0] if numbers else 0
+
+
+def _text_of(value: Bytes) -> str:
+    return _bytes_of(value).decode(errors="replace")
+
+
+def _bytes_of(value: Bytes) -> bytes:
+    return c.string_at(value.data, value.length) if value.length else b""
+
+
+def hash_sequence(
+    block_tokens: int,
+    tokens: array[int],
+    extra_keys: Sequence[ExtraKey] = (),
+    native: Native | None = None,
+) -> list[bytes]:
+    """The 16-byte sequence hash of each full block."""
+    native = native or load()
+    count = len(tokens) // block_tokens if block_tokens else 0
+    room = c.create_string_buffer(16 * max(count, 1))
+    code = native.hash_sequence(
+        block_tokens,
+        _address(tokens),
+        len(tokens),
+        _extra_keys(extra_keys),
+        len(extra_keys),
+        c.cast(room, c.c_void_p),
+    )
+    native.check("terrace_hash_sequence", code)
+    return [room.raw[16 * i : 16 * i + 16] for i in range(count)]
+
+
+def digest_weights(directory: str, native: Native | None = None) -> str:
+    """Fingerprint of a folder's safetensors files; reads them."""
+    native = native or load()
+    digest = c.create_string_buffer(65)
+    code = native.digest_weights(os.fsencode(directory), c.cast(digest, c.c_void_p))
+    native.check("terrace_digest_weights", code)
+    return digest.value.decode()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What owner and workers must agree on: bytes of one block in each piece of each group."""
+
+    block_tokens: int
+    rank_count: int
+    groups: tuple[tuple[int, ...], ...]
+
+
+class _Tables:
+    """Block tables of all groups as C sees them: pointers to each, and their lengths."""
+
+    def __init__(self, group_count: int) -> None:
+        self._pointers = (c.c_void_p * group_count)()
+        self._counts = (c.c_uint64 * group_count)()
+        self._kept: list[array[int]] = []
+        self.pointers = c.addressof(self._pointers)
+        self.counts = c.addressof(self._counts)
+
+    def fill(self, tables: Sequence[Sequence[int]]) -> None:
+        if len(tables) != len(self._pointers):
+            raise ValueError(f"{len(tables)} block tables instead of {len(self._pointers)}")
+        self._kept = [array("I", table) for table in tables]
+        for group, table in enumerate(self._kept):
+            self._pointers[group], self._counts[group] = table.buffer_info()
+
+
+class Owner:
+    """Holds the catalog; lives where the engine schedules.  One engine thread at a time."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        engine_id: str,
+        settings_json: str,
+        fingerprint: str,
+        model_directory: str = "",
+        can_store: bool = True,
+        can_load: bool = True,
+        native: Native | None = None,
+    ) -> None:
+        self._native = native or load()
+        self._handle = c.c_void_p()
+        groups = (GroupLayoutStruct * len(layout.groups))()
+        kept = [array("Q", pieces) for pieces in layout.groups]
+        for struct, pieces in zip(groups, kept, strict=True):
+            struct.struct_size = c.sizeof(GroupLayoutStruct)
+            struct.piece_count = len(pieces)
+            struct.piece_bytes = _address(pieces)
+        options = OwnerOptionsStruct(
+            struct_size=c.sizeof(OwnerOptionsStruct),
+            block_tokens=layout.block_tokens,
+            rank_count=layout.rank_count,
+            group_count=len(layout.groups),
+            groups=groups,
+            engine_id=engine_id.encode(),
+            settings_json=settings_json.encode(),
+            fingerprint=fingerprint.encode(),
+            model_directory=os.fsencode(model_directory),
+            can_store=int(can_store),
+            can_load=int(can_load),
+        )
+        code = self._native.open_owner(c.byref(options), c.byref(self._handle))
+        self._native.check("terrace_open_owner", code)
+        self._tables = _Tables(len(layout.groups))
+        self._bytes = Bytes()
+        self._number = c.c_uint64()
+        self._progress = ProgressStruct(
+            struct_size=c.sizeof(ProgressStruct),
+            blocks=self._tables.pointers,
+            block_counts=self._tables.counts,
+        )
+
+    def begin_request(
+        self, tokens: array[int], flags: int = 0, extra_keys: Sequence[ExtraKey] = ()
+    ) -> int:
+        options = RequestOptionsStruct(
+            struct_size=c.sizeof(RequestOptionsStruct),
+            flags=flags,
+            tokens=_address(tokens),
+            token_count=len(tokens),
+            extra_keys=_extra_keys(extra_keys),
+            extra_key_count=len(extra_keys),
+            prompt_tokens=len(tokens),
+        )
+        code = self._native.begin_request(self._handle, c.byref(options), c.byref(self._number))
+        self._native.check("terrace_begin_request", code)
+        return self._number.value
+
+    def poll_request(self, request: int, local_tokens: int, limit_tokens: int) -> int | None:
+        """Tokens beyond the local ones that are ready; None = ask again next step."""
+        code = self._native.poll_request(
+            self._handle, request, local_tokens, limit_tokens, c.byref(self._number)
+        )
+        if code == Code.UNAVAILABLE:
+            return None
+        self._native.check("terrace_poll_request", code)
+        return self._number.value
+
+    def accept_load(
+        self, request: int, local_tokens: int, external_tokens: int, tables: Sequence[Sequence[int]]
+    ) -> None:
+        self._tables.fill(tables)
+        code = self._native.accept_load(
+            self._handle,
+            request,
+            local_tokens,
+            external_tokens,
+            self._tables.pointers,
+            self._tables.counts,
+        )
+        self._native.check("terrace_accept_load", code)
+
+    def advance_request(
+        self,
+        request: int,
+        computed_tokens: int,
+        new_tokens: array[int],
+        tables: Sequence[Sequence[int]],
+        aliases: array[int] | None = None,
+        alias_first: int = 0,
+    ) -> None:
+        self._tables.fill(tables)
+        progress = self._progress
+        progress.request = request
+        progress.computed_tokens = computed_tokens
+        progress.new_tokens = _address(new_tokens)
+        progress.new_token_count = len(new_tokens)
+        progress.aliases = _address(aliases) if aliases else None
+        progress.alias_first = alias_first
+        progress.alias_count = len(aliases) if aliases else 0
+        code = self._native.advance_request(self._handle, c.byref(progress))
+        self._native.check("terrace_advance_request", code)
+
+    def _filled(self, name: str) -> Bytes:
+        code = getattr(self._native, name)(self._handle, c.byref(self._bytes))
+        self._native.check(f"terrace_{name}", code)
+        return self._bytes
+
+    def build_orders(self) -> bytes:
+        return _bytes_of(self._filled("build_orders"))
+
+    def take_report(self, report: bytes) -> None:
+        self._native.check(
+            "terrace_take_report", self._native.take_report(self._handle, report, len(report))
+        )
+
+    def end_request(self, request: int) -> str:
+        """The request's ledger as JSON; "" for a request the owner does not know."""
+        code = self._native.end_request(self._handle, request, c.byref(self._bytes))
+        if code == Code.NOT_FOUND:
+            return ""
+        self._native.check("terrace_end_request", code)
+        return _text_of(self._bytes)
+
+    def take_events(self) -> str:
+        return _text_of(self._filled("take_events"))
+
+    def read_status(self) -> str:
+        return _text_of(self._filled("read_status"))
+
+    def read_metrics(self) -> str:
+        return _text_of(self._filled("read_metrics"))
+
+    def read_log(self) -> str:
+        return _text_of(self._filled("read_log"))
+
+    def event_fd(self) -> int:
+        return int(self._native.owner_event_fd(self._handle))
+
+    def reset(self) -> None:
+        self._native.check("terrace_reset_owner", self._native.reset_owner(self._handle))
+
+    def close(self, deadline_ns: int) -> None:
+        handle, self._handle = self._handle, c.c_void_p()
+        if handle:
+            self._native.close_owner(handle, deadline_ns)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Block b's bytes of one piece lie at address + b * block_stride."""
+
+    address: int
+    block_stride: int
+    piece_bytes: int
+
+
+@dataclass(frozen=True)
+class GroupRegions:
+    regions: tuple[Region, ...]
+    block_count: int
+    null_block: int | None
+
+
+class Worker:
+    """One rank's side: copies and verifies.  One engine thread at a time."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        rank: int,
+        groups: Sequence[GroupRegions],
+        *,
+        engine_id: str,
+        settings_json: str,
+        native: Native | None = None,
+    ) -> None:
+        self._native = native or load()
+        self._handle = c.c_void_p()
+        structs = (GroupRegionsStruct * len(groups))()
+        for struct, group in zip(structs, groups, strict=True):
+            regions = (RegionStruct * len(group.regions))(
+                *(
+                    RegionStruct(
+                        struct_size=c.sizeof(RegionStruct),
+                        address=region.address,
+                        block_stride=region.block_stride,
+                        piece_bytes=region.piece_bytes,
+                    )
+                    for region in group.regions
+                )
+            )
+            struct.struct_size = c.sizeof(GroupRegionsStruct)
+            struct.region_count = len(group.regions)
+            struct.regions = regions
+            struct.block_count = group.block_count
+            struct.null_block = group.null_block or 0
+            struct.has_null_block = int(group.null_block is not None)
+        options = WorkerOptionsStruct(
+            struct_size=c.sizeof(WorkerOptionsStruct),
+            rank=rank,
+            rank_count=layout.rank_count,
+            block_tokens=layout.block_tokens,
+            group_count=len(groups),
+            groups=structs,
+            engine_id=engine_id.encode(),
+            settings_json=settings_json.encode(),
+        )
+        code = self._native.open_worker(c.byref(options), c.byref(self._handle))
+        self._native.check("terrace_open_worker", code)
+        self._bytes = Bytes()
+        self._number = c.c_uint64()
+        self._failed = array("I", bytes(4 * 256))
+
+    def run_canary(self, orders: bytes) -> None:
+        code = self._native.run_canary(self._handle, orders, len(orders))
+        self._native.check("terrace_run_canary", code)
+
+    def run_loads(self, orders: bytes) -> tuple[Code, list[int]]:
+        """What the whole call came to, and the device blocks that must not be used."""
+        while True:
+            code = self._native.run_loads(
+                self._handle,
+                orders,
+                len(orders),
+                _address(self._failed),
+                len(self._failed),
+                c.byref(self._number),
+            )
+            count = self._number.value
+            if count <= len(self._failed):
+                return Code(code), self._failed[:count].tolist()
+            self._failed = array("I", bytes(4 * count))
+
+    def run_saves(self, orders: bytes) -> None:
+        code = self._native.run_saves(self._handle, orders, len(orders))
+        self._native.check("terrace_run_saves", code)
+
+    def _filled(self, name: str) -> Bytes:
+        code = getattr(self._native, name)(self._handle, c.byref(self._bytes))
+        self._native.check(f"terrace_{name}", code)
+        return self._bytes
+
+    def build_report(self) -> bytes:
+        return _bytes_of(self._filled("build_report"))
+
+    def read_status(self) -> str:
+        return _text_of(self._filled("read_worker_status"))
+
+    def read_log(self) -> str:
+        return _text_of(self._filled("read_worker_log"))
+
+    def close(self, deadline_ns: int) -> None:
+        handle, self._handle = self._handle, c.c_void_p()
+        if handle:
+            self._native.close_worker(handle, deadline_ns)

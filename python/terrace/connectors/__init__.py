@@ -1,0 +1,1 @@
+"""One folder per engine. Importing a connector's package does not import its engine."""

@@ -1,0 +1,183 @@
+"""What the installed vLLM and the chosen configuration allow, found out by asking, not by hope.
+
+Whatever is not served is named here in one plain sentence; the engine then runs as without Terrace.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from terrace.connectors.vllm import contract
+
+OLDEST = (0, 30)
+
+# Base-class members without which this connector cannot work.
+_NEEDED = (
+    "on_new_request",
+    "get_num_new_matched_tokens",
+    "update_state_after_alloc",
+    "build_connector_meta",
+    "update_connector_output",
+    "register_kv_caches",
+    "handle_preemptions",
+    "start_load_kv",
+    "wait_for_save",
+    "get_block_ids_with_load_errors",
+    "build_connector_worker_meta",
+)
+# Served when there, missed by nobody when not.
+_OPTIONAL = (
+    "take_events",
+    "reset_cache",
+    "bind_kv_cache_manager",
+    "get_transfer_results",
+    "get_external_cache_hit_sources",
+    "get_mem_pool_context",
+    "finish_forward",
+)
+# KV groups whose every block is whole, stays, and is a function of the tokens before it.
+_SERVED_SPECS = {"FullAttentionSpec", "MLAAttentionSpec"}
+# Weight formats whose bytes the core can identify.
+_IDENTIFIED_FORMATS = {"auto", "safetensors", "hf", "fastsafetensors", "runai_streamer"}
+# Proposers that keep no KV of their own.
+_KEYLESS_PROPOSERS = {"ngram", "ngram_gpu", "suffix"}
+
+
+def engine_version() -> str:
+    import vllm
+
+    return str(vllm.__version__)
+
+
+def _release(version: str) -> tuple[int, int] | None:
+    parts = version.split(".")
+    try:
+        return int(parts[0]), int(parts[1])
+    except (IndexError, ValueError):
+        return None
+
+
+def contract_refusal(base: type, version: str) -> str:
+    """Why this vLLM cannot carry the connector; "" = it can."""
+    release = _release(version)
+    if release is not None and release < OLDEST:
+        return f"vLLM {version} is older than {OLDEST[0]}.{OLDEST[1]}"
+    missing = [name for name in _NEEDED if not hasattr(base, name)]
+    if missing:
+        return f"vLLM {version} has no {', '.join(missing)}"
+    return ""
+
+
+def contract_report(base: type, version: str) -> list[str]:
+    """Lines for the log: what is supported, and where the contract departs from the tested one."""
+    have = [name for name in _OPTIONAL if hasattr(base, name)]
+    lines = [f"vllm {version}: optional hooks {', '.join(have) or 'none'}"]
+    tested = contract.kept(version)
+    if tested is None:
+        return [*lines, f"vllm {version}: not a tested version; every hook was found by name"]
+    changed = contract.differences(tested, contract.read_installed())
+    if not changed:
+        return [*lines, f"vllm {version}: contract equals the tested one"]
+    shown = "; ".join(changed[:6])
+    return [*lines, f"vllm {version}: {len(changed)} differences from the tested contract: {shown}"]
+
+
+def _parallel_refusal(parallel: Any) -> str:
+    if parallel.pipeline_parallel_size > 1:
+        return "pipeline parallelism is not served yet"
+    if getattr(parallel, "nnodes", 1) > 1:
+        return "tensor parallelism over several nodes is not served yet"
+    for name in ("decode_context_parallel_size", "prefill_context_parallel_size"):
+        if getattr(parallel, name, 1) > 1:
+            return f"{name.replace('_', ' ')} > 1 is not served yet"
+    return ""
+
+
+def _groups_refusal(kv_cache_config: Any) -> str:
+    groups = kv_cache_config.kv_cache_groups
+    if not groups:
+        return "the model keeps no KV cache"
+    if len(groups) > 1:
+        return f"the model has {len(groups)} KV groups; several groups only miss for now"
+    kind = type(groups[0].kv_cache_spec).__name__
+    if kind not in _SERVED_SPECS:
+        return f"KV groups of kind {kind} are not served yet"
+    if getattr(groups[0], "is_eagle_group", False):
+        return "KV of draft models is not served yet"
+    if getattr(groups[0], "host_resident", False):
+        return "KV that the engine itself keeps in host memory is not served"
+    return ""
+
+
+def _content_refusal(vllm_config: Any) -> str:
+    """What makes the KV no function of anything we can name."""
+    load_format = str(vllm_config.load_config.load_format).lower()
+    if load_format not in _IDENTIFIED_FORMATS:
+        return f"weights of load format {load_format} cannot be identified"
+    if getattr(vllm_config.cache_config, "calculate_kv_scales", False):
+        return "KV scales calculated while serving cannot be keyed"
+    speculative = getattr(vllm_config, "speculative_config", None)
+    if speculative is not None and str(speculative.method) not in _KEYLESS_PROPOSERS:
+        return f"speculative decoding by {speculative.method} is not served yet"
+    return ""
+
+
+def refusal(vllm_config: Any, kv_cache_config: Any) -> str:
+    """Why Terrace stands aside in this configuration; "" = it serves."""
+    scheduler = vllm_config.scheduler_config
+    if vllm_config.model_config.is_encoder_decoder:
+        return "encoder-decoder models are not served"
+    if getattr(scheduler, "async_scheduling", False):
+        return "asynchronous scheduling is not served yet (--no-async-scheduling turns it off)"
+    if str(vllm_config.device_config.device_type) != "cpu":
+        return f"device {vllm_config.device_config.device_type} is not served yet"
+    return (
+        _parallel_refusal(vllm_config.parallel_config)
+        or _groups_refusal(kv_cache_config)
+        or _content_refusal(vllm_config)
+    )
+
+
+def tensor_rank() -> int:
+    """The calling worker's rank in its tensor-parallel group."""
+    from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
+
+    return int(get_tensor_model_parallel_rank())
+
+
+def attention_isa(vllm_config: Any, kv_cache_config: Any) -> str:
+    """The instruction set that K and V are packed for; "" where the backend does not say."""
+    spec = kv_cache_config.kv_cache_groups[0].kv_cache_spec
+    try:
+        from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
+
+        return str(
+            _get_attn_isa(
+                vllm_config.model_config.dtype,
+                spec.block_size,
+                spec.head_size,
+                vllm_config.cache_config.cache_dtype,
+            )
+        )
+    except (ImportError, TypeError):
+        return ""
+
+
+def model_directory(vllm_config: Any) -> str:
+    """The folder of the weights; "" when it is not on this machine."""
+    model = vllm_config.model_config
+    path = str(getattr(model, "model_weights", "") or model.model)
+    if os.path.isdir(path):  # noqa: PTH112 (an engine's string, handed on as one)
+        return path
+    try:
+        from huggingface_hub import snapshot_download
+
+        return str(snapshot_download(path, revision=model.revision, local_files_only=True))
+    except Exception:  # Any failure means the same: the weights are not found.
+        return ""
+
+
+def has_kv_events(vllm_config: Any) -> bool:
+    events = getattr(vllm_config, "kv_events_config", None)
+    return events is not None and bool(events.enable_kv_cache_events)

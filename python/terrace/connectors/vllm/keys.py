@@ -1,0 +1,156 @@
+"""What of a request, besides its token ids, enters the keys of its blocks; or why it has no key.
+
+A request that carries anything this module does not know is not cached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from terrace._native import ExtraKey
+
+# Every attribute of vLLM 0.30 to 0.32's Request.  Those outside _KEYED and _UNKEYABLE were read in
+# its source and change no KV; a name that a later version adds makes requests unkeyable until read.
+_KEYED = {"cache_salt", "lora_request", "mm_features", "prompt_token_ids"}
+_UNKEYABLE = {"prompt_embeds", "prompt_is_token_ids", "resumable"}
+_WITHOUT_EFFECT = {
+    "_all_token_ids",
+    "_block_hasher",
+    "_output_token_ids",
+    "_prompt_embeds_per_block_hashes",
+    "abort_immediately",
+    "all_token_ids",
+    "arrival_time",
+    "block_hashes",
+    "client_index",
+    "discard_latest_async_tokens",
+    "drop_stale_output",
+    "ec_transfer_params",
+    "events",
+    "is_prefill_chunk",
+    "kv_cache_report_mode",
+    "kv_hints",
+    "kv_transfer_params",
+    "last_sched_seq",
+    "max_tokens",
+    "next_decode_eligible_step",
+    "num_computed_tokens",
+    "num_in_flight_tokens",
+    "num_nans_in_logits",
+    "num_output_placeholders",
+    "num_preemptions",
+    "num_prompt_tokens",
+    "num_stale_output_tokens",
+    "output_token_ids",
+    "pooling_params",
+    "prefill_stats",
+    "priority",
+    "replay_start",
+    "request_id",
+    "sampling_params",
+    "session_id",
+    "shared_prefix_boundary",
+    "skip_reading_prefix_cache",
+    "spec_decode_metrics",
+    "spec_token_ids",
+    "status",
+    "stop_reason",
+    "streaming_queue",
+    "structured_output_request",
+    "trace_headers",
+    "use_structured_output",
+}
+_KNOWN = _KEYED | _UNKEYABLE | _WITHOUT_EFFECT
+_LORA_KNOWN = {"lora_name", "lora_int_id", "lora_path", "base_model_name"}
+_LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False}
+
+
+@dataclass(frozen=True)
+class RequestKeys:
+    extra_keys: tuple[ExtraKey, ...] = ()
+    unkeyable: str = ""  # Why the request has no key; "" = it has.
+
+
+@dataclass
+class KeyMaker:
+    """Reads requests.  `digest_weights` fingerprints an adapter's folder, once per adapter."""
+
+    digest_weights: Callable[[str], str]
+    _adapters: dict[tuple[int, str, str], tuple[tuple[int, ...], str]] = field(default_factory=dict)
+
+    def read(self, request: Any) -> RequestKeys:
+        """Never raises for a strange request: it is unkeyable."""
+        reason = _strange(request)
+        if reason:
+            return RequestKeys(unkeyable=reason)
+        keys: list[ExtraKey] = []
+        if request.cache_salt:
+            keys.append(ExtraKey(ExtraKey.SALT, str(request.cache_salt).encode()))
+        if request.lora_request is not None:
+            identity = self._adapter(request.lora_request)
+            if not identity:
+                return RequestKeys(unkeyable="LoRA adapter that cannot be identified")
+            keys.append(ExtraKey(ExtraKey.LORA, identity))
+        for feature in request.mm_features or ():
+            if not feature.identifier:
+                return RequestKeys(unkeyable="multimodal item without a hash")
+            position = feature.mm_position
+            keys.append(
+                ExtraKey(
+                    ExtraKey.MULTIMODAL,
+                    str(feature.identifier).encode(),
+                    int(position.offset),
+                    int(position.length),
+                )
+            )
+        return RequestKeys(tuple(keys))
+
+    def _adapter(self, lora: Any) -> bytes:
+        """Name and content of the adapter; empty when unknown, or changed while in use."""
+        name, path = str(lora.lora_name), str(lora.lora_path)
+        fields = set(getattr(lora, "__struct_fields__", None) or vars(lora))
+        strange = fields - _LORA_KNOWN - set(_LORA_NEUTRAL)
+        if strange or any(
+            getattr(lora, other, neutral) != neutral for other, neutral in _LORA_NEUTRAL.items()
+        ):
+            return b""
+        key = (int(lora.lora_int_id), name, path)
+        try:
+            state = _folder_state(path)
+            if key not in self._adapters:
+                self._adapters[key] = (state, self.digest_weights(path))
+        except Exception:  # An unreadable adapter is the engine's error to report, not ours.
+            return b""
+        known_state, digest = self._adapters[key]
+        # The engine keeps the adapter it loaded first; which one that was is no longer certain.
+        if state != known_state:
+            return b""
+        return f"{name}\0{digest}".encode()
+
+
+def _strange(request: Any) -> str:
+    unknown = vars(request).keys() - _KNOWN
+    if unknown:
+        return f"unknown request attribute {sorted(unknown)[0]}"
+    if request.prompt_token_ids is None or request.prompt_embeds is not None:
+        return "prompt embeddings"
+    if getattr(request, "prompt_is_token_ids", None) is not None:
+        return "prompt embeddings between tokens"
+    if getattr(request, "resumable", False):
+        return "streaming input"
+    return ""
+
+
+def _folder_state(path: str) -> tuple[int, ...]:
+    """Identity, size and times of a folder's files: changes when one of them is replaced."""
+    state: list[int] = []
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda found: found.name):
+            if entry.is_file():
+                facts = entry.stat()
+                state += [facts.st_dev, facts.st_ino, facts.st_size]
+                state += [facts.st_mtime_ns, facts.st_ctime_ns]
+    return tuple(state)

@@ -1,0 +1,276 @@
+"""The connector's half beside the scheduler: requests in, orders out, reports in.
+
+It keeps what the engine does not tell twice (how far a request was reported), and nothing else: all
+knowledge of blocks is the core's.  Methods may raise; the connector turns that into misses.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from terrace import _native
+from terrace._native import Code, Owner, TerraceError
+from terrace.connectors.vllm.keys import KeyMaker
+from terrace.connectors.vllm.log import LOGGER, Drain
+
+CLOSE_DEADLINE_NS = 5_000_000_000
+EVENTS_EVERY_S = 0.1
+_FATAL = (Code.INTERNAL, Code.CLOSED)
+
+
+@dataclass(slots=True)
+class Live:
+    """One request between arrival and end."""
+
+    request: Any
+    handle: int
+    wants_ledger: bool
+    given: int  # Token ids that the core has.
+    reported: int = 0  # Full blocks that the core was told of.
+    aliased: int = 0  # Blocks whose engine hash the core has.
+    promised: int = 0  # External tokens of the last answer.
+    has_failed: bool = False  # A load failed: it is not offered again.
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step's metadata carries to the workers."""
+
+    orders: bytes = b""
+    load_blocks: tuple[int, ...] = ()  # Device blocks that the orders load.
+    failed_blocks: tuple[int, ...] = ()  # Promised to the engine, but nobody will load them.
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Collected between two calls of build_step."""
+
+    is_due: bool = False  # The core has something to say.
+    load_blocks: list[int] = field(default_factory=list)
+    failed_blocks: list[int] = field(default_factory=list)
+    loading: list[tuple[Live, frozenset[int]]] = field(default_factory=list)
+
+
+class SchedulerHalf:
+    def __init__(
+        self, owner: Owner, keys: KeyMaker, block_tokens: int, *, has_events: bool
+    ) -> None:
+        self.owner = owner
+        self._keys = keys
+        self._block_tokens = block_tokens
+        self._has_events = has_events
+        self._live: dict[str, Live] = {}
+        self._pending = _Pending()
+        self._loading: list[tuple[Live, frozenset[int]]] = []
+        self._has_ordered = False
+        self._next_events = 0.0
+        self._drain = Drain(owner.read_log)
+        self.unkeyable: dict[str, int] = {}
+
+    # ---- One request ----------------------------------------------------------------------------
+
+    def begin(self, request: Any) -> None:
+        found = self._keys.read(request)
+        flags = 0
+        tokens = array("I")
+        if found.unkeyable:
+            flags = _native.REQUEST_UNKEYABLE
+            self._count_unkeyable(found.unkeyable)
+        else:
+            tokens = array("I", request.prompt_token_ids)
+        if request.skip_reading_prefix_cache:
+            flags |= _native.REQUEST_NO_LOAD
+        handle = self.owner.begin_request(tokens, flags, found.extra_keys)
+        if found.unkeyable:
+            self.owner.end_request(handle)
+            return
+        self._live[request.request_id] = Live(
+            request, handle, _wants_ledger(request.kv_transfer_params), len(tokens)
+        )
+        self._pending.is_due = True
+
+    def _count_unkeyable(self, reason: str) -> None:
+        count = self.unkeyable.get(reason, 0)
+        self.unkeyable[reason] = count + 1
+        if count == 0:
+            LOGGER.warning("terrace: requests with %s are not cached", reason)
+
+    def match(self, request: Any, local_tokens: int) -> int | None:
+        """External tokens beyond the local ones; None = ask again."""
+        live = self._live.get(request.request_id)
+        if live is None or live.has_failed or request.skip_reading_prefix_cache:
+            return 0
+        # A synchronous hit must leave one token to compute.
+        limit = request.num_tokens - 1
+        try:
+            found = self.owner.poll_request(live.handle, local_tokens, limit)
+        except TerraceError as error:
+            self._forget(request.request_id, error)
+            return 0
+        self._pending.is_due = True
+        live.promised = found or 0
+        return found
+
+    def accept(self, request: Any, local_tokens: int, external: int, tables: Any) -> None:
+        live = self._live.get(request.request_id)
+        if live is None:
+            self._pending.failed_blocks += self.covered(tables, local_tokens, external)
+            return
+        promised, live.promised = live.promised, 0
+        if promised == 0 and external == 0:
+            return
+        blocks = self.covered(tables, local_tokens, external)
+        try:
+            self.owner.accept_load(live.handle, local_tokens, external, tables)
+        except TerraceError as error:
+            if error.code in _FATAL:
+                raise
+            LOGGER.info("terrace: load not accepted: %s", error)
+            live.has_failed = True
+            self._pending.failed_blocks += blocks
+            return
+        self._pending.is_due = True
+        if external:
+            self._pending.load_blocks += blocks
+            self._pending.loading.append((live, frozenset(blocks)))
+
+    def covered(
+        self, tables: Sequence[Sequence[int]], local_tokens: int, external: int
+    ) -> list[int]:
+        """Device blocks that hold the external tokens."""
+        first = local_tokens // self._block_tokens
+        last = -(-(local_tokens + external) // self._block_tokens)
+        return list(tables[0][first:last])
+
+    def end(self, request: Any) -> dict[str, Any] | None:
+        """The ledger, if the request asked for it."""
+        live = self._live.pop(request.request_id, None)
+        if live is None:
+            return None
+        text = self.owner.end_request(live.handle)
+        LOGGER.debug("terrace: request %s %s", request.request_id, text)
+        if not live.wants_ledger:
+            return None
+        return {"terrace": {"ledger": json.loads(text) if text else None}}
+
+    def _forget(self, request_id: str, error: TerraceError) -> None:
+        """The core does not know the request any more: it goes on without us."""
+        if error.code in _FATAL:
+            raise error
+        LOGGER.info("terrace: request dropped: %s", error)
+        live = self._live.pop(request_id, None)
+        if live is not None:
+            self.owner.end_request(live.handle)
+
+    # ---- One step -------------------------------------------------------------------------------
+
+    def build_step(self, output: Any) -> Step:
+        pending = self._pending
+        bad = frozenset(pending.failed_blocks)
+        for scheduled in output.scheduled_new_reqs:
+            self._advance(output, scheduled.req_id, scheduled.num_computed_tokens, bad)
+        cached = output.scheduled_cached_reqs
+        for request_id, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True):
+            self._advance(output, request_id, computed, bad)
+        orders = b""
+        if pending.is_due or not self._has_ordered:
+            orders = self._orders(pending)
+        step = Step(orders, tuple(pending.load_blocks), tuple(pending.failed_blocks))
+        self._loading = pending.loading
+        self._pending = _Pending()
+        return step
+
+    def _orders(self, pending: _Pending) -> bytes:
+        try:
+            orders = self.owner.build_orders()
+        except TerraceError as error:
+            if error.code in _FATAL:
+                raise
+            LOGGER.info("terrace: step without orders: %s", error)
+            orders = b""
+        if pending.load_blocks and not orders:
+            pending.failed_blocks += pending.load_blocks
+            pending.load_blocks = []
+        self._has_ordered = self._has_ordered or bool(orders)
+        return orders
+
+    def promised_blocks(self) -> list[int]:
+        """Blocks that the engine was promised in this step, for when no orders can be built."""
+        return self._pending.load_blocks + self._pending.failed_blocks
+
+    def _advance(self, output: Any, request_id: str, computed: int, bad: frozenset[int]) -> None:
+        live = self._live.get(request_id)
+        if live is None:
+            return
+        # Fewer than before: a load failed, or the request was preempted.
+        live.reported = min(live.reported, computed // self._block_tokens)
+        known = live.request.num_tokens
+        total = min(computed + output.num_scheduled_tokens[request_id], known)
+        full = total // self._block_tokens
+        if full <= live.reported:
+            return
+        tables = output.kv_connector_block_state.get_block_ids(request_id)
+        if tables is None or (bad and not bad.isdisjoint(tables[0])):
+            return  # This step computes on blocks that nobody filled: nothing of it is kept.
+        tokens = array("I", live.request.all_token_ids[live.given : known])
+        aliases = self._aliases(live, full)
+        try:
+            self.owner.advance_request(live.handle, total, tokens, tables, aliases, live.aliased)
+        except TerraceError as error:
+            self._forget(request_id, error)
+            return
+        live.given, live.reported = known, full
+        live.aliased += len(aliases) if aliases else 0
+        self._pending.is_due = True
+
+    def _aliases(self, live: Live, full: int) -> array[int] | None:
+        """The engine's own hashes, low 64 bits, of blocks that the core has none for."""
+        if not self._has_events:
+            return None
+        hashes = live.request.block_hashes[live.aliased : full]
+        return array("Q", [int.from_bytes(value[-8:], "big") for value in hashes])
+
+    def take_output(self, reports: Iterable[bytes], failed_blocks: Iterable[int]) -> None:
+        joined = b"".join(reports)
+        if joined:
+            self._next_events = 0.0
+            try:
+                self.owner.take_report(joined)
+            except TerraceError as error:
+                if error.code in _FATAL:
+                    raise
+                LOGGER.info("terrace: report refused: %s", error)
+        failed = set(failed_blocks)
+        if failed:
+            for live, blocks in self._loading:
+                if not failed.isdisjoint(blocks):
+                    live.has_failed = True
+        self._drain.due()
+
+    def events(self) -> str:
+        """The core's events since the last call, as JSON; asked after reports or now and then."""
+        if not self._has_events:
+            return ""
+        now = time.monotonic()
+        if now < self._next_events:
+            return ""
+        self._next_events = now + EVENTS_EVERY_S
+        return self.owner.take_events()
+
+    def reset(self) -> None:
+        self.owner.reset()
+
+    def close(self) -> None:
+        self._drain.now()
+        self.owner.close(CLOSE_DEADLINE_NS)
+
+
+def _wants_ledger(params: Any) -> bool:
+    """A request asks by kv_transfer_params {"terrace": {"ledger": true}}."""
+    own = params.get("terrace") if isinstance(params, dict) else None
+    return isinstance(own, dict) and bool(own.get("ledger"))

@@ -1,0 +1,69 @@
+"""The connector's half in each rank: hands orders to the core and reports back.
+
+Methods may raise; the connector turns that into failed loads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from terrace._native import Code, TerraceError, Worker
+from terrace.connectors.vllm.log import LOGGER, Drain
+
+CLOSE_DEADLINE_NS = 2_000_000_000
+_FATAL = (Code.INTERNAL, Code.CLOSED)
+
+
+class WorkerHalf:
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._has_worked = False
+        self._drain = Drain(worker.read_log)
+
+    def before_step(self, orders: bytes) -> None:
+        if orders:
+            self._has_worked = True
+            try:
+                self.worker.run_canary(orders)
+            except TerraceError as error:
+                self._tolerate(error)
+
+    def load(self, orders: bytes, load_blocks: tuple[int, ...]) -> set[int]:
+        """Device blocks that must not be used."""
+        if not orders or not load_blocks:
+            return set()
+        code, failed = self.worker.run_loads(orders)
+        if code == Code.OK:
+            return set(failed)
+        LOGGER.info("terrace: loads of a step failed: %s", code.name)
+        # Unreadable orders name no blocks: then everything that they should have loaded failed.
+        return set(failed) | set(load_blocks)
+
+    def save(self, orders: bytes) -> None:
+        if orders:
+            try:
+                self.worker.run_saves(orders)
+            except TerraceError as error:
+                self._tolerate(error)
+
+    def report(self) -> bytes:
+        if not self._has_worked:
+            return b""
+        self._has_worked = False
+        self._drain.due()
+        return self.worker.build_report()
+
+    def close(self) -> None:
+        self._drain.now()
+        self.worker.close(CLOSE_DEADLINE_NS)
+
+    def _tolerate(self, error: TerraceError) -> None:
+        """What was not saved is not reported, so it is never offered: nothing else to do."""
+        if error.code in _FATAL:
+            raise error
+        LOGGER.debug("terrace: %s", error)
+
+
+def failed_without_worker(step: Any) -> set[int]:
+    """With no worker at all, whatever the step promised has failed."""
+    return set(step.load_blocks) | set(step.failed_blocks)
