@@ -1,0 +1,104 @@
+"""`vllm-off`: what Terrace costs when nothing hits.
+
+CPU seconds of the same requests in three kinds of engine, one process each, in turn: without a
+connector, with Terrace storing everything, with Terrace only looking up. All prompts are new.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tools"), str(Path(__file__).parent)]
+
+import lines  # noqa: E402
+from engine_env import ROOT, engine_env, installed  # noqa: E402
+
+ROUNDS = 5
+REQUESTS = 8
+PROMPT, ANSWER = 256, 48
+WORK = ROOT / "build" / "bench" / "vllm-off"
+KINDS: dict[str, str | None] = {"absent": None, "store": "kv_both", "lookup": "kv_consumer"}
+
+
+def transfer(kind: str) -> dict[str, Any]:
+    role = KINDS[kind]
+    if role is None:
+        return {}
+    extra = {"host.size": "512MiB", "disk.size": "1GiB", "disk.paths": [str(WORK / "cache")]}
+    return {
+        "kv_transfer_config": {
+            "kv_connector": "TerraceConnector",
+            "kv_connector_module_path": "terrace.connectors.vllm",
+            "kv_role": role,
+            "kv_load_failure_policy": "recompute",
+            "kv_connector_extra_config": extra,
+        }
+    }
+
+
+def serve_once(kind: str, number: int) -> dict[str, float]:
+    """In a process of its own: CPU and wall seconds of the requests after a warm-up."""
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        model=str(installed()["model_bfloat16"]),
+        dtype="bfloat16",
+        block_size=32,
+        enforce_eager=True,
+        max_model_len=1024,
+        max_num_seqs=8,
+        kv_cache_memory_bytes=200_000_000,
+        **transfer(kind),
+    )
+    params = SamplingParams(max_tokens=ANSWER, temperature=0, ignore_eos=True, detokenize=False)
+
+    def batch(seed: int) -> list[Any]:
+        return [
+            {"prompt_token_ids": [(31 * i + 9973 * (seed * REQUESTS + r)) % 48_000 + 100
+                                  for i in range(PROMPT)]}
+            for r in range(REQUESTS)
+        ]
+
+    llm.generate(batch(1000 + number), params, use_tqdm=False)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for part in range(3):
+        llm.generate(batch(10 * number + part), params, use_tqdm=False)
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--in-process"]:
+        print(json.dumps(serve_once(sys.argv[2], int(sys.argv[3]))), flush=True)
+        return 0
+    shutil.rmtree(WORK / "cache", ignore_errors=True)
+    (WORK / "cache").mkdir(parents=True)
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    env = engine_env(WORK / "engine")
+    for number in range(ROUNDS):
+        for kind in KINDS:
+            words = [sys.executable, __file__, "--in-process", kind, str(number)]
+            out = subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE, text=True)
+            found[kind].append(json.loads(out.stdout.strip().splitlines()[-1]))
+    absent = [run["cpu"] for run in found["absent"]]
+    for kind in ("store", "lookup"):
+        ours = [run["cpu"] for run in found[kind]]
+        params = {
+            "requests": 3 * REQUESTS,
+            "prompt_tokens": PROMPT,
+            "answer_tokens": ANSWER,
+            "ratio_90": lines.interval([a / b for a, b in zip(ours, absent, strict=True)]),
+            "wall_s": sorted(run["wall"] for run in found[kind])[ROUNDS // 2],
+            "absent_wall_s": sorted(run["wall"] for run in found["absent"])[ROUNDS // 2],
+        }
+        lines.emit(f"vllm-off.{kind}", params, "cpu s", ours, "engine without connector", absent)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

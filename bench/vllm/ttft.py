@@ -1,0 +1,210 @@
+"""`vllm-ttft`: time to first token of a hit in Terrace beside the engine's own prefix hit.
+
+For each prompt length, alternating in one engine: the prompt again (the engine's own prefix cache),
+then after `reset_prefix_cache` (Terrace's host tier; or disk, with a host tier too small to hold two
+prompts, which are asked for in turn). A sample counts only if the ledger names exactly the expected
+tokens. The allowed difference is that of moving the bytes: 1.25 x bytes / copy rate + 2 ms for host,
+1.15 x bytes / read rate of fio + 3 ms for disk.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tools"), str(Path(__file__).parent)]
+
+import lines  # noqa: E402
+from engine_env import ROOT, engine_env, installed  # noqa: E402
+
+LENGTHS = (1024, 2048, 4096, 7168)
+BLOCK_TOKENS = 128
+BYTES_PER_TOKEN = 23_040  # bfloat16: 30 layers, K and V, 3 heads of 64
+PAIRS = 15
+
+
+@dataclass
+class Samples:
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def add(self, wall: float, cpu: float) -> None:
+        self.wall.append(wall)
+        self.cpu.append(cpu)
+
+
+class Engine:
+    """One in-process engine with Terrace; prompts are token ids."""
+
+    def __init__(self, disk: Path, host_tokens: int, disk_bytes: int) -> None:
+        from vllm import LLM
+
+        extra: dict[str, Any] = {"host.size": f"{host_tokens * BYTES_PER_TOKEN}B"}
+        if disk_bytes:
+            extra.update({"disk.size": f"{disk_bytes}B", "disk.paths": [str(disk)]})
+        self.llm = LLM(
+            model=str(installed()["model_bfloat16"]),
+            dtype="bfloat16",
+            block_size=BLOCK_TOKENS,
+            enforce_eager=True,
+            max_model_len=8192,
+            max_num_seqs=1,
+            kv_cache_memory_bytes=9216 * BYTES_PER_TOKEN,
+            disable_log_stats=True,
+            kv_transfer_config={
+                "kv_connector": "TerraceConnector",
+                "kv_connector_module_path": "terrace.connectors.vllm",
+                "kv_role": "kv_both",
+                "kv_load_failure_policy": "recompute",
+                "kv_connector_extra_config": extra,
+            },
+        )
+
+    def ask(self, tokens: list[int]) -> tuple[float, float, dict[str, Any]]:
+        """Wall seconds, CPU seconds of the whole process, and the request's ledger."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            detokenize=False,
+            extra_args={"kv_transfer_params": {"terrace": {"ledger": True}}},
+        )
+        gc.collect()
+        wall, cpu = time.perf_counter(), time.process_time()
+        output = self.llm.generate({"prompt_token_ids": tokens}, params, use_tqdm=False)[0]
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        found = output.kv_transfer_params or {}
+        return wall, cpu, found.get("terrace", found)
+
+    def forget(self) -> None:
+        self.llm.reset_prefix_cache()
+
+
+def prompt(length: int, number: int) -> list[int]:
+    return [(7919 * (i + 1) + 104_729 * number) % 48_000 + 100 for i in range(length)]
+
+
+def copy_rate() -> float:
+    """Bytes per second of copying 96 KiB pieces between cold buffers: the limit of a host load."""
+    import numpy as np
+
+    source = np.ones(256 << 20, dtype=np.uint8)
+    target = np.ones_like(source)
+    piece = 96 << 10
+    rates = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for at in range(0, len(source), piece):
+            target[at : at + piece] = source[at : at + piece]
+        rates.append(len(source) / (time.perf_counter() - began))
+    return statistics.median(rates)
+
+
+def fio_rate(folder: Path) -> float:
+    """Bytes per second of direct reads of one block's size, as many in flight as a load has."""
+    piece = BLOCK_TOKENS * BYTES_PER_TOKEN // 4096 * 4096
+    words = ["fio", "--name=r", f"--directory={folder}", "--size=512M", f"--bs={piece}"]
+    words += ["--rw=read", "--direct=1", "--ioengine=io_uring", "--iodepth=16", "--loops=4"]
+    words += ["--output-format=json", "--filename=fio.tmp", "--group_reporting"]
+    out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    (folder / "fio.tmp").unlink(missing_ok=True)
+    return float(json.loads(out)["jobs"][0]["read"]["bw_bytes"])
+
+
+def is_full_hit(ledger: dict[str, Any], tier: str, tokens: int) -> bool:
+    return ledger.get("hit_tokens") == {tier: tokens} and not ledger.get("local_tokens")
+
+
+def measure(engine: Engine, tier: str, length: int, rate: float, runs: int) -> None:
+    # Three prompts do not fit into the small host tier of the disk runs: each pushes another out.
+    prompts = [prompt(length, number) for number in range(3 if tier == "disk" else 1)]
+    full = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    cold = Samples()
+    for tokens in prompts:
+        cold.add(*engine.ask(tokens)[:2])
+    own, ours, wrong = Samples(), Samples(), 0
+    for pair in range(runs):
+        tokens = prompts[pair % len(prompts)]
+        engine.forget()
+        wall, cpu, ledger = engine.ask(tokens)
+        if is_full_hit(ledger, tier, full):
+            ours.add(wall, cpu)
+        else:
+            wrong += 1
+        own.add(*engine.ask(tokens)[:2])
+    if len(ours.wall) < 3:
+        print(f"vllm-ttft.{tier} {length}: {wrong} of {runs} samples were no full hit; last ledger "
+              f"{ledger}", file=sys.stderr)
+        return
+    moved = full * BYTES_PER_TOKEN
+    difference = [a - b for a, b in zip(ours.wall, own.wall, strict=False)]
+    factor, extra = (1.25, 0.002) if tier == "host" else (1.15, 0.003)
+    params = {
+        "tokens": length,
+        "bytes": moved,
+        "difference_ms": 1e3 * statistics.median(difference),
+        "difference_ms_90": [1e3 * v for v in lines.interval(difference)],
+        "allowed_ms": 1e3 * (factor * moved / rate + extra),
+        "rate_bytes_per_s": rate,
+        "cold_s": statistics.median(cold.wall),
+        "speedup_over_cold": statistics.median(cold.wall) / statistics.median(ours.wall),
+        "cpu_s": statistics.median(ours.cpu),
+        "own_cpu_s": statistics.median(own.cpu),
+        "not_full_hits": wrong,
+    }
+    lines.emit(f"vllm-ttft.{tier}", params, "s", ours.wall, "own prefix hit", own.wall)
+
+
+def run_tier(tier: str) -> None:
+    work = ROOT / "build" / "bench" / "vllm-ttft"
+    shutil.rmtree(work / "cache", ignore_errors=True)
+    (work / "cache").mkdir(parents=True)
+    if tier == "host":
+        engine = Engine(work / "cache", host_tokens=48_000, disk_bytes=0)
+        for length in LENGTHS:
+            measure(engine, tier, length, copy_rate(), PAIRS)
+    else:
+        for length in LENGTHS:
+            # A waiting request may pin half of the host tier: room for two prompts, not for three.
+            engine = Engine(work / "cache", int(2.3 * length), 4 << 30)
+            measure(engine, tier, length, fio_rate(work), PAIRS)
+            return_to_os(engine)
+
+
+def return_to_os(engine: Engine) -> None:
+    from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.distributed.kv_transfer import ensure_kv_transfer_shutdown
+
+    del engine.llm
+    ensure_kv_transfer_shutdown()
+    cleanup_dist_env_and_memory()
+    gc.collect()
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--in-process"]:
+        run_tier(sys.argv[2])
+        return 0
+    names = [word for word in sys.argv[1:] if word.startswith("vllm-ttft.")]
+    code = 0
+    for tier in ("host", "disk"):
+        if names and not any(name.startswith(f"vllm-ttft.{tier}") for name in names):
+            continue
+        # One process per tier: an engine leaves its connector behind in its process.
+        env = engine_env(ROOT / "build" / "bench" / "vllm-ttft" / "engine")
+        words = [sys.executable, __file__, "--in-process", tier]
+        code |= subprocess.run(words, env=env, check=False).returncode
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
