@@ -1,19 +1,23 @@
 // Moves bytes between memory and a file, asynchronously; completions are polled. One folder each under
 // backends/: `io_uring`, `threads` (preadv/pwritev), `fault` (a decorator that breaks any of them).
 // Public calls check and count; the virtuals move bytes.
-// Threading: owned by one thread (the tier's I/O thread); `wake()` is thread-safe.
-// Waits: only wait(), which takes a deadline.  Bounds: at most Options::depth transfers in flight.
+// Threading: owned by one thread at a time (the tier's I/O thread); `wake()` and counters() are
+// thread-safe.
+// Waits: only wait(), with a limit.  Bounds: at most Options::depth transfers in flight.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "terrace/base/clock.h"
+#include "terrace/base/metric.h"
 #include "terrace/base/status.h"
 
 namespace terrace::transfer {
@@ -23,7 +27,11 @@ enum class IoClass : std::uint8_t { kTtftRead = 0, kPrefetch = 1, kOffloadWrite 
 inline constexpr int kIoClassCount = 4;
 [[nodiscard]] std::string_view to_string(IoClass io_class);
 
-enum class IoOp : std::uint8_t { kRead, kWrite, kSync };
+// kSync = fdatasync; kAllocate = fallocate, growing the file if needed.
+enum class IoOp : std::uint8_t { kRead, kWrite, kSync, kAllocate };
+inline constexpr int kIoOpCount = 4;
+// "read", "write", … as in metric labels.
+[[nodiscard]] std::string_view to_string(IoOp op);
 
 struct MemoryPiece {
   std::byte* data = nullptr;
@@ -31,19 +39,24 @@ struct MemoryPiece {
 };
 inline constexpr std::size_t kMaxPieces = 4;  // Per transfer: header page + payload, with room.
 
-// One vectored read or write of a contiguous file range, or an fdatasync.
+// One vectored read or write of a contiguous file range, an fdatasync, or an allocation of
+// [offset, offset + length).
 struct Transfer {
   std::uint64_t token = 0;  // The caller's; comes back in the completion.
   IoOp op = IoOp::kRead;
   IoClass io_class = IoClass::kPrefetch;
   int file = -1;
   std::uint64_t offset = 0;
+  std::uint64_t length = 0;  // kAllocate only.
   std::array<MemoryPiece, kMaxPieces> pieces{};
   std::size_t piece_count = 0;
-  Nanoseconds deadline = kNoDeadline;
+  Nanoseconds deadline = kNoDeadline;  // Kept by Queue; a backend never gives a transfer up.
+  [[nodiscard]] std::size_t bytes() const;
 };
 
 // Short reads and writes are finished or turned into an error by the backend: ok = all bytes moved.
+// Codes: kExhausted = the medium is full (ENOSPC, EDQUOT, EFBIG); kCorrupt = the file ended before the
+// read did; kUnavailable = the file system cannot do this operation (EOPNOTSUPP); kIo = the rest.
 struct Completion {
   std::uint64_t token = 0;
   Status status;
@@ -55,17 +68,78 @@ class Backend {
     unsigned depth = 64;
     unsigned threads = 4;  // `threads` only.
   };
+  struct Counters {
+    std::array<Counter, kIoOpCount> done;    // Completions, by op, failed ones included.
+    std::array<Counter, kIoOpCount> bytes;   // Of ok reads and writes.
+    std::array<Counter, kIoOpCount> errors;  // By op.
+    Counter resumed;                         // Short, interrupted or refused for now: went on.
+  };
+  explicit Backend(unsigned depth) : depth_(depth) {}
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;
-  // Errors: kExhausted = depth reached, poll first. The memory stays the caller's to keep alive until
-  // the completion, which always comes, even after cancel().
-  [[nodiscard]] virtual Status submit(const Transfer& transfer) = 0;
+  // What error messages call this descriptor; empty forgets it.
+  virtual void name_file(int file, const std::string& path);
+  // Errors: kExhausted = depth reached, poll first; kInvalid = no pieces, or too many. The memory
+  // stays the caller's to keep alive until the completion, which always comes.
+  [[nodiscard]] Status submit(const Transfer& transfer);
   // Appends what finished. Never blocks.
-  virtual void poll(std::vector<Completion>& completions) = 0;
-  // Returns when something finished, wake() was called, or at the deadline.
-  virtual void wait(Nanoseconds limit) = 0;
+  void poll(std::vector<Completion>& completions);
+  // Returns when something finished, wake() was called, or after `limit` (a duration).
+  void wait(Nanoseconds limit) { pause(limit); }
   virtual void wake() = 0;
-  [[nodiscard]] virtual unsigned in_flight() const = 0;
+  [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+  [[nodiscard]] unsigned depth() const { return depth_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+ protected:
+  struct Finished {
+    Transfer transfer;
+    Status status;
+  };
+  [[nodiscard]] virtual Status start(const Transfer& transfer) = 0;
+  virtual void collect(std::vector<Finished>& finished) = 0;
+  virtual void pause(Nanoseconds limit) = 0;
+
+  // `pread /kv/0.slots: EIO (5)`, with the code that Completion promises.
+  [[nodiscard]] Status io_error(int error, const Transfer& transfer) const;
+  [[nodiscard]] Status end_of_file(const Transfer& transfer) const;
+  [[nodiscard]] const std::string& path_of(int file) const;
+  void count_resumed() { counters_.resumed.add(); }
+
+ private:
+  const unsigned depth_;
+  unsigned in_flight_ = 0;
+  std::map<int, std::string> paths_;
+  std::vector<Finished> finished_;
+  Counters counters_;
+};
+
+// How far a transfer has come, for backends that have to go on after a short read or write.
+class Progress {
+ public:
+  explicit Progress(const Transfer& transfer);
+  struct Vector {  // Same shape as iovec.
+    void* data;
+    std::size_t bytes;
+  };
+  // What is left, for the next call.
+  [[nodiscard]] std::span<const Vector> rest() const { return {vectors_.data(), count_}; }
+  [[nodiscard]] std::uint64_t offset() const;
+  [[nodiscard]] bool is_complete() const { return done_ == total_; }
+  // Takes note of `moved` bytes. False = no headway: the file or the medium ends here. A transfer
+  // that is in whole sectors goes on at a sector, as O_DIRECT wants it.
+  [[nodiscard]] bool advance(std::size_t moved);
+
+ private:
+  void build();
+  const Transfer* transfer_;
+  std::size_t total_;
+  std::size_t done_ = 0;
+  bool is_in_sectors_;
+  std::array<Vector, kMaxPieces> vectors_{};
+  std::size_t count_ = 0;
 };
 
 }  // namespace terrace::transfer

@@ -1,0 +1,74 @@
+// Records every write and sync that passes, so that a test can ask what would be on the medium had the
+// machine stopped at any moment.
+// Crash model: a write that had completed before a sync of its file was begun is on the medium once
+// that sync has completed. Of every other write begun before the crash any set of 512-byte sectors may
+// have landed, each whole or not at all, in any order.
+// Threading: as Backend.  Memory: all bytes written.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "terrace/base/rng.h"
+#include "terrace/transfer/backend.h"
+
+namespace terrace::transfer {
+
+class Recorder {
+ public:
+  struct LandedBytes {
+    std::string path;
+    std::uint64_t offset = 0;
+    std::span<const std::byte> bytes;
+  };
+  // Moments are numbers of events (begun or finished); now() is the latest.
+  [[nodiscard]] std::size_t now() const { return now_; }
+  // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes in
+  // doubt `percent` land.
+  [[nodiscard]] std::vector<LandedBytes> survivors(std::size_t moment, Rng& rng,
+                                                   unsigned percent) const;
+
+ private:
+  friend class RecordingBackend;
+  static constexpr std::size_t kNever = SIZE_MAX;
+  struct Event {
+    IoOp op = IoOp::kWrite;
+    std::string path;
+    std::uint64_t offset = 0;
+    std::vector<std::byte> bytes;
+    std::size_t begun = 0;
+    std::size_t finished = kNever;  // Successfully.
+  };
+  [[nodiscard]] bool is_durable(const Event& write, std::size_t moment) const;
+
+  std::size_t now_ = 0;
+  std::vector<Event> events_;
+};
+
+class RecordingBackend final : public Backend {
+ public:
+  RecordingBackend(std::unique_ptr<Backend> inner, Recorder& recorder)
+      : Backend(inner->depth()), inner_(std::move(inner)), recorder_(recorder) {}
+
+  [[nodiscard]] std::string_view name() const override { return inner_->name(); }
+  void name_file(int file, const std::string& path) override;
+  void wake() override { inner_->wake(); }
+
+ protected:
+  Status start(const Transfer& transfer) override;
+  void collect(std::vector<Finished>& finished) override;
+  void pause(Nanoseconds limit) override { inner_->wait(limit); }
+
+ private:
+  struct Flight {
+    Transfer transfer;
+    std::size_t event = 0;  // Index in the recorder; kNever for reads.
+  };
+  std::unique_ptr<Backend> inner_;
+  Recorder& recorder_;
+  std::vector<Flight> flights_;
+  std::vector<Completion> scratch_;
+};
+
+}  // namespace terrace::transfer

@@ -1,0 +1,190 @@
+#include "terrace/transfer/backends/threads/threads_backend.h"
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <deque>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "terrace/base/mutex.h"
+#include "terrace/base/thread.h"
+
+namespace terrace::transfer {
+
+namespace {
+static_assert(sizeof(Progress::Vector) == sizeof(iovec));
+
+constexpr int kMaxRetries = 64;
+// A worker looks for its stop request this often even if a wake-up was lost.
+constexpr Nanoseconds kIdleLimit = milliseconds(500);
+constexpr int kEndOfFile = -1;  // Beside errno values.
+
+struct Outcome {
+  Transfer transfer;
+  int error = 0;
+};
+
+class ThreadsBackend final : public Backend {
+ public:
+  explicit ThreadsBackend(unsigned depth) : Backend(depth) {}
+  ~ThreadsBackend() override {
+    for (auto& worker : workers_) worker.request_stop();
+    work_came_.notify_all();
+    // The threads join here. One that sits in a system call ends when the call does.
+  }
+
+  Status open(unsigned threads) {
+    for (unsigned i = 0; i < threads; ++i) {
+      // A breach ends that worker; its transfer is reported as failed by run().
+      TERRACE_ASSIGN_OR_RETURN(
+          std::jthread worker,
+          start_thread(fmt::format("terrace-disk-{}", i),
+                       [this](const std::stop_token& stop) { run(stop); }, [](const char*) {}));
+      workers_.push_back(std::move(worker));
+    }
+    return {};
+  }
+
+  std::string_view name() const override { return "threads"; }
+
+  void wake() override {
+    {
+      const MutexLock lock(mutex_);
+      is_woken_ = true;
+    }
+    result_came_.notify_all();
+  }
+
+ protected:
+  Status start(const Transfer& transfer) override {
+    {
+      const MutexLock lock(mutex_);
+      waiting_[static_cast<std::size_t>(transfer.io_class)].push_back(transfer);
+    }
+    work_came_.notify_one();
+    return {};
+  }
+
+  void collect(std::vector<Finished>& finished) override {
+    {
+      const MutexLock lock(mutex_);
+      outcomes_.swap(taken_);
+    }
+    for (Outcome& outcome : taken_) {
+      Status status;
+      if (outcome.error == kEndOfFile) {
+        status = end_of_file(outcome.transfer);
+      } else if (outcome.error != 0) {
+        status = io_error(outcome.error, outcome.transfer);
+      }
+      finished.push_back({outcome.transfer, std::move(status)});
+    }
+    taken_.clear();
+  }
+
+  void pause(Nanoseconds limit) override {
+    if (limit.value() <= 0) return;
+    const SystemClock clock;
+    const Nanoseconds now = clock.now();
+    const Nanoseconds end = limit > kNoDeadline - now ? kNoDeadline : now + limit;
+    const MutexLock lock(mutex_);
+    while (outcomes_.empty() && !is_woken_) {
+      const Nanoseconds left = end - clock.now();
+      if (left.value() <= 0) break;
+      (void)result_came_.wait_for(mutex_, std::min(left, seconds(3600)));
+    }
+    is_woken_ = false;
+  }
+
+ private:
+  void run(const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      Transfer transfer;
+      if (!take(transfer)) continue;
+      const int error = move_bytes(transfer);
+      {
+        const MutexLock lock(mutex_);
+        outcomes_.push_back({transfer, error});
+      }
+      result_came_.notify_all();
+    }
+  }
+
+  // The oldest transfer of the highest class, after a wait of at most kIdleLimit.
+  bool take(Transfer& transfer) {
+    const MutexLock lock(mutex_);
+    for (int round = 0; round < 2; ++round) {
+      for (auto& waiting : waiting_) {
+        if (waiting.empty()) continue;
+        transfer = waiting.front();
+        waiting.pop_front();
+        return true;
+      }
+      if (round == 0) (void)work_came_.wait_for(mutex_, kIdleLimit);
+    }
+    return false;
+  }
+
+  // 0, an errno, or kEndOfFile.
+  int move_bytes(const Transfer& transfer) {
+    Progress progress(transfer);
+    for (int retries = 0; retries <= kMaxRetries;) {
+      const ssize_t moved = call(transfer, progress);
+      if (moved < 0) {
+        const int error = errno;
+        if (error != EINTR && error != EAGAIN) return error;
+        count_resumed();
+        if (++retries > kMaxRetries) return error;
+        continue;
+      }
+      if (transfer.op == IoOp::kSync || transfer.op == IoOp::kAllocate) return 0;
+      if (!progress.advance(static_cast<std::size_t>(moved))) return kEndOfFile;
+      if (progress.is_complete()) return 0;
+      count_resumed();
+    }
+    return EAGAIN;
+  }
+
+  static ssize_t call(const Transfer& transfer, const Progress& progress) {
+    const auto rest = progress.rest();
+    const auto* vectors = reinterpret_cast<const iovec*>(rest.data());
+    const auto count = static_cast<int>(rest.size());
+    const auto offset = static_cast<off_t>(progress.offset());
+    switch (transfer.op) {
+      case IoOp::kRead: return ::preadv(transfer.file, vectors, count, offset);
+      case IoOp::kWrite: return ::pwritev(transfer.file, vectors, count, offset);
+      case IoOp::kSync: return ::fdatasync(transfer.file);
+      case IoOp::kAllocate:
+        return ::fallocate(transfer.file, 0, offset, static_cast<off_t>(transfer.length));
+    }
+    return 0;
+  }
+
+  Mutex mutex_;
+  CondVar work_came_;
+  CondVar result_came_;
+  std::array<std::deque<Transfer>, kIoClassCount> waiting_ TERRACE_GUARDED_BY(mutex_);
+  std::vector<Outcome> outcomes_ TERRACE_GUARDED_BY(mutex_);
+  bool is_woken_ TERRACE_GUARDED_BY(mutex_) = false;
+  std::vector<Outcome> taken_;
+  std::vector<std::jthread> workers_;  // Last: joined before the rest goes.
+};
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_threads_backend(const Backend::Options& options) {
+  if (options.depth == 0 || options.threads == 0 || options.threads > 256) {
+    return fail(Code::kInvalid, fmt::format("io depth {} and {} threads: depth must be at least 1, "
+                                            "threads 1 to 256",
+                                            options.depth, options.threads));
+  }
+  auto backend = std::make_unique<ThreadsBackend>(options.depth);
+  TERRACE_RETURN_IF_ERROR(backend->open(options.threads));
+  return backend;
+}
+
+}  // namespace terrace::transfer

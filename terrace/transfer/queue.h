@@ -1,0 +1,70 @@
+// Feeds a backend by strict priority: a transfer of a lower class is started only when no higher one
+// waits, and lower classes may fill only part of the depth and a bounded number of bytes, so that a
+// read for a first token never stands behind a full device queue of writes.
+// Threading: owned by one thread, the backend's.  Waits: never.  Bounds: Options::capacity waiting.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <vector>
+
+#include "terrace/transfer/backend.h"
+
+namespace terrace::transfer {
+
+class Queue {
+ public:
+  struct Options {
+    std::size_t capacity = 4096;  // Waiting transfers, all classes together.
+    // Bytes of one class in flight; one transfer is always let through. By class.
+    std::array<std::uint64_t, kIoClassCount> class_bytes{1ULL << 40U, 64ULL << 20U, 16ULL << 20U,
+                                                         4ULL << 20U};
+    // Called just before a transfer is handed to the backend, to add buffers that exist only while it
+    // is in flight. False = none left: try again at the next poll.
+    std::function<bool(Transfer&)> prepare;
+  };
+  // Both references outlive the queue.
+  Queue(Backend& backend, const Clock& clock, Options options);
+
+  // Errors: kExhausted = full.
+  [[nodiscard]] Status push(const Transfer& transfer);
+  // Starts what may start and appends what finished. A transfer whose deadline passes while it waits
+  // completes as kDeadline, its memory untouched; one in flight completes when the backend says so.
+  void poll(std::vector<Completion>& completions);
+  // Completes everything that waits in `io_class` with `status`; what is in flight goes on.
+  void cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions);
+
+  [[nodiscard]] std::size_t waiting() const { return waiting_count_; }
+  [[nodiscard]] std::size_t waiting(IoClass io_class) const;
+  [[nodiscard]] std::size_t in_flight() const { return backend_.in_flight(); }
+  [[nodiscard]] bool is_idle() const { return waiting_count_ == 0 && in_flight() == 0; }
+  [[nodiscard]] bool has_room(std::size_t transfers) const {
+    return waiting_count_ + transfers <= options_.capacity;
+  }
+
+ private:
+  struct Running {
+    std::uint64_t token = 0;  // The caller's.
+    IoClass io_class = IoClass::kScrub;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] bool may_start(const Transfer& transfer) const;
+  void start_waiting(std::vector<Completion>& completions);
+  void expire(std::vector<Completion>& completions);
+  void finish(std::vector<Completion>& completions);
+
+  Backend& backend_;
+  const Clock& clock_;
+  const Options options_;
+  std::array<std::deque<Transfer>, kIoClassCount> waiting_;
+  std::size_t waiting_count_ = 0;
+  Nanoseconds next_deadline_ = kNoDeadline;
+  std::vector<Running> running_;      // One place per depth; its index is the backend's token.
+  std::vector<std::uint32_t> places_;  // Free places of running_.
+  std::array<std::uint64_t, kIoClassCount> flying_bytes_{};
+  std::array<unsigned, kIoClassCount> flying_{};
+  std::vector<Completion> scratch_;
+};
+
+}  // namespace terrace::transfer
