@@ -8,7 +8,7 @@ import pytest
 
 import engine_env
 import lock
-from dev import apt, host, main, paths, setup, venv
+from dev import apt, host, main, paths, run, setup, venv
 from dev.verbs import VERBS
 
 GOOD = host.Host(
@@ -140,3 +140,12 @@ def test_bare_dev_explains_every_verb(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_unknown_verb_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["fly"]) == 2
     assert "known are: setup, demo, test" in capsys.readouterr().err
+
+
+def test_a_failed_build_shows_its_first_failure(tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    rows = ["[1/9] ok"] * 50 + ["FAILED: a.o", "a.cc:1: error"] + ["[2/9] ok"] * 50
+    log.write_text("\n".join(rows))
+    assert run.tail(log).splitlines()[:2] == ["FAILED: a.o", "a.cc:1: error"]
+    log.write_text("\n".join(["first"] * 50 + ["last"]))
+    assert run.tail(log).splitlines()[-1] == "last"

@@ -27,8 +27,11 @@ def log_path(log: str) -> Path:
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
+    """The end of a log; of a build's log the part that belongs to the first failure."""
     text = path.read_text(errors="replace").splitlines()
-    return "\n".join(text[-lines:])
+    failed = [index for index, row in enumerate(text) if row.startswith("FAILED: ")]
+    begin = failed[0] if failed else max(0, len(text) - lines)
+    return "\n".join(text[begin : begin + lines])
 
 
 def logged(
@@ -38,8 +41,12 @@ def logged(
     cwd: Path = paths.ROOT,
     env: Mapping[str, str] | None = None,
     way_out: str = "",
+    what: str = "",
 ) -> None:
-    """Runs `command` with output in build/logs/<log>.log; stops with the log's tail if it fails."""
+    """Runs `command` with output in build/logs/<log>.log; stops with the log's tail if it fails.
+
+    `what` says in words what failed then; without it the program's name does.
+    """
     paths.LOGS.mkdir(parents=True, exist_ok=True)
     path = log_path(log)
     with path.open("w") as sink:
@@ -59,9 +66,9 @@ def logged(
             raise say.Stop(f"{command[0]} is not installed ({error})", "run ./dev setup") from error
     if done.returncode != 0:
         say.line(tail(path))
-        name = Path(str(command[0])).name
+        name = what or Path(str(command[0])).name
         raise say.Stop(
-            f"{name} failed with exit status {done.returncode}; "
+            f"{name}: failed with exit status {done.returncode}; "
             f"whole output: {paths.relative(path)}",
             way_out,
         )
@@ -77,7 +84,7 @@ def stepped(
 ) -> None:
     """`logged` as a phase of its own, with the log's newest line as the sign of life."""
     with say.phase(text, log_path(log)):
-        logged(command, log, env=env, way_out=way_out)
+        logged(command, log, env=env, way_out=way_out, what=text)
 
 
 def shown(
