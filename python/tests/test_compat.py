@@ -1,0 +1,103 @@
+"""What is not served is refused with one plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from terrace.connectors.vllm import compat
+
+
+class FullAttentionSpec(SimpleNamespace):
+    pass
+
+
+class SlidingWindowSpec(SimpleNamespace):
+    pass
+
+
+def make_config() -> SimpleNamespace:
+    return SimpleNamespace(
+        model_config=SimpleNamespace(is_encoder_decoder=False),
+        scheduler_config=SimpleNamespace(async_scheduling=False),
+        device_config=SimpleNamespace(device_type="cpu"),
+        parallel_config=SimpleNamespace(
+            pipeline_parallel_size=1,
+            nnodes=1,
+            decode_context_parallel_size=1,
+            prefill_context_parallel_size=1,
+        ),
+        load_config=SimpleNamespace(load_format="auto"),
+        cache_config=SimpleNamespace(calculate_kv_scales=False),
+        speculative_config=None,
+    )
+
+
+def make_plan(*specs: Any) -> SimpleNamespace:
+    groups = [SimpleNamespace(kv_cache_spec=spec, is_eagle_group=False) for spec in specs]
+    return SimpleNamespace(kv_cache_groups=groups)
+
+
+def setter(part: str, name: str, value: Any) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
+        setattr(getattr(config, part), name, value)
+
+    return change
+
+
+def test_the_plain_case_is_served() -> None:
+    assert compat.refusal(make_config(), make_plan(FullAttentionSpec())) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (setter("model_config", "is_encoder_decoder", True), "encoder-decoder"),
+        (setter("scheduler_config", "async_scheduling", True), "asynchronous scheduling"),
+        (setter("device_config", "device_type", "cuda"), "device cuda"),
+        (setter("parallel_config", "pipeline_parallel_size", 2), "pipeline"),
+        (setter("parallel_config", "nnodes", 2), "several nodes"),
+        (setter("parallel_config", "decode_context_parallel_size", 2), "decode context"),
+        (setter("load_config", "load_format", "dummy"), "load format dummy"),
+        (setter("cache_config", "calculate_kv_scales", True), "KV scales"),
+    ],
+)
+def test_a_case_that_is_not_served_is_named(change: Callable[[Any], None], words: str) -> None:
+    config = make_config()
+    change(config)
+    assert words in compat.refusal(config, make_plan(FullAttentionSpec()))
+
+
+@pytest.mark.parametrize(
+    ("specs", "words"),
+    [
+        ((), "no KV cache"),
+        ((FullAttentionSpec(), SlidingWindowSpec()), "2 KV groups"),
+        ((SlidingWindowSpec(),), "SlidingWindowSpec"),
+    ],
+)
+def test_groups_that_are_not_served_are_named(specs: tuple[Any, ...], words: str) -> None:
+    assert words in compat.refusal(make_config(), make_plan(*specs))
+
+
+def test_proposers_with_kv_of_their_own_are_refused() -> None:
+    config = make_config()
+    config.speculative_config = SimpleNamespace(method="eagle3")
+    assert "eagle3" in compat.refusal(config, make_plan(FullAttentionSpec()))
+    config.speculative_config = SimpleNamespace(method="ngram")
+    assert compat.refusal(config, make_plan(FullAttentionSpec())) == ""
+
+
+def test_old_engines_and_engines_without_a_needed_hook_are_refused() -> None:
+    complete = type("Base", (), dict.fromkeys(compat._NEEDED))
+    assert compat.contract_refusal(complete, "0.32.0") == ""
+    assert "older" in compat.contract_refusal(complete, "0.29.1")
+    assert "on_new_request" in compat.contract_refusal(object, "0.33.0")
+
+
+def test_a_version_that_nobody_tested_is_said_to_be_so() -> None:
+    lines = compat.contract_report(object, "9.99.0")
+    assert "not a tested version" in lines[-1]

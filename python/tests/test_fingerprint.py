@@ -1,0 +1,140 @@
+"""Fields that change the KV change the fingerprint; those that do not, do not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from terrace.connectors.vllm import fingerprint
+
+
+class HfConfig:
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+
+    def to_dict(self) -> dict[str, Any]:
+        return copy.deepcopy(self.fields)
+
+
+def make_config() -> SimpleNamespace:
+    hf = HfConfig(
+        hidden_size=576,
+        _name_or_path="/models/a",
+        transformers_version="5",
+        rope_parameters={"rope_type": "default", "rope_theta": 10000},
+    )
+    model = SimpleNamespace(
+        model="/models/a",
+        hf_config=hf,
+        dtype="torch.float32",
+        quantization=None,
+        max_model_len=8192,
+        mm_processor_kwargs=None,
+        get_sliding_window=lambda: None,
+    )
+    cache = SimpleNamespace(cache_dtype="auto", kv_cache_dtype_skip_layers=[])
+    parallel = SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1)
+    return SimpleNamespace(
+        model_config=model,
+        cache_config=cache,
+        parallel_config=parallel,
+        device_config=SimpleNamespace(device_type="cpu"),
+        speculative_config=None,
+    )
+
+
+def make_plan() -> SimpleNamespace:
+    spec = SimpleNamespace(block_size=32)
+    group = SimpleNamespace(layer_names=["layer.0"], kv_cache_spec=spec)
+    return SimpleNamespace(kv_cache_groups=[group], kv_cache_layout="LBHNC")
+
+
+def text(config: Any, plan: Any | None = None, version: str = "0.32.0", isa: str = "vec") -> str:
+    return fingerprint.text(
+        fingerprint.content_fields(config, version),
+        fingerprint.layout_fields(config, plan or make_plan(), isa),
+    )
+
+
+def set_hf(name: str, value: Any) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
+        config.model_config.hf_config.fields[name] = value
+
+    return change
+
+
+def set_part(part: str, name: str, value: Any) -> Callable[[Any], None]:
+    def change(config: Any) -> None:
+        setattr(getattr(config, part), name, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_hf("hidden_size", 640),
+        set_hf("rope_parameters", {"rope_type": "default", "rope_theta": 20000}),
+        set_hf("rope_parameters", {"rope_type": "yarn", "factor": 4.0}),
+        set_part("model_config", "dtype", "torch.bfloat16"),
+        set_part("model_config", "quantization", "fp8"),
+        set_part("model_config", "get_sliding_window", lambda: 512),
+        set_part("cache_config", "cache_dtype", "fp8"),
+        set_part("parallel_config", "tensor_parallel_size", 2),
+    ],
+)
+def test_a_change_of_the_kv_changes_the_text(change: Callable[[Any], None]) -> None:
+    config = make_config()
+    before = text(config)
+    change(config)
+    assert text(config) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_hf("_name_or_path", "/elsewhere"),
+        set_hf("transformers_version", "6"),
+        set_part("model_config", "model", "/elsewhere"),
+        set_part("model_config", "max_model_len", 4096),
+    ],
+)
+def test_what_leaves_the_kv_alone_leaves_the_text_alone(change: Callable[[Any], None]) -> None:
+    config = make_config()
+    before = text(config)
+    change(config)
+    assert text(config) == before
+
+
+def test_the_length_limit_counts_where_the_rotary_embedding_depends_on_it() -> None:
+    config = make_config()
+    set_hf("rope_parameters", {"rope_type": "longrope"})(config)
+    before = text(config)
+    config.model_config.max_model_len = 4096
+    assert text(config) != before
+
+
+def test_minor_versions_and_packing_differ_patch_releases_do_not() -> None:
+    config = make_config()
+    assert text(config, version="0.32.0") == text(config, version="0.32.1")
+    assert text(config, version="0.32.0") != text(config, version="0.31.0")
+    assert text(config, isa="vec") != text(config, isa="amx")
+
+
+def test_layout_fields_follow_the_groups() -> None:
+    other = make_plan()
+    other.kv_cache_groups[0].kv_cache_spec.block_size = 64
+    assert text(make_config()) != text(make_config(), other)
+
+
+def test_each_field_is_one_line_of_printable_ascii() -> None:
+    shown = fingerprint.text({"a=b": "x\ny\\zé"}, {})
+    assert shown == "content.a\\x3db=x\\x0ay\\\\z\\xc3\\xa9\n"
+
+
+def test_order_of_members_does_not_matter() -> None:
+    assert fingerprint.canonical({"b": 1, "a": [2]}) == fingerprint.canonical({"a": [2], "b": 1})

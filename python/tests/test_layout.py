@@ -1,0 +1,136 @@
+"""Sizes by plan, addresses by tensor, and every doubt refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from terrace.connectors.vllm import layout
+
+BLOCKS, HEADS, TOKENS, WIDTH = 6, 2, 4, 8
+PAGE = HEADS * TOKENS * WIDTH * 4
+
+
+class Tensor:
+    """The questions that are asked of a torch tensor."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        self.address, self.shape, self._stride = address, shape, stride
+        self.device = SimpleNamespace(type="cpu")
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def stride(self, axis: int | None = None) -> Any:
+        return self._stride if axis is None else self._stride[axis]
+
+    def element_size(self) -> int:
+        return 4
+
+    def data_ptr(self) -> int:
+        return self.address
+
+
+def dense(address: int) -> Tensor:
+    stride = (HEADS * TOKENS * WIDTH, TOKENS * WIDTH, WIDTH, 1)
+    return Tensor(address, (BLOCKS, HEADS, TOKENS, WIDTH), stride)
+
+
+def plan(layers: int = 2) -> Any:
+    names = [f"layer.{number}" for number in range(layers)]
+    spec = SimpleNamespace(block_size=TOKENS, page_size_bytes=PAGE)
+    group = SimpleNamespace(layer_names=names, kv_cache_spec=spec)
+    tensor = SimpleNamespace(
+        layers=names, layer_stride=PAGE * BLOCKS, block_stride=PAGE, offset=0, size=0
+    )
+    return SimpleNamespace(num_blocks=BLOCKS, kv_cache_groups=[group], kv_cache_tensors=[tensor])
+
+
+def caches(layers: int = 2) -> dict[str, Any]:
+    return {f"layer.{n}": dense(4096 + n * PAGE * BLOCKS) for n in range(layers)}
+
+
+def test_both_sides_compute_the_same_sizes() -> None:
+    planned = layout.planned(plan(), 1)
+    (group,) = layout.registered(plan(), caches())
+    assert planned.groups == (tuple(region.piece_bytes for region in group.regions),)
+    assert planned.block_tokens == TOKENS
+
+
+def test_regions_are_address_stride_and_length() -> None:
+    (group,) = layout.registered(plan(), caches())
+    first, second = group.regions
+    assert (first.address, first.block_stride, first.piece_bytes) == (4096, PAGE, PAGE)
+    assert second.address == 4096 + PAGE * BLOCKS
+    assert group.block_count == BLOCKS
+    assert group.null_block == 0
+
+
+def strided_inside(found: dict[str, Any]) -> None:
+    found["layer.1"]._stride = (HEADS * TOKENS * WIDTH * 2, TOKENS * WIDTH * 2, WIDTH * 2, 2)
+
+
+def fewer_blocks(found: dict[str, Any]) -> None:
+    found["layer.1"].shape = (BLOCKS - 1, HEADS, TOKENS, WIDTH)
+
+
+def several_kernel_blocks(found: dict[str, Any]) -> None:
+    found["layer.1"].shape = (BLOCKS * 2, HEADS, TOKENS // 2, WIDTH)
+
+
+def overlapping(found: dict[str, Any]) -> None:
+    found["layer.1"]._stride = (WIDTH, TOKENS * WIDTH, WIDTH, 1)
+
+
+def elsewhere(found: dict[str, Any]) -> None:
+    found["layer.1"].address += 64
+
+
+def on_gpu(found: dict[str, Any]) -> None:
+    found["layer.1"].device = SimpleNamespace(type="cuda")
+
+
+def absent(found: dict[str, Any]) -> None:
+    del found["layer.1"]
+
+
+def other_width(found: dict[str, Any]) -> None:
+    found["layer.1"].shape = (BLOCKS, HEADS, TOKENS, WIDTH // 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        strided_inside,
+        fewer_blocks,
+        several_kernel_blocks,
+        overlapping,
+        elsewhere,
+        on_gpu,
+        absent,
+        other_width,
+    ],
+)
+def test_memory_of_another_form_is_refused(change: Any) -> None:
+    found = caches()
+    change(found)
+    with pytest.raises(layout.LayoutError, match=r"layer\.1"):
+        layout.registered(plan(), found)
+
+
+def test_a_plan_that_disagrees_with_the_tensors_is_refused() -> None:
+    disagreeing = plan()
+    disagreeing.kv_cache_tensors[0].block_stride = PAGE * 2
+    with pytest.raises(layout.LayoutError, match="block stride"):
+        layout.registered(disagreeing, caches())
+
+
+def test_layers_that_share_memory_are_refused() -> None:
+    shared = caches()
+    shared["layer.1"] = shared["layer.0"]
+    disagreeing = plan()
+    disagreeing.kv_cache_tensors[0].layer_stride = 0
+    with pytest.raises(layout.LayoutError, match="share"):
+        layout.registered(disagreeing, shared)

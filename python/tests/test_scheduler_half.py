@@ -1,0 +1,272 @@
+"""The scheduler's half: what the core is told, when, and when it is left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from terrace import _native
+from terrace._native import Code, TerraceError
+from terrace.connectors.vllm.keys import KeyMaker
+from terrace.connectors.vllm.scheduler import SchedulerHalf
+from tests.engine_objects import Output, Request, Scheduled
+from tests.native_table import Table, make_owner
+
+BLOCK = 4
+
+
+def make(*, has_events: bool = False) -> tuple[Table, SchedulerHalf]:
+    table = Table()
+    keys = KeyMaker(lambda _path: "digest")
+    return table, SchedulerHalf(make_owner(table, BLOCK), keys, BLOCK, has_events=has_events)
+
+
+def step(half: SchedulerHalf, request: Request, computed: int, count: int, **other: Any) -> Any:
+    table = list(range(10, 10 + -(-(computed + count) // BLOCK)))
+    return half.build_step(Output([Scheduled(request, computed, count, table, **other)]))
+
+
+def admit(table: Table, half: SchedulerHalf, request: Request, external: int) -> None:
+    table.external = [external]
+    assert half.match(request, 0) == external
+    blocks = list(range(10, 10 + -(-len(request.all_token_ids) // BLOCK)))
+    half.accept(request, 0, external, (blocks,))
+
+
+def test_a_whole_prompt_hit_leaves_one_token_to_compute() -> None:
+    table, half = make()
+    request = Request("a", list(range(8)))
+    half.begin(request)
+    half.match(request, 0)
+    assert table.named("poll_request")[0]["limit"] == 7
+
+
+def test_not_yet_is_passed_on() -> None:
+    table, half = make()
+    request = Request("a", list(range(8)))
+    half.begin(request)
+    table.external = [None, 4]
+    assert half.match(request, 0) is None
+    assert half.match(request, 0) == 4
+
+
+def test_a_request_that_must_not_read_caches_is_answered_without_asking() -> None:
+    table, half = make()
+    request = Request("a", list(range(8)), skip_reading_prefix_cache=True)
+    half.begin(request)
+    assert table.named("begin_request")[0]["flags"] == _native.REQUEST_NO_LOAD
+    assert half.match(request, 0) == 0
+    assert table.count()["poll_request"] == 0
+
+
+def test_an_unkeyable_request_is_counted_and_then_ignored() -> None:
+    table, half = make()
+    request = Request("a", list(range(8)), prompt_embeds=object())
+    half.begin(request)
+    assert table.named("begin_request")[0]["flags"] == _native.REQUEST_UNKEYABLE
+    assert half.match(request, 0) == 0
+    step(half, request, 0, 8)
+    half.end(request)
+    assert table.count()["advance_request"] == 0
+    assert half.unkeyable == {"prompt embeddings": 1}
+
+
+def test_accepted_blocks_are_those_after_the_local_ones() -> None:
+    table, half = make()
+    request = Request("a", list(range(14)))
+    half.begin(request)
+    table.external = [8]
+    half.match(request, 4)
+    half.accept(request, 4, 8, ([10, 11, 12, 13],))
+    table.texts["build_orders"] = b"orders"
+    built = step(half, request, 12, 2)
+    assert built.orders == b"orders"
+    assert built.load_blocks == (11, 12)
+    assert built.failed_blocks == ()
+
+
+def test_a_load_that_the_core_refuses_is_reported_as_failed_and_not_saved() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    table.codes["accept_load"] = Code.DEADLINE
+    admit(table, half, request, 8)
+    built = step(half, request, 8, 1)
+    assert built.failed_blocks == (10, 11)
+    assert built.load_blocks == ()
+    assert table.count()["advance_request"] == 0
+    assert half.match(request, 0) == 0
+
+
+def test_another_request_on_unfilled_blocks_is_not_saved_either() -> None:
+    table, half = make()
+    first, second = Request("a", list(range(9))), Request("b", list(range(9)))
+    third = Request("c", list(range(100, 109)))
+    for request in (first, second, third):
+        half.begin(request)
+    table.codes["accept_load"] = Code.DEADLINE
+    admit(table, half, first, 8)
+    half.build_step(
+        Output(
+            [
+                Scheduled(first, 8, 1, [10, 11, 12]),
+                Scheduled(second, 8, 1, [10, 11, 13]),
+                Scheduled(third, 0, 9, [20, 21, 22]),
+            ]
+        )
+    )
+    assert [seen["request"] for seen in table.named("advance_request")] == [3]
+
+
+def test_loads_without_orders_are_reported_as_failed() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    admit(table, half, request, 8)
+    table.codes["build_orders"] = Code.EXHAUSTED
+    assert step(half, request, 8, 1).failed_blocks == (10, 11)
+
+
+def test_the_core_hears_of_a_step_only_when_a_block_became_full() -> None:
+    table, half = make()
+    request = Request("a", list(range(6)))
+    half.begin(request)
+    step(half, request, 0, 6)
+    assert [seen["computed"] for seen in table.named("advance_request")] == [6]
+    for number in (6, 7, 8, 9):
+        request.all_token_ids.append(number)
+        step(half, request, len(request.all_token_ids) - 1, 1, is_new=False)
+    advanced = table.named("advance_request")
+    assert [seen["computed"] for seen in advanced] == [6, 8]
+    assert advanced[1]["tokens"] == [6, 7]
+
+
+def test_a_step_with_nothing_due_makes_no_call() -> None:
+    table, half = make()
+    request = Request("a", list(range(6)))
+    half.begin(request)
+    table.texts["build_orders"] = b"orders"
+    step(half, request, 0, 6)
+    half.take_output([b"report"], ())
+    request.all_token_ids.append(6)
+    table.calls.clear()
+    step(half, request, 6, 1, is_new=False)
+    half.take_output([], ())
+    half.accept(request, 0, 0, ((),))
+    assert half.events() == ""
+    assert table.calls == []
+
+
+def test_tokens_that_are_not_known_yet_wait() -> None:
+    table, half = make()
+    request = Request("a", list(range(6)))
+    half.begin(request)
+    step(half, request, 0, 10)  # Speculative tokens beyond the known ones.
+    (seen,) = table.named("advance_request")
+    assert seen["computed"] == 6
+
+
+def test_blocks_of_a_failed_step_are_told_again() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    admit(table, half, request, 8)
+    table.texts["build_orders"] = b"orders"
+    step(half, request, 8, 1)
+    half.take_output([b"report"], {11})
+    step(half, request, 4, 5, is_new=False)
+    assert [seen["computed"] for seen in table.named("advance_request")] == [9, 9]
+    assert half.match(request, 0) == 0, "a load that failed is not offered again"
+
+
+def test_a_failure_touches_only_its_own_requests() -> None:
+    table, half = make()
+    first, second = Request("a", list(range(9))), Request("b", list(range(20, 29)))
+    for request, blocks in ((first, [10, 11, 12]), (second, [20, 21, 22])):
+        half.begin(request)
+        table.external = [8]
+        half.match(request, 0)
+        half.accept(request, 0, 8, (blocks,))
+    table.texts["build_orders"] = b"orders"
+    half.build_step(
+        Output([Scheduled(first, 8, 1, [10, 11, 12]), Scheduled(second, 8, 1, [20, 21, 22])])
+    )
+    half.take_output([b"report"], {21})
+    table.external = [4]
+    assert half.match(first, 0) == 4
+    assert half.match(second, 0) == 0
+
+
+def test_a_resumed_request_is_told_with_its_new_table() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    step(half, request, 0, 9)
+    half.build_step(Output([Scheduled(request, 4, 5, [30, 31, 32], is_new=False, is_resumed=True)]))
+    advanced = table.named("advance_request")
+    assert [seen["tables"] for seen in advanced] == [[[10, 11, 12]], [[30, 31, 32]]]
+
+
+def test_generated_tokens_reach_the_core_once() -> None:
+    table, half = make()
+    request = Request("a", list(range(6)))
+    half.begin(request)
+    for _ in range(10):
+        step(half, request, len(request.all_token_ids) - 1, 1, is_new=False)
+        request.all_token_ids.append(len(request.all_token_ids))
+    told = [token for seen in table.named("advance_request") for token in seen["tokens"]]
+    assert told == list(range(6, 6 + len(told)))
+
+
+def test_engine_hashes_go_along_only_for_events() -> None:
+    hashes = [bytes(24) + number.to_bytes(8, "big") for number in (5, 6)]
+    for has_events, expected in ((True, [5, 6]), (False, [])):
+        table, half = make(has_events=has_events)
+        request = Request("a", list(range(9)), block_hashes=hashes)
+        half.begin(request)
+        step(half, request, 0, 9)
+        assert table.named("advance_request")[0]["aliases"] == expected
+
+
+def test_the_ledger_is_returned_to_who_asks() -> None:
+    for params, expected in (
+        ({"terrace": {"ledger": True}}, {"terrace": {"ledger": {"host": 3}}}),
+        ({"terrace": {}}, None),
+        ({"other": 1}, None),
+        (None, None),
+    ):
+        table, half = make()
+        table.texts["end_request"] = b'{"host": 3}'
+        request = Request("a", [1], kv_transfer_params=params)
+        half.begin(request)
+        assert half.end(request) == expected
+        assert half.end(request) is None
+
+
+def test_a_request_that_the_core_lost_is_only_a_miss() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    table.codes["poll_request"] = Code.NOT_FOUND
+    assert half.match(request, 0) == 0
+    step(half, request, 0, 9)
+    assert table.count()["advance_request"] == 0
+
+
+@pytest.mark.parametrize("function", ["poll_request", "accept_load", "advance_request"])
+def test_a_poisoned_core_is_an_error_here(function: str) -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    table.codes[function] = Code.INTERNAL
+    with pytest.raises(TerraceError):
+        admit(table, half, request, 8)
+        step(half, request, 8, 1)
+
+
+def test_a_refused_report_is_no_error() -> None:
+    table, half = make()
+    table.codes["take_report"] = Code.REFUSED
+    half.take_output([b"a", b"b"], ())
+    assert table.named("take_report")[0]["report"] == b"ab"

@@ -1,0 +1,61 @@
+"""The worker's half: every promised block is either loaded or named."""
+
+from __future__ import annotations
+
+import pytest
+
+from terrace._native import Code, TerraceError
+from terrace.connectors.vllm.scheduler import Step
+from terrace.connectors.vllm.worker import WorkerHalf, failed_without_worker
+from tests.native_table import Table, make_worker
+
+
+def make() -> tuple[Table, WorkerHalf]:
+    table = Table()
+    return table, WorkerHalf(make_worker(table))
+
+
+def test_failed_blocks_are_named() -> None:
+    table, half = make()
+    table.failed = [5]
+    assert half.load(b"orders", (4, 5)) == {5}
+
+
+def test_unreadable_orders_fail_all_that_they_should_have_loaded() -> None:
+    table, half = make()
+    table.codes["run_loads"] = Code.INVALID
+    assert half.load(b"orders", (4, 5)) == {4, 5}
+
+
+def test_a_step_with_nothing_due_makes_no_call() -> None:
+    table, half = make()
+    table.calls.clear()
+    half.before_step(b"")
+    assert half.load(b"", ()) == set()
+    half.save(b"")
+    assert half.report() == b""
+    assert table.calls == []
+
+
+def test_a_step_with_orders_runs_canary_loads_saves_and_reports() -> None:
+    table, half = make()
+    table.texts["build_report"] = b"report"
+    half.before_step(b"orders")
+    half.load(b"orders", (1,))
+    half.save(b"orders")
+    assert half.report() == b"report"
+    names = [name for name, _ in table.calls if name != "read_worker_log"]
+    assert names == ["open_worker", "run_canary", "run_loads", "run_saves", "build_report"]
+
+
+def test_what_was_not_saved_is_no_error_but_poison_is() -> None:
+    table, half = make()
+    table.codes["run_saves"] = Code.REFUSED
+    half.save(b"orders")
+    table.codes["run_saves"] = Code.INTERNAL
+    with pytest.raises(TerraceError):
+        half.save(b"orders")
+
+
+def test_without_a_worker_everything_promised_has_failed() -> None:
+    assert failed_without_worker(Step(b"orders", (1, 2), (3,))) == {1, 2, 3}
