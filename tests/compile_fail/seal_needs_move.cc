@@ -1,0 +1,14 @@
+// expect: qualifier
+#include "terrace/catalog/pool.h"
+
+namespace terrace::catalog {
+
+void use(FillingSlot filling) {
+#if defined(TERRACE_FAULT)
+  const auto pin = filling.seal();
+#else
+  const auto pin = std::move(filling).seal();
+#endif
+}
+
+}  // namespace terrace::catalog
