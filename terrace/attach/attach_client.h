@@ -1,6 +1,8 @@
 // A worker's end of the rendezvous: a thread of ours waits for the owner's socket, attaches, maps and
 // populates the rank's lane, and attaches anew when the owner is replaced.
-// Threading: thread-safe; one thread of its own.  Waits: never in calls.
+// Threading: thread-safe; one thread of its own, `terrace-worker`. A forked child's destructor does
+// nothing.  Waits: never in calls; the destructor joins its thread.
+// Source: design.md section 3, docs/formats/attach.md.
 #pragma once
 
 #include <cstdint>
@@ -32,11 +34,15 @@ class AttachClient {
     Layout layout;
     Nanoseconds timeout = seconds(120);  // attach.timeout; afterwards problem() says so, tries go on.
     bool is_populating = true;
+    Nanoseconds handshake_limit = seconds(5);  // For an owner's answer; then the next try.
   };
-  static Result<std::unique_ptr<AttachClient>> start(Options options, const Clock& clock, LogSink& log);
+  // Errors: kInvalid = rank, layout or attach.directory; kExhausted = no thread.
+  static Result<std::unique_ptr<AttachClient>> start(Options options, const Clock& clock,
+                                                     LogSink& log);
+  // Ends the attachment: only after the last copy that uses it.
   ~AttachClient();
 
-  // Null until attached. Cheap.
+  // Null until attached, and again once the owner has gone. Cheap.
   [[nodiscard]] std::shared_ptr<const Attachment> attachment() const;
   [[nodiscard]] std::string problem() const;  // Why not attached; empty when fine.
 

@@ -21,6 +21,7 @@ constexpr std::size_t kLoadBytes = 16;  // Without checksums.
 constexpr std::size_t kSaveBytes = 16;
 constexpr std::size_t kSaveReportBytes = 20;
 constexpr std::size_t kFailureBytes = 16;
+constexpr std::size_t kReportHeadBytes = 76;  // All before the lists.
 constexpr std::size_t kMaxChecksums = 64;  // Ranks.
 
 void put_slot(std::string& out, const SlotRef& slot, GroupId group) {
@@ -225,6 +226,27 @@ Result<Report> decode_report(std::span<const std::byte> bytes) {
   report.failures = take_list<LoadFailure>(reader, failures, kFailureBytes, take_failure);
   TERRACE_RETURN_IF_ERROR(closing(reader, "report"));
   return report;
+}
+
+Result<std::vector<Report>> decode_reports(std::span<const std::byte> bytes) {
+  std::vector<Report> reports;
+  while (!bytes.empty()) {
+    // The two counts before the lists say how long the report is; decode_report checks them.
+    if (bytes.size() < kReportHeadBytes) return fail(Code::kInvalid, "report: cut");
+    Reader counts(bytes.subspan(kReportHeadBytes - 2 * sizeof(std::uint32_t)));
+    const std::uint64_t saves = counts.take<std::uint32_t>();
+    const std::uint64_t failures = counts.take<std::uint32_t>();
+    const std::uint64_t length =
+        kReportHeadBytes + saves * kSaveReportBytes + failures * kFailureBytes + kCheckBytes;
+    if (length > bytes.size()) {
+      auto whole = decode_report(bytes);  // For the reason: another version, or cut.
+      return fail(whole.has_value() ? Status(Code::kInvalid, "report: cut") : whole.error());
+    }
+    TERRACE_ASSIGN_OR_RETURN(Report report, decode_report(bytes.first(length)));
+    reports.push_back(std::move(report));
+    bytes = bytes.subspan(length);
+  }
+  return reports;
 }
 
 }  // namespace terrace::wire

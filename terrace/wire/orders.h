@@ -81,5 +81,7 @@ struct Report {
 // Errors: kInvalid = cut or inconsistent, kRefused = other version.
 [[nodiscard]] Result<Orders> decode_orders(std::span<const std::byte> bytes);
 [[nodiscard]] Result<Report> decode_report(std::span<const std::byte> bytes);
+// Several reports, one right after the other. Errors as above: then none of them counts.
+[[nodiscard]] Result<std::vector<Report>> decode_reports(std::span<const std::byte> bytes);
 
 }  // namespace terrace::wire

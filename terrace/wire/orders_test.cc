@@ -283,5 +283,32 @@ TEST(OrdersTest, EmptyOrdersAreSmall) {
   EXPECT_EQ(encode(Report()).size(), 84U);
 }
 
+TEST(OrdersTest, ReportsInARowComeApart) {
+  Report later = report_example();
+  later.step = StepId(8);
+  later.saves.clear();
+  const std::string bytes = encode(report_example()) + encode(Report()) + encode(later);
+  const auto reports = decode_reports(bytes_of(bytes));
+  ASSERT_TRUE(reports.has_value()) << reports.error().text();
+  ASSERT_EQ(reports->size(), 3U);
+  EXPECT_EQ(encode((*reports)[0]), encode(report_example()));
+  EXPECT_EQ(encode((*reports)[2]), encode(later));
+  EXPECT_TRUE(decode_reports({}).value().empty());
+}
+
+TEST(OrdersTest, OneBadReportInARowMakesAllInvalid) {
+  const std::string one = encode(report_example());
+  const std::string two = one + one;
+  for (std::size_t length = one.size() + 1; length < two.size(); ++length) {
+    EXPECT_EQ(code_of(decode_reports(bytes_of(two).first(length))), Code::kInvalid) << length;
+  }
+  std::string damaged = two;
+  damaged[10] = static_cast<char>(damaged[10] ^ 1);
+  EXPECT_EQ(code_of(decode_reports(bytes_of(damaged))), Code::kInvalid);
+  std::string newer = two;
+  newer[one.size() + 4] = 9;
+  EXPECT_EQ(code_of(decode_reports(bytes_of(newer))), Code::kRefused);
+}
+
 }  // namespace
 }  // namespace terrace::wire

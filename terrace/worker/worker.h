@@ -2,7 +2,7 @@
 // leaves, verifies what returns, reports. A bad block is always named, never passed on.
 // Threading: engine-thread calls (run_*, build_report) one at a time; the rest thread-safe.
 // Owns: the attachment; the engine owns the regions, which outlive the worker.
-// Waits: run_* copy memory; nothing else.
+// Waits: run_* copy memory; nothing else.  Source: design.md sections 3 and 4, docs/formats/orders.md.
 #pragma once
 
 #include <cstdint>
@@ -15,22 +15,30 @@
 #include "terrace/base/log.h"
 #include "terrace/base/status.h"
 #include "terrace/block/layout.h"
+#include "terrace/memory/device/api/device.h"
 #include "terrace/wire/orders.h"
 
 namespace terrace::worker {
 
-// One piece of a group in the engine's memory: block b's bytes at address + b * block_stride.
-struct DeviceRegion {
-  std::byte* address = nullptr;
-  std::uint64_t block_stride = 0;
-  std::uint64_t piece_bytes = 0;
-};
+using DeviceRegion = memory::DeviceRegion;
+using GroupRegions = memory::GroupRegions;
 
-struct GroupRegions {
-  std::vector<DeviceRegion> regions;
-  std::uint64_t block_count = 0;
-  bool has_null_block = false;
-  std::uint32_t null_block = 0;
+// For status pages. Counts are of blocks since open().
+struct WorkerFacts {
+  bool is_attached = false;
+  std::uint64_t owner = 0;
+  Epoch epoch;
+  bool uses_huge_pages = false;
+  std::uint32_t extents = 0;
+  std::uint32_t populated_extents = 0;
+  std::uint64_t loaded = 0;
+  std::uint64_t corrupt = 0;  // Loads whose bytes did not match their checksum.
+  std::uint64_t refused = 0;  // Loads and saves that could not be run at all.
+  std::uint64_t saved = 0;
+  wire::CanaryResult canary = wire::CanaryResult::kNotRun;
+  unsigned threads = 1;
+  std::string device;
+  std::string problem;
 };
 
 class Worker {
@@ -43,23 +51,31 @@ class Worker {
     std::string attach_directory;
     Nanoseconds attach_timeout = seconds(120);
     unsigned threads = 2;  // For copies, the caller's included.
+    // Replaces the cpu device over `groups`: another accelerator, or a fault in a test.
+    std::shared_ptr<const memory::Device> device;
   };
-  // Errors: kInvalid names what is wrong with the regions (stride < bytes, null address, overlap …).
+  // Errors: kInvalid names what is wrong with the regions (stride < bytes, null address, overlap …),
+  // rank, layout or attach.directory.
   static Result<std::unique_ptr<Worker>> open(Options options, const Clock& clock, LogSink& log);
   ~Worker();
 
+  // Does nothing when the orders ask for no canary. Errors: kInvalid, kRefused = unreadable orders;
+  // kUnavailable = not attached, or another owner's orders; kCorrupt = it differs: reported too.
   [[nodiscard]] Status run_canary(std::span<const std::byte> orders);
-  // Device blocks of group 0 that must not be used. If orders cannot be run at all (not attached, other
-  // owner), all their blocks; if they cannot be read: kInvalid.
+  // Device blocks of group 0 that must not be used, ascending. If orders cannot be run at all (not
+  // attached, other owner), all their blocks. Errors: kInvalid, kRefused = they cannot be read.
   [[nodiscard]] Result<std::vector<std::uint32_t>> run_loads(std::span<const std::byte> orders);
   // All loads of the orders as failed, nothing touched: for a poisoned instance.
   [[nodiscard]] Result<std::vector<std::uint32_t>> refuse_loads(std::span<const std::byte> orders);
+  // What could not be saved is reported as not filled. Errors: kInvalid, kRefused = unreadable orders.
   [[nodiscard]] Status run_saves(std::span<const std::byte> orders);
-  // Encoded wire::Report of all work since the last call; empty when there was none.
+  // Encoded wire::Reports, one after the other, of all work since the last call, one for each step;
+  // empty when there was none.
   [[nodiscard]] std::string build_report();
 
   [[nodiscard]] bool is_attached() const;
   [[nodiscard]] std::string problem() const;
+  [[nodiscard]] WorkerFacts facts() const;
 
  private:
   struct State;

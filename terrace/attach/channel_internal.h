@@ -1,0 +1,53 @@
+// One connection of the rendezvous: whole messages with descriptors beside them, never blocking.
+// Threading: thread-compatible.  Owns: its socket.  Waits: never.
+#pragma once
+
+#include <sys/types.h>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "terrace/base/file.h"
+#include "terrace/base/status.h"
+#include "terrace/wire/attach_messages.h"
+
+namespace terrace::attach {
+
+struct Received {
+  wire::AttachMessage message;
+  std::vector<UniqueFd> files;
+};
+
+class Channel {
+ public:
+  Channel() = default;
+  explicit Channel(UniqueFd socket) : socket_(std::move(socket)) {}
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  [[nodiscard]] bool is_open() const { return socket_.is_open(); }
+  void close() { socket_.reset(-1); }
+
+  // Errors: kUnavailable = the other side reads too slowly, try later; kClosed = it is gone.
+  [[nodiscard]] Status send(const wire::AttachMessage& message, std::span<const UniqueFd> files = {});
+  // Errors: kUnavailable = nothing there yet; kClosed = gone; kInvalid, kRefused = not our messages;
+  // kExhausted = this process has no descriptors left for what was sent.
+  [[nodiscard]] Result<Received> receive(bool accepts_files);
+  // The other side has closed; what it sent before may still be there to receive.
+  [[nodiscard]] bool has_hung_up() const;
+
+ private:
+  UniqueFd socket_;
+};
+
+struct Peer {
+  pid_t process = 0;  // 0 = in a PID namespace that this one cannot see.
+  uid_t user = 0;
+};
+[[nodiscard]] Result<Peer> peer_of(int socket);
+
+// A pidfd of the peer, readable once it has died; closed where the kernel or a PID namespace does not
+// allow one: then only the end of the connection tells.
+[[nodiscard]] UniqueFd watch_peer(int socket, const Peer& peer);
+[[nodiscard]] bool is_readable(int fd);
+
+}  // namespace terrace::attach

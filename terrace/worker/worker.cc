@@ -1,0 +1,376 @@
+#include "terrace/worker/worker.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "terrace/attach/attach_client.h"
+#include "terrace/base/metric.h"
+#include "terrace/base/mutex.h"
+#include "terrace/base/sync_point.h"
+#include "terrace/memory/device/cpu/cpu_device.h"
+#include "terrace/worker/canary.h"
+#include "terrace/worker/copy_pool.h"
+
+namespace terrace::worker {
+namespace {
+
+// Below this one thread is as fast: waking another one takes about 50 µs, 4 MiB about 500 µs.
+constexpr std::uint64_t kShareBytes = std::uint64_t{4} << 20U;
+// Steps that nobody fetched a report of; an engine fetches one a step.
+constexpr std::size_t kMaxReports = 1024;
+
+using AttachmentPtr = std::shared_ptr<const attach::Attachment>;
+
+// One order that passed all checks, and what became of it.
+struct Copy {
+  std::size_t order = 0;  // Place in loads or saves.
+  memory::ShardCopy shard;
+  bool is_done = false;
+};
+
+enum class Way : std::uint8_t { kIn, kOut };
+
+}  // namespace
+
+struct Worker::State {
+  const Options options;
+  const Clock& clock;
+  LogSink& log;
+  const pid_t process = ::getpid();
+  std::shared_ptr<const memory::Device> device;
+  std::unique_ptr<attach::AttachClient> client;
+  std::unique_ptr<CopyPool> pool;
+  std::vector<wire::Report> reports;  // Oldest first; engine thread.
+  Counter loaded;
+  Counter corrupt;
+  Counter refused;
+  Counter saved;
+  std::atomic<wire::CanaryResult> canary{wire::CanaryResult::kNotRun};
+  mutable Mutex mutex;
+  std::string canary_problem TERRACE_GUARDED_BY(mutex);
+
+  State(Options given, const Clock& its_clock, LogSink& its_log)
+      : options(std::move(given)), clock(its_clock), log(its_log) {}
+
+  // Null, with the reason logged, when these orders cannot be run now.
+  [[nodiscard]] AttachmentPtr attachment_for(const wire::Orders& orders) const;
+  [[nodiscard]] wire::Report& report_for(const wire::Orders& orders, const AttachmentPtr& attachment);
+  [[nodiscard]] std::optional<std::uint16_t> group_index(GroupId group) const;
+  [[nodiscard]] std::uint64_t shard_bytes(const Copy& copy) const {
+    return options.layout.groups[copy.shard.group].shard_bytes().value();
+  }
+  // Nothing if group or block are not there; the null block is nobody's.
+  [[nodiscard]] std::optional<memory::ShardCopy> shard_for(const attach::Attachment& attachment,
+                                                           SlotRef slot, GroupId group,
+                                                           std::uint32_t block) const;
+  [[nodiscard]] std::vector<Copy> accept_loads(const wire::Orders& orders,
+                                               const attach::Attachment& attachment) const;
+  [[nodiscard]] std::vector<Copy> accept_saves(const wire::Orders& orders,
+                                               const attach::Attachment& attachment) const;
+  [[nodiscard]] std::vector<std::uint32_t> report_failures(const wire::Orders& orders,
+                                                           const std::vector<bool>& is_good,
+                                                           wire::Report& report) const;
+  // Returns the bytes copied.
+  std::uint64_t run(std::vector<Copy>& copies, Way way) const;
+};
+
+AttachmentPtr Worker::State::attachment_for(const wire::Orders& orders) const {
+  AttachmentPtr attachment = client->attachment();
+  std::string why;
+  if (attachment == nullptr) {
+    why = client->problem();
+  } else if (attachment->owner != orders.owner) {
+    why = fmt::format("orders are of owner {:016x}, attached to {:016x}", orders.owner,
+                      attachment->owner);
+    attachment = nullptr;
+  }
+  if (attachment == nullptr) {
+    log.write(LogLevel::kWarn, fmt::format("part=worker event=orders_refused rank={} why=\"{}\"",
+                                           options.rank.value(), why));
+  }
+  return attachment;
+}
+
+wire::Report& Worker::State::report_for(const wire::Orders& orders,
+                                        const AttachmentPtr& attachment) {
+  const Epoch epoch = attachment != nullptr ? attachment->epoch : Epoch(0);
+  if (!reports.empty()) {
+    wire::Report& last = reports.back();
+    if (last.owner == orders.owner && last.step == orders.step && last.epoch == epoch) return last;
+  }
+  if (reports.size() >= kMaxReports) {
+    log.write(LogLevel::kWarn, "part=worker event=report_dropped why=\"nobody fetches reports\"");
+    reports.erase(reports.begin());
+  }
+  wire::Report report;
+  report.owner = orders.owner;
+  report.epoch = epoch;
+  report.rank = options.rank;
+  report.step = orders.step;
+  return reports.emplace_back(std::move(report));
+}
+
+std::optional<std::uint16_t> Worker::State::group_index(GroupId group) const {
+  const auto& groups = options.layout.groups;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].group == group) return static_cast<std::uint16_t>(i);
+  }
+  return {};
+}
+
+std::optional<memory::ShardCopy> Worker::State::shard_for(const attach::Attachment& attachment,
+                                                          SlotRef slot, GroupId group,
+                                                          std::uint32_t block) const {
+  const auto index = group_index(group);
+  if (!index.has_value() || slot.index.value() >= attachment.geometry.slots) return {};
+  const memory::GroupRegions& regions = device->groups()[*index];
+  const bool is_null = regions.has_null_block && regions.null_block == block;
+  if (block >= regions.block_count || is_null) return {};
+  return memory::ShardCopy{*index, block, attachment.lane.slot(slot.index).data(), {}};
+}
+
+// Two orders that write one place with different bytes contradict each other: neither is run.
+std::vector<Copy> Worker::State::accept_loads(const wire::Orders& orders,
+                                              const attach::Attachment& attachment) const {
+  std::map<std::pair<GroupId, std::uint32_t>, std::pair<SlotRef, bool>> targets;
+  for (const wire::LoadOrder& load : orders.loads) {
+    const auto [at, is_new] =
+        targets.try_emplace({load.group, load.device_block}, load.slot, load.is_void);
+    if (!is_new && at->second.first != load.slot) at->second.second = true;
+  }
+  std::vector<Copy> copies;
+  copies.reserve(orders.loads.size());
+  for (std::size_t i = 0; i < orders.loads.size(); ++i) {
+    const wire::LoadOrder& load = orders.loads[i];
+    if (load.is_void || load.checksums.size() != options.layout.ranks) continue;
+    if (targets.at({load.group, load.device_block}).second) continue;
+    const auto shard = shard_for(attachment, load.slot, load.group, load.device_block);
+    if (shard.has_value()) copies.push_back({i, *shard, false});
+  }
+  return copies;
+}
+
+std::vector<Copy> Worker::State::accept_saves(const wire::Orders& orders,
+                                              const attach::Attachment& attachment) const {
+  std::map<SlotIndex, unsigned> writers;  // Slots that more than one order uses.
+  for (const wire::SaveOrder& save : orders.saves) ++writers[save.slot.index];
+  for (const wire::LoadOrder& load : orders.loads) {
+    if (!load.is_void) ++writers[load.slot.index];
+  }
+  ++writers[SlotIndex(orders.canary_slot)];
+  std::vector<Copy> copies;
+  copies.reserve(orders.saves.size());
+  for (std::size_t i = 0; i < orders.saves.size(); ++i) {
+    const wire::SaveOrder& save = orders.saves[i];
+    const auto shard = shard_for(attachment, save.slot, save.group, save.device_block);
+    // First touch of shared memory takes 0.15-0.4 s per GiB: not here, in the engine's step.
+    const bool is_present = shard.has_value() && attachment.lane.is_populated(save.slot.index);
+    if (is_present && writers[save.slot.index] == 1) copies.push_back({i, *shard, false});
+  }
+  return copies;
+}
+
+std::uint64_t Worker::State::run(std::vector<Copy>& copies, Way way) const {
+  std::uint64_t bytes = 0;
+  for (const Copy& copy : copies) bytes += shard_bytes(copy);
+  const auto one = [&](std::size_t i) {
+    const std::span<memory::ShardCopy> shard(&copies[i].shard, 1);
+    const Status status = way == Way::kIn ? device->copy_in(shard) : device->copy_out(shard);
+    copies[i].is_done = status.is_ok();
+    if (!status.is_ok()) {
+      log.write(LogLevel::kError,
+                fmt::format("part=worker event=copy_failed detail=\"{}\"", status.message()));
+    }
+    if (way == Way::kIn) {
+      TERRACE_SYNC_POINT("worker.load.copied");
+    } else {
+      TERRACE_SYNC_POINT("worker.save.copied");
+    }
+  };
+  if (bytes >= kShareBytes && copies.size() > 1) {
+    pool->run(copies.size(), one);
+  } else {
+    for (std::size_t i = 0; i < copies.size(); ++i) one(i);
+  }
+  return bytes;
+}
+
+// Puts every load that is not good into the report; returns the device blocks of the first group.
+std::vector<std::uint32_t> Worker::State::report_failures(const wire::Orders& orders,
+                                                          const std::vector<bool>& is_good,
+                                                          wire::Report& report) const {
+  std::vector<std::uint32_t> failed;
+  const GroupId first_group = options.layout.groups.front().group;
+  for (std::size_t i = 0; i < orders.loads.size(); ++i) {
+    if (is_good[i]) continue;
+    const wire::LoadOrder& load = orders.loads[i];
+    report.failures.push_back({load.slot, load.group, load.device_block});
+    if (load.group == first_group) failed.push_back(load.device_block);
+  }
+  if (!report.failures.empty()) {
+    log.write(LogLevel::kWarn,
+              fmt::format("part=worker event=loads_failed rank={} step={} failed={} of={}",
+                          options.rank.value(), orders.step.value(), report.failures.size(),
+                          orders.loads.size()));
+  }
+  std::sort(failed.begin(), failed.end());
+  failed.erase(std::unique(failed.begin(), failed.end()), failed.end());
+  return failed;
+}
+
+Worker::Worker(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Result<std::unique_ptr<Worker>> Worker::open(Options options, const Clock& clock, LogSink& log) {
+  auto state = std::make_unique<State>(std::move(options), clock, log);
+  const Options& kept = state->options;
+  TERRACE_RETURN_IF_ERROR(memory::validate(kept.groups, kept.layout));
+  state->device = kept.device;
+  if (state->device == nullptr) {
+    TERRACE_ASSIGN_OR_RETURN(auto cpu, memory::make_cpu_device(kept.groups, kept.layout));
+    state->device = std::move(cpu);
+  }
+  attach::AttachClient::Options attach_options;
+  attach_options.directory = kept.attach_directory;
+  attach_options.engine_id = kept.engine_id;
+  attach_options.rank = kept.rank;
+  attach_options.layout = kept.layout;
+  attach_options.timeout = kept.attach_timeout;
+  state->pool = CopyPool::start(kept.threads, log);
+  TERRACE_ASSIGN_OR_RETURN(state->client,
+                           attach::AttachClient::start(std::move(attach_options), clock, log));
+  return std::unique_ptr<Worker>(new Worker(std::move(state)));
+}
+
+Worker::~Worker() {
+  if (state_->process != ::getpid()) (void)state_.release();  // A forked child: nothing is its own.
+}
+
+Status Worker::run_canary(std::span<const std::byte> bytes) {
+  State& state = *state_;
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  if (orders.canary_slot == UINT32_MAX) return {};
+  const AttachmentPtr attachment = state.attachment_for(orders);
+  if (attachment == nullptr || orders.canary_slot >= attachment->geometry.slots) {
+    return {Code::kUnavailable, "canary: not attached to the owner that asks for it"};
+  }
+  const Status status = worker::run_canary(*state.device, state.options.layout, state.options.rank,
+                                           attachment->lane.slot(SlotIndex(orders.canary_slot)));
+  const auto result = status.is_ok() ? wire::CanaryResult::kPassed : wire::CanaryResult::kFailed;
+  state.report_for(orders, attachment).canary = result;
+  state.canary.store(result);
+  {
+    const MutexLock lock(state.mutex);
+    state.canary_problem = status.message();
+  }
+  state.log.write(status.is_ok() ? LogLevel::kInfo : LogLevel::kError,
+                  fmt::format("part=worker event=canary rank={} passed={} detail=\"{}\"",
+                              state.options.rank.value(), status.is_ok(), status.message()));
+  return status;
+}
+
+Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> bytes) {
+  State& state = *state_;
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  if (orders.loads.empty()) return std::vector<std::uint32_t>();
+  const AttachmentPtr attachment = state.attachment_for(orders);
+  wire::Report& report = state.report_for(orders, attachment);
+  std::vector<bool> is_good(orders.loads.size());
+  if (attachment != nullptr) {
+    const Nanoseconds begin = state.clock.now();
+    std::vector<Copy> copies = state.accept_loads(orders, *attachment);
+    report.load_bytes += state.run(copies, Way::kIn);
+    report.load_ns += static_cast<std::uint64_t>((state.clock.now() - begin).value());
+    state.refused.add(orders.loads.size() - copies.size());
+    for (const Copy& copy : copies) {
+      const Checksum expected = orders.loads[copy.order].checksums[state.options.rank.value()];
+      is_good[copy.order] = copy.is_done && copy.shard.checksum == expected;
+      (is_good[copy.order] ? state.loaded : state.corrupt).add();
+    }
+  } else {
+    state.refused.add(orders.loads.size());
+  }
+  return state.report_failures(orders, is_good, report);
+}
+
+Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byte> bytes) {
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  if (orders.loads.empty()) return std::vector<std::uint32_t>();
+  state_->refused.add(orders.loads.size());
+  return state_->report_failures(orders, std::vector<bool>(orders.loads.size()),
+                                 state_->report_for(orders, nullptr));
+}
+
+Status Worker::run_saves(std::span<const std::byte> bytes) {
+  State& state = *state_;
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  if (orders.saves.empty()) return {};
+  const AttachmentPtr attachment = state.attachment_for(orders);
+  wire::Report& report = state.report_for(orders, attachment);
+  const std::size_t first = report.saves.size();
+  for (const wire::SaveOrder& save : orders.saves) {
+    report.saves.push_back({save.slot, save.group, false, {}});
+  }
+  std::uint64_t filled = 0;
+  if (attachment != nullptr) {
+    const Nanoseconds begin = state.clock.now();
+    std::vector<Copy> copies = state.accept_saves(orders, *attachment);
+    report.save_bytes += state.run(copies, Way::kOut);
+    report.save_ns += static_cast<std::uint64_t>((state.clock.now() - begin).value());
+    for (const Copy& copy : copies) {
+      wire::SaveReport& save = report.saves[first + copy.order];
+      save.is_filled = copy.is_done;
+      if (copy.is_done) save.checksum = copy.shard.checksum;
+      filled += copy.is_done ? 1 : 0;
+    }
+  }
+  state.saved.add(filled);
+  state.refused.add(orders.saves.size() - filled);
+  return {};
+}
+
+std::string Worker::build_report() {
+  std::string bytes;
+  for (const wire::Report& report : state_->reports) bytes += wire::encode(report);
+  state_->reports.clear();
+  return bytes;
+}
+
+bool Worker::is_attached() const { return state_->client->attachment() != nullptr; }
+
+std::string Worker::problem() const {
+  {
+    const MutexLock lock(state_->mutex);
+    if (!state_->canary_problem.empty()) return state_->canary_problem;
+  }
+  return state_->client->problem();
+}
+
+WorkerFacts Worker::facts() const {
+  const State& state = *state_;
+  WorkerFacts facts;
+  if (const AttachmentPtr attachment = state.client->attachment(); attachment != nullptr) {
+    facts.is_attached = true;
+    facts.owner = attachment->owner;
+    facts.epoch = attachment->epoch;
+    facts.uses_huge_pages = attachment->lane.uses_huge_pages();
+    facts.extents = attachment->geometry.extents();
+    facts.populated_extents = attachment->lane.populated_extents();
+  }
+  facts.loaded = state.loaded.value();
+  facts.corrupt = state.corrupt.value();
+  facts.refused = state.refused.value();
+  facts.saved = state.saved.value();
+  facts.canary = state.canary.load();
+  facts.threads = state.pool->threads();
+  facts.device = state.device->name();
+  facts.problem = problem();
+  return facts;
+}
+
+}  // namespace terrace::worker
