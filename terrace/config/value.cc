@@ -18,14 +18,14 @@ struct UnitName {
   std::string_view name;
   std::int64_t factor;
 };
-// Binary units before decimal ones: the printer takes the first that divides.
+// Largest first: the printer takes the first that divides, so 20GB stays 20GB.
 constexpr std::array<UnitName, 9> kSizeUnits = {{{"TiB", 1LL << 40},
-                                                 {"GiB", 1LL << 30},
-                                                 {"MiB", 1LL << 20},
-                                                 {"KiB", 1LL << 10},
                                                  {"TB", 1'000'000'000'000},
+                                                 {"GiB", 1LL << 30},
                                                  {"GB", 1'000'000'000},
+                                                 {"MiB", 1LL << 20},
                                                  {"MB", 1'000'000},
+                                                 {"KiB", 1LL << 10},
                                                  {"KB", 1'000},
                                                  {"B", 1}}};
 constexpr std::array<UnitName, 6> kDurationUnits = {{{"h", 3'600'000'000'000},
@@ -62,9 +62,10 @@ std::optional<Decimal> read_decimal(std::string_view text) {
       continue;
     }
     if (text[at] < '0' || text[at] > '9') break;
-    if (out.digits > (std::numeric_limits<std::int64_t>::max() - 9) / 10) return std::nullopt;
+    const std::int64_t digit = text[at] - '0';
+    if (out.digits > (std::numeric_limits<std::int64_t>::max() - digit) / 10) return std::nullopt;
     if (has_point && out.scale == 1'000'000'000) return std::nullopt;
-    out.digits = out.digits * 10 + (text[at] - '0');
+    out.digits = out.digits * 10 + digit;
     if (has_point) out.scale *= 10;
     ++digits;
   }

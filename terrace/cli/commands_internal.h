@@ -1,0 +1,40 @@
+// The sub-commands behind `terrace`. Each returns what to print; main() chooses streams and exit
+// code. Threading: single-threaded.  Waits: for the files it is asked about.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace terrace::cli {
+
+// 0 done, 1 failed or found something wrong, 2 command line not understood.
+inline constexpr int kDone = 0;
+inline constexpr int kFailed = 1;
+inline constexpr int kUsage = 2;
+
+struct Answer {
+  int exit_code = kDone;
+  std::string out;    // Standard output.
+  std::string error;  // Standard error.
+};
+
+struct ConfigOptions {
+  bool is_explain = false;
+  bool is_json = false;
+  bool is_markdown = false;
+  std::string file;
+  std::string engine_json;
+  std::vector<std::string> set;  // "name=value".
+};
+[[nodiscard]] Answer run_config(const ConfigOptions& options);
+
+struct MetricsOptions {
+  bool is_json = false;
+  bool is_markdown = false;
+};
+[[nodiscard]] Answer run_metrics(const MetricsOptions& options);
+
+[[nodiscard]] Answer run_version(bool is_json);
+
+}  // namespace terrace::cli

@@ -1,0 +1,88 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "terrace/cli/commands_internal.h"
+
+namespace terrace::cli {
+namespace {
+
+struct Commands {
+  CLI::App app{"Terrace: a tiered KV cache for LLM engines.", "terrace"};
+  ConfigOptions config;
+  MetricsOptions metrics;
+  bool is_version_json = false;
+  bool is_list = false;
+  CLI::App* config_command = nullptr;
+  CLI::App* metrics_command = nullptr;
+  CLI::App* version_command = nullptr;
+};
+
+void declare_config(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "config",
+      "Print the effective settings and where each comes from; refuse what a start would.");
+  ConfigOptions& options = commands.config;
+  command->add_flag("--explain", options.is_explain, "Describe every setting instead.");
+  command->add_flag("--json", options.is_json, "Print JSON.");
+  command->add_flag("--markdown", options.is_markdown, "Print docs/settings.md instead.");
+  command->add_option("--file", options.file, "Read this TOML file (absolute path).");
+  command->add_option("--engine", options.engine_json, "The engine's own settings, a JSON object.");
+  command->add_option("--set", options.set, "Set name=value above all other sources; repeatable.")
+      ->allow_extra_args(false);
+  commands.config_command = command;
+}
+
+void declare_metrics(Commands& commands) {
+  CLI::App* command =
+      commands.app.add_subcommand("metrics", "List the metrics and what they mean.");
+  command->add_flag("--list", commands.is_list, "List all names (the default).");
+  command->add_flag("--json", commands.metrics.is_json, "Print JSON.");
+  command->add_flag("--markdown", commands.metrics.is_markdown, "Print docs/metrics.md.");
+  commands.metrics_command = command;
+}
+
+void declare_version(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand("version", "Print the version.");
+  command->add_flag("--json", commands.is_version_json, "Print JSON.");
+  commands.version_command = command;
+}
+
+Answer answer(const Commands& commands) {
+  if (commands.config_command->parsed()) return run_config(commands.config);
+  if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
+  return run_version(commands.is_version_json);
+}
+
+int run(int argc, char** argv) {
+  Commands commands;
+  commands.app.require_subcommand(1);
+  commands.app.footer(
+      "Exit codes: 0 done; 1 failed, or something is wrong with what was asked about; "
+      "2 command line not understood.");
+  declare_config(commands);
+  declare_metrics(commands);
+  declare_version(commands);
+  try {
+    commands.app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Also how `--help` ends, with code 0.
+    return commands.app.exit(error) == 0 ? kDone : kUsage;
+  }
+  const Answer result = answer(commands);
+  std::fputs(result.out.c_str(), stdout);
+  std::fputs(result.error.c_str(), stderr);
+  return std::fflush(stdout) == 0 ? result.exit_code : kFailed;
+}
+
+}  // namespace
+}  // namespace terrace::cli
+
+int main(int argc, char** argv) {
+  try {
+    return terrace::cli::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "terrace: %s\n", error.what());
+    return terrace::cli::kFailed;
+  }
+}

@@ -1,0 +1,178 @@
+#include "terrace/serve/metric_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+namespace terrace::serve {
+namespace {
+
+using enum MetricKind;
+
+// clang-format off: a table reads by line.
+constexpr MetricRow kRows[] = {
+    {"terrace_requests_total", kCounter, "", "Requests that asked for a look-up."},
+    {"terrace_unkeyable_requests_total", kCounter, "",
+     "Requests that carry something that cannot be keyed; neither loaded nor stored."},
+    {"terrace_late_lookups_total", kCounter, "",
+     "Look-ups that ended at lookup.deadline with less than what was found."},
+    {"terrace_match_blocks_total", kCounter, "", "Blocks of loads that the engine accepted."},
+    {"terrace_match_tokens_total", kCounter, "", "Tokens of loads that the engine accepted."},
+    {"terrace_hit_tokens_total", kCounter, "tier",
+     "Tokens verified in the device, by the tier they came from."},
+    {"terrace_hit_blocks_total", kCounter, "tier",
+     "Blocks verified in the device, by the tier they came from."},
+    {"terrace_hit_rate", kGauge, "tier",
+     "Of the blocks asked for beyond the engine's own hit, the share this tier delivered; over the "
+     "last metrics.window requests that ended."},
+    {"terrace_miss_blocks_total", kCounter, "reason",
+     "Blocks not found, by the reason of the request's first miss."},
+    {"terrace_failed_tokens_total", kCounter, "", "Tokens promised to the engine, then not delivered."},
+    {"terrace_corrupt_blocks_total", kCounter, "tier",
+     "Blocks whose bytes or header did not verify, by the tier they lay in."},
+    {"terrace_verified_blocks_total", kCounter, "", "Blocks whose checksum was verified in the device."},
+    {"terrace_loads_total", kCounter, "result", "Accepted loads that ended, as loaded or failed."},
+    {"terrace_load_seconds", kSummary, "", "Time from accepting a load to its report."},
+    {"terrace_transfer_bytes_total", kCounter, "op, source, target", "Payload bytes that arrived."},
+    {"terrace_transfer_blocks_total", kCounter, "op, source, target",
+     "Blocks that arrived: sealed in the target, or verified in the device."},
+    {"terrace_drop_blocks_total", kCounter, "queue",
+     "Blocks not stored, or look-ups shortened, because something was full or in doubt."},
+    {"terrace_pool_slots", kGauge, "tier, state", "Slots of a tier's pool by state."},
+    {"terrace_disk_failures_total", kCounter, "op", "Disk requests that failed."},
+    {"terrace_reports_total", kCounter, "result", "Reports of workers, taken or refused."},
+    {"terrace_lost_steps_total", kCounter, "", "Engine steps whose report never came."},
+    {"terrace_canaries_total", kCounter, "result", "Canary runs, passed or failed."},
+    {"terrace_poisoned", kGauge, "", "1 after a broken invariant: every look-up misses."},
+};
+
+constexpr KvbmMetricRow kKvbmRows[] = {
+    {"matched_tokens", kCounter, {"terrace_match_tokens_total", ""},
+     "Tokens of accepted loads, once per request.", "Matched Tokens"},
+    {"offload_blocks_d2h", kCounter,
+     {"terrace_transfer_blocks_total", R"(op="offload",source="device",target="host")"},
+     "Blocks sealed in host.", "Offload Blocks - Device to Host"},
+    {"offload_blocks_h2d", kCounter,
+     {"terrace_transfer_blocks_total", R"(op="offload",source="host",target="disk")"},
+     "Blocks sealed on disk.", "Offload Blocks - Host to Disk"},
+    {"offload_blocks_d2d", kCounter,
+     {"terrace_transfer_blocks_total", R"(op="offload",source="device",target="disk")"},
+     "Blocks sealed on disk without a host slot.", "Offload Blocks - Device to Disk (Bypass Host)"},
+    {"onboard_blocks_h2d", kCounter, {"terrace_hit_blocks_total", R"(tier="host")"},
+     "Blocks from host, verified in the device.", "Onboard Blocks - Host to Device"},
+    {"onboard_blocks_d2d", kCounter, {"terrace_hit_blocks_total", R"(tier="disk")"},
+     "Blocks from disk, verified in the device.", "Onboard Blocks - Disk to Device"},
+    {"host_cache_hit_rate", kGauge, {"terrace_hit_rate", R"(tier="host")"},
+     "Host blocks over blocks asked beyond the device hit.", "Host Cache Hit Rate"},
+    {"disk_cache_hit_rate", kGauge, {"terrace_hit_rate", R"(tier="disk")"},
+     "Disk blocks over blocks asked beyond the device hit.", "Disk Cache Hit Rate"},
+    {"object_cache_hit_rate", kGauge, {}, "Always 0: the object tier is not built.", ""},
+    {"offload_blocks_d2o", kCounter, {}, "Always 0: the object tier is not built.", ""},
+    {"onboard_blocks_o2d", kCounter, {}, "Always 0: the object tier is not built.", ""},
+    {"object_read_failures", kCounter, {}, "Always 0: the object tier is not built.", ""},
+    {"object_write_failures", kCounter, {}, "Always 0: the object tier is not built.", ""},
+    {"offload_bytes_object", kCounter, {}, "Always 0: the object tier is not built.", ""},
+    {"onboard_bytes_object", kCounter, {}, "Always 0: the object tier is not built.", ""},
+};
+// clang-format on
+
+std::string code_or_dash(std::string_view text) {
+  return text.empty() ? "–" : fmt::format("`{}`", text);
+}
+
+std::string sample_text(const MetricSample& sample) {
+  if (sample.name.empty()) return "–";
+  if (sample.labels.empty()) return fmt::format("`{}`", sample.name);
+  return fmt::format("`{}{{{}}}`", sample.name, sample.labels);
+}
+
+}  // namespace
+
+std::string_view to_string(MetricKind kind) {
+  switch (kind) {
+    case kCounter:
+      return "counter";
+    case kGauge:
+      return "gauge";
+    case kSummary:
+      return "summary";
+  }
+  return "untyped";
+}
+
+std::span<const MetricRow> metric_rows() { return kRows; }
+std::span<const KvbmMetricRow> kvbm_metric_rows() { return kKvbmRows; }
+
+const MetricRow* find_metric(std::string_view sample_name) {
+  for (const MetricRow& row : kRows) {
+    if (row.kind != kSummary && row.name == sample_name) return &row;
+    if (row.kind != kSummary || !sample_name.starts_with(row.name)) continue;
+    const std::string_view rest = sample_name.substr(row.name.size());
+    if (rest == "_sum" || rest == "_count") return &row;
+  }
+  return nullptr;
+}
+
+std::string metrics_markdown() {
+  std::string out =
+      "# Metrics\n\n"
+      "Made by `terrace metrics --list --markdown` from `terrace/serve/metric_table.cc`; a test "
+      "fails "
+      "when this\npage is stale. Text in Prometheus' format comes from `terrace_read_metrics()`. "
+      "Counters move when the thing\nhappened, not when it was queued. Labels never hold hashes, "
+      "paths "
+      "or request ids.\n\n"
+      "| metric | type | labels | meaning |\n|---|---|---|---|\n";
+  for (const MetricRow& row : kRows) {
+    fmt::format_to(std::back_inserter(out), "| `{}` | {} | {} | {} |\n", row.name,
+                   to_string(row.kind), code_or_dash(row.labels), row.help);
+  }
+  out +=
+      "\n## KVBM's names\n\n"
+      "With `metrics.kvbm_names` = kvbm, dynamo_kvbm or both, the same moments are also exported "
+      "under "
+      "the names\nthat KVBM's exporter (`kvbm_…`) and its dashboard (`dynamo_kvbm_…`) use. 0 is "
+      "exported from the start.\n\n"
+      "| `kvbm_` + | type | taken from | moves when | panel |\n|---|---|---|---|---|\n";
+  for (const KvbmMetricRow& row : kKvbmRows) {
+    fmt::format_to(std::back_inserter(out), "| `{}` | {} | {} | {} | {} |\n", row.name,
+                   to_string(row.kind), sample_text(row.source), row.help,
+                   row.panel.empty() ? "–" : row.panel);
+  }
+  return out;
+}
+
+std::string metrics_json() {
+  nlohmann::ordered_json out;
+  out["metrics"] = nlohmann::ordered_json::array();
+  for (const MetricRow& row : kRows) {
+    out["metrics"].push_back({{"name", row.name},
+                              {"type", to_string(row.kind)},
+                              {"labels", row.labels},
+                              {"help", row.help}});
+  }
+  out["kvbm"] = nlohmann::ordered_json::array();
+  for (const KvbmMetricRow& row : kKvbmRows) {
+    out["kvbm"].push_back({{"name", row.name},
+                           {"type", to_string(row.kind)},
+                           {"metric", row.source.name},
+                           {"labels", row.source.labels},
+                           {"help", row.help}});
+  }
+  return out.dump(2) + "\n";
+}
+
+std::string metrics_list() {
+  std::string out;
+  for (const MetricRow& row : kRows) {
+    const std::string name =
+        row.labels.empty() ? std::string(row.name) : fmt::format("{}{{{}}}", row.name, row.labels);
+    fmt::format_to(std::back_inserter(out), "{}  ({})\n    {}\n", name, to_string(row.kind),
+                   row.help);
+  }
+  return out;
+}
+
+}  // namespace terrace::serve

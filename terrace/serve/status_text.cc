@@ -1,0 +1,199 @@
+#include "terrace/serve/status_text.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace terrace::serve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using manager::StatusReport;
+using manager::TierState;
+
+std::string_view state_name(TierState state) {
+  switch (state) {
+    case TierState::kOff:
+      return "off";
+    case TierState::kOpening:
+      return "opening";
+    case TierState::kOpen:
+      return "open";
+    case TierState::kFailed:
+      return "failed";
+  }
+  return "?";
+}
+
+std::string_view health(const StatusReport& report) {
+  return report.is_healthy && !report.is_poisoned ? "green" : "red";
+}
+
+double in_seconds(Nanoseconds time) { return static_cast<double>(time.value()) * 1e-9; }
+
+Json tiers_json(const StatusReport& report) {
+  Json out = Json::array();
+  for (const manager::TierStatus& tier : report.tiers) {
+    Json slots = Json::object();
+    for (int i = 0; i < catalog::kSlotStateCount; ++i) {
+      slots[std::string(catalog::to_string(static_cast<catalog::SlotState>(i)))] =
+          tier.slots.at(static_cast<std::size_t>(i));
+    }
+    slots["pinned"] = tier.pinned;
+    out.push_back({{"tier", to_string(tier.tier)},
+                   {"state", state_name(tier.state)},
+                   {"detail", tier.detail},
+                   {"capacity_bytes", tier.capacity.value()},
+                   {"slots", std::move(slots)}});
+  }
+  return out;
+}
+
+Json lists_json(const StatusReport& report, Json out) {
+  out["queues"] = Json::array();
+  for (const manager::QueueStatus& queue : report.queues) {
+    out["queues"].push_back({{"name", queue.name},
+                             {"waiting", queue.waiting},
+                             {"capacity", queue.capacity},
+                             {"dropped", queue.dropped}});
+  }
+  out["attachments"] = Json::array();
+  for (const manager::AttachmentStatus& one : report.attachments) {
+    out["attachments"].push_back({{"rank", one.rank.value()},
+                                  {"epoch", one.epoch.value()},
+                                  {"process", one.process},
+                                  {"attached", one.is_attached},
+                                  {"detail", one.detail}});
+  }
+  out["namespaces"] = Json::array();
+  for (const manager::NamespaceStatus& one : report.namespaces) {
+    out["namespaces"].push_back({{"content", one.content},
+                                 {"layout", one.layout},
+                                 {"blocks", one.blocks},
+                                 {"ours", one.is_ours}});
+  }
+  return out;
+}
+
+template <typename Values>
+Json per_tier_json(const Values& values) {
+  Json out = Json::object();
+  for (int i = 0; i < kTierCount; ++i) {
+    out[std::string(to_string(static_cast<Tier>(i)))] = values.at(static_cast<std::size_t>(i));
+  }
+  return out;
+}
+
+Json misses_json(const StatusReport& report) {
+  Json out = Json::object();
+  for (int i = 0; i < manager::kMissReasonCount; ++i) {
+    out[std::string(manager::to_string(static_cast<manager::MissReason>(i)))] =
+        report.miss_blocks.at(static_cast<std::size_t>(i));
+  }
+  return out;
+}
+
+void write_lists(const StatusReport& report, std::string& out) {
+  auto end = std::back_inserter(out);
+  for (const manager::QueueStatus& queue : report.queues) {
+    fmt::format_to(end, "queue {}: {} waiting", queue.name, queue.waiting);
+    if (queue.capacity > 0) fmt::format_to(end, " of {}", queue.capacity);
+    fmt::format_to(end, ", {} dropped\n", queue.dropped);
+  }
+  for (const manager::AttachmentStatus& one : report.attachments) {
+    fmt::format_to(end, "rank {}: {}", one.rank.value(),
+                   one.is_attached ? fmt::format("attached, process {}, epoch {}", one.process,
+                                                 one.epoch.value())
+                                   : std::string("not attached"));
+    fmt::format_to(end, "{}{}\n", one.detail.empty() ? "" : ", ", one.detail);
+  }
+  for (const manager::NamespaceStatus& one : report.namespaces) {
+    fmt::format_to(end, "namespace {}/{}: {} blocks{}\n", one.content.substr(0, 12),
+                   one.layout.substr(0, 12), one.blocks, one.is_ours ? " (this engine)" : "");
+  }
+}
+
+void write_tiers(const StatusReport& report, std::string& out) {
+  auto end = std::back_inserter(out);
+  for (const manager::TierStatus& tier : report.tiers) {
+    fmt::format_to(end, "{}: {}{}{}\n", to_string(tier.tier), state_name(tier.state),
+                   tier.detail.empty() ? "" : ", ", tier.detail);
+    if (tier.state == TierState::kOff) continue;
+    fmt::format_to(end, "  slots:");
+    for (int i = 0; i < catalog::kSlotStateCount; ++i) {
+      const std::uint32_t count = tier.slots.at(static_cast<std::size_t>(i));
+      fmt::format_to(end, " {} {}", count, catalog::to_string(static_cast<catalog::SlotState>(i)));
+    }
+    fmt::format_to(end, ", {} pinned\n", tier.pinned);
+  }
+}
+
+void write_counters(const StatusReport& report, std::string& out) {
+  auto end = std::back_inserter(out);
+  fmt::format_to(end, "requests: {} ({} unkeyable, {} active); loads: {}, {} failed ({} tokens)\n",
+                 report.requests, report.unkeyable_requests, report.active_requests, report.loads,
+                 report.failed_loads, report.failed_tokens);
+  fmt::format_to(end, "hit tokens:");
+  for (int i = 0; i < kTierCount; ++i) {
+    const auto tier = static_cast<std::size_t>(i);
+    if (report.hit_tokens.at(tier) == 0) continue;
+    fmt::format_to(end, " {} {}", to_string(static_cast<Tier>(i)), report.hit_tokens.at(tier));
+  }
+  fmt::format_to(end, "\nmissed blocks:");
+  for (int i = 0; i < manager::kMissReasonCount; ++i) {
+    const std::uint64_t count = report.miss_blocks.at(static_cast<std::size_t>(i));
+    if (count == 0) continue;
+    fmt::format_to(end, " {} {}", manager::to_string(static_cast<manager::MissReason>(i)), count);
+  }
+  fmt::format_to(end, "\nmeasured:");
+  for (int i = 0; i < kTierCount; ++i) {
+    const double rate = report.load_bytes_per_second.at(static_cast<std::size_t>(i));
+    if (rate <= 0) continue;
+    fmt::format_to(end, " {} {:.2f} GB/s", to_string(static_cast<Tier>(i)), rate * 1e-9);
+  }
+  fmt::format_to(end, " prefill {:.0f} tokens/s\n", report.prefill_tokens_per_second);
+}
+
+}  // namespace
+
+std::string status_json(const StatusReport& report) {
+  Json out = {{"health", health(report)},       {"problems", report.problems},
+              {"poisoned", report.is_poisoned}, {"ready", report.is_ready},
+              {"canary", report.canary},        {"uptime_seconds", in_seconds(report.uptime)},
+              {"tiers", tiers_json(report)}};
+  out = lists_json(report, std::move(out));
+  out["requests"] = report.requests;
+  out["unkeyable_requests"] = report.unkeyable_requests;
+  out["active_requests"] = report.active_requests;
+  out["match_blocks"] = report.match_blocks;
+  out["loads"] = report.loads;
+  out["failed_loads"] = report.failed_loads;
+  out["failed_tokens"] = report.failed_tokens;
+  out["hit_tokens"] = per_tier_json(report.hit_tokens);
+  out["miss_blocks"] = misses_json(report);
+  out["corrupt_blocks"] = per_tier_json(report.corrupt_blocks);
+  out["load_bytes_per_second"] = per_tier_json(report.load_bytes_per_second);
+  out["prefill_tokens_per_second"] = report.prefill_tokens_per_second;
+  out["fingerprint"] = report.fingerprint;
+  // Paths may hold any bytes; what is not UTF-8 is replaced, never thrown about.
+  return out.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string status_text(const StatusReport& report) {
+  std::string out = fmt::format("health: {}\n", health(report));
+  for (const std::string& problem : report.problems) {
+    fmt::format_to(std::back_inserter(out), "  {}\n", problem);
+  }
+  if (report.is_poisoned) out += "  poisoned: every look-up misses until the engine restarts\n";
+  fmt::format_to(std::back_inserter(out), "ready: {}; canary: {}; up {:.0f} s\n",
+                 report.is_ready ? "yes" : "not yet", report.canary.empty() ? "–" : report.canary,
+                 in_seconds(report.uptime));
+  write_tiers(report, out);
+  write_lists(report, out);
+  write_counters(report, out);
+  return out;
+}
+
+}  // namespace terrace::serve

@@ -1,0 +1,94 @@
+#include "terrace/serve/status_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace terrace::serve {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+manager::StatusReport sample() {
+  manager::StatusReport report;
+  report.is_ready = true;
+  report.canary = "passed";
+  report.uptime = seconds(90);
+  manager::TierStatus disk;
+  disk.tier = Tier::kDisk;
+  disk.state = manager::TierState::kOpen;
+  disk.detail = "io_uring, O_DIRECT";
+  disk.capacity = 8_GiB;
+  disk.slots = {1, 2, 3, 4, 5, 6};
+  disk.pinned = 7;
+  report.tiers = {disk};
+  report.queues = {{"disk_write", 3, 1024, 9}};
+  report.attachments = {{RankId(1), Epoch(4), 4711, true, ""},
+                        {RankId(2), Epoch(0), 0, false, "layout differs"}};
+  report.namespaces = {{std::string(64, 'a'), std::string(64, 'b'), 12, true}};
+  report.requests = 11;
+  report.hit_tokens[static_cast<std::size_t>(Tier::kDisk)] = 640;
+  report.miss_blocks[static_cast<std::size_t>(manager::MissReason::kCorrupt)] = 2;
+  report.load_bytes_per_second[static_cast<std::size_t>(Tier::kDisk)] = 1.5e9;
+  return report;
+}
+
+TEST(StatusTextTest, JsonHoldsWhatTheReportHolds) {
+  const auto json = nlohmann::json::parse(status_json(sample()));
+  EXPECT_EQ(json["health"], "green");
+  EXPECT_EQ(json["ready"], true);
+  EXPECT_EQ(json["tiers"][0]["tier"], "disk");
+  EXPECT_EQ(json["tiers"][0]["slots"]["free"], 1);
+  EXPECT_EQ(json["tiers"][0]["slots"]["quarantined"], 6);
+  EXPECT_EQ(json["tiers"][0]["slots"]["pinned"], 7);
+  EXPECT_EQ(json["queues"][0]["dropped"], 9);
+  EXPECT_EQ(json["attachments"][1]["attached"], false);
+  EXPECT_EQ(json["attachments"][1]["detail"], "layout differs");
+  EXPECT_EQ(json["namespaces"][0]["blocks"], 12);
+  EXPECT_EQ(json["hit_tokens"]["disk"], 640);
+  EXPECT_EQ(json["miss_blocks"]["corrupt"], 2);
+  EXPECT_EQ(json["miss_blocks"]["never_stored"], 0);
+  EXPECT_DOUBLE_EQ(json["uptime_seconds"], 90.0);
+}
+
+TEST(StatusTextTest, HealthIsRedWithItsReasons) {
+  auto report = sample();
+  report.is_healthy = false;
+  report.problems = {"disk: /kv: EROFS; remount it writable"};
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["health"], "red");
+  EXPECT_THAT(status_text(report),
+              StartsWith("health: red\n  disk: /kv: EROFS; remount it writable\n"));
+}
+
+TEST(StatusTextTest, PoisonedIsNeverGreen) {
+  auto report = sample();
+  report.is_poisoned = true;
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["health"], "red");
+  EXPECT_THAT(status_text(report), HasSubstr("every look-up misses"));
+}
+
+TEST(StatusTextTest, BytesThatAreNotUtf8DoNotBreakTheJson) {
+  auto report = sample();
+  report.problems = {"open /kv/\xff\xfe: ENOENT"};
+  const auto json = nlohmann::json::parse(status_json(report));
+  EXPECT_THAT(json["problems"][0].get<std::string>(), HasSubstr("ENOENT"));
+}
+
+TEST(StatusTextTest, PeopleSeeTiersQueuesRanksAndReasons) {
+  const std::string text = status_text(sample());
+  EXPECT_THAT(text, StartsWith("health: green\nready: yes; canary: passed; up 90 s\n"));
+  EXPECT_THAT(text, HasSubstr("disk: open, io_uring, O_DIRECT"));
+  EXPECT_THAT(text, HasSubstr("queue disk_write: 3 waiting of 1024, 9 dropped"));
+  EXPECT_THAT(text, HasSubstr("rank 1: attached, process 4711, epoch 4"));
+  EXPECT_THAT(text, HasSubstr("rank 2: not attached, layout differs"));
+  EXPECT_THAT(text, HasSubstr("namespace aaaaaaaaaaaa/bbbbbbbbbbbb: 12 blocks (this engine)"));
+  EXPECT_THAT(text, HasSubstr("hit tokens: disk 640"));
+  EXPECT_THAT(text, HasSubstr("missed blocks: corrupt 2"));
+  EXPECT_THAT(text, Not(HasSubstr("never_stored")));
+}
+
+}  // namespace
+}  // namespace terrace::serve
