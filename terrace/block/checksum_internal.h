@@ -13,15 +13,22 @@ namespace terrace::checksum_internal {
 enum class Store { kNone, kCached, kStreaming };
 
 // Adds `stripes` whole stripes of `source` to `state` and copies them to `target`. kStreaming needs
-// a target aligned to 64 bytes; whoever publishes the target calls fence_streaming() first.
+// a target aligned to 64 bytes; its stores are fenced on return. While it works through `source` it
+// asks the memory for as many bytes at `ahead` (any address: it is never read).
 using StripeFunction = void (*)(checksum_kernel::PayloadState& state, const std::byte* source,
-                                std::byte* target, std::size_t stripes);
+                                std::byte* target, std::size_t stripes, const std::byte* ahead);
+
+// Copies stripes without looking at them.
+using CopyFunction = void (*)(std::byte* target, const std::byte* source, std::size_t stripes,
+                              const std::byte* ahead);
 
 struct Path {
   const char* name;
   StripeFunction none;
   StripeFunction cached;
   StripeFunction streaming;
+  CopyFunction copy_cached;
+  CopyFunction copy_streaming;
   [[nodiscard]] StripeFunction get(Store store) const {
     return store == Store::kNone ? none : store == Store::kCached ? cached : streaming;
   }
@@ -29,5 +36,6 @@ struct Path {
 
 // Those that this CPU can run, slowest first; [0] is the reference "scalar".
 [[nodiscard]] std::span<const Path> available_paths();
+[[nodiscard]] const Path& best_path();
 
 }  // namespace terrace::checksum_internal

@@ -15,8 +15,10 @@ namespace {
 namespace kernel = checksum_kernel;
 constexpr std::size_t kStripe = kernel::kStripeBytes;
 
-// Asked for ahead of the stripe at hand; the piece's own end and a little of what follows.
-constexpr std::size_t kPrefetchBytes = 1024;
+// Into the second-level cache: the first is too small to hold a page for later.
+void ask_for(const std::byte* ahead) {
+  _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
+}
 
 // A run of stripes that share one row, or the single last stripe of a piece, which has its own key.
 struct Run {
@@ -38,7 +40,7 @@ bool ends_row(std::uint64_t stripes) { return stripes % kernel::kStripesPerRow =
 
 template <Store kStore>
 void stripes_scalar(kernel::PayloadState& state, const std::byte* source, std::byte* target,
-                    std::size_t stripes) {
+                    std::size_t stripes, const std::byte* /*ahead*/) {
   for (std::size_t s = 0; s < stripes; ++s) {
     kernel::Accumulators words;
     std::memcpy(words.data(), source + s * kStripe, kStripe);
@@ -77,15 +79,16 @@ void stripe_sse2(__m128i (&sums)[4], const std::uint64_t* secret, const std::byt
 
 template <Store kStore>
 void stripes_sse2(kernel::PayloadState& state, const std::byte* source, std::byte* target,
-                  std::size_t stripes) {
+                  std::size_t stripes, const std::byte* ahead) {
   __m128i sums[4];
   std::memcpy(sums, state.sums.data(), kStripe);
   while (stripes > 0) {
     const Run run = next_run(state.stripes, stripes);
     for (std::size_t s = 0; s < run.stripes; ++s) {
-      _mm_prefetch(reinterpret_cast<const char*>(source) + kPrefetchBytes, _MM_HINT_T0);
+      ask_for(ahead);
       stripe_sse2<kStore>(sums, run.secret + s, source, target);
       source += kStripe;
+      ahead += kStripe;
       if constexpr (kStore != Store::kNone) target += kStripe;
     }
     stripes -= run.stripes;
@@ -121,18 +124,20 @@ template <Store kStore>
 
 template <Store kStore>
 [[gnu::target("avx2")]] void stripes_avx2(kernel::PayloadState& state, const std::byte* source,
-                                          std::byte* target, std::size_t stripes) {
+                                          std::byte* target, std::size_t stripes,
+                                          const std::byte* ahead) {
   __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(state.sums.data()));
   __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(state.sums.data() + 4));
   while (stripes > 0) {
     const Run run = next_run(state.stripes, stripes);
     for (std::size_t s = 0; s < run.stripes; ++s) {
       const auto* secret = reinterpret_cast<const __m256i*>(run.secret + s);
-      _mm_prefetch(reinterpret_cast<const char*>(source) + kPrefetchBytes, _MM_HINT_T0);
+      ask_for(ahead);
       low = half_avx2<kStore>(low, _mm256_loadu_si256(secret), source, target);
       high = half_avx2<kStore>(high, _mm256_loadu_si256(secret + 1), source + kStripe / 2,
                                target + kStripe / 2);
       source += kStripe;
+      ahead += kStripe;
       if constexpr (kStore != Store::kNone) target += kStripe;
     }
     stripes -= run.stripes;
@@ -178,14 +183,16 @@ template <Store kStore>
 
 template <Store kStore>
 [[gnu::target("avx512f")]] void stripes_avx512(kernel::PayloadState& state, const std::byte* source,
-                                               std::byte* target, std::size_t stripes) {
+                                               std::byte* target, std::size_t stripes,
+                                               const std::byte* ahead) {
   __m512i sums = _mm512_load_si512(state.sums.data());
   while (stripes > 0) {
     const Run run = next_run(state.stripes, stripes);
     for (std::size_t s = 0; s < run.stripes; ++s) {
-      _mm_prefetch(reinterpret_cast<const char*>(source) + kPrefetchBytes, _MM_HINT_T0);
+      ask_for(ahead);
       sums = stripe_avx512<kStore>(sums, run.secret + s, source, target);
       source += kStripe;
+      ahead += kStripe;
       if constexpr (kStore != Store::kNone) target += kStripe;
     }
     stripes -= run.stripes;
@@ -202,27 +209,86 @@ template <Store kStore>
   if constexpr (kStore == Store::kStreaming) _mm_sfence();
 }
 
+// ---- Copying alone
+// ---------------------------------------------------------------------------------
+
+template <Store kStore>
+void copy_sse2(std::byte* target, const std::byte* source, std::size_t stripes,
+               const std::byte* ahead) {
+  for (std::size_t s = 0; s < stripes; ++s) {
+    ask_for(ahead + s * kStripe);
+    __m128i data[4];
+    std::memcpy(data, source + s * kStripe, kStripe);
+    for (int i = 0; i < 4; ++i) {
+      auto* place = reinterpret_cast<__m128i*>(target + s * kStripe) + i;
+      if constexpr (kStore == Store::kStreaming) {
+        _mm_stream_si128(place, data[i]);
+      } else {
+        _mm_storeu_si128(place, data[i]);
+      }
+    }
+  }
+  if constexpr (kStore == Store::kStreaming) _mm_sfence();
+}
+
+template <Store kStore>
+[[gnu::target("avx2")]] void copy_avx2(std::byte* target, const std::byte* source,
+                                       std::size_t stripes, const std::byte* ahead) {
+  for (std::size_t s = 0; s < stripes; ++s) {
+    ask_for(ahead + s * kStripe);
+    const auto* from = reinterpret_cast<const __m256i*>(source + s * kStripe);
+    auto* to = reinterpret_cast<__m256i*>(target + s * kStripe);
+    const __m256i low = _mm256_loadu_si256(from);
+    const __m256i high = _mm256_loadu_si256(from + 1);
+    if constexpr (kStore == Store::kStreaming) {
+      _mm256_stream_si256(to, low);
+      _mm256_stream_si256(to + 1, high);
+    } else {
+      _mm256_storeu_si256(to, low);
+      _mm256_storeu_si256(to + 1, high);
+    }
+  }
+  if constexpr (kStore == Store::kStreaming) _mm_sfence();
+}
+
+template <Store kStore>
+[[gnu::target("avx512f")]] void copy_avx512(std::byte* target, const std::byte* source,
+                                            std::size_t stripes, const std::byte* ahead) {
+  for (std::size_t s = 0; s < stripes; ++s) {
+    ask_for(ahead + s * kStripe);
+    const __m512i data = _mm512_loadu_si512(source + s * kStripe);
+    if constexpr (kStore == Store::kStreaming) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(target + s * kStripe), data);
+    } else {
+      _mm512_storeu_si512(target + s * kStripe, data);
+    }
+  }
+  if constexpr (kStore == Store::kStreaming) _mm_sfence();
+}
+
 struct PathList {
   std::array<Path, 4> paths{};
   std::size_t count = 0;
-  void add(const char* name, StripeFunction none, StripeFunction cached, StripeFunction streaming) {
-    paths[count++] = {name, none, cached, streaming};
-  }
+  void add(const Path& path) { paths[count++] = path; }
 };
 
 PathList probe() {
   PathList list;
-  list.add("scalar", stripes_scalar<Store::kNone>, stripes_scalar<Store::kCached>,
-           stripes_scalar<Store::kStreaming>);
-  list.add("sse2", stripes_sse2<Store::kNone>, stripes_sse2<Store::kCached>,
-           stripes_sse2<Store::kStreaming>);
+  list.add({"scalar", stripes_scalar<Store::kNone>, stripes_scalar<Store::kCached>,
+            stripes_scalar<Store::kStreaming>, copy_sse2<Store::kCached>,
+            copy_sse2<Store::kStreaming>});
+  list.add({"sse2", stripes_sse2<Store::kNone>, stripes_sse2<Store::kCached>,
+            stripes_sse2<Store::kStreaming>, copy_sse2<Store::kCached>,
+            copy_sse2<Store::kStreaming>});
   if (__builtin_cpu_supports("avx2")) {
-    list.add("avx2", stripes_avx2<Store::kNone>, stripes_avx2<Store::kCached>,
-             stripes_avx2<Store::kStreaming>);
+    list.add({"avx2", stripes_avx2<Store::kNone>, stripes_avx2<Store::kCached>,
+              stripes_avx2<Store::kStreaming>, copy_avx2<Store::kCached>,
+              copy_avx2<Store::kStreaming>});
   }
   if (__builtin_cpu_supports("avx512f")) {
-    list.add("avx512", stripes_avx512<Store::kNone>, stripes_avx512<Store::kCached>,
-             stripes_avx512<Store::kStreaming>);
+    list.add({"avx512", stripes_avx512<Store::kNone>, stripes_avx512<Store::kCached>,
+              stripes_avx512<Store::kStreaming>, copy_avx512<Store::kCached>,
+              copy_avx512<Store::kStreaming>});
   }
   return list;
 }
@@ -233,5 +299,7 @@ std::span<const Path> available_paths() {
   static const PathList list = probe();
   return std::span(list.paths).first(list.count);
 }
+
+const Path& best_path() { return available_paths().back(); }
 
 }  // namespace terrace::checksum_internal

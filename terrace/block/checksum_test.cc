@@ -192,10 +192,10 @@ TEST(ChecksumTest, AllPathsGiveTheScalarStateAndCopyTheSameBytes) {
         std::fill_n(target, sizeof(target), std::byte{0});
         kernel::PayloadState expected;
         kernel::PayloadState state;
-        scalar.none(expected, from, nullptr, kStripes);
+        scalar.none(expected, from, nullptr, kStripes, from);
         for (std::size_t at = 0; at < kStripes;) {
           const std::size_t part = std::min<std::size_t>(rng.below(90), kStripes - at);
-          path.get(store)(state, from + at * 64, target + at * 64, part);
+          path.get(store)(state, from + at * 64, target + at * 64, part, from);
           at += part;
         }
         ASSERT_EQ(state.sums, expected.sums) << path.name;
@@ -206,6 +206,34 @@ TEST(ChecksumTest, AllPathsGiveTheScalarStateAndCopyTheSameBytes) {
       }
     }
   }
+}
+
+TEST(ChecksumTest, UncheckedCopiesMoveTheSameBytesAtAnyAlignmentAndLength) {
+  const std::uint64_t seed = 21;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  for (int round = 0; round < 200; ++round) {
+    const auto source = random_payload(rng.next(), rng.chance(20) ? 300'000 : 1 + rng.below(9000));
+    std::vector<std::byte> target(source.size() + 128, std::byte{0x5A});
+    const std::size_t shift = rng.below(64);
+    copy_unchecked(target.data() + shift, source.data(), source.size(), target.data());
+    ASSERT_TRUE(std::equal(source.begin(), source.end(), target.begin() + shift));
+    ASSERT_EQ(target[shift + source.size()], std::byte{0x5A});
+  }
+}
+
+TEST(ChecksumTest, LargeAlignedPiecesAreCopiedAndCheckedAlike) {
+  const auto payload = random_payload(22, 30 * (96UL << 10U));
+  std::vector<std::byte> target(payload.size() + 64);
+  auto* aligned = target.data();
+  while (reinterpret_cast<std::uintptr_t>(aligned) % 64 != 0) ++aligned;
+  ShardCopier copier;
+  constexpr std::size_t kPiece = 96UL << 10U;
+  for (std::size_t at = 0; at < payload.size(); at += kPiece) {
+    copier.copy(aligned + at, payload.data() + at, kPiece, payload.data() + at + kPiece);
+  }
+  EXPECT_EQ(copier.finish().value, value_of(payload));
+  EXPECT_TRUE(std::equal(payload.begin(), payload.end(), aligned));
 }
 
 // What a GPU would do: lanes share each row in any order, and pieces are summed in any order.
