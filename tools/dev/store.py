@@ -111,7 +111,8 @@ def discard(folder: Path) -> None:
         return
     grave = folder.with_name(f"{folder.name}.removed-{os.getpid()}")
     folder.rename(grave)
-    shutil.rmtree(grave)
+    with say.phase(f"remove the damaged {folder.name}"):
+        shutil.rmtree(grave)
 
 
 def _sweep(kind: str) -> None:

@@ -51,7 +51,8 @@ def batches(lock: str) -> list[list[str]]:
 def download(python: Path, lock: str, wheels: Path, way_out: str = AGAIN) -> None:
     """Brings the files of one lock into `wheels`; what a broken run left there is kept."""
     wheels.mkdir(parents=True, exist_ok=True)
-    command = [python, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+    command: list[str | Path] = [python, "-m", "pip", "download"]
+    command += ["--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "-d", wheels]
     listed = batches(lock)
     for number, rows in enumerate(listed, start=1):
