@@ -68,7 +68,7 @@ def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if multiprocessing else "0",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(ROOT / "tools")]),
+            "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("python", "tools", ".")),
             "TERRACE_LIBRARY": str(LIBRARY),
         }
     )

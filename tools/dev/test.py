@@ -65,7 +65,7 @@ def _cpp(name: str | None) -> Counts:
 def paths_environment() -> dict[str, str]:
     """What tests need to find the package and the library of this tree."""
     return {
-        "PYTHONPATH": os.pathsep.join(str(paths.ROOT / name) for name in ("python", "tools")),
+        "PYTHONPATH": os.pathsep.join(str(paths.ROOT / name) for name in ("python", "tools", ".")),
         "TERRACE_LIBRARY": str(LIBRARY),
     }
 

@@ -19,7 +19,10 @@ WAIT = re.compile(
       | \b(?:poll|epoll_wait)\s*\([^;]*,\s*-1\s*\)""",
     re.VERBOSE,
 )
-LIMIT = re.compile(r"deadline|timeout|until|limit|_ns\b|within", re.IGNORECASE)
+LIMIT = re.compile(
+    r"deadline|timeout|until|limit|_ns\b|within|seconds|nap|duration|interval|remaining",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _offences(
         if hit is None or identifier in seen:
             continue
         seen.add(identifier)
-        if layers.is_allowed("words", path, identifier):
+        if identifier.startswith("std::") or layers.is_allowed("words", path, identifier):
             continue
         text = f"'{identifier}' uses the word '{hit}'; the glossary says: {words[hit]}"
         yield Finding(path, line, "words", text)
