@@ -19,6 +19,8 @@ static_assert(std::endian::native == std::endian::little, "integers are encoded 
 constexpr std::string_view kRootDomain{"TERRACE\0root\0\0\0\1", 16};
 constexpr std::string_view kBlockDomain{"TRSB\0\0\0\1", 8};
 constexpr std::uint64_t kMaxBlockTokens = 1ULL << 20U;
+constexpr std::size_t kParentOffset = 16;
+constexpr std::size_t kTokensOffset = 32;
 
 template <typename T>
 void put(std::vector<std::uint8_t>& message, T value) {
@@ -103,16 +105,33 @@ SequenceChain::SequenceChain(Tokens block_tokens, std::vector<ExtraKey> extra_ke
     : block_tokens_(block_tokens.value()), extra_keys_(std::move(extra_keys)) {
   TERRACE_CHECK(block_tokens_ > 0 && block_tokens_ <= kMaxBlockTokens);
   tip_ = sequence_hash_internal::root(block_tokens_);
+  const std::vector<std::uint32_t> no_tokens(block_tokens_);
+  sequence_hash_internal::encode_block(plain_, tip_, 0, no_tokens, {});
+  pad_sha256(plain_);
 }
 
 void SequenceChain::hash_block(std::span<const std::uint32_t> tokens) {
-  sequence_hash_internal::encode_block(message_, tip_, hashes_.size(), tokens, extra_keys_);
-  tip_ = hash_of(message_);
+  const std::uint64_t block = hashes_.size();
+  const bool is_plain =
+      std::none_of(extra_keys_.begin(), extra_keys_.end(),
+                   [&](const ExtraKey& key) { return enters(key, block, block_tokens_); });
+  if (is_plain) {
+    const auto parent = tip_.bytes();
+    std::memcpy(plain_.data() + kParentOffset, parent.data(), parent.size());
+    std::memcpy(plain_.data() + kTokensOffset, tokens.data(), tokens.size_bytes());
+    const auto words = sha256_of_padded(plain_);
+    tip_ = {words[0], words[1]};
+  } else {
+    sequence_hash_internal::encode_block(message_, tip_, block, tokens, extra_keys_);
+    tip_ = hash_of(message_);
+  }
   hashes_.push_back(tip_);
 }
 
 void SequenceChain::append(std::span<const std::uint32_t> tokens) {
   token_count_ += tokens.size();
+  const std::size_t wanted = token_count_ / block_tokens_;
+  if (wanted > hashes_.capacity()) hashes_.reserve(std::max(wanted, 2 * hashes_.capacity()));
   if (!partial_.empty()) {
     const std::size_t part = std::min<std::size_t>(tokens.size(), block_tokens_ - partial_.size());
     partial_.insert(partial_.end(), tokens.begin(), tokens.begin() + static_cast<long>(part));

@@ -17,4 +17,21 @@ Sha256Digest sha256(std::span<const std::uint8_t> message) {
   return digest;
 }
 
+void pad_sha256(std::vector<std::uint8_t>& message) {
+  const std::uint64_t bits = std::uint64_t{message.size()} * 8;
+  message.push_back(0x80);
+  while (message.size() % SHA256_CBLOCK != SHA256_CBLOCK - 8) message.push_back(0);
+  for (unsigned shift = 64; shift > 0; shift -= 8) {
+    message.push_back(static_cast<std::uint8_t>(bits >> (shift - 8)));
+  }
+}
+
+std::array<std::uint64_t, 2> sha256_of_padded(std::span<const std::uint8_t> padded) {
+  SHA256_CTX context;
+  SHA256_Init(&context);
+  SHA256_Update(&context, padded.data(), padded.size());
+  const auto word = [&](int i) { return std::uint64_t{context.h[i]} << 32U | context.h[i + 1]; };
+  return {word(0), word(2)};
+}
+
 }  // namespace terrace
