@@ -9,7 +9,7 @@
 // that, and so must whoever holds the pins of a request by other means.
 // Threading: thread-compatible; the tier's lock guards it, and handles are dropped under it.
 // Owns: slot states, key index, eviction order.  Waits: never.
-// Memory: 51 bytes per slot with index and `lru`, all from create().  Source: design.md section 5.
+// Memory: 53 bytes per slot with index and `lru`, all from create().  Source: design.md section 5.
 #pragma once
 
 #include <array>

@@ -10,175 +10,332 @@ namespace {
 
 __extension__ using Wide = unsigned __int128;
 
-// How many look-ups ahead a home is prefetched: enough to keep a core's 10 to 16 outstanding cache
-// misses busy, few enough that a miss on the first block wastes little.
+// How many hashes ahead a home is prefetched: enough to keep a core's outstanding cache misses
+// busy.
 constexpr std::size_t kAhead = 16;
+// Hashes whose misses are taken together. The first window is small: most misses of a look-up show
+// early, and what was prefetched behind the first one is wasted.
+constexpr std::size_t kFirstWindow = 64;
+constexpr std::size_t kWindow = 512;
+
+constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15ULL;  // 2^64 / golden ratio, odd.
+
+std::uint32_t pair_of(NamespaceId name_space, GroupId group) {
+  return (std::uint32_t{name_space.value()} << 16U) | group.value();
+}
+std::uint32_t pair_of(const BlockKey& key) { return pair_of(key.name_space, key.group); }
 
 }  // namespace
+
+std::uint32_t BlockIndex::Domains::find(std::uint32_t pair) const {
+  const std::uint32_t mask = static_cast<std::uint32_t>(pairs.size()) - 1;
+  for (auto at = static_cast<std::uint32_t>((pair * kGolden) >> 40U) & mask;;
+       at = (at + 1) & mask) {
+    if (numbers[at] == 0) return count + 1 == kWideDomain ? kWideDomain : 0;
+    if (pairs[at] == pair) return numbers[at];
+  }
+}
+
+std::uint32_t BlockIndex::Domains::add(std::uint32_t pair) {
+  const std::uint32_t mask = static_cast<std::uint32_t>(pairs.size()) - 1;
+  auto at = static_cast<std::uint32_t>((pair * kGolden) >> 40U) & mask;
+  while (numbers[at] != 0) at = (at + 1) & mask;
+  pairs[at] = pair;
+  numbers[at] = static_cast<std::uint16_t>(++count);
+  pair_of[count] = pair;
+  return count;
+}
 
 Result<BlockIndex> BlockIndex::create(std::uint64_t capacity) {
   if (capacity == 0 || capacity >= kHidden) {
     return fail(Code::kInvalid, "index capacity " + std::to_string(capacity) +
                                     " is not between 1 and 2147483647 blocks");
   }
-  // One bucket more than 5/4, so that a tiny full index still has the empty bucket that ends a
-  // probe.
-  TERRACE_ASSIGN_OR_RETURN(auto entries, ZeroedArray<Entry>::create(capacity + capacity / 4 + 1));
-  return BlockIndex(std::move(entries), capacity);
+  // Two thirds full at most, and never full: a probe ends at a bucket with room.
+  TERRACE_ASSIGN_OR_RETURN(auto buckets, ZeroedArray<Bucket>::create(capacity / 2 + 1));
+  TERRACE_ASSIGN_OR_RETURN(auto wide, ZeroedArray<std::uint32_t>::create(capacity));
+  return BlockIndex(std::move(buckets), std::move(wide), capacity);
 }
 
-BlockIndex::Entry BlockIndex::make_entry(const BlockKey& key, std::uint32_t place) {
-  return {key.hash.high, key.hash.low, place, key.name_space.value(), key.group.value()};
+BlockIndex::BlockIndex(ZeroedArray<Bucket> buckets, ZeroedArray<std::uint32_t> wide,
+                       std::uint64_t capacity)
+    : buckets_(std::move(buckets)),
+      wide_(std::move(wide)),
+      domains_(std::make_unique<Domains>()),
+      capacity_(capacity) {}
+
+Bytes BlockIndex::memory() const {
+  const bool uses_wide = domains_->count + 1 == kWideDomain;
+  return buckets_.memory() + (uses_wide ? wide_.memory() : Bytes(0)) + Bytes(sizeof(Domains));
 }
 
-bool BlockIndex::same_key(const Entry& a, const Entry& b) {
-  return a.low == b.low && a.high == b.high && a.name_space == b.name_space && a.group == b.group;
+// Sequence hashes are uniform already; the product spreads equal hashes of several namespaces and
+// groups, and any others. Scaling by the number of buckets instead of masking allows any size, so a
+// table is never up to twice as large as asked for.
+std::uint64_t BlockIndex::home(const SequenceHash& hash, std::uint32_t pair) const {
+  const std::uint64_t mixed =
+      ((hash.high + (hash.low << 32U | hash.low >> 32U)) ^ (pair * kGolden)) * kGolden;
+  return static_cast<std::uint64_t>((Wide{mixed} * buckets_.size()) >> 64U);
 }
 
-// Sequence hashes are uniform already; the multiplication spreads equal hashes of several
-// namespaces and groups, which would otherwise share one run. Scaling by the table's size instead
-// of masking allows any size, so a table is never up to twice as large as asked for.
-std::uint64_t BlockIndex::home(const Entry& entry) const {
-  const std::uint64_t where = (std::uint64_t{entry.name_space} << 16U) | entry.group;
-  const Wide mixed =
-      Wide{entry.high ^ (where * 0x9E3779B97F4A7C15ULL)} * (entry.low ^ 0xD6E8FEB86659FD93ULL);
-  const std::uint64_t folded =
-      static_cast<std::uint64_t>(mixed >> 64U) ^ static_cast<std::uint64_t>(mixed);
-  return static_cast<std::uint64_t>((Wide{folded} * entries_.size()) >> 64U);
+Home BlockIndex::home_of(const BlockKey& key) const {
+  return Home(static_cast<std::uint32_t>(home(key.hash, pair_of(key))));
 }
 
-std::uint64_t BlockIndex::seek(std::uint64_t from, const Entry& wanted) const {
+void BlockIndex::prefetch(Home home) const { __builtin_prefetch(buckets_.data() + home.value()); }
+
+std::optional<BlockIndex::Entry> BlockIndex::wanted(const BlockKey& key) const {
+  const std::uint32_t pair = pair_of(key);
+  const std::uint32_t domain = domains_->find(pair);
+  if (domain == 0) return std::nullopt;
+  return Entry{key.hash, pair, domain};
+}
+
+std::uint32_t BlockIndex::pair_at(const Bucket& bucket, std::size_t way) const {
+  const std::uint32_t domain = bucket.domain(way);
+  return domain == kWideDomain ? wide_[(bucket.place[way] & ~kHidden) - 1]
+                               : domains_->pair_of[domain];
+}
+
+bool BlockIndex::is_at(const Bucket& bucket, std::size_t way, const Entry& wanted) const {
+  return bucket.low[way] == wanted.hash.low && bucket.high[way] == wanted.hash.high &&
+         bucket.domain(way) == wanted.domain &&
+         (wanted.domain != kWideDomain || pair_at(bucket, way) == wanted.pair);
+}
+
+std::size_t BlockIndex::way_of(const Bucket& bucket, const Entry& wanted, bool is_hidden) const {
+  for (std::size_t way = 0; way < kWays && bucket.place[way] != 0; ++way) {
+    if (is_at(bucket, way, wanted) && ((bucket.place[way] & kHidden) != 0) == is_hidden) return way;
+  }
+  return kWays;
+}
+
+BlockIndex::Position BlockIndex::seek(std::uint64_t from, const Entry& wanted,
+                                      bool is_hidden) const {
   for (std::uint64_t bucket = from;; bucket = after(bucket)) {
-    const Entry& entry = entries_[bucket];
-    if (entry.place == 0) return bucket;
-    if (same_key(entry, wanted) && (entry.place & kHidden) == 0) return bucket;
+    const std::size_t way = way_of(buckets_[bucket], wanted, is_hidden);
+    if (way < kWays || !buckets_[bucket].is_full()) return {bucket, way};
   }
 }
 
-std::uint64_t BlockIndex::seek_slot(Home home, SlotIndex slot) const {
+BlockIndex::Position BlockIndex::seek_slot(Home home, SlotIndex slot) const {
+  if (home.value() >= buckets_.size()) return {0, kWays};
   for (std::uint64_t bucket = home.value();; bucket = after(bucket)) {
-    const Entry& entry = entries_[bucket];
-    if (entry.place == 0 || (entry.place & ~kHidden) == slot.value() + 1) return bucket;
+    for (std::size_t way = 0; way < kWays; ++way) {
+      if ((buckets_[bucket].place[way] & ~kHidden) == slot.value() + 1) return {bucket, way};
+    }
+    if (!buckets_[bucket].is_full()) return {bucket, kWays};
   }
 }
 
-void BlockIndex::put(std::uint64_t bucket, const Entry& entry) {
+void BlockIndex::put(std::uint64_t home, const BlockKey& key, std::uint32_t place) {
   TERRACE_CHECK(size_ < capacity_);
-  entries_[bucket] = entry;
+  const std::uint32_t pair = pair_of(key);
+  std::uint32_t domain = domains_->find(pair);
+  if (domain == 0) domain = domains_->add(pair);
+  if (domain == kWideDomain) wide_[(place & ~kHidden) - 1] = pair;
+  while (buckets_[home].is_full()) home = after(home);
+  Bucket& bucket = buckets_[home];
+  std::size_t way = 0;
+  while (bucket.place[way] != 0) ++way;
+  bucket.low[way] = key.hash.low;
+  bucket.high[way] = key.hash.high;
+  bucket.place[way] = place;
+  bucket.domains |= domain << (kDomainBits * way);
   ++size_;
 }
 
-// Closes the gap: each later entry of the run moves back into it unless that would put the entry
-// before its home. No markers are left behind, so probes never get longer with age.
-void BlockIndex::take(std::uint64_t bucket) {
-  std::uint64_t gap = bucket;
-  for (std::uint64_t next = after(gap);; next = after(next)) {
-    const Entry& entry = entries_[next];
-    if (entry.place == 0) break;
-    const std::uint64_t at_home = home(entry);
-    const bool stays =
-        gap <= next ? (gap < at_home && at_home <= next) : (gap < at_home || at_home <= next);
-    if (stays) continue;
-    entries_[gap] = entry;
-    gap = next;
-  }
-  entries_[gap] = Entry{};
+void BlockIndex::copy(Position from, Position to) {
+  const Bucket& source = buckets_[from.bucket];
+  Bucket& target = buckets_[to.bucket];
+  target.low[to.way] = source.low[from.way];
+  target.high[to.way] = source.high[from.way];
+  target.place[to.way] = source.place[from.way];
+  const unsigned shift = kDomainBits * static_cast<unsigned>(to.way);
+  const std::uint32_t domain = source.domain(from.way);
+  target.domains = (target.domains & ~(kWideDomain << shift)) | domain << shift;
+}
+
+// Empties one entry of a bucket; the used ways stay in front.
+void BlockIndex::vacate(Position at) {
+  Bucket& bucket = buckets_[at.bucket];
+  std::size_t last = kWays - 1;
+  while (bucket.place[last] == 0) --last;
+  if (last != at.way) copy({at.bucket, last}, at);
+  bucket.low[last] = 0;
+  bucket.high[last] = 0;
+  bucket.place[last] = 0;
+  bucket.domains &= ~(kWideDomain << (kDomainBits * last));
+}
+
+// Closes the gap. If the bucket was full, entries may lie behind it only because it was: one of
+// them moves in, and leaves a gap of its own. No markers are left, so probes never get longer with
+// age.
+void BlockIndex::take(Position at) {
   --size_;
+  bool was_full = buckets_[at.bucket].is_full();
+  vacate(at);
+  std::uint64_t gap = at.bucket;
+  for (std::uint64_t next = after(gap); was_full; next = after(next)) {
+    const Bucket& bucket = buckets_[next];
+    was_full = bucket.is_full();
+    for (std::size_t way = 0; way < kWays && bucket.place[way] != 0; ++way) {
+      const std::uint64_t at_home = home({bucket.high[way], bucket.low[way]}, pair_at(bucket, way));
+      const bool stays =
+          gap <= next ? (gap < at_home && at_home <= next) : (gap < at_home || at_home <= next);
+      if (stays) continue;
+      copy({next, way}, {gap, kWays - 1});
+      vacate({next, way});
+      gap = next;
+      break;
+    }
+  }
 }
 
 bool BlockIndex::insert(const BlockKey& key, SlotIndex slot) {
-  TERRACE_CHECK(slot.value() + 1 < kHidden);
-  const Entry entry = make_entry(key, slot.value() + 1);
-  const std::uint64_t bucket = seek(home(entry), entry);
-  if (entries_[bucket].place != 0) return false;
-  put(bucket, entry);
+  TERRACE_CHECK(slot.value() < capacity_);
+  const std::uint64_t at_home = home(key.hash, pair_of(key));
+  const auto entry = wanted(key);
+  if (entry && seek(at_home, *entry, false).way < kWays) return false;
+  put(at_home, key, slot.value() + 1);
   return true;
 }
 
 bool BlockIndex::erase(const BlockKey& key) {
-  const Entry wanted = make_entry(key, 0);
-  const std::uint64_t bucket = seek(home(wanted), wanted);
-  if (entries_[bucket].place == 0) return false;
-  take(bucket);
+  const auto entry = wanted(key);
+  if (!entry) return false;
+  const Position at = seek(home(key.hash, entry->pair), *entry, false);
+  if (at.way == kWays) return false;
+  take(at);
   return true;
 }
 
 Home BlockIndex::insert_hidden(const BlockKey& key, SlotIndex slot) {
-  TERRACE_CHECK(slot.value() + 1 < kHidden);
-  const Entry entry = make_entry(key, (slot.value() + 1) | kHidden);
-  const std::uint64_t at_home = home(entry);
-  std::uint64_t bucket = at_home;
-  while (entries_[bucket].place != 0) bucket = after(bucket);
-  put(bucket, entry);
-  return Home(static_cast<std::uint32_t>(at_home));
+  TERRACE_CHECK(slot.value() < capacity_);
+  const Home at_home = home_of(key);
+  put(at_home.value(), key, (slot.value() + 1) | kHidden);
+  return at_home;
 }
 
 bool BlockIndex::publish(Home home, SlotIndex slot) {
-  if (home.value() >= entries_.size()) return false;
-  const std::uint64_t bucket = seek_slot(home, slot);
-  Entry& entry = entries_[bucket];
-  if ((entry.place & kHidden) == 0) return false;
-  if (entries_[seek(home.value(), entry)].place != 0) return false;
-  entry.place &= ~kHidden;
+  const Position at = seek_slot(home, slot);
+  if (at.way == kWays) return false;
+  Bucket& bucket = buckets_[at.bucket];
+  if ((bucket.place[at.way] & kHidden) == 0) return false;
+  const Entry entry{
+      {bucket.high[at.way], bucket.low[at.way]}, pair_at(bucket, at.way), bucket.domain(at.way)};
+  if (seek(home.value(), entry, false).way < kWays) return false;
+  bucket.place[at.way] &= ~kHidden;
   return true;
 }
 
 bool BlockIndex::erase(Home home, SlotIndex slot) {
-  if (home.value() >= entries_.size()) return false;
-  const std::uint64_t bucket = seek_slot(home, slot);
-  if (entries_[bucket].place == 0) return false;
-  take(bucket);
+  const Position at = seek_slot(home, slot);
+  if (at.way == kWays) return false;
+  take(at);
   return true;
 }
 
 std::optional<BlockKey> BlockIndex::key_of(Home home, SlotIndex slot) const {
-  if (home.value() >= entries_.size()) return std::nullopt;
-  const Entry& entry = entries_[seek_slot(home, slot)];
-  if (entry.place == 0) return std::nullopt;
-  return BlockKey{NamespaceId(entry.name_space), GroupId(entry.group), {entry.high, entry.low}};
+  const Position at = seek_slot(home, slot);
+  if (at.way == kWays) return std::nullopt;
+  const Bucket& bucket = buckets_[at.bucket];
+  const std::uint32_t pair = pair_at(bucket, at.way);
+  return BlockKey{NamespaceId(static_cast<std::uint16_t>(pair >> 16U)),
+                  GroupId(static_cast<std::uint16_t>(pair)),
+                  {bucket.high[at.way], bucket.low[at.way]}};
 }
-
-Home BlockIndex::home_of(const BlockKey& key) const {
-  return Home(static_cast<std::uint32_t>(home(make_entry(key, 0))));
-}
-
-void BlockIndex::prefetch(Home home) const { __builtin_prefetch(entries_.data() + home.value()); }
 
 std::optional<SlotIndex> BlockIndex::find(const BlockKey& key) const {
-  const Entry wanted = make_entry(key, 0);
-  const Entry& entry = entries_[seek(home(wanted), wanted)];
-  if (entry.place == 0) return std::nullopt;
-  return SlotIndex(entry.place - 1);
+  const auto entry = wanted(key);
+  if (!entry) return std::nullopt;
+  const Position at = seek(home(key.hash, entry->pair), *entry, false);
+  if (at.way == kWays) return std::nullopt;
+  return SlotIndex(buckets_[at.bucket].place[at.way] - 1);
 }
 
 bool BlockIndex::has_hidden(const BlockKey& key) const {
-  const Entry wanted = make_entry(key, 0);
-  for (std::uint64_t bucket = home(wanted);; bucket = after(bucket)) {
-    const Entry& entry = entries_[bucket];
-    if (entry.place == 0) return false;
-    if (same_key(entry, wanted) && (entry.place & kHidden) != 0) return true;
+  const auto entry = wanted(key);
+  return entry && seek(home(key.hash, entry->pair), *entry, true).way < kWays;
+}
+
+// One bucket without a branch: the place if a visible entry of a numbered pair is plain to see; 0 =
+// look closer.
+std::uint32_t BlockIndex::glance(const Bucket& bucket, const SequenceHash& hash,
+                                 std::uint32_t domain) {
+  const std::size_t way = static_cast<std::size_t>(bucket.low[1] == hash.low) |
+                          static_cast<std::size_t>(bucket.low[2] == hash.low) << 1U;
+  const std::size_t safe = way - (way >> 1U & way);  // 3 = two are equal: take the second.
+  const std::uint32_t place = bucket.place[safe];
+  const std::uint64_t differs = (bucket.low[safe] ^ hash.low) | (bucket.high[safe] ^ hash.high) |
+                                ((bucket.domains >> (kDomainBits * safe) ^ domain) & kWideDomain) |
+                                (place & kHidden) |
+                                static_cast<std::uint64_t>(domain == kWideDomain);
+  return differs == 0 ? place : 0;
+}
+
+std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::uint32_t pair,
+                                     std::uint32_t domain, std::span<std::uint32_t> places) const {
+  std::array<std::uint32_t, kWindow> probes{};
+  std::array<std::uint16_t, kWindow> pending{};
+  std::size_t started = 0;
+  const auto start = [&] {
+    probes[started] = static_cast<std::uint32_t>(home(hashes[started], pair));
+    __builtin_prefetch(buckets_.data() + probes[started]);
+    ++started;
+  };
+  while (started < std::min(kAhead, hashes.size())) start();
+  std::size_t pendings = 0;
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    if (started < hashes.size()) start();
+    places[i] = glance(buckets_[probes[i]], hashes[i], domain);
+    pending[pendings] = static_cast<std::uint16_t>(i);
+    const bool is_pending = places[i] == 0;
+    pendings += is_pending ? 1 : 0;
+    __builtin_prefetch(buckets_.data() + probes[i] + (is_pending ? 1 : 0));
   }
+  // Each round looks closer at what is left and asks for the bucket after it.
+  std::size_t length = hashes.size();
+  while (pendings > 0) {
+    std::size_t left = 0;
+    for (std::size_t p = 0; p < pendings && pending[p] < length; ++p) {
+      const std::size_t i = pending[p];
+      const Bucket& bucket = buckets_[probes[i]];
+      const std::size_t way = way_of(bucket, {hashes[i], pair, domain}, false);
+      if (way < kWays) {
+        places[i] = bucket.place[way];
+      } else if (!bucket.is_full()) {
+        length = i;
+      } else {
+        probes[i] = static_cast<std::uint32_t>(after(probes[i]));
+        __builtin_prefetch(buckets_.data() + probes[i]);
+        pending[left++] = pending[p];
+      }
+    }
+    pendings = left;
+  }
+  return length;
 }
 
 std::size_t BlockIndex::match(NamespaceId name_space, GroupId group,
                               std::span<const SequenceHash> hashes,
                               std::span<SlotIndex> slots) const {
   TERRACE_CHECK(slots.empty() || slots.size() >= hashes.size());
-  std::array<std::uint64_t, kAhead> homes{};
-  const auto start = [&](std::size_t i) {
-    homes[i % kAhead] = home(make_entry({name_space, group, hashes[i]}, 0));
-    __builtin_prefetch(entries_.data() + homes[i % kAhead]);
-  };
-  for (std::size_t i = 0; i < std::min(kAhead, hashes.size()); ++i) start(i);
-  for (std::size_t i = 0; i < hashes.size(); ++i) {
-    const Entry wanted = make_entry({name_space, group, hashes[i]}, 0);
-    const std::uint64_t from = homes[i % kAhead];
-    if (i + kAhead < hashes.size()) start(i + kAhead);
-    const Entry& entry = entries_[seek(from, wanted)];
-    if (entry.place == 0) return i;
-    if (!slots.empty()) slots[i] = SlotIndex(entry.place - 1);
+  const std::uint32_t pair = pair_of(name_space, group);
+  const std::uint32_t domain = domains_->find(pair);
+  if (domain == 0) return 0;
+  std::array<std::uint32_t, kWindow> places;
+  std::size_t done = 0;
+  for (std::size_t window = kFirstWindow; done < hashes.size(); window = kWindow) {
+    const auto part = hashes.subspan(done, std::min(window, hashes.size() - done));
+    const std::size_t length = match_window(part, pair, domain, places);
+    for (std::size_t i = 0; i < length && !slots.empty(); ++i) {
+      slots[done + i] = SlotIndex(places[i] - 1);
+    }
+    done += length;
+    if (length < part.size()) break;
   }
-  return hashes.size();
+  return done;
 }
 
 }  // namespace terrace::index

@@ -1,17 +1,22 @@
-// Key -> slot, and the longest stored prefix of a chain. Open addressing with linear probing, the
-// key held in the entry: a probe is one cache miss, and the probes of one look-up are prefetched
-// together.
+// Key -> slot, and the longest stored prefix of a chain. A table of one-cache-line buckets of three
+// entries, probed bucket by bucket; the key is held in the entry, so a look-up that ends in its
+// home bucket (seven of eight do when the index is full) is one cache miss. The misses of one match
+// are taken together, round by round.
 //
 // An entry is visible (found by find and match) or hidden: entered for a slot that is still being
 // filled. There is at most one visible entry per key, any number of hidden ones, and at most one
-// entry per slot. An entry's home is the bucket its key hashes to; it lies there or after it
-// without a gap, so (home, slot) names an entry without its key: who keeps the 4-byte home need not
-// keep the 20-byte key. Threading: thread-compatible; the tier's lock guards it.  Waits: never.
-// Memory: 30 bytes per slot of capacity (24-byte entries, 80 % full at most), from create().
-// Source: Knuth, TAOCP vol. 3, 6.4 algorithms L and R (linear probing, deletion by moving back).
+// entry per slot. An entry's home is the bucket its key hashes to; it lies there or after it with
+// only full buckets between, so (home, slot) names an entry without its key: who keeps the 4-byte
+// home need not keep the 20-byte key. Three keys fit into a line because namespace and group take
+// 10 bits: the first 1022 pairs that an index meets are numbered. Later pairs are kept beside the
+// table, 4 bytes per slot, and match slower. Threading: thread-compatible; the tier's lock guards
+// it.  Waits: never. Memory: 32 bytes per slot of capacity (buckets two thirds full at most), from
+// create(); pages that no entry was put into take none. Source: Knuth, TAOCP vol. 3, 6.4 (linear
+// probing with buckets, algorithm R for deletion).
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -28,8 +33,8 @@ class BlockIndex {
   // Errors: kInvalid for capacity 0 or over 2^31 - 1; kExhausted if memory is refused.
   static Result<BlockIndex> create(std::uint64_t capacity);
 
-  // Enters a visible entry. False if the key is visible already (the first writer stays).
-  // Breach when over capacity.
+  // Enters a visible entry for a slot below capacity. False if the key is visible already (the
+  // first writer stays). Breach when over capacity.
   bool insert(const BlockKey& key, SlotIndex slot);
   // Removes the visible entry. False if there is none.
   bool erase(const BlockKey& key);
@@ -54,36 +59,77 @@ class BlockIndex {
   // Entries of both kinds.
   [[nodiscard]] std::uint64_t size() const { return size_; }
   [[nodiscard]] std::uint64_t capacity() const { return capacity_; }
-  [[nodiscard]] Bytes memory() const { return entries_.memory(); }
+  // The table; `wide_` counts only when it is used.
+  [[nodiscard]] Bytes memory() const;
 
  private:
-  struct Entry {
-    std::uint64_t high;
-    std::uint64_t low;
-    std::uint32_t place;  // 0 = empty bucket; else slot + 1, and kHidden.
-    std::uint16_t name_space;
-    std::uint16_t group;
+  static constexpr std::size_t kWays = 3;
+  struct alignas(64) Bucket {
+    std::array<std::uint64_t, kWays> low;
+    std::array<std::uint64_t, kWays> high;
+    std::array<std::uint32_t, kWays>
+        place;              // 0 = empty, after the used ones; else slot + 1, kHidden.
+    std::uint32_t domains;  // 10 bits per entry, 0 for empty ones.
+    [[nodiscard]] bool is_full() const { return place[kWays - 1] != 0; }
+    [[nodiscard]] std::uint32_t domain(std::size_t way) const {
+      return (domains >> (kDomainBits * way)) & kWideDomain;
+    }
   };
-  static_assert(sizeof(Entry) == 24);
+  static_assert(sizeof(Bucket) == 64);
   static constexpr std::uint32_t kHidden = 1U << 31U;
+  static constexpr unsigned kDomainBits = 10;
+  // Entries of pairs that came after the numbers ran out: the pair is in wide_[slot].
+  static constexpr std::uint32_t kWideDomain = (1U << kDomainBits) - 1;
+  // Numbers 1 .. kWideDomain - 1, for good: a pair that moved between number and wide_ would have
+  // its entries in two guises.
+  struct Domains {
+    std::array<std::uint32_t, 2 * (kWideDomain + 1)>
+        pairs{};  // Open addressing, half full at most.
+    std::array<std::uint16_t, 2 * (kWideDomain + 1)> numbers{};
+    std::array<std::uint32_t, kWideDomain + 1> pair_of{};
+    std::uint32_t count = 0;
+    // 0 = not met yet and numbers are left.
+    [[nodiscard]] std::uint32_t find(std::uint32_t pair) const;
+    std::uint32_t add(std::uint32_t pair);
+  };
+  struct Entry {
+    SequenceHash hash;
+    std::uint32_t pair;    // Namespace and group.
+    std::uint32_t domain;  // Of the pair.
+  };
+  struct Position {
+    std::uint64_t bucket;
+    std::size_t way;  // kWays = not there; `bucket` is then where the probe ended.
+  };
 
-  BlockIndex(ZeroedArray<Entry> entries, std::uint64_t capacity)
-      : entries_(std::move(entries)), capacity_(capacity) {}
+  BlockIndex(ZeroedArray<Bucket> buckets, ZeroedArray<std::uint32_t> wide, std::uint64_t capacity);
 
-  static Entry make_entry(const BlockKey& key, std::uint32_t place);
-  static bool same_key(const Entry& a, const Entry& b);
-  [[nodiscard]] std::uint64_t home(const Entry& entry) const;
+  [[nodiscard]] std::uint64_t home(const SequenceHash& hash, std::uint32_t pair) const;
   [[nodiscard]] std::uint64_t after(std::uint64_t bucket) const {
-    return bucket + 1 == entries_.size() ? 0 : bucket + 1;
+    return bucket + 1 == buckets_.size() ? 0 : bucket + 1;
   }
-  // The bucket of the visible entry with this key, or the empty one that ends its run.
-  [[nodiscard]] std::uint64_t seek(std::uint64_t from, const Entry& wanted) const;
-  // The bucket of the slot's entry, or the empty one that ends its run.
-  [[nodiscard]] std::uint64_t seek_slot(Home home, SlotIndex slot) const;
-  void put(std::uint64_t bucket, const Entry& entry);
-  void take(std::uint64_t bucket);
+  [[nodiscard]] std::uint32_t pair_at(const Bucket& bucket, std::size_t way) const;
+  [[nodiscard]] bool is_at(const Bucket& bucket, std::size_t way, const Entry& wanted) const;
+  // The way of the visible (hidden) entry with this key in one bucket, or kWays.
+  [[nodiscard]] std::size_t way_of(const Bucket& bucket, const Entry& wanted, bool is_hidden) const;
+  [[nodiscard]] Position seek(std::uint64_t from, const Entry& wanted, bool is_hidden) const;
+  [[nodiscard]] Position seek_slot(Home home, SlotIndex slot) const;
+  // For look-ups; nothing if no entry can have the key.
+  [[nodiscard]] std::optional<Entry> wanted(const BlockKey& key) const;
+  void put(std::uint64_t home, const BlockKey& key, std::uint32_t place);
+  void take(Position at);
+  void copy(Position from, Position to);
+  void vacate(Position at);
+  [[nodiscard]] static std::uint32_t glance(const Bucket& bucket, const SequenceHash& hash,
+                                            std::uint32_t domain);
+  // One step of match(): writes the places of the leading run and returns its length.
+  [[nodiscard]] std::size_t match_window(std::span<const SequenceHash> hashes, std::uint32_t pair,
+                                         std::uint32_t domain,
+                                         std::span<std::uint32_t> places) const;
 
-  ZeroedArray<Entry> entries_;
+  ZeroedArray<Bucket> buckets_;
+  ZeroedArray<std::uint32_t> wide_;
+  std::unique_ptr<Domains> domains_;
   std::uint64_t capacity_;
   std::uint64_t size_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 #include <set>
 #include <vector>
@@ -101,9 +102,9 @@ TEST(BlockIndexTest, AFullIndexStillAnswersAndRefusesMore) {
   }
 }
 
-TEST(BlockIndexTest, TakesThirtyBytesPerBlock) {
+TEST(BlockIndexTest, TakesThirtyTwoBytesPerBlock) {
   const auto index = BlockIndex::create(10'000'000).value();
-  EXPECT_LE(index.memory(), Bytes(30 * 10'000'000ULL) + 4_KiB);
+  EXPECT_LE(index.memory(), Bytes(32 * 10'000'000ULL) + 32_KiB);
 }
 
 // A chain of every namespace and group with the same hash must not pile up in one run.
@@ -114,6 +115,43 @@ TEST(BlockIndexTest, EqualHashesOfManyGroupsHaveDifferentHomes) {
     homes.insert(index.home_of(key(7, 1, group)).value());
   }
   EXPECT_GT(homes.size(), 980U);
+}
+
+// More pairs of namespace and group than the table has numbers for.
+TEST(BlockIndexTest, AnyNumberOfNamespacesIsKeptApart) {
+  auto index = BlockIndex::create(6000).value();
+  for (std::uint16_t n = 0; n < 3000; ++n) {
+    ASSERT_TRUE(index.insert(key(7, n), SlotIndex(n)));
+    ASSERT_TRUE(index.insert(key(8, n), SlotIndex(3000U + n)));
+  }
+  const auto hashes = chain(7, 3);
+  for (std::uint16_t n = 0; n < 3000; ++n) {
+    ASSERT_FALSE(index.insert(key(7, n), SlotIndex(0)));
+    ASSERT_EQ(index.find(key(7, n)), SlotIndex(n));
+    ASSERT_EQ(index.key_of(index.home_of(key(7, n)), SlotIndex(n)), key(7, n));
+    ASSERT_FALSE(index.find(key(9, n)));
+    std::array<SlotIndex, 3> slots;
+    ASSERT_EQ(index.match(NamespaceId(n), GroupId(0), hashes, slots), 2U);
+    ASSERT_EQ(slots[1], SlotIndex(3000U + n));
+  }
+  for (std::uint16_t n = 0; n < 3000; n += 2) ASSERT_TRUE(index.erase(key(7, n)));
+  for (std::uint16_t n = 0; n < 3000; ++n) {
+    ASSERT_EQ(index.find(key(7, n)).has_value(), n % 2 == 1);
+    ASSERT_EQ(index.find(key(8, n)), SlotIndex(3000U + n));
+  }
+}
+
+TEST(BlockIndexTest, MatchesLongerThanOneWindow) {
+  auto index = BlockIndex::create(5000).value();
+  for (std::uint32_t n = 0; n < 5000; ++n) ASSERT_TRUE(index.insert(key(n), SlotIndex(n)));
+  const auto hashes = chain(0, 5000);
+  std::vector<SlotIndex> slots(hashes.size());
+  ASSERT_EQ(index.match(NamespaceId(1), GroupId(0), hashes, slots), 5000U);
+  for (std::uint32_t n = 0; n < 5000; ++n) ASSERT_EQ(slots[n], SlotIndex(n));
+  for (const std::uint32_t gap : {4999U, 577U, 576U, 575U, 64U, 63U, 0U}) {
+    ASSERT_TRUE(index.erase(key(gap)));
+    EXPECT_EQ(index.match(NamespaceId(1), GroupId(0), hashes, slots), gap);
+  }
 }
 
 // The naive twin: entries by slot, and by (key, visible).

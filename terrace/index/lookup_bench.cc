@@ -21,8 +21,9 @@ struct Entry {
   std::uint64_t words[3];
 };
 
-// The prompts are met with hashes just computed, so they are warm; the index is cold, as 100 look-ups
-// of 1,000 blocks touch more than the caches hold.
+// A sample is the median of its look-ups, so that a preempted one does not count. The prompts are
+// met with hashes just computed, so they are warm; the index is cold, as 100 look-ups of 1,000
+// blocks touch more than the caches hold.
 class Bench {
  public:
   Bench(BlockIndex index, ZeroedArray<Entry> table)
@@ -37,29 +38,29 @@ class Bench {
   double lookup() {
     const SystemClock clock;
     std::vector<SlotIndex> slots(kChain);
-    double spent = 0;
+    std::vector<double> spent;
     for (std::size_t i = 0; i < kLookupsPerSample; ++i) {
       const auto hashes = testing::chain(rng_.below(kBlocks / kChain) * kChain, kChain);
       std::size_t length = 0;
-      spent += testing::seconds_of(
-          clock, [&] { length = index_.match(NamespaceId(1), GroupId(0), hashes, slots); });
+      spent.push_back(testing::seconds_of(
+          clock, [&] { length = index_.match(NamespaceId(1), GroupId(0), hashes, slots); }));
       if (length != kChain) std::abort();
       testing::keep(slots[kChain - 1]);
     }
-    return spent / static_cast<double>(kLookupsPerSample);
+    return testing::spread_of(spent).median;
   }
 
   double random_reads() {
     const SystemClock clock;
-    double spent = 0;
+    std::vector<double> spent;
     std::vector<std::uint32_t> places(kChain);
     for (std::size_t i = 0; i < kLookupsPerSample; ++i) {
       for (auto& place : places) place = static_cast<std::uint32_t>(rng_.below(table_.size()));
       std::uint64_t sum = 0;
-      spent += testing::seconds_of(clock, [&] { sum = read(places); });
+      spent.push_back(testing::seconds_of(clock, [&] { sum = read(places); }));
       testing::keep(sum);
     }
-    return spent / static_cast<double>(kLookupsPerSample);
+    return testing::spread_of(spent).median;
   }
 
  private:
@@ -82,9 +83,13 @@ class Bench {
 
 int run() {
   auto index = BlockIndex::create(kBlocks);
-  auto table = ZeroedArray<Entry>::create(kBlocks + kBlocks / 4);
-  if (!index || !table) {
-    std::fprintf(stderr, "lookup_bench: no memory\n");
+  if (!index) {
+    std::fprintf(stderr, "lookup_bench: %s\n", index.error().text().c_str());
+    return 1;
+  }
+  auto table = ZeroedArray<Entry>::create(index->memory().value() / sizeof(Entry));
+  if (!table) {
+    std::fprintf(stderr, "lookup_bench: %s\n", table.error().text().c_str());
     return 1;
   }
   Bench bench(std::move(*index), std::move(*table));
