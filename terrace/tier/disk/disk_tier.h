@@ -38,8 +38,9 @@ struct ShardMemory {
 struct DiskDone {
   std::uint64_t token = 0;
   bool is_read = false;
-  // Read: kCorrupt (checksum, key, torn frame), kNotFound (evicted meanwhile), kIo. Write: kIo,
-  // kExhausted. ok on a write = sealed and durable.
+  // Read: kCorrupt (checksum, key, torn frame), kDeadline, kNotFound (the cache was reset meanwhile),
+  // kIo. Write: kIo, kExhausted (the medium is full), kUnavailable, kClosed, kNotFound (reset). ok on a
+  // write = sealed and durable.
   Status status;
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
   std::uint64_t alias = 0;          // The engine's own hash, as stored.
@@ -55,7 +56,7 @@ class DiskTier {
     transfer::Backend::Options io;
     bool is_direct = true;            // O_DIRECT
     bool is_direct_by_fcntl = false;
-    std::string preallocate = "auto";
+    std::string preallocate = "auto"; // auto, fallocate, zerofill
     std::string eviction = "lru";
     std::uint32_t queue_blocks = 256; // Writes waiting; more is kExhausted.
     Layout layout;
@@ -63,8 +64,10 @@ class DiskTier {
     // Wraps the backend, for faults in tests; empty = as is.
     std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
   };
-  // Locks an owner directory on each path (the free one that holds most of this namespace, else a new
-  // one), reads slots.meta, adopts what is sealed. BLOCKS (file I/O): call from the opening thread.
+  // Locks an owner directory on each path (the free one that holds most of this namespace, else an
+  // empty one, else one with others' blocks, else a new one), reads slots.meta, adopts what is sealed.
+  // BLOCKS (file I/O): call from the opening thread. Slot files get their blocks afterwards, while the
+  // tier serves.
   // A path that is foreign, newer, read-only or broken is left alone, reported in problems(), never
   // overwritten. Errors: kIo/kRefused when no path is usable.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
@@ -74,17 +77,24 @@ class DiskTier {
   [[nodiscard]] std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const;
   [[nodiscard]] bool contains(GroupId group, const SequenceHash& hash) const;
   void touch(GroupId group, const SequenceHash& hash);
-  // Drops every block of this namespace, durably (a persisted generation). No I/O wait.
+  // The whole chain, deepest first, gaps skipped.
+  void touch_chain(GroupId group, std::span<const SequenceHash> hashes);
+  // Drops every block of this namespace: nothing stored before, or being stored, matches from now on.
+  // No I/O wait: the new epoch is made durable by the next polls, and is_idle() is false until then.
   void forget_all();
 
   // ---- I/O side, one thread.
   // Writes all ranks' shards of a block; the memory stays untouched by the caller until the DiskDone.
   // Errors at once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy), kInvalid (already
-  // stored: nothing to do).
+  // stored or being stored: nothing to do; or not the layout's sizes), kClosed.
   [[nodiscard]] Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                    std::uint64_t alias, std::span<const ShardMemory> ranks,
                                    std::span<const Checksum> checksums);
-  // Reads and verifies all ranks' shards into memory. Errors at once: kNotFound, kExhausted.
+  // Reads and verifies all ranks' shards into memory. The memory may be written until the DiskDone,
+  // which can come after the deadline: a read that waits in the queue ends as kDeadline on time, one
+  // that the device has ends when the device lets go, as ok if its bytes are right. Who cannot wait
+  // gives up by its own clock and keeps the memory until then.
+  // Errors at once: kNotFound, kExhausted (too many reads), kUnavailable (its path is failing).
   [[nodiscard]] Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                   std::span<const ShardMemory> ranks, transfer::IoClass io_class,
                                   Nanoseconds deadline);
@@ -92,17 +102,23 @@ class DiskTier {
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.
   [[nodiscard]] bool is_idle() const;
-  // Gives up reads whose deadline passed (their DiskDone comes as kDeadline only once no late write can
-  // land in their memory) and stops new writes; for shutdown.
+  // For shutdown: no new writes; those that have not reached the device end as kClosed. Durability of
+  // what was reported does not need it.
   void stop_writes();
 
   // ---- Facts.
   [[nodiscard]] std::vector<std::string> problems() const;  // Empty = healthy. Thread-safe.
   [[nodiscard]] std::string_view backend_name() const;
+  // Of each group.
   [[nodiscard]] std::uint32_t slots() const;
+  // Of all groups. Slots that hold other namespaces' blocks are in no state.
   [[nodiscard]] std::uint32_t count(catalog::SlotState state) const;  // Thread-safe.
   [[nodiscard]] std::vector<catalog::Eviction> take_evicted();        // For events. Thread-safe.
   void visit_metrics(MetricVisitor& visitor) const;                   // Thread-safe.
+  // Index, eviction order, slot states and aliases.
+  [[nodiscard]] Bytes memory() const;
+  // The slot files have all their blocks on the medium.
+  [[nodiscard]] bool is_allocated() const;
 
  private:
   struct State;

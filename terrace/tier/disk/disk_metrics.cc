@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+
+#include "terrace/tier/disk/context_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+void visit_slots(const Slots& slots, MetricVisitor& visitor) {
+  for (int i = 0; i < catalog::kSlotStateCount; ++i) {
+    const auto state = static_cast<catalog::SlotState>(i);
+    visitor.gauge("terrace_pool_slots",
+                  fmt::format("tier=\"disk\",state=\"{}\"", catalog::to_string(state)),
+                  slots.count(state));
+  }
+  visitor.gauge("terrace_disk_foreign_slots", {}, static_cast<double>(slots.foreign()));
+}
+}  // namespace
+
+void visit(const Meters& meters, const transfer::Backend::Counters& io, const Slots& slots,
+           MetricVisitor& visitor) {
+  visitor.counter("terrace_disk_blocks_total", "op=\"read\"", meters.read_blocks.value());
+  visitor.counter("terrace_disk_blocks_total", "op=\"write\"", meters.written_blocks.value());
+  visitor.counter("terrace_disk_corrupt_blocks_total", {}, meters.corrupt_blocks.value());
+  visitor.counter("terrace_disk_late_reads_total", {}, meters.late_reads.value());
+  visitor.counter("terrace_disk_damaged_records_total", {}, meters.damaged_records.value());
+  visitor.counter("terrace_disk_adopted_blocks_total", {}, meters.adopted_blocks.value());
+  visitor.counter("terrace_disk_batches_total", {}, meters.batches.value());
+  const auto drop = [&](std::string_view reason, const Counter& counter) {
+    visitor.counter("terrace_disk_drop_blocks_total", fmt::format("reason=\"{}\"", reason),
+                    counter.value());
+  };
+  drop("queue", meters.dropped_full_queue);
+  drop("slots", meters.dropped_no_slot);
+  drop("full", meters.dropped_full_medium);
+  drop("unavailable", meters.dropped_unavailable);
+  for (int i = 0; i < transfer::kIoOpCount; ++i) {
+    const auto op = static_cast<std::size_t>(i);
+    const std::string label =
+        fmt::format("op=\"{}\"", transfer::to_string(static_cast<transfer::IoOp>(i)));
+    visitor.counter("terrace_disk_io_total", label, io.done[op].value());
+    visitor.counter("terrace_disk_io_bytes_total", label, io.bytes[op].value());
+    visitor.counter("terrace_disk_io_errors_total", label, io.errors[op].value());
+  }
+  visit_slots(slots, visitor);
+}
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,371 @@
+#include "terrace/tier/disk/disk_tier.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "terrace/tier/disk/loader_internal.h"
+#include "terrace/tier/disk/reader_internal.h"
+#include "terrace/tier/disk/writer_internal.h"
+#include "terrace/transfer/builtin.h"
+
+namespace terrace::tier {
+
+namespace {
+using disk::Purpose;
+using disk::Ticket;
+
+constexpr Nanoseconds kLinkCheckTime = seconds(1);
+constexpr Nanoseconds kDrainLimit = seconds(2);
+constexpr std::uint32_t kSweepSlots = 8192;  // Per poll: well under a millisecond.
+
+std::array<std::uint8_t, 32> digest_bytes(const std::string& hex) {
+  std::array<std::uint8_t, 32> bytes{};
+  for (std::size_t i = 0; i < bytes.size() && 2 * i + 2 <= hex.size(); ++i) {
+    (void)std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, bytes[i], 16);
+  }
+  return bytes;
+}
+
+// Everything that can be under way at once, so that a push is never refused.
+std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes) {
+  const std::size_t ranks = options.layout.ranks;
+  constexpr std::size_t kVoids = 1024;  // Void records of one batch.
+  return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes +
+         disk::Reader::kMostReads * ranks;
+}
+}  // namespace
+
+struct DiskTier::State {
+  State(Options options_in, const Clock& clock_in, LogSink& log_in,
+        std::unique_ptr<transfer::Backend> backend_in,
+        std::vector<std::unique_ptr<disk::Volume>> volumes_in, std::unique_ptr<disk::Slots> slots_in,
+        std::vector<std::string> problems)
+      : options(std::move(options_in)),
+        clock(clock_in),
+        backend(std::move(backend_in)),
+        volumes(std::move(volumes_in)),
+        slots(std::move(slots_in)),
+        health(directories(), std::move(problems), clock_in, log_in),
+        pages(backend->depth()),
+        queue(*backend, clock_in,
+              {queue_capacity(options, volumes.size()),
+               {1ULL << 40U, 64ULL << 20U, 16ULL << 20U, 4ULL << 20U},
+               [this](transfer::Transfer& transfer) { return prepare(transfer); }}),
+        context{options, clock_in, log_in, volumes, *slots, health, queue, pages, meters},
+        writer(context),
+        reader(context, writer) {
+    context.content_digest = digest_bytes(options.fingerprint.content_digest());
+    context.layout_digest = digest_bytes(options.fingerprint.layout_digest());
+    for (const auto& volume : volumes) {
+      backend->name_file(volume->data_file(), volume->data_path());
+      backend->name_file(volume->meta_file(), volume->meta_path());
+      backend->name_file(volume->extents_file(), volume->extents_path());
+    }
+  }
+
+  [[nodiscard]] std::vector<std::string> directories() const {
+    std::vector<std::string> names;
+    for (const auto& volume : volumes) names.push_back(volume->directory());
+    return names;
+  }
+
+  bool prepare(transfer::Transfer& transfer) {
+    const Ticket ticket = Ticket::of(transfer.token);
+    if (ticket.purpose == Purpose::kReadFrame) return reader.prepare(ticket, transfer);
+    if (ticket.purpose == Purpose::kWriteFrame) return writer.prepare(ticket, transfer);
+    return true;
+  }
+
+  void finish(transfer::Completion& completion) {
+    const Ticket ticket = Ticket::of(completion.token);
+    switch (ticket.purpose) {
+      case Purpose::kReadFrame:
+        return reader.finish(ticket, std::move(completion.status), ready);
+      case Purpose::kWriteFrame:
+        return writer.finish_frame(ticket, std::move(completion.status), ready);
+      case Purpose::kDataSync:
+        return writer.finish_data_sync(ticket.number, completion.status, ready);
+      case Purpose::kMetaWrite:
+        return writer.finish_meta_write(ticket.number, completion.status, ready);
+      case Purpose::kMetaSync:
+        return writer.finish_meta_sync(ticket.number, completion.status, ready);
+      case Purpose::kAllocate:
+      case Purpose::kZeroFill:
+        (void)writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
+        return;
+      case Purpose::kLoad:
+        return;
+    }
+  }
+
+  void check_links() {
+    const Nanoseconds now = clock.now();
+    if (now < next_link_check) return;
+    next_link_check = now + kLinkCheckTime;
+    for (std::uint32_t v = 0; v < volumes.size(); ++v) {
+      if (!volumes[v]->is_linked() && health.lost(v)) slots->forget_volume(v);
+    }
+  }
+
+  void pump() {
+    check_links();
+    (void)slots->sweep(kSweepSlots);
+    writer.advance(ready);
+    completions.clear();
+    queue.poll(completions);
+    for (transfer::Completion& completion : completions) finish(completion);
+    if (completions.empty()) return;
+    // What finished may have made more due; the device should not wait for the next call.
+    writer.advance(ready);
+    completions.clear();
+    queue.poll(completions);
+    for (transfer::Completion& completion : completions) finish(completion);
+  }
+
+  const Options options;
+  const Clock& clock;
+  std::unique_ptr<transfer::Backend> backend;
+  std::vector<std::unique_ptr<disk::Volume>> volumes;
+  std::unique_ptr<disk::Slots> slots;
+  disk::Health health;
+  disk::Meters meters;
+  disk::Pages pages;
+  transfer::Queue queue;
+  disk::Context context;
+  disk::Writer writer;
+  disk::Reader reader;
+  std::vector<transfer::Completion> completions;
+  std::vector<DiskDone> ready;
+  Nanoseconds next_link_check{INT64_MIN};
+};
+
+namespace {
+struct Opened {
+  std::vector<std::unique_ptr<disk::Volume>> volumes;
+  std::vector<std::string> problems;
+};
+
+// Adopts and opens each path; what cannot be used becomes a problem.
+Opened open_volumes(const DiskTier::Options& options, const Clock& clock, LogSink& log) {
+  Opened opened;
+  const std::string content = options.fingerprint.content_digest();
+  const std::string layout = options.fingerprint.layout_digest();
+  const std::uint64_t total = options.blocks > 0
+                                  ? options.blocks * disk::block_bytes_of(options.layout)
+                                  : options.size.value();
+  for (const std::string& path : options.paths) {
+    auto adoption = disk::adopt_owner_directory(path, content, layout);
+    if (!adoption) {
+      opened.problems.push_back(fmt::format("disk.paths {}: {}", path, adoption.error().message()));
+      continue;
+    }
+    for (std::string& problem : adoption->problems) {
+      opened.problems.push_back("disk.paths " + std::move(problem));
+    }
+    if (!adoption->owner) continue;
+    disk::Volume::Options volume_options;
+    volume_options.layout = &options.layout;
+    volume_options.fingerprint = &options.fingerprint;
+    volume_options.share_bytes = total / options.paths.size();
+    volume_options.is_direct = options.is_direct;
+    volume_options.is_direct_by_fcntl = options.is_direct_by_fcntl;
+    volume_options.now_seconds = clock.wall_seconds();
+    auto volume = disk::Volume::open(*std::move(adoption->owner), volume_options, log);
+    if (volume) {
+      opened.volumes.push_back(*std::move(volume));
+    } else {
+      opened.problems.push_back(fmt::format("disk.paths {}: {}", path, volume.error().message()));
+    }
+  }
+  return opened;
+}
+
+// Gives each volume its share of the size; those that cannot hold a block are let go.
+void fit_volumes(const DiskTier::Options& options, Opened& opened) {
+  const std::uint64_t block = disk::block_bytes_of(options.layout);
+  std::uint64_t total = options.size.value();
+  if (options.blocks > 0) {
+    // Runs and extents are whole: a sixteenth and a run of each volume more holds all blocks.
+    total = options.blocks * block;
+    total += total / 16;
+    for (const auto& volume : opened.volumes) {
+      total += 2 * volume->extent_bytes() + block;
+    }
+  }
+  std::vector<disk::VolumeShare> shares;
+  for (const auto& volume : opened.volumes) shares.push_back(volume->share());
+  const auto given = disk::divide(total, shares);
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    sum += given[i];
+    if (const Status status = opened.volumes[i]->fit(given[i]); !status.is_ok()) {
+      opened.problems.push_back(
+          fmt::format("disk.paths {}: {}", opened.volumes[i]->directory(), status.message()));
+      opened.volumes[i].reset();
+    }
+  }
+  std::erase(opened.volumes, nullptr);
+  const std::uint64_t wanted = options.blocks > 0 ? options.blocks * block : options.size.value();
+  if (!opened.volumes.empty() && sum < wanted) {
+    opened.problems.push_back(fmt::format("disk.size: {} bytes asked for, {} free in disk.paths: the "
+                                          "disk tier is smaller",
+                                          wanted, sum));
+  }
+}
+
+Status check_options(const DiskTier::Options& options) {
+  TERRACE_RETURN_IF_ERROR(options.layout.validate());
+  if (options.paths.empty()) return {Code::kInvalid, "disk.paths is empty"};
+  if (options.size.value() == 0 && options.blocks == 0) {
+    return {Code::kInvalid, "disk.size and disk.blocks are both 0"};
+  }
+  if (options.queue_blocks == 0) return {Code::kInvalid, "disk.queue must be at least 1"};
+  return {};
+}
+}  // namespace
+
+Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock, LogSink& log) {
+  TERRACE_RETURN_IF_ERROR(check_options(options));
+  TERRACE_ASSIGN_OR_RETURN(auto chosen, transfer::make_backend(options.backend, options.io));
+  log.write(LogLevel::kInfo, fmt::format("disk backend={} reason=\"{}\"", chosen.backend->name(),
+                                         chosen.reason));
+  if (options.decorate) chosen.backend = options.decorate(std::move(chosen.backend));
+  Opened opened = open_volumes(options, clock, log);
+  fit_volumes(options, opened);
+  for (const std::string& problem : opened.problems) {
+    log.write(LogLevel::kError, "disk problem=\"" + problem + "\"");
+  }
+  if (opened.volumes.empty()) {
+    std::string reasons;
+    for (const std::string& problem : opened.problems) reasons += "; " + problem;
+    return fail(Code::kRefused, "no directory of disk.paths can be used" + reasons, Scope::kBackend);
+  }
+  std::vector<std::uint32_t> counts;
+  std::uint32_t epoch = 0;
+  for (const auto& volume : opened.volumes) {
+    counts.push_back(volume->slots());
+    epoch = std::max(epoch, volume->meta_header().epoch);
+  }
+  disk::SlotMap map(counts);
+  const std::uint32_t slots =
+      options.blocks > 0 ? static_cast<std::uint32_t>(std::min<std::uint64_t>(options.blocks, map.size()))
+                         : map.size();
+  TERRACE_ASSIGN_OR_RETURN(
+      auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction, epoch},
+                                     std::move(map), opened.volumes.size()));
+  auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
+                                       std::move(opened.volumes), std::move(pool),
+                                       std::move(opened.problems));
+  disk::Loader(state->context, *state->backend, state->writer).load();
+  log.write(LogLevel::kInfo,
+            fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
+                        state->meters.adopted_blocks.value(), state->volumes.size()));
+  return std::unique_ptr<DiskTier>(new DiskTier(std::move(state)));
+}
+
+DiskTier::DiskTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+DiskTier::~DiskTier() {
+  stop_writes();
+  const Nanoseconds limit = state_->clock.now() + kDrainLimit;
+  while (state_->backend->in_flight() > 0 && state_->clock.now() < limit) {
+    state_->backend->wait(milliseconds(50));
+    state_->pump();
+  }
+  // A device that does not answer may still write into these pages, and a thread may still use this
+  // backend: leave them to the process's end rather than hang or corrupt the engine.
+  if (state_->backend->in_flight() > 0) (void)state_.release();
+}
+
+std::size_t DiskTier::match(GroupId group, std::span<const SequenceHash> hashes) const {
+  if (group.value() >= state_->options.layout.groups.size() || !state_->health.any_readable()) {
+    return 0;
+  }
+  return state_->slots->match(group.value(), hashes);
+}
+
+bool DiskTier::contains(GroupId group, const SequenceHash& hash) const {
+  return group.value() < state_->options.layout.groups.size() && state_->health.any_readable() &&
+         state_->slots->contains(group.value(), hash);
+}
+
+void DiskTier::touch(GroupId group, const SequenceHash& hash) {
+  if (group.value() < state_->options.layout.groups.size()) {
+    state_->slots->touch(group.value(), hash);
+  }
+}
+
+void DiskTier::touch_chain(GroupId group, std::span<const SequenceHash> hashes) {
+  if (group.value() < state_->options.layout.groups.size()) {
+    state_->slots->touch_chain(group.value(), hashes);
+  }
+}
+
+void DiskTier::forget_all() {
+  state_->slots->forget_all();
+  state_->backend->wake();
+}
+
+Status DiskTier::begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                             std::uint64_t alias, std::span<const ShardMemory> ranks,
+                             std::span<const Checksum> checksums) {
+  return state_->writer.begin(token, group.value(), hash, alias, ranks, checksums);
+}
+
+Status DiskTier::begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                            std::span<const ShardMemory> ranks, transfer::IoClass io_class,
+                            Nanoseconds deadline) {
+  return state_->reader.begin(token, group.value(), hash, ranks, io_class, deadline);
+}
+
+void DiskTier::poll(std::vector<DiskDone>& done) {
+  state_->pump();
+  std::move(state_->ready.begin(), state_->ready.end(), std::back_inserter(done));
+  state_->ready.clear();
+}
+
+void DiskTier::wait(Nanoseconds limit) {
+  state_->pump();  // What was begun since the last poll starts now, not after the wait.
+  if (state_->ready.empty()) state_->backend->wait(limit);
+}
+
+void DiskTier::wake() { state_->backend->wake(); }
+
+bool DiskTier::is_idle() const {
+  return state_->ready.empty() && state_->reader.is_idle() && state_->writer.is_idle();
+}
+
+void DiskTier::stop_writes() {
+  state_->writer.stop(state_->ready);
+  std::vector<transfer::Completion> cancelled;
+  state_->queue.cancel(transfer::IoClass::kOffloadWrite,
+                       {Code::kClosed, "the disk tier is closing"}, cancelled);
+  for (transfer::Completion& completion : cancelled) state_->finish(completion);
+}
+
+std::vector<std::string> DiskTier::problems() const { return state_->health.problems(); }
+
+std::string_view DiskTier::backend_name() const { return state_->backend->name(); }
+
+std::uint32_t DiskTier::slots() const { return state_->slots->size(); }
+
+std::uint32_t DiskTier::count(catalog::SlotState state) const { return state_->slots->count(state); }
+
+std::vector<catalog::Eviction> DiskTier::take_evicted() { return state_->slots->take_evicted(); }
+
+void DiskTier::visit_metrics(MetricVisitor& visitor) const {
+  disk::visit(state_->meters, state_->backend->counters(), *state_->slots, visitor);
+}
+
+Bytes DiskTier::memory() const { return state_->slots->memory(); }
+
+bool DiskTier::is_allocated() const {
+  for (std::uint32_t v = 0; v < state_->volumes.size(); ++v) {
+    if (!state_->writer.allocator().is_done(v)) return false;
+  }
+  return true;
+}
+
+}  // namespace terrace::tier

@@ -1,0 +1,85 @@
+// The fixed-size records of an owner directory, byte by byte as docs/formats/disk.md describes them.
+// Threading: pure functions on values.  Waits: never.
+// Every record carries a CRC-32C over the rest of itself; one that does not match is as good as absent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "terrace/base/status.h"
+#include "terrace/block/sequence_hash.h"
+
+namespace terrace::tier::disk {
+
+inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::size_t kPageBytes = 4096;
+
+// First page of extents.meta.
+struct VolumeHeader {
+  std::uint64_t extent_bytes = 0;
+  std::int64_t created_seconds = 0;
+};
+void encode(const VolumeHeader& header, std::span<std::byte, kPageBytes> page);
+// Errors: kCorrupt = not ours or damaged; kRefused = written by a newer Terrace.
+[[nodiscard]] Result<VolumeHeader> decode_volume(std::span<const std::byte, kPageBytes> page);
+
+// One extent's owner. Extents of one run carry the same first, count and stamp.
+struct ExtentRecord {
+  std::uint32_t name_space = 0;  // The namespace's number in this volume; 0 = free.
+  std::uint32_t first = 0;       // First extent of the run.
+  std::uint32_t count = 0;       // Extents of the run.
+  std::uint64_t stamp = 0;       // Of the claim; slot records made under another one are void.
+  friend bool operator==(const ExtentRecord&, const ExtentRecord&) = default;
+};
+inline constexpr std::size_t kExtentRecordBytes = 32;
+void encode(const ExtentRecord& record, std::uint32_t extent,
+            std::span<std::byte, kExtentRecordBytes> target);
+// Nothing when the bytes are damaged, never written, or those of another extent.
+[[nodiscard]] std::optional<ExtentRecord> decode_extent(
+    std::span<const std::byte, kExtentRecordBytes> source, std::uint32_t extent);
+
+// First and second page of slots.meta; the valid one with the higher epoch counts.
+struct MetaHeader {
+  std::uint32_t epoch = 0;  // Records of another epoch are void.
+  std::uint32_t groups = 0;
+  std::uint32_t run_slots = 0;
+  std::uint32_t run_extents = 0;
+  friend bool operator==(const MetaHeader&, const MetaHeader&) = default;
+};
+inline constexpr std::size_t kMetaHeaderCopies = 2;
+inline constexpr std::size_t kRecordsOffset = kMetaHeaderCopies * kPageBytes;
+void encode(const MetaHeader& header, std::span<std::byte, kPageBytes> page);
+[[nodiscard]] std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> page);
+
+enum class RecordState : std::uint16_t { kSealed = 1, kVoid = 2 };
+
+// One slot of one group. 64 bytes: eight to a sector, so none is ever torn by a sector write.
+struct SlotRecord {
+  SequenceHash hash;
+  std::uint64_t alias = 0;
+  std::uint64_t sequence = 0;  // Order of writing, for the eviction order after a restart.
+  std::uint64_t stamp = 0;
+  std::uint32_t generation = 0;
+  std::uint32_t epoch = 0;
+  std::uint32_t name_space = 0;
+  std::uint16_t group = 0;
+  RecordState state = RecordState::kVoid;
+  friend bool operator==(const SlotRecord&, const SlotRecord&) = default;
+};
+inline constexpr std::size_t kSlotRecordBytes = 64;
+void encode(const SlotRecord& record, std::uint32_t slot,
+            std::span<std::byte, kSlotRecordBytes> target);
+enum class RecordCheck : std::uint8_t { kGood, kAbsent, kDamaged };
+struct DecodedSlot {
+  RecordCheck check = RecordCheck::kAbsent;  // kAbsent: all zeros, never written.
+  SlotRecord record;
+};
+[[nodiscard]] DecodedSlot decode_slot(std::span<const std::byte, kSlotRecordBytes> source,
+                                      std::uint32_t slot);
+
+// CRC-32C (RFC 3720, Castagnoli), by the CPU's instruction.
+[[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes);
+
+}  // namespace terrace::tier::disk

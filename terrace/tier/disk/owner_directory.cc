@@ -1,0 +1,205 @@
+#include "terrace/tier/disk/owner_directory_internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "terrace/block/fingerprint.h"
+#include "terrace/tier/disk/extent_table_internal.h"
+#include "terrace/tier/disk/format_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+constexpr int kMostOwners = 100;  // terrace-00 … terrace-99 below one path.
+
+Result<std::vector<std::string>> list(const std::string& path) {
+  DIR* const stream = ::opendir(path.c_str());
+  if (stream == nullptr) return fail(Status::from_errno(errno, "opendir", path));
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(stream)) {  // NOLINT(concurrency-mt-unsafe): own stream
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  ::closedir(stream);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool is_ours_in_the_making(const std::string& name) {
+  return name == "owner.lock" || name == "extents.meta.tmp";
+}
+
+std::optional<std::uint32_t> number_of(std::string_view name) {
+  if (!name.starts_with("ns-")) return std::nullopt;
+  name.remove_prefix(3);
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error != std::errc() || end != name.data() + name.size() || number == 0) return std::nullopt;
+  return number;
+}
+
+NamespaceFacts read_namespace(const std::string& directory, const std::string& name,
+                              std::uint32_t number) {
+  NamespaceFacts facts;
+  facts.number = number;
+  facts.directory = name;
+  const std::string path = directory + "/" + name;
+  if (auto text = read_file(path + "/fingerprint.txt", 1_MiB)) {
+    if (const auto fingerprint = Fingerprint::parse(*text)) {
+      facts.content_digest = fingerprint->content_digest();
+      facts.layout_digest = fingerprint->layout_digest();
+      facts.text = *std::move(text);
+    }
+  }
+  if (const auto used = read_file(path + "/used.txt", 1_KiB)) {
+    (void)std::from_chars(used->data(), used->data() + used->size(), facts.used_seconds);
+  }
+  return facts;
+}
+
+bool is_better(const OwnerDirectory& a, const OwnerDirectory& b, const std::string& content,
+               const std::string& layout) {
+  const auto ours = [&](const OwnerDirectory& owner) {
+    const NamespaceFacts* found = owner.facts.find(content, layout);
+    return found == nullptr ? 0 : found->extents;
+  };
+  if (ours(a) != ours(b)) return ours(a) > ours(b);
+  const auto last_used = [](const OwnerDirectory& owner) {
+    std::int64_t last = 0;  // An empty one was never used: it goes first.
+    for (const NamespaceFacts& facts : owner.facts.namespaces) {
+      if (facts.extents > 0) last = std::max(last, std::max<std::int64_t>(facts.used_seconds, 1));
+    }
+    return last;
+  };
+  return last_used(a) < last_used(b);
+}
+}  // namespace
+
+const NamespaceFacts* DirectoryFacts::find(const std::string& content_digest,
+                                           const std::string& layout_digest) const {
+  for (const NamespaceFacts& facts : namespaces) {
+    if (!facts.text.empty() && facts.content_digest == content_digest &&
+        facts.layout_digest == layout_digest) {
+      return &facts;
+    }
+  }
+  return nullptr;
+}
+
+DirectoryFacts judge(const std::string& directory) {
+  DirectoryFacts facts;
+  const auto refuse = [&](DirectoryState state, const std::string& why) {
+    facts.state = state;
+    facts.reason = fmt::format("{}: {}; it is left alone: delete it, or name another directory in "
+                               "disk.paths",
+                               directory, why);
+    return facts;
+  };
+  const auto names = list(directory);
+  if (!names) return refuse(DirectoryState::kForeign, names.error().message());
+  const bool has_header = std::binary_search(names->begin(), names->end(), "extents.meta");
+  if (!has_header) {
+    if (std::all_of(names->begin(), names->end(), is_ours_in_the_making)) {
+      facts.state = DirectoryState::kEmpty;
+      return facts;
+    }
+    return refuse(DirectoryState::kForeign, "holds files but no extents.meta, so it is not ours");
+  }
+  auto table = ExtentTable::read(directory + "/extents.meta");
+  if (!table) {
+    const bool is_newer = table.error().code() == Code::kRefused;
+    return refuse(is_newer ? DirectoryState::kNewer : DirectoryState::kForeign,
+                  table.error().message());
+  }
+  facts.state = DirectoryState::kUsable;
+  facts.extent_bytes = table->extent_bytes();
+  const auto extents = table->extents_by_namespace();
+  for (const std::string& name : *names) {
+    const auto number = number_of(name);
+    if (!number) continue;
+    facts.namespaces.push_back(read_namespace(directory, name, *number));
+    const auto found = extents.find(*number);
+    facts.namespaces.back().extents = found == extents.end() ? 0 : found->second;
+  }
+  return facts;
+}
+
+Result<std::vector<std::string>> list_owner_directories(const std::string& path) {
+  TERRACE_ASSIGN_OR_RETURN(const auto names, list(path));
+  std::vector<std::string> owners;
+  for (const std::string& name : names) {
+    const bool has_number = name.size() == 10 && name.starts_with("terrace-") &&
+                            name[8] >= '0' && name[8] <= '9' && name[9] >= '0' && name[9] <= '9';
+    if (has_number) owners.push_back(path + "/" + name);
+  }
+  return owners;
+}
+
+namespace {
+// Makes and locks the first free number. Two owners may race for one: the loser takes the next.
+Result<OwnerDirectory> make_owner_directory(const std::string& path) {
+  for (int number = 0; number < kMostOwners; ++number) {
+    OwnerDirectory owner;
+    owner.directory = fmt::format("{}/terrace-{:02}", path, number);
+    if (::mkdir(owner.directory.c_str(), 0700) != 0) {
+      if (errno == EEXIST) continue;
+      return fail(Status::from_errno(errno, "mkdir", owner.directory));
+    }
+    TERRACE_ASSIGN_OR_RETURN(auto lock, DirectoryLock::try_lock(owner.directory));
+    if (!lock) continue;
+    owner.lock = *std::move(lock);
+    owner.facts = judge(owner.directory);
+    if (owner.facts.state != DirectoryState::kEmpty) continue;  // Another owner was here meanwhile.
+    return owner;
+  }
+  return fail(Code::kExhausted, fmt::format("{}: all {} owner directories are in use", path, kMostOwners));
+}
+}  // namespace
+
+Result<Adoption> adopt_owner_directory(const std::string& path, const std::string& content_digest,
+                                       const std::string& layout_digest) {
+  TERRACE_RETURN_IF_ERROR(make_directories(path));
+  TERRACE_ASSIGN_OR_RETURN(const auto directories, list_owner_directories(path));
+  Adoption adoption;
+  for (const std::string& directory : directories) {
+    // A directory that is not ours gets not even a lock file.
+    if (DirectoryFacts facts = judge(directory); facts.state != DirectoryState::kEmpty &&
+                                                 facts.state != DirectoryState::kUsable) {
+      const auto is_locked = DirectoryLock::is_locked(directory);
+      if (!is_locked || !*is_locked) adoption.problems.push_back(facts.reason);
+      continue;
+    }
+    auto lock = DirectoryLock::try_lock(directory);
+    if (!lock) {
+      adoption.problems.push_back(
+          fmt::format("{}; it is left alone: make it writable, or name another directory in "
+                      "disk.paths",
+                      lock.error().message()));
+      continue;
+    }
+    if (!*lock) continue;  // Somebody else's.
+    OwnerDirectory owner{directory, *std::move(*lock), judge(directory)};  // Again, now it holds still.
+    if (owner.facts.state != DirectoryState::kEmpty &&
+        owner.facts.state != DirectoryState::kUsable) {
+      adoption.problems.push_back(owner.facts.reason);
+    } else if (!adoption.owner ||
+               is_better(owner, *adoption.owner, content_digest, layout_digest)) {
+      adoption.owner = std::move(owner);
+    }
+  }
+  if (!adoption.owner && adoption.problems.empty()) {
+    TERRACE_ASSIGN_OR_RETURN(adoption.owner, make_owner_directory(path));
+  }
+  return adoption;
+}
+
+}  // namespace terrace::tier::disk

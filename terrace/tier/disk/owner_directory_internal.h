@@ -1,0 +1,90 @@
+// One owner's directory `<path>/terrace-NN`: found, judged, locked, made.
+// The lock is a POSIX record lock on owner.lock: the kernel frees it when this process ends, however it
+// ends, and a forked child that lives on does not hold it (flock and OFD locks would stay). Such a lock
+// is lost as soon as the process closes any descriptor of the file, and does not bar the same process;
+// so each lock file is opened once, and a table of this process's locks stands beside it.
+// Threading: functions are thread-safe, OwnerDirectory is thread-compatible.
+// Waits: never (F_SETLK, not F_SETLKW).  Source: fcntl(2), docs/formats/disk.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "terrace/base/file.h"
+#include "terrace/base/status.h"
+
+namespace terrace::tier::disk {
+
+// A held lock; dropped = released.
+class DirectoryLock {
+ public:
+  DirectoryLock() = default;
+  DirectoryLock(DirectoryLock&& other) noexcept;
+  DirectoryLock& operator=(DirectoryLock&& other) noexcept;
+  ~DirectoryLock() { release(); }
+  // Nothing when another owner, here or in another process, holds it.
+  // Errors: kIo when owner.lock cannot be made or opened for writing.
+  static Result<std::optional<DirectoryLock>> try_lock(const std::string& directory);
+  // Whether somebody holds it. Takes and releases nothing.
+  static Result<bool> is_locked(const std::string& directory);
+  [[nodiscard]] bool holds() const { return file_.is_open(); }
+
+ private:
+  void release();
+  UniqueFd file_;
+  std::uint64_t device_ = 0;
+  std::uint64_t inode_ = 0;
+};
+
+// Who owns how much of an owner directory, read without writing anything.
+struct NamespaceFacts {
+  std::uint32_t number = 0;
+  std::string directory;       // "ns-0001"
+  std::string text;            // The fingerprint in clear text; empty if it cannot be read.
+  std::string content_digest;  // Of it, in hex.
+  std::string layout_digest;
+  std::int64_t used_seconds = 0;  // When an owner opened it last, since 1970; 0 = not known.
+  std::uint64_t extents = 0;      // In whole runs.
+  std::uint32_t sealed = 0;       // Filled in by inspect_directory only.
+};
+
+enum class DirectoryState : std::uint8_t {
+  kEmpty,    // Ours to initialise: nothing in it but a lock file.
+  kUsable,
+  kNewer,    // Of a newer format.
+  kForeign,  // Holds what we did not write, or its header is missing or damaged.
+};
+
+struct DirectoryFacts {
+  DirectoryState state = DirectoryState::kForeign;
+  std::string reason;  // Why not, and what to do.
+  std::uint64_t extent_bytes = 0;
+  std::vector<NamespaceFacts> namespaces;
+  [[nodiscard]] const NamespaceFacts* find(const std::string& content_digest,
+                                           const std::string& layout_digest) const;
+};
+[[nodiscard]] DirectoryFacts judge(const std::string& directory);
+
+// `terrace-00`, `terrace-01`, … below `path`, sorted.
+[[nodiscard]] Result<std::vector<std::string>> list_owner_directories(const std::string& path);
+
+struct OwnerDirectory {
+  std::string directory;
+  DirectoryLock lock;
+  DirectoryFacts facts;
+};
+struct Adoption {
+  std::optional<OwnerDirectory> owner;
+  std::vector<std::string> problems;  // Directories left alone, and why.
+};
+// Locks the free directory with most extents of this namespace, else an empty one, else the free one
+// used longest ago, else makes a new one. What is foreign, newer or damaged is left alone; while such a
+// directory is free no new one is made beside it (a downgrade must not fill the disk twice).
+// Errors: kIo when `path` cannot be made or read.
+[[nodiscard]] Result<Adoption> adopt_owner_directory(const std::string& path,
+                                                     const std::string& content_digest,
+                                                     const std::string& layout_digest);
+
+}  // namespace terrace::tier::disk

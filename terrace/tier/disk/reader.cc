@@ -1,0 +1,169 @@
+#include "terrace/tier/disk/reader_internal.h"
+
+#include <fmt/format.h>
+
+#include "terrace/tier/disk/writer_internal.h"
+
+namespace terrace::tier::disk {
+
+Status Context::check(std::size_t group, std::span<const ShardMemory> shards) const {
+  if (group >= options.layout.groups.size() || shards.size() != ranks()) {
+    return {Code::kInvalid, fmt::format("no such shard group: group {}, {} ranks", group,
+                                        shards.size())};
+  }
+  const std::uint64_t payload = options.layout.groups[group].shard_bytes().value();
+  const std::uint64_t padded = round_up(Bytes(payload), Bytes(kPageBytes)).value();
+  for (const ShardMemory& shard : shards) {
+    const bool is_aligned = reinterpret_cast<std::uintptr_t>(shard.payload) % kPageBytes == 0;
+    if (shard.payload_bytes != payload || shard.padded_bytes < padded || !is_aligned) {
+      return {Code::kInvalid, fmt::format("shard memory of {} bytes, aligned: {}; the layout wants {}",
+                                          shard.payload_bytes, is_aligned, payload)};
+    }
+  }
+  return {};
+}
+
+wire::FrameHeader Context::header(std::size_t group, const SequenceHash& hash, std::size_t rank,
+                                  std::uint32_t generation) const {
+  wire::FrameHeader header;
+  header.content_digest = content_digest;
+  header.layout_digest = layout_digest;
+  header.hash = hash;
+  header.group = GroupId(static_cast<std::uint16_t>(group));
+  header.rank = RankId(static_cast<std::uint16_t>(rank));
+  header.generation = Generation(generation);
+  header.payload_bytes = options.layout.groups[group].shard_bytes().value();
+  return header;
+}
+
+Reader::Reader(Context& context, Writer& writer)
+    : context_(context), writer_(writer), operations_(kMostReads) {
+  for (std::uint32_t i = kMostReads; i > 0; --i) {
+    operations_[i - 1].pages.resize(context.ranks());
+    free_.push_back(i - 1);
+  }
+}
+
+Status Reader::begin(std::uint64_t token, std::size_t group, const SequenceHash& hash,
+                     std::span<const ShardMemory> shards, transfer::IoClass io_class,
+                     Nanoseconds deadline) {
+  TERRACE_RETURN_IF_ERROR(context_.check(group, shards));
+  if (free_.empty()) {
+    return {Code::kExhausted, "too many disk reads under way"};
+  }
+  auto pinned = context_.slots.pin(group, hash);
+  if (!pinned) return {Code::kNotFound, "the block is not on disk"};
+  const SlotMap::Place place = pinned->place;
+  if (!context_.health.may_read(place.volume)) {
+    (void)context_.slots.unpin(group, *std::move(pinned), false);
+    return {Code::kUnavailable, "the block's disk path is failing"};
+  }
+  const std::uint32_t number = free_.back();
+  free_.pop_back();
+  Operation& operation = operations_[number];
+  operation.token = token;
+  operation.group = group;
+  operation.hash = hash;
+  operation.pinned = *std::move(pinned);
+  operation.shards.assign(shards.begin(), shards.end());
+  operation.pending = shards.size();
+  operation.status = {};
+  const Volume& volume = *context_.volumes[place.volume];
+  for (std::uint16_t rank = 0; rank < shards.size(); ++rank) {
+    transfer::Transfer transfer;
+    transfer.token = Ticket{Purpose::kReadFrame, rank, number}.token();
+    transfer.op = transfer::IoOp::kRead;
+    transfer.io_class = io_class;
+    transfer.file = volume.data_file();
+    transfer.offset = volume.geometry().offset(group, place.slot, rank);
+    // The page's size now, its place in prepare(): the queue counts bytes.
+    transfer.pieces[0] = {nullptr, kPageBytes};
+    transfer.pieces[1] = {shards[rank].payload, volume.geometry().frame_bytes[group] - kPageBytes};
+    transfer.piece_count = 2;
+    transfer.deadline = deadline;
+    context_.push(transfer);
+  }
+  return {};
+}
+
+bool Reader::prepare(Ticket ticket, transfer::Transfer& transfer) {
+  std::byte*& page = operations_[ticket.number].pages[ticket.rank];
+  if (page == nullptr) page = context_.pages.take();
+  transfer.pieces[0].data = page;
+  return page != nullptr;
+}
+
+Status Reader::verify(const Operation& operation, std::size_t rank, Checksum& checksum) const {
+  const std::span<const std::byte, wire::kFrameHeaderBytes> page(operation.pages[rank],
+                                                                 wire::kFrameHeaderBytes);
+  auto header = wire::decode_frame(page);
+  if (!header) return {Code::kCorrupt, header.error().message()};
+  auto wanted = context_.header(operation.group, operation.hash, rank, operation.pinned.generation);
+  wanted.payload_checksum = header->payload_checksum;
+  if (*header != wanted) return {Code::kCorrupt, "the frame is another block's"};
+  checksum = checksum_of({operation.shards[rank].payload, operation.shards[rank].payload_bytes});
+  if (checksum != header->payload_checksum) {
+    return {Code::kCorrupt, "the payload's checksum does not match"};
+  }
+  return {};
+}
+
+void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[ticket.number];
+  TERRACE_CHECK(operation.pending > 0);
+  // The first real error says what happened; a deadline says least.
+  if (!status.is_ok() && (operation.status.is_ok() || operation.status.code() == Code::kDeadline)) {
+    operation.status = std::move(status);
+  }
+  if (--operation.pending == 0) complete(ticket.number, done);
+}
+
+void Reader::complete(std::uint32_t number, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[number];
+  const std::uint32_t volume = operation.pinned.place.volume;
+  const std::uint32_t slot = operation.pinned.place.slot;
+  DiskDone result;
+  result.token = operation.token;
+  result.is_read = true;
+  result.status = std::move(operation.status);
+  result.alias = operation.pinned.alias;
+  result.checksums.resize(operation.shards.size());
+  for (std::size_t rank = 0; rank < operation.shards.size() && result.status.is_ok(); ++rank) {
+    result.status = verify(operation, rank, result.checksums[rank]);
+  }
+  for (std::byte*& page : operation.pages) {
+    if (page != nullptr) context_.pages.give(page);
+    page = nullptr;
+  }
+  const bool is_corrupt = result.status.code() == Code::kCorrupt;
+  const bool is_failed = result.status.code() == Code::kIo;
+  const bool is_current =
+      context_.slots.unpin(operation.group, std::move(operation.pinned), is_corrupt || is_failed);
+  if (is_corrupt) {
+    context_.meters.corrupt_blocks.add();
+    context_.log.write(LogLevel::kWarn,
+                       fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
+                                   context_.volumes[volume]->directory(), slot,
+                                   result.status.message()));
+    writer_.invalidate(operation.group, {volume, slot});
+  } else if (is_failed) {
+    context_.health.failed(volume, result.status);
+  } else if (result.status.code() == Code::kDeadline) {
+    context_.meters.late_reads.add();
+  } else if (result.status.is_ok()) {
+    context_.health.succeeded(volume, false);
+    if (!is_current) result.status = {Code::kNotFound, "the cache was reset meanwhile"};
+  }
+  if (result.status.is_ok()) {
+    context_.meters.read_blocks.add();
+    for (const ShardMemory& shard : operation.shards) {
+      context_.meters.read_bytes.add(shard.payload_bytes);
+    }
+  } else {
+    result.checksums.clear();
+  }
+  free_.push_back(number);
+  done.push_back(std::move(result));
+}
+
+}  // namespace terrace::tier::disk

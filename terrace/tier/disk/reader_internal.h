@@ -1,0 +1,48 @@
+// Reads of blocks: pinned while under way, each rank's frame in one vectored call, header and payload
+// checked when all ranks are in. A block that is not what its record says is removed and counted.
+// Threading: the I/O thread's.  Waits: never.  Bounds: kMostReads operations.
+#pragma once
+
+#include <vector>
+
+#include "terrace/tier/disk/context_internal.h"
+
+namespace terrace::tier::disk {
+
+class Writer;
+
+class Reader {
+ public:
+  static constexpr std::uint32_t kMostReads = 1024;
+  Reader(Context& context, Writer& writer);
+
+  [[nodiscard]] Status begin(std::uint64_t token, std::size_t group, const SequenceHash& hash,
+                             std::span<const ShardMemory> shards, transfer::IoClass io_class,
+                             Nanoseconds deadline);
+  // Adds the header page just before the transfer starts. False = no page left.
+  [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
+  void finish(Ticket ticket, Status status, std::vector<DiskDone>& done);
+  [[nodiscard]] bool is_idle() const { return free_.size() == operations_.size(); }
+
+ private:
+  struct Operation {
+    std::uint64_t token = 0;
+    std::size_t group = 0;
+    SequenceHash hash;
+    Slots::Pinned pinned;
+    std::vector<ShardMemory> shards;
+    std::vector<std::byte*> pages;  // [rank]
+    std::size_t pending = 0;
+    Status status;
+  };
+  [[nodiscard]] Status verify(const Operation& operation, std::size_t rank,
+                              Checksum& checksum) const;
+  void complete(std::uint32_t number, std::vector<DiskDone>& done);
+
+  Context& context_;
+  Writer& writer_;
+  std::vector<Operation> operations_;
+  std::vector<std::uint32_t> free_;
+};
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,278 @@
+#include <algorithm>
+
+#include "terrace/base/check.h"
+#include "terrace/tier/disk/slots_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+constexpr NamespaceId kForeign{UINT16_MAX};
+constexpr std::uint16_t kLastNamespace = UINT16_MAX - 1;
+constexpr std::size_t kMostEvicted = 65'536;  // Kept for take_evicted(); then the oldest are lost.
+// Slots of blocked volumes that one reserve() sets aside at most.
+constexpr int kMostSetAside = 256;
+
+GroupId group_id(std::size_t group) { return GroupId(static_cast<std::uint16_t>(group)); }
+}  // namespace
+
+Result<std::unique_ptr<Slots>> Slots::create(const Options& options, SlotMap map,
+                                             std::size_t volumes) {
+  const std::uint32_t size = std::min(options.slots, map.size());
+  std::unique_ptr<Slots> slots(new Slots(std::move(map), size, options.epoch, volumes));
+  const MutexLock lock(slots->mutex_);
+  for (std::size_t group = 0; group < options.groups; ++group) {
+    TERRACE_ASSIGN_OR_RETURN(auto pool, catalog::Pool::create({size, options.eviction, 65'536}));
+    TERRACE_ASSIGN_OR_RETURN(auto aliases, index::ZeroedArray<std::uint64_t>::create(size));
+    slots->pools_.push_back(std::move(pool));
+    slots->aliases_.push_back(std::move(aliases));
+  }
+  return slots;
+}
+
+BlockKey Slots::key(std::size_t group, const SequenceHash& hash) const {
+  return {current_, group_id(group), hash};
+}
+
+void Slots::adopt_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count) {
+  const MutexLock lock(mutex_);
+  for (std::size_t group = 0; group < pools_.size(); ++group) {
+    for (std::uint32_t slot = first_slot; slot < first_slot + count; ++slot) {
+      const std::uint32_t index = map_.index({volume, slot});
+      if (index >= size_) continue;
+      const BlockKey foreign{kForeign, group_id(group), {volume, slot}};
+      if (pools_[group]->adopt(foreign, SlotIndex(index), Generation(1))) ++foreign_;
+    }
+  }
+}
+
+std::size_t Slots::adopt(std::size_t group, std::span<const FoundBlock> blocks) {
+  constexpr std::size_t kBatch = 1024;
+  std::vector<catalog::Adoption> batch;
+  batch.reserve(kBatch);
+  std::size_t adopted = 0;
+  const MutexLock lock(mutex_);
+  for (std::size_t at = 0; at < blocks.size(); at += kBatch) {
+    batch.clear();
+    for (const FoundBlock& block : blocks.subspan(at, std::min(kBatch, blocks.size() - at))) {
+      batch.push_back({key(group, block.hash), SlotIndex(block.slot), Generation(block.generation)});
+    }
+    adopted += pools_[group]->adopt(batch);
+  }
+  return adopted;
+}
+
+void Slots::set_alias(std::size_t group, std::uint32_t slot, std::uint64_t alias) {
+  const MutexLock lock(mutex_);
+  aliases_[group][slot] = alias;
+}
+
+void Slots::age(std::size_t group, std::uint32_t slot, std::uint32_t generation) {
+  const MutexLock lock(mutex_);
+  pools_[group]->age(SlotIndex(slot), Generation(generation));
+}
+
+std::size_t Slots::match(std::size_t group, std::span<const SequenceHash> hashes) const {
+  const MutexLock lock(mutex_);
+  return pools_[group]->match(current_, group_id(group), hashes);
+}
+
+bool Slots::contains(std::size_t group, const SequenceHash& hash) const {
+  const MutexLock lock(mutex_);
+  return pools_[group]->contains(key(group, hash));
+}
+
+void Slots::touch(std::size_t group, const SequenceHash& hash) {
+  const MutexLock lock(mutex_);
+  pools_[group]->touch(key(group, hash));
+}
+
+void Slots::touch_chain(std::size_t group, std::span<const SequenceHash> hashes) {
+  const MutexLock lock(mutex_);
+  pools_[group]->touch_chain(current_, group_id(group), hashes);
+}
+
+void Slots::note_evicted(std::size_t group) {
+  for (const catalog::Eviction& eviction : pools_[group]->take_evicted()) {
+    if (eviction.key.name_space == kForeign) {
+      --foreign_;
+    } else if (eviction.key.name_space == current_ && evicted_.size() < kMostEvicted) {
+      evicted_.push_back(eviction);
+    }
+  }
+}
+
+Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& hash,
+                                       const std::vector<bool>& is_blocked) {
+  const MutexLock lock(mutex_);
+  catalog::Pool& pool = *pools_[group];
+  const BlockKey wanted = key(group, hash);
+  if (pool.contains(wanted) || pool.is_filling(wanted)) {
+    return fail(Code::kInvalid, "the block is on disk already");
+  }
+  Reserved reserved;
+  reserved.epoch = epoch_;
+  for (int tries = 0; tries < kMostSetAside; ++tries) {
+    if (pool.count(catalog::SlotState::kFree) == 0) {
+      // Never evict a readable block of a volume that could not take the new one.
+      const auto victim = pool.next_victim();
+      if (victim && is_blocked[map_.place(victim->slot.index.value()).volume]) break;
+    }
+    TERRACE_ASSIGN_OR_RETURN(auto slot, pool.reserve(wanted));
+    note_evicted(group);
+    const SlotRef ref = slot.slot();
+    reserved.place = map_.place(ref.index.value());
+    catalog::FillingSlot filling = std::move(slot).begin_fill();
+    if (!is_blocked[reserved.place.volume]) {
+      reserved.slot = std::move(filling);
+      return reserved;
+    }
+    set_aside_[reserved.place.volume].push_back({group, ref});
+    std::move(filling).quarantine();
+  }
+  return fail(Code::kExhausted, "no disk path can take the block now");
+}
+
+void Slots::unblock(std::uint32_t volume) {
+  const MutexLock lock(mutex_);
+  for (const SetAside& aside : set_aside_[volume]) {
+    (void)pools_[aside.group]->release_quarantined(aside.slot);
+  }
+  set_aside_[volume].clear();
+}
+
+void Slots::drop_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count) {
+  const MutexLock lock(mutex_);
+  for (const auto& pool : pools_) {
+    for (std::uint32_t slot = first_slot; slot < first_slot + count; ++slot) {
+      const std::uint32_t index = map_.index({volume, slot});
+      if (index >= size_) continue;
+      const SlotRef ref = pool->ref_of(SlotIndex(index));
+      const auto held = pool->key_of(ref);
+      if (held && held->name_space == kForeign && pool->remove(ref)) --foreign_;
+    }
+  }
+}
+
+bool Slots::seal(catalog::FillingSlot slot, std::size_t group, std::uint64_t alias,
+                 std::uint32_t epoch) {
+  const MutexLock lock(mutex_);
+  const std::uint32_t index = slot.slot().index.value();
+  if (epoch != epoch_) {
+    const catalog::FillingSlot dropped = std::move(slot);
+    return false;
+  }
+  aliases_[group][index] = alias;
+  const auto pin = std::move(slot).seal();
+  return pin.has_value();
+}
+
+void Slots::abandon(catalog::FillingSlot slot) {
+  const MutexLock lock(mutex_);
+  const catalog::FillingSlot dropped = std::move(slot);
+}
+
+std::optional<Slots::Pinned> Slots::pin(std::size_t group, const SequenceHash& hash) {
+  const MutexLock lock(mutex_);
+  auto pin = pools_[group]->pin(key(group, hash));
+  if (!pin) return std::nullopt;
+  Pinned pinned;
+  const SlotRef slot = pin->slot();
+  pinned.pin = *std::move(pin);
+  pinned.place = map_.place(slot.index.value());
+  pinned.generation = slot.generation.value();
+  pinned.alias = aliases_[group][slot.index.value()];
+  pinned.epoch = epoch_;
+  return pinned;
+}
+
+bool Slots::unpin(std::size_t group, Pinned pinned, bool is_removed) {
+  const MutexLock lock(mutex_);
+  const SlotRef slot = pinned.pin.slot();
+  pinned.pin.reset();
+  if (is_removed) (void)pools_[group]->remove(slot);
+  return pinned.epoch == epoch_;
+}
+
+void Slots::forget_all() {
+  const MutexLock lock(mutex_);
+  ++epoch_;
+  // Keys of an earlier round must be gone before its number comes again.
+  if (current_.value() == kLastNamespace) {
+    for (std::size_t group = 0; group < pools_.size(); ++group) {
+      for (std::uint32_t slot = 0; slot < size_; ++slot) sweep_slot(group, slot);
+    }
+    current_ = NamespaceId(0);
+  }
+  current_ = NamespaceId(static_cast<std::uint16_t>(current_.value() + 1));
+  sweep_at_ = 0;
+}
+
+std::uint32_t Slots::epoch() const {
+  const MutexLock lock(mutex_);
+  return epoch_;
+}
+
+void Slots::forget_volume(std::uint32_t volume) {
+  const MutexLock lock(mutex_);
+  is_forgotten_[volume] = true;
+  sweep_at_ = 0;
+}
+
+bool Slots::sweep_slot(std::size_t group, std::uint32_t slot) {
+  catalog::Pool& pool = *pools_[group];
+  if (pool.state(SlotIndex(slot)) != catalog::SlotState::kSealed) return true;
+  const SlotRef ref = pool.ref_of(SlotIndex(slot));
+  const auto held = pool.key_of(ref);
+  if (!held) return true;
+  const bool is_foreign = held->name_space == kForeign;
+  const bool is_old = !is_foreign && held->name_space != current_;
+  if (!is_old && !is_forgotten_[map_.place(slot).volume]) return true;
+  if (!pool.remove(ref)) return false;
+  if (is_foreign) --foreign_;
+  return true;
+}
+
+bool Slots::sweep(std::uint32_t limit) {
+  const MutexLock lock(mutex_);
+  const std::uint64_t end = static_cast<std::uint64_t>(size_) * pools_.size();
+  for (std::uint32_t i = 0; i < limit && sweep_at_ < end; ++i, ++sweep_at_) {
+    // A pinned one is left to the read that holds it, which then finds the cache reset.
+    (void)sweep_slot(sweep_at_ / size_, static_cast<std::uint32_t>(sweep_at_ % size_));
+  }
+  return sweep_at_ >= end;
+}
+
+bool Slots::is_free(std::size_t group, std::uint32_t slot) const {
+  const MutexLock lock(mutex_);
+  return pools_[group]->state(SlotIndex(slot)) == catalog::SlotState::kFree;
+}
+
+std::uint32_t Slots::count(catalog::SlotState state) const {
+  const MutexLock lock(mutex_);
+  std::uint64_t sum = 0;
+  for (const auto& pool : pools_) sum += pool->count(state);
+  if (state == catalog::SlotState::kSealed) sum -= foreign_;
+  return static_cast<std::uint32_t>(sum);
+}
+
+std::uint64_t Slots::foreign() const {
+  const MutexLock lock(mutex_);
+  return foreign_;
+}
+
+std::vector<catalog::Eviction> Slots::take_evicted() {
+  std::vector<catalog::Eviction> taken;
+  const MutexLock lock(mutex_);
+  taken.swap(evicted_);
+  return taken;
+}
+
+Bytes Slots::memory() const {
+  const MutexLock lock(mutex_);
+  Bytes sum(0);
+  for (const auto& pool : pools_) sum += pool->memory();
+  for (const auto& aliases : aliases_) sum += aliases.memory();
+  return sum;
+}
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,129 @@
+// What the disk tier knows of its slots: one pool per group over all volumes, the engine's aliases,
+// and which namespace's blocks may be seen. Blocks of other namespaces stand in the pool as foreign
+// blocks, adopted first: so they are the oldest, and the pool's own eviction takes the space of the
+// least recently used namespace before it takes ours.
+// Threading: thread-safe.  Waits: never.  Memory: the pool's, and 8 B per slot for aliases.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "terrace/base/mutex.h"
+#include "terrace/block/layout.h"
+#include "terrace/catalog/pool.h"
+#include "terrace/index/zeroed_array.h"
+#include "terrace/tier/disk/geometry_internal.h"
+
+namespace terrace::tier::disk {
+
+struct FoundBlock {  // In slots.meta, at start.
+  SequenceHash hash;
+  std::uint64_t sequence = 0;
+  std::uint32_t slot = 0;  // In the pool.
+  std::uint32_t generation = 0;
+};
+
+class Slots {
+ public:
+  struct Options {
+    std::size_t groups = 0;
+    std::uint32_t slots = 0;  // Of each group; at most the map's.
+    std::string eviction;
+    std::uint32_t epoch = 0;
+  };
+  static Result<std::unique_ptr<Slots>> create(const Options& options, SlotMap map,
+                                               std::size_t volumes);
+
+  // ---- At start.
+  void adopt_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count);
+  // Oldest first. Returns how many were adopted: of two with one key the later is left out.
+  std::size_t adopt(std::size_t group, std::span<const FoundBlock> blocks);
+  void set_alias(std::size_t group, std::uint32_t slot, std::uint64_t alias);
+  void age(std::size_t group, std::uint32_t slot, std::uint32_t generation);
+
+  // ---- Look-ups.
+  [[nodiscard]] std::size_t match(std::size_t group, std::span<const SequenceHash> hashes) const;
+  [[nodiscard]] bool contains(std::size_t group, const SequenceHash& hash) const;
+  void touch(std::size_t group, const SequenceHash& hash);
+  void touch_chain(std::size_t group, std::span<const SequenceHash> hashes);
+
+  // ---- Writing.
+  struct Reserved {
+    catalog::FillingSlot slot;
+    SlotMap::Place place;
+    std::uint32_t epoch = 0;
+  };
+  // Slots of volumes where `is_blocked` are set aside until unblock(). Errors: kInvalid = the block is
+  // there or being written; kExhausted = no slot.
+  [[nodiscard]] Result<Reserved> reserve(std::size_t group, const SequenceHash& hash,
+                                         const std::vector<bool>& is_blocked);
+  void unblock(std::uint32_t volume);
+  // Foreign blocks in these slots of the volume, any group, are gone.
+  void drop_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count);
+  // Makes the block findable. False if the cache was reset since `epoch`; the slot is then free.
+  [[nodiscard]] bool seal(catalog::FillingSlot slot, std::size_t group, std::uint64_t alias,
+                          std::uint32_t epoch);
+  void abandon(catalog::FillingSlot slot);
+
+  // ---- Reading.
+  struct Pinned {
+    catalog::Pin pin;
+    SlotMap::Place place;
+    std::uint32_t generation = 0;
+    std::uint64_t alias = 0;
+    std::uint32_t epoch = 0;
+  };
+  [[nodiscard]] std::optional<Pinned> pin(std::size_t group, const SequenceHash& hash);
+  // Ends the read; with `is_removed` the block goes too. False if the cache was reset meanwhile.
+  bool unpin(std::size_t group, Pinned pinned, bool is_removed);
+
+  // ---- Forgetting.
+  void forget_all();
+  [[nodiscard]] std::uint32_t epoch() const;
+  void forget_volume(std::uint32_t volume);
+  // Frees forgotten blocks, looking at no more than `limit` slots. True when there is nothing left.
+  bool sweep(std::uint32_t limit);
+
+  // ---- Facts.
+  [[nodiscard]] const SlotMap& map() const { return map_; }
+  [[nodiscard]] std::uint32_t size() const { return size_; }
+  [[nodiscard]] bool is_free(std::size_t group, std::uint32_t slot) const;
+  [[nodiscard]] std::uint32_t count(catalog::SlotState state) const;  // All groups.
+  [[nodiscard]] std::uint64_t foreign() const;
+  [[nodiscard]] std::vector<catalog::Eviction> take_evicted();
+  [[nodiscard]] Bytes memory() const;
+
+ private:
+  Slots(SlotMap map, std::uint32_t size, std::uint32_t epoch, std::size_t volumes)
+      : map_(std::move(map)),
+        size_(size),
+        epoch_(epoch),
+        set_aside_(volumes),
+        is_forgotten_(volumes, false) {}
+  [[nodiscard]] BlockKey key(std::size_t group, const SequenceHash& hash) const
+      TERRACE_REQUIRES(mutex_);
+  void note_evicted(std::size_t group) TERRACE_REQUIRES(mutex_);
+  bool sweep_slot(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
+
+  struct SetAside {
+    std::size_t group = 0;
+    SlotRef slot;
+  };
+  const SlotMap map_;
+  const std::uint32_t size_;
+  mutable Mutex mutex_;
+  std::vector<std::unique_ptr<catalog::Pool>> pools_ TERRACE_GUARDED_BY(mutex_);
+  std::vector<index::ZeroedArray<std::uint64_t>> aliases_ TERRACE_GUARDED_BY(mutex_);
+  NamespaceId current_ TERRACE_GUARDED_BY(mutex_){1};
+  std::uint32_t epoch_ TERRACE_GUARDED_BY(mutex_);
+  std::uint64_t foreign_ TERRACE_GUARDED_BY(mutex_) = 0;
+  std::vector<std::vector<SetAside>> set_aside_ TERRACE_GUARDED_BY(mutex_);  // [volume]
+  std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);                // [volume]
+  std::uint64_t sweep_at_ TERRACE_GUARDED_BY(mutex_) = UINT64_MAX;
+  std::vector<catalog::Eviction> evicted_ TERRACE_GUARDED_BY(mutex_);
+};
+
+}  // namespace terrace::tier::disk

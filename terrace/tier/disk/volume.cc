@@ -1,0 +1,295 @@
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "terrace/base/check.h"
+#include "terrace/tier/disk/volume_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+// Left to the file system, for its own tables and ours.
+constexpr std::uint64_t kFreeMargin = 16ULL << 20U;
+
+Status write_at(int file, std::span<const std::byte> bytes, std::uint64_t offset,
+                const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return Status::from_errno(put < 0 ? errno : EIO, "pwrite", path);
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+    offset += static_cast<std::uint64_t>(put);
+  }
+  return {};
+}
+
+Status sync_file(int file, const std::string& path) {
+  if (::fdatasync(file) != 0) return Status::from_errno(errno, "fdatasync", path);
+  return {};
+}
+
+Result<std::uint64_t> size_of(int file, const std::string& path) {
+  struct stat facts {};
+  if (::fstat(file, &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
+  return static_cast<std::uint64_t>(facts.st_size);
+}
+}  // namespace
+
+Result<std::unique_ptr<Volume>> Volume::open(OwnerDirectory owner, const Options& options,
+                                             LogSink& log) {
+  std::unique_ptr<Volume> volume(new Volume(std::move(owner), log));
+  volume->layout_ = *options.layout;
+  if (volume->owner_.facts.state == DirectoryState::kEmpty) {
+    TERRACE_RETURN_IF_ERROR(volume->initialise(options));
+  }
+  TERRACE_ASSIGN_OR_RETURN(volume->table_, ExtentTable::read(volume->extents_path()));
+  TERRACE_ASSIGN_OR_RETURN(volume->extents_file_, open_file(volume->extents_path(), O_RDWR));
+  TERRACE_RETURN_IF_ERROR(volume->open_data(options));
+  TERRACE_RETURN_IF_ERROR(volume->enter_namespace(options));
+  return volume;
+}
+
+Status Volume::initialise(const Options& options) {
+  std::array<std::byte, kPageBytes> page{};
+  encode(VolumeHeader{choose_extent_bytes(options.share_bytes), options.now_seconds}, page);
+  TERRACE_RETURN_IF_ERROR(write_file_atomic(
+      extents_path(), {reinterpret_cast<const char*>(page.data()), page.size()}));
+  const auto slash = owner_.directory.rfind('/');
+  return sync_directory(owner_.directory.substr(0, slash));
+}
+
+Status Volume::open_data(const Options& options) {
+  const int flags = O_RDWR | O_CREAT;
+  is_direct_ = options.is_direct;
+  const bool is_by_open = is_direct_ && !options.is_direct_by_fcntl;
+  auto file = open_file(data_path(), is_by_open ? flags | O_DIRECT : flags);
+  if (!file && is_by_open) {
+    file = open_file(data_path(), flags);
+    is_direct_ = false;
+  }
+  if (!file) return file.error();
+  data_ = *std::move(file);
+  if (options.is_direct && options.is_direct_by_fcntl) {
+    is_direct_ = ::fcntl(data_.get(), F_SETFL, O_DIRECT) == 0;
+  }
+  if (options.is_direct && !is_direct_) {
+    log_.write(LogLevel::kWarn,
+               fmt::format("disk path={} direct=refused: the file system has no O_DIRECT; its page "
+                           "cache is used",
+                           owner_.directory));
+  }
+  TERRACE_ASSIGN_OR_RETURN(allocated_bytes_, size_of(data_.get(), data_path()));
+  allocated_bytes_ -= allocated_bytes_ % table_.extent_bytes();
+  return {};
+}
+
+Status Volume::enter_namespace(const Options& options) {
+  remove_empty_namespaces();
+  const NamespaceFacts* ours = owner_.facts.find(options.fingerprint->content_digest(),
+                                                 options.fingerprint->layout_digest());
+  if (ours == nullptr) {
+    NamespaceFacts facts;
+    for (const NamespaceFacts& other : owner_.facts.namespaces) {
+      facts.number = std::max(facts.number, other.number);
+    }
+    // Numbers in the table whose directory is gone must not come back to life under ours.
+    for (const auto& [number, extents] : table_.extents_by_namespace()) {
+      facts.number = std::max(facts.number, number);
+    }
+    ++facts.number;
+    facts.directory = fmt::format("ns-{:04}", facts.number);
+    facts.content_digest = options.fingerprint->content_digest();
+    facts.layout_digest = options.fingerprint->layout_digest();
+    facts.text = options.fingerprint->text();
+    const std::string path = owner_.directory + "/" + facts.directory;
+    TERRACE_RETURN_IF_ERROR(make_directories(path));
+    TERRACE_RETURN_IF_ERROR(write_file_atomic(path + "/fingerprint.txt", facts.text));
+    owner_.facts.namespaces.push_back(facts);
+    ours = &owner_.facts.namespaces.back();
+  }
+  name_space_ = ours->number;
+  TERRACE_RETURN_IF_ERROR(
+      write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
+                        fmt::format("{}\n", options.now_seconds)));
+  return sync_directory(owner_.directory);
+}
+
+// A namespace that owns nothing any more leaves only its name behind.
+void Volume::remove_empty_namespaces() {
+  const auto extents = table_.extents_by_namespace();
+  std::erase_if(owner_.facts.namespaces, [&](const NamespaceFacts& facts) {
+    if (extents.contains(facts.number)) return false;
+    const std::string path = owner_.directory + "/" + facts.directory;
+    for (const char* const name : {"/slots.meta", "/used.txt", "/fingerprint.txt"}) {
+      (void)::unlink((path + name).c_str());
+    }
+    return ::rmdir(path.c_str()) == 0;
+  });
+}
+
+VolumeShare Volume::share() const {
+  VolumeShare share;
+  share.held = table_.used() * table_.extent_bytes();
+  share.most = kMostExtents * table_.extent_bytes();
+  struct statvfs facts {};
+  struct stat file {};
+  if (::fstatvfs(data_.get(), &facts) == 0 && ::fstat(data_.get(), &file) == 0) {
+    const std::uint64_t free = facts.f_bavail * facts.f_frsize;
+    const std::uint64_t held = static_cast<std::uint64_t>(file.st_blocks) * 512;
+    share.most = std::min(share.most, held + (free > kFreeMargin ? free - kFreeMargin : 0));
+  }
+  // Writing past this limit is a signal that would end the engine.
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    share.most = std::min<std::uint64_t>(share.most, limit.rlim_cur);
+  }
+  return share;
+}
+
+Status Volume::fit(std::uint64_t bytes) {
+  capacity_ = std::min(bytes / table_.extent_bytes(), kMostExtents);
+  TERRACE_RETURN_IF_ERROR(open_meta());
+  TERRACE_ASSIGN_OR_RETURN(geometry_,
+                           plan_runs(layout_, table_.extent_bytes(), capacity_, meta_.run_extents));
+  TERRACE_RETURN_IF_ERROR(cut(static_cast<std::uint32_t>(capacity_)));
+  const MetaHeader wanted{meta_.epoch, static_cast<std::uint32_t>(layout_.groups.size()),
+                          geometry_.run_slots, geometry_.run_extents};
+  if (meta_ != wanted) {
+    // New, damaged or of another shape: what records there are must not be believed.
+    meta_ = wanted;
+    ++meta_.epoch;
+    TERRACE_RETURN_IF_ERROR(write_meta_header());
+  }
+  list_runs();
+  // Whole pages, for reads that bypass the page cache.
+  const std::uint64_t meta_bytes =
+      round_up(Bytes(record_offset(0, slots())), Bytes(kPageBytes)).value();
+  TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
+  if (size < meta_bytes && ::ftruncate(meta_file_.get(), static_cast<off_t>(meta_bytes)) != 0) {
+    return Status::from_errno(errno, "ftruncate", meta_path());
+  }
+  return {};
+}
+
+std::string Volume::meta_path() const {
+  return fmt::format("{}/ns-{:04}/slots.meta", owner_.directory, name_space_);
+}
+
+Status Volume::open_meta() {
+  TERRACE_ASSIGN_OR_RETURN(meta_file_, open_file(meta_path(), O_RDWR | O_CREAT));
+  meta_ = {};
+  bool is_found = false;
+  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+    std::array<std::byte, kPageBytes> page{};
+    const ssize_t got = ::pread(meta_file_.get(), page.data(), page.size(),
+                                static_cast<off_t>(copy * kPageBytes));
+    if (got < 0) return Status::from_errno(errno, "pread", meta_path());
+    const auto header = decode_meta(page);
+    if (!header) continue;
+    if (!is_found || header->epoch > meta_.epoch) meta_ = *header;
+    is_found = true;
+  }
+  if (is_found) return {};
+  TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
+  if (size == 0) return {};
+  log_.write(LogLevel::kWarn, fmt::format("disk file={} header=damaged: its blocks are forgotten",
+                                          meta_path()));
+  // Durably before a new header, or old records could come to life under its epoch.
+  if (::ftruncate(meta_file_.get(), 0) != 0 || ::fsync(meta_file_.get()) != 0) {
+    return Status::from_errno(errno, "ftruncate", meta_path());
+  }
+  return {};
+}
+
+Status Volume::write_meta_header() {
+  std::array<std::byte, kPageBytes> page{};
+  encode(meta_, page);
+  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+    TERRACE_RETURN_IF_ERROR(write_at(meta_file_.get(), page, copy * kPageBytes, meta_path()));
+  }
+  TERRACE_RETURN_IF_ERROR(sync_file(meta_file_.get(), meta_path()));
+  const std::string path = meta_path();
+  return sync_directory(path.substr(0, path.rfind('/')));
+}
+
+// Forgets what lies beyond the edge, on the medium first, and gives the space back.
+Status Volume::cut(std::uint32_t extents) {
+  const auto changed = table_.shrink(extents);
+  std::array<std::byte, kExtentRecordBytes> bytes{};
+  for (const std::uint32_t extent : changed) {
+    encode(ExtentRecord{}, extent, bytes);
+    TERRACE_RETURN_IF_ERROR(
+        write_at(extents_file_.get(), bytes, ExtentTable::offset(extent), extents_path()));
+  }
+  if (!changed.empty()) {
+    TERRACE_RETURN_IF_ERROR(sync_file(extents_file_.get(), extents_path()));
+  }
+  if (allocated_bytes_ > capacity_bytes()) {
+    if (::ftruncate(data_.get(), static_cast<off_t>(capacity_bytes())) != 0) {
+      return Status::from_errno(errno, "ftruncate", data_path());
+    }
+    allocated_bytes_ = capacity_bytes();
+  }
+  return {};
+}
+
+void Volume::list_runs() {
+  const std::uint32_t length = geometry_.run_extents;
+  runs_.assign(capacity_ / length, {});
+  for (std::uint32_t run = 0; run < runs_.size(); ++run) {
+    const std::uint32_t first = run * length;
+    const ExtentRecord& record = table_[first];
+    if (record.name_space == name_space_ && record.first == first && record.count == length) {
+      runs_[run] = {RunState::kOurs, record.stamp};
+      continue;
+    }
+    for (std::uint32_t extent = first; extent < first + length; ++extent) {
+      if (table_[extent].name_space != 0) runs_[run].state = RunState::kForeign;
+    }
+  }
+}
+
+std::int64_t Volume::run_used_seconds(std::uint32_t run) const {
+  std::int64_t last = 0;
+  const std::uint32_t first = run * geometry_.run_extents;
+  for (std::uint32_t extent = first; extent < first + geometry_.run_extents; ++extent) {
+    for (const NamespaceFacts& facts : owner_.facts.namespaces) {
+      if (facts.number == table_[extent].name_space) last = std::max(last, facts.used_seconds);
+    }
+  }
+  return last;
+}
+
+void Volume::set_run(std::uint32_t run, RunState state, std::uint64_t stamp) {
+  TERRACE_CHECK(run < runs_.size());
+  runs_[run] = {state, stamp};
+}
+
+void Volume::encode_claim(std::uint32_t run, std::uint64_t stamp,
+                          std::vector<std::byte>& target) const {
+  const std::uint32_t first = run * geometry_.run_extents;
+  const std::size_t start = target.size();
+  target.resize(start + geometry_.run_extents * kExtentRecordBytes);
+  for (std::uint32_t i = 0; i < geometry_.run_extents; ++i) {
+    encode(ExtentRecord{name_space_, first, geometry_.run_extents, stamp}, first + i,
+           std::span(target).subspan(start + i * kExtentRecordBytes).first<kExtentRecordBytes>());
+  }
+}
+
+bool Volume::is_linked() const {
+  for (const int file : {data_.get(), meta_file_.get(), extents_file_.get()}) {
+    struct stat facts {};
+    if (::fstat(file, &facts) != 0 || facts.st_nlink == 0) return false;
+  }
+  return true;
+}
+
+}  // namespace terrace::tier::disk

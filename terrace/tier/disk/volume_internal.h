@@ -1,0 +1,127 @@
+// One path's share of the disk tier: an owner directory with its slot file, extent table and the
+// slots.meta of the open namespace. Everything here happens at start, with plain blocking calls; once
+// the tier serves, all I/O goes through the backend and only the tables in memory are asked here.
+// Threading: thread-compatible; the tier's I/O thread owns it after open().  Owns: lock, descriptors.
+// Waits: file I/O in open() and fit().  Source: docs/formats/disk.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/file.h"
+#include "terrace/base/log.h"
+#include "terrace/block/fingerprint.h"
+#include "terrace/tier/disk/extent_table_internal.h"
+#include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/tier/disk/owner_directory_internal.h"
+
+namespace terrace::tier::disk {
+
+enum class RunState : std::uint8_t {
+  kFree,      // Nobody's.
+  kForeign,   // Another namespace's blocks lie in it: ours to take when space is short.
+  kClaiming,  // Being entered in extents.meta as ours.
+  kOurs,
+};
+
+class Volume {
+ public:
+  struct Options {
+    const Layout* layout = nullptr;
+    const Fingerprint* fingerprint = nullptr;
+    std::uint64_t share_bytes = 0;  // For the extent size of a new volume.
+    bool is_direct = true;
+    bool is_direct_by_fcntl = false;
+    std::int64_t now_seconds = 0;
+  };
+  // Initialises an empty directory; else keeps what is there. Enters our namespace.
+  // Errors: kIo, kCorrupt, with the path and the way out.
+  static Result<std::unique_ptr<Volume>> open(OwnerDirectory owner, const Options& options,
+                                              LogSink& log);
+
+  // Before fit(): what the shares are divided by.
+  [[nodiscard]] VolumeShare share() const;
+  // Takes `bytes` of the medium: drops extents beyond it, plans the runs, opens slots.meta.
+  // Errors: kInvalid when not one block fits.
+  [[nodiscard]] Status fit(std::uint64_t bytes);
+
+  [[nodiscard]] const RunGeometry& geometry() const { return geometry_; }
+  [[nodiscard]] std::uint32_t slots() const { return geometry_.run_slots * run_count(); }
+  [[nodiscard]] std::uint32_t run_count() const { return static_cast<std::uint32_t>(runs_.size()); }
+  [[nodiscard]] std::uint32_t run_of(std::uint32_t slot) const { return slot / geometry_.run_slots; }
+  [[nodiscard]] RunState run_state(std::uint32_t run) const { return runs_[run].state; }
+  [[nodiscard]] std::uint64_t run_stamp(std::uint32_t run) const { return runs_[run].stamp; }
+  // When the namespaces in a foreign run were used last; the run may be taken in that order.
+  [[nodiscard]] std::int64_t run_used_seconds(std::uint32_t run) const;
+  void set_run(std::uint32_t run, RunState state, std::uint64_t stamp);
+  // The records that make `run` ours, as they go to extents.meta at claim_offset().
+  void encode_claim(std::uint32_t run, std::uint64_t stamp, std::vector<std::byte>& target) const;
+  [[nodiscard]] std::uint64_t claim_offset(std::uint32_t run) const {
+    return ExtentTable::offset(run * geometry_.run_extents);
+  }
+
+  [[nodiscard]] std::uint64_t record_offset(std::size_t group, std::uint32_t slot) const {
+    return kRecordsOffset +
+           (static_cast<std::uint64_t>(slot) * geometry_.frame_bytes.size() + group) *
+               kSlotRecordBytes;
+  }
+  [[nodiscard]] MetaHeader meta_header() const { return meta_; }
+  void set_epoch(std::uint32_t epoch) { meta_.epoch = epoch; }
+  [[nodiscard]] std::uint32_t name_space() const { return name_space_; }
+  [[nodiscard]] std::uint64_t highest_stamp() const { return table_.highest_stamp(); }
+  [[nodiscard]] std::uint64_t damaged_extents() const { return table_.damaged(); }
+
+  [[nodiscard]] const std::string& directory() const { return owner_.directory; }
+  [[nodiscard]] int data_file() const { return data_.get(); }
+  [[nodiscard]] int meta_file() const { return meta_file_.get(); }
+  [[nodiscard]] int extents_file() const { return extents_file_.get(); }
+  [[nodiscard]] std::string data_path() const { return owner_.directory + "/0.slots"; }
+  [[nodiscard]] std::string meta_path() const;
+  [[nodiscard]] std::string extents_path() const { return owner_.directory + "/extents.meta"; }
+  [[nodiscard]] std::uint64_t extent_bytes() const { return table_.extent_bytes(); }
+  [[nodiscard]] std::uint64_t capacity_bytes() const { return capacity_ * table_.extent_bytes(); }
+  // The slot file has blocks on the medium up to here.
+  [[nodiscard]] std::uint64_t allocated_bytes() const { return allocated_bytes_; }
+  void set_allocated(std::uint64_t bytes) { allocated_bytes_ = bytes; }
+  [[nodiscard]] bool is_allocated(std::uint32_t run) const {
+    return (run + 1) * geometry_.run_bytes() <= allocated_bytes_;
+  }
+  [[nodiscard]] bool is_direct() const { return is_direct_; }
+  // False once somebody deleted a file of ours under our feet.
+  [[nodiscard]] bool is_linked() const;
+
+ private:
+  struct Run {
+    RunState state = RunState::kFree;
+    std::uint64_t stamp = 0;
+  };
+  Volume(OwnerDirectory owner, LogSink& log) : owner_(std::move(owner)), log_(log) {}
+  [[nodiscard]] Status initialise(const Options& options);
+  [[nodiscard]] Status open_data(const Options& options);
+  [[nodiscard]] Status enter_namespace(const Options& options);
+  void remove_empty_namespaces();
+  [[nodiscard]] Status open_meta();
+  [[nodiscard]] Status write_meta_header();
+  [[nodiscard]] Status cut(std::uint32_t extents);
+  void list_runs();
+
+  OwnerDirectory owner_;
+  LogSink& log_;
+  ExtentTable table_;
+  RunGeometry geometry_;
+  Layout layout_;
+  MetaHeader meta_;
+  std::vector<Run> runs_;
+  UniqueFd data_;
+  UniqueFd meta_file_;
+  UniqueFd extents_file_;
+  std::uint32_t name_space_ = 0;
+  std::uint64_t capacity_ = 0;  // Extents.
+  std::uint64_t allocated_bytes_ = 0;
+  bool is_direct_ = false;
+};
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,272 @@
+#include "terrace/tier/disk/writer_internal.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace terrace::tier::disk {
+
+namespace {
+// Enough written to be worth a sync while more is being written. Without more to write a sync is
+// started at once, so a lone block does not wait for company.
+constexpr std::uint64_t kSyncBytes = 32ULL << 20U;
+constexpr std::size_t kSyncBlocks = 64;
+constexpr std::size_t kMostVoids = 1024;
+}  // namespace
+
+Writer::Writer(Context& context)
+    : context_(context),
+      allocator_(context),
+      operations_(context.options.queue_blocks),
+      streams_(context.volumes.size()),
+      is_blocked_(context.volumes.size(), false) {
+  for (auto i = static_cast<std::uint32_t>(operations_.size()); i > 0; --i) {
+    operations_[i - 1].pages.resize(context.ranks());
+    free_.push_back(i - 1);
+  }
+  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
+    streams_[v].is_recorded.assign(context.options.layout.groups.size(),
+                                   std::vector<bool>(context.volumes[v]->slots(), false));
+    streams_[v].durable_epoch = context.volumes[v]->meta_header().epoch;
+  }
+}
+
+Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash& hash,
+                     std::uint64_t alias, std::span<const ShardMemory> shards,
+                     std::span<const Checksum> checksums) {
+  if (is_stopped_) return {Code::kClosed, "the disk tier is closing"};
+  TERRACE_RETURN_IF_ERROR(context_.check(group, shards));
+  if (checksums.size() != shards.size()) {
+    return {Code::kInvalid, "one checksum per rank is needed"};
+  }
+  if (free_.empty()) {
+    context_.meters.dropped_full_queue.add();
+    return {Code::kExhausted, "disk.queue is full"};
+  }
+  bool any_open = false;
+  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
+    const bool may_write = context_.health.may_write(v);
+    if (may_write && is_blocked_[v]) context_.slots.unblock(v);
+    is_blocked_[v] = !may_write;
+    any_open = any_open || may_write;
+  }
+  if (!any_open) {
+    context_.meters.dropped_unavailable.add();
+    return {Code::kUnavailable, "no disk path takes writes now"};
+  }
+  auto reserved = context_.slots.reserve(group, hash, is_blocked_);
+  if (!reserved) {
+    if (reserved.error().code() == Code::kExhausted) context_.meters.dropped_no_slot.add();
+    return reserved.error();
+  }
+  const std::uint32_t number = free_.back();
+  free_.pop_back();
+  Operation& operation = operations_[number];
+  operation.token = token;
+  operation.group = group;
+  operation.hash = hash;
+  operation.alias = alias;
+  operation.epoch = reserved->epoch;
+  operation.generation = reserved->slot.slot().generation.value();
+  operation.slot = std::move(reserved->slot);
+  operation.place = reserved->place;
+  operation.shards.assign(shards.begin(), shards.end());
+  operation.checksums.assign(checksums.begin(), checksums.end());
+  operation.status = {};
+  route(number);
+  return {};
+}
+
+// Puts the operation where it has to wait, or starts its frames.
+void Writer::route(std::uint32_t number) {
+  const Operation& operation = operations_[number];
+  Stream& stream = streams_[operation.place.volume];
+  Volume& volume = *context_.volumes[operation.place.volume];
+  const std::uint32_t run = volume.run_of(operation.place.slot);
+  if (!volume.is_allocated(run)) {
+    stream.for_space.push_back(number);
+  } else if (volume.run_state(run) != RunState::kOurs ||
+             stream.is_recorded[operation.group][operation.place.slot]) {
+    if (volume.run_state(run) == RunState::kForeign) {
+      context_.slots.drop_foreign(operation.place.volume, run * volume.geometry().run_slots,
+                                  volume.geometry().run_slots);
+      volume.set_run(run, RunState::kFree, 0);
+    }
+    stream.for_meta.push_back(number);
+  } else {
+    write_frames(number);
+  }
+}
+
+void Writer::write_frames(std::uint32_t number) {
+  Operation& operation = operations_[number];
+  const Volume& volume = *context_.volumes[operation.place.volume];
+  ++streams_[operation.place.volume].writing;
+  operation.pending = operation.shards.size();
+  for (std::uint16_t rank = 0; rank < operation.shards.size(); ++rank) {
+    transfer::Transfer transfer;
+    transfer.token = Ticket{Purpose::kWriteFrame, rank, number}.token();
+    transfer.op = transfer::IoOp::kWrite;
+    transfer.io_class = transfer::IoClass::kOffloadWrite;
+    transfer.file = volume.data_file();
+    transfer.offset = volume.geometry().offset(operation.group, operation.place.slot, rank);
+    transfer.pieces[0] = {nullptr, kPageBytes};
+    transfer.pieces[1] = {operation.shards[rank].payload,
+                          volume.geometry().frame_bytes[operation.group] - kPageBytes};
+    transfer.piece_count = 2;
+    context_.push(transfer);
+  }
+}
+
+bool Writer::prepare(Ticket ticket, transfer::Transfer& transfer) {
+  Operation& operation = operations_[ticket.number];
+  std::byte*& page = operation.pages[ticket.rank];
+  if (page == nullptr) {
+    page = context_.pages.take();
+    if (page == nullptr) return false;
+    auto header = context_.header(operation.group, operation.hash, ticket.rank, operation.generation);
+    header.payload_checksum = operation.checksums[ticket.rank];
+    wire::encode(header, std::span<std::byte, wire::kFrameHeaderBytes>(page, kPageBytes));
+  }
+  transfer.pieces[0].data = page;
+  return true;
+}
+
+void Writer::finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[ticket.number];
+  const std::uint32_t v = operation.place.volume;
+  Stream& stream = streams_[v];
+  std::byte*& page = operation.pages[ticket.rank];
+  if (page != nullptr) context_.pages.give(page);
+  page = nullptr;
+  if (!status.is_ok() && operation.status.is_ok()) operation.status = std::move(status);
+  TERRACE_CHECK(operation.pending > 0);
+  if (--operation.pending > 0) return;
+  --stream.writing;
+  if (operation.status.is_ok()) {
+    context_.health.succeeded(v, true);
+    stream.written.push_back(ticket.number);
+    for (const ShardMemory& shard : operation.shards) stream.written_bytes += shard.payload_bytes;
+    return;
+  }
+  if (operation.status.code() == Code::kExhausted) {
+    context_.health.filled_up(v, operation.status);
+  } else if (operation.status.code() != Code::kClosed) {
+    context_.health.failed(v, operation.status);
+  }
+  end(ticket.number, operation.status, done);
+}
+
+void Writer::start_data_sync(std::uint32_t v) {
+  Stream& stream = streams_[v];
+  if (!stream.syncing.empty() || stream.written.empty()) return;
+  const bool has_more_coming = stream.writing > 0;
+  if (has_more_coming && stream.written_bytes < kSyncBytes && stream.written.size() < kSyncBlocks) {
+    return;
+  }
+  stream.syncing.swap(stream.written);
+  stream.written_bytes = 0;
+  transfer::Transfer transfer;
+  transfer.token = Ticket{Purpose::kDataSync, 0, v}.token();
+  transfer.op = transfer::IoOp::kSync;
+  transfer.file = context_.volumes[v]->data_file();
+  context_.push(transfer);
+}
+
+void Writer::finish_data_sync(std::uint32_t v, const Status& status, std::vector<DiskDone>& done) {
+  Stream& stream = streams_[v];
+  if (status.is_ok()) {
+    stream.synced.insert(stream.synced.end(), stream.syncing.begin(), stream.syncing.end());
+    stream.syncing.clear();
+    return;
+  }
+  context_.health.failed(v, status);
+  end_all(stream.syncing, status, done);
+}
+
+void Writer::advance(std::vector<DiskDone>& done) {
+  allocator_.advance();
+  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
+    Stream& stream = streams_[v];
+    if (!stream.for_space.empty()) {
+      std::vector<std::uint32_t> waiting;
+      waiting.swap(stream.for_space);
+      if (allocator_.is_full(v)) {
+        end_all(waiting, allocator_.reason(v), done);
+      } else {
+        for (const std::uint32_t number : waiting) route(number);
+      }
+    }
+    start_data_sync(v);
+    if (stream.batch.phase == Phase::kIdle) start_batch(v, done);
+  }
+}
+
+void Writer::end(std::uint32_t number, Status status, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[number];
+  DiskDone result;
+  result.token = operation.token;
+  result.alias = operation.alias;
+  if (status.is_ok()) {
+    const bool is_sealed = context_.slots.seal(std::move(operation.slot), operation.group,
+                                               operation.alias, operation.epoch);
+    if (!is_sealed) status = {Code::kNotFound, "the cache was reset meanwhile"};
+  } else {
+    context_.slots.abandon(std::move(operation.slot));
+  }
+  if (status.is_ok()) {
+    context_.meters.written_blocks.add();
+    for (const ShardMemory& shard : operation.shards) {
+      context_.meters.written_bytes.add(shard.payload_bytes);
+    }
+  } else if (status.code() == Code::kExhausted) {
+    context_.meters.dropped_full_medium.add();
+  }
+  result.status = std::move(status);
+  free_.push_back(number);
+  done.push_back(std::move(result));
+}
+
+void Writer::end_all(std::vector<std::uint32_t>& numbers, const Status& status,
+                     std::vector<DiskDone>& done) {
+  for (const std::uint32_t number : numbers) end(number, status, done);
+  numbers.clear();
+}
+
+void Writer::invalidate(std::size_t group, SlotMap::Place place) {
+  Stream& stream = streams_[place.volume];
+  if (stream.voids.size() < kMostVoids) {
+    stream.voids.push_back(
+        {context_.volumes[place.volume]->record_offset(group, place.slot), group, place.slot, kNone});
+  }
+}
+
+void Writer::set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot,
+                          bool is_recorded) {
+  streams_[volume].is_recorded[group][slot] = is_recorded;
+}
+
+void Writer::stop(std::vector<DiskDone>& done) {
+  is_stopped_ = true;
+  const Status closed{Code::kClosed, "the disk tier is closing"};
+  for (Stream& stream : streams_) {
+    end_all(stream.for_space, closed, done);
+    end_all(stream.for_meta, closed, done);
+  }
+}
+
+bool Writer::is_idle() const {
+  if (free_.size() != operations_.size()) return false;
+  const std::uint32_t epoch = context_.slots.epoch();
+  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
+    const Stream& stream = streams_[v];
+    if (stream.batch.phase != Phase::kIdle) return false;
+    // A volume that is left alone for now keeps nobody waiting.
+    if (context_.health.may_read(v) && (stream.durable_epoch != epoch || !stream.voids.empty())) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,121 @@
+// Writes of blocks, in an order that a crash at any moment cannot turn into a lie:
+//   claim of the run, void record of the slot's last block -> sync     (only where due)
+//   -> frames -> sync of the slot file -> record -> sync of slots.meta -> findable, done.
+// Claims, void records and records of many blocks share one batch, and so one sync; while it is under
+// way the next blocks' frames are being written. One batch and one data sync per volume at a time.
+// Threading: the I/O thread's.  Waits: never.  Bounds: Options::queue_blocks operations.
+// Source: docs/formats/disk.md, docs/adr/0006-disk-writes-in-groups.md.
+#pragma once
+
+#include <vector>
+
+#include "terrace/tier/disk/allocator_internal.h"
+#include "terrace/tier/disk/context_internal.h"
+
+namespace terrace::tier::disk {
+
+class Writer {
+ public:
+  explicit Writer(Context& context);
+
+  [[nodiscard]] Status begin(std::uint64_t token, std::size_t group, const SequenceHash& hash,
+                             std::uint64_t alias, std::span<const ShardMemory> shards,
+                             std::span<const Checksum> checksums);
+  [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
+  void finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& done);
+  void finish_data_sync(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
+  void finish_meta_write(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
+  void finish_meta_sync(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
+  [[nodiscard]] Allocator& allocator() { return allocator_; }
+
+  // Starts what became due.
+  void advance(std::vector<DiskDone>& done);
+  // The slot's record must not be found again; written with the next batch. Bounded: beyond that the
+  // next block in the slot, or the next read after a restart, finds out.
+  void invalidate(std::size_t group, SlotMap::Place place);
+  // At start: the slot has a record that would count.
+  void set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot, bool is_recorded);
+  // Ends what has not reached the device; the rest goes on.
+  void stop(std::vector<DiskDone>& done);
+  // Nothing under way, and what was reset is durable.
+  [[nodiscard]] bool is_idle() const;
+
+ private:
+  struct Operation {
+    std::uint64_t token = 0;
+    std::size_t group = 0;
+    SequenceHash hash;
+    std::uint64_t alias = 0;
+    std::uint32_t epoch = 0;
+    catalog::FillingSlot slot;
+    SlotMap::Place place;
+    std::uint32_t generation = 0;
+    std::vector<ShardMemory> shards;
+    std::vector<Checksum> checksums;
+    std::vector<std::byte*> pages;  // [rank]
+    std::size_t pending = 0;
+    Status status;
+  };
+  enum class Phase : std::uint8_t { kIdle, kWriting, kSyncing };
+  struct Entry {  // Of a batch: one record.
+    std::uint64_t offset = 0;
+    std::size_t group = 0;
+    std::uint32_t slot = 0;
+    std::uint32_t operation = kNone;  // kNone = a void record.
+  };
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  struct Batch {
+    Phase phase = Phase::kIdle;
+    std::vector<std::uint32_t> prepared;  // Operations that wait for claims and void records,
+    std::vector<std::uint32_t> recorded;  // and those whose records it writes.
+    std::vector<std::uint32_t> claims;    // Runs.
+    std::vector<Entry> entries;
+    std::vector<std::byte> record_bytes;
+    std::vector<std::byte> claim_bytes;
+    std::vector<std::byte> header_bytes;
+    std::uint32_t epoch = 0;  // In header_bytes.
+    std::size_t pending = 0;
+    Status status;
+  };
+  struct Stream {  // Of one volume; operations by number, each in one of these lists or in a batch.
+    std::vector<std::uint32_t> for_space;
+    std::vector<std::uint32_t> for_meta;
+    std::size_t writing = 0;
+    std::vector<std::uint32_t> written;
+    std::vector<std::uint32_t> syncing;
+    std::vector<std::uint32_t> synced;
+    std::uint64_t written_bytes = 0;
+    std::uint32_t durable_epoch = 0;
+    std::vector<Entry> voids;
+    std::vector<std::vector<bool>> is_recorded;  // [group][slot]: has a record that counts.
+    Batch batch;
+  };
+
+  void route(std::uint32_t number);
+  void write_frames(std::uint32_t number);
+  void start_data_sync(std::uint32_t volume);
+  void start_batch(std::uint32_t volume, std::vector<DiskDone>& done);
+  void add_entries(std::uint32_t volume);
+  void add_claims(std::uint32_t volume);
+  void encode_batch(std::uint32_t volume);
+  void push_records(std::uint32_t volume);
+  void push_meta_write(std::uint32_t volume, int file, std::uint64_t offset,
+                       std::span<std::byte> bytes);
+  void push_meta_sync(std::uint32_t volume, int file);
+  void finish_batch(std::uint32_t volume, std::vector<DiskDone>& done);
+  void fail_batch(std::uint32_t volume, std::vector<DiskDone>& done);
+  void end(std::uint32_t number, Status status, std::vector<DiskDone>& done);
+  void end_all(std::vector<std::uint32_t>& numbers, const Status& status,
+               std::vector<DiskDone>& done);
+  [[nodiscard]] SlotRecord record_of(std::uint32_t volume, const Entry& entry);
+
+  Context& context_;
+  Allocator allocator_;
+  std::vector<Operation> operations_;
+  std::vector<std::uint32_t> free_;
+  std::vector<Stream> streams_;
+  std::vector<bool> is_blocked_;  // [volume], as slots know it.
+  bool is_stopped_ = false;
+};
+
+}  // namespace terrace::tier::disk
