@@ -1,0 +1,87 @@
+"""Starts engines, one process each, and reads their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine_env import engine_env, installed
+
+LIMIT_S = 300.0
+KILLED_ITSELF = -signal.SIGKILL
+
+
+@dataclass
+class EngineProcess:
+    """A running scenario; ended by `wait` or `kill`, whichever comes first."""
+
+    process: subprocess.Popen[bytes]
+    answer: Path
+    output: Path
+
+    def wait(self, limit_s: float = LIMIT_S) -> int:
+        try:
+            return self.process.wait(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"engine still ran after {limit_s} s\n{self.tail()}") from None
+
+    def kill(self) -> None:
+        """The whole process group, by its id: the engine's workers with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+
+    def tail(self) -> str:
+        return self.output.read_text(errors="replace")[-6000:]
+
+    def read(self) -> Any:
+        return json.loads(self.answer.read_text())
+
+
+def start(
+    work: Path, scenario: str, *, multiprocessing: bool = False, name: str = "", **arguments: Any
+) -> EngineProcess:
+    """Starts `scenarios.<module>.<function>`, named `module.function`, with JSON arguments."""
+    folder = work / (name or scenario)
+    folder.mkdir(parents=True, exist_ok=True)
+    asked, answer = folder / "asked.json", folder / "answer.json"
+    answer.unlink(missing_ok=True)
+    asked.write_text(json.dumps(arguments, default=str))
+    env = engine_env(folder, multiprocessing=multiprocessing)
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), env["PYTHONPATH"]])
+    if os.environ.get("TERRACE_LIBRARY"):
+        env["TERRACE_LIBRARY"] = os.environ["TERRACE_LIBRARY"]
+    output = folder / "output.txt"
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("engine_process.py"))]
+            + [scenario, str(asked), str(answer)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return EngineProcess(process, answer, output)
+
+
+def run(work: Path, scenario: str, *, ends_by_kill: bool = False, **arguments: Any) -> Any:
+    """Runs a scenario to its end and returns what it answered."""
+    engine = start(work, scenario, **arguments)
+    status = engine.wait()
+    engine.kill()
+    expected = KILLED_ITSELF if ends_by_kill else 0
+    assert status == expected, f"engine ended with {status}\n{engine.tail()}"
+    return engine.read()
+
+
+def model(dtype: str) -> str:
+    return str(installed()[f"model_{dtype}"])

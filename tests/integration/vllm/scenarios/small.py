@@ -1,0 +1,136 @@
+"""Scenarios on tiny models: ranks, preemption, changed weights, groups, no own cache."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from tests.integration.vllm.engine import Engine, until
+
+Say = Callable[[object], None]
+HOST = 'terrace_hit_tokens_total{tier="host"}'
+OFFLOADED = 'terrace_transfer_bytes_total{op="offload",source="device",target="host"}'
+WRITTEN = 'terrace_transfer_bytes_total{op="offload",source="host",target="disk"}'
+DISK = 'terrace_hit_tokens_total{tier="disk"}'
+
+
+def numbers(seed: int, count: int) -> list[int]:
+    """Token ids that no tokenizer made."""
+    rng = random.Random(seed)
+    return [rng.randrange(3, 1000) for _ in range(count)]
+
+
+def make(model: str, settings: dict[str, Any] | None, **more: Any) -> Engine:
+    options: dict[str, Any] = {"skip_tokenizer_init": True, "memory": 64 << 20}
+    return Engine(model, settings=settings, **(options | more))
+
+
+def ask(engine: Engine, prompts: list[list[int]], **more: Any) -> list[dict[str, Any]]:
+    return engine.generate(prompts, detokenize=False, **more)
+
+
+def measured(engine: Engine, prompts: list[list[int]], **more: Any) -> dict[str, Any]:
+    before = engine.metrics()
+    return {"answers": ask(engine, prompts, **more), "grown": engine.grown(before)}
+
+
+def plain(say: Say, model: str, prompts: list[list[int]], **more: Any) -> None:
+    """Without Terrace: each prompt cold, then out of the engine's own cache."""
+    engine = make(model, None, **more)
+    cold = [ask(engine, [prompt])[0] for prompt in prompts]
+    say({"cold": cold, "local": [ask(engine, [prompt])[0] for prompt in prompts]})
+
+
+def twice(
+    say: Say,
+    model: str,
+    prompts: list[list[int]],
+    settings: dict[str, Any],
+    disk_blocks: int = 0,
+    **more: Any,
+) -> None:
+    """Cold, then out of host; ends by kill -9 once so many blocks are on disk."""
+    engine = make(model, settings, **more)
+    cold = measured(engine, prompts)
+    if more.get("enable_prefix_caching", True):
+        engine.forget_local()
+    found = {"cold": cold, "host": measured(engine, prompts), "status": engine.status()}
+    if disk_blocks:
+        size = cold["grown"][OFFLOADED]
+        until("blocks on disk", lambda: engine.metric(WRITTEN) >= size)
+        say(found)
+        os.kill(os.getpid(), signal.SIGKILL)
+    say(found)
+
+
+def once(
+    say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any], **more: Any
+) -> None:
+    engine = make(model, settings, **more)
+    say(measured(engine, prompts) | {"status": engine.status()})
+
+
+def preempted(say: Say, model: str) -> None:
+    """More than the engine's cache holds at once: requests are preempted and resumed."""
+    prompts = [numbers(seed, 200) for seed in range(4)]
+    engine = make(model, {}, num_gpu_blocks_override=24, max_model_len=512)
+    solo = []
+    for prompt in prompts:
+        engine.llm.reset_prefix_cache(reset_connector=True)
+        solo.append(ask(engine, [prompt], max_tokens=80)[0])
+    engine.llm.reset_prefix_cache(reset_connector=True)
+    engine.requests.clear()
+    together = measured(engine, prompts, max_tokens=80)
+    preemptions = [request.num_preemptions for request in engine.requests]
+    engine.forget_local()
+    again = measured(engine, prompts, max_tokens=80)
+    # What was stored around the preemptions, read back prompt by prompt.
+    stored = []
+    for prompt, answer in zip(prompts, solo, strict=True):
+        engine.forget_local()
+        whole = prompt + answer["tokens"][0]
+        stored.append(measured(engine, [whole], max_tokens=4))
+    say(
+        {
+            "solo": solo,
+            "together": together,
+            "preemptions": preemptions,
+            "again": again,
+            "stored": stored,
+            "status": engine.status(),
+        }
+    )
+
+
+def refused(say: Say, model: str, prompts: list[list[int]], **more: Any) -> None:
+    """Terrace stands aside; the answers, and what stands in its place."""
+    engine = make(model, {}, **more)
+    say({"answers": ask(engine, prompts), "has_half": engine.half is not None})
+
+
+def worker_refused(say: Say, model: str, prompts: list[list[int]]) -> None:
+    """The worker finds KV memory of a form that is not served, after the owner was opened."""
+    from terrace.connectors.vllm import layout
+
+    def refuse(*_arguments: Any) -> Any:
+        raise layout.LayoutError("made up")
+
+    setattr(layout, "registered", refuse)  # noqa: B010 (mypy refuses the assignment)
+    engine = make(model, {})
+    first = ask(engine, prompts)
+    say({"answers": first, "has_half": engine.half is not None})
+
+
+def kill_a_rank(say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any]) -> None:
+    """Two ranks; the second one is killed while the engine stands; the engine then ends."""
+    engine = make(model, settings, tensor_parallel_size=2)
+    cold = measured(engine, prompts)
+    processes = [one["process"] for one in engine.status()["attachments"]]
+    say({"cold": cold, "processes": processes})
+    os.kill(processes[1], signal.SIGKILL)
+    until("the owner sees the death", lambda: not engine.status()["attachments"][1]["attached"])
+    say({"cold": cold, "processes": processes, "status": engine.status()})
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,100 @@
+"""Small random models with wide margins: for ranks, groups and changed weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 1000
+HIDDEN, HEADS, KV_HEADS, HEAD = 256, 4, 2, 64
+COMMON: dict[str, Any] = {
+    "hidden_size": HIDDEN,
+    "intermediate_size": 512,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "head_dim": HEAD,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "dtype": "float32",
+}
+LLAMA = COMMON | {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": 4,
+    "hidden_act": "silu",
+    "rope_theta": 10000.0,
+}
+SLIDING, FULL = "sliding_attention", "full_attention"
+GEMMA = COMMON | {
+    "architectures": ["Gemma3ForCausalLM"],
+    "model_type": "gemma3_text",
+    "num_hidden_layers": 6,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": HEAD,
+    "sliding_window": 128,
+    "layer_types": [SLIDING] * 5 + [FULL],
+    "rope_theta": 1000000.0,
+    "rope_local_base_freq": 10000.0,
+    "tie_word_embeddings": True,
+}
+
+
+def _attention(tensors: dict[str, Any], normal: Callable[..., Any], layer: str) -> None:
+    attention = f"{layer}.self_attn"
+    tensors[f"{attention}.q_proj.weight"] = normal(HEADS * HEAD, HIDDEN)
+    tensors[f"{attention}.k_proj.weight"] = normal(KV_HEADS * HEAD, HIDDEN)
+    tensors[f"{attention}.v_proj.weight"] = normal(KV_HEADS * HEAD, HIDDEN)
+    tensors[f"{attention}.o_proj.weight"] = normal(HIDDEN, HEADS * HEAD)
+    tensors[f"{layer}.mlp.gate_proj.weight"] = normal(512, HIDDEN)
+    tensors[f"{layer}.mlp.up_proj.weight"] = normal(512, HIDDEN)
+    tensors[f"{layer}.mlp.down_proj.weight"] = normal(HIDDEN, 512)
+
+
+def _write(folder: Path, config: dict[str, Any], seed: int, changed_layer: int | None) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, std: float = 0.06) -> Any:
+        return torch.randn(*shape, generator=generator) * std
+
+    is_gemma = config["model_type"] == "gemma3_text"
+    one = torch.zeros if is_gemma else torch.ones  # Gemma's norms count from one.
+    tensors: dict[str, Any] = {"model.embed_tokens.weight": normal(VOCABULARY, HIDDEN, std=0.3)}
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    if is_gemma:
+        norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+    for number in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{number}"
+        _attention(tensors, normal, layer)
+        for norm in norms:
+            tensors[f"{layer}.{norm}.weight"] = one(HIDDEN)
+        if is_gemma:
+            tensors[f"{layer}.self_attn.q_norm.weight"] = one(HEAD)
+            tensors[f"{layer}.self_attn.k_norm.weight"] = one(HEAD)
+        if number == changed_layer:
+            # One projection of one layer, as a small fine-tune would.
+            tensors[f"{layer}.self_attn.v_proj.weight"] *= 1.25
+    tensors["model.norm.weight"] = one(HIDDEN)
+    if not config["tie_word_embeddings"]:
+        tensors["lm_head.weight"] = normal(VOCABULARY, HIDDEN, std=0.3)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    part = folder / "model.part"
+    save_file(tensors, part, metadata={"format": "pt"})
+    part.rename(folder / "model.safetensors")
+
+
+def make(
+    say: Callable[[object], None], folder: str, kind: str, changed_layer: int | None = None
+) -> None:
+    _write(Path(folder), {"llama": LLAMA, "gemma": GEMMA}[kind], 0, changed_layer)
+    say({"folder": folder})

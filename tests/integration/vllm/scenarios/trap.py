@@ -1,0 +1,244 @@
+"""One engine, many short cases: what vLLM may do to a connector besides plain hits."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.integration.vllm.engine import Engine
+
+Say = Callable[[object], None]
+HOST = 'terrace_hit_tokens_total{tier="host"}'
+CORRUPT = 'terrace_corrupt_blocks_total{tier="host"}'
+
+
+def host_mappings() -> list[tuple[int, int]]:
+    """Addresses of the host tier in this process, writable ones."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.s .*memfd:terrace", line)
+        if match:
+            begin, end = int(match.group(1), 16), int(match.group(2), 16)
+            found.append((begin, end - begin))
+    assert found, "no writable mapping of the host tier"
+    return found
+
+
+def flip_host_bytes() -> None:
+    """One byte of each page that holds anything; mappings of the same memory are flipped once."""
+    import numpy
+
+    seen: set[str] = set()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        match = re.match(
+            r"([0-9a-f]+)-([0-9a-f]+) rw.s ([0-9a-f]+) \S+ (\d+) +.*memfd:terrace", line
+        )
+        if not match or f"{match.group(4)}:{match.group(3)}" in seen:
+            continue
+        seen.add(f"{match.group(4)}:{match.group(3)}")
+        begin, end = int(match.group(1), 16), int(match.group(2), 16)
+        view = (ctypes.c_uint8 * (end - begin)).from_address(begin)
+        numpy.ctypeslib.as_array(view)[::4096] ^= 0xFF
+
+
+def tails(engine: Engine, prefix: int, count: int) -> list[list[int]]:
+    """Prompts with one prefix and tails of their own."""
+    return [
+        engine.tokens(prefix, 0) + engine.tokens(20 + number, 1 + number % 2)[number:]
+        for number in range(count)
+    ]
+
+
+def salts(engine: Engine) -> Any:
+    prompt = engine.tokens(300)
+    found = []
+    for salt in ("A", "A", "B", None, None):
+        engine.forget_local()
+        found.append(engine.generate([prompt], salts=[salt])[0])
+    return found
+
+
+def prompt_log_probabilities(engine: Engine) -> Any:
+    prompt = engine.tokens(300)
+    engine.one(prompt)
+    engine.forget_local()
+    before = engine.metrics()
+    asked = engine.one(prompt, prompt_logprobs=1)
+    return {"asked": asked, "grown": engine.grown(before)}
+
+
+def several_answers(engine: Engine) -> Any:
+    prompt = engine.tokens(300)
+    sampling = {"n": 3, "temperature": 0.8, "seed": 7}
+    engine.one(prompt)
+    local = engine.one(prompt, **sampling)
+    engine.forget_local()
+    return {"local": local, "outside": engine.one(prompt, **sampling)}
+
+
+def structured(engine: Engine) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    prompt = engine.tokens(300)
+    chosen = StructuredOutputsParams(choice=["yes", "no", "perhaps"])
+    sampling = {"structured_outputs": chosen, "ignore_eos": False, "logprobs": None}
+    engine.one(prompt)
+    local = engine.one(prompt, **sampling)
+    engine.forget_local()
+    before = engine.metrics()
+    outside = engine.one(prompt, **sampling)
+    return {"local": local, "outside": outside, "grown": engine.grown(before)}
+
+
+def chunked(engine: Engine) -> Any:
+    """Longer than a step takes: stored over several steps, then hit."""
+    prompt = engine.tokens(900)
+    engine.forget_local()
+    engine.one(prompt)
+    local = engine.one(prompt)
+    engine.forget_local()
+    before = engine.metrics()
+    return {"local": local, "outside": engine.one(prompt), "grown": engine.grown(before)}
+
+
+def shared_prefix(engine: Engine) -> Any:
+    """Four requests of one step: the first loads, the others share its blocks."""
+    prompts = tails(engine, 288, 4)
+    engine.forget_local()
+    engine.one(prompts[0])
+    local = engine.generate(prompts)
+    engine.forget_local()
+    before = engine.metrics()
+    return {"local": local, "outside": engine.generate(prompts), "grown": engine.grown(before)}
+
+
+def corrupt_in_host(engine: Engine) -> Any:
+    """Every stored byte is doubtful: all is computed anew, and what is stored then is right."""
+    prompts = tails(engine, 288, 4)
+    engine.forget_local()
+    engine.one(prompts[0])
+    local = engine.generate(prompts)
+    engine.forget_local()
+    flip_host_bytes()
+    before = engine.metrics()
+    flipped = engine.generate(prompts)
+    grown = engine.grown(before)
+    engine.forget_local()
+    before = engine.metrics()
+    after = engine.generate(prompts)
+    return {
+        "local": local,
+        "flipped": flipped,
+        "grown": grown,
+        "after": after,
+        "grown_after": engine.grown(before),
+    }
+
+
+def reset_everything(engine: Engine) -> Any:
+    prompt = engine.tokens(300)
+    engine.one(prompt)
+    assert engine.llm.reset_prefix_cache(reset_connector=True)
+    before = engine.metrics()
+    first = engine.one(prompt)
+    grown = engine.grown(before)
+    engine.forget_local()
+    return {"first": first, "grown": grown, "second": engine.one(prompt)}
+
+
+def next_turn(engine: Engine) -> Any:
+    """Turn two continues turn one's prompt and answer: generated blocks are hit."""
+    prompt = engine.tokens(300)
+    answer = engine.one(prompt, max_tokens=100)
+    longer = prompt + answer["tokens"][0] + engine.tokens(10, 1)
+    local = engine.one(longer)
+    engine.forget_local()
+    before = engine.metrics()
+    return {"local": local, "outside": engine.one(longer), "grown": engine.grown(before)}
+
+
+def aborts(engine: Engine) -> Any:
+    """Ended before admission, after one step, and while generating."""
+    from vllm import SamplingParams
+
+    core, pool = engine.llm.llm_engine, engine.scheduler.kv_cache_manager.block_pool
+    prompt = engine.tokens(300)
+    engine.one(prompt)
+    engine.forget_local()
+    free = pool.get_num_free_blocks()
+    for steps in (0, 1, 2, 20):
+        core.add_request(
+            f"abort-{steps}",
+            {"prompt_token_ids": prompt},
+            SamplingParams(temperature=0, max_tokens=64, ignore_eos=True),
+        )
+        for _ in range(steps):
+            core.step()
+        core.abort_request([request.request_id for request in engine.requests[-1:]], internal=True)
+        while core.has_unfinished_requests():
+            core.step()
+        engine.forget_local()
+    after = engine.one(prompt)
+    return {
+        "leaked_blocks": free - pool.get_num_free_blocks(),
+        "live": len(engine.half._live),
+        "active": engine.status()["active_requests"],
+        "after": after,
+    }
+
+
+def events(engine: Engine) -> Any:
+    """What the engine publishes for a stored prompt, and its own hashes of the same blocks."""
+    published: list[Any] = []
+    publisher = engine.scheduler.kv_event_publisher
+    publisher.publish = published.append
+    prompt = engine.tokens(130, 2)
+    engine.one(prompt, max_tokens=40)
+    engine.one(engine.tokens(40, 1), max_tokens=40)
+    hashes = engine.requests[-2].block_hashes
+    own = [int.from_bytes(value[-8:], "big") for value in hashes]
+    found = []
+    for one in [event for batch in published for event in batch.events]:
+        if getattr(one, "medium", None) == "CPU" and type(one).__name__ == "BlockStored":
+            found.append(
+                {
+                    "hashes": one.block_hashes,
+                    "parent": one.parent_block_hash,
+                    "tokens": one.token_ids,
+                    "locality": one.locality,
+                }
+            )
+    return {"own": own, "stored": found, "prompt": prompt}
+
+
+CASES = (
+    salts,
+    prompt_log_probabilities,
+    several_answers,
+    structured,
+    chunked,
+    shared_prefix,
+    next_turn,
+    aborts,
+    events,
+    corrupt_in_host,
+    reset_everything,
+)
+
+
+def run(say: Say, model: str) -> None:
+    engine = Engine(
+        model,
+        settings={},
+        max_num_batched_tokens=512,
+        kv_events_config={"enable_kv_cache_events": True, "publisher": "null"},
+    )
+    found = {}
+    for case in CASES:
+        engine.llm.reset_prefix_cache(reset_connector=True)
+        found[case.__name__] = case(engine)
+    found["status"] = engine.status()
+    say(found)

@@ -1,0 +1,108 @@
+"""What vLLM may do to a connector besides plain hits, on one engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.integration.vllm import harness
+from tests.integration.vllm.scenarios.trap import CORRUPT, HOST
+
+BLOCK = 32
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    work = tmp_path_factory.mktemp("traps")
+    answer: dict[str, Any] = harness.run(work, "trap.run", model=harness.model("float32"))
+    return answer
+
+
+def content(answers: list[Any]) -> list[Any]:
+    return [(answer["tokens"], answer["logprobs"]) for answer in answers]
+
+
+def test_equal_tokens_under_another_salt_do_not_hit(found: dict[str, Any]) -> None:
+    assert [run["cached"] for run in found["salts"]] == [0, 288, 0, 0, 288]
+    assert len({str(run["tokens"]) for run in found["salts"]}) == 1
+
+
+def test_a_request_for_prompt_log_probabilities_is_computed_whole(found: dict[str, Any]) -> None:
+    case = found["prompt_log_probabilities"]
+    assert case["asked"]["cached"] == 0
+    assert HOST not in case["grown"]
+
+
+def test_several_answers_to_one_prompt_equal_those_of_a_local_hit(found: dict[str, Any]) -> None:
+    case = found["several_answers"]
+    assert len(case["outside"]["tokens"]) == 3
+    assert content([case["outside"]]) == content([case["local"]])
+
+
+def test_structured_output_is_the_same_on_a_hit(found: dict[str, Any]) -> None:
+    case = found["structured"]
+    assert case["outside"]["tokens"] == case["local"]["tokens"]
+    assert case["grown"][HOST] == 288
+
+
+def test_a_prompt_stored_in_several_steps_is_hit_whole(found: dict[str, Any]) -> None:
+    case = found["chunked"]
+    assert case["outside"]["cached"] == 896
+    assert case["grown"][HOST] == 896
+    assert content([case["outside"]]) == content([case["local"]])
+
+
+def test_requests_of_one_step_share_what_the_first_one_loads(found: dict[str, Any]) -> None:
+    case = found["shared_prefix"]
+    assert [run["cached"] for run in case["outside"]][1:] == [288] * 3
+    assert content(case["outside"]) == content(case["local"])
+
+
+def test_turn_two_hits_blocks_that_turn_one_generated(found: dict[str, Any]) -> None:
+    case = found["next_turn"]
+    assert case["outside"]["cached"] == 384  # 300 + 99 tokens were computed.
+    assert case["grown"][HOST] == 384
+    assert content([case["outside"]]) == content([case["local"]])
+
+
+def test_a_request_may_be_aborted_at_any_time(found: dict[str, Any]) -> None:
+    case = found["aborts"]
+    assert case["leaked_blocks"] == 0
+    assert case["live"] == 0
+    assert case["active"] == 0
+    assert case["after"]["cached"] == 288
+
+
+def test_stored_blocks_are_announced_with_the_engines_hashes(found: dict[str, Any]) -> None:
+    case = found["events"]
+    stored = [event for event in case["stored"] if event["hashes"][0] in case["own"]]
+    assert [event["hashes"][0] for event in stored] == case["own"][: len(stored)]
+    assert len(stored) == 5  # 130 + 39 computed tokens.
+    assert [event["parent"] for event in stored] == [None, *case["own"][: len(stored) - 1]]
+    assert [token for event in stored[:4] for token in event["tokens"]] == case["prompt"][:128]
+    assert {event["locality"] for event in stored} == {"LOCAL"}
+
+
+def test_corrupt_blocks_in_host_are_counted_and_computed_anew(found: dict[str, Any]) -> None:
+    case = found["corrupt_in_host"]
+    assert [run["tokens"] for run in case["flipped"]] == [run["tokens"] for run in case["local"]]
+    assert case["grown"][CORRUPT] >= 9
+    assert HOST not in case["grown"]
+
+
+def test_what_is_stored_after_a_failed_load_is_right(found: dict[str, Any]) -> None:
+    case = found["corrupt_in_host"]
+    assert [run["tokens"] for run in case["after"]] == [run["tokens"] for run in case["local"]]
+    assert CORRUPT not in case["grown_after"]
+    assert case["grown_after"][HOST] >= 288
+
+
+def test_after_a_reset_nothing_old_matches(found: dict[str, Any]) -> None:
+    case = found["reset_everything"]
+    assert case["first"]["cached"] == 0
+    assert HOST not in case["grown"]
+    assert case["second"]["cached"] == 288
+
+
+def test_the_store_ends_healthy(found: dict[str, Any]) -> None:
+    assert found["status"]["health"] == "green", found["status"]
