@@ -79,7 +79,7 @@ void append_event(std::string& json, const manager::Event& event) {
     const bool has_parent = event.parent != SequenceHash{};
     fmt::format_to(std::back_inserter(json),
                    R"(,"parent":{},"parent_alias":{},"block_tokens":{},"tokens":[{}])",
-                   has_parent ? "\"" + event.parent.hex() + "\"" : "null",
+                   has_parent ? fmt::format("\"{}\"", event.parent.hex()) : "null",
                    has_parent ? alias_text(event.parent_alias) : "null", event.tokens.size(),
                    fmt::join(event.tokens, ","));
     append_extra_keys(json, event.extra_keys);
