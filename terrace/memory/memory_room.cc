@@ -67,7 +67,7 @@ void narrow_by_group(MemoryRoom& room, const Hierarchy& hierarchy, const std::st
 // The group and all above it; in a container the path may be the host's and not exist here, but the
 // hierarchy's root always does.
 void narrow_by_path(MemoryRoom& room, const Hierarchy& hierarchy, std::string_view path) {
-  while (!path.empty() && path != "/") {
+  while (path.starts_with('/') && path != "/") {
     narrow_by_group(room, hierarchy, hierarchy.mount + std::string(path));
     path = path.substr(0, path.rfind('/'));
   }
