@@ -59,6 +59,7 @@ struct Options {
   Nanoseconds attach_lookup_wait = seconds(5);
   Nanoseconds attach_timeout = seconds(120);
   Nanoseconds flush_limit = seconds(5);
+  Nanoseconds step_timeout = seconds(60);  // An engine step without all reports counts as lost then.
 };
 
 }  // namespace terrace::manager

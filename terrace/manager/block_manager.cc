@@ -1,0 +1,322 @@
+#include "terrace/manager/block_manager.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "terrace/attach/attach_server.h"
+#include "terrace/base/file.h"
+#include "terrace/base/rng.h"
+#include "terrace/base/sync_point.h"
+#include "terrace/base/thread.h"
+#include "terrace/manager/io_driver_internal.h"
+#include "terrace/manager/opening_internal.h"
+#include "terrace/manager/status_internal.h"
+#include "terrace/wire/orders.h"
+
+namespace terrace::manager {
+
+namespace {
+
+// How long the I/O thread sleeps when nothing is due: attachments are noticed this late.
+constexpr Nanoseconds kOpeningNap = milliseconds(2);
+constexpr Nanoseconds kIdleNap = milliseconds(20);
+
+}  // namespace
+
+struct BlockManager::State {
+  State(Options given, const Clock& its_clock, LogSink& its_log)
+      : options(std::move(given)), clock(its_clock), log(its_log), owner(random_u64()),
+        shared(options, owner, counters, clock.now()), driver(shared, clock, log),
+        opened(clock.now()) {}
+
+  const Options options;
+  const Clock& clock;
+  LogSink& log;
+  const std::uint64_t owner;
+  Counters counters;
+  Shared shared;
+  IoDriver driver;
+  const Nanoseconds opened;
+  UniqueFd event_fd;
+  std::atomic<std::uint64_t> last_request{0};
+  std::atomic<bool> is_closed{false};
+  Opened parts;          // Written by the opening thread before it publishes them to `driver`.
+  Mutex flush_mutex;
+  CondVar flush_condition;  // After each round of the I/O thread.
+  std::jthread opening;  // Joined before `parts` are used by close().
+  std::jthread io;
+
+  void run_io(const std::stop_token& stop);
+  void poison(const std::string& reason);
+  void signal_if_due();
+  void flush(Nanoseconds deadline);
+};
+
+void BlockManager::State::poison(const std::string& reason) {
+  {
+    const MutexLock lock(shared.mutex);
+    shared.core.poison(reason);
+  }
+  log.write(LogLevel::kError, fmt::format("event=poisoned reason=\"{}\"", reason));
+}
+
+void BlockManager::State::signal_if_due() {
+  bool is_due = false;
+  {
+    const MutexLock lock(shared.mutex);
+    is_due = shared.core.take_signal();
+  }
+  if (is_due && event_fd.is_open()) {
+    const std::uint64_t one = 1;
+    (void)!::write(event_fd.get(), &one, sizeof one);  // Full means readable: that is all we want.
+  }
+}
+
+void BlockManager::State::run_io(const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    const bool is_busy = driver.tick();
+    flush_condition.notify_all();
+    TERRACE_SYNC_POINT("manager.io.tick");
+    signal_if_due();
+    if (is_busy) continue;
+    bool is_opening = false;
+    {
+      const MutexLock lock(shared.mutex);
+      is_opening = !shared.core.gate().is_serving();
+    }
+    driver.wait(is_opening ? kOpeningNap : kIdleNap);
+  }
+}
+
+BlockManager::BlockManager(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const Clock& clock,
+                                                         LogSink& log) {
+  TERRACE_RETURN_IF_ERROR(options.layout.validate());
+  auto admission = policy::make_admission(options.disk.admission, options.disk.frequency);
+  if (!admission) return fail(std::move(admission).error());
+  TERRACE_ASSIGN_OR_RETURN(const std::string socket,
+                           attach::socket_path(options.attach_directory, options.engine_id));
+  auto state = std::make_unique<State>(std::move(options), clock, log);
+  {
+    const MutexLock lock(state->shared.mutex);
+    state->shared.core.context().admission = std::move(*admission);
+  }
+  state->event_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  State& parts = *state;
+  const auto on_breach = [&parts](const char* text) { parts.poison(text); };
+  TERRACE_ASSIGN_OR_RETURN(
+      state->opening,
+      start_thread(
+          "terrace-open",
+          [&parts](const std::stop_token& stop) {
+            run_opening(parts.options, parts.owner, parts.clock, parts.log, parts.shared,
+                        parts.driver, parts.parts, stop);
+          },
+          on_breach));
+  TERRACE_ASSIGN_OR_RETURN(
+      state->io,
+      start_thread(
+          "terrace-io", [&parts](const std::stop_token& stop) { parts.run_io(stop); }, on_breach));
+  log.write(LogLevel::kInfo, fmt::format("event=opening socket={}", socket));
+  return std::unique_ptr<BlockManager>(new BlockManager(std::move(state)));
+}
+
+BlockManager::~BlockManager() { close(milliseconds(100)); }
+
+// Until everything queued for disk is there, or the time is over.
+void BlockManager::State::flush(Nanoseconds deadline) {
+  for (;;) {
+    const Nanoseconds now = clock.now();
+    if (now >= deadline) return;
+    {
+      const MutexLock lock(shared.mutex);
+      if (!shared.core.has_queued_writes() || shared.core.is_poisoned()) return;
+    }
+    driver.wake();
+    const MutexLock lock(flush_mutex);
+    flush_condition.wait_for(flush_mutex, std::min(deadline - now, kIdleNap));
+  }
+}
+
+void BlockManager::close(Nanoseconds limit) {
+  State& state = *state_;
+  if (state.is_closed.exchange(true)) return;
+  const Nanoseconds deadline = state.clock.now() + limit;
+  {
+    const MutexLock lock(state.shared.mutex);
+    state.shared.core.begin_close();
+  }
+  state.opening.request_stop();
+  if (state.opening.joinable()) state.opening.join();
+  if (state.io.joinable()) {
+    state.flush(deadline);
+    {
+      const MutexLock lock(state.shared.mutex);
+      state.shared.core.stop_writes();
+    }
+    state.io.request_stop();
+    state.driver.wake();
+    state.io.join();
+  }
+  state.driver.set_attach(nullptr);
+  state.parts.attach.reset();
+  state.driver.clear_lower();
+  {
+    const MutexLock lock(state.shared.mutex);
+    state.shared.core.close_lower("closed");
+  }
+  state.parts.lower.reset();
+  state.parts.disk.reset();  // Before the host memory that its transfers use.
+}
+
+Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
+  State& state = *state_;
+  if (state.is_closed.load()) return fail(Code::kClosed, "begin_request: closed");
+  const RequestId id(++state.last_request);
+  auto request = std::make_unique<Request>(
+      id, state.options.layout.block_tokens,
+      options.is_unkeyable ? std::vector<ExtraKey>{} : options.extra_keys);
+  request->is_keyed = !options.is_unkeyable;
+  request->can_load = options.can_load;
+  request->can_store = options.can_store;
+  request->prompt_blocks = options.prompt_tokens / state.options.layout.block_tokens;
+  request->ledger.request = id;
+  request->ledger.prompt = options.prompt_tokens;
+  if (request->is_keyed) {
+    request->chain.append(options.tokens);
+    if (state.options.has_events) {
+      request->tokens.assign(options.tokens.begin(), options.tokens.end());
+      request->extra_keys = options.extra_keys;
+    }
+  } else {
+    request->ledger.first_miss = MissReason::kUnkeyable;
+  }
+  bool has_jobs = false;
+  {
+    const MutexLock lock(state.shared.mutex);
+    state.shared.core.add_request(std::move(request), state.clock.now());
+    has_jobs = state.shared.core.has_jobs();
+  }
+  if (has_jobs) state.driver.wake();
+  return id;
+}
+
+Result<MatchAnswer> BlockManager::poll_request(RequestId request, Tokens local, Tokens limit) {
+  State& state = *state_;
+  MatchAnswer answer;
+  bool has_jobs = false;
+  {
+    const MutexLock lock(state.shared.mutex);
+    Request* found = state.shared.core.find(request);
+    if (found == nullptr) return fail(Code::kNotFound, "poll_request: no such request");
+    if (local % state.options.layout.block_tokens != 0) {
+      return fail(Code::kInvalid, "poll_request: local tokens are no whole blocks");
+    }
+    answer = state.shared.core.poll(*found, local, limit, state.clock.now());
+    has_jobs = !answer.is_ready && state.shared.core.has_jobs();
+  }
+  if (has_jobs) state.driver.wake();
+  return answer;
+}
+
+Status BlockManager::accept_load(RequestId request, Tokens local, Tokens external,
+                                 std::span<const std::span<const std::uint32_t>> block_tables) {
+  const MutexLock lock(state_->shared.mutex);
+  Request* found = state_->shared.core.find(request);
+  if (found == nullptr) return {Code::kNotFound, "accept_load: no such request"};
+  return state_->shared.core.accept(*found, local, external, block_tables);
+}
+
+Status BlockManager::advance_request(const Progress& progress) {
+  State& state = *state_;
+  Request* found = nullptr;
+  {
+    const MutexLock lock(state.shared.mutex);
+    found = state.shared.core.find(progress.request);
+  }
+  if (found == nullptr) return {Code::kNotFound, "advance_request: no such request"};
+  if (found->is_keyed) {  // Hashing, by the engine thread, which owns the chain.
+    found->chain.append(progress.new_tokens);
+    if (state.options.has_events) {
+      found->tokens.insert(found->tokens.end(), progress.new_tokens.begin(),
+                           progress.new_tokens.end());
+    }
+  }
+  const MutexLock lock(state.shared.mutex);
+  state.shared.core.advance(*found, progress);
+  return {};
+}
+
+Result<std::string> BlockManager::build_orders() {
+  std::optional<wire::Orders> orders;
+  {
+    const MutexLock lock(state_->shared.mutex);
+    orders = state_->shared.core.build_orders(state_->clock.now());
+  }
+  return orders ? wire::encode(*orders) : std::string();
+}
+
+Status BlockManager::take_report(std::span<const std::byte> bytes) {
+  State& state = *state_;
+  auto reports = wire::decode_reports(bytes);
+  if (!reports) {
+    state.counters.reports_refused.add();
+    return std::move(reports).error();
+  }
+  Status first;
+  bool has_jobs = false;
+  {
+    const MutexLock lock(state.shared.mutex);
+    for (const wire::Report& report : *reports) {
+      Status status = state.shared.core.take_report(report, state.clock.now());
+      if (first.is_ok()) first = std::move(status);
+    }
+    has_jobs = state.shared.core.has_jobs();
+  }
+  if (has_jobs) state.driver.wake();
+  return first;
+}
+
+Result<Ledger> BlockManager::end_request(RequestId request) {
+  const MutexLock lock(state_->shared.mutex);
+  Request* found = state_->shared.core.find(request);
+  if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
+  return state_->shared.core.end_request(*found);
+}
+
+std::vector<Event> BlockManager::take_events() {
+  const MutexLock lock(state_->shared.mutex);
+  return state_->shared.core.take_events();
+}
+
+Status BlockManager::reset() {
+  {
+    const MutexLock lock(state_->shared.mutex);
+    state_->shared.core.reset();
+  }
+  state_->signal_if_due();
+  return {};
+}
+
+StatusReport BlockManager::status() const {
+  const State& state = *state_;
+  return make_status(state.options, state.shared, state.parts, state.counters,
+                     state.clock.now(), state.opened);
+}
+
+void BlockManager::visit_metrics(MetricVisitor& visitor) const {
+  visit_all(state_->shared, state_->parts, state_->counters, visitor);
+}
+
+void BlockManager::poison(const std::string& reason) { state_->poison(reason); }
+
+int BlockManager::event_fd() const { return state_->event_fd.get(); }
+
+}  // namespace terrace::manager

@@ -1,0 +1,104 @@
+#include "terrace/manager/context_internal.h"
+
+#include "terrace/base/check.h"
+
+namespace terrace::manager {
+
+namespace {
+
+Bytes rank_bytes(const Layout& layout) {
+  return layout.groups.empty() ? Bytes(0) : layout.groups.front().shard_bytes();
+}
+
+}  // namespace
+
+Context::Context(const Options& manager_options, Counters& cells)
+    : options(manager_options), counters(cells), shard_bytes(rank_bytes(options.layout)),
+      block_bytes(shard_bytes * options.layout.ranks),
+      planner(policy::Planner::Options{.block_bytes = block_bytes,
+                                       .block_tokens = options.layout.block_tokens,
+                                       .is_enabled = options.has_planner}),
+      admission(policy::make_admit_all()) {}
+
+Result<catalog::FillingSlot> Context::reserve(const BlockKey& key) {
+  auto slot = pool().reserve(key);
+  note_host_evictions();
+  if (!slot) return fail(std::move(slot).error());
+  return std::move(*slot).begin_fill();
+}
+
+bool Context::remove(SlotRef slot, MissReason reason) {
+  const auto key = pool().key_of(slot);
+  if (!key) return true;
+  const std::uint64_t alias = host->alias(slot.index);
+  if (!pool().remove(slot)) return false;
+  note_host_removal(*key, alias, reason);
+  return true;
+}
+
+void Context::note_host_evictions() {
+  for (const catalog::Eviction& gone : pool().take_evicted()) {
+    note_host_removal(gone.key, host->alias(gone.slot.index), MissReason::kEvicted);
+  }
+}
+
+void Context::note_host_removal(const BlockKey& key, std::uint64_t alias, MissReason reason) {
+  if (key.name_space != name_space) return;
+  ghosts.remember(key.hash, reason);
+  if (!options.has_events) return;
+  events.push({.kind = Event::Kind::kRemoved,
+               .tier = Tier::kHost,
+               .group = key.group,
+               .hash = key.hash,
+               .alias = alias});
+}
+
+void Context::note_host_stored(Event event) {
+  if (!options.has_events) return;
+  event.tier = Tier::kHost;
+  events.push(std::move(event));
+}
+
+void Context::note_disk_stored(Event event) {
+  if (!options.has_events) return;
+  if (!announced_.emplace(event.hash, event.alias).second) return;
+  event.tier = Tier::kDisk;
+  events.push(std::move(event));
+}
+
+void Context::note_disk_evictions() {
+  if (lower == nullptr) return;
+  for (const catalog::Eviction& gone : lower->take_evicted()) {
+    if (host != nullptr && !pool().contains(key_of(gone.key.hash))) {
+      ghosts.remember(gone.key.hash, MissReason::kEvicted);
+    }
+    const auto known = announced_.find(gone.key.hash);
+    if (known == announced_.end()) continue;
+    events.push({.kind = Event::Kind::kRemoved,
+                 .tier = Tier::kDisk,
+                 .group = gone.key.group,
+                 .hash = gone.key.hash,
+                 .alias = known->second});
+    announced_.erase(known);
+  }
+}
+
+MissReason Context::why_missing(const SequenceHash& hash) const {
+  return ghosts.recall(hash).value_or(MissReason::kNeverStored);
+}
+
+void Context::note(LogLevel level, std::string line) {
+  if (notes.size() < kMaxNotes) notes.push_back({level, std::move(line)});
+}
+
+void Context::renew_name_space() {
+  // 0 is nobody's. After 65,535 renewals a number comes back: every old block must be gone by then.
+  std::uint16_t next = static_cast<std::uint16_t>(name_space.value() + 1);
+  if (next == 0) next = 1;
+  name_space = NamespaceId(next);
+  ghosts.clear();
+  announced_.clear();
+  if (options.has_events) events.push({.kind = Event::Kind::kCleared});
+}
+
+}  // namespace terrace::manager

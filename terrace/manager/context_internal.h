@@ -1,0 +1,86 @@
+// What the parts of the owner's core share: the tiers, the namespace, what is known of blocks that are
+// gone, the events. The parts themselves know each other only through Core.
+// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "terrace/base/log.h"
+#include "terrace/manager/counters_internal.h"
+#include "terrace/manager/event_queue_internal.h"
+#include "terrace/manager/ghosts_internal.h"
+#include "terrace/manager/lower_tier_internal.h"
+#include "terrace/manager/options.h"
+#include "terrace/policy/admission/admission.h"
+#include "terrace/policy/planner/planner.h"
+#include "terrace/tier/host/host_tier.h"
+
+namespace terrace::manager {
+
+// One KV group is served for now; a layout with more of them only misses.
+inline constexpr GroupId kGroup{0};
+
+struct HashOfSequence {
+  std::size_t operator()(const SequenceHash& hash) const noexcept { return hash.low; }
+};
+
+struct Note {
+  LogLevel level;
+  std::string line;
+};
+
+class Context {
+ public:
+  Context(const Options& manager_options, Counters& cells);
+
+  [[nodiscard]] BlockKey key_of(const SequenceHash& hash) const {
+    return {name_space, kGroup, hash};
+  }
+  [[nodiscard]] catalog::Pool& pool() { return host->pool(); }
+  // Takes a host slot; what had to go for it is announced first. Errors: kExhausted.
+  [[nodiscard]] Result<catalog::FillingSlot> reserve(const BlockKey& key);
+  // Removes a block that nobody pins. False if somebody does.
+  bool remove(SlotRef slot, MissReason reason);
+  // The block of `key`, aliased `alias`, left the host tier.
+  void note_host_removal(const BlockKey& key, std::uint64_t alias, MissReason reason);
+  void note_host_stored(Event event);
+  // Announced once per block and session.
+  void note_disk_stored(Event event);
+  void note_disk_evictions();
+  // Why is a block that no tier offers not there?
+  [[nodiscard]] MissReason why_missing(const SequenceHash& hash) const;
+  void note(LogLevel level, std::string line);
+  // Everything stored so far belongs to another namespace from now on.
+  void renew_name_space();
+
+  const Options& options;
+  Counters& counters;
+  const Bytes shard_bytes;   // One rank's payload.
+  const Bytes block_bytes;   // All ranks.
+  std::unique_ptr<tier::HostTier> host;  // Null until opened.
+  LowerTier* lower = nullptr;            // Null: no disk, or not opened yet.
+  bool is_lower_readable = false;        // The disk leg of the canary came back right.
+  NamespaceId name_space{1};
+  Ghosts ghosts;
+  EventQueue events;
+  policy::Planner planner;
+  std::unique_ptr<policy::AdmissionFilter> admission;
+  std::vector<Note> notes;  // Log lines to be written outside the lock.
+
+ private:
+  static constexpr std::size_t kMaxNotes = 256;
+  void note_host_evictions();
+
+  // Disk blocks that were announced, with their aliases; only kept when somebody wants events. Bounded
+  // by the disk's slots: an evicted block leaves it.
+  std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> announced_;
+};
+
+}  // namespace terrace::manager

@@ -1,0 +1,296 @@
+#include "terrace/manager/core_internal.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace terrace::manager {
+
+namespace {
+
+// Chains of ended requests that wait to be touched; beyond it they are touched at once.
+constexpr std::size_t kMaxEnded = 256;
+constexpr SequenceHash kCanaryHash{};  // No chain gives it: SHA-256 of something is never all zero here.
+
+}  // namespace
+
+Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
+    : context_(options, counters),
+      gate_({.ranks = options.layout.ranks, .attach_timeout = options.attach_timeout}, now),
+      reads_(context_), writes_(context_), look_ups_(context_, reads_),
+      steps_({.ranks = options.layout.ranks,
+              .owner = owner,
+              .max_in_flight = 256,
+              .timeout = options.step_timeout}) {
+  if (options.layout.groups.size() != 1) {
+    gate_.shut(fmt::format("layout: {} KV groups; only models with one are served for now",
+                           options.layout.groups.size()));
+  }
+}
+
+void Core::open_host(std::unique_ptr<tier::HostTier> host) {
+  context_.host = std::move(host);
+  gate_.open_host();
+}
+
+void Core::open_lower(LowerTier& lower) { context_.lower = &lower; }
+
+void Core::close_lower(const std::string& reason) {
+  context_.lower = nullptr;
+  context_.is_lower_readable = false;
+  is_lower_settled_ = true;
+  lower_problem_ = reason;
+}
+
+void Core::on_lower_canary(const std::string& problem) {
+  context_.is_lower_readable = problem.empty();
+  is_lower_settled_ = true;
+  lower_problem_ = problem;
+}
+
+Result<catalog::FillingSlot> Core::reserve_canary() {
+  return context_.reserve({NamespaceId(0), kGroup, kCanaryHash});
+}
+
+void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
+  switch (event.change) {
+    case attach::AttachChange::kAttached:
+      gate_.on_attached(event.rank, event.epoch);
+      context_.note(LogLevel::kInfo, fmt::format("event=attached rank={} epoch={}",
+                                                 event.rank.value(), event.epoch.value()));
+      return;
+    case attach::AttachChange::kPopulated:
+      return;
+    case attach::AttachChange::kRefused:
+      context_.note(LogLevel::kError, fmt::format("event=attach_refused rank={} reason=\"{}\"",
+                                                  event.rank.value(), event.detail));
+      return;
+    case attach::AttachChange::kDied:
+      break;
+  }
+  gate_.on_died(event.rank, event.epoch, now);
+  context_.note(LogLevel::kWarn, fmt::format("event=rank_died rank={} epoch={}", event.rank.value(),
+                                             event.epoch.value()));
+  steps_.void_pending_loads();
+  drop_saves(steps_.drop_pending_saves(), context_.counters.drop_unfilled);
+  finish_all(steps_.on_death(event.rank, event.epoch), now);
+}
+
+Request& Core::add_request(std::unique_ptr<Request> request, Nanoseconds now) {
+  context_.counters.requests.add();
+  if (!request->is_keyed) context_.counters.unkeyable_requests.add();
+  Request& added = *requests_.emplace(request->id, std::move(request)).first->second;
+  if (added.is_keyed) look_ups_.begin(added, serving(now), now);
+  return added;
+}
+
+Request* Core::find(RequestId request) {
+  const auto found = requests_.find(request);
+  return found == requests_.end() ? nullptr : found->second.get();
+}
+
+Serving Core::serving(Nanoseconds now) const {
+  if (is_poisoned() || is_closing_) return Serving::kNothing;
+  switch (gate_.state(now)) {
+    case Gate::State::kOpening: return Serving::kNotYet;
+    case Gate::State::kServing: return is_lower_settled_ ? Serving::kAll : Serving::kHostOnly;
+    case Gate::State::kLate:
+    case Gate::State::kShut: return Serving::kNothing;
+  }
+  return Serving::kNothing;
+}
+
+MatchAnswer Core::poll(Request& request, Tokens local, Tokens limit, Nanoseconds now) {
+  return look_ups_.poll(request, local, limit, serving(now), now);
+}
+
+Status Core::accept(Request& request, Tokens local, Tokens external,
+                    std::span<const std::span<const std::uint32_t>> block_tables) {
+  const Tokens block_tokens = context_.options.layout.block_tokens;
+  const std::uint64_t first = local / block_tokens;
+  const std::uint64_t count = external / block_tokens;
+  if (external != Tokens(0) && steps_.has_load(request.id, first)) return {};  // Told twice.
+  request.computed = local + external;
+  if (external == Tokens(0)) {
+    look_ups_.settle(request, local, 0);
+    return {};
+  }
+  if (local % block_tokens != 0 || external % block_tokens != 0) {
+    look_ups_.settle(request, local, 0);
+    return {Code::kInvalid, fmt::format("accept: {} + {} tokens are no whole blocks of {}",
+                                        local.value(), external.value(), block_tokens.value())};
+  }
+  if (block_tables.empty() || block_tables[0].size() < first + count) {
+    look_ups_.settle(request, local, 0);
+    return {Code::kInvalid, fmt::format("accept: block table ends before block {}", first + count)};
+  }
+  LoadBatch batch{.request = request.id, .first = first, .pins = {}, .device_blocks = {},
+                  .from_disk = std::vector<bool>(count), .failed = {}};
+  batch.pins = look_ups_.accept(request, first, count);
+  look_ups_.settle(request, local, batch.pins.size());
+  if (!steps_.has_room()) batch.pins.shrink(0);
+  const auto table = block_tables[0].subspan(first, count);
+  batch.device_blocks.assign(table.begin(), table.end());
+  for (std::uint64_t i = 0; i < count && first + i < request.from_disk.size(); ++i) {
+    batch.from_disk[i] = request.from_disk[first + i];
+  }
+  steps_.add_load(std::move(batch));
+  return {};
+}
+
+bool Core::can_store_now() const {
+  return !is_poisoned() && !is_closing_ && gate_.is_serving() && context_.options.can_store;
+}
+
+void Core::advance(Request& request, const Progress& progress) {
+  if (request.computed < progress.computed) {
+    steps_.add_prefilled(progress.computed - request.computed);
+  }
+  request.computed = progress.computed;  // Lower than before after a failed load or a preemption.
+  for (std::size_t i = 0; i < progress.aliases.size(); ++i) {
+    const std::uint64_t block = progress.alias_first + i;
+    if (block >= request.chain.hashes().size()) break;
+    if (request.aliases.size() <= block) request.aliases.resize(block + 1);
+    request.aliases[block] = progress.aliases[i];
+  }
+  if (!request.is_keyed || !request.can_store || progress.block_tables.empty() || !can_store_now()) {
+    return;
+  }
+  std::uint64_t end = progress.computed / context_.options.layout.block_tokens;
+  end = std::min<std::uint64_t>({end, request.chain.hashes().size(),
+                                 progress.block_tables[0].size()});
+  if (context_.options.is_prompt_only) end = std::min(end, request.prompt_blocks);
+  offload(request, end, progress.block_tables[0]);
+}
+
+bool Core::is_held(const BlockKey& key) const {
+  const catalog::Pool& pool = context_.host->pool();
+  return pool.contains(key) || pool.is_filling(key) ||
+         (context_.is_lower_readable && context_.lower != nullptr &&
+          context_.lower->contains(key.group, key.hash));
+}
+
+void Core::offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table) {
+  if (request.cursor >= end) return;
+  const auto hashes = request.chain.hashes();
+  std::uint64_t block = request.cursor;
+  block += context_.pool().match(context_.name_space, kGroup, hashes.subspan(block, end - block));
+  for (; block < end; ++block) {
+    const BlockKey key = context_.key_of(hashes[block]);
+    if (is_held(key)) continue;
+    // One block always goes, or a cap below one block would switch offloading off.
+    const Bytes ordered = context_.block_bytes * (steps_.pending_saves() + 1);
+    if (steps_.pending_saves() > 0 && ordered > context_.options.offload_step_bytes) break;
+    if (!steps_.has_room()) {
+      context_.counters.drop_steps.add();
+      break;
+    }
+    auto slot = context_.reserve(key);
+    if (!slot) {
+      context_.counters.drop_no_slot.add();
+      context_.ghosts.remember(key.hash, MissReason::kDropped);
+      continue;
+    }
+    add_save(request, block, std::move(*slot), table[block]);
+  }
+  request.cursor = block;
+  request.over_cap = end - block;
+}
+
+void Core::add_save(const Request& request, std::uint64_t block, catalog::FillingSlot slot,
+                    std::uint32_t device_block) {
+  const SlotRef place = slot.slot();
+  Save save{.request = request.id,
+            .block = block,
+            .key = context_.key_of(request.chain.hashes()[block]),
+            .slot = std::move(slot),
+            .place = place,
+            .device_block = device_block,
+            .alias = request.alias(block),
+            .event = std::nullopt,
+            .filled_ranks = 0,
+            .checksums = {}};
+  if (context_.options.has_events) {
+    save.event = describe(request, block, context_.options.layout.block_tokens);
+  }
+  steps_.add_save(std::move(save));
+}
+
+std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
+  if (gate_.wants_canary() && steps_.has_room() && !is_poisoned()) {
+    if (auto slot = reserve_canary()) {
+      steps_.add_canary(std::move(*slot));
+      gate_.on_canary_ordered();
+    }
+  }
+  if (is_poisoned() || !gate_.is_serving()) {
+    steps_.void_pending_loads();
+    drop_saves(steps_.drop_pending_saves(), context_.counters.drop_unfilled);
+  }
+  if (!steps_.is_due()) {
+    steps_.skip();
+    return std::nullopt;
+  }
+  Steps::Built built = steps_.build(gate_.epochs(), context_.host.get(), now);
+  if (built.over) finish(std::move(*built.over), now);
+  return std::move(built.orders);
+}
+
+Ledger Core::end_request(Request& request) {
+  look_ups_.settle(request, request.ledger.local, 0);
+  steps_.forget_pending(request.id);
+  if (request.over_cap > 0) {
+    context_.counters.drop_step_bytes.add(request.over_cap);
+    const auto hashes = request.chain.hashes();
+    for (std::uint64_t i = 0; i < request.over_cap && request.cursor + i < hashes.size(); ++i) {
+      context_.ghosts.remember(hashes[request.cursor + i], MissReason::kDropped);
+    }
+  }
+  // Leaves are to go before roots, also when they were stored later: touched once more as a whole.
+  if (request.is_keyed && context_.host != nullptr && request.cursor > 0) {
+    const auto chain = request.chain.hashes();
+    ended_.emplace_back(chain.begin(), chain.end());
+    if (ended_.size() > kMaxEnded) touch_ended();
+  }
+  const Ledger ledger = request.ledger;
+  requests_.erase(request.id);
+  return ledger;
+}
+
+void Core::touch_ended() {
+  if (ended_.empty()) return;
+  const std::vector<SequenceHash> chain = std::move(ended_.front());
+  ended_.pop_front();
+  context_.pool().touch_chain(context_.name_space, kGroup, chain);
+  if (context_.lower != nullptr) context_.lower->touch_chain(kGroup, chain);
+}
+
+std::vector<Event> Core::take_events() {
+  context_.note_disk_evictions();
+  return context_.events.take();
+}
+
+void Core::reset() {
+  steps_.void_pending_loads();
+  drop_saves(steps_.drop_pending_saves(), context_.counters.drop_unfilled);
+  for (auto& [id, request] : requests_) {
+    look_ups_.drop(*request);
+    request->look_up.reason.reset();
+    // What it computed so far may be of the old weights, and what follows builds on it.
+    if (request->computed > Tokens(0)) request->can_store = false;
+  }
+  ended_.clear();
+  context_.renew_name_space();
+  writes_.forget_stale();
+  if (context_.lower != nullptr) context_.lower->forget_all();
+  has_signal_ = context_.options.has_events;
+}
+
+void Core::poison(const std::string& reason) {
+  if (poison_reason_.empty()) poison_reason_ = reason.empty() ? "unknown" : reason;
+  context_.counters.poisoned.set(1);
+}
+
+void Core::begin_close() { is_closing_ = true; }
+
+}  // namespace terrace::manager

@@ -1,0 +1,153 @@
+// The owner's logic without threads and without I/O: look-ups, offloads, steps, the ledger. It is told
+// what happened (engine calls, reports, attachments, finished I/O) and hands out what is to be done. So
+// seeded simulations and tests drive the production code with virtual time.
+// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
+// Source: design.md sections 2 to 5.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "terrace/attach/attach_server.h"
+#include "terrace/manager/block_manager.h"
+#include "terrace/manager/context_internal.h"
+#include "terrace/manager/gate_internal.h"
+#include "terrace/manager/look_ups_internal.h"
+#include "terrace/manager/reads_internal.h"
+#include "terrace/manager/request_internal.h"
+#include "terrace/manager/steps_internal.h"
+#include "terrace/manager/writes_internal.h"
+
+namespace terrace::manager {
+
+// Is a sealed host block still what its checksums say? Asked after a rank found a load bad.
+struct CheckJob {
+  std::uint64_t token = 0;
+  SlotIndex slot{};
+  std::vector<Checksum> checksums{};
+};
+
+struct Jobs {
+  std::vector<ReadJob> reads;
+  std::vector<WriteJob> writes;
+  std::vector<CheckJob> checks;
+};
+
+class Core {
+ public:
+  Core(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now);
+
+  // ---- Opening.
+  void open_host(std::unique_ptr<tier::HostTier> host);
+  // `lower` outlives the core's use of it, until close_lower().
+  void open_lower(LowerTier& lower);
+  // No disk from now on. `reason` empty = none was wanted.
+  void close_lower(const std::string& reason);
+  // The disk leg of the canary came back right (empty) or not: blocks on disk may be offered, or never.
+  void on_lower_canary(const std::string& problem);
+  // A host slot for the disk leg; not sealed, freed when dropped. Errors: kExhausted.
+  [[nodiscard]] Result<catalog::FillingSlot> reserve_canary();
+  void shut(const std::string& reason) { gate_.shut(reason); }
+  void on_attach(const attach::AttachEvent& event, Nanoseconds now);
+
+  // ---- Engine. See block_manager.h.
+  Request& add_request(std::unique_ptr<Request> request, Nanoseconds now);
+  // Null if unknown.
+  [[nodiscard]] Request* find(RequestId request);
+  [[nodiscard]] MatchAnswer poll(Request& request, Tokens local, Tokens limit, Nanoseconds now);
+  [[nodiscard]] Status accept(Request& request, Tokens local, Tokens external,
+                              std::span<const std::span<const std::uint32_t>> block_tables);
+  void advance(Request& request, const Progress& progress);
+  // Nothing when nothing is due.
+  [[nodiscard]] std::optional<wire::Orders> build_orders(Nanoseconds now);
+  [[nodiscard]] Status take_report(const wire::Report& report, Nanoseconds now);
+  [[nodiscard]] Ledger end_request(Request& request);
+  [[nodiscard]] std::vector<Event> take_events();
+  void reset();
+  void poison(const std::string& reason);
+  [[nodiscard]] bool is_poisoned() const { return !poison_reason_.empty(); }
+
+  // ---- I/O thread.
+  // Deadlines, eviction ahead.
+  void tick(Nanoseconds now);
+  void take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs);
+  void put_back_read(std::uint64_t token) { reads_.put_back(token); }
+  void put_back_write(std::uint64_t token) { writes_.put_back(token); }
+  void on_read(std::uint64_t token, const Status& status, std::span<const Checksum> checksums,
+               std::uint64_t alias, Nanoseconds now);
+  void on_write(std::uint64_t token, const Status& status) { writes_.finish(token, status); }
+  void on_check(std::uint64_t token, bool is_right);
+  // No more stores and loads; what is queued for disk is still written.
+  void begin_close();
+  void stop_writes() { writes_.stop(); }
+
+  // ---- Facts.
+  [[nodiscard]] bool has_jobs() const;
+  [[nodiscard]] bool has_queued_writes() const { return writes_.size() > 0; }
+  [[nodiscard]] Context& context() { return context_; }
+  [[nodiscard]] const Context& context() const { return context_; }
+  [[nodiscard]] const Gate& gate() const { return gate_; }
+  [[nodiscard]] const Steps& steps() const { return steps_; }
+  [[nodiscard]] const LookUps& look_ups() const { return look_ups_; }
+  [[nodiscard]] std::size_t requests() const { return requests_.size(); }
+  [[nodiscard]] std::size_t reads() const { return reads_.size(); }
+  [[nodiscard]] std::size_t writes() const { return writes_.size(); }
+  [[nodiscard]] bool is_lower_settled() const { return is_lower_settled_; }
+  [[nodiscard]] const std::string& lower_problem() const { return lower_problem_; }
+  [[nodiscard]] const std::string& poison_reason() const { return poison_reason_; }
+  // Something for the engine to fetch appeared since the last call.
+  [[nodiscard]] bool take_signal() { return std::exchange(has_signal_, false); }
+
+ private:
+  struct Check {
+    catalog::Pin pin{};
+    BlockKey key{};
+    bool is_begun = false;
+  };
+  [[nodiscard]] Serving serving(Nanoseconds now) const;
+  [[nodiscard]] bool can_store_now() const;
+  void offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table);
+  [[nodiscard]] bool is_held(const BlockKey& key) const;
+  void add_save(const Request& request, std::uint64_t block, catalog::FillingSlot slot,
+                std::uint32_t device_block);
+  // True when blocks that it loaded are bad: whatever was ordered since may build on them.
+  bool finish(Step step, Nanoseconds now);
+  void finish_all(std::vector<Step> over, Nanoseconds now);
+  void finish_loads(Step& step);
+  void finish_batch(const LoadBatch& batch, bool is_known);
+  void finish_saves(Step& step, Nanoseconds now);
+  // Nothing when somebody else's block of this key was first.
+  [[nodiscard]] std::optional<catalog::Pin> seal(Save& save);
+  // Their requests offer them again.
+  void drop_saves(std::span<const Save> saves, Counter& counter);
+  void rewind(RequestId request, std::uint64_t block);
+  void finish_canary(const Step& step);
+  void observe(const Step& step, Nanoseconds now);
+  void question(SlotRef slot);
+  void remove_condemned();
+  void touch_ended();
+
+  Context context_;
+  Gate gate_;
+  Reads reads_;
+  Writes writes_;
+  LookUps look_ups_;
+  Steps steps_;
+  std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
+  std::uint64_t last_check_ = 0;
+  std::unordered_map<std::uint64_t, Check> checks_;
+  std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.
+  std::deque<std::vector<SequenceHash>> ended_;  // Chains of ended requests, still to be touched.
+  bool is_lower_settled_ = false;
+  std::string lower_problem_;
+  bool is_closing_ = false;
+  bool has_signal_ = false;
+  std::string poison_reason_;
+};
+
+}  // namespace terrace::manager

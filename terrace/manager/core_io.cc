@@ -1,0 +1,259 @@
+// What the ranks and the I/O thread tell the core: reports, deaths, finished reads, writes and checks.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "terrace/manager/core_internal.h"
+
+namespace terrace::manager {
+
+namespace {
+
+// Shorter prefills say more about an engine step's overhead than about its speed.
+constexpr std::uint64_t kMinPrefillBlocks = 4;
+
+}  // namespace
+
+Status Core::take_report(const wire::Report& report, Nanoseconds now) {
+  auto over = steps_.take(report);
+  if (!over) {
+    context_.counters.reports_refused.add();
+    return std::move(over).error();
+  }
+  context_.counters.reports.add();
+  finish_all(std::move(*over), now);
+  return {};
+}
+
+void Core::finish_all(std::vector<Step> over, Nanoseconds now) {
+  bool is_tainted = false;
+  for (Step& step : over) {  // Oldest first.
+    step.is_tainted = step.is_tainted || is_tainted;
+    is_tainted = finish(std::move(step), now) || is_tainted;
+  }
+}
+
+bool Core::finish(Step step, Nanoseconds now) {
+  if (step.has_lost_reports) context_.counters.steps_lost.add();
+  const bool has_bad_loads =
+      step.has_failures || step.has_failed_load() || (step.has_lost_reports && !step.loads.empty());
+  if (has_bad_loads) {
+    // Whatever was ordered before this was known may have been computed on the bad blocks.
+    step.is_tainted = true;
+    steps_.taint_in_flight();
+    drop_saves(steps_.drop_pending_saves(), context_.counters.drop_tainted);
+  }
+  finish_loads(step);
+  finish_saves(step, now);
+  finish_canary(step);
+  observe(step, now);
+  has_signal_ = has_signal_ || !context_.events.is_empty();
+  return has_bad_loads;
+}
+
+void Core::finish_loads(Step& step) {
+  for (const LoadBatch& batch : step.loads) finish_batch(batch, !step.has_lost_reports);
+  if (!step.loads.empty()) {
+    context_.counters.load_ns.add(static_cast<std::uint64_t>(step.load_time.value()));
+    context_.counters.onboard_bytes.add(step.load_bytes.value());
+  }
+  step.loads.clear();
+}
+
+void Core::finish_batch(const LoadBatch& batch, bool is_known) {
+  Request* request = find(batch.request);
+  const Tokens block_tokens = context_.options.layout.block_tokens;
+  const std::size_t count = batch.device_blocks.size();
+  std::size_t good = 0;  // The engine keeps what leads up to the first bad block.
+  while (is_known && good < count && !batch.failed[good]) {
+    const auto tier = static_cast<std::size_t>(batch.from_disk[good] ? Tier::kDisk : Tier::kHost);
+    context_.counters.hit_tokens[tier].add(block_tokens.value());
+    if (request != nullptr) request->ledger.hit[tier] += block_tokens;
+    ++good;
+  }
+  context_.counters.verified_blocks.add(good);
+  if (good == count) {
+    context_.counters.loads.add();
+    return;
+  }
+  context_.counters.failed_loads.add();
+  const Tokens lost = block_tokens * (count - good);
+  context_.counters.failed_tokens.add(lost.value());
+  // Without a pin the answer had expired before it was taken.
+  const bool is_void = good >= batch.pins.size();
+  const MissReason reason = is_void ? MissReason::kLate : MissReason::kCorrupt;
+  context_.counters.miss_blocks[static_cast<std::size_t>(reason)].add(count - good);
+  for (std::size_t i = 0; is_known && i < batch.pins.size(); ++i) {
+    if (batch.failed[i]) question(batch.pins.slot(i));
+  }
+  if (request == nullptr) return;
+  request->has_failed = true;
+  request->ledger.failed += lost;
+  if (!request->ledger.first_miss) request->ledger.first_miss = reason;
+  rewind(batch.request, batch.first);
+}
+
+void Core::finish_saves(Step& step, Nanoseconds now) {
+  if (step.is_quarantined) {
+    // Nobody is left who could write to them.
+    for (const Save& save : step.saves) context_.pool().release_quarantined(save.place);
+  }
+  if (step.is_tainted || step.has_lost_reports) {
+    drop_saves(step.saves, step.is_tainted ? context_.counters.drop_tainted
+                                           : context_.counters.drop_unfilled);
+    step.saves.clear();
+    return;
+  }
+  context_.counters.offload_bytes.add(step.save_bytes.value());
+  for (std::size_t i = 0; i < step.saves.size();) {
+    const RequestId request = step.saves[i].request;
+    catalog::PinRun pins;
+    std::vector<Writes::Candidate> blocks;
+    for (; i < step.saves.size() && step.saves[i].request == request; ++i) {
+      Save& save = step.saves[i];
+      auto pin = seal(save);
+      if (!pin) continue;
+      pins.add(std::move(*pin));
+      blocks.push_back({.key = save.key, .stored = std::move(save.event)});
+    }
+    writes_.offer(std::move(pins), std::move(blocks), now);
+  }
+}
+
+std::optional<catalog::Pin> Core::seal(Save& save) {
+  if (save.filled_ranks != context_.options.layout.ranks) {
+    context_.counters.drop_unfilled.add();
+    context_.ghosts.remember(save.key.hash, MissReason::kDropped);
+    rewind(save.request, save.block);  // Its lane may not have been populated yet: offered again.
+    return std::nullopt;
+  }
+  if (save.key.name_space != context_.name_space) return std::nullopt;
+  const SlotIndex slot = save.place.index;
+  for (std::uint16_t rank = 0; rank < save.checksums.size(); ++rank) {
+    context_.host->set_checksum(slot, RankId(rank), save.checksums[rank]);
+  }
+  context_.host->set_alias(slot, save.alias);
+  auto pin = std::move(save.slot).seal();
+  if (pin && save.event) context_.note_host_stored(*save.event);
+  return pin;
+}
+
+void Core::drop_saves(std::span<const Save> saves, Counter& counter) {
+  for (const Save& save : saves) {
+    if (save.request == RequestId(0)) continue;  // A canary's slot.
+    counter.add();
+    context_.ghosts.remember(save.key.hash, MissReason::kDropped);
+    rewind(save.request, save.block);
+  }
+}
+
+void Core::rewind(RequestId request, std::uint64_t block) {
+  if (Request* found = find(request); found != nullptr) {
+    found->cursor = std::min(found->cursor, block);
+  }
+}
+
+void Core::finish_canary(const Step& step) {
+  if (step.canary_results.empty()) return;
+  if (step.has_lost_reports) {
+    gate_.on_canary_lost();
+    return;
+  }
+  gate_.on_canary(step.canary_results);
+  if (gate_.is_serving()) {
+    context_.counters.canaries_passed.add();
+    context_.note(LogLevel::kInfo, fmt::format("event=serving canary={}",
+                                               gate_.has_run_canary() ? "passed" : "not_run"));
+    has_signal_ = true;
+  } else if (gate_.state(step.issued) == Gate::State::kShut) {
+    context_.counters.canaries_failed.add();
+    context_.note(LogLevel::kError,
+                  fmt::format("event=canary_failed reason=\"{}\"", gate_.reason(step.issued)));
+  }
+}
+
+void Core::observe(const Step& step, Nanoseconds now) {
+  if (step.has_lost_reports) return;
+  if (step.load_bytes > Bytes(0)) {
+    context_.planner.observe_load(Tier::kHost, step.load_bytes, step.load_time);
+  } else if (step.prefilled >= context_.options.layout.block_tokens * kMinPrefillBlocks) {
+    context_.planner.observe_prefill(step.prefilled, now - step.issued);
+  }
+}
+
+void Core::question(SlotRef slot) {
+  if (std::ranges::find(look_ups_.condemned(), slot) != look_ups_.condemned().end()) return;
+  auto pin = context_.pool().pin(slot);
+  const auto key = context_.pool().key_of(slot);
+  if (!pin || !key) return;
+  look_ups_.condemn(slot);
+  checks_.emplace(++last_check_, Check{.pin = std::move(*pin), .key = *key});
+}
+
+void Core::on_check(std::uint64_t token, bool is_right) {
+  auto node = checks_.extract(token);
+  if (node.empty()) return;
+  const SlotRef slot = node.mapped().pin.slot();
+  node.mapped().pin.reset();
+  if (is_right) {  // The bytes are good: something between host and device was not.
+    look_ups_.absolve(slot);
+    return;
+  }
+  context_.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kHost)].add();
+  context_.note(LogLevel::kWarn, fmt::format("event=corrupt tier=host slot={}", slot.index.value()));
+  to_remove_.push_back(slot);
+  remove_condemned();
+}
+
+void Core::remove_condemned() {
+  std::erase_if(to_remove_, [&](SlotRef slot) {
+    if (!context_.remove(slot, MissReason::kCorrupt)) return false;
+    look_ups_.absolve(slot);
+    return true;
+  });
+}
+
+void Core::tick(Nanoseconds now) {
+  for (auto& [id, request] : requests_) look_ups_.expire(*request, now);
+  if (const std::size_t overdue = steps_.quarantine_overdue(now); overdue > 0) {
+    context_.note(LogLevel::kWarn, fmt::format("event=steps_overdue count={}", overdue));
+  }
+  if (context_.host == nullptr) return;
+  remove_condemned();
+  touch_ended();
+  context_.note_disk_evictions();
+  writes_.drive_eviction(now);
+  has_signal_ = has_signal_ || !context_.events.is_empty();
+}
+
+bool Core::has_jobs() const {
+  return reads_.has_jobs() || writes_.has_jobs() || !ended_.empty() ||
+         std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; });
+}
+
+void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
+  reads_.take(limit, now, jobs.reads);
+  writes_.take(limit, jobs.writes);
+  for (auto& [token, check] : checks_) {
+    if (std::exchange(check.is_begun, true)) continue;
+    CheckJob job{.token = token, .slot = check.pin.slot().index, .checksums = {}};
+    for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {
+      job.checksums.push_back(context_.host->checksum(job.slot, RankId(rank)));
+    }
+    jobs.checks.push_back(std::move(job));
+  }
+}
+
+void Core::on_read(std::uint64_t token, const Status& status, std::span<const Checksum> checksums,
+                   std::uint64_t alias, Nanoseconds now) {
+  const auto outcome = reads_.finish(token, status, checksums, alias, now);
+  if (!outcome) return;
+  for (const Waiter& waiter : outcome->waiters) {
+    if (Request* request = find(waiter.request); request != nullptr) {
+      look_ups_.on_block(*request, waiter.block, outcome->reason);
+    }
+  }
+  has_signal_ = true;
+}
+
+}  // namespace terrace::manager

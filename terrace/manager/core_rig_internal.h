@@ -1,0 +1,422 @@
+// Test support: the core with a made-up engine around it: arrays for device memory, ranks that obey
+// orders, a disk in memory. Virtual time, no threads. Nothing of it is part of the product.
+// Threading: one thread.  Waits: never.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "terrace/base/rng.h"
+#include "terrace/block/checksum.h"
+#include "terrace/manager/io_driver_internal.h"
+#include "terrace/testing/fake_clock.h"
+
+namespace terrace::manager::rig {
+
+// A disk without a disk: what was written stays until more than `capacity` blocks are there, then the
+// oldest goes. Operations finish `latency` after they began, unless a fault says otherwise.
+class MemoryDisk final : public LowerTier {
+ public:
+  struct Block {
+    std::vector<std::string> payloads;  // [rank]
+    std::vector<Checksum> checksums;
+    std::uint64_t alias = 0;
+    std::uint64_t age = 0;
+  };
+  explicit MemoryDisk(const Clock& clock) : clock_(clock) {}
+
+  std::size_t capacity = 1'000'000;
+  std::size_t depth = 16;  // Reads, and as many writes, at a time.
+  Nanoseconds latency{0};
+  std::function<Status(const SequenceHash&, bool is_read)> fault;  // Ok, or what the operation ends as.
+  bool is_stuck = false;  // Nothing finishes.
+  std::map<SequenceHash, Block> blocks;
+  std::uint64_t reads = 0;
+  std::uint64_t writes = 0;
+
+  std::size_t match(GroupId, std::span<const SequenceHash> hashes) const override {
+    std::size_t count = 0;
+    while (count < hashes.size() && blocks.contains(hashes[count])) ++count;
+    return count;
+  }
+  bool contains(GroupId, const SequenceHash& hash) const override { return blocks.contains(hash); }
+  void touch_chain(GroupId, std::span<const SequenceHash> hashes) override {
+    for (std::size_t i = hashes.size(); i > 0; --i) {
+      if (const auto it = blocks.find(hashes[i - 1]); it != blocks.end()) it->second.age = ++age_;
+    }
+  }
+  void forget_all() override {
+    blocks.clear();
+    ++generation_;
+  }
+  std::vector<catalog::Eviction> take_evicted() override { return std::exchange(evicted_, {}); }
+  std::vector<std::string> problems() const override { return {}; }
+
+  Status begin_write(std::uint64_t token, GroupId, const SequenceHash& hash, std::uint64_t alias,
+                     std::span<const tier::ShardMemory> ranks,
+                     std::span<const Checksum> checksums) override {
+    if (is_stopped_) return {Code::kUnavailable, "stopped"};
+    if (blocks.contains(hash)) return {Code::kInvalid, "there already"};
+    if (in_flight(false) >= depth) return {Code::kExhausted, "queue full"};
+    ops_.push_back({token, false, hash, clock_.now() + latency, {ranks.begin(), ranks.end()},
+                    {checksums.begin(), checksums.end()}, alias, generation_});
+    return {};
+  }
+  Status begin_read(std::uint64_t token, GroupId, const SequenceHash& hash,
+                    std::span<const tier::ShardMemory> ranks, transfer::IoClass,
+                    Nanoseconds deadline) override {
+    if (!blocks.contains(hash)) return {Code::kNotFound, "not there"};
+    if (in_flight(true) >= depth) return {Code::kExhausted, "queue full"};
+    ops_.push_back({token, true, hash, std::min(clock_.now() + latency, deadline),
+                    {ranks.begin(), ranks.end()}, {}, 0, generation_});
+    return {};
+  }
+  void poll(std::vector<tier::DiskDone>& done) override {
+    std::vector<Op> later;
+    for (Op& op : ops_) {
+      if (is_stuck || op.due > clock_.now()) {
+        later.push_back(std::move(op));
+      } else {
+        done.push_back(op.is_read ? read(op) : write(op));
+      }
+    }
+    ops_ = std::move(later);
+  }
+  void wait(Nanoseconds) override {}
+  void wake() override {}
+  bool is_idle() const override { return ops_.empty(); }
+  void stop_writes() override { is_stopped_ = true; }
+
+ private:
+  struct Op {
+    std::uint64_t token;
+    bool is_read;
+    SequenceHash hash;
+    Nanoseconds due;
+    std::vector<tier::ShardMemory> ranks;
+    std::vector<Checksum> checksums;
+    std::uint64_t alias;
+    std::uint64_t generation;
+  };
+  [[nodiscard]] std::size_t in_flight(bool is_read) const {
+    std::size_t count = 0;
+    for (const Op& op : ops_) count += op.is_read == is_read ? 1 : 0;
+    return count;
+  }
+  [[nodiscard]] Status fault_of(const Op& op) const {
+    return fault ? fault(op.hash, op.is_read) : Status();
+  }
+  tier::DiskDone read(const Op& op) {
+    ++reads;
+    tier::DiskDone done{.token = op.token, .is_read = true, .status = fault_of(op), .checksums = {},
+                        .alias = 0};
+    const auto found = blocks.find(op.hash);
+    if (done.status.is_ok() && found == blocks.end()) done.status = {Code::kNotFound, "evicted"};
+    if (!done.status.is_ok()) {
+      if (done.status.code() == Code::kCorrupt) blocks.erase(op.hash);
+      return done;
+    }
+    const Block& block = found->second;
+    for (std::size_t rank = 0; rank < op.ranks.size(); ++rank) {
+      const std::string& payload = block.payloads[rank];
+      std::memcpy(op.ranks[rank].payload, payload.data(), payload.size());
+      if (checksum_of(std::as_bytes(std::span(payload))) != block.checksums[rank]) {
+        done.status = {Code::kCorrupt, "checksum"};
+        blocks.erase(op.hash);
+        return done;
+      }
+    }
+    done.checksums = block.checksums;
+    done.alias = block.alias;
+    return done;
+  }
+  tier::DiskDone write(const Op& op) {
+    ++writes;
+    tier::DiskDone done{.token = op.token, .is_read = false, .status = fault_of(op), .checksums = {},
+                        .alias = 0};
+    if (!done.status.is_ok() || op.generation != generation_) return done;
+    Block block{.payloads = {}, .checksums = op.checksums, .alias = op.alias, .age = ++age_};
+    for (const tier::ShardMemory& shard : op.ranks) {
+      block.payloads.emplace_back(reinterpret_cast<const char*>(shard.payload), shard.payload_bytes);
+    }
+    while (blocks.size() >= capacity) {
+      auto oldest = blocks.begin();
+      for (auto it = blocks.begin(); it != blocks.end(); ++it) {
+        if (it->second.age < oldest->second.age) oldest = it;
+      }
+      catalog::Eviction gone;
+      gone.key = {NamespaceId(1), kGroup, oldest->first};
+      evicted_.push_back(gone);
+      blocks.erase(oldest);
+    }
+    blocks.emplace(op.hash, std::move(block));
+    return done;
+  }
+
+  const Clock& clock_;
+  std::vector<Op> ops_;
+  std::vector<catalog::Eviction> evicted_;
+  bool is_stopped_ = false;
+  std::uint64_t age_ = 0;
+  std::uint64_t generation_ = 0;
+};
+
+inline constexpr std::uint64_t kBlockTokens = 4;
+inline constexpr std::uint64_t kPieceBytes = 96;
+inline constexpr std::uint64_t kPieces = 2;
+
+struct RigOptions {
+  std::uint16_t ranks = 1;
+  std::uint64_t host_blocks = 16;
+  std::uint32_t device_blocks = 64;
+  bool has_disk = false;
+  bool opens = true;  // Attach all ranks and let the canary pass.
+  std::function<void(Options&)> tune{};
+};
+
+// One rank's device memory and its obedience to orders.
+struct FakeRank {
+  std::vector<std::string> device;  // [block], payload bytes
+  Epoch epoch;
+  wire::CanaryResult canary = wire::CanaryResult::kPassed;
+};
+
+class Rig {
+ public:
+  explicit Rig(const RigOptions& given = {})
+      : options(make_options(given)), disk(clock), shared(options, kOwner, counters, clock.now()),
+        driver(shared, clock, log), ranks(given.ranks) {
+    for (FakeRank& rank : ranks) {
+      rank.device.assign(given.device_blocks, std::string(kPieceBytes * kPieces, '\0'));
+    }
+    auto host = tier::HostTier::create(host_options());
+    if (!host) throw std::runtime_error(host.error().message());
+    core.open_host(std::move(*host));
+    if (given.has_disk) {
+      core.open_lower(disk);
+      driver.set_lower(disk);
+    } else {
+      core.close_lower("");
+    }
+    if (given.opens) open();
+  }
+
+  static constexpr std::uint64_t kOwner = 77;
+  const Options options;
+  testing::FakeClock clock;
+  NullLog log;
+  Counters counters;
+  MemoryDisk disk;
+  Shared shared;
+  Core& core = shared.core;  // One thread: the lock has nobody to guard against.
+  IoDriver driver;
+  std::vector<FakeRank> ranks;
+
+  void attach(std::uint16_t rank) {
+    ranks[rank].epoch = Epoch(++last_epoch_);
+    core.on_attach({.change = attach::AttachChange::kAttached, .rank = RankId(rank),
+                    .epoch = ranks[rank].epoch, .detail = {}}, clock.now());
+  }
+  void kill(std::uint16_t rank) {
+    core.on_attach({.change = attach::AttachChange::kDied, .rank = RankId(rank),
+                    .epoch = ranks[rank].epoch, .detail = {}}, clock.now());
+    ranks[rank].epoch = Epoch(0);
+  }
+  void open() {
+    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) attach(rank);
+    step();
+    settle();
+  }
+  // Lets the I/O side work off what is due now.
+  void settle() {
+    for (int i = 0; i < 100 && driver.tick(); ++i) {
+    }
+    driver.tick();
+  }
+
+  // ---- Engine.
+  RequestId begin(std::span<const std::uint32_t> tokens, bool can_load = true) {
+    auto request = std::make_unique<Request>(RequestId(++last_request_), Tokens(kBlockTokens),
+                                             std::vector<ExtraKey>{});
+    request->can_load = can_load;
+    request->chain.append(tokens);
+    request->prompt_blocks = tokens.size() / kBlockTokens;
+    request->ledger.prompt = Tokens(tokens.size());
+    if (options.has_events) request->tokens.assign(tokens.begin(), tokens.end());
+    return core.add_request(std::move(request), clock.now()).id;
+  }
+  MatchAnswer poll(RequestId id, std::uint64_t local_blocks = 0, std::uint64_t limit = 1U << 30U) {
+    return core.poll(*core.find(id), Tokens(local_blocks * kBlockTokens),
+                     Tokens(limit), clock.now());
+  }
+  // Blocks offered, or nothing while it is not ready.
+  std::optional<std::uint64_t> offered(RequestId id, std::uint64_t local_blocks = 0) {
+    const MatchAnswer answer = poll(id, local_blocks);
+    if (!answer.is_ready) return std::nullopt;
+    return answer.external.value() / kBlockTokens;
+  }
+  // Polls until ready, letting the disk work.
+  std::uint64_t look_up(RequestId id, std::uint64_t local_blocks = 0) {
+    for (int i = 0; i < 1000; ++i) {
+      if (const auto blocks = offered(id, local_blocks)) return *blocks;
+      settle();
+      clock.advance(milliseconds(1));
+    }
+    throw std::runtime_error("a look-up did not end");
+  }
+  Status accept(RequestId id, std::uint64_t local, std::uint64_t external,
+                std::span<const std::uint32_t> table) {
+    const std::span<const std::uint32_t> tables[] = {table};
+    return core.accept(*core.find(id), Tokens(local * kBlockTokens),
+                       Tokens(external * kBlockTokens), tables);
+  }
+  void advance(RequestId id, std::uint64_t computed_blocks, std::span<const std::uint32_t> table) {
+    Progress progress;
+    progress.request = id;
+    progress.computed = Tokens(computed_blocks * kBlockTokens);
+    progress.block_tables = {table};
+    core.advance(*core.find(id), progress);
+  }
+  std::optional<wire::Orders> build() { return core.build_orders(clock.now()); }
+
+  // What a rank answers to orders, after doing as told.
+  wire::Report obey(std::uint16_t rank, const wire::Orders& orders) {
+    wire::Report report;
+    report.owner = kOwner;
+    report.epoch = ranks[rank].epoch;
+    report.rank = RankId(rank);
+    report.step = orders.step;
+    if (orders.canary_slot != UINT32_MAX) report.canary = ranks[rank].canary;
+    for (const wire::LoadOrder& load : orders.loads) {
+      const auto payload = shard(load.slot.index, rank);
+      if (load.is_void || checksum_of(payload) != load.checksums[rank]) {
+        report.failures.push_back({load.slot, load.group, load.device_block});
+        continue;
+      }
+      std::memcpy(ranks[rank].device[load.device_block].data(), payload.data(), payload.size());
+      report.load_bytes += payload.size();
+      report.load_ns += 1000;
+    }
+    for (const wire::SaveOrder& save : orders.saves) {
+      const auto payload = shard(save.slot.index, rank);
+      std::memcpy(payload.data(), ranks[rank].device[save.device_block].data(), payload.size());
+      report.saves.push_back({save.slot, save.group, true, checksum_of(payload)});
+      report.save_bytes += payload.size();
+    }
+    return report;
+  }
+  // A whole engine step: orders, work, reports of all living ranks.
+  std::optional<wire::Orders> step() {
+    const auto orders = build();
+    if (!orders) return orders;
+    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) {
+      if (ranks[rank].epoch == Epoch(0)) continue;
+      (void)core.take_report(obey(rank, *orders), clock.now());
+    }
+    return orders;
+  }
+  Ledger end(RequestId id) { return core.end_request(*core.find(id)); }
+
+  // ---- Content: what the engine computes for a block follows from its chain alone.
+  static std::string content(const SequenceHash& hash, std::uint16_t rank) {
+    Rng rng(hash.high ^ (hash.low * 3) ^ (rank + 1ULL));
+    std::string bytes(kPieceBytes * kPieces, '\0');
+    for (std::size_t at = 0; at + 8 <= bytes.size(); at += 8) {
+      const std::uint64_t word = rng.next();
+      std::memcpy(bytes.data() + at, &word, 8);
+    }
+    return bytes;
+  }
+  std::vector<SequenceHash> hashes(RequestId id) {
+    const auto chain = core.find(id)->chain.hashes();
+    return {chain.begin(), chain.end()};
+  }
+  void compute(RequestId id, std::uint64_t block, std::uint32_t device_block) {
+    const SequenceHash hash = core.find(id)->chain.hashes()[block];
+    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) {
+      ranks[rank].device[device_block] = content(hash, rank);
+    }
+  }
+  [[nodiscard]] bool is_right(RequestId id, std::uint64_t block, std::uint32_t device_block) {
+    const SequenceHash hash = core.find(id)->chain.hashes()[block];
+    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) {
+      if (ranks[rank].device[device_block] != content(hash, rank)) return false;
+    }
+    return true;
+  }
+  std::span<std::byte> shard(SlotIndex slot, std::uint16_t rank) {
+    return core.context().host->shard(slot, RankId(rank)).first(kPieceBytes * kPieces);
+  }
+  [[nodiscard]] bool in_host(const SequenceHash& hash) {
+    return core.context().pool().contains(core.context().key_of(hash));
+  }
+  [[nodiscard]] std::uint32_t count(catalog::SlotState state) {
+    return core.context().pool().count(state);
+  }
+  // A request that computes everything itself, is saved and ends.
+  Ledger run_cold(std::span<const std::uint32_t> tokens, std::uint32_t first_device_block = 0) {
+    const RequestId id = begin(tokens);
+    const std::uint64_t blocks = tokens.size() / kBlockTokens;
+    (void)look_up(id);
+    const auto table = make_table(blocks, first_device_block);
+    (void)accept(id, 0, 0, table);
+    for (std::uint64_t block = 0; block < blocks; ++block) compute(id, block, table[block]);
+    advance(id, blocks, table);
+    step();
+    const Ledger ledger = end(id);
+    settle();
+    return ledger;
+  }
+  static std::vector<std::uint32_t> make_table(std::uint64_t blocks, std::uint32_t first = 0) {
+    std::vector<std::uint32_t> table(blocks);
+    for (std::uint64_t i = 0; i < blocks; ++i) table[i] = first + static_cast<std::uint32_t>(i);
+    return table;
+  }
+  static std::vector<std::uint32_t> make_tokens(std::uint64_t blocks, std::uint32_t seed) {
+    std::vector<std::uint32_t> tokens(blocks * kBlockTokens);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = seed * 100'003U + static_cast<std::uint32_t>(i);
+    }
+    return tokens;
+  }
+  static std::uint64_t miss(const Counters& counters, MissReason reason) {
+    return counters.miss_blocks[static_cast<std::size_t>(reason)].value();
+  }
+
+ private:
+  static Options make_options(const RigOptions& given) {
+    Options options;
+    options.layout.block_tokens = Tokens(kBlockTokens);
+    options.layout.ranks = given.ranks;
+    GroupLayout group;
+    group.piece_bytes.assign(kPieces, Bytes(kPieceBytes));
+    options.layout.groups = {group};
+    options.host.blocks = given.host_blocks;
+    options.host.huge_pages = false;
+    options.offload_step_bytes = 1_GiB;
+    if (given.has_disk) options.disk.paths = {"memory"};
+    if (given.tune) given.tune(options);
+    return options;
+  }
+  [[nodiscard]] tier::HostTier::Options host_options() const {
+    tier::HostTier::Options host;
+    host.layout = options.layout;
+    host.blocks = options.host.blocks;
+    host.huge_pages = false;
+    return host;
+  }
+
+  std::uint64_t last_epoch_ = 0;
+  std::uint64_t last_request_ = 0;
+};
+
+}  // namespace terrace::manager::rig

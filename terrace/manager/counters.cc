@@ -1,0 +1,67 @@
+#include <fmt/format.h>
+
+#include "terrace/manager/counters_internal.h"
+
+namespace terrace::manager {
+
+namespace {
+
+void visit_bytes(MetricVisitor& visitor, std::string_view op, Tier source, Tier target,
+                 const Counter& cell) {
+  visitor.counter("terrace_transfer_bytes_total",
+                  fmt::format("op=\"{}\",source=\"{}\",target=\"{}\"", op, to_string(source),
+                              to_string(target)),
+                  cell.value());
+}
+
+void visit_drop(MetricVisitor& visitor, std::string_view queue, const Counter& cell) {
+  visitor.counter("terrace_drop_blocks_total", fmt::format("queue=\"{}\"", queue), cell.value());
+}
+
+}  // namespace
+
+void Counters::visit(MetricVisitor& visitor) const {
+  for (const Tier tier : {Tier::kHost, Tier::kDisk}) {
+    const auto t = static_cast<std::size_t>(tier);
+    const std::string label = fmt::format("tier=\"{}\"", to_string(tier));
+    visitor.counter("terrace_hit_tokens_total", label, hit_tokens[t].value());
+    visitor.counter("terrace_corrupt_blocks_total", label, corrupt_blocks[t].value());
+  }
+  for (int i = 0; i < kMissReasonCount; ++i) {
+    visitor.counter("terrace_miss_blocks_total",
+                    fmt::format("reason=\"{}\"", to_string(static_cast<MissReason>(i))),
+                    miss_blocks[static_cast<std::size_t>(i)].value());
+  }
+  visitor.counter("terrace_match_blocks_total", "", match_blocks.value());
+  visitor.counter("terrace_failed_tokens_total", "", failed_tokens.value());
+  visitor.counter("terrace_requests_total", "", requests.value());
+  visitor.counter("terrace_unkeyable_requests_total", "", unkeyable_requests.value());
+  visitor.counter("terrace_late_lookups_total", "", late_look_ups.value());
+  visit_bytes(visitor, "onboard", Tier::kHost, Tier::kDevice, onboard_bytes);
+  visit_bytes(visitor, "offload", Tier::kDevice, Tier::kHost, offload_bytes);
+  visit_bytes(visitor, "prefetch", Tier::kDisk, Tier::kHost, prefetch_bytes);
+  visit_bytes(visitor, "offload", Tier::kHost, Tier::kDisk, write_bytes);
+  visit_drop(visitor, "host_slots", drop_no_slot);
+  visit_drop(visitor, "step_bytes", drop_step_bytes);
+  visit_drop(visitor, "steps", drop_steps);
+  visit_drop(visitor, "tainted", drop_tainted);
+  visit_drop(visitor, "unfilled", drop_unfilled);
+  visit_drop(visitor, "disk_write", drop_disk_write);
+  visit_drop(visitor, "admission", drop_admission);
+  visit_drop(visitor, "pins", drop_pins);
+  visitor.counter("terrace_loads_total", "result=\"loaded\"", loads.value());
+  visitor.counter("terrace_loads_total", "result=\"failed\"", failed_loads.value());
+  visitor.gauge("terrace_load_seconds_sum", "", static_cast<double>(load_ns.value()) * 1e-9);
+  visitor.counter("terrace_load_seconds_count", "", loads.value() + failed_loads.value());
+  visitor.counter("terrace_verified_blocks_total", "", verified_blocks.value());
+  visitor.counter("terrace_reports_total", "result=\"taken\"", reports.value());
+  visitor.counter("terrace_reports_total", "result=\"refused\"", reports_refused.value());
+  visitor.counter("terrace_lost_steps_total", "", steps_lost.value());
+  visitor.counter("terrace_canaries_total", "result=\"passed\"", canaries_passed.value());
+  visitor.counter("terrace_canaries_total", "result=\"failed\"", canaries_failed.value());
+  visitor.counter("terrace_disk_failures_total", "op=\"read\"", read_failures.value());
+  visitor.counter("terrace_disk_failures_total", "op=\"write\"", write_failures.value());
+  visitor.gauge("terrace_poisoned", "", static_cast<double>(poisoned.value()));
+}
+
+}  // namespace terrace::manager

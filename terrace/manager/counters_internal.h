@@ -1,0 +1,53 @@
+// The manager's metric cells. They move when the thing happened, not when it was queued.
+// Threading: thread-safe.  Waits: never.  Names: docs/metrics.md.
+#pragma once
+
+#include <array>
+
+#include "terrace/base/metric.h"
+#include "terrace/block/location.h"
+#include "terrace/manager/ledger.h"
+
+namespace terrace::manager {
+
+struct Counters {
+  std::array<Counter, kTierCount> hit_tokens;         // Verified in the device, by the tier it came from.
+  std::array<Counter, kMissReasonCount> miss_blocks;  // By the reason of the request's first miss.
+  Counter match_blocks;                               // Promised by look-ups that the engine accepted.
+  Counter failed_tokens;                              // Promised, then not delivered.
+  Counter requests;
+  Counter unkeyable_requests;
+  Counter late_look_ups;
+
+  Counter onboard_bytes;   // host -> device
+  Counter offload_bytes;   // device -> host
+  Counter prefetch_bytes;  // disk -> host
+  Counter write_bytes;     // host -> disk
+
+  Counter drop_no_slot;     // Everything in host pinned or in use.
+  Counter drop_step_bytes;  // Over offload.step_bytes until the request ended.
+  Counter drop_steps;       // Too many engine steps without a report.
+  Counter drop_tainted;     // Computed beside a failed load; offered again.
+  Counter drop_unfilled;    // A rank did not fill its shard.
+  Counter drop_disk_write;  // Disk queue full, or the disk refused.
+  Counter drop_admission;
+  Counter drop_pins;        // Look-up shortened: waiting requests hold their share of the host already.
+
+  Counter loads;
+  Counter failed_loads;
+  Counter load_ns;
+  Counter verified_blocks;
+  std::array<Counter, kTierCount> corrupt_blocks;
+  Counter reports;
+  Counter reports_refused;
+  Counter steps_lost;
+  Counter canaries_passed;
+  Counter canaries_failed;
+  Counter read_failures;
+  Counter write_failures;
+  Gauge poisoned;
+
+  void visit(MetricVisitor& visitor) const;
+};
+
+}  // namespace terrace::manager

@@ -1,0 +1,49 @@
+#include "terrace/manager/lower_tier_internal.h"
+
+namespace terrace::manager {
+namespace {
+
+class DiskLower final : public LowerTier {
+ public:
+  explicit DiskLower(tier::DiskTier& disk) : disk_(disk) {}
+
+  std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const override {
+    return disk_.match(group, hashes);
+  }
+  bool contains(GroupId group, const SequenceHash& hash) const override {
+    return disk_.contains(group, hash);
+  }
+  void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
+    for (std::size_t i = hashes.size(); i > 0; --i) disk_.touch(group, hashes[i - 1]);
+  }
+  void forget_all() override { disk_.forget_all(); }
+  std::vector<catalog::Eviction> take_evicted() override { return disk_.take_evicted(); }
+  std::vector<std::string> problems() const override { return disk_.problems(); }
+
+  Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                     std::uint64_t alias, std::span<const tier::ShardMemory> ranks,
+                     std::span<const Checksum> checksums) override {
+    return disk_.begin_write(token, group, hash, alias, ranks, checksums);
+  }
+  Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                    std::span<const tier::ShardMemory> ranks, transfer::IoClass io_class,
+                    Nanoseconds deadline) override {
+    return disk_.begin_read(token, group, hash, ranks, io_class, deadline);
+  }
+  void poll(std::vector<tier::DiskDone>& done) override { disk_.poll(done); }
+  void wait(Nanoseconds limit) override { disk_.wait(limit); }
+  void wake() override { disk_.wake(); }
+  bool is_idle() const override { return disk_.is_idle(); }
+  void stop_writes() override { disk_.stop_writes(); }
+
+ private:
+  tier::DiskTier& disk_;
+};
+
+}  // namespace
+
+std::unique_ptr<LowerTier> make_disk_lower(tier::DiskTier& disk) {
+  return std::make_unique<DiskLower>(disk);
+}
+
+}  // namespace terrace::manager

@@ -1,0 +1,78 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "terrace/manager/gate_internal.h"
+
+namespace terrace::manager {
+
+Gate::Gate(const Options& options, Nanoseconds now)
+    : options_(options), epochs_(options.ranks), attach_deadline_(now + options.attach_timeout) {}
+
+void Gate::shut(std::string reason) {
+  if (shut_reason_.empty()) shut_reason_ = std::move(reason);
+}
+
+void Gate::on_attached(RankId rank, Epoch epoch) {
+  if (rank.value() >= epochs_.size() || epoch == Epoch(0)) return;
+  Epoch& known = epochs_[rank.value()];
+  if (known == epoch) return;
+  if (known == Epoch(0)) ++attached_;
+  known = epoch;
+  canary_ = Canary::kNeeded;  // A new process has a new layout of its own memory.
+}
+
+void Gate::on_died(RankId rank, Epoch epoch, Nanoseconds now) {
+  if (rank.value() >= epochs_.size() || epochs_[rank.value()] != epoch || epoch == Epoch(0)) return;
+  epochs_[rank.value()] = Epoch(0);
+  --attached_;
+  canary_ = Canary::kNeeded;
+  attach_deadline_ = now + options_.attach_timeout;
+}
+
+bool Gate::wants_canary() const { return state_ok() && canary_ == Canary::kNeeded; }
+
+void Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
+  if (canary_ != Canary::kOrdered) return;  // A rank went meanwhile: this answer is about the old ones.
+  for (std::size_t rank = 0; rank < results.size(); ++rank) {
+    if (results[rank] == wire::CanaryResult::kFailed) {
+      shut(fmt::format("canary: rank {} got other bytes back than it saved: the layout that it "
+                       "registered is not the one of its memory",
+                       rank));
+      return;
+    }
+  }
+  has_run_canary_ = std::ranges::all_of(
+      results, [](wire::CanaryResult result) { return result == wire::CanaryResult::kPassed; });
+  canary_ = Canary::kPassed;
+}
+
+void Gate::on_canary_lost() {
+  if (canary_ != Canary::kOrdered) return;
+  canary_ = Canary::kNeeded;
+  if (++lost_canaries_ >= kMaxLostCanaries) shut("canary: ordered 8 times and never reported");
+}
+
+Gate::State Gate::state(Nanoseconds now) const {
+  if (!shut_reason_.empty()) return State::kShut;
+  if (is_serving()) return State::kServing;
+  // Once all are attached only the canary is missing: one step of the engine, not a late rank.
+  return now >= attach_deadline_ && !all_attached() ? State::kLate : State::kOpening;
+}
+
+Epoch Gate::epoch_of(RankId rank) const {
+  return rank.value() < epochs_.size() ? epochs_[rank.value()] : Epoch(0);
+}
+
+std::string Gate::reason(Nanoseconds now) const {
+  if (!shut_reason_.empty()) return shut_reason_;
+  if (is_serving()) return {};
+  if (!has_host_) return "opening: the host tier is not there yet";
+  if (!all_attached()) {
+    return fmt::format("{}: {} of {} ranks attached", now >= attach_deadline_ ? "attach" : "opening",
+                       attached_, epochs_.size());
+  }
+  return "opening: the canary has not come back yet";
+}
+
+}  // namespace terrace::manager

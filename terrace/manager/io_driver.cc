@@ -1,0 +1,275 @@
+#include "terrace/manager/io_driver_internal.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+
+namespace terrace::manager {
+
+namespace {
+
+// No chain gives it: it would need a SHA-256 digest of 128 ones.
+constexpr SequenceHash kDiskCanary{.high = ~std::uint64_t{0}, .low = ~std::uint64_t{0}};
+constexpr Nanoseconds kCanaryPatience = seconds(30);
+
+// The same in every run, so that a canary found from before can be compared as well. No two ranks and
+// no two pages alike: SplitMix64's increment, an odd number, makes the words all differ.
+void fill_pattern(std::span<std::byte> shard, std::size_t rank) {
+  std::uint64_t word = (rank + 1) << 48U;
+  for (std::size_t at = 0; at + sizeof word <= shard.size(); at += sizeof word) {
+    word += 0x9E3779B97F4A7C15ULL;
+    std::memcpy(shard.data() + at, &word, sizeof word);
+  }
+}
+
+bool has_pattern(std::span<const std::byte> shard, std::size_t rank) {
+  std::uint64_t word = (rank + 1) << 48U;
+  for (std::size_t at = 0; at + sizeof word <= shard.size(); at += sizeof word) {
+    word += 0x9E3779B97F4A7C15ULL;
+    if (std::memcmp(shard.data() + at, &word, sizeof word) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+IoDriver::~IoDriver() {
+  const MutexLock lock(shared_.mutex);
+  canary_slot_.reset();
+}
+
+bool IoDriver::pump_attach() {
+  attach::AttachServer* server = attach_.load();
+  if (server == nullptr) return false;
+  const auto events = server->take_events();
+  if (events.empty()) return false;
+  const MutexLock lock(shared_.mutex);
+  for (const attach::AttachEvent& event : events) shared_.core.on_attach(event, clock_.now());
+  return true;
+}
+
+bool IoDriver::tick() {
+  bool is_busy = pump_attach();
+  LowerTier* lower = lower_.load();
+  if (lower != nullptr) tick_canary(*lower);
+  Jobs jobs;
+  {
+    const MutexLock lock(shared_.mutex);
+    const Nanoseconds now = clock_.now();
+    shared_.core.tick(now);
+    shared_.core.take_jobs(kJobsPerTick, now, jobs);
+  }
+  begin(lower, jobs);
+  if (lower != nullptr) lower->poll(done_);
+  is_busy = is_busy || !done_.empty() || !jobs.checks.empty();
+  apply(jobs.checks);
+  write_notes();
+  return is_busy;
+}
+
+std::vector<tier::ShardMemory> IoDriver::memory_of(SlotIndex slot) const {
+  const tier::HostTier* host = nullptr;
+  std::size_t payload = 0;
+  {
+    const MutexLock lock(shared_.mutex);
+    host = shared_.core.context().host.get();  // Never replaced once it is there.
+    payload = shared_.core.context().shard_bytes.value();
+  }
+  std::vector<tier::ShardMemory> memory;
+  for (std::uint16_t rank = 0; rank < host->geometry().lanes; ++rank) {
+    const auto shard = host->shard(slot, RankId(rank));
+    memory.push_back({.payload = shard.data(), .payload_bytes = payload,
+                      .padded_bytes = shard.size()});
+  }
+  return memory;
+}
+
+void IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
+  const Status none(Code::kUnavailable, "disk: not there any more");
+  std::vector<std::uint64_t> reads_back;
+  std::vector<std::uint64_t> writes_back;
+  for (const ReadJob& job : jobs.reads) {
+    Status status = none;
+    if (lower != nullptr) {
+      status = reads_back.empty()
+                   ? lower->begin_read(job.token | kReadBit, kGroup, job.hash, memory_of(job.slot),
+                                       job.io_class, job.deadline)
+                   : Status(Code::kExhausted, "");
+    }
+    if (status.code() == Code::kExhausted) {
+      reads_back.push_back(job.token);
+    } else if (!status.is_ok()) {
+      done_.push_back({.token = job.token | kReadBit, .is_read = true, .status = std::move(status),
+                       .checksums = {}, .alias = 0});
+    }
+  }
+  for (const WriteJob& job : jobs.writes) {
+    Status status = none;
+    if (lower != nullptr) {
+      status = writes_back.empty()
+                   ? lower->begin_write(job.token, kGroup, job.hash, job.alias, memory_of(job.slot),
+                                        job.checksums)
+                   : Status(Code::kExhausted, "");
+    }
+    if (status.code() == Code::kExhausted) {
+      writes_back.push_back(job.token);
+    } else if (!status.is_ok()) {
+      done_.push_back({.token = job.token, .is_read = false, .status = std::move(status),
+                       .checksums = {}, .alias = 0});
+    }
+  }
+  if (reads_back.empty() && writes_back.empty()) return;
+  const MutexLock lock(shared_.mutex);
+  std::ranges::for_each(reads_back.rbegin(), reads_back.rend(),
+                        [&](std::uint64_t token) { shared_.core.put_back_read(token); });
+  std::ranges::for_each(writes_back.rbegin(), writes_back.rend(),
+                        [&](std::uint64_t token) { shared_.core.put_back_write(token); });
+}
+
+bool IoDriver::is_right(const CheckJob& job) const {
+  const auto ranks = memory_of(job.slot);
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const std::span<const std::byte> payload(ranks[rank].payload, ranks[rank].payload_bytes);
+    if (checksum_of(payload) != job.checksums[rank]) return false;
+  }
+  return true;
+}
+
+void IoDriver::apply(const std::vector<CheckJob>& checks) {
+  std::vector<bool> verdicts;
+  for (const CheckJob& job : checks) verdicts.push_back(is_right(job));
+  {
+    const MutexLock lock(shared_.mutex);
+    const Nanoseconds now = clock_.now();
+    for (const tier::DiskDone& done : done_) {
+      if ((done.token & kCanaryBit) != 0) continue;
+      if (done.is_read) {
+        shared_.core.on_read(done.token & ~kReadBit, done.status, done.checksums, done.alias, now);
+      } else {
+        shared_.core.on_write(done.token, done.status);
+      }
+    }
+    for (std::size_t i = 0; i < checks.size(); ++i) {
+      shared_.core.on_check(checks[i].token, verdicts[i]);
+    }
+  }
+  for (const tier::DiskDone& done : done_) {
+    if ((done.token & kCanaryBit) != 0) on_canary(done);
+  }
+  done_.clear();
+}
+
+void IoDriver::write_notes() {
+  std::vector<Note> notes;
+  {
+    const MutexLock lock(shared_.mutex);
+    notes = std::exchange(shared_.core.context().notes, {});
+  }
+  for (const Note& note : notes) log_.write(note.level, note.line);
+}
+
+void IoDriver::wait(Nanoseconds limit) {
+  if (LowerTier* lower = lower_.load(); lower != nullptr) {
+    lower->wait(limit);
+    return;
+  }
+  const MutexLock lock(wait_mutex_);
+  if (!has_wake_) wait_condition_.wait_for(wait_mutex_, limit);
+  has_wake_ = false;
+}
+
+void IoDriver::wake() {
+  if (LowerTier* lower = lower_.load(); lower != nullptr) lower->wake();
+  const MutexLock lock(wait_mutex_);
+  has_wake_ = true;
+  wait_condition_.notify_one();
+}
+
+bool IoDriver::is_idle() const {
+  const LowerTier* lower = lower_.load();
+  return lower == nullptr || lower->is_idle();
+}
+
+// ---- The canary's disk leg: a made-up block goes to disk and comes back, before any block found there
+// is offered. One from an earlier run is read again; if that one is damaged, a new one is written.
+
+void IoDriver::tick_canary(LowerTier& lower) {
+  if (canary_ == Canary::kNone) canary_ = Canary::kNeeded;
+  if (canary_ != Canary::kNeeded) return;
+  if (!canary_slot_) {
+    const MutexLock lock(shared_.mutex);
+    if (shared_.core.context().host == nullptr) return;
+    auto slot = shared_.core.reserve_canary();
+    if (!slot) return;
+    canary_slot_ = std::move(*slot);
+  }
+  begin_canary_write(lower);
+}
+
+void IoDriver::begin_canary_write(LowerTier& lower) {
+  const auto memory = memory_of(canary_slot_->slot().index);
+  std::vector<Checksum> checksums;
+  for (std::size_t rank = 0; rank < memory.size(); ++rank) {
+    const std::span<std::byte> payload(memory[rank].payload, memory[rank].payload_bytes);
+    fill_pattern(payload, rank);
+    checksums.push_back(checksum_of(payload));
+  }
+  const Status status = lower.begin_write(kCanaryBit, kGroup, kDiskCanary, 0, memory, checksums);
+  if (status.is_ok()) {
+    canary_ = Canary::kWriting;
+  } else if (status.code() == Code::kInvalid) {
+    begin_canary_read(lower);
+  } else if (status.code() != Code::kExhausted) {  // kExhausted: again next round.
+    end_canary(fmt::format("disk canary: write: {}", status.text()));
+  }
+}
+
+void IoDriver::begin_canary_read(LowerTier& lower) {
+  const auto memory = memory_of(canary_slot_->slot().index);
+  for (const tier::ShardMemory& shard : memory) std::memset(shard.payload, 0, shard.payload_bytes);
+  const Status status =
+      lower.begin_read(kCanaryBit | kReadBit, kGroup, kDiskCanary, memory,
+                       transfer::IoClass::kTtftRead, clock_.now() + kCanaryPatience);
+  canary_ = Canary::kReading;
+  if (status.is_ok()) return;
+  on_canary({.token = kCanaryBit | kReadBit, .is_read = true, .status = status, .checksums = {},
+             .alias = 0});
+}
+
+void IoDriver::on_canary(const tier::DiskDone& done) {
+  LowerTier* lower = lower_.load();
+  if (lower == nullptr || !canary_slot_) return;
+  if (canary_ == Canary::kWriting) {
+    if (done.status.is_ok()) {
+      begin_canary_read(*lower);
+    } else {
+      end_canary(fmt::format("disk canary: write: {}", done.status.text()));
+    }
+    return;
+  }
+  if (done.status.is_ok()) {
+    const auto memory = memory_of(canary_slot_->slot().index);
+    bool is_equal = true;
+    for (std::size_t rank = 0; rank < memory.size(); ++rank) {
+      is_equal = is_equal && has_pattern({memory[rank].payload, memory[rank].payload_bytes}, rank);
+    }
+    end_canary(is_equal ? "" : "disk canary: other bytes came back than were written");
+  } else if (++canary_tries_ < kMaxCanaryTries) {
+    canary_ = Canary::kNeeded;
+  } else {
+    end_canary(fmt::format("disk canary: read: {}", done.status.text()));
+  }
+}
+
+void IoDriver::end_canary(const std::string& problem) {
+  canary_ = Canary::kDone;
+  {
+    const MutexLock lock(shared_.mutex);
+    canary_slot_.reset();
+    shared_.core.on_lower_canary(problem);
+  }
+  if (!problem.empty()) log_.write(LogLevel::kError, fmt::format("event=disk_off reason=\"{}\"", problem));
+}
+
+}  // namespace terrace::manager

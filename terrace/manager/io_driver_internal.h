@@ -1,0 +1,74 @@
+// The I/O thread's work, one round at a time: attachments, deadlines, disk reads and writes, checking
+// questioned host blocks, the disk leg of the canary. Tests call tick() themselves, with a fake clock.
+// Threading: tick() and wait() belong to one thread; the rest is thread-safe.
+// Waits: only wait(), with a limit.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "terrace/base/log.h"
+#include "terrace/base/mutex.h"
+#include "terrace/manager/shared_internal.h"
+
+namespace terrace::manager {
+
+class IoDriver {
+ public:
+  IoDriver(Shared& shared, const Clock& clock, LogSink& log)
+      : shared_(shared), clock_(clock), log_(log) {}
+  ~IoDriver();
+
+  // Events of `server` reach the core from now on. Null before it goes.
+  void set_attach(attach::AttachServer* server) { attach_.store(server); }
+  // `lower` is used until clear_lower(), which only the ticking thread or its joiner calls.
+  void set_lower(LowerTier& lower) { lower_.store(&lower); }
+  void clear_lower() { lower_.store(nullptr); }
+
+  // True when something was begun or finished, so that another round is worth while at once.
+  bool tick();
+  void wait(Nanoseconds limit);
+  void wake();
+  // All begun reads and writes have come back.
+  [[nodiscard]] bool is_idle() const;
+
+ private:
+  enum class Canary : std::uint8_t { kNone, kNeeded, kWriting, kReading, kDone };
+  static constexpr std::uint64_t kReadBit = std::uint64_t{1} << 63U;
+  static constexpr std::uint64_t kCanaryBit = std::uint64_t{1} << 62U;
+  static constexpr std::size_t kJobsPerTick = 64;
+  static constexpr int kMaxCanaryTries = 3;
+
+  bool pump_attach();
+  [[nodiscard]] std::vector<tier::ShardMemory> memory_of(SlotIndex slot) const;
+  void begin(LowerTier* lower, const Jobs& jobs);
+  void apply(const std::vector<CheckJob>& checks);
+  [[nodiscard]] bool is_right(const CheckJob& job) const;
+  void write_notes();
+
+  void tick_canary(LowerTier& lower);
+  void begin_canary_write(LowerTier& lower);
+  void begin_canary_read(LowerTier& lower);
+  void on_canary(const tier::DiskDone& done);
+  void end_canary(const std::string& problem);
+
+  Shared& shared_;
+  const Clock& clock_;
+  LogSink& log_;
+  std::atomic<attach::AttachServer*> attach_{nullptr};
+  std::atomic<LowerTier*> lower_{nullptr};
+  std::vector<tier::DiskDone> done_;
+  Canary canary_ = Canary::kNone;
+  int canary_tries_ = 0;
+  std::optional<catalog::FillingSlot> canary_slot_;
+  Mutex wait_mutex_;
+  CondVar wait_condition_;
+  bool has_wake_ TERRACE_GUARDED_BY(wait_mutex_) = false;
+};
+
+}  // namespace terrace::manager

@@ -1,0 +1,130 @@
+#include "terrace/manager/opening_internal.h"
+
+#include <fmt/format.h>
+
+#include "terrace/base/sync_point.h"
+#include "terrace/manager/weights.h"
+
+namespace terrace::manager {
+
+namespace {
+
+void shut(Shared& shared, LogSink& log, const std::string& reason) {
+  {
+    const MutexLock lock(shared.mutex);
+    shared.core.shut(reason);
+  }
+  log.write(LogLevel::kError, fmt::format("event=shut reason=\"{}\"", reason));
+}
+
+void go_without_disk(Shared& shared, LogSink& log, const std::string& reason) {
+  {
+    const MutexLock lock(shared.mutex);
+    shared.core.close_lower(reason);
+  }
+  if (!reason.empty()) {
+    log.write(LogLevel::kError, fmt::format("event=disk_off reason=\"{}\"", reason));
+  }
+}
+
+// The segment stays where it is for as long as the process serves.
+Result<const tier::HostTier*> open_host(const Options& options, Shared& shared) {
+  tier::HostTier::Options wanted;
+  wanted.layout = options.layout;
+  wanted.size = options.host.size;
+  wanted.blocks = options.host.blocks;
+  wanted.huge_pages = options.host.huge_pages;
+  wanted.eviction = options.host.eviction;
+  TERRACE_ASSIGN_OR_RETURN(auto host, tier::HostTier::create(wanted));
+  const tier::HostTier* opened = host.get();
+  const MutexLock lock(shared.mutex);
+  shared.core.open_host(std::move(host));
+  return opened;
+}
+
+Status open_attach(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,
+                   const tier::HostTier& host, IoDriver& driver, Opened& opened) {
+  attach::AttachServer::Options attach{.directory = options.attach_directory,
+                                       .engine_id = options.engine_id,
+                                       .owner = owner,
+                                       .layout = options.layout,
+                                       .geometry = host.geometry(),
+                                       .lanes = {}};
+  for (const memory::Lane& lane : host.lanes()) attach.lanes.push_back(&lane);
+  TERRACE_ASSIGN_OR_RETURN(opened.attach,
+                           attach::AttachServer::start(std::move(attach), clock, log));
+  opened.has_attach.store(true);
+  driver.set_attach(opened.attach.get());
+  driver.wake();
+  return {};
+}
+
+Result<Fingerprint> add_weights(const Options& options) {
+  Fingerprint fingerprint = options.fingerprint;
+  if (options.model_directory.empty()) return fingerprint;
+  TERRACE_ASSIGN_OR_RETURN(std::string digest, digest_weights(options.model_directory));
+  fingerprint.content.push_back({.name = "weights", .value = std::move(digest)});
+  return fingerprint;
+}
+
+Status open_disk(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
+                 IoDriver& driver, Opened& opened) {
+  const DiskOptions& disk = options.disk;
+  TERRACE_ASSIGN_OR_RETURN(
+      opened.disk,
+      tier::DiskTier::open({.paths = disk.paths,
+                            .size = disk.size,
+                            .blocks = disk.blocks,
+                            .backend = disk.backend,
+                            .io = disk.io,
+                            .is_direct = disk.is_direct,
+                            .is_direct_by_fcntl = disk.is_direct_by_fcntl,
+                            .preallocate = disk.preallocate,
+                            .eviction = disk.eviction,
+                            .queue_blocks = disk.queue_blocks,
+                            .layout = options.layout,
+                            .fingerprint = opened.fingerprint,
+                            .decorate = disk.decorate},
+                           clock, log));
+  opened.lower = make_disk_lower(*opened.disk);
+  opened.has_disk.store(true);
+  {
+    const MutexLock lock(shared.mutex);
+    shared.core.open_lower(*opened.lower);
+  }
+  driver.set_lower(*opened.lower);
+  driver.wake();
+  return {};
+}
+
+}  // namespace
+
+void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,
+                 Shared& shared, IoDriver& driver, Opened& opened, const std::stop_token& stop) {
+  TERRACE_SYNC_POINT("manager.open.start");
+  const auto host = open_host(options, shared);
+  if (!host) return shut(shared, log, host.error().message());
+  if (const Status status = open_attach(options, owner, clock, log, **host, driver, opened);
+      !status.is_ok()) {
+    return shut(shared, log, status.message());
+  }
+  auto fingerprint = add_weights(options);
+  if (!fingerprint) {
+    // In host memory only this engine's own blocks lie; on disk those of others do.
+    go_without_disk(shared, log, fmt::format("weights: {}", fingerprint.error().message()));
+  } else {
+    opened.fingerprint = std::move(*fingerprint);
+    opened.has_fingerprint.store(true);
+    TERRACE_SYNC_POINT("manager.open.disk");
+    if (options.disk.paths.empty()) {
+      go_without_disk(shared, log, "");
+    } else if (const Status status = open_disk(options, clock, log, shared, driver, opened);
+               !status.is_ok()) {
+      go_without_disk(shared, log, status.message());
+    }
+  }
+  const Status populated = (*host)->populate([&] { return stop.stop_requested(); });
+  if (!populated.is_ok()) shut(shared, log, populated.message());
+}
+
+}  // namespace terrace::manager

@@ -1,0 +1,89 @@
+// Blocks on their way from disk into host slots. Look-ups that want the same block share one read.
+// Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs them
+// without the lock and comes back with finish().  Waits: never.
+// Bounds: each read holds a host slot, so there are never more than those.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "terrace/manager/context_internal.h"
+#include "terrace/transfer/backend.h"
+
+namespace terrace::manager {
+
+// A look-up that waits for a block of its request.
+struct Waiter {
+  RequestId request{};
+  std::uint64_t block = 0;
+};
+
+struct ReadJob {
+  std::uint64_t token = 0;
+  SequenceHash hash{};
+  SlotIndex slot{};
+  transfer::IoClass io_class = transfer::IoClass::kPrefetch;
+  Nanoseconds deadline{0};
+};
+
+// What became of a read. `reason` is set when it failed.
+struct ReadOutcome {
+  BlockKey key{};
+  std::vector<Waiter> waiters{};
+  std::optional<catalog::Pin> pin{};
+  std::optional<MissReason> reason{};
+};
+
+class Reads {
+ public:
+  explicit Reads(Context& context) : context_(context) {}
+
+  // Joins the read of `key` or starts one; `event` is announced when the block is there. False when no
+  // host slot can be had, or the block is just being filled from elsewhere.
+  bool want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
+            std::optional<Waiter> waiter, std::optional<Event> event);
+  // Jobs to begin, ttft_read first, at most `limit`.
+  void take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs);
+  // The disk took no more: next time.
+  void put_back(std::uint64_t token);
+  // Nothing if the token is unknown.
+  std::optional<ReadOutcome> finish(std::uint64_t token, const Status& status,
+                                    std::span<const Checksum> checksums, std::uint64_t alias,
+                                    Nanoseconds now);
+
+  [[nodiscard]] std::size_t size() const { return reads_.size(); }
+  [[nodiscard]] bool has_jobs() const { return !queues_[0].empty() || !queues_[1].empty(); }
+  [[nodiscard]] Bytes queued() const { return context_.block_bytes * reads_.size(); }
+
+ private:
+  struct Read {
+    BlockKey key{};
+    catalog::FillingSlot slot{};
+    transfer::IoClass io_class = transfer::IoClass::kPrefetch;
+    Nanoseconds deadline{0};
+    bool is_begun = false;
+    std::vector<Waiter> waiters{};
+    std::optional<Event> event{};
+  };
+  static constexpr Bytes kWindow = 64_MiB;  // Observed as one: long enough to average a queue's depth.
+  [[nodiscard]] std::deque<std::uint64_t>& queue_of(transfer::IoClass io_class) {
+    return queues_[io_class == transfer::IoClass::kTtftRead ? 0 : 1];
+  }
+  void observe(bool is_ok, Nanoseconds now);
+
+  Context& context_;
+  std::uint64_t last_token_ = 0;
+  std::unordered_map<std::uint64_t, Read> reads_;  // By token.
+  std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> tokens_;
+  std::array<std::deque<std::uint64_t>, 2> queues_;
+  // The disk's speed is taken over whole busy periods: single reads overlap.
+  std::uint64_t begun_ = 0;
+  Nanoseconds window_start_{0};
+  Bytes window_bytes_{0};
+};
+
+}  // namespace terrace::manager

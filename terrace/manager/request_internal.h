@@ -1,0 +1,80 @@
+// One engine request as the owner knows it.
+// Threading: thread-compatible. `chain` belongs to the engine thread, which grows it outside the
+// manager's lock; everything else is guarded by that lock.  Waits: never.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "terrace/block/sequence_hash.h"
+#include "terrace/catalog/pool.h"
+#include "terrace/manager/events.h"
+#include "terrace/manager/ledger.h"
+
+namespace terrace::manager {
+
+// From the first poll to accept_load. Pins stand for blocks first, first + 1, ... in chain order: `run`
+// the leading ones, then `tail`, which fills up as reads from disk arrive.
+struct LookUp {
+  enum class Phase : std::uint8_t {
+    kNone,     // Not probed, or nothing held: the next poll probes.
+    kWaiting,  // Some of the tail is on its way.
+    kReady,    // Answered; held until `expires`.
+  };
+  Phase phase = Phase::kNone;
+  std::optional<Nanoseconds> first_poll;
+  std::optional<Nanoseconds> first_probe;  // The first poll that could be served.
+  bool has_touched = false;
+  std::uint64_t first = 0;  // Blocks of the request that the answer is about: [first, end).
+  std::uint64_t end = 0;
+  catalog::PinRun run;
+  std::vector<catalog::Pin> tail;
+  std::uint64_t tail_missing = 0;
+  std::uint64_t charged = 0;          // Pins counted against the waiting requests' share.
+  std::optional<MissReason> reason;   // Why the run ends where it ends.
+  Nanoseconds expires{0};
+
+  // Drops pins from the deepest on until `count` are left.
+  void shrink(std::uint64_t count) {
+    while (!tail.empty() && run.size() + tail.size() > count) {
+      if (!tail.back().holds()) --tail_missing;
+      tail.pop_back();
+    }
+    run.shrink(count);
+  }
+};
+
+struct Request {
+  Request(RequestId request, Tokens block_tokens, std::vector<ExtraKey> keys)
+      : id(request), chain(block_tokens, std::move(keys)) {}
+
+  const RequestId id;
+  SequenceChain chain;
+
+  bool is_keyed = true;
+  bool can_load = true;
+  bool can_store = true;
+  bool has_failed = false;   // A load failed: look-ups answer 0 from then on.
+  std::uint64_t prompt_blocks = 0;
+  std::uint64_t cursor = 0;  // First block that advance has not considered yet.
+  std::uint64_t over_cap = 0;  // Full blocks behind the cursor's last stop: over offload.step_bytes.
+  Tokens computed{0};
+  LookUp look_up;
+  std::vector<bool> from_disk;        // Per block: this request had it read from disk.
+  std::vector<std::uint64_t> aliases; // The engine's own hashes as far as told.
+  std::vector<std::uint32_t> tokens;  // All ids so far; only kept when somebody wants events.
+  std::vector<ExtraKey> extra_keys;   // The same.
+  Ledger ledger;
+
+  [[nodiscard]] std::uint64_t alias(std::uint64_t block) const {
+    return block < aliases.size() ? aliases[block] : 0;
+  }
+};
+
+// A `stored` event of one of the request's full blocks, tier left open.
+[[nodiscard]] Event describe(const Request& request, std::uint64_t block, Tokens block_tokens);
+
+}  // namespace terrace::manager

@@ -1,0 +1,18 @@
+// The core and the one lock that guards it. Engine calls, the I/O thread and the opening thread meet
+// here; nobody does I/O, hashes, logs or allocates anything of size while holding it.
+// Threading: thread-safe.  Lock order: terrace/README.md.
+#pragma once
+
+#include "terrace/base/mutex.h"
+#include "terrace/manager/core_internal.h"
+
+namespace terrace::manager {
+
+struct Shared {
+  Shared(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
+      : core(options, owner, counters, now) {}
+  mutable Mutex mutex;
+  Core core TERRACE_GUARDED_BY(mutex);
+};
+
+}  // namespace terrace::manager

@@ -1,0 +1,175 @@
+#include <fmt/format.h>
+
+#include "terrace/manager/status_internal.h"
+
+namespace terrace::manager {
+
+namespace {
+
+TierStatus host_status(const Core& core) {
+  TierStatus status;
+  status.state = TierState::kOpening;
+  const tier::HostTier* host = core.context().host.get();
+  if (host == nullptr) return status;
+  status.state = TierState::kOpen;
+  status.capacity = host->bytes();
+  status.detail = fmt::format("{} of {} slots populated{}", host->populated_slots(),
+                              host->geometry().slots,
+                              host->uses_huge_pages() ? ", huge pages" : "");
+  const catalog::Pool& pool = host->pool();
+  for (int i = 0; i < catalog::kSlotStateCount; ++i) {
+    status.slots[static_cast<std::size_t>(i)] = pool.count(static_cast<catalog::SlotState>(i));
+  }
+  status.pinned = pool.pinned();
+  return status;
+}
+
+TierStatus disk_status(const Options& options, const Core& core, const Opened& opened) {
+  TierStatus status;
+  status.tier = Tier::kDisk;
+  if (options.disk.paths.empty()) return status;
+  status.state = TierState::kOpening;
+  status.detail = core.lower_problem();
+  if (core.is_lower_settled()) {
+    status.state = core.lower_problem().empty() ? TierState::kOpen : TierState::kFailed;
+  }
+  if (!opened.has_disk.load() || core.context().lower == nullptr) return status;
+  const tier::DiskTier& disk = *opened.disk;
+  if (status.detail.empty()) status.detail = disk.backend_name();
+  status.capacity = core.context().block_bytes * disk.slots();
+  for (int i = 0; i < catalog::kSlotStateCount; ++i) {
+    status.slots[static_cast<std::size_t>(i)] = disk.count(static_cast<catalog::SlotState>(i));
+  }
+  return status;
+}
+
+void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
+  if (core.is_poisoned()) {
+    report.problems.push_back(fmt::format("poisoned: {}: restart the engine and report this",
+                                          core.poison_reason()));
+  }
+  const Gate::State state = core.gate().state(now);
+  if (state == Gate::State::kShut || state == Gate::State::kLate) {
+    report.problems.push_back(core.gate().reason(now));
+  }
+  if (!core.lower_problem().empty()) report.problems.push_back(core.lower_problem());
+  if (core.context().lower != nullptr) {
+    for (std::string& problem : core.context().lower->problems()) {
+      report.problems.push_back(std::move(problem));
+    }
+  }
+  report.is_healthy = report.problems.empty();
+}
+
+void add_counters(const Counters& counters, StatusReport& report) {
+  report.requests = counters.requests.value();
+  report.unkeyable_requests = counters.unkeyable_requests.value();
+  report.match_blocks = counters.match_blocks.value();
+  report.loads = counters.loads.value();
+  report.failed_loads = counters.failed_loads.value();
+  report.failed_tokens = counters.failed_tokens.value();
+  for (std::size_t i = 0; i < counters.hit_tokens.size(); ++i) {
+    report.hit_tokens[i] = counters.hit_tokens[i].value();
+    report.corrupt_blocks[i] = counters.corrupt_blocks[i].value();
+  }
+  for (std::size_t i = 0; i < counters.miss_blocks.size(); ++i) {
+    report.miss_blocks[i] = counters.miss_blocks[i].value();
+  }
+}
+
+void add_queues(const Options& options, const Core& core, const Counters& counters,
+                StatusReport& report) {
+  report.queues.push_back({.name = "disk_read", .waiting = core.reads(),
+                           .capacity = core.look_ups().max_waiting_pins(),
+                           .dropped = counters.drop_pins.value()});
+  report.queues.push_back({.name = "disk_write", .waiting = core.writes(),
+                           .capacity = options.disk.queue_blocks,
+                           .dropped = counters.drop_disk_write.value()});
+  report.queues.push_back({.name = "steps", .waiting = core.steps().in_flight(), .capacity = 256,
+                           .dropped = counters.drop_steps.value()});
+}
+
+std::string canary_text(const Gate& gate, Nanoseconds now) {
+  if (gate.is_serving()) return gate.has_run_canary() ? "passed" : "not run: no null block";
+  const std::string reason = gate.reason(now);
+  return reason.starts_with("canary") ? "failed: " + reason : "pending";
+}
+
+}  // namespace
+
+StatusReport make_status(const Options& options, const Shared& shared, const Opened& opened,
+                         const Counters& counters, Nanoseconds now, Nanoseconds opened_at) {
+  StatusReport report;
+  report.uptime = now - opened_at;
+  if (opened.has_fingerprint.load()) {
+    report.fingerprint = opened.fingerprint.text();
+    report.namespaces.push_back({.content = opened.fingerprint.content_digest(),
+                                 .layout = opened.fingerprint.layout_digest(),
+                                 .blocks = 0,
+                                 .is_ours = true});
+  } else {
+    report.fingerprint = options.fingerprint.text();
+  }
+  add_counters(counters, report);
+  const MutexLock lock(shared.mutex);
+  const Core& core = shared.core;
+  report.is_poisoned = core.is_poisoned();
+  report.is_ready = core.gate().is_serving() && !core.is_poisoned();
+  report.canary = canary_text(core.gate(), now);
+  report.tiers = {host_status(core), disk_status(options, core, opened)};
+  for (std::uint16_t rank = 0; rank < options.layout.ranks; ++rank) {
+    const Epoch epoch = core.gate().epoch_of(RankId(rank));
+    AttachmentStatus attachment;
+    attachment.rank = RankId(rank);
+    attachment.epoch = epoch;
+    attachment.is_attached = epoch != Epoch(0);
+    report.attachments.push_back(std::move(attachment));
+  }
+  report.active_requests = core.requests();
+  add_queues(options, core, counters, report);
+  add_problems(core, now, report);
+  for (const Tier tier : {Tier::kHost, Tier::kDisk}) {
+    report.load_bytes_per_second[static_cast<std::size_t>(tier)] =
+        core.context().planner.load_rate(tier);
+  }
+  report.prefill_tokens_per_second = core.context().planner.prefill_rate();
+  if (!report.namespaces.empty()) {
+    for (const TierStatus& tier : report.tiers) {
+      report.namespaces[0].blocks +=
+          tier.slots[static_cast<std::size_t>(catalog::SlotState::kSealed)];
+    }
+  }
+  return report;
+}
+
+void visit_all(const Shared& shared, const Opened& opened, const Counters& counters,
+               MetricVisitor& visitor) {
+  counters.visit(visitor);
+  std::array<std::uint32_t, catalog::kSlotStateCount> slots{};
+  std::uint32_t pinned = 0;
+  std::array<double, 3> sizes{};
+  {
+    const MutexLock lock(shared.mutex);
+    const Core& core = shared.core;
+    if (core.context().host != nullptr) {
+      const TierStatus host = host_status(core);
+      slots = host.slots;
+      pinned = host.pinned;
+    }
+    sizes = {static_cast<double>(core.requests()), static_cast<double>(core.steps().in_flight()),
+             static_cast<double>(core.look_ups().waiting_pins())};
+  }
+  for (int i = 0; i < catalog::kSlotStateCount; ++i) {
+    visitor.gauge("terrace_pool_slots",
+                  fmt::format("tier=\"host\",state=\"{}\"",
+                              catalog::to_string(static_cast<catalog::SlotState>(i))),
+                  slots[static_cast<std::size_t>(i)]);
+  }
+  visitor.gauge("terrace_pool_slots", "tier=\"host\",state=\"pinned\"", pinned);
+  visitor.gauge("terrace_active_requests", "", sizes[0]);
+  visitor.gauge("terrace_steps_in_flight", "", sizes[1]);
+  visitor.gauge("terrace_waiting_pins", "", sizes[2]);
+  if (opened.has_disk.load() && opened.disk != nullptr) opened.disk->visit_metrics(visitor);
+}
+
+}  // namespace terrace::manager

@@ -1,0 +1,16 @@
+// What the owner tells about itself.
+// Threading: thread-safe.  Waits: never but for the manager's lock.
+#pragma once
+
+#include "terrace/manager/opening_internal.h"
+#include "terrace/manager/status_report.h"
+
+namespace terrace::manager {
+
+[[nodiscard]] StatusReport make_status(const Options& options, const Shared& shared,
+                                       const Opened& opened, const Counters& counters,
+                                       Nanoseconds now, Nanoseconds opened_at);
+void visit_all(const Shared& shared, const Opened& opened, const Counters& counters,
+               MetricVisitor& visitor);
+
+}  // namespace terrace::manager

@@ -1,0 +1,201 @@
+#include "terrace/manager/steps_internal.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace terrace::manager {
+
+bool Step::has_failed_load() const {
+  return std::ranges::any_of(loads, [](const LoadBatch& batch) {
+    return std::ranges::find(batch.failed, true) != batch.failed.end();
+  });
+}
+
+Steps::Steps(const Options& options) : options_(options) {}
+
+bool Steps::has_load(RequestId request, std::uint64_t first) const {
+  return std::ranges::any_of(next_.loads, [&](const LoadBatch& batch) {
+    return batch.request == request && batch.first == first;
+  });
+}
+
+void Steps::forget_pending(RequestId request) {
+  std::erase_if(next_.loads, [&](const LoadBatch& batch) { return batch.request == request; });
+  std::erase_if(next_.saves, [&](const Save& save) { return save.request == request; });
+}
+
+std::vector<Save> Steps::drop_pending_saves() { return std::exchange(next_.saves, {}); }
+
+void Steps::void_pending_loads() {
+  for (LoadBatch& batch : next_.loads) batch.pins.shrink(0);
+}
+
+bool Steps::is_due() const {
+  return !next_.loads.empty() || !next_.saves.empty() || next_.canary.has_value();
+}
+
+Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* host,
+                          Nanoseconds now) {
+  Step step = std::exchange(next_, Step{});
+  step.id = StepId(++last_id_);
+  step.issued = now;
+  step.epochs.assign(epochs.begin(), epochs.end());
+  wire::Orders orders;
+  orders.owner = options_.owner;
+  orders.step = step.id;
+  for (std::size_t rank = 0; rank < epochs.size(); ++rank) {
+    if (epochs[rank] != Epoch(0)) step.outstanding |= std::uint64_t{1} << rank;
+  }
+  if (step.canary) {
+    orders.canary_slot = step.canary->slot().index.value();
+    step.canary_results.assign(options_.ranks, wire::CanaryResult::kNotRun);
+  }
+  for (LoadBatch& batch : step.loads) {
+    batch.failed.assign(batch.device_blocks.size(), false);
+    for (std::size_t i = 0; i < batch.device_blocks.size(); ++i) {
+      wire::LoadOrder order;
+      order.device_block = batch.device_blocks[i];
+      order.is_void = i >= batch.pins.size();
+      if (order.is_void) {
+        batch.failed[i] = true;
+      } else {
+        order.slot = batch.pins.slot(i);
+      }
+      for (std::uint16_t rank = 0; rank < options_.ranks; ++rank) {
+        order.checksums.push_back(order.is_void ? Checksum{}
+                                                : host->checksum(order.slot.index, RankId(rank)));
+      }
+      orders.loads.push_back(std::move(order));
+    }
+  }
+  orders.saves.reserve(step.saves.size());
+  for (const Save& save : step.saves) {
+    orders.saves.push_back({.slot = save.place, .group = save.key.group,
+                            .device_block = save.device_block});
+  }
+  Built built{.orders = std::move(orders)};
+  if (step.outstanding == 0) {
+    step.has_lost_reports = true;
+    built.over = std::move(step);
+  } else {
+    in_flight_.emplace(step.id.value(), std::move(step));
+  }
+  return built;
+}
+
+Result<std::vector<Step>> Steps::take(const wire::Report& report) {
+  if (report.owner != options_.owner || report.rank.value() >= options_.ranks) {
+    return fail(Code::kRefused, "report: of another owner or an unknown rank");
+  }
+  const auto found = in_flight_.find(report.step.value());
+  const std::uint64_t bit = std::uint64_t{1} << report.rank.value();
+  if (found == in_flight_.end() || (found->second.outstanding & bit) == 0) {
+    return fail(Code::kNotFound, fmt::format("report: step {} is not outstanding for rank {}",
+                                             report.step.value(), report.rank.value()));
+  }
+  Step& step = found->second;
+  if (step.epochs[report.rank.value()] != report.epoch) {
+    return fail(Code::kRefused, fmt::format("report: epoch {} of rank {} is not the one ordered",
+                                            report.epoch.value(), report.rank.value()));
+  }
+  std::vector<Step> over;
+  // A rank works in order: what it did not report before this step it will not report any more.
+  for (auto it = in_flight_.begin(); it != found;) {
+    const auto current = it++;
+    if ((current->second.outstanding & bit) == 0) continue;
+    current->second.has_lost_reports = true;
+    clear_rank(current, report.rank, over);
+  }
+  for (std::size_t i = 0; i < report.saves.size(); ++i) {
+    note_save(step, report.rank, report.saves[i], i);
+  }
+  note_failures(step, report.failures);
+  if (!step.canary_results.empty()) step.canary_results[report.rank.value()] = report.canary;
+  step.load_time = std::max(step.load_time, Nanoseconds(static_cast<std::int64_t>(report.load_ns)));
+  step.load_bytes += Bytes(report.load_bytes);
+  step.save_bytes += Bytes(report.save_bytes);
+  clear_rank(found, report.rank, over);
+  return over;
+}
+
+void Steps::note_save(Step& step, RankId rank, const wire::SaveReport& report, std::size_t hint) {
+  const auto is_it = [&](const Save& save) {
+    return save.place == report.slot && save.key.group == report.group;
+  };
+  // Ranks report in the order of the orders; anything else is found the slow way.
+  auto at = step.saves.begin() + static_cast<std::ptrdiff_t>(std::min(hint, step.saves.size()));
+  if (at == step.saves.end() || !is_it(*at)) at = std::ranges::find_if(step.saves, is_it);
+  if (at == step.saves.end() || !report.is_filled) return;
+  at->checksums.resize(step.epochs.size());
+  at->checksums[rank.value()] = report.checksum;
+  ++at->filled_ranks;
+}
+
+void Steps::note_failures(Step& step, const std::vector<wire::LoadFailure>& failures) {
+  if (failures.empty()) return;
+  step.has_failures = true;
+  std::set<std::pair<std::uint32_t, SlotRef>> named;
+  for (const wire::LoadFailure& failure : failures) named.emplace(failure.device_block, failure.slot);
+  for (LoadBatch& batch : step.loads) {
+    for (std::size_t i = 0; i < batch.pins.size(); ++i) {
+      if (named.contains({batch.device_blocks[i], batch.pins.slot(i)})) batch.failed[i] = true;
+    }
+  }
+}
+
+void Steps::clear_rank(InFlight::iterator step, RankId rank, std::vector<Step>& over) {
+  step->second.outstanding &= ~(std::uint64_t{1} << rank.value());
+  if (step->second.outstanding != 0) return;
+  over.push_back(std::move(step->second));
+  in_flight_.erase(step);
+}
+
+std::vector<Step> Steps::on_death(RankId rank, Epoch epoch) {
+  std::vector<Step> over;
+  const std::uint64_t bit = std::uint64_t{1} << rank.value();
+  for (auto it = in_flight_.begin(); it != in_flight_.end();) {
+    const auto current = it++;
+    Step& step = current->second;
+    if ((step.outstanding & bit) == 0 || step.epochs[rank.value()] != epoch) continue;
+    step.has_lost_reports = true;
+    quarantine(step);  // The other ranks may still write into their lanes of the same slots.
+    clear_rank(current, rank, over);
+  }
+  return over;
+}
+
+void Steps::quarantine(Step& step) {
+  if (std::exchange(step.is_quarantined, true)) return;
+  for (Save& save : step.saves) std::move(save.slot).quarantine();
+  if (step.canary && step.canary->holds()) {
+    // Handled like a save, so that it is released with them.
+    Save canary{.place = step.canary->slot()};
+    std::move(*step.canary).quarantine();
+    step.saves.push_back(std::move(canary));
+  }
+  // A load that still copies from a slot that changes fails its check: nothing is handed on.
+  for (LoadBatch& batch : step.loads) {
+    batch.failed.assign(batch.failed.size(), true);
+    batch.pins.shrink(0);
+  }
+}
+
+std::size_t Steps::quarantine_overdue(Nanoseconds now) {
+  std::size_t count = 0;
+  for (auto& [id, step] : in_flight_) {
+    if (step.is_quarantined || now < step.issued + options_.timeout) continue;
+    step.has_lost_reports = true;
+    quarantine(step);
+    ++count;
+  }
+  return count;
+}
+
+void Steps::taint_in_flight() {
+  for (auto& [id, step] : in_flight_) step.is_tainted = true;
+}
+
+}  // namespace terrace::manager

@@ -1,0 +1,126 @@
+// Engine steps between the orders and the reports of all ranks. A step holds the pins of its loads and
+// the slots of its saves; it is over when no rank can touch them any more: each has reported it, has
+// reported a later one (its report is lost, then), or is dead.
+// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
+// Bounds: at most `max_in_flight` steps; beyond it loads are void and saves dropped.
+// Source: design.md section 3; reference/vllm.md trap 14.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "terrace/catalog/pool.h"
+#include "terrace/manager/events.h"
+#include "terrace/tier/host/host_tier.h"
+#include "terrace/wire/orders.h"
+
+namespace terrace::manager {
+
+// One request's accepted load: host slot pins[i] into device_blocks[i]; without a pin the order is void.
+struct LoadBatch {
+  RequestId request{};
+  std::uint64_t first = 0;
+  catalog::PinRun pins{};
+  std::vector<std::uint32_t> device_blocks{};
+  std::vector<bool> from_disk{};  // [i]
+  std::vector<bool> failed{};     // [i], filled by reports.
+};
+
+struct Save {
+  RequestId request{};
+  std::uint64_t block = 0;
+  BlockKey key{};
+  catalog::FillingSlot slot{};
+  SlotRef place{};  // Of `slot`, also while quarantined.
+  std::uint32_t device_block = 0;
+  std::uint64_t alias = 0;
+  std::optional<Event> event{};
+  std::uint16_t filled_ranks = 0;
+  std::vector<Checksum> checksums{};  // [rank]
+};
+
+struct Step {
+  StepId id;
+  Nanoseconds issued{0};
+  std::vector<Epoch> epochs;       // [rank] that the orders went to.
+  std::uint64_t outstanding = 0;   // Bit per rank.
+  bool is_tainted = false;         // A load failed in it, or in one whose blocks it may have used.
+  bool has_failures = false;       // A rank named a failed load.
+  bool has_lost_reports = false;   // What some rank did is not known: its saves are not used.
+  bool is_quarantined = false;
+  std::vector<LoadBatch> loads;
+  std::vector<Save> saves;
+  std::optional<catalog::FillingSlot> canary;
+  std::vector<wire::CanaryResult> canary_results;  // [rank]
+  Tokens prefilled{0};
+  Nanoseconds load_time{0};        // Of the slowest rank.
+  Bytes load_bytes{0};             // Of all ranks.
+  Bytes save_bytes{0};
+
+  [[nodiscard]] bool has_failed_load() const;
+};
+
+class Steps {
+ public:
+  struct Options {
+    std::uint16_t ranks = 1;
+    std::uint64_t owner = 0;
+    std::size_t max_in_flight = 256;
+    Nanoseconds timeout = seconds(60);
+  };
+  explicit Steps(const Options& options);
+
+  // Into the step being put together.
+  void add_load(LoadBatch batch) { next_.loads.push_back(std::move(batch)); }
+  void add_save(Save save) { next_.saves.push_back(std::move(save)); }
+  void add_canary(catalog::FillingSlot slot) { next_.canary = std::move(slot); }
+  void add_prefilled(Tokens tokens) { next_.prefilled += tokens; }
+  [[nodiscard]] bool has_load(RequestId request, std::uint64_t first) const;
+  [[nodiscard]] std::size_t pending_saves() const { return next_.saves.size(); }
+  [[nodiscard]] bool has_room() const { return in_flight_.size() < options_.max_in_flight; }
+  // The request is gone: nothing of it is ordered any more.
+  void forget_pending(RequestId request);
+  // Everything not ordered yet: loads become void, saves are handed back.
+  [[nodiscard]] std::vector<Save> drop_pending_saves();
+  void void_pending_loads();
+  [[nodiscard]] bool is_due() const;
+  // This engine step needs no orders.
+  void skip() { next_.prefilled = Tokens(0); }
+
+  struct Built {
+    wire::Orders orders{};
+    std::optional<Step> over{};  // Nobody is there who could report it.
+  };
+  // Closes the step being put together; `epochs` per rank, 0 = not attached. `host` may be null as long
+  // as nothing was pinned or reserved.
+  [[nodiscard]] Built build(std::span<const Epoch> epochs, const tier::HostTier* host,
+                            Nanoseconds now);
+  // Steps that are over by this report, oldest first.
+  // Errors: kRefused = another owner, rank or epoch; kNotFound = no such step, or reported already.
+  [[nodiscard]] Result<std::vector<Step>> take(const wire::Report& report);
+  [[nodiscard]] std::vector<Step> on_death(RankId rank, Epoch epoch);
+  // Steps without all reports for too long: their slots are quarantined until the ranks are known to be
+  // through. Returns how many are new.
+  std::size_t quarantine_overdue(Nanoseconds now);
+  // All steps ordered and not over: computed beside bad blocks.
+  void taint_in_flight();
+
+  [[nodiscard]] std::size_t in_flight() const { return in_flight_.size(); }
+
+ private:
+  using InFlight = std::map<std::uint64_t, Step>;
+  void clear_rank(InFlight::iterator step, RankId rank, std::vector<Step>& over);
+  static void quarantine(Step& step);
+  static void note_failures(Step& step, const std::vector<wire::LoadFailure>& failures);
+  static void note_save(Step& step, RankId rank, const wire::SaveReport& save, std::size_t hint);
+
+  const Options options_;
+  std::uint64_t last_id_ = 0;
+  Step next_;
+  InFlight in_flight_;
+};
+
+}  // namespace terrace::manager

@@ -1,0 +1,142 @@
+#include "terrace/manager/writes_internal.h"
+
+#include <algorithm>
+
+namespace terrace::manager {
+
+std::size_t Writes::limit() const {
+  const std::size_t slots = context_.host->geometry().slots;
+  return std::min<std::size_t>(context_.options.disk.queue_blocks, std::max<std::size_t>(1, slots / 4));
+}
+
+std::uint32_t Writes::free_ahead() const {
+  return std::min(kMaxFreeAhead, context_.host->geometry().slots / 16);
+}
+
+void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now) {
+  if (context_.lower == nullptr || is_stopped_ || context_.options.disk.is_demote) return;
+  const auto group = std::make_shared<const catalog::PinRun>(std::move(pins));
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    Candidate& block = blocks[i];
+    if (context_.lower->contains(block.key.group, block.key.hash)) continue;
+    if (!context_.admission->admit(block.key, now)) {
+      context_.counters.drop_admission.add();
+    } else if (writes_.size() >= limit()) {  // Offered again when it is about to be evicted.
+      context_.counters.drop_disk_write.add();
+    } else {
+      enqueue({.key = block.key, .place = group->slot(i), .pins = group, .victim = {},
+               .stored = std::move(block.stored)});
+    }
+  }
+}
+
+void Writes::enqueue(Write write) {
+  const std::uint64_t token = ++last_token_;
+  writes_.emplace(token, std::move(write));
+  queue_.push_back(token);
+}
+
+void Writes::drive_eviction(Nanoseconds now) {
+  catalog::Pool& pool = context_.pool();
+  // Each turn frees a slot or starts a write; what is being written counts as free soon.
+  for (std::uint32_t turn = 0; turn < free_ahead(); ++turn) {
+    const std::uint32_t free_soon =
+        pool.count(catalog::SlotState::kFree) + pool.count(catalog::SlotState::kEvicting);
+    if (free_soon >= free_ahead()) return;
+    const auto victim = pool.next_victim();
+    if (!victim) return;
+    if (victim->key.name_space != context_.name_space) {
+      pool.remove(victim->slot);
+      continue;
+    }
+    // A victim that needs no write costs nothing to evict when its slot is wanted: it may stay.
+    if (context_.lower == nullptr || is_stopped_ ||
+        context_.lower->contains(victim->key.group, victim->key.hash) || writes_.size() >= limit()) {
+      return;
+    }
+    if (!context_.admission->admit(victim->key, now)) {
+      context_.counters.drop_admission.add();
+      context_.remove(victim->slot, MissReason::kEvicted);
+      continue;
+    }
+    auto evicting = pool.begin_evict();
+    if (!evicting) return;
+    enqueue({.key = victim->key, .place = victim->slot, .pins = nullptr,
+             .victim = std::move(*evicting), .stored = std::nullopt});
+  }
+}
+
+void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
+  while (!queue_.empty() && limit > 0) {
+    const std::uint64_t token = queue_.front();
+    queue_.pop_front();
+    const auto found = writes_.find(token);
+    if (found == writes_.end()) continue;
+    Write& write = found->second;
+    write.is_begun = true;
+    WriteJob job{.token = token, .hash = write.key.hash, .slot = write.place.index,
+                 .alias = context_.host->alias(write.place.index)};
+    for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {
+      job.checksums.push_back(context_.host->checksum(write.place.index, RankId(rank)));
+    }
+    jobs.push_back(std::move(job));
+    --limit;
+  }
+}
+
+void Writes::put_back(std::uint64_t token) {
+  const auto found = writes_.find(token);
+  if (found == writes_.end()) return;
+  found->second.is_begun = false;
+  queue_.push_front(token);
+}
+
+void Writes::finish(std::uint64_t token, const Status& status) {
+  auto node = writes_.extract(token);
+  if (node.empty()) return;
+  Write& write = node.mapped();
+  // kInvalid: the block is there already, which is what was wanted.
+  const bool is_on_disk = status.is_ok() || status.code() == Code::kInvalid;
+  if (status.is_ok()) {
+    context_.counters.write_bytes.add(context_.block_bytes.value());
+    if (write.key.name_space == context_.name_space && context_.options.has_events) {
+      Event event = write.stored ? std::move(*write.stored)
+                                 : Event{.group = write.key.group,
+                                         .hash = write.key.hash,
+                                         .alias = context_.host->alias(write.place.index)};
+      context_.note_disk_stored(std::move(event));
+    }
+  } else if (!is_on_disk) {
+    context_.counters.drop_disk_write.add();
+    if (status.code() == Code::kIo) context_.counters.write_failures.add();
+  }
+  release(write);
+}
+
+void Writes::release(Write& write) {
+  if (!write.victim.holds() || write.victim.is_rescued()) return;
+  const std::uint64_t alias = context_.host->alias(write.place.index);
+  write.victim.reset();
+  context_.note_host_removal(write.key, alias, MissReason::kEvicted);
+}
+
+void Writes::stop() {
+  is_stopped_ = true;
+  for (const std::uint64_t token : std::exchange(queue_, {})) {
+    auto node = writes_.extract(token);
+    if (node.empty()) continue;
+    context_.counters.drop_disk_write.add();
+    std::move(node.mapped().victim).keep();
+  }
+}
+
+void Writes::forget_stale() {
+  for (auto it = writes_.begin(); it != writes_.end();) {
+    const auto current = it++;
+    if (!current->second.is_begun && current->second.key.name_space != context_.name_space) {
+      writes_.erase(current);
+    }
+  }
+}
+
+}  // namespace terrace::manager

@@ -1,0 +1,73 @@
+// Blocks on their way from host slots to disk: offered when sealed (`through`), or when they are about
+// to be evicted. Keeps a few host slots free ahead of need, so that victims can be written first.
+// Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs them
+// without the lock and comes back with finish().  Waits: never.
+// Bounds: disk.queue_blocks writes, and never more than a quarter of the host slots.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "terrace/manager/context_internal.h"
+
+namespace terrace::manager {
+
+struct WriteJob {
+  std::uint64_t token = 0;
+  SequenceHash hash{};
+  SlotIndex slot{};
+  std::uint64_t alias = 0;
+  std::vector<Checksum> checksums{};
+};
+
+class Writes {
+ public:
+  struct Candidate {
+    BlockKey key{};
+    std::optional<Event> stored{};  // Told once the block is on disk.
+  };
+  explicit Writes(Context& context) : context_(context) {}
+
+  // Blocks of one request were sealed; `pins` in chain order. They are let go together, deepest first,
+  // when the last write is over: else the roots would be evicted before the leaves.
+  void offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now);
+  // Makes host slots free ahead: victims that disk lacks are written, then freed.
+  void drive_eviction(Nanoseconds now);
+  void take(std::size_t limit, std::vector<WriteJob>& jobs);
+  void put_back(std::uint64_t token);
+  void finish(std::uint64_t token, const Status& status);
+  // Nothing more is accepted, what has not begun is dropped.
+  void stop();
+  // What belongs to a namespace that was left is not written any more.
+  void forget_stale();
+
+  [[nodiscard]] std::size_t size() const { return writes_.size(); }
+  [[nodiscard]] bool has_jobs() const { return !queue_.empty(); }
+
+ private:
+  struct Write {
+    BlockKey key{};
+    SlotRef place{};
+    std::shared_ptr<const catalog::PinRun> pins{};  // Of its group; null for a victim.
+    catalog::EvictingSlot victim{};
+    std::optional<Event> stored{};
+    bool is_begun = false;
+  };
+  static constexpr std::uint32_t kMaxFreeAhead = 64;
+  [[nodiscard]] std::size_t limit() const;
+  [[nodiscard]] std::uint32_t free_ahead() const;
+  void enqueue(Write write);
+  void release(Write& write);
+
+  Context& context_;
+  bool is_stopped_ = false;
+  std::uint64_t last_token_ = 0;
+  std::unordered_map<std::uint64_t, Write> writes_;  // By token.
+  std::deque<std::uint64_t> queue_;
+};
+
+}  // namespace terrace::manager
