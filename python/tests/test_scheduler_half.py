@@ -153,7 +153,6 @@ def test_a_step_with_nothing_due_makes_no_call() -> None:
     table.calls.clear()
     step(half, request, 6, 1, is_new=False)
     half.take_output([], ())
-    half.accept(request, 0, 0, ((),))
     assert half.events() == ""
     assert table.calls == []
 
@@ -270,3 +269,14 @@ def test_a_refused_report_is_no_error() -> None:
     table.codes["take_report"] = Code.REFUSED
     half.take_output([b"a", b"b"], ())
     assert table.named("take_report")[0]["report"] == b"ab"
+
+
+def test_an_admission_without_load_is_told_too() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    half.match(request, 8)
+    half.accept(request, 8, 0, ((),))
+    (seen,) = table.named("accept_load")
+    assert (seen["local"], seen["external"]) == (8, 0)
+    assert half.build_step(Output()).load_blocks == ()

@@ -33,7 +33,6 @@ class Live:
     given: int  # Token ids that the core has.
     reported: int = 0  # Full blocks that the core was told of.
     aliased: int = 0  # Blocks whose engine hash the core has.
-    promised: int = 0  # External tokens of the last answer.
     has_failed: bool = False  # A load failed: it is not offered again.
 
 
@@ -113,16 +112,13 @@ class SchedulerHalf:
             self._forget(request.request_id, error)
             return 0
         self._pending.is_due = True
-        live.promised = found or 0
         return found
 
     def accept(self, request: Any, local_tokens: int, external: int, tables: Any) -> None:
+        """The request was admitted; with 0 external tokens its pins go and its ledger is settled."""
         live = self._live.get(request.request_id)
         if live is None:
             self._pending.failed_blocks += self.covered(tables, local_tokens, external)
-            return
-        promised, live.promised = live.promised, 0
-        if promised == 0 and external == 0:
             return
         blocks = self.covered(tables, local_tokens, external)
         try:
