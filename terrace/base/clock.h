@@ -21,6 +21,14 @@ class SystemClock final : public Clock {
   [[nodiscard]] std::int64_t wall_seconds() const override;
 };
 
+// CPU time of the calling thread, for benchmarks on a machine that others use too: what a preempted
+// thread waits is not counted. Never for deadlines.
+class ThreadCpuClock final : public Clock {
+ public:
+  [[nodiscard]] Nanoseconds now() const override;
+  [[nodiscard]] std::int64_t wall_seconds() const override;
+};
+
 inline constexpr Nanoseconds kNoDeadline{INT64_MAX};
 
 }  // namespace terrace
