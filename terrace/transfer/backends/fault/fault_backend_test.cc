@@ -1,0 +1,221 @@
+#include "terrace/transfer/backends/fault/fault_backend.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "terrace/base/file.h"
+#include "terrace/testing/eventually.h"
+#include "terrace/testing/scratch_directory.h"
+#include "terrace/transfer/backends/fault/recorder.h"
+#include "terrace/transfer/builtin.h"
+
+namespace terrace::transfer {
+namespace {
+
+std::unique_ptr<Backend> threads() {
+  auto chosen = make_backend("threads", {16, 2});
+  EXPECT_TRUE(chosen.has_value());
+  return std::move(chosen->backend);
+}
+
+class FaultBackendTest : public ::testing::Test {
+ protected:
+  FaultBackendTest() : faults_(threads(), 7), out_(16384), in_(16384) {
+    auto file = open_file(scratch_.path() + "/x", O_RDWR | O_CREAT);
+    file_ = *std::move(file);
+    faults_.name_file(file_.get(), "/kv/x");
+    for (std::size_t i = 0; i < out_.size(); ++i) out_[i] = static_cast<std::byte>(i * 7 / 3);
+  }
+  Transfer make(IoOp op, std::uint64_t offset = 0) {
+    Transfer transfer;
+    transfer.op = op;
+    transfer.file = file_.get();
+    transfer.offset = offset;
+    if (op == IoOp::kRead || op == IoOp::kWrite) {
+      auto& memory = op == IoOp::kRead ? in_ : out_;
+      transfer.pieces[0] = {memory.data(), memory.size()};
+      transfer.piece_count = 1;
+    }
+    return transfer;
+  }
+  std::vector<Completion> collect(std::size_t count) {
+    std::vector<Completion> completions;
+    EXPECT_TRUE(testing::eventually([&] {
+      faults_.wait(milliseconds(20));
+      faults_.poll(completions);
+      return completions.size() >= count;
+    }));
+    return completions;
+  }
+  Status run(const Transfer& transfer) {
+    EXPECT_TRUE(faults_.submit(transfer).is_ok());
+    return collect(1).at(0).status;
+  }
+  std::size_t differing() const {
+    std::size_t bits = 0;
+    for (std::size_t i = 0; i < in_.size(); ++i) {
+      bits += static_cast<std::size_t>(
+          __builtin_popcount(std::to_integer<unsigned>(in_[i] ^ out_[i])));
+    }
+    return bits;
+  }
+
+  testing::ScratchDirectory scratch_;
+  UniqueFd file_;
+  FaultBackend faults_;
+  std::vector<std::byte> out_;
+  std::vector<std::byte> in_;
+};
+
+TEST_F(FaultBackendTest, AimedErrorsFailThatOperationAndNameTheFile) {
+  faults_.aim(Fault::kError, IoOp::kWrite);
+  const Status status = run(make(IoOp::kWrite));
+  EXPECT_EQ(status.code(), Code::kIo);
+  EXPECT_EQ(status.message(), "pwrite /kv/x: EIO (5: Input/output error)");
+  EXPECT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  faults_.aim(Fault::kNoSpace, IoOp::kWrite);
+  EXPECT_EQ(run(make(IoOp::kWrite)).code(), Code::kExhausted);
+}
+
+TEST_F(FaultBackendTest, AFlippedReadDiffersInOneBitAndSaysOk) {
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  faults_.aim(Fault::kFlip, IoOp::kRead);
+  EXPECT_TRUE(run(make(IoOp::kRead)).is_ok());
+  EXPECT_EQ(differing(), 1U);
+}
+
+TEST_F(FaultBackendTest, AFlippedWriteLeavesTheCallersMemoryAlone) {
+  const auto before = out_;
+  faults_.aim(Fault::kFlip, IoOp::kWrite);
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  EXPECT_EQ(out_, before);
+  ASSERT_TRUE(run(make(IoOp::kRead)).is_ok());
+  EXPECT_EQ(differing(), 1U);
+}
+
+TEST_F(FaultBackendTest, ATornWriteLandsInPartAndSaysOk) {
+  std::vector<std::byte> old(16384, std::byte{0xEE});
+  Transfer write = make(IoOp::kWrite);
+  write.pieces[0].data = old.data();
+  ASSERT_TRUE(run(write).is_ok());
+  bool is_torn = false;
+  for (int i = 0; i < 20 && !is_torn; ++i) {
+    faults_.aim(Fault::kCut, IoOp::kWrite);
+    ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+    ASSERT_TRUE(run(make(IoOp::kRead)).is_ok());
+    is_torn = in_ != out_;
+    const auto first_old = static_cast<std::size_t>(
+        std::mismatch(in_.begin(), in_.end(), out_.begin()).first - in_.begin());
+    EXPECT_TRUE(std::all_of(in_.begin() + static_cast<std::ptrdiff_t>(first_old), in_.end(),
+                            [](std::byte b) { return b == std::byte{0xEE}; }) ||
+                !is_torn);
+    ASSERT_TRUE(run(write).is_ok());
+  }
+  EXPECT_TRUE(is_torn);
+}
+
+TEST_F(FaultBackendTest, ASwappedReadBringsAnotherPlace) {
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  std::vector<std::byte> other(16384, std::byte{0x11});
+  Transfer write = make(IoOp::kWrite, 16384);
+  write.pieces[0].data = other.data();
+  ASSERT_TRUE(run(write).is_ok());
+  faults_.aim(Fault::kSwap, IoOp::kRead);
+  ASSERT_TRUE(run(make(IoOp::kRead)).is_ok());
+  EXPECT_EQ(in_, other);
+}
+
+TEST_F(FaultBackendTest, LostCompletionsComeWhenReleased) {
+  faults_.aim(Fault::kLose, IoOp::kWrite);
+  ASSERT_TRUE(faults_.submit(make(IoOp::kWrite)).is_ok());
+  std::vector<Completion> completions;
+  ASSERT_TRUE(testing::eventually([&] {
+    faults_.wait(milliseconds(20));
+    faults_.poll(completions);
+    return faults_.lost() == 1;
+  }));
+  EXPECT_TRUE(completions.empty());
+  EXPECT_EQ(faults_.in_flight(), 1U);
+  faults_.release_lost();
+  EXPECT_TRUE(collect(1)[0].status.is_ok());
+}
+
+TEST_F(FaultBackendTest, AHangingDeviceAnswersWhenReleased) {
+  faults_.hold(true);
+  ASSERT_TRUE(faults_.submit(make(IoOp::kWrite)).is_ok());
+  std::vector<Completion> completions;
+  for (int i = 0; i < 5; ++i) {
+    faults_.wait(milliseconds(5));
+    faults_.poll(completions);
+  }
+  EXPECT_TRUE(completions.empty());
+  faults_.hold(false);
+  EXPECT_EQ(collect(1).size(), 1U);
+}
+
+TEST_F(FaultBackendTest, EqualSeedsInjectEqualFaults) {
+  std::vector<std::uint64_t> totals;
+  for (int i = 0; i < 2; ++i) {
+    FaultBackend faults(threads(), 99);
+    FaultRates rates;
+    rates.write_error = 30;
+    rates.no_space = 10;
+    faults.set_rates(rates);
+    for (int n = 0; n < 100; ++n) {
+      ASSERT_TRUE(faults.submit(make(IoOp::kWrite)).is_ok());
+      std::vector<Completion> completions;
+      ASSERT_TRUE(testing::eventually([&] {
+        faults.wait(milliseconds(20));
+        faults.poll(completions);
+        return !completions.empty();
+      }));
+    }
+    totals.push_back(faults.injected(Fault::kError) * 1000 + faults.injected(Fault::kNoSpace));
+  }
+  EXPECT_EQ(totals[0], totals[1]);
+  EXPECT_GT(totals[0], 1000U);
+}
+
+TEST(RecorderTest, WhatWasSyncedSurvivesAndTheRestMayTear) {
+  const testing::ScratchDirectory scratch;
+  const auto file = open_file(scratch.path() + "/x", O_RDWR | O_CREAT);
+  ASSERT_TRUE(file.has_value());
+  Recorder recorder;
+  RecordingBackend backend(threads(), recorder);
+  backend.name_file(file->get(), "x");
+  std::vector<std::byte> memory(4096, std::byte{1});
+  const auto run = [&](IoOp op, std::uint64_t offset) {
+    Transfer transfer;
+    transfer.op = op;
+    transfer.file = file->get();
+    transfer.offset = offset;
+    if (op == IoOp::kWrite) {
+      transfer.pieces[0] = {memory.data(), memory.size()};
+      transfer.piece_count = 1;
+    }
+    EXPECT_TRUE(backend.submit(transfer).is_ok());
+    std::vector<Completion> completions;
+    EXPECT_TRUE(testing::eventually([&] {
+      backend.wait(milliseconds(20));
+      backend.poll(completions);
+      return !completions.empty();
+    }));
+  };
+  run(IoOp::kWrite, 0);
+  const std::size_t unsynced = recorder.now();
+  run(IoOp::kSync, 0);
+  run(IoOp::kWrite, 8192);
+  Rng rng(3);
+  EXPECT_TRUE(recorder.survivors(unsynced, rng, 0).empty());
+  EXPECT_EQ(recorder.survivors(unsynced, rng, 100).size(), 8U);  // Sectors.
+  ASSERT_EQ(recorder.survivors(recorder.now(), rng, 0).size(), 1U);
+  EXPECT_EQ(recorder.survivors(recorder.now(), rng, 0)[0].bytes.size(), 4096U);
+  const std::size_t torn = recorder.survivors(recorder.now(), rng, 50).size();
+  EXPECT_GT(torn, 1U);
+  EXPECT_LT(torn, 9U);
+}
+
+}  // namespace
+}  // namespace terrace::transfer
