@@ -54,7 +54,7 @@ def asked(bench: Bench, names: Sequence[str]) -> list[str]:
     return [name for name in names if bench.name.startswith(name) or name.startswith(bench.name)]
 
 
-def _is_wanted(row: str, names: Sequence[str]) -> bool:
+def is_wanted(row: str, names: Sequence[str]) -> bool:
     if not row.startswith("{"):
         return False
     try:
@@ -64,7 +64,7 @@ def _is_wanted(row: str, names: Sequence[str]) -> bool:
     return not names or any(name.startswith(wanted) for wanted in names)
 
 
-def _summary(row: str) -> str:
+def summary(row: str) -> str:
     """A result in a line for people."""
     result = json.loads(row)
     params = " ".join(f"{key}={value}" for key, value in result.get("params", {}).items())
@@ -89,9 +89,9 @@ def _run(bench: Bench, names: Sequence[str], as_json: bool) -> bool:
     with (RESULTS / f"{bench.name}.json").open("w") as kept:
         for raw in process.stdout:
             row = raw.rstrip("\n")
-            if _is_wanted(row, names):
+            if is_wanted(row, names):
                 kept.write(row + "\n")
-                print(row if as_json else _summary(row), flush=True)
+                print(row if as_json else summary(row), flush=True)
             elif not as_json and not row.startswith("{"):
                 print(row, flush=True)
     if process.wait() != 0:

@@ -17,13 +17,13 @@ from dev.test import paths_environment
 TABLE = paths.ROOT / "tools" / "campaigns.toml"
 
 
-def _table() -> dict[str, dict[str, Any]]:
+def table() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = tomllib.loads(TABLE.read_text()).get("campaign", {})
     return found
 
 
 def main(arguments: Sequence[str]) -> int:
-    listed = _table()
+    listed = table()
     if not arguments:
         for name, entry in listed.items():
             say.line(f"  {name:<14} {entry['text']}")

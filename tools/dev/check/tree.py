@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from dev import paths, run, say
+from dev import paths, run
 
+UNTRACKED = (".git", "build", "dist", "__pycache__")
 CPP_SUFFIXES = (".h", ".cc", ".c", ".cu")
 
 
@@ -47,12 +49,20 @@ def is_test(path: str) -> bool:
     return outside or stem.endswith(("_test", "_bench", "_fuzz")) or room_of(path) == "testing"
 
 
+def _walked(root: Path) -> list[str]:
+    """The files of a copy without git."""
+    found = []
+    for directory, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in UNTRACKED]
+        below = Path(directory).relative_to(root)
+        found += [str(below / name) for name in names if not name.endswith(".pyc")]
+    return found
+
+
 @functools.cache
 def whole() -> Tree:
     """This repository: tracked files and new ones that are not ignored."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     code, text = run.captured(command)
-    if code != 0:
-        raise say.Stop(f"git ls-files failed: {text.strip()}", "run inside a clone")
-    names = sorted(name for name in text.split("\0") if name)
-    return Tree(paths.ROOT, tuple(name for name in names if (paths.ROOT / name).is_file()))
+    names = text.split("\0") if code == 0 else _walked(paths.ROOT)
+    return Tree(paths.ROOT, tuple(sorted(n for n in names if n and (paths.ROOT / n).is_file())))
