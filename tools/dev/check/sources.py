@@ -20,7 +20,7 @@ WAIT = re.compile(
     re.VERBOSE,
 )
 LIMIT = re.compile(
-    r"deadline|timeout|until|limit|_ns\b|within|seconds|nap|duration|interval|remaining",
+    r"deadline|timeout|until|limit|_ns\b|within|seconds|nap|step|tick|duration|interval|remaining",
     re.IGNORECASE,
 )
 
