@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dev import counts
+from dev import counts, test
 from dev.counts import Counts
 
 GTEST = """<testsuites><testsuite name="A">
@@ -63,3 +63,21 @@ def test_a_suite_without_a_report_is_a_failure(tmp_path: Path) -> None:
 def test_the_line() -> None:
     total = Counts(passed=1, failed=2) + Counts(passed=3, skipped=4)
     assert str(total) == "4 passed, 2 failed, 4 skipped"
+
+
+def test_only_failed_programs_are_shown() -> None:
+    log = """      Start  1: good
+ 1/2 Test  #1: good ......   Passed    0.1 sec
+    Start 2: bad
+2/2 Test #2: bad .....***Failed    0.2 sec
+[ RUN      ] A.One
+[       OK ] A.One (0 ms)
+[ RUN      ] A.Two
+bad_test.cc:7: Failure
+[  FAILED  ] A.Two (0 ms)
+      Start  3: next
+"""
+    assert test.failures(log).splitlines()[1:] == [
+        "bad_test.cc:7: Failure",
+        "[  FAILED  ] A.Two (0 ms)",
+    ]

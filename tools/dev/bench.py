@@ -110,7 +110,8 @@ def main(arguments: Sequence[str]) -> int:
         known = ", ".join(bench.name for bench in listed)
         raise say.Stop(f"no benchmark is called {' '.join(options.names)}", f"known are: {known}")
     with say.on_stderr(options.json):
-        setup.require(engine=any(bench.engine for bench in chosen))
+        groups = (*setup.ENGINE, "bench")
+        setup.require(groups, engine=any(bench.engine for bench in chosen))
         build.build("release")
     outcomes = [_run(bench, options.names, options.json) for bench in chosen]
     return 0 if all(outcomes) else 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dev import apt, host, model, paths, say, venv
 
-ENGINE = ("build", "engine", "test")
+ENGINE = ("build", "engine")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ SUITES = ("cpp", "python", "integration")
 PYTHON_FOLDERS = ("tests/tools", "python/tests")
 INTEGRATION_FOLDERS = ("tests/integration",)
 NO_TESTS_COLLECTED = 5
+CTEST_ROW = re.compile(r"^\s*(?:\d+/\d+ Test\s+#|Start\s+\d+: )")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -31,12 +33,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _show_failures(log: Path) -> None:
-    """The parts of ctest's log that belong to failed programs."""
-    text = log.read_text(errors="replace").splitlines()
-    marks = [index for index, row in enumerate(text) if "***" in row and "Test" in row]
-    for index in marks:
-        say.line("\n".join(text[index : index + 60]))
+def failures(log: str) -> str:
+    """The parts of ctest's log that belong to failed programs, without the tests that passed."""
+    shown: list[str] = []
+    is_failed = False
+    for row in log.splitlines():
+        if CTEST_ROW.match(row):
+            is_failed = "***" in row
+        passed = row.startswith(("[ RUN", "[       OK", "[----"))
+        if is_failed and not passed and row.strip():
+            shown.append(row)
+    return "\n".join(shown)
 
 
 def _cpp(name: str | None) -> Counts:
@@ -54,7 +61,7 @@ def _cpp(name: str | None) -> Counts:
         run.stepped("C++ tests", command, "ctest", env=env)
     except say.Stop as stop:
         failed = True
-        _show_failures(run.log_path("ctest"))
+        say.line(failures(run.log_path("ctest").read_text(errors="replace")))
         say.note(stop.cause)
     found = counts.ctest(report, gtest)
     if failed and not found.failed:
