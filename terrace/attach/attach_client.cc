@@ -21,8 +21,8 @@
 namespace terrace::attach {
 namespace {
 
-// While nobody listens the socket is looked for this often: soon at first, an engine's other half is
-// usually seconds away; after a refusal, or in vain, seldom.
+// While nobody listens the socket is looked for this often: soon at first, an engine's other half
+// is usually seconds away; after a refusal, or in vain, seldom.
 constexpr Nanoseconds kFirstPause = milliseconds(2);
 constexpr Nanoseconds kLongestPause = milliseconds(50);
 constexpr Nanoseconds kRefusedPause = seconds(1);
@@ -102,9 +102,10 @@ void AttachClient::State::run() {
       continue;
     }
     if (status.code() == Code::kUnavailable && clock.now() >= give_up) {
-      set_problem(fmt::format("{}; attach.timeout has passed: does the engine's scheduler run, with "
-                              "the same engine id and attach.directory?",
-                              status.message()));
+      set_problem(
+          fmt::format("{}; attach.timeout has passed: does the engine's scheduler run, with "
+                      "the same engine id and attach.directory?",
+                      status.message()));
     } else {
       set_problem(status.message());
     }
@@ -144,7 +145,8 @@ Status AttachClient::State::attach_once() {
     for (;;) {
       const Wake got = wait(channel.fd(), owner.get(), seconds(60));
       if (got == Wake::kLate) continue;
-      if (got == Wake::kReadable && !is_readable(owner.get()) && channel.receive(false).has_value()) {
+      if (got == Wake::kReadable && !is_readable(owner.get()) &&
+          channel.receive(false).has_value()) {
         continue;  // Nothing is due from an owner; only its end matters.
       }
       return got;
@@ -202,8 +204,9 @@ Result<std::shared_ptr<Attachment>> AttachClient::State::take_lane(Channel& chan
   TERRACE_RETURN_IF_ERROR(geometry.validate());
   for (const GroupLayout& group : options.layout.groups) {
     if (group.shard_bytes() > geometry.slot_bytes) {
-      return fail(Code::kRefused, fmt::format("attach: slots of {} bytes are too small for group {}",
-                                              geometry.slot_bytes.value(), group.group.value()));
+      return fail(Code::kRefused,
+                  fmt::format("attach: slots of {} bytes are too small for group {}",
+                              geometry.slot_bytes.value(), group.group.value()));
     }
   }
   if (geometry.lanes != options.layout.ranks || welcome->files != geometry.files()) {
@@ -271,7 +274,8 @@ Result<std::unique_ptr<AttachClient>> AttachClient::start(Options options, const
 }
 
 AttachClient::~AttachClient() {
-  if (state_->process != ::getpid()) {  // In a forked child: thread and connection are the parent's.
+  if (state_->process !=
+      ::getpid()) {  // In a forked child: thread and connection are the parent's.
     (void)state_.release();
     return;
   }

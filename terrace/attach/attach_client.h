@@ -1,8 +1,8 @@
-// A worker's end of the rendezvous: a thread of ours waits for the owner's socket, attaches, maps and
-// populates the rank's lane, and attaches anew when the owner is replaced.
-// Threading: thread-safe; one thread of its own, `terrace-worker`. A forked child's destructor does
-// nothing.  Waits: never in calls; the destructor joins its thread.
-// Source: design.md section 3, docs/formats/attach.md.
+// A worker's end of the rendezvous: a thread of ours waits for the owner's socket, attaches, maps
+// and populates the rank's lane, and attaches anew when the owner is replaced. Threading:
+// thread-safe; one thread of its own, `terrace-worker`. A forked child's destructor does nothing.
+// Waits: never in calls; the destructor joins its thread. Source: design.md section 3,
+// docs/formats/attach.md.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,8 @@ class AttachClient {
     std::string engine_id;
     RankId rank;
     Layout layout;
-    Nanoseconds timeout = seconds(120);  // attach.timeout; afterwards problem() says so, tries go on.
+    Nanoseconds timeout =
+        seconds(120);  // attach.timeout; afterwards problem() says so, tries go on.
     bool is_populating = true;
     Nanoseconds handshake_limit = seconds(5);  // For an owner's answer; then the next try.
   };

@@ -123,20 +123,20 @@ Result<std::unique_ptr<AttachServer>> AttachServer::start(Options options, const
   TERRACE_ASSIGN_OR_RETURN(Claim claim, Claim::take(state->options.directory, path, clock));
   state->claim.emplace(std::move(claim));
   State* const raw = state.get();
-  TERRACE_ASSIGN_OR_RETURN(
-      state->thread,
-      start_thread(
-          "terrace-attach",
-          [raw](const std::stop_token&) {
-            ServerLoop(raw->options, raw->claim->listener(), raw->stop_fd.get(), *raw->board,
-                       raw->clock, raw->log)
-                .run();
-          },
-          [raw](const char* reason) {
-            raw->board->fail_thread(reason);
-            raw->log.write(LogLevel::kError,
-                           fmt::format("part=attach event=breach reason=\"{}\"", reason));
-          }));
+  TERRACE_ASSIGN_OR_RETURN(state->thread,
+                           start_thread(
+                               "terrace-attach",
+                               [raw](const std::stop_token&) {
+                                 ServerLoop(raw->options, raw->claim->listener(),
+                                            raw->stop_fd.get(), *raw->board, raw->clock, raw->log)
+                                     .run();
+                               },
+                               [raw](const char* reason) {
+                                 raw->board->fail_thread(reason);
+                                 raw->log.write(
+                                     LogLevel::kError,
+                                     fmt::format("part=attach event=breach reason=\"{}\"", reason));
+                               }));
   return std::unique_ptr<AttachServer>(new AttachServer(std::move(state)));
 }
 

@@ -40,7 +40,7 @@ struct AttachEvent {
 class AttachServer {
  public:
   struct Options {
-    std::string directory;    // Made with mode 0700; refused when it belongs to somebody else.
+    std::string directory;  // Made with mode 0700; refused when it belongs to somebody else.
     std::string engine_id;
     std::uint64_t owner = 0;  // Instance number, random.
     Layout layout;
@@ -48,8 +48,9 @@ class AttachServer {
     std::vector<const memory::Lane*> lanes;    // One per rank; outlive the server.
     Nanoseconds handshake_limit = seconds(5);  // From connecting to mapped.
   };
-  // Replaces the socket of a dead owner. Errors: kRefused = the directory is somebody else's, a link,
-  // or open to others, or a live owner has this engine id; kInvalid names attach.directory; kIo.
+  // Replaces the socket of a dead owner. Errors: kRefused = the directory is somebody else's, a
+  // link, or open to others, or a live owner has this engine id; kInvalid names attach.directory;
+  // kIo.
   static Result<std::unique_ptr<AttachServer>> start(Options options, const Clock& clock,
                                                      LogSink& log);
   ~AttachServer();  // Closes and removes the socket, joins its thread.

@@ -61,7 +61,8 @@ bool has_text(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// A forked process that runs `body`, says so once `body` called its argument, and lives until killed.
+// A forked process that runs `body`, says so once `body` called its argument, and lives until
+// killed.
 class Child {
  public:
   explicit Child(const std::function<void(const std::function<void()>& say_ready)>& body) {
@@ -242,10 +243,9 @@ TEST_F(AttachTest, OtherLayoutIsRefusedAndTheFieldNamed) {
   EXPECT_TRUE(has_text(problem_with([](Layout& l) { l.block_tokens = Tokens(64); }),
                        "layout.block_tokens: the owner has 32, the worker 64"));
   EXPECT_TRUE(has_text(problem_with([](Layout& l) { l.ranks = 3; }), "layout.ranks"));
-  EXPECT_TRUE(has_text(problem_with([](Layout& l) {
-                         l.groups.push_back({GroupId(1), {Bytes(1)}});
-                       }),
-                       "layout.groups: the owner has 1, the worker 2"));
+  EXPECT_TRUE(
+      has_text(problem_with([](Layout& l) { l.groups.push_back({GroupId(1), {Bytes(1)}}); }),
+               "layout.groups: the owner has 1, the worker 2"));
   EXPECT_TRUE(has_text(problem_with([](Layout& l) { l.groups[0].group = GroupId(5); }),
                        "layout.groups[0].group"));
   EXPECT_TRUE(has_text(problem_with([](Layout& l) { l.groups[0].piece_bytes.pop_back(); }),
@@ -358,7 +358,7 @@ TEST_F(AttachTest, SocketPathEndsAt107Bytes) {
 
 TEST_F(AttachTest, DirectoryAndSocketAreForTheirUserOnly) {
   const auto owner = server();
-  struct stat facts {};
+  struct stat facts{};
   ASSERT_EQ(::stat(directory().c_str(), &facts), 0);
   EXPECT_EQ(facts.st_mode & 07777U, 0700U);
   ASSERT_EQ(::stat(path().c_str(), &facts), 0);
@@ -538,9 +538,13 @@ TEST_F(AttachTest, GarbageIsRefusedAndTheServerLives) {
   std::string newer = *hello;
   newer[4] = 2;
   const auto progress = wire::encode(wire::AttachProgress{});
-  const std::vector<std::string> inputs = {
-      "x", std::string(60'000, 'A'), hello->substr(0, hello->size() - 1), newer, *progress,
-      *hello + "tail", std::string(70'000, 'B')};
+  const std::vector<std::string> inputs = {"x",
+                                           std::string(60'000, 'A'),
+                                           hello->substr(0, hello->size() - 1),
+                                           newer,
+                                           *progress,
+                                           *hello + "tail",
+                                           std::string(70'000, 'B')};
   for (const std::string& input : inputs) {
     const UniqueFd peer(connected_socket(path()));
     ASSERT_EQ(::send(peer.get(), input.data(), input.size(), MSG_NOSIGNAL),

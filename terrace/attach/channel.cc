@@ -102,8 +102,9 @@ Result<Received> Channel::receive(bool accepts_files) {
   if (accepts_files) files = take_files(header);
   if (got == 0) return fail(Code::kClosed, "attach: the other side closed the connection");
   if (accepts_files && (header.msg_flags & MSG_CTRUNC) != 0) {
-    return fail(Code::kExhausted,
-                "attach: descriptors of the host tier were cut off: raise RLIMIT_NOFILE (ulimit -n)");
+    return fail(
+        Code::kExhausted,
+        "attach: descriptors of the host tier were cut off: raise RLIMIT_NOFILE (ulimit -n)");
   }
   bytes.resize(static_cast<std::size_t>(got));
   TERRACE_ASSIGN_OR_RETURN(wire::AttachMessage message, wire::decode_attach(bytes));

@@ -28,9 +28,10 @@ class Channel {
   void close() { socket_.reset(-1); }
 
   // Errors: kUnavailable = the other side reads too slowly, try later; kClosed = it is gone.
-  [[nodiscard]] Status send(const wire::AttachMessage& message, std::span<const UniqueFd> files = {});
-  // Errors: kUnavailable = nothing there yet; kClosed = gone; kInvalid, kRefused = not our messages;
-  // kExhausted = this process has no descriptors left for what was sent.
+  [[nodiscard]] Status send(const wire::AttachMessage& message,
+                            std::span<const UniqueFd> files = {});
+  // Errors: kUnavailable = nothing there yet; kClosed = gone; kInvalid, kRefused = not our
+  // messages; kExhausted = this process has no descriptors left for what was sent.
   [[nodiscard]] Result<Received> receive(bool accepts_files);
   // The other side has closed; what it sent before may still be there to receive.
   [[nodiscard]] bool has_hung_up() const;
@@ -45,8 +46,8 @@ struct Peer {
 };
 [[nodiscard]] Result<Peer> peer_of(int socket);
 
-// A pidfd of the peer, readable once it has died; closed where the kernel or a PID namespace does not
-// allow one: then only the end of the connection tells.
+// A pidfd of the peer, readable once it has died; closed where the kernel or a PID namespace does
+// not allow one: then only the end of the connection tells.
 [[nodiscard]] UniqueFd watch_peer(int socket, const Peer& peer);
 [[nodiscard]] bool is_readable(int fd);
 

@@ -40,31 +40,33 @@ UniqueFd make_socket() {
 // 0, or errno.
 int connect_socket(const UniqueFd& socket, const std::string& path) {
   const sockaddr_un address = address_of(path);
-  const int result = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-                               sizeof address);
+  const int result =
+      ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   return result == 0 ? 0 : errno;
 }
 
 std::string lock_path(const std::string& socket_file) {
-  return socket_file.substr(0, socket_file.size() - kSocketEnding.size()) + std::string(kLockEnding);
+  return socket_file.substr(0, socket_file.size() - kSocketEnding.size()) +
+         std::string(kLockEnding);
 }
 
 struct flock whole_file() {
-  struct flock range {};
+  struct flock range{};
   range.l_type = F_WRLCK;
   range.l_whence = SEEK_SET;
   return range;
 }
 
 bool is_same_file(int fd, const std::string& path) {
-  struct stat by_fd {};
-  struct stat by_path {};
+  struct stat by_fd{};
+  struct stat by_path{};
   return ::fstat(fd, &by_fd) == 0 && ::lstat(path.c_str(), &by_path) == 0 &&
          by_fd.st_ino == by_path.st_ino && by_fd.st_dev == by_path.st_dev;
 }
 
-// Our own process' locks do not stop us, and closing a second descriptor of the lock file would even
-// give up the first one's lock: so our own owner is looked for by its listening socket, before.
+// Our own process' locks do not stop us, and closing a second descriptor of the lock file would
+// even give up the first one's lock: so our own owner is looked for by its listening socket,
+// before.
 Status refuse_own_owner(const std::string& path) {
   const UniqueFd probe = make_socket();
   if (!probe.is_open() || connect_socket(probe, path) != 0) return {};
@@ -91,7 +93,8 @@ Result<UniqueFd> take_lock(const std::string& path) {
                               "engine id, or end that process",
                               is_known ? range.l_pid : 0, path));
     }
-    // Whoever removes a lock file holds its lock; then this descriptor names a file that is no more.
+    // Whoever removes a lock file holds its lock; then this descriptor names a file that is no
+    // more.
     if (is_same_file(fd.get(), file)) return fd;
   }
   return fail(Code::kIo, "attach: " + file + " changes all the time");
@@ -102,7 +105,7 @@ void sweep_one(const std::string& directory, std::string_view name, const Clock&
   const std::string file = directory + "/" + std::string(name);
   const std::string path =
       file.substr(0, file.size() - kLockEnding.size()) + std::string(kSocketEnding);
-  struct stat facts {};
+  struct stat facts{};
   if (::lstat(file.c_str(), &facts) != 0 || !S_ISREG(facts.st_mode) ||
       clock.wall_seconds() - facts.st_mtim.tv_sec < kYoungSeconds) {
     return;
@@ -156,8 +159,8 @@ Result<std::string> socket_path(const std::string& directory, const std::string&
     return fail(Code::kInvalid,
                 fmt::format("attach.directory: '{}' is no absolute path", directory));
   }
-  std::string path = fmt::format("{}/{}{}", directory, wire::rendezvous_name(engine_id),
-                                 kSocketEnding);
+  std::string path =
+      fmt::format("{}/{}{}", directory, wire::rendezvous_name(engine_id), kSocketEnding);
   if (path.size() > kMaxPath) {
     return fail(Code::kInvalid,
                 fmt::format("attach.directory: '{}' is too long: a socket's path ends at {} bytes, "
@@ -169,13 +172,14 @@ Result<std::string> socket_path(const std::string& directory, const std::string&
 
 Status secure_directory(const std::string& directory) {
   TERRACE_RETURN_IF_ERROR(make_directories(directory));
-  struct stat facts {};
+  struct stat facts{};
   if (::lstat(directory.c_str(), &facts) != 0) {
     return Status::from_errno(errno, "lstat", directory);
   }
   const auto refuse = [&](const std::string& what) {
-    return Status(Code::kRefused, fmt::format("attach.directory: {} {}, or choose another directory",
-                                              directory, what));
+    return Status(
+        Code::kRefused,
+        fmt::format("attach.directory: {} {}, or choose another directory", directory, what));
   };
   if (S_ISLNK(facts.st_mode)) return refuse("is a symbolic link: give the real path");
   if (!S_ISDIR(facts.st_mode)) return refuse("is no directory: remove it");
@@ -203,8 +207,9 @@ Result<UniqueFd> connect_to(const std::string& path) {
   }
   TERRACE_ASSIGN_OR_RETURN(const Peer peer, peer_of(socket.get()));
   if (peer.user != ::geteuid()) {
-    return fail(Code::kRefused, fmt::format("attach: {} belongs to user {}, this process runs as {}",
-                                            path, peer.user, ::geteuid()));
+    return fail(Code::kRefused,
+                fmt::format("attach: {} belongs to user {}, this process runs as {}", path,
+                            peer.user, ::geteuid()));
   }
   return socket;
 }

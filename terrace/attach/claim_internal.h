@@ -1,7 +1,7 @@
-// The socket's place in the file system: a private directory, one live owner per name, no remains of
-// dead ones. A POSIX record lock says who lives: unlike flock it does not survive in forked children.
-// Threading: thread-compatible.  Owns: lock file, socket file, listening socket.
-// Waits: never.  Source: docs/formats/attach.md.
+// The socket's place in the file system: a private directory, one live owner per name, no remains
+// of dead ones. A POSIX record lock says who lives: unlike flock it does not survive in forked
+// children. Threading: thread-compatible.  Owns: lock file, socket file, listening socket. Waits:
+// never.  Source: docs/formats/attach.md.
 #pragma once
 
 #include <sys/types.h>

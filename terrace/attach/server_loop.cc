@@ -13,7 +13,7 @@ namespace terrace::attach {
 namespace {
 
 constexpr std::size_t kStrangers = 32;  // Connections shaking hands; beyond, the oldest one goes.
-constexpr Nanoseconds kRetry = milliseconds(5);      // A peer that reads slowly is tried again.
+constexpr Nanoseconds kRetry = milliseconds(5);          // A peer that reads slowly is tried again.
 constexpr Nanoseconds kAcceptPause = milliseconds(100);  // After running out of descriptors.
 constexpr Nanoseconds kIdle = seconds(60);
 
@@ -100,8 +100,8 @@ void ServerLoop::accept_one(UniqueFd socket) {
   connection.peer = *peer;
   if (peer->user != ::geteuid()) {
     refuse(connection, Code::kRefused,
-           fmt::format("user {} of process {} may not attach, this owner runs as user {}", peer->user,
-                       peer->process, ::geteuid()));
+           fmt::format("user {} of process {} may not attach, this owner runs as user {}",
+                       peer->user, peer->process, ::geteuid()));
     return;
   }
   connections_.push_back(std::move(connection));
@@ -225,13 +225,15 @@ void ServerLoop::take_progress(Connection& connection, wire::AttachStage stage) 
   connection.phase = Phase::kAttached;
   const bool is_mapped = stage == wire::AttachStage::kMapped;
   if (is_mapped) {
-    log_.write(LogLevel::kInfo,
-               fmt::format("part=attach event=attached rank={} epoch={} process={}",
-                           connection.rank.value(), connection.epoch.value(),
-                           connection.peer.process));
+    log_.write(
+        LogLevel::kInfo,
+        fmt::format("part=attach event=attached rank={} epoch={} process={}",
+                    connection.rank.value(), connection.epoch.value(), connection.peer.process));
   }
-  board_.push({is_mapped ? AttachChange::kAttached : AttachChange::kPopulated, connection.rank,
-               connection.epoch, {}});
+  board_.push({is_mapped ? AttachChange::kAttached : AttachChange::kPopulated,
+               connection.rank,
+               connection.epoch,
+               {}});
 }
 
 void ServerLoop::refuse(Connection& connection, Code code, const std::string& detail) {

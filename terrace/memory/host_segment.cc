@@ -21,7 +21,8 @@ namespace {
 constexpr std::uint64_t kMaxLaneBytes = std::uint64_t{1} << 47U;  // User address space of x86-64.
 constexpr std::uint16_t kMaxLanes = 64;
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14; older headers lack it.
-constexpr unsigned kHugeFlags = MFD_HUGETLB | (21U << 26U);  // 2 MiB pages, whatever the default is.
+constexpr unsigned kHugeFlags =
+    MFD_HUGETLB | (21U << 26U);  // 2 MiB pages, whatever the default is.
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 constexpr int kNeededSeals = F_SEAL_SHRINK | F_SEAL_GROW;
 
@@ -46,7 +47,8 @@ Status SegmentGeometry::validate() const {
   }
   if (slots == 0) return {Code::kInvalid, "geometry: slots is 0"};
   if (lanes == 0 || lanes > kMaxLanes) {
-    return {Code::kInvalid, fmt::format("geometry: {} lanes, allowed are 1 to {}", lanes, kMaxLanes)};
+    return {Code::kInvalid,
+            fmt::format("geometry: {} lanes, allowed are 1 to {}", lanes, kMaxLanes)};
   }
   if (slot_bytes.value() > kMaxLaneBytes / slots) {
     return {Code::kInvalid, fmt::format("geometry: {} slots of {} bytes are more than 2^47 bytes",
@@ -129,10 +131,11 @@ Status Lane::State::make_file(std::uint32_t file, const std::string& name) {
   // Asked first: growing a file beyond this limit raises SIGXFSZ, which would end the engine.
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
       bytes > limit.rlim_cur) {
-    return refused_memory(EFBIG, "ftruncate",
-                          fmt::format("{} bytes are needed: raise RLIMIT_FSIZE (ulimit -f) or lower "
-                                      "host.size",
-                                      bytes));
+    return refused_memory(
+        EFBIG, "ftruncate",
+        fmt::format("{} bytes are needed: raise RLIMIT_FSIZE (ulimit -f) or lower "
+                    "host.size",
+                    bytes));
   }
   const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (is_huge ? kHugeFlags : 0U);
   UniqueFd fd(::memfd_create(name.c_str(), flags));
@@ -155,8 +158,8 @@ Status Lane::State::make_file(std::uint32_t file, const std::string& name) {
 Status Lane::State::map_file(std::uint32_t file) {
   std::byte* const address = base + file_step * file;
   const std::uint64_t bytes = mapped_bytes(file);
-  if (::mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, files[file].get(), 0) ==
-      MAP_FAILED) {
+  if (::mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, files[file].get(),
+             0) == MAP_FAILED) {
     return refused_memory(errno, "mmap", "raise RLIMIT_AS (ulimit -v) or lower host.size");
   }
   // KV bytes are users' conversations, and gigabytes: neither in core dumps nor in children.
@@ -228,7 +231,7 @@ Result<Lane> Lane::map(const SegmentGeometry& geometry, std::vector<UniqueFd> fi
     if (seals < 0 || (seals & kNeededSeals) != kNeededSeals) {
       return fail(Code::kRefused, fmt::format("lane: file {} is no sealed memfd", file));
     }
-    struct stat facts {};
+    struct stat facts{};
     if (::fstat(fd, &facts) != 0) return fail(Status::from_errno(errno, "fstat", "lane file"));
     const auto bytes = static_cast<std::uint64_t>(facts.st_size);
     if (file == 0) state->is_huge = bytes != geometry.file_bytes(0).value();

@@ -1,7 +1,7 @@
 // The host tier's memory: one lane per rank, each lane a row of equal slots in sealed memfds that
-// other processes map. Slot i lies at the same place in every lane. An extent (32 MiB) is the step in
-// which a lane is populated; a file holds one or several extents, so that a segment of any size takes
-// at most 256 descriptors and a few more (docs/adr/0009-lanes-in-sealed-memfds.md).
+// other processes map. Slot i lies at the same place in every lane. An extent (32 MiB) is the step
+// in which a lane is populated; a file holds one or several extents, so that a segment of any size
+// takes at most 256 descriptors and a few more (docs/adr/0009-lanes-in-sealed-memfds.md).
 // Threading: geometry is immutable; populate() may run in any thread while slots are in use.
 // Owns: descriptors and mappings. A forked child inherits neither mapping nor duty: its destructors
 // leave everything alone.
@@ -39,7 +39,7 @@ struct SegmentGeometry {
   [[nodiscard]] Bytes extent_bytes() const;
   [[nodiscard]] std::uint32_t extents() const;  // Per lane.
   [[nodiscard]] std::uint32_t extents_per_file() const;
-  [[nodiscard]] std::uint32_t files() const;             // Per lane.
+  [[nodiscard]] std::uint32_t files() const;                 // Per lane.
   [[nodiscard]] Bytes file_bytes(std::uint32_t file) const;  // Without rounding to huge pages.
   [[nodiscard]] Bytes lane_bytes() const;
   friend bool operator==(const SegmentGeometry&, const SegmentGeometry&) = default;
@@ -49,8 +49,8 @@ struct SegmentGeometry {
 class Lane {
  public:
   // Makes memfds (CLOEXEC, sealed against shrinking and growing), maps them without touching them,
-  // left out of core dumps and forked children. Huge pages where `huge_pages` is true and the system
-  // has enough free ones for the whole lane; else silently without, see uses_huge_pages().
+  // left out of core dumps and forked children. Huge pages where `huge_pages` is true and the
+  // system has enough free ones for the whole lane; else silently without, see uses_huge_pages().
   // Errors: kInvalid geometry; kExhausted when address space, descriptors or file size are limited:
   // the text names host.size, the limit and the way out.
   static Result<Lane> create(const SegmentGeometry& geometry, bool huge_pages,
@@ -62,15 +62,16 @@ class Lane {
   Lane& operator=(Lane&&) noexcept;
   ~Lane();
 
-  // slot_bytes long. A slot outside the geometry breaks an invariant: check what comes from outside.
+  // slot_bytes long. A slot outside the geometry breaks an invariant: check what comes from
+  // outside.
   [[nodiscard]] std::span<std::byte> slot(SlotIndex slot) const;
   [[nodiscard]] const SegmentGeometry& geometry() const;
   // One per file, in order; empty in a lane made by map().
   [[nodiscard]] std::span<const UniqueFd> files() const;
   [[nodiscard]] bool uses_huge_pages() const;
   // Makes every page of extent `extent` present, so that later copies do not fault, in steps of at
-  // most 32 MiB. Keeps what is written there. Errors: kExhausted when memory is refused: asked before
-  // touching, so that no OOM killer and no SIGBUS answers instead.
+  // most 32 MiB. Keeps what is written there. Errors: kExhausted when memory is refused: asked
+  // before touching, so that no OOM killer and no SIGBUS answers instead.
   [[nodiscard]] Status populate(std::uint32_t extent) const;
   // How many leading extents populate() has made present in this process; populate in order.
   [[nodiscard]] std::uint32_t populated_extents() const;

@@ -51,7 +51,7 @@ int in_child(const std::function<bool()>& body) {
 std::uint64_t present_bytes(const Lane& lane) {
   std::uint64_t bytes = 0;
   for (const UniqueFd& file : lane.files()) {
-    struct stat facts {};
+    struct stat facts{};
     EXPECT_EQ(::fstat(file.get(), &facts), 0);
     bytes += static_cast<std::uint64_t>(facts.st_blocks) * 512U;
   }
@@ -82,9 +82,9 @@ TEST(SegmentGeometryTest, FilesAddUpToTheLaneExactly) {
   std::printf("seed %llu\n", static_cast<unsigned long long>(kSeed));
   Rng rng(kSeed);
   for (int i = 0; i < 10'000; ++i) {
-    const auto geometry =
-        geometry_of(4_KiB * (rng.below(20'000) + 1), static_cast<std::uint32_t>(rng.below(9999) + 1),
-                    static_cast<std::uint16_t>(rng.below(64) + 1));
+    const auto geometry = geometry_of(4_KiB * (rng.below(20'000) + 1),
+                                      static_cast<std::uint32_t>(rng.below(9999) + 1),
+                                      static_cast<std::uint16_t>(rng.below(64) + 1));
     Bytes sum;
     for (std::uint32_t file = 0; file < geometry.files(); ++file) sum += geometry.file_bytes(file);
     ASSERT_EQ(sum, geometry.lane_bytes());

@@ -1,7 +1,7 @@
-// The messages of the rendezvous, one per datagram of a Unix seqpacket socket; descriptors travel beside
-// AttachFiles. Parsers are bounded and never throw: what is cut, inconsistent or not ours is kInvalid,
-// another version kRefused.
-// Threading: immutable values.  Waits: never.  Source: docs/formats/attach.md.
+// The messages of the rendezvous, one per datagram of a Unix seqpacket socket; descriptors travel
+// beside AttachFiles. Parsers are bounded and never throw: what is cut, inconsistent or not ours is
+// kInvalid, another version kRefused. Threading: immutable values.  Waits: never.  Source:
+// docs/formats/attach.md.
 #pragma once
 
 #include <cstddef>

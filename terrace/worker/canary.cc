@@ -91,7 +91,8 @@ Status Run::all() const {
   Status status = legs();
   if (status.is_ok() && has_neighbour) {
     TERRACE_ASSIGN_OR_RETURN(const Checksum next_after, out(neighbour.data(), next));
-    if (next_after != next_before) status = differs(group, "copying one block changed the next one");
+    if (next_after != next_before)
+      status = differs(group, "copying one block changed the next one");
   }
   TERRACE_ASSIGN_OR_RETURN(const Checksum restored, in(before.data()));
   if (status.is_ok() && restored != original) {
@@ -127,8 +128,8 @@ Status run_canary(const memory::Device& device, const Layout& layout, RankId ran
       TERRACE_RETURN_IF_ERROR(run_on_own_memory(layout.groups[i], layout, rank, slot));
       continue;
     }
-    const Run run{device, static_cast<std::uint16_t>(i), regions.null_block, rank,
-                  slot, layout.groups[i].shard_bytes().value()};
+    const Run run{device, static_cast<std::uint16_t>(i),         regions.null_block, rank,
+                  slot,   layout.groups[i].shard_bytes().value()};
     TERRACE_RETURN_IF_ERROR(run.all());
   }
   return {};

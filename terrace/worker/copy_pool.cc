@@ -66,7 +66,8 @@ void CopyPool::State::serve() {
   for (;;) {
     {
       const MutexLock lock(mutex);
-      while (!is_closing && (!is_open || round_number == seen)) (void)has_work.wait_for(mutex, kLook);
+      while (!is_closing && (!is_open || round_number == seen))
+        (void)has_work.wait_for(mutex, kLook);
       if (is_closing) return;
       seen = round_number;
       ++helping;
@@ -90,8 +91,8 @@ std::unique_ptr<CopyPool> CopyPool::start(unsigned threads, LogSink& log) {
                          fmt::format("part=worker event=breach reason=\"{}\"", reason));
         });
     if (!thread.has_value()) {
-      log.write(LogLevel::kWarn, fmt::format("part=worker copy_threads={} wanted={} reason=\"{}\"", i,
-                                             threads, thread.error().message()));
+      log.write(LogLevel::kWarn, fmt::format("part=worker copy_threads={} wanted={} reason=\"{}\"",
+                                             i, threads, thread.error().message()));
       break;
     }
     state->threads.push_back(std::move(*thread));

@@ -18,8 +18,8 @@ class CopyPool {
   static std::unique_ptr<CopyPool> start(unsigned threads, LogSink& log);
   ~CopyPool();
   [[nodiscard]] unsigned threads() const;  // The caller included.
-  // Calls body(0) … body(count - 1), each once, in any order and any thread. An exception in one ends
-  // the run early and is thrown here.
+  // Calls body(0) … body(count - 1), each once, in any order and any thread. An exception in one
+  // ends the run early and is thrown here.
   void run(std::size_t count, const std::function<void(std::size_t)>& body);
 
  private:

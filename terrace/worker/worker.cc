@@ -60,7 +60,8 @@ struct Worker::State {
 
   // Null, with the reason logged, when these orders cannot be run now.
   [[nodiscard]] AttachmentPtr attachment_for(const wire::Orders& orders) const;
-  [[nodiscard]] wire::Report& report_for(const wire::Orders& orders, const AttachmentPtr& attachment);
+  [[nodiscard]] wire::Report& report_for(const wire::Orders& orders,
+                                         const AttachmentPtr& attachment);
   [[nodiscard]] std::optional<std::uint16_t> group_index(GroupId group) const;
   [[nodiscard]] std::uint64_t shard_bytes(const Copy& copy) const {
     return options.layout.groups[copy.shard.group].shard_bytes().value();

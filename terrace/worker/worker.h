@@ -2,7 +2,8 @@
 // leaves, verifies what returns, reports. A bad block is always named, never passed on.
 // Threading: engine-thread calls (run_*, build_report) one at a time; the rest thread-safe.
 // Owns: the attachment; the engine owns the regions, which outlive the worker.
-// Waits: run_* copy memory; nothing else.  Source: design.md sections 3 and 4, docs/formats/orders.md.
+// Waits: run_* copy memory; nothing else.  Source: design.md sections 3 and 4,
+// docs/formats/orders.md.
 #pragma once
 
 #include <cstdint>
@@ -54,8 +55,8 @@ class Worker {
     // Replaces the cpu device over `groups`: another accelerator, or a fault in a test.
     std::shared_ptr<const memory::Device> device;
   };
-  // Errors: kInvalid names what is wrong with the regions (stride < bytes, null address, overlap …),
-  // rank, layout or attach.directory.
+  // Errors: kInvalid names what is wrong with the regions (stride < bytes, null address, overlap
+  // …), rank, layout or attach.directory.
   static Result<std::unique_ptr<Worker>> open(Options options, const Clock& clock, LogSink& log);
   ~Worker();
 
@@ -67,7 +68,8 @@ class Worker {
   [[nodiscard]] Result<std::vector<std::uint32_t>> run_loads(std::span<const std::byte> orders);
   // All loads of the orders as failed, nothing touched: for a poisoned instance.
   [[nodiscard]] Result<std::vector<std::uint32_t>> refuse_loads(std::span<const std::byte> orders);
-  // What could not be saved is reported as not filled. Errors: kInvalid, kRefused = unreadable orders.
+  // What could not be saved is reported as not filled. Errors: kInvalid, kRefused = unreadable
+  // orders.
   [[nodiscard]] Status run_saves(std::span<const std::byte> orders);
   // Encoded wire::Reports, one after the other, of all work since the last call, one for each step;
   // empty when there was none.

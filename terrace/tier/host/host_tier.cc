@@ -32,15 +32,16 @@ Result<std::uint32_t> slots_of(const HostTier::Options& options, Bytes slot_byte
     setting = "host.size";
   }
   if (slots == 0) {
-    return fail(Code::kInvalid,
-                fmt::format("host.size: {} bytes hold no block: one takes {} bytes ({} ranks of {}); "
-                            "set host.size to at least that, better to gigabytes",
-                            options.size.value(), block_bytes.value(), options.layout.ranks,
-                            slot_bytes.value()));
+    return fail(
+        Code::kInvalid,
+        fmt::format("host.size: {} bytes hold no block: one takes {} bytes ({} ranks of {}); "
+                    "set host.size to at least that, better to gigabytes",
+                    options.size.value(), block_bytes.value(), options.layout.ranks,
+                    slot_bytes.value()));
   }
   if (slots > kMaxSlots) {
-    return fail(Code::kInvalid, fmt::format("{}: {} blocks are more than {}", setting, slots,
-                                            kMaxSlots));
+    return fail(Code::kInvalid,
+                fmt::format("{}: {} blocks are more than {}", setting, slots, kMaxSlots));
   }
   return static_cast<std::uint32_t>(slots);
 }
@@ -57,9 +58,9 @@ Result<std::unique_ptr<HostTier>> HostTier::create(const Options& options) {
   TERRACE_RETURN_IF_ERROR(geometry.validate());
   std::uint32_t huge_lanes = 0;
   for (std::uint16_t rank = 0; rank < geometry.lanes; ++rank) {
-    TERRACE_ASSIGN_OR_RETURN(memory::Lane lane,
-                             memory::Lane::create(geometry, options.huge_pages,
-                                                  fmt::format("terrace-lane-{}", rank)));
+    TERRACE_ASSIGN_OR_RETURN(
+        memory::Lane lane,
+        memory::Lane::create(geometry, options.huge_pages, fmt::format("terrace-lane-{}", rank)));
     huge_lanes += lane.uses_huge_pages() ? 1 : 0;
     tier->lanes_.push_back(std::move(lane));
   }
@@ -67,14 +68,14 @@ Result<std::unique_ptr<HostTier>> HostTier::create(const Options& options) {
   const Bytes ordinary = geometry.lane_bytes() * (geometry.lanes - huge_lanes);
   const memory::MemoryRoom room = memory::memory_room(options.system_root);
   if (ordinary > room.bytes) {
-    return fail(Code::kExhausted,
-                fmt::format("host.size: {} bytes do not fit, {} leaves {} bytes; lower host.size, or "
-                            "raise that limit",
-                            ordinary.value(), room.limit, room.bytes.value()),
-                Scope::kNode);
+    return fail(
+        Code::kExhausted,
+        fmt::format("host.size: {} bytes do not fit, {} leaves {} bytes; lower host.size, or "
+                    "raise that limit",
+                    ordinary.value(), room.limit, room.bytes.value()),
+        Scope::kNode);
   }
-  TERRACE_ASSIGN_OR_RETURN(tier->pool_,
-                           catalog::Pool::create({geometry.slots, options.eviction}));
+  TERRACE_ASSIGN_OR_RETURN(tier->pool_, catalog::Pool::create({geometry.slots, options.eviction}));
   tier->checksums_.resize(std::size_t{geometry.slots} * geometry.lanes);
   tier->aliases_.resize(geometry.slots);
   return tier;

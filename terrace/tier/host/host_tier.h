@@ -1,8 +1,8 @@
 // The host tier: a pool over the shared segment. Knows both the keys and the bytes.
-// Threading: thread-compatible; the manager's lock guards the pool. Slot memory is written outside the
-// lock by whoever holds the filling slot; populate() runs in a thread of its own meanwhile.
-// Owns: lanes, pool, the shards' checksums and aliases. Memory: 64 bytes a slot for the pool, 8 + 8 a
-// slot and rank beside it.  Waits: never, except populate().  Source: design.md sections 4 and 6.
+// Threading: thread-compatible; the manager's lock guards the pool. Slot memory is written outside
+// the lock by whoever holds the filling slot; populate() runs in a thread of its own meanwhile.
+// Owns: lanes, pool, the shards' checksums and aliases. Memory: 64 bytes a slot for the pool, 8 + 8
+// a slot and rank beside it.  Waits: never, except populate().  Source: design.md sections 4 and 6.
 #pragma once
 
 #include <functional>
@@ -30,12 +30,14 @@ class HostTier {
     std::string eviction = "lru";
     std::string system_root;  // Before /proc and /sys when asking for free memory; for tests.
   };
-  // The fewest slots that disk -> host -> device can work with: half may be pinned by waiting requests,
-  // one is read into and one written from. A staging pool has at least these, whatever its size.
+  // The fewest slots that disk -> host -> device can work with: half may be pinned by waiting
+  // requests, one is read into and one written from. A staging pool has at least these, whatever
+  // its size.
   static constexpr std::uint32_t kStagingSlots = 8;
 
   // Maps the lanes without touching them. Errors: kInvalid names host.size when not one slot fits;
-  // kExhausted names host.size and the limit when the machine or its control group has not that much.
+  // kExhausted names host.size and the limit when the machine or its control group has not that
+  // much.
   static Result<std::unique_ptr<HostTier>> create(const Options& options);
 
   [[nodiscard]] catalog::Pool& pool() { return *pool_; }
@@ -48,9 +50,9 @@ class HostTier {
   // The shard of `slot` in each lane, slot_bytes long.
   [[nodiscard]] std::span<std::byte> shard(SlotIndex slot, RankId rank) const;
 
-  // Makes all memory present, extent by extent in every lane, until done or `is_stopping`. Thread-safe;
-  // 0.15-0.4 s per GiB. Errors: kExhausted names host.size: the tier must not be used any more, a
-  // first touch could end the process.
+  // Makes all memory present, extent by extent in every lane, until done or `is_stopping`.
+  // Thread-safe; 0.15-0.4 s per GiB. Errors: kExhausted names host.size: the tier must not be used
+  // any more, a first touch could end the process.
   [[nodiscard]] Status populate(const std::function<bool()>& is_stopping) const;
   // Leading slots that are present in every lane of this process.
   [[nodiscard]] std::uint32_t populated_slots() const;

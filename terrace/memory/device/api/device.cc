@@ -17,7 +17,8 @@ Range range_of(const DeviceRegion& region, std::uint64_t block_count) {
   return {first, first + region.block_stride * (block_count - 1) + region.piece_bytes};
 }
 
-// Regions may interleave (all layers of a block side by side), but no byte may belong to two pieces.
+// Regions may interleave (all layers of a block side by side), but no byte may belong to two
+// pieces.
 bool may_overlap(const DeviceRegion& a, const DeviceRegion& b, std::uint64_t block_count) {
   const Range range_a = range_of(a, block_count);
   const Range range_b = range_of(b, block_count);

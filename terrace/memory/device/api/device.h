@@ -1,8 +1,8 @@
-// What copies between an engine's blocks and host memory: one implementation per kind of accelerator.
-// Public calls check their arguments; bytes move in the same pass that checksums them.
-// Threading: copies of different blocks may run at once in several threads; everything else immutable.
-// Owns: nothing; the engine owns the regions, which outlive the device.
-// Waits: for the copy itself.  Source: design.md section 6.
+// What copies between an engine's blocks and host memory: one implementation per kind of
+// accelerator. Public calls check their arguments; bytes move in the same pass that checksums them.
+// Threading: copies of different blocks may run at once in several threads; everything else
+// immutable. Owns: nothing; the engine owns the regions, which outlive the device. Waits: for the
+// copy itself.  Source: design.md section 6.
 #pragma once
 
 #include <cstddef>
@@ -51,9 +51,9 @@ class Device {
   [[nodiscard]] virtual const std::vector<GroupRegions>& groups() const = 0;
 };
 
-// Errors: kInvalid names group, region and what is wrong: other number or sizes than the layout, null
-// address, stride below the piece, end beyond the address space, pieces of one group that overlap, a
-// null block that is not there. Regions of different groups may share memory.
+// Errors: kInvalid names group, region and what is wrong: other number or sizes than the layout,
+// null address, stride below the piece, end beyond the address space, pieces of one group that
+// overlap, a null block that is not there. Regions of different groups may share memory.
 [[nodiscard]] Status validate(const std::vector<GroupRegions>& groups, const Layout& layout);
 
 }  // namespace terrace::memory

@@ -19,9 +19,12 @@ class CpuDevice final : public Device {
     for (ShardCopy& copy : copies) {
       ShardCopier copier;
       std::byte* host = copy.host;
-      for (const DeviceRegion& region : groups_[copy.group].regions) {
-        copier.copy(host, region.address + region.block_stride * copy.block, region.piece_bytes);
-        host += region.piece_bytes;
+      const std::vector<DeviceRegion>& regions = groups_[copy.group].regions;
+      for (std::size_t i = 0; i < regions.size(); ++i) {
+        // Regions lie far apart: the copier asks for the next piece while it ends this one.
+        const std::byte* next = i + 1 < regions.size() ? piece_of(regions[i + 1], copy) : nullptr;
+        copier.copy(host, piece_of(regions[i], copy), regions[i].piece_bytes, next);
+        host += regions[i].piece_bytes;
       }
       copy.checksum = copier.finish();
     }
@@ -34,8 +37,9 @@ class CpuDevice final : public Device {
       ShardCopier copier;
       const std::byte* host = copy.host;
       for (const DeviceRegion& region : groups_[copy.group].regions) {
-        copier.copy(region.address + region.block_stride * copy.block, host, region.piece_bytes);
-        host += region.piece_bytes;
+        const std::byte* next = host + region.piece_bytes;
+        copier.copy(piece_of(region, copy), host, region.piece_bytes, next);
+        host = next;
       }
       copy.checksum = copier.finish();
     }
@@ -43,6 +47,10 @@ class CpuDevice final : public Device {
   }
 
  private:
+  static std::byte* piece_of(const DeviceRegion& region, const ShardCopy& copy) {
+    return region.address + region.block_stride * copy.block;
+  }
+
   [[nodiscard]] Status check(std::span<const ShardCopy> copies) const {
     for (const ShardCopy& copy : copies) {
       if (copy.group >= groups_.size() || copy.block >= groups_[copy.group].block_count) {

@@ -18,7 +18,8 @@ struct Engine {
   std::vector<GroupRegions> groups;
 };
 
-// `is_by_block`: all pieces of a block side by side; else one array per piece, with a gap after each.
+// `is_by_block`: all pieces of a block side by side; else one array per piece, with a gap after
+// each.
 Engine engine_of(std::vector<std::size_t> pieces, std::uint64_t blocks, bool is_by_block) {
   Engine engine;
   engine.layout.block_tokens = Tokens(32);
@@ -123,8 +124,8 @@ TEST(RegionsTest, WhatIsWrongIsNamed) {
   };
   EXPECT_TRUE(has(with([](Engine& e) { e.groups[0].regions[1].address = nullptr; }),
                   "groups[0].regions[1]: address is null"));
-  EXPECT_TRUE(has(with([](Engine& e) { e.groups[0].regions[0].block_stride = 63; }),
-                  "block_stride 63"));
+  EXPECT_TRUE(
+      has(with([](Engine& e) { e.groups[0].regions[0].block_stride = 63; }), "block_stride 63"));
   EXPECT_TRUE(has(with([](Engine& e) { e.groups[0].regions[0].piece_bytes = 65; }), "piece_bytes"));
   EXPECT_TRUE(has(with([](Engine& e) { e.groups[0].block_count = 0; }), "block_count"));
   EXPECT_TRUE(has(with([](Engine& e) { e.groups[0].regions.pop_back(); }), "1 regions"));
