@@ -109,7 +109,7 @@ void bench(std::size_t piece, int runs, const testing::Machine& machine) {
   for (auto& byte : device) byte = static_cast<std::byte>(rng.next());
   const std::size_t shards =
       std::clamp<std::size_t>(kBytesPerSample / (kLayers * piece), 1, blocks);
-  const SystemClock clock;
+  const ThreadCpuClock clock;
   const auto sample = [&](const Copy& copy) {
     const double seconds = testing::seconds_of(clock, [&] {
       for (std::size_t i = 0; i < shards; ++i) {
