@@ -48,6 +48,8 @@ void with_ahead(const std::byte* source, std::size_t stripes, const std::byte* n
 
 }  // namespace
 
+// Every source byte is read once and from there goes both into the sum and to the target: what was
+// checked is what was copied, whatever happens to the source meanwhile.
 void ShardCopier::take(std::byte* target, const std::byte* source, std::size_t bytes,
                        const std::byte* next) {
   const checksum_internal::Path& path = checksum_internal::best_path();
@@ -55,7 +57,7 @@ void ShardCopier::take(std::byte* target, const std::byte* source, std::size_t b
     const std::size_t part = std::min(bytes, std::size_t{kernel::kStripeBytes} - tail_bytes_);
     std::memcpy(tail_ + tail_bytes_, source, part);
     if (target != nullptr) {
-      std::memcpy(target, source, part);
+      std::memcpy(target, tail_ + tail_bytes_, part);
       target += part;
     }
     tail_bytes_ += part;
@@ -76,7 +78,7 @@ void ShardCopier::take(std::byte* target, const std::byte* source, std::size_t b
   if (done == bytes) return;
   tail_bytes_ = bytes - done;
   std::memcpy(tail_, source + done, tail_bytes_);
-  if (target != nullptr) std::memcpy(target + done, source + done, tail_bytes_);
+  if (target != nullptr) std::memcpy(target + done, tail_, tail_bytes_);
 }
 
 void ShardCopier::copy(std::byte* target, const std::byte* source, std::size_t bytes,
