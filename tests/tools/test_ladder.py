@@ -73,6 +73,18 @@ def test_tests_may_see_every_room_and_code_sees_no_tests(tree_of: MakeTree) -> N
     ]
 
 
+def test_fixtures_beside_the_code_are_tests(tree_of: MakeTree) -> None:
+    tree = tree_of(
+        {
+            "terrace/worker/worker_fixture.h": HEADER + "#include <gtest/gtest.h>\n",
+            "terrace/worker/worker_test.cc": '#include "terrace/worker/worker_fixture.h"\n',
+            "terrace/worker/worker.cc": '#include "terrace/worker/worker_fixture.h"\n',
+        }
+    )
+    found = list(ladder.check(tree, layers.own()))
+    assert [finding.path for finding in found] == ["terrace/worker/worker.cc"]
+
+
 def test_unknown_room_is_caught(tree_of: MakeTree) -> None:
     files = {
         "terrace/attic/box.cc": '#include "terrace/base/clock.h"\n',

@@ -75,12 +75,12 @@ def _upward(layers: Layers, path: str, include: cpp.Include, target: str) -> Ite
     room, other = room_of(path), room_of(target)
     if target.startswith("terrace/") and PurePosixPath(target).stem.endswith("_internal"):
         same = PurePosixPath(target).parent == PurePosixPath(path).parent
-        if not same:
+        if not same and not path.startswith("fuzz/"):
             text = f"{include.name} is private to its folder; include the part's header"
             yield Finding(path, include.line, "ladder", text)
     if room is None or is_test(path):
         return
-    if target.startswith(("tests/", "bench/")) or other == "testing":
+    if is_test(target):
         text = f"{include.name} is for tests; move what both need to the lowest room both see"
         yield Finding(path, include.line, "ladder", text)
         return

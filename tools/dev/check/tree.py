@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from dev import paths, run
 
 UNTRACKED = (".git", "build", "dist", "__pycache__")
+TEST_ENDINGS = ("_test", "_bench", "_fuzz", "_fixture", "_rig")
 CPP_SUFFIXES = (".h", ".cc", ".c", ".cu")
 
 
@@ -43,10 +44,10 @@ def room_of(path: str) -> str | None:
 
 
 def is_test(path: str) -> bool:
-    """Tests and benches: they may include every room."""
-    stem = PurePosixPath(path).stem
+    """Tests, benches and their fixtures: they may include every room, no room may include them."""
+    stem = PurePosixPath(path).stem.removesuffix("_internal")
     outside = path.startswith(("tests/", "bench/", "fuzz/"))
-    return outside or stem.endswith(("_test", "_bench", "_fuzz")) or room_of(path) == "testing"
+    return outside or stem.endswith(TEST_ENDINGS) or room_of(path) == "testing"
 
 
 def _walked(root: Path) -> list[str]:
