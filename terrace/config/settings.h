@@ -70,11 +70,6 @@ struct LookupSettings {
   double pin_share = 0;
 };
 
-struct LoadSettings {
-  Blocks min_blocks;
-  Blocks queue;
-};
-
 struct AttachSettings {
   Nanoseconds timeout;
   Nanoseconds lookup_wait;
@@ -151,7 +146,6 @@ struct Settings {
   DiskSettings disk;
   OffloadSettings offload;
   LookupSettings lookup;
-  LoadSettings load;
   AttachSettings attach;
   PlannerSettings planner;
   EventsSettings events;
