@@ -12,13 +12,21 @@ __extension__ using Wide = unsigned __int128;
 
 // How many hashes ahead a home is prefetched: enough to keep a core's outstanding cache misses
 // busy.
-constexpr std::size_t kAhead = 16;
+constexpr std::size_t kAhead = 20;
 // Hashes whose misses are taken together. The first window is small: most misses of a look-up show
 // early, and what was prefetched behind the first one is wasted.
 constexpr std::size_t kFirstWindow = 64;
-constexpr std::size_t kWindow = 512;
+constexpr std::size_t kWindow = 1024;
 
 constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15ULL;  // 2^64 / golden ratio, odd.
+
+// Keeps the compiler from turning arithmetic on `value` into a branch. One block in eight is not in
+// its home bucket; a branch on that would be mispredicted just as often, each time throwing away
+// the cache misses that the core had started ahead.
+std::uint64_t opaque(std::uint64_t value) {
+  asm("" : "+r"(value));
+  return value;
+}
 
 std::uint32_t pair_of(NamespaceId name_space, GroupId group) {
   return (std::uint32_t{name_space.value()} << 16U) | group.value();
@@ -72,7 +80,7 @@ Bytes BlockIndex::memory() const {
 // Sequence hashes are uniform already; the product spreads equal hashes of several namespaces and
 // groups, and any others. Scaling by the number of buckets instead of masking allows any size, so a
 // table is never up to twice as large as asked for.
-std::uint64_t BlockIndex::home(const SequenceHash& hash, std::uint32_t pair) const {
+inline std::uint64_t BlockIndex::home(const SequenceHash& hash, std::uint32_t pair) const {
   const std::uint64_t mixed =
       ((hash.high + (hash.low << 32U | hash.low >> 32U)) ^ (pair * kGolden)) * kGolden;
   return static_cast<std::uint64_t>((Wide{mixed} * buckets_.size()) >> 64U);
@@ -261,17 +269,18 @@ bool BlockIndex::has_hidden(const BlockKey& key) const {
 
 // One bucket without a branch: the place if a visible entry of a numbered pair is plain to see; 0 =
 // look closer.
-std::uint32_t BlockIndex::glance(const Bucket& bucket, const SequenceHash& hash,
-                                 std::uint32_t domain) {
-  const std::size_t way = static_cast<std::size_t>(bucket.low[1] == hash.low) |
-                          static_cast<std::size_t>(bucket.low[2] == hash.low) << 1U;
-  const std::size_t safe = way - (way >> 1U & way);  // 3 = two are equal: take the second.
+inline std::uint32_t BlockIndex::glance(const Bucket& bucket, const SequenceHash& hash,
+                                        std::uint32_t domain) {
+  const std::uint64_t way = static_cast<std::uint64_t>(bucket.low[1] == hash.low) |
+                            static_cast<std::uint64_t>(bucket.low[2] == hash.low) << 1U;
+  const std::uint64_t safe = opaque(way - (way >> 1U & way));  // 3 = two are equal: the second.
   const std::uint32_t place = bucket.place[safe];
   const std::uint64_t differs = (bucket.low[safe] ^ hash.low) | (bucket.high[safe] ^ hash.high) |
                                 ((bucket.domains >> (kDomainBits * safe) ^ domain) & kWideDomain) |
                                 (place & kHidden) |
                                 static_cast<std::uint64_t>(domain == kWideDomain);
-  return differs == 0 ? place : 0;
+  const std::uint64_t equals = opaque(static_cast<std::uint64_t>(differs == 0));
+  return place & (0U - static_cast<std::uint32_t>(equals));
 }
 
 std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::uint32_t pair,
@@ -290,9 +299,9 @@ std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::
     if (started < hashes.size()) start();
     places[i] = glance(buckets_[probes[i]], hashes[i], domain);
     pending[pendings] = static_cast<std::uint16_t>(i);
-    const bool is_pending = places[i] == 0;
-    pendings += is_pending ? 1 : 0;
-    __builtin_prefetch(buckets_.data() + probes[i] + (is_pending ? 1 : 0));
+    const std::uint64_t is_pending = opaque(static_cast<std::uint64_t>(places[i] == 0));
+    pendings += is_pending;
+    __builtin_prefetch(buckets_.data() + probes[i] + is_pending);
   }
   // Each round looks closer at what is left and asks for the bucket after it.
   std::size_t length = hashes.size();
