@@ -1,0 +1,155 @@
+#include "terrace/attach/attach_fixture.h"
+
+namespace terrace::attach {
+namespace {
+
+class ClaimTest : public AttachTest {};
+
+TEST_F(ClaimTest, SocketPathEndsAt107Bytes) {
+  const std::size_t fits = 107 - (1 + 24 + 5);
+  const std::string longest = "/" + std::string(fits - 1, 'd');
+  ASSERT_TRUE(socket_path(longest, "e").has_value());
+  EXPECT_EQ(socket_path(longest, "e")->size(), 107U);
+  const auto too_long = socket_path(longest + "d", "e");
+  ASSERT_FALSE(too_long.has_value());
+  EXPECT_EQ(too_long.error().code(), Code::kInvalid);
+  EXPECT_TRUE(has_text(too_long.error().message(), "attach.directory"));
+  EXPECT_FALSE(socket_path("relative", "e").has_value());
+  EXPECT_FALSE(socket_path("", "e").has_value());
+  EXPECT_NE(*socket_path("/d", "e"), *socket_path("/d", "f"));
+}
+
+TEST_F(ClaimTest, DirectoryAndSocketAreForTheirUserOnly) {
+  const auto owner = server();
+  struct stat facts{};
+  ASSERT_EQ(::stat(directory().c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 07777U, 0700U);
+  ASSERT_EQ(::stat(path().c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 0777U, 0600U);
+}
+
+TEST_F(ClaimTest, DirectoryOpenToOthersIsRefusedWithTheWayOut) {
+  ASSERT_EQ(::mkdir(directory().c_str(), 0700), 0);
+  ASSERT_EQ(::chmod(directory().c_str(), 0750), 0);
+  const std::string text = refusal(server_options());
+  EXPECT_TRUE(has_text(text, "attach.directory")) << text;
+  EXPECT_TRUE(has_text(text, "0750")) << text;
+  EXPECT_TRUE(has_text(text, "chmod 700")) << text;
+}
+
+TEST_F(ClaimTest, DirectoryThatIsALinkOrAFileIsRefused) {
+  const std::string real = scratch_.path() + "/real";
+  ASSERT_EQ(::mkdir(real.c_str(), 0700), 0);
+  ASSERT_EQ(::symlink(real.c_str(), directory().c_str()), 0);
+  EXPECT_TRUE(has_text(refusal(server_options()), "symbolic link"));
+  ASSERT_EQ(::unlink(directory().c_str()), 0);
+  ::close(::open(directory().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  EXPECT_TRUE(has_text(refusal(server_options()), "no directory"));
+}
+
+// Needs root to make such a directory and such a peer; without root nobody can be another user.
+TEST_F(ClaimTest, AnotherUserIsRefusedOnEitherSide) {
+  if (::geteuid() != 0) return;
+  ASSERT_EQ(::mkdir(directory().c_str(), 0700), 0);
+  ASSERT_EQ(::chown(directory().c_str(), 1000, 1000), 0);
+  EXPECT_TRUE(has_text(refusal(server_options()), "belongs to user 1000"));
+  ASSERT_EQ(::chown(directory().c_str(), 0, 0), 0);
+
+  const auto owner = server();
+  // Even if somebody opens the way by hand, credentials decide.
+  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(directory().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(path().c_str(), 0777), 0);
+  const std::string socket_file = path();
+  Child stranger([&](const auto& say_ready) {
+    if (::setgid(1000) != 0 || ::setuid(1000) != 0) ::_exit(1);
+    const auto mine = connect_to(socket_file);  // A worker refuses another user's owner as well.
+    const bool refused_here = !mine.has_value() && mine.error().code() == Code::kRefused;
+    const int socket = connected_socket(socket_file);
+    Channel channel{UniqueFd(socket)};
+    (void)channel.send(wire::AttachHello{RankId(0), layout_of()});
+    if (refused_here) say_ready();
+  });
+  ASSERT_TRUE(comes(*owner, AttachChange::kRefused));
+  EXPECT_TRUE(has_text(find(AttachChange::kRefused)->detail, "user 1000"));
+  EXPECT_FALSE(owner->all_attached());
+}
+
+TEST_F(ClaimTest, OneLiveOwnerPerEngineId) {
+  auto first = server();
+  EXPECT_TRUE(has_text(refusal(server_options()), "this process already has an owner"));
+  first.reset();
+  AttachServer::Options options = server_options();
+  Child other([&](const auto& say_ready) {
+    const auto started = AttachServer::start(options, clock_, log_);
+    if (!started.has_value()) ::_exit(1);
+    say_ready();
+    for (;;) ::pause();
+  });
+  const std::string text = refusal(server_options());
+  EXPECT_TRUE(has_text(text, "process " + std::to_string(other.pid()))) << text;
+  EXPECT_TRUE(has_text(text, "another engine id")) << text;
+  other.kill();
+  const auto second = server();
+  const auto worker = client();
+  EXPECT_TRUE(eventually([&] { return worker->attachment() != nullptr; })) << worker->problem();
+}
+
+TEST_F(ClaimTest, DeadOwnersSocketIsReplacedThoughItsChildStillListens) {
+  AttachServer::Options options = server_options();
+  int ends[2] = {-1, -1};
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  Child dying([&](const auto& say_ready) {
+    const auto started = AttachServer::start(options, clock_, log_);
+    const pid_t orphan = ::fork();  // Inherits the listening socket.
+    if (orphan == 0) {
+      for (;;) ::pause();
+    }
+    (void)!::write(ends[1], &orphan, sizeof orphan);
+    say_ready();
+    for (;;) ::pause();
+  });
+  pid_t orphan = 0;
+  ASSERT_EQ(::read(ends[0], &orphan, sizeof orphan), static_cast<ssize_t>(sizeof orphan));
+  ::close(ends[0]);
+  ::close(ends[1]);
+  dying.kill();
+  const auto worker = client();  // Meets the orphan's socket first, which nobody serves.
+  const auto owner = server();
+  EXPECT_TRUE(eventually([&] { return worker->attachment() != nullptr; })) << worker->problem();
+  ::kill(orphan, SIGKILL);
+}
+
+TEST_F(ClaimTest, RemainsOfOtherDeadOwnersAreSweptAndLiveOnesAreNot) {
+  const auto start_other = [&](const std::string& id, const auto& say_ready) {
+    AttachServer::Options options = server_options();
+    options.engine_id = id;
+    const auto started = AttachServer::start(options, clock_, log_);
+    if (!started.has_value()) ::_exit(1);
+    say_ready();
+    for (;;) ::pause();
+  };
+  make_lanes(1);
+  Child dead([&](const auto& say_ready) { start_other("dead", say_ready); });
+  Child live([&](const auto& say_ready) { start_other("live", say_ready); });
+  dead.kill();
+  const auto file_of = [&](const std::string& id, const std::string& ending) {
+    const std::string socket_file = socket_path(directory(), id).value();
+    return socket_file.substr(0, socket_file.size() - 5) + ending;
+  };
+  for (const std::string id : {"dead", "live"}) {
+    const timespec old[2] = {{1'000'000, 0}, {1'000'000, 0}};
+    ASSERT_EQ(::utimensat(AT_FDCWD, file_of(id, ".lock").c_str(), old, 0), 0);
+  }
+  auto owner = server();
+  EXPECT_NE(::access(file_of("dead", ".sock").c_str(), F_OK), 0);
+  EXPECT_NE(::access(file_of("dead", ".lock").c_str(), F_OK), 0);
+  EXPECT_EQ(::access(file_of("live", ".sock").c_str(), F_OK), 0);
+  EXPECT_EQ(::access(file_of("live", ".lock").c_str(), F_OK), 0);
+  owner.reset();
+  EXPECT_NE(::access(file_of("engine", ".sock").c_str(), F_OK), 0);
+  EXPECT_NE(::access(file_of("engine", ".lock").c_str(), F_OK), 0);
+}
+
+}  // namespace
+}  // namespace terrace::attach
