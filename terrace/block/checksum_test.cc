@@ -128,7 +128,7 @@ TEST(ChecksumTest, EverySingleBitFlipIsSeen) {
   }
 }
 
-TEST(ChecksumTest, SwappedPiecesAreSeen) {
+TEST(ChecksumTest, ExchangedPiecesAreSeen) {
   const auto payload = random_payload(5, 8 * kernel::kPieceBytes);
   for (std::size_t a = 0; a < 8; ++a) {
     for (std::size_t b = a + 1; b < 8; ++b) {

@@ -56,8 +56,8 @@ class SequenceChain {
   std::vector<ExtraKey> extra_keys_;
   SequenceHash tip_;
   std::vector<std::uint32_t> partial_;
-  std::vector<std::uint8_t> plain_;  // Padded message of a block without extra keys; only parent
-                                     // and tokens change from block to block.
+  std::vector<std::uint8_t> plain_;    // Padded message of a block without extra keys; only parent
+                                       // and tokens change from block to block.
   std::vector<std::uint8_t> message_;  // Of a block with extra keys; kept for its capacity.
   std::vector<SequenceHash> hashes_;
   std::uint64_t token_count_ = 0;

@@ -1,6 +1,6 @@
-// What the owner tells every rank in one engine step, and what a rank answers: opaque byte strings in
-// the engine's own metadata. Slot i is the same block in every rank's lane, so all ranks get the same
-// orders. Parsers are bounded and never throw: a cut or foreign string is kInvalid / kRefused.
+// What the owner tells every rank in one engine step, and what a rank answers: opaque byte strings
+// in the engine's own metadata. Slot i is the same block in every rank's lane, so all ranks get the
+// same orders. Parsers are bounded and never throw: a cut or foreign string is kInvalid / kRefused.
 // Threading: immutable values.  Source: docs/formats/orders.md.
 #pragma once
 
@@ -38,7 +38,8 @@ struct SaveOrder {
 struct Orders {
   std::uint64_t owner = 0;  // Instance of the owner; a worker refuses orders of another one.
   StepId step;
-  std::uint32_t canary_slot = UINT32_MAX;  // Run the canary through this host slot; UINT32_MAX = no.
+  std::uint32_t canary_slot =
+      UINT32_MAX;  // Run the canary through this host slot; UINT32_MAX = no.
   std::vector<LoadOrder> loads;
   std::vector<SaveOrder> saves;
   friend bool operator==(const Orders&, const Orders&) = default;
@@ -67,7 +68,7 @@ struct Report {
   RankId rank;
   StepId step;
   CanaryResult canary = CanaryResult::kNotRun;
-  std::uint64_t load_ns = 0;     // Time spent copying in, and how much.
+  std::uint64_t load_ns = 0;  // Time spent copying in, and how much.
   std::uint64_t load_bytes = 0;
   std::uint64_t save_ns = 0;
   std::uint64_t save_bytes = 0;
