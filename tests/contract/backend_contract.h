@@ -30,6 +30,8 @@ struct BackendMaker {
   std::function<std::unique_ptr<Backend>(const Backend::Options&)> make;
 };
 
+inline void PrintTo(const BackendMaker& maker, std::ostream* out) { *out << maker.name; }
+
 inline std::string backend_name(const ::testing::TestParamInfo<BackendMaker>& info) {
   return info.param.name;
 }

@@ -16,7 +16,7 @@
 namespace terrace::tier::disk {
 
 namespace {
-// Left to the file system, for its own tables and ours.
+// Left to the file system, for its own tables and ours: a sixteenth of what is free, at most this.
 constexpr std::uint64_t kFreeMargin = 16ULL << 20U;
 
 Status write_at(int file, std::span<const std::byte> bytes, std::uint64_t offset,
@@ -143,8 +143,10 @@ VolumeShare Volume::share() const {
   struct stat file {};
   if (::fstatvfs(data_.get(), &facts) == 0 && ::fstat(data_.get(), &file) == 0) {
     const std::uint64_t free = facts.f_bavail * facts.f_frsize;
-    const std::uint64_t held = static_cast<std::uint64_t>(file.st_blocks) * 512;
-    share.most = std::min(share.most, held + (free > kFreeMargin ? free - kFreeMargin : 0));
+    // A file with holes (a sparse copy) was given its size once and keeps it.
+    const auto held = std::max(static_cast<std::uint64_t>(file.st_blocks) * 512,
+                               static_cast<std::uint64_t>(file.st_size));
+    share.most = std::min(share.most, held + free - std::min(free / 16, kFreeMargin));
   }
   // Writing past this limit is a signal that would end the engine.
   struct rlimit limit {};

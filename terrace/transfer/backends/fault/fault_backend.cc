@@ -12,6 +12,13 @@ constexpr std::size_t kSectorBytes = 512;
 constexpr std::size_t kPageBytes = 4096;  // O_DIRECT wants its memory aligned.
 constexpr std::size_t kPlacesKept = 64;
 
+// Faults that need no inner backend; 0 = another one.
+int errno_of(Fault fault) {
+  if (fault == Fault::kError) return EIO;
+  if (fault == Fault::kNoSpace) return ENOSPC;
+  return fault == Fault::kUnsupported ? EOPNOTSUPP : 0;
+}
+
 // Cuts a transfer after `bytes`, a multiple of a sector.
 void cut(Transfer& transfer, std::size_t bytes) {
   std::size_t left = bytes;
@@ -99,7 +106,7 @@ Transfer FaultBackend::bend(Flight& flight) {
   Transfer bent = flight.transfer;
   const std::size_t bytes = bent.bytes();
   if (flight.fault == Fault::kCut && bent.op == IoOp::kWrite) {
-    cut(bent, rng_.below(bytes / kSectorBytes + 1) * kSectorBytes);
+    cut(bent, rng_.below(std::max<std::size_t>(bytes / kSectorBytes, 1)) * kSectorBytes);
   } else if (flight.fault == Fault::kFlip && bent.op == IoOp::kWrite) {
     flight.copy.resize(bytes + kPageBytes);
     const auto address = reinterpret_cast<std::uintptr_t>(flight.copy.data());
@@ -126,8 +133,7 @@ Transfer FaultBackend::bend(Flight& flight) {
 Status FaultBackend::start(const Transfer& transfer) {
   Flight flight{transfer, choose(transfer), {}};
   if (flight.fault != Fault::kNone) ++injected_[static_cast<std::size_t>(flight.fault)];
-  if (flight.fault == Fault::kError || flight.fault == Fault::kNoSpace) {
-    const int error = flight.fault == Fault::kError ? EIO : ENOSPC;
+  if (const int error = errno_of(flight.fault); error != 0) {
     ready_.push_back({transfer, io_error(error, transfer)});
     return {};
   }
@@ -161,7 +167,8 @@ void FaultBackend::flip_bit(const Transfer& transfer) {
 void FaultBackend::spoil_read(const Flight& flight) {
   if (flight.fault == Fault::kFlip) return flip_bit(flight.transfer);
   if (flight.fault != Fault::kCut) return;
-  std::size_t keep = rng_.below(flight.transfer.bytes() / kSectorBytes + 1) * kSectorBytes;
+  const std::size_t sectors = flight.transfer.bytes() / kSectorBytes;
+  std::size_t keep = rng_.below(std::max<std::size_t>(sectors, 1)) * kSectorBytes;
   for (std::size_t i = 0; i < flight.transfer.piece_count; ++i) {
     const MemoryPiece& piece = flight.transfer.pieces[i];
     const std::size_t kept = std::min(keep, piece.bytes);

@@ -1,5 +1,5 @@
 // A decorator that breaks any backend on purpose: seeded by rates, or aimed at the next transfers.
-// Fault model: an operation fails (EIO, ENOSPC); a read returns flipped, missing or another offset's
+// Fault model: an operation fails (EIO, ENOSPC, EOPNOTSUPP); a read returns flipped, missing or another offset's
 // bytes and says ok; a write lands flipped or torn at a sector and says ok; a completion comes late, or
 // only when the test lets it; every completion hangs until released.
 // Threading: as Backend; the aiming calls belong to the same thread.  Waits: as the inner backend.
@@ -31,9 +31,9 @@ struct FaultRates {
 };
 
 enum class Fault : std::uint8_t {
-  kNone, kError, kNoSpace, kFlip, kCut, kSwap, kDelay, kLose
+  kNone, kError, kNoSpace, kUnsupported, kFlip, kCut, kSwap, kDelay, kLose
 };
-inline constexpr int kFaultCount = 8;
+inline constexpr int kFaultCount = 9;
 
 class FaultBackend final : public Backend {
  public:

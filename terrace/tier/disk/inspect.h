@@ -1,0 +1,40 @@
+// A read-only look at what lies below one path of disk.paths, for the command line. Works beside a live
+// owner; writes nothing, takes no lock, and sees what that owner has made durable or nearly so.
+// Threading: thread-safe.  Waits: file I/O; call it from a tool, not from an engine.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "terrace/base/status.h"
+
+namespace terrace::tier {
+
+struct InspectedNamespace {
+  std::uint32_t number = 0;
+  std::string fingerprint;  // Clear text, Fingerprint::parse reads it; empty = damaged.
+  std::string content_digest;
+  std::string layout_digest;
+  std::int64_t used_seconds = 0;  // When an owner opened it last, since 1970; 0 = not known.
+  std::uint64_t bytes = 0;        // Of the slot file that belong to it.
+  std::uint64_t slots = 0;        // In those, of all groups,
+  std::uint64_t sealed = 0;       // of which hold a block,
+  std::uint64_t damaged = 0;      // and whose record does not match its checksum.
+  std::uint32_t epoch = 0;        // Resets so far.
+};
+
+struct InspectedOwner {
+  std::string directory;
+  std::string state;    // "usable", "empty", "newer", "foreign"
+  std::string problem;  // Why it would not be used, and the way out; empty = fine.
+  bool is_locked = false;
+  std::uint64_t extent_bytes = 0;
+  std::uint64_t file_bytes = 0;  // Of the slot file.
+  std::vector<InspectedNamespace> namespaces;
+};
+
+// Errors: kIo when the path cannot be read.
+[[nodiscard]] Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path);
+
+}  // namespace terrace::tier
