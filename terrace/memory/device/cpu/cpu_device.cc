@@ -17,13 +17,13 @@ class CpuDevice final : public Device {
   [[nodiscard]] Status copy_out(std::span<ShardCopy> copies) const override {
     TERRACE_RETURN_IF_ERROR(check(copies));
     for (ShardCopy& copy : copies) {
+      const std::vector<DeviceRegion>& regions = groups_[copy.group].regions;
       ShardCopier copier;
       std::byte* host = copy.host;
-      const std::vector<DeviceRegion>& regions = groups_[copy.group].regions;
       for (std::size_t i = 0; i < regions.size(); ++i) {
-        // Regions lie far apart: the copier asks for the next piece while it ends this one.
-        const std::byte* next = i + 1 < regions.size() ? piece_of(regions[i + 1], copy) : nullptr;
-        copier.copy(host, piece_of(regions[i], copy), regions[i].piece_bytes, next);
+        const std::byte* const next =
+            i + 1 < regions.size() ? piece(regions[i + 1], copy.block) : nullptr;
+        copier.copy(host, piece(regions[i], copy.block), regions[i].piece_bytes, next);
         host += regions[i].piece_bytes;
       }
       copy.checksum = copier.finish();
@@ -34,12 +34,14 @@ class CpuDevice final : public Device {
   [[nodiscard]] Status copy_in(std::span<ShardCopy> copies) const override {
     TERRACE_RETURN_IF_ERROR(check(copies));
     for (ShardCopy& copy : copies) {
+      const std::vector<DeviceRegion>& regions = groups_[copy.group].regions;
       ShardCopier copier;
       const std::byte* host = copy.host;
-      for (const DeviceRegion& region : groups_[copy.group].regions) {
-        const std::byte* next = host + region.piece_bytes;
-        copier.copy(piece_of(region, copy), host, region.piece_bytes, next);
-        host = next;
+      for (std::size_t i = 0; i < regions.size(); ++i) {
+        const std::byte* const end = host + regions[i].piece_bytes;
+        copier.copy(piece(regions[i], copy.block), host, regions[i].piece_bytes,
+                    i + 1 < regions.size() ? end : nullptr);
+        host = end;
       }
       copy.checksum = copier.finish();
     }
@@ -47,6 +49,9 @@ class CpuDevice final : public Device {
   }
 
  private:
+  static std::byte* piece(const DeviceRegion& region, std::uint32_t block) {
+    return region.address + region.block_stride * block;
+  }
   static std::byte* piece_of(const DeviceRegion& region, const ShardCopy& copy) {
     return region.address + region.block_stride * copy.block;
   }
