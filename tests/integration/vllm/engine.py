@@ -132,7 +132,7 @@ class Engine:
         self,
         prompts: Sequence[Sequence[int]],
         *,
-        max_tokens: int = 16,
+        max_tokens: int = 8,
         salts: Sequence[str | None] | None = None,
         **sampling: Any,
     ) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from engine_env import engine_env, installed
 
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 KILLED_ITSELF = -signal.SIGKILL
 
 

@@ -157,3 +157,29 @@ def test_a_wrong_setting_stops_the_start_and_is_named(llama: str, tmp_path: Path
     assert status != 0
     assert "host.sise" in engine.tail()
     assert "host.size" in engine.tail()
+
+
+def test_an_engine_core_killed_alone_ends_the_engine_and_the_next_one_hits(
+    llama: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    same: dict[str, Any] = {"model": llama, "prompts": PROMPTS, "settings": on_disk(tmp_path)}
+    first = harness.run(tmp_path, "spawned.killed", **same, multiprocessing=True, ends_by_kill=True)
+    assert tokens(first["cold"]) == tokens(plain["cold"])
+    assert tokens(first["host"]) == tokens(plain["cold"])
+    hits = [answer["ledger"]["hit_tokens"] for answer in first["host"]]
+    assert hits == [{"host": 288}, {"host": 320}]
+    assert first["ended"] == "EngineDeadError"
+    second = harness.run(tmp_path, "spawned.restarted", **same, multiprocessing=True)
+    assert tokens(second["answers"]) == tokens(plain["cold"])
+    # What was still queued for disk when the core died is a miss, never a wrong answer.
+    assert sum(answer["ledger"]["hit_tokens"].get("disk", 0) for answer in second["answers"]) > 0
+
+
+def test_eight_bit_kv_hits_as_the_engines_own_cache_does(llama: str, tmp_path: Path) -> None:
+    narrow: dict[str, Any] = {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
+    without = harness.run(tmp_path, "small.plain", model=llama, prompts=PROMPTS, **narrow)
+    found = harness.run(
+        tmp_path, "small.twice", model=llama, prompts=PROMPTS, settings={}, **narrow
+    )
+    assert tokens(found["host"]["answers"]) == tokens(without["local"])
+    assert found["host"]["grown"][HOST] == HITS

@@ -115,7 +115,7 @@ class SchedulerHalf:
         return found
 
     def accept(self, request: Any, local_tokens: int, external: int, tables: Any) -> None:
-        """The request was admitted; with 0 external tokens its pins go and its ledger is settled."""
+        """The request was admitted; with 0 external tokens only its ledger is settled."""
         live = self._live.get(request.request_id)
         if live is None:
             self._pending.failed_blocks += self.covered(tables, local_tokens, external)

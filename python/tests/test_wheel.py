@@ -1,0 +1,105 @@
+"""One wheel for every Python 3: closed library, old glibc, no engine needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dev import build
+
+ROOT = Path(__file__).resolve().parents[2]
+NEWEST_GLIBC = (2, 34)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from this tree; objects come from the compiler cache and from build/wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-build-isolation", "--no-deps"]
+    done = subprocess.run(
+        [*command, "--wheel-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | build.ccache_environment(),
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def library(unpacked: Path) -> Path:
+    return unpacked / "terrace" / "lib" / "libterrace.so"
+
+
+def test_the_wheel_fits_every_python_3(wheel: Path) -> None:
+    assert re.fullmatch(r"terrace-[0-9.]+-py3-none-\w+\.whl", wheel.name)
+
+
+def test_the_package_is_whole_and_carries_nothing_else(unpacked: Path) -> None:
+    names = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    assert "terrace/lib/libterrace.so" in names
+    assert "terrace/connectors/vllm/connector.py" in names
+    assert any(name.startswith("terrace/connectors/vllm/contracts/vllm-") for name in names)
+    assert not [name for name in names if "test" in name or "__pycache__" in name]
+    tops = {name.split("/")[0] for name in names}
+    assert tops - {"terrace"} == {top for top in tops if top.endswith(".dist-info")}
+
+
+def test_vllm_finds_the_short_name(unpacked: Path) -> None:
+    (points,) = unpacked.glob("*.dist-info/entry_points.txt")
+    assert "[vllm.general_plugins]" in points.read_text()
+    assert "terrace.connectors.vllm:register" in points.read_text()
+
+
+def test_only_the_c_abi_is_exported(unpacked: Path) -> None:
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", str(library(unpacked))],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    names = {line.split()[-1].split("@")[0] for line in listed.splitlines()}
+    assert {name for name in names if not name.startswith(("terrace_", "TERRACE_"))} == set()
+
+
+def test_no_symbol_needs_a_newer_glibc(unpacked: Path) -> None:
+    listed = subprocess.run(
+        ["objdump", "-T", str(library(unpacked))], check=True, capture_output=True, text=True
+    ).stdout
+    needed = {
+        tuple(int(part) for part in version.split("."))
+        for version in re.findall(r"GLIBC_([0-9.]+)", listed)
+    }
+    assert needed
+    assert max(needed) <= NEWEST_GLIBC
+
+
+def test_the_unpacked_package_loads_its_own_library(unpacked: Path) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
+        "from terrace import _native\n"
+        "print(_native.load().path, _native.load().library_version())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True
+    )
+    path, version = done.stdout.split()
+    assert Path(path) == library(unpacked)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)

@@ -1,0 +1,72 @@
+"""An engine whose core is a process of its own: only its answers can be looked at."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from tests.integration.vllm.engine import SETTINGS, transfer_config, until
+
+Say = Callable[[object], None]
+
+
+def _open(model: str, settings: dict[str, Any]) -> Any:
+    from vllm import LLM
+
+    return LLM(
+        model=model,
+        dtype="float32",
+        block_size=32,
+        enforce_eager=True,
+        max_model_len=2048,
+        max_num_seqs=4,
+        seed=0,
+        kv_cache_memory_bytes=64 << 20,
+        skip_tokenizer_init=True,
+        disable_log_stats=True,
+        kv_transfer_config=transfer_config(SETTINGS | settings, "kv_both", None),
+    )
+
+
+def _ask(llm: Any, prompts: list[list[int]]) -> list[dict[str, Any]]:
+    from vllm import SamplingParams
+
+    wanted = {"kv_transfer_params": {"terrace": {"ledger": True}}}
+    params = SamplingParams(
+        temperature=0, max_tokens=8, ignore_eos=True, detokenize=False, extra_args=wanted
+    )
+    asked = [{"prompt_token_ids": prompt} for prompt in prompts]
+    return [
+        {
+            "tokens": [list(one.token_ids) for one in output.outputs],
+            "cached": output.num_cached_tokens,
+            "ledger": (output.kv_transfer_params or {}).get("terrace", {}).get("ledger"),
+        }
+        for output in llm.generate(asked, params, use_tqdm=False)
+    ]
+
+
+def killed(say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any]) -> None:
+    """Cold, out of host, then kill -9 of the core alone: the front end must end with an error."""
+    llm = _open(model, settings)
+    cold = _ask(llm, prompts)
+    assert llm.reset_prefix_cache()
+    host = _ask(llm, prompts)
+    (core,) = multiprocessing.active_children()
+    assert core.pid is not None
+    os.kill(core.pid, signal.SIGKILL)
+    until("the core is gone", lambda: not core.is_alive())
+    try:
+        _ask(llm, prompts)
+        ended = "with an answer"
+    except Exception as error:
+        ended = type(error).__name__
+    say({"cold": cold, "host": host, "ended": ended})
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def restarted(say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any]) -> None:
+    say({"answers": _ask(_open(model, settings), prompts)})
