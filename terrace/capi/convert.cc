@@ -166,6 +166,8 @@ Result<manager::Options> convert_owner(const terrace_owner_options& options,
   made.attach_lookup_wait = settings.attach.lookup_wait;
   made.attach_timeout = settings.attach.timeout;
   made.flush_limit = settings.shutdown.flush;
+  made.hit_window = settings.metrics.window;
+  made.log_hits_every = settings.log.hits_every;
   return made;
 }
 

@@ -38,6 +38,7 @@ struct terrace_owner final : ExitClosed {
   SystemClock clock;
   RingLog log;
   std::size_t groups;
+  config::KvbmNames kvbm_names = config::KvbmNames::kOff;
   std::unique_ptr<manager::BlockManager> manager;
 };
 
@@ -93,6 +94,7 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
     for (const std::string& note : settings->notes) handle->log.write(LogLevel::kInfo, note);
     auto manager = manager::BlockManager::open(std::move(*made), handle->clock, handle->log);
     if (!manager) return set_error(manager.error());
+    handle->kvbm_names = settings->settings.metrics.kvbm_names;
     handle->manager = std::move(*manager);
     *owner = handle.release();
     return TERRACE_OK;
@@ -231,7 +233,7 @@ terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes* status_jso
 terrace_code terrace_read_metrics(terrace_owner* owner, terrace_bytes* text) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
     if (text == nullptr) return set_error(TERRACE_INVALID, "terrace_read_metrics: NULL");
-    serve::MetricsText writer;
+    serve::MetricsText writer(owner->kvbm_names);
     manager.visit_metrics(writer);
     return put_bytes(BufferKind::kMetrics, writer.text(), text);
   });

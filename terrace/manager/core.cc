@@ -21,7 +21,8 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nano
       steps_({.ranks = options.layout.ranks,
               .owner = owner,
               .max_in_flight = 256,
-              .timeout = options.step_timeout}) {
+              .timeout = options.step_timeout}),
+      hits_(options.hit_window, options.layout.block_tokens), hits_logged_at_(now) {
   if (options.layout.groups.size() != 1) {
     gate_.shut(fmt::format("layout: {} KV groups; only models with one are served for now",
                            options.layout.groups.size()));
@@ -252,9 +253,19 @@ Ledger Core::end_request(Request& request) {
     ended_.emplace_back(chain.begin(), chain.end());
     if (ended_.size() > kMaxEnded) touch_ended();
   }
+  if (request.has_looked_up) hits_.add(request.ledger);
   const Ledger ledger = request.ledger;
   requests_.erase(request.id);
   return ledger;
+}
+
+void Core::log_hits(Nanoseconds now) {
+  const Nanoseconds every = context_.options.log_hits_every;
+  if (every == Nanoseconds(0) || now - hits_logged_at_ < every) return;
+  hits_logged_at_ = now;
+  if (hits_.ended() == hits_logged_ended_) return;
+  hits_logged_ended_ = hits_.ended();
+  context_.note(LogLevel::kInfo, hits_.log_line(context_.options.engine_id));
 }
 
 void Core::touch_ended() {

@@ -17,6 +17,7 @@
 #include "terrace/manager/block_manager.h"
 #include "terrace/manager/context_internal.h"
 #include "terrace/manager/gate_internal.h"
+#include "terrace/manager/hit_window.h"
 #include "terrace/manager/look_ups_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
@@ -92,6 +93,7 @@ class Core {
   [[nodiscard]] Context& context() { return context_; }
   [[nodiscard]] const Context& context() const { return context_; }
   [[nodiscard]] const Gate& gate() const { return gate_; }
+  [[nodiscard]] const HitWindow& hits() const { return hits_; }
   [[nodiscard]] const Steps& steps() const { return steps_; }
   [[nodiscard]] const LookUps& look_ups() const { return look_ups_; }
   [[nodiscard]] std::size_t requests() const { return requests_.size(); }
@@ -131,6 +133,7 @@ class Core {
   void question(SlotRef slot);
   void remove_condemned();
   void touch_ended();
+  void log_hits(Nanoseconds now);
 
   Context context_;
   Gate gate_;
@@ -138,6 +141,9 @@ class Core {
   Writes writes_;
   LookUps look_ups_;
   Steps steps_;
+  HitWindow hits_;
+  Nanoseconds hits_logged_at_;
+  std::uint64_t hits_logged_ended_ = 0;
   std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
   std::uint64_t last_check_ = 0;
   std::unordered_map<std::uint64_t, Check> checks_;

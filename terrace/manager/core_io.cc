@@ -68,6 +68,7 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   while (is_known && good < count && !batch.failed[good]) {
     const auto tier = static_cast<std::size_t>(batch.from_disk[good] ? Tier::kDisk : Tier::kHost);
     context_.counters.hit_tokens[tier].add(block_tokens.value());
+    context_.counters.hit_blocks[tier].add();
     if (request != nullptr) request->ledger.hit[tier] += block_tokens;
     ++good;
   }
@@ -134,6 +135,7 @@ std::optional<catalog::Pin> Core::seal(Save& save) {
   }
   context_.host->set_alias(slot, save.alias);
   auto pin = std::move(save.slot).seal();
+  if (pin) context_.counters.offload_blocks.add();
   if (pin && save.event) context_.note_host_stored(*save.event);
   return pin;
 }
@@ -218,6 +220,7 @@ void Core::tick(Nanoseconds now) {
   if (const std::size_t overdue = steps_.quarantine_overdue(now); overdue > 0) {
     context_.note(LogLevel::kWarn, fmt::format("event=steps_overdue count={}", overdue));
   }
+  log_hits(now);
   if (context_.host == nullptr) return;
   remove_condemned();
   touch_ended();

@@ -25,6 +25,7 @@ void Counters::visit(MetricVisitor& visitor) const {
     const auto t = static_cast<std::size_t>(tier);
     const std::string label = fmt::format("tier=\"{}\"", to_string(tier));
     visitor.counter("terrace_hit_tokens_total", label, hit_tokens[t].value());
+    visitor.counter("terrace_hit_blocks_total", label, hit_blocks[t].value());
     visitor.counter("terrace_corrupt_blocks_total", label, corrupt_blocks[t].value());
   }
   for (int i = 0; i < kMissReasonCount; ++i) {
@@ -33,10 +34,13 @@ void Counters::visit(MetricVisitor& visitor) const {
                     miss_blocks[static_cast<std::size_t>(i)].value());
   }
   visitor.counter("terrace_match_blocks_total", "", match_blocks.value());
+  visitor.counter("terrace_match_tokens_total", "", match_tokens.value());
   visitor.counter("terrace_failed_tokens_total", "", failed_tokens.value());
   visitor.counter("terrace_requests_total", "", requests.value());
   visitor.counter("terrace_unkeyable_requests_total", "", unkeyable_requests.value());
   visitor.counter("terrace_late_lookups_total", "", late_look_ups.value());
+  visitor.counter("terrace_transfer_blocks_total",
+                  R"(op="offload",source="device",target="host")", offload_blocks.value());
   visit_bytes(visitor, "onboard", Tier::kHost, Tier::kDevice, onboard_bytes);
   visit_bytes(visitor, "offload", Tier::kDevice, Tier::kHost, offload_bytes);
   visit_bytes(visitor, "prefetch", Tier::kDisk, Tier::kHost, prefetch_bytes);

@@ -11,8 +11,10 @@
 namespace terrace::manager {
 
 struct Counters {
+  std::array<Counter, kTierCount> hit_blocks;         // The same in blocks.
   std::array<Counter, kTierCount> hit_tokens;         // Verified in the device, by the tier it came from.
   std::array<Counter, kMissReasonCount> miss_blocks;  // By the reason of the request's first miss.
+  Counter match_tokens;                               // The same in tokens.
   Counter match_blocks;                               // Promised by look-ups that the engine accepted.
   Counter failed_tokens;                              // Promised, then not delivered.
   Counter requests;
@@ -20,6 +22,7 @@ struct Counters {
   Counter late_look_ups;
 
   Counter onboard_bytes;   // host -> device
+  Counter offload_blocks;  // Sealed in host.
   Counter offload_bytes;   // device -> host
   Counter prefetch_bytes;  // disk -> host
   Counter write_bytes;     // host -> disk

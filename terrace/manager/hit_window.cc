@@ -26,6 +26,7 @@ void HitWindow::add(const Ledger& ledger) {
   totals_.host += entry.host - oldest.host;
   totals_.disk += entry.disk - oldest.disk;
   oldest = entry;
+  ++ended_;
   next_ = (next_ + 1) % entries_.size();
 }
 

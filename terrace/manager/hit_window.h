@@ -34,6 +34,8 @@ class HitWindow {
   // A request that looked something up has ended; the oldest one leaves a full window.
   void add(const Ledger& ledger);
   [[nodiscard]] const Totals& totals() const { return totals_; }
+  // Requests added since the start.
+  [[nodiscard]] std::uint64_t ended() const { return ended_; }
   // `KVBM [id] Cache Hit Rates - Host: 0.0% (0/1), Disk: 0.0% (0/1)`: word for word KVBM's line,
   // which its users' log filters look for.
   [[nodiscard]] std::string log_line(std::string_view engine_id) const;
@@ -48,6 +50,7 @@ class HitWindow {
   std::vector<Entry> entries_;  // A ring; unused entries are zero.
   std::size_t next_ = 0;
   Totals totals_;
+  std::uint64_t ended_ = 0;
 };
 
 }  // namespace terrace::manager

@@ -264,7 +264,9 @@ void LookUps::settle(Request& request, Tokens local, std::uint64_t accepted) {
   LookUp& look_up = request.look_up;
   if (!look_up.first_poll) return;
   request.ledger.local = std::max(request.ledger.local, local);
+  request.has_looked_up = true;
   context_.counters.match_blocks.add(accepted);
+  context_.counters.match_tokens.add(accepted * context_.options.layout.block_tokens.value());
   const std::uint64_t wanted = look_up.end - look_up.first;
   if (accepted < wanted && look_up.reason) {
     if (!request.ledger.first_miss) request.ledger.first_miss = look_up.reason;

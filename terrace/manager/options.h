@@ -59,6 +59,8 @@ struct Options {
   Nanoseconds attach_lookup_wait = seconds(5);
   Nanoseconds attach_timeout = seconds(120);
   Nanoseconds flush_limit = seconds(5);
+  std::uint32_t hit_window = 1000;   // Ended requests over which hit rates are taken.
+  Nanoseconds log_hits_every{0};     // 0 = never.
   Nanoseconds step_timeout = seconds(60);  // An engine step without all reports counts as lost then.
 };
 

@@ -57,6 +57,7 @@ struct Request {
   bool is_keyed = true;
   bool can_load = true;
   bool can_store = true;
+  bool has_looked_up = false;
   bool has_failed = false;   // A load failed: look-ups answer 0 from then on.
   std::uint64_t prompt_blocks = 0;
   std::uint64_t cursor = 0;  // First block that advance has not considered yet.

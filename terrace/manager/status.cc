@@ -148,6 +148,7 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   std::array<std::uint32_t, catalog::kSlotStateCount> slots{};
   std::uint32_t pinned = 0;
   std::array<double, 3> sizes{};
+  HitWindow::Totals hits;
   {
     const MutexLock lock(shared.mutex);
     const Core& core = shared.core;
@@ -156,6 +157,7 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
       slots = host.slots;
       pinned = host.pinned;
     }
+    hits = core.hits().totals();
     sizes = {static_cast<double>(core.requests()), static_cast<double>(core.steps().in_flight()),
              static_cast<double>(core.look_ups().waiting_pins())};
   }
@@ -166,6 +168,8 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
                   slots[static_cast<std::size_t>(i)]);
   }
   visitor.gauge("terrace_pool_slots", "tier=\"host\",state=\"pinned\"", pinned);
+  visitor.gauge("terrace_hit_rate", "tier=\"host\"", hits.host_rate());
+  visitor.gauge("terrace_hit_rate", "tier=\"disk\"", hits.disk_rate());
   visitor.gauge("terrace_active_requests", "", sizes[0]);
   visitor.gauge("terrace_steps_in_flight", "", sizes[1]);
   visitor.gauge("terrace_waiting_pins", "", sizes[2]);
