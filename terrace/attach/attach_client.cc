@@ -56,7 +56,7 @@ struct AttachClient::State {
   [[nodiscard]] Result<std::shared_ptr<Attachment>> take_lane(Channel& channel,
                                                               const UniqueFd& owner);
   [[nodiscard]] Status populate(Channel& channel, const UniqueFd& owner, Attachment& attachment,
-                                std::uint32_t extents);
+                                std::uint32_t extents, Nanoseconds limit);
   [[nodiscard]] Wake wait(int fd, int second_fd, Nanoseconds limit) const;
   [[nodiscard]] bool is_stopping() const { return is_readable(stop_fd.get()); }
   void publish(std::shared_ptr<Attachment> attachment);
@@ -99,6 +99,7 @@ void AttachClient::State::run() {
     publish(nullptr);
     if (status.is_ok()) {  // Was attached; the owner has gone, the next one may be starting.
       pause = kFirstPause;
+      if (wait(-1, -1, pause) == Wake::kStop) return;
       continue;
     }
     if (status.code() == Code::kUnavailable && clock.now() >= give_up) {
@@ -129,7 +130,8 @@ Status AttachClient::State::attach_once() {
     return attachment.error();
   }
   if (options.is_populating) {
-    TERRACE_RETURN_IF_ERROR(populate(channel, owner, **attachment, kFirstExtents));
+    const Nanoseconds enough(options.handshake_limit.value() / 8);
+    TERRACE_RETURN_IF_ERROR(populate(channel, owner, **attachment, kFirstExtents, enough));
   }
   TERRACE_RETURN_IF_ERROR(channel.send(wire::AttachProgress{wire::AttachStage::kMapped}));
   publish(*attachment);
@@ -138,7 +140,7 @@ Status AttachClient::State::attach_once() {
                         options.rank.value(), (*attachment)->epoch.value(),
                         (*attachment)->geometry.slots, (*attachment)->lane.uses_huge_pages()));
   if (options.is_populating) {
-    TERRACE_RETURN_IF_ERROR(populate(channel, owner, **attachment, UINT32_MAX));
+    TERRACE_RETURN_IF_ERROR(populate(channel, owner, **attachment, UINT32_MAX, kNoDeadline));
     (void)channel.send(wire::AttachProgress{wire::AttachStage::kPopulated});
   }
   const Wake wake = [&] {
@@ -225,12 +227,15 @@ Result<std::shared_ptr<Attachment>> AttachClient::State::take_lane(Channel& chan
   return std::make_shared<Attachment>(welcome->owner, welcome->epoch, geometry, std::move(lane));
 }
 
-// Goes on from where it was, up to `extents`.
+// Goes on from where it was, up to `extents` or until `limit` has passed.
 Status AttachClient::State::populate(Channel& channel, const UniqueFd& owner,
-                                     Attachment& attachment, std::uint32_t extents) {
+                                     Attachment& attachment, std::uint32_t extents,
+                                     Nanoseconds limit) {
+  const Nanoseconds begin = clock.now();
   const std::uint32_t end = std::min(extents, attachment.geometry.extents());
   for (std::uint32_t i = attachment.lane.populated_extents(); i < end; ++i) {
-    if (is_stopping() || channel.has_hung_up() || is_readable(owner.get())) return {};
+    const bool is_over = clock.now() - begin >= limit;
+    if (is_over || is_stopping() || channel.has_hung_up() || is_readable(owner.get())) return {};
     TERRACE_SYNC_POINT("attach.client.populate");
     const Status status = attachment.lane.populate(i);
     if (!status.is_ok()) {

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -234,7 +236,8 @@ Result<Lane> Lane::map(const SegmentGeometry& geometry, std::vector<UniqueFd> fi
     struct stat facts{};
     if (::fstat(fd, &facts) != 0) return fail(Status::from_errno(errno, "fstat", "lane file"));
     const auto bytes = static_cast<std::uint64_t>(facts.st_size);
-    if (file == 0) state->is_huge = bytes != geometry.file_bytes(0).value();
+    struct statfs system{};
+    if (file == 0 && ::fstatfs(fd, &system) == 0) state->is_huge = system.f_type == HUGETLBFS_MAGIC;
     if (bytes != state->mapped_bytes(file)) {
       return fail(Code::kRefused, fmt::format("lane: file {} has {} bytes, its geometry needs {}",
                                               file, bytes, state->mapped_bytes(file)));
