@@ -32,8 +32,11 @@ class PoolModel {
     for (std::uint32_t i = 0; i < slots; ++i) free_.insert(i);
   }
 
+  // Mostly everything at random, which fills the pool; now and then a while that empties it.
   void step() {
-    switch (rng_.below(18)) {
+    constexpr std::array<std::uint64_t, 8> kEmptying{5, 7, 8, 11, 12, 14, 15, 16};
+    const bool is_emptying = ++steps_ % 4000 < 1500;
+    switch (is_emptying ? kEmptying[rng_.below(kEmptying.size())] : rng_.below(18)) {
       case 0:
       case 1:
       case 2:
@@ -81,6 +84,18 @@ class PoolModel {
     }
     compare();
   }
+
+  // What happened, so that the test can tell that it went everywhere.
+  struct Events {
+    std::uint64_t evicted = 0;
+    std::uint64_t exhausted = 0;
+    std::uint64_t second_writers = 0;
+    std::uint64_t stale = 0;
+    std::uint64_t rescued = 0;
+    std::uint64_t adopted = 0;
+    std::uint64_t quarantined = 0;
+  };
+  [[nodiscard]] const Events& events() const { return events_; }
 
   void sweep() {
     std::array<std::uint32_t, kSlotStateCount> counts{};
@@ -183,10 +198,12 @@ class PoolModel {
     const auto evicted = pool_->take_evicted();
     ASSERT_EQ(evicted.size(), expected ? 1U : 0U);
     if (expected) {
+      ++events_.evicted;
       ASSERT_EQ(evicted[0].key, expected->key);
       ASSERT_EQ(evicted[0].slot, expected->slot);
     }
     if (!reserved) {
+      ++events_.exhausted;
       ASSERT_EQ(reserved.error().code(), Code::kExhausted);
       return;
     }
@@ -210,7 +227,10 @@ class PoolModel {
     const BlockKey key = slots_[i].key;
     auto pin = std::move(*handle).seal();
     ASSERT_EQ(pin.has_value(), !visible_.contains(key)) << "first writer stays";
-    if (!pin) return model_free(i);
+    if (!pin) {
+      ++events_.second_writers;
+      return model_free(i);
+    }
     --filling_[key];
     visible_[key] = i;
     slots_[i].state = SlotState::kSealed;
@@ -233,6 +253,7 @@ class PoolModel {
       std::move(*handle).quarantine();
       --filling_[slots_[i].key];
       slots_[i].state = SlotState::kQuarantined;
+      ++events_.quarantined;
       quarantined_.push_back(ref(i));
       return;
     }
@@ -263,6 +284,7 @@ class PoolModel {
     auto pin = pool_->pin(some);
     const bool can = is_present(some) && (slots_[i].state == SlotState::kSealed ||
                                           slots_[i].state == SlotState::kEvicting);
+    events_.stale += is_present(some) ? 0 : 1;
     ASSERT_EQ(pin.has_value(), can) << "a stale reference must not resolve";
     if (!pin) return;
     model_pin(i);
@@ -293,6 +315,7 @@ class PoolModel {
                      (slots_[i].generation == 0 || generation > slots_[i].generation);
     ASSERT_EQ(pool_->adopt(key, SlotIndex(i), Generation(generation)), can);
     if (!can) return;
+    ++events_.adopted;
     free_.erase(i);
     visible_[key] = i;
     slots_[i] = {SlotState::kSealed, key, generation};
@@ -317,6 +340,7 @@ class PoolModel {
     ModelSlot& slot = slots_[i];
     slot.is_held = false;
     ASSERT_EQ(handle->is_rescued(), slot.state == SlotState::kSealed);
+    events_.rescued += handle->is_rescued() ? 1 : 0;
     const bool keeps = rng_.chance(30);
     if (slot.state == SlotState::kSealed || keeps)
       model_use(i);
@@ -382,6 +406,8 @@ class PoolModel {
   std::vector<Pin> pins_;
   std::vector<EvictingSlot> evicting_;
   std::vector<SlotRef> quarantined_;
+  Events events_;
+  std::uint64_t steps_ = 0;
 };
 
 TEST(PoolProperty, AgreesWithANaiveModelAfterEachStep) {
@@ -395,6 +421,16 @@ TEST(PoolProperty, AgreesWithANaiveModelAfterEachStep) {
       if (::testing::Test::HasFatalFailure()) FAIL() << slots << " slots, step " << i;
     }
     model.sweep();
+    if (steps < 100'000) continue;
+    const PoolModel::Events& events = model.events();
+    EXPECT_GT(events.evicted, 100U) << slots;
+    EXPECT_GT(events.exhausted, 100U) << slots;
+    EXPECT_GT(events.stale, 100U) << slots;
+    EXPECT_GT(events.rescued, 100U) << slots;
+    EXPECT_GT(events.adopted, 100U) << slots;
+    EXPECT_GT(events.quarantined, 100U) << slots;
+    // Two writers of one key need two slots.
+    EXPECT_EQ(events.second_writers > 100, slots > 1) << slots;
   }
 }
 
