@@ -127,6 +127,8 @@ def corrupt_in_host(engine: Engine) -> Any:
     flipped = engine.generate(prompts)
     grown = engine.grown(before)
     engine.forget_local()
+    engine.generate(prompts)  # Doubtful blocks may still stand in the way of fresh ones.
+    engine.forget_local()
     before = engine.metrics()
     after = engine.generate(prompts)
     return {

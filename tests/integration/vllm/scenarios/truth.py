@@ -43,7 +43,7 @@ def reference(say: Say, model: str, dtype: str, block_size: int, blocks: int) ->
     """Without Terrace: plain cold twice, own hits, and prefills split where a hit would end."""
     engine = Engine(model, dtype=dtype, block_size=block_size, settings=None)
     found: dict[str, list[Any]] = {"cold": [], "again": [], "local": [], "split": [], "mixed": []}
-    limits = engine.scheduler.scheduler_config
+    budget = engine.scheduler.max_num_scheduled_tokens
     for prompt in prompts(engine, blocks):
         engine.forget_local()
         found["cold"].append(engine.one(prompt))
@@ -51,9 +51,12 @@ def reference(say: Say, model: str, dtype: str, block_size: int, blocks: int) ->
         engine.forget_local()
         found["again"].append(engine.one(prompt))
         engine.forget_local()
-        limits.long_prefill_token_threshold = full_blocks(len(prompt), block_size) * block_size
+        # Nothing else is scheduled, so the first step ends exactly where a hit would.
+        engine.scheduler.max_num_scheduled_tokens = (
+            full_blocks(len(prompt), block_size) * block_size
+        )
         found["split"].append(engine.one(prompt))
-        limits.long_prefill_token_threshold = 0
+        engine.scheduler.max_num_scheduled_tokens = budget
     together = batch(engine, blocks)
     engine.forget_local()
     for prompt in together:
