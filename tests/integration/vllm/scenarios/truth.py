@@ -42,7 +42,7 @@ def batch(engine: Engine, blocks: int) -> list[list[int]]:
 def reference(say: Say, model: str, dtype: str, block_size: int, blocks: int) -> None:
     """Without Terrace: plain cold twice, own hits, and prefills split where a hit would end."""
     engine = Engine(model, dtype=dtype, block_size=block_size, settings=None)
-    found: dict[str, list[Any]] = {"cold": [], "again": [], "local": [], "split": [], "mixed": []}
+    found: dict[str, list[Any]] = {"cold": [], "again": [], "local": [], "split": []}
     budget = engine.scheduler.max_num_scheduled_tokens
     for prompt in prompts(engine, blocks):
         engine.forget_local()
@@ -75,7 +75,7 @@ def store(
 ) -> None:
     """With Terrace: cold runs that store, then hits out of host; ends by kill -9 if asked."""
     engine = Engine(model, dtype=dtype, block_size=block_size, settings=settings)
-    found: dict[str, Any] = {"cold": [], "host": [], "mixed": [], "bytes": []}
+    found: dict[str, Any] = {"cold": [], "local": [], "host": [], "mixed": [], "bytes": []}
     for prompt in prompts(engine, blocks):
         engine.forget_local()
         # Salts keep the prompts apart, which are prefixes of each other.
@@ -85,6 +85,7 @@ def store(
         hashes = engine.requests[-1].block_hashes[: full_blocks(len(prompt), block_size)]
         stored = engine.block_digests(hashes)
         found["cold"][-1]["grown"] = engine.grown(before)
+        found["local"].append(engine.generate([prompt], salts=salt)[0])
         engine.forget_local()
         before = engine.metrics()
         found["host"].append(engine.generate([prompt], salts=salt)[0])
