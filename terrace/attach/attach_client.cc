@@ -57,6 +57,8 @@ struct AttachClient::State {
                                                               const UniqueFd& owner);
   [[nodiscard]] Status populate(Channel& channel, const UniqueFd& owner, Attachment& attachment,
                                 std::uint32_t extents, Nanoseconds limit);
+  [[nodiscard]] Status give_up(Channel& channel, std::shared_ptr<Attachment>& attachment,
+                               const Status& why);
   [[nodiscard]] Wake wait(int fd, int second_fd, Nanoseconds limit) const;
   [[nodiscard]] bool is_stopping() const { return is_readable(stop_fd.get()); }
   void publish(std::shared_ptr<Attachment> attachment);
@@ -131,7 +133,8 @@ Status AttachClient::State::attach_once() {
   }
   if (options.is_populating) {
     const Nanoseconds enough(options.handshake_limit.value() / 8);
-    TERRACE_RETURN_IF_ERROR(populate(channel, owner, **attachment, kFirstExtents, enough));
+    const Status status = populate(channel, owner, **attachment, kFirstExtents, enough);
+    if (!status.is_ok()) return give_up(channel, *attachment, status);
   }
   TERRACE_RETURN_IF_ERROR(channel.send(wire::AttachProgress{wire::AttachStage::kMapped}));
   publish(*attachment);
@@ -140,7 +143,8 @@ Status AttachClient::State::attach_once() {
                         options.rank.value(), (*attachment)->epoch.value(),
                         (*attachment)->geometry.slots, (*attachment)->lane.uses_huge_pages()));
   if (options.is_populating) {
-    TERRACE_RETURN_IF_ERROR(populate(channel, owner, **attachment, UINT32_MAX, kNoDeadline));
+    const Status status = populate(channel, owner, **attachment, UINT32_MAX, kNoDeadline);
+    if (!status.is_ok()) return give_up(channel, *attachment, status);
     (void)channel.send(wire::AttachProgress{wire::AttachStage::kPopulated});
   }
   const Wake wake = [&] {
@@ -227,6 +231,17 @@ Result<std::shared_ptr<Attachment>> AttachClient::State::take_lane(Channel& chan
   return std::make_shared<Attachment>(welcome->owner, welcome->epoch, geometry, std::move(lane));
 }
 
+// A copy into memory that the system refused would end as a signal: does without the tier.
+Status AttachClient::State::give_up(Channel& channel, std::shared_ptr<Attachment>& attachment,
+                                    const Status& why) {
+  publish(nullptr);
+  // To the owner the end of the attachment means that no late write can land: let a copy finish.
+  while (attachment.use_count() > 1 && wait(-1, -1, milliseconds(1)) != Wake::kStop) {
+  }
+  (void)channel.send(wire::AttachRefusal{Code::kRefused, why.message()});
+  return why;
+}
+
 // Goes on from where it was, up to `extents` or until `limit` has passed.
 Status AttachClient::State::populate(Channel& channel, const UniqueFd& owner,
                                      Attachment& attachment, std::uint32_t extents,
@@ -237,13 +252,8 @@ Status AttachClient::State::populate(Channel& channel, const UniqueFd& owner,
     const bool is_over = clock.now() - begin >= limit;
     if (is_over || is_stopping() || channel.has_hung_up() || is_readable(owner.get())) return {};
     TERRACE_SYNC_POINT("attach.client.populate");
-    const Status status = attachment.lane.populate(i);
-    if (!status.is_ok()) {
-      // A copy into memory that the system refused would end as a signal: do without the tier.
-      publish(nullptr);
-      (void)channel.send(wire::AttachRefusal{Code::kRefused, status.message()});
-      return status;
-    }
+    TERRACE_RETURN_IF_ERROR(options.populate ? options.populate(attachment.lane, i)
+                                             : attachment.lane.populate(i));
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -36,6 +37,8 @@ class AttachClient {
         seconds(120);  // attach.timeout; afterwards problem() says so, tries go on.
     bool is_populating = true;
     Nanoseconds handshake_limit = seconds(5);  // For an owner's answer; then the next try.
+    // Replaces Lane::populate, for faults in tests; empty = as is.
+    std::function<Status(const memory::Lane&, std::uint32_t extent)> populate;
   };
   // Errors: kInvalid = rank, layout or attach.directory; kExhausted = no thread.
   static Result<std::unique_ptr<AttachClient>> start(Options options, const Clock& clock,

@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "terrace/attach/attach_fixture.h"
 
 namespace terrace::attach {
@@ -194,6 +196,53 @@ TEST_F(AttachTest, ForkedChildNeitherUnlinksNorHangs) {
   ASSERT_TRUE(comes(*owner, AttachChange::kDied));
   const auto next = client();
   EXPECT_TRUE(eventually([&] { return next->attachment() != nullptr; })) << next->problem();
+}
+
+class RefusedMemoryTest : public AttachTest {
+ protected:
+  // A worker to whom the system refuses the memory of `refused` and all later extents.
+  std::unique_ptr<AttachClient> poor_client(std::uint32_t refused) {
+    AttachClient::Options options;
+    options.directory = directory();
+    options.engine_id = "engine";
+    options.layout = layout_of();
+    options.populate = [this, refused](const memory::Lane& lane, std::uint32_t extent) {
+      if (extent < refused) return lane.populate(extent);
+      at_refusal();
+      return Status(Code::kExhausted, "host.size: injected");
+    };
+    auto started = AttachClient::start(std::move(options), clock_, log_);
+    EXPECT_TRUE(started.has_value());
+    return std::move(started).value();
+  }
+  std::function<void()> at_refusal = [] {};
+};
+
+TEST_F(RefusedMemoryTest, BeforeAttachingItIsARefusalThatNamesTheSetting) {
+  const auto owner = server();
+  const auto worker = poor_client(0);
+  ASSERT_TRUE(comes(*owner, AttachChange::kRefused));
+  EXPECT_TRUE(has_text(find(AttachChange::kRefused)->detail, "host.size"));
+  EXPECT_TRUE(eventually([&] { return has_text(worker->problem(), "host.size"); }));
+  EXPECT_EQ(worker->attachment(), nullptr);
+}
+
+TEST_F(RefusedMemoryTest, LaterItEndsTheAttachmentOnlyAfterTheLastCopy) {
+  make_lanes(1, 9 * 136);  // Nine extents: one is not populated before attaching.
+  const auto owner = server();
+  std::atomic<bool> may_refuse = false;
+  at_refusal = [&] { EXPECT_TRUE(eventually([&] { return may_refuse.load(); })); };
+  const auto worker = poor_client(8);
+  ASSERT_TRUE(comes(*owner, AttachChange::kAttached));
+  auto in_use = worker->attachment();
+  ASSERT_NE(in_use, nullptr);
+  may_refuse = true;
+  ASSERT_TRUE(eventually([&] { return worker->attachment() == nullptr; }));
+  // The client waits for this thread now; the owner keeps the slots.
+  EXPECT_TRUE(owner->all_attached());
+  in_use->lane.slot(SlotIndex(0))[0] = std::byte{1};
+  in_use.reset();
+  EXPECT_TRUE(comes(*owner, AttachChange::kDied));
 }
 
 }  // namespace

