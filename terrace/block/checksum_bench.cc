@@ -126,6 +126,7 @@ void bench(std::size_t piece, int runs, const testing::Machine& machine) {
   };
   const auto list = candidates();
   std::vector<std::function<double()>> functions;
+  functions.reserve(list.size());
   for (const Candidate& candidate : list) {
     functions.emplace_back([&sample, &candidate] { return sample(candidate.copy); });
   }

@@ -245,7 +245,8 @@ TEST(ChecksumTest, LanesAndPiecesNeedNoOrder) {
     for (std::size_t piece = kPieces; piece-- > 0;) {
       const auto load = [&](std::uint32_t word) {
         std::uint64_t value = 0;
-        std::memcpy(&value, payload.data() + piece * kernel::kPieceBytes + word * 8, 8);
+        std::memcpy(&value, payload.data() + piece * kernel::kPieceBytes + std::size_t{word} * 8,
+                    8);
         return value;
       };
       kernel::Accumulators sums = kernel::kStart;
