@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tools"), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[2] / "tools")]
 
-import lines  # noqa: E402
+from bench.vllm import lines  # noqa: E402
 from engine_env import ROOT, engine_env, installed  # noqa: E402
 
 ROUNDS = 5

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tools"), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[2] / "tools")]
 
-import lines  # noqa: E402
+from bench.vllm import lines  # noqa: E402
 from engine_env import ROOT, engine_env, installed  # noqa: E402
 
 LENGTHS = (1024, 2048, 4096, 7168)
@@ -82,8 +82,8 @@ class Engine:
         wall, cpu = time.perf_counter(), time.process_time()
         output = self.llm.generate({"prompt_token_ids": tokens}, params, use_tqdm=False)[0]
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        found = output.kv_transfer_params or {}
-        return wall, cpu, found.get("terrace", found)
+        terrace = (output.kv_transfer_params or {}).get("terrace") or {}
+        return wall, cpu, terrace.get("ledger") or {}
 
     def forget(self) -> None:
         self.llm.reset_prefix_cache()

@@ -202,8 +202,12 @@ class Steps:
             capture_output=True,
             text=True,
         ).stdout
-        content = json.loads(out)
-        return sum(int(owner["sealed"]) for owner in content["owners"])
+        return sum(
+            int(space["sealed"])
+            for directory in json.loads(out)
+            for owner in directory["owners"]
+            for space in owner["namespaces"]
+        )
 
     def _wait_sealed(self) -> None:
         """Disk writes go on in the background; a kill -9 must find all that this demo counts on."""
