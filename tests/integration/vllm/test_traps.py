@@ -46,7 +46,7 @@ def test_structured_output_is_the_same_on_a_hit(found: dict[str, Any]) -> None:
 
 
 def test_a_prompt_stored_in_several_steps_is_hit_whole(found: dict[str, Any]) -> None:
-    case = found["chunked"]
+    case = found["over_several_steps"]
     assert case["outside"]["cached"] == 896
     assert case["grown"][HOST] == 896
     assert content([case["outside"]]) == content([case["local"]])

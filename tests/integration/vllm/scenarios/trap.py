@@ -93,7 +93,7 @@ def structured(engine: Engine) -> Any:
     return {"local": local, "outside": outside, "grown": engine.grown(before)}
 
 
-def chunked(engine: Engine) -> Any:
+def over_several_steps(engine: Engine) -> Any:
     """Longer than a step takes: stored over several steps, then hit."""
     prompt = engine.tokens(900)
     engine.forget_local()
@@ -221,7 +221,7 @@ CASES = (
     prompt_log_probabilities,
     several_answers,
     structured,
-    chunked,
+    over_several_steps,
     shared_prefix,
     next_turn,
     aborts,
