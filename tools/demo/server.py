@@ -99,10 +99,9 @@ class Server:
             },
         )
         seconds = time.perf_counter() - began
-        params = reply.get("kv_transfer_params") or {}
-        return Answer(
-            list(reply["choices"][0]["token_ids"]), seconds, params.get("terrace", params)
-        )
+        own = (reply.get("kv_transfer_params") or {}).get("terrace") or {}
+        tokens = list(reply["choices"][0]["token_ids"])
+        return Answer(tokens, seconds, own.get("ledger") or {})
 
     def tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-15:]
