@@ -421,7 +421,7 @@ TEST(PoolProperty, AgreesWithANaiveModelAfterEachStep) {
       if (::testing::Test::HasFatalFailure()) FAIL() << slots << " slots, step " << i;
     }
     model.sweep();
-    if (steps < 100'000) continue;
+    if (steps < 1'000'000) continue;  // Too short to meet everything.
     const PoolModel::Events& events = model.events();
     EXPECT_GT(events.evicted, 100U) << slots;
     EXPECT_GT(events.exhausted, 100U) << slots;
