@@ -109,7 +109,7 @@ std::optional<EvictingSlot> Pool::begin_evict() {
   return EvictingSlot(this, {*victim, slot.generation});
 }
 
-bool Pool::adopt(const BlockKey& key, SlotIndex index, Generation generation) {
+bool Pool::enter(const BlockKey& key, SlotIndex index, Generation generation) {
   if (index.value() >= slots_ || !free_.is_free(index)) return false;
   Slot& slot = table_[index.value()];
   // A generation that this slot has had could make an old reference good again.
@@ -119,22 +119,50 @@ bool Pool::adopt(const BlockKey& key, SlotIndex index, Generation generation) {
   slot.home = index_.home_of(key);
   slot.generation = generation;
   set_state(slot, SlotState::kSealed);
+  return true;
+}
+
+bool Pool::adopt(const BlockKey& key, SlotIndex index, Generation generation) {
+  if (!enter(key, index, generation)) return false;
   policy_->touch(index);
   return true;
+}
+
+void Pool::prefetch(const Adoption& block) const {
+  index_.prefetch(index_.home_of(block.key));
+  if (block.slot.value() < slots_) __builtin_prefetch(table_.data() + block.slot.value());
 }
 
 std::size_t Pool::adopt(std::span<const Adoption> blocks) {
   constexpr std::size_t kAhead = 16;
   std::size_t adopted = 0;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (i + kAhead < blocks.size()) {
-      const Adoption& later = blocks[i + kAhead];
-      index_.prefetch(index_.home_of(later.key));
-      if (later.slot.value() < slots_) __builtin_prefetch(table_.data() + later.slot.value());
-    }
+    if (i + kAhead < blocks.size()) prefetch(blocks[i + kAhead]);
     adopted += adopt(blocks[i].key, blocks[i].slot, blocks[i].generation) ? 1U : 0U;
   }
   return adopted;
+}
+
+std::size_t Pool::adopt_unordered(std::span<const Adoption> blocks) {
+  constexpr std::size_t kAhead = 16;
+  std::size_t adopted = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (i + kAhead < blocks.size()) prefetch(blocks[i + kAhead]);
+    adopted += enter(blocks[i].key, blocks[i].slot, blocks[i].generation) ? 1U : 0U;
+  }
+  return adopted;
+}
+
+void Pool::order(std::span<const SlotIndex> slots) {
+  constexpr std::size_t kAhead = 16;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    if (i + kAhead < slots.size() && slots[i + kAhead].value() < slots_) {
+      __builtin_prefetch(table_.data() + slots[i + kAhead].value());
+    }
+    if (slots[i].value() >= slots_) continue;
+    const Slot& slot = table_[slots[i].value()];
+    if (state_of(slot) == SlotState::kSealed && slot.pins == 0) policy_->touch(slots[i]);
+  }
 }
 
 void Pool::age(SlotIndex index, Generation generation) {

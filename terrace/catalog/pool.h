@@ -190,6 +190,11 @@ class Pool {
   bool adopt(const BlockKey& key, SlotIndex slot, Generation generation);
   // The same for many, in order, several times as fast. Returns how many were adopted.
   std::size_t adopt(std::span<const Adoption> blocks);
+  // As adopt(), for a medium that is read in another order than that of use: these blocks cannot be
+  // evicted until order() has named their slots.
+  std::size_t adopt_unordered(std::span<const Adoption> blocks);
+  // Touches the sealed, unpinned ones of these slots in this order.
+  void order(std::span<const SlotIndex> slots);
   // The slot's next block will have a generation after this one: for slots whose old content on the
   // medium is not adopted. No-op unless the slot is free.
   void age(SlotIndex slot, Generation generation);
@@ -258,6 +263,8 @@ class Pool {
   }
   void set_state(Slot& slot, SlotState state);
   void free_slot(SlotIndex index);
+  bool enter(const BlockKey& key, SlotIndex index, Generation generation);
+  void prefetch(const Adoption& block) const;
   void evict(SlotIndex index);
   Pin add_pin(SlotIndex index);
   void touch_slot(SlotIndex index);

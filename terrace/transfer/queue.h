@@ -38,6 +38,7 @@ class Queue {
   [[nodiscard]] std::size_t waiting() const { return waiting_count_; }
   [[nodiscard]] std::size_t waiting(IoClass io_class) const;
   [[nodiscard]] std::size_t in_flight() const { return backend_.in_flight(); }
+  [[nodiscard]] unsigned depth() const { return backend_.depth(); }
   [[nodiscard]] bool is_idle() const { return waiting_count_ == 0 && in_flight() == 0; }
   [[nodiscard]] bool has_room(std::size_t transfers) const {
     return waiting_count_ + transfers <= options_.capacity;

@@ -74,7 +74,7 @@ class DiskFlow {
     options_.paths = {setup.directory};
     options_.backend = setup.backend;
     options_.io.depth = 2 * kDepth;  // Writes get half of it.
-    options_.queue_blocks = 64;
+    options_.queue_blocks = 256;
     auto opened = DiskTier::open(options_, clock_, log_);
     if (!opened) {
       std::fprintf(stderr, "disk_bench: %s\n", opened.error().message().c_str());
@@ -95,7 +95,7 @@ class DiskFlow {
     const double time = testing::seconds_of(clock_, [&] {
       std::uint64_t begun = 0;
       run([&](std::uint64_t under_way) {
-        if (begun == count_ || under_way == memory_.size()) return false;
+        if (begun == count_ || under_way == options_.queue_blocks) return false;
         const std::size_t place = begun % memory_.size();
         const Status status =
             tier_->begin_write(begun, GroupId(0), hash_of(first_ + begun), 0,
@@ -134,6 +134,11 @@ class DiskFlow {
     for (std::size_t i = 0; i < 2 * kDepth; ++i) reads_.emplace_back(1, payload_bytes_);
   }
   [[nodiscard]] std::uint64_t bytes() const { return count_ * payload_bytes_; }
+  [[nodiscard]] double batches() const {
+    CellReader cells;
+    tier_->visit_metrics(cells);
+    return cells.value("terrace_disk_batches_total");
+  }
   [[nodiscard]] std::string backend() const { return std::string(tier_->backend_name()); }
 
  private:
@@ -178,6 +183,7 @@ void report(const Setup& setup, const std::string& name, const DiskFlow& flow,
   result.param("piece_bytes", static_cast<std::int64_t>(payload_bytes))
       .param("depth", static_cast<std::int64_t>(kDepth))
       .param("bytes", static_cast<std::int64_t>(flow.bytes()))
+      .param("batches", static_cast<std::int64_t>(flow.batches()))
       .param("backend", flow.backend());
   testing::print(result, testing::machine_facts(setup.directory));
 }

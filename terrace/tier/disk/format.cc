@@ -95,6 +95,12 @@ std::uint32_t crc32c(std::span<const std::byte> bytes) {
     crc = _mm_crc32_u64(crc, word);
   }
   auto tail = static_cast<std::uint32_t>(crc);
+  if (at + 4 <= bytes.size()) {
+    std::uint32_t word;
+    std::memcpy(&word, bytes.data() + at, 4);
+    tail = _mm_crc32_u32(tail, word);
+    at += 4;
+  }
   for (; at < bytes.size(); ++at) tail = _mm_crc32_u8(tail, static_cast<unsigned char>(bytes[at]));
   return ~tail;
 }

@@ -13,6 +13,7 @@ namespace terrace::tier::disk {
 namespace {
 constexpr std::size_t kBufferBytes = 1U << 20U;
 constexpr std::size_t kBuffers = 8;
+constexpr std::size_t kBatch = 1024;
 constexpr Nanoseconds kLoadLimit = seconds(60);
 constexpr Nanoseconds kWaitStep = milliseconds(200);
 }  // namespace
@@ -21,7 +22,12 @@ Loader::Loader(Context& context, transfer::Backend& backend, Writer& writer)
     : context_(context),
       backend_(backend),
       writer_(writer),
-      found_(context.options.layout.groups.size()) {}
+      groups_(context.options.layout.groups.size()) {
+  for (Group& group : groups_) {
+    group.batch.reserve(kBatch);
+    group.sequences.resize(context.slots.size());
+  }
+}
 
 void Loader::load() {
   for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
@@ -31,7 +37,8 @@ void Loader::load() {
   }
   adopt_foreign();
   for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) load_volume(v);
-  adopt();
+  for (std::size_t group = 0; group < groups_.size(); ++group) adopt_batch(group);
+  order();
 }
 
 // Least recently used namespace first: it goes first.
@@ -127,7 +134,7 @@ void Loader::read_range(std::uint32_t v, int file, std::uint64_t begin, std::uin
 }
 
 void Loader::take_records(std::uint32_t v, std::uint64_t offset, std::span<const std::byte> bytes) {
-  const std::size_t groups = found_.size();
+  const std::size_t groups = groups_.size();
   std::uint64_t index = (offset - kRecordsOffset) / kSlotRecordBytes;
   for (std::size_t at = 0; at + kSlotRecordBytes <= bytes.size(); at += kSlotRecordBytes, ++index) {
     const auto slot = static_cast<std::uint32_t>(index / groups);
@@ -159,50 +166,56 @@ void Loader::take_record(std::uint32_t v, std::uint32_t slot, std::size_t group,
     context_.meters.damaged_records.add();
     return;
   }
-  context_.slots.set_alias(group, index, record.alias);
-  found_[group].push_back({record.hash, record.sequence, index, record.generation});
+  Group& target = groups_[group];
+  target.sequences[index] = record.sequence;
+  target.batch.push_back({record.hash, record.alias, index, record.generation});
+  if (target.batch.size() == kBatch) adopt_batch(group);
 }
 
-void Loader::adopt() {
-  constexpr std::size_t kBatch = 4096;
-  std::vector<FoundBlock> batch;
-  for (std::size_t group = 0; group < found_.size(); ++group) {
-    const std::vector<FoundBlock>& blocks = found_[group];
-    const std::vector<std::uint32_t> order = order_by_sequence(blocks);
-    for (std::size_t at = 0; at < order.size(); at += kBatch) {
-      batch.clear();
-      const std::size_t end = std::min(order.size(), at + kBatch);
-      for (std::size_t i = at; i < end; ++i) batch.push_back(blocks[order[i]]);
-      context_.meters.adopted_blocks.add(context_.slots.adopt(group, batch));
-    }
-    found_[group] = {};
+void Loader::adopt_batch(std::size_t group) {
+  context_.meters.adopted_blocks.add(context_.slots.adopt(group, groups_[group].batch));
+  groups_[group].batch.clear();
+}
+
+void Loader::order() {
+  for (std::size_t group = 0; group < groups_.size(); ++group) {
+    context_.slots.order(group, order_by_sequence(groups_[group].sequences));
+    groups_[group] = {};
   }
 }
 
-std::vector<std::uint32_t> order_by_sequence(std::span<const FoundBlock> blocks) {
-  std::vector<std::uint32_t> order(blocks.size());
-  if (blocks.empty()) return order;
-  const auto earlier = [](const FoundBlock& a, const FoundBlock& b) {
-    return a.sequence < b.sequence;
-  };
-  const auto [first, last] = std::minmax_element(blocks.begin(), blocks.end(), earlier);
-  const std::uint64_t low = first->sequence;
-  const std::uint64_t span = last->sequence - low;
+std::vector<SlotIndex> order_by_sequence(std::span<const std::uint64_t> sequences) {
+  std::uint64_t low = UINT64_MAX;
+  std::uint64_t high = 0;
+  std::size_t count = 0;
+  for (const std::uint64_t sequence : sequences) {
+    if (sequence == 0) continue;
+    low = std::min(low, sequence);
+    high = std::max(high, sequence);
+    ++count;
+  }
+  std::vector<SlotIndex> order(count);
+  if (count == 0) return order;
   // About as many buckets as blocks, so that a bucket holds few; each is then sorted by itself.
-  const auto wanted = std::bit_width(static_cast<std::uint64_t>(blocks.size()));
-  const auto have = std::bit_width(span);
+  const auto wanted = std::bit_width(static_cast<std::uint64_t>(count));
+  const auto have = std::bit_width(high - low);
   const unsigned shift = have > wanted ? static_cast<unsigned>(have - wanted) : 0;
-  std::vector<std::uint32_t> starts((span >> shift) + 2);
-  for (const FoundBlock& block : blocks) ++starts[((block.sequence - low) >> shift) + 1];
-  for (std::size_t i = 1; i < starts.size(); ++i) starts[i] += starts[i - 1];
-  std::vector<std::uint32_t> next(starts.begin(), starts.end() - 1);
-  for (std::uint32_t i = 0; i < blocks.size(); ++i) {
-    order[next[(blocks[i].sequence - low) >> shift]++] = i;
+  std::vector<std::uint32_t> ends(((high - low) >> shift) + 2);
+  for (const std::uint64_t sequence : sequences) {
+    if (sequence != 0) ++ends[((sequence - low) >> shift) + 1];
   }
-  for (std::size_t bucket = 0; bucket + 1 < starts.size(); ++bucket) {
-    if (starts[bucket + 1] - starts[bucket] < 2) continue;
-    std::sort(order.begin() + starts[bucket], order.begin() + starts[bucket + 1],
-              [&](std::uint32_t a, std::uint32_t b) { return earlier(blocks[a], blocks[b]); });
+  for (std::size_t i = 1; i < ends.size(); ++i) ends[i] += ends[i - 1];
+  // From here on ends[bucket] is where its next slot goes, and in the end where it ends.
+  for (std::uint32_t slot = 0; slot < sequences.size(); ++slot) {
+    if (sequences[slot] != 0) order[ends[(sequences[slot] - low) >> shift]++] = SlotIndex(slot);
+  }
+  std::uint32_t start = 0;
+  for (std::size_t bucket = 0; bucket + 1 < ends.size(); ++bucket) {
+    if (ends[bucket] - start > 1 && shift > 0) {
+      std::sort(order.begin() + start, order.begin() + ends[bucket],
+                [&](SlotIndex a, SlotIndex b) { return sequences[a.value()] < sequences[b.value()]; });
+    }
+    start = ends[bucket];
   }
   return order;
 }

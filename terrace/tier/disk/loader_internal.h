@@ -1,7 +1,7 @@
 // Reads slots.meta of every volume at start, through the tier's backend so that reading, checking and
 // copying overlap, and adopts what is sealed, oldest first.
 // Threading: the opening thread's.  Waits: for its own reads, each volume at most kLoadLimit.
-// Memory: 32 B per block found, given back at the end.
+// Memory: 8 B per slot and 8 B per block found, given back at the end.
 #pragma once
 
 #include <vector>
@@ -29,15 +29,20 @@ class Loader {
   void take_records(std::uint32_t volume, std::uint64_t offset, std::span<const std::byte> bytes);
   void take_record(std::uint32_t volume, std::uint32_t slot, std::size_t group,
                    const DecodedSlot& decoded);
-  void adopt();
+  void adopt_batch(std::size_t group);
+  void order();
 
   Context& context_;
   transfer::Backend& backend_;
   Writer& writer_;
-  std::vector<std::vector<FoundBlock>> found_;  // [group]
+  struct Group {
+    std::vector<FoundBlock> batch;          // Not yet adopted.
+    std::vector<std::uint64_t> sequences;  // [slot]; 0 = no block was found there.
+  };
+  std::vector<Group> groups_;
 };
 
-// Indices of `blocks` by rising sequence. Linear in time for the sequences a cache writes.
-[[nodiscard]] std::vector<std::uint32_t> order_by_sequence(std::span<const FoundBlock> blocks);
+// The slots whose sequence is not 0, by rising sequence. Linear in time for the sequences a cache writes.
+[[nodiscard]] std::vector<SlotIndex> order_by_sequence(std::span<const std::uint64_t> sequences);
 
 }  // namespace terrace::tier::disk

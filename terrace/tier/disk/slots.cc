@@ -46,29 +46,19 @@ void Slots::adopt_foreign(std::uint32_t volume, std::uint32_t first_slot, std::u
 }
 
 std::size_t Slots::adopt(std::size_t group, std::span<const FoundBlock> blocks) {
-  constexpr std::size_t kBatch = 1024;
   std::vector<catalog::Adoption> batch;
-  batch.reserve(kBatch);
-  std::size_t adopted = 0;
+  batch.reserve(blocks.size());
   const MutexLock lock(mutex_);
-  for (std::size_t at = 0; at < blocks.size(); at += kBatch) {
-    batch.clear();
-    for (const FoundBlock& block : blocks.subspan(at, std::min(kBatch, blocks.size() - at))) {
-      batch.push_back({key(group, block.hash), SlotIndex(block.slot), Generation(block.generation)});
-    }
-    adopted += pools_[group]->adopt(batch);
+  for (const FoundBlock& block : blocks) {
+    batch.push_back({key(group, block.hash), SlotIndex(block.slot), Generation(block.generation)});
+    aliases_[group][block.slot] = block.alias;
   }
-  return adopted;
+  return pools_[group]->adopt_unordered(batch);
 }
 
-void Slots::set_alias(std::size_t group, std::uint32_t slot, std::uint64_t alias) {
+void Slots::order(std::size_t group, std::span<const SlotIndex> slots) {
   const MutexLock lock(mutex_);
-  aliases_[group][slot] = alias;
-}
-
-void Slots::age(std::size_t group, std::uint32_t slot, std::uint32_t generation) {
-  const MutexLock lock(mutex_);
-  pools_[group]->age(SlotIndex(slot), Generation(generation));
+  pools_[group]->order(slots);
 }
 
 std::size_t Slots::match(std::size_t group, std::span<const SequenceHash> hashes) const {

@@ -21,7 +21,7 @@ namespace terrace::tier::disk {
 
 struct FoundBlock {  // In slots.meta, at start.
   SequenceHash hash;
-  std::uint64_t sequence = 0;
+  std::uint64_t alias = 0;
   std::uint32_t slot = 0;  // In the pool.
   std::uint32_t generation = 0;
 };
@@ -39,10 +39,10 @@ class Slots {
 
   // ---- At start.
   void adopt_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count);
-  // Oldest first. Returns how many were adopted: of two with one key the later is left out.
+  // Returns how many were adopted: of two with one key the later is left out.
   std::size_t adopt(std::size_t group, std::span<const FoundBlock> blocks);
-  void set_alias(std::size_t group, std::uint32_t slot, std::uint64_t alias);
-  void age(std::size_t group, std::uint32_t slot, std::uint32_t generation);
+  // Of all that were adopted, oldest first; none of them can be evicted before.
+  void order(std::size_t group, std::span<const SlotIndex> slots);
 
   // ---- Look-ups.
   [[nodiscard]] std::size_t match(std::size_t group, std::span<const SequenceHash> hashes) const;

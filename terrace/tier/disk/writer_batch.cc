@@ -11,7 +11,10 @@ void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   Batch& batch = stream.batch;
   const std::uint32_t epoch = context_.slots.epoch();
   const bool is_epoch_due = stream.durable_epoch != epoch;
-  const bool has_work = !stream.for_meta.empty() || !stream.synced.empty() ||
+  // Preparing blocks is worth a sync of its own only when the device would run dry; else it goes with
+  // the next blocks' records.
+  const bool is_dry = stream.writing < context_.queue.depth();
+  const bool has_work = (!stream.for_meta.empty() && is_dry) || !stream.synced.empty() ||
                         !stream.voids.empty() || is_epoch_due;
   if (!has_work) return;
   if (!context_.health.may_read(v)) {

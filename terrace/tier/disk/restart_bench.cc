@@ -1,0 +1,219 @@
+// How long a start takes with many blocks on disk: opening the tier, and until the first block is
+// delivered verified. The directory is made by hand: real extents.meta, slots.meta and one real frame,
+// in a slot file that is otherwise a hole. slots.meta is read past the page cache.
+//   restart_bench [--directory=DIR] [--runs=N] [--blocks=N …]
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "terrace/base/check.h"
+#include "terrace/base/file.h"
+#include "terrace/testing/bench_json.h"
+#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/extent_table_internal.h"
+#include "terrace/tier/disk/format_internal.h"
+#include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/wire/frame.h"
+
+namespace terrace::tier::disk {
+namespace {
+
+constexpr std::uint64_t kPayload = 4096;
+constexpr std::uint64_t kRealSlot = 12'345;
+
+DiskTier::Options options_for(const std::string& directory, std::uint64_t blocks) {
+  DiskTier::Options options;
+  options.layout.block_tokens = Tokens(16);
+  options.layout.groups = {{GroupId(0), {Bytes(kPayload)}}};
+  options.fingerprint.content = {{"model", "bench"}};
+  options.fingerprint.layout = {{"bytes", std::to_string(kPayload)}};
+  options.blocks = blocks;
+  options.paths = {directory};
+  return options;
+}
+
+class File {
+ public:
+  explicit File(const std::string& path) : path_(path) {
+    auto file = open_file(path, O_RDWR | O_CREAT);
+    TERRACE_CHECK(file.has_value());
+    file_ = *std::move(file);
+  }
+  void write(std::span<const std::byte> bytes, std::uint64_t offset) {
+    TERRACE_CHECK(::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) ==
+                  static_cast<ssize_t>(bytes.size()));
+  }
+  void resize(std::uint64_t bytes) {
+    TERRACE_CHECK(::ftruncate(file_.get(), static_cast<off_t>(bytes)) == 0);
+  }
+  // On the medium and out of the page cache.
+  void settle() {
+    TERRACE_CHECK(::fsync(file_.get()) == 0);
+    TERRACE_CHECK(::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  }
+
+ private:
+  std::string path_;
+  UniqueFd file_;
+};
+
+void write_frame(const DiskTier::Options& options, const std::string& owner, std::uint64_t offset) {
+  wire::FrameHeader header;
+  const auto parse = [](const std::string& hex) {
+    std::array<std::uint8_t, 32> bytes{};
+    for (std::size_t i = 0; i < 32; ++i) {
+      bytes[i] = static_cast<std::uint8_t>(std::stoul(hex.substr(2 * i, 2), nullptr, 16));
+    }
+    return bytes;
+  };
+  header.content_digest = parse(options.fingerprint.content_digest());
+  header.layout_digest = parse(options.fingerprint.layout_digest());
+  header.hash = hash_of(kRealSlot);
+  header.generation = Generation(1);
+  header.payload_bytes = kPayload;
+  BlockMemory block(1, kPayload);
+  block.fill(kRealSlot);
+  header.payload_checksum = block.checksums()[0];
+  std::array<std::byte, wire::kFrameHeaderBytes> page{};
+  wire::encode(header, page);
+  File slots(owner + "/0.slots");
+  slots.write(page, offset);
+  slots.write({block.shards()[0].payload, kPayload}, offset + page.size());
+  slots.settle();
+}
+
+void make_directory(const DiskTier::Options& options, std::uint64_t blocks) {
+  const std::string owner = options.paths[0] + "/terrace-00";
+  TERRACE_CHECK(make_directories(owner + "/ns-0001").is_ok());
+  const std::uint64_t extent_bytes = choose_extent_bytes(blocks * block_bytes_of(options.layout));
+  const auto geometry = plan_runs(options.layout, extent_bytes, kMostExtents);
+  const std::uint64_t runs = (blocks + geometry->run_slots - 1) / geometry->run_slots;
+  std::array<std::byte, kPageBytes> page{};
+  File extents(owner + "/extents.meta");
+  encode(VolumeHeader{extent_bytes, 0}, page);
+  extents.write(page, 0);
+  std::array<std::byte, kExtentRecordBytes> bytes{};
+  for (std::uint32_t extent = 0; extent < runs * geometry->run_extents; ++extent) {
+    const std::uint32_t first = extent - extent % geometry->run_extents;
+    encode(ExtentRecord{1, first, geometry->run_extents, 1}, extent, bytes);
+    extents.write(bytes, ExtentTable::offset(extent));
+  }
+  extents.settle();
+  const std::string fingerprint = options.fingerprint.text();
+  File(owner + "/ns-0001/fingerprint.txt").write(std::as_bytes(std::span(fingerprint)), 0);
+  File meta(owner + "/ns-0001/slots.meta");
+  encode(MetaHeader{1, 1, geometry->run_slots, geometry->run_extents}, page);
+  meta.write(page, 0);
+  meta.write(page, kPageBytes);
+  std::vector<std::byte> records(kSlotRecordBytes * 16384);
+  for (std::uint64_t slot = 0; slot < blocks;) {
+    const std::uint64_t start = slot;
+    for (std::size_t i = 0; i < 16384 && slot < blocks; ++i, ++slot) {
+      SlotRecord record;
+      record.hash = hash_of(slot);
+      record.alias = slot * 3;
+      record.sequence = 2 + (slot * 7919) % blocks;  // Not in the order of slots, as after long use.
+      record.stamp = 1;
+      record.generation = 1;
+      record.epoch = 1;
+      record.name_space = 1;
+      record.state = RecordState::kSealed;
+      encode(record, static_cast<std::uint32_t>(slot),
+             std::span(records).subspan(i * kSlotRecordBytes).first<kSlotRecordBytes>());
+    }
+    meta.write(std::span(records).first((slot - start) * kSlotRecordBytes),
+               kRecordsOffset + start * kSlotRecordBytes);
+  }
+  meta.settle();
+  File(owner + "/0.slots").resize(runs * geometry->run_bytes() * 9 / 8 + (64U << 20U));
+  write_frame(options, owner, geometry->offset(0, kRealSlot, 0));
+}
+
+// Of the whole process; on a busy machine it says more than the clock.
+double cpu_seconds() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto seconds_of = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  return seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
+}
+
+struct Times {
+  double open = 0;
+  double cpu = 0;
+  double first_hit = 0;
+};
+
+Times start_once(const DiskTier::Options& options, std::uint64_t blocks) {
+  const SystemClock clock;
+  NullLog log;
+  File meta(options.paths[0] + "/terrace-00/ns-0001/slots.meta");
+  meta.settle();
+  Times times;
+  BlockMemory memory(1, kPayload);
+  const double cpu = cpu_seconds();
+  const Nanoseconds begin = clock.now();
+  auto tier = DiskTier::open(options, clock, log);
+  TERRACE_CHECK(tier.has_value());
+  times.open = static_cast<double>((clock.now() - begin).value()) * 1e-9;
+  times.cpu = cpu_seconds() - cpu;
+  TERRACE_CHECK((*tier)->count(catalog::SlotState::kSealed) == blocks);
+  TERRACE_CHECK((*tier)
+                    ->begin_read(1, GroupId(0), hash_of(kRealSlot), memory.shards(),
+                                 transfer::IoClass::kTtftRead, kNoDeadline)
+                    .is_ok());
+  std::vector<DiskDone> done;
+  while (done.empty()) {
+    (*tier)->wait(seconds(1));
+    (*tier)->poll(done);
+  }
+  times.first_hit = static_cast<double>((clock.now() - begin).value()) * 1e-9;
+  TERRACE_CHECK(done[0].status.is_ok());
+  return times;
+}
+
+void bench(const std::string& directory, int runs, std::uint64_t blocks) {
+  const ScratchDirectory scratch(directory);
+  const DiskTier::Options options = options_for(scratch.path(), blocks);
+  make_directory(options, blocks);
+  testing::BenchResult open{"restart.disk_open", "s", false, {}, "", {}, {}};
+  testing::BenchResult cpu{"restart.disk_open_cpu", "s", false, {}, "", {}, {}};
+  testing::BenchResult hit{"restart.disk_first_hit", "s", false, {}, "", {}, {}};
+  for (int run = 0; run < runs; ++run) {
+    const Times times = start_once(options, blocks);
+    open.samples.push_back(times.open);
+    cpu.samples.push_back(times.cpu);
+    hit.samples.push_back(times.first_hit);
+  }
+  const auto machine = testing::machine_facts(directory);
+  testing::print(open.param("blocks", static_cast<std::int64_t>(blocks)), machine);
+  testing::print(cpu.param("blocks", static_cast<std::int64_t>(blocks)), machine);
+  testing::print(hit.param("blocks", static_cast<std::int64_t>(blocks)), machine);
+}
+
+}  // namespace
+}  // namespace terrace::tier::disk
+
+int main(int argc, char** argv) {
+  std::string directory = ".";
+  int runs = 5;
+  std::vector<std::uint64_t> sizes;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.starts_with("--directory=")) directory = argument.substr(12);
+    if (argument.starts_with("--runs=")) runs = std::atoi(argument.c_str() + 7);
+    if (argument.starts_with("--blocks=")) {
+      sizes.push_back(std::strtoull(argument.c_str() + 9, nullptr, 10));
+    }
+  }
+  if (sizes.empty()) sizes = {1'000'000, 10'000'000};
+  for (const std::uint64_t blocks : sizes) terrace::tier::disk::bench(directory, runs, blocks);
+}
