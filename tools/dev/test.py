@@ -106,7 +106,9 @@ def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> 
     if "cpp" in chosen:
         total += _cpp(name)
     if "python" in chosen:
-        total += _pytest("python", PYTHON_FOLDERS, name, more)
+        # One run each: both folders import helpers as `tests.…`.
+        for folder in PYTHON_FOLDERS:
+            total += _pytest(f"python-{folder.replace('/', '-')}", [folder], name, more)
     if "integration" in chosen:
         total += _pytest("integration", INTEGRATION_FOLDERS, name, more)
     return total
