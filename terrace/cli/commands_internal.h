@@ -35,6 +35,14 @@ struct MetricsOptions {
 };
 [[nodiscard]] Answer run_metrics(const MetricsOptions& options);
 
+struct InspectOptions {
+  std::vector<std::string> paths;  // Empty = disk.paths of the settings.
+  std::string against;             // File with a fingerprint in clear text.
+  bool is_json = false;
+};
+// Failed also when something in the directory is damaged or no namespace matches `against`.
+[[nodiscard]] Answer run_inspect(const InspectOptions& options);
+
 [[nodiscard]] Answer run_version(bool is_json);
 
 }  // namespace terrace::cli

@@ -11,10 +11,12 @@ struct Commands {
   CLI::App app{"Terrace: a tiered KV cache for LLM engines.", "terrace"};
   ConfigOptions config;
   MetricsOptions metrics;
+  InspectOptions inspect;
   bool is_version_json = false;
   bool is_list = false;
   CLI::App* config_command = nullptr;
   CLI::App* metrics_command = nullptr;
+  CLI::App* inspect_command = nullptr;
   CLI::App* version_command = nullptr;
 };
 
@@ -42,6 +44,17 @@ void declare_metrics(Commands& commands) {
   commands.metrics_command = command;
 }
 
+void declare_inspect(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "inspect", "Show what lies in disk directories, and which fields keep namespaces apart.");
+  command->add_option("path", commands.inspect.paths,
+                      "Directories as in disk.paths; none = those of the settings.");
+  command->add_option("--against", commands.inspect.against,
+                      "File with a fingerprint in clear text: say which fields differ from it.");
+  command->add_flag("--json", commands.inspect.is_json, "Print JSON.");
+  commands.inspect_command = command;
+}
+
 void declare_version(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand("version", "Print the version.");
   command->add_flag("--json", commands.is_version_json, "Print JSON.");
@@ -51,6 +64,7 @@ void declare_version(Commands& commands) {
 Answer answer(const Commands& commands) {
   if (commands.config_command->parsed()) return run_config(commands.config);
   if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
+  if (commands.inspect_command->parsed()) return run_inspect(commands.inspect);
   return run_version(commands.is_version_json);
 }
 
@@ -62,6 +76,7 @@ int run(int argc, char** argv) {
       "2 command line not understood.");
   declare_config(commands);
   declare_metrics(commands);
+  declare_inspect(commands);
   declare_version(commands);
   try {
     commands.app.parse(argc, argv);

@@ -1,50 +1,25 @@
 // The `terrace` command as people start it: what it prints, where, and its exit codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "terrace/base/file.h"
+#include "scenario/cli_run.h"
 #include "terrace/base/rng.h"
 
 namespace terrace {
 namespace {
 
+using scenario::Ran;
+using scenario::terrace_command;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-struct Ran {
-  int code = -1;
-  std::string out;
-  std::string error;
-};
-
-// `arguments` as a shell would read them; `environment` as `NAME=value …`.
-Ran terrace_command(const std::string& arguments, const std::string& environment = "HOME=/home/u") {
-  const std::string folder = ::testing::TempDir() + "terrace_cli_" + std::to_string(random_u64());
-  std::filesystem::create_directory(folder);
-  std::string line = "env -i ";
-  line += environment;
-  line += " " TERRACE_CLI " ";
-  line += arguments;
-  line += " >" + folder + "/out 2>" + folder + "/error";
-  const int status = std::system(line.c_str());
-  Ran ran;
-  ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  ran.out = read_file(folder + "/out", 1_MiB).value_or("");
-  ran.error = read_file(folder + "/error", 1_MiB).value_or("");
-  std::filesystem::remove_all(folder);
-  return ran;
-}
 
 TEST(CliTest, VersionSaysTheVersionAndTheAbi) {
   const Ran ran = terrace_command("version");

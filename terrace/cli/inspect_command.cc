@@ -1,0 +1,54 @@
+#include <fmt/format.h>
+
+#include "terrace/base/file.h"
+#include "terrace/cli/commands_internal.h"
+#include "terrace/cli/inspect_text.h"
+#include "terrace/config/environment.h"
+#include "terrace/config/load.h"
+
+namespace terrace::cli {
+namespace {
+
+Answer failed(std::string_view what, const Status& status) {
+  return {kFailed, "", fmt::format("terrace inspect: {}: {}\n", what, status.message())};
+}
+
+}  // namespace
+
+Answer run_inspect(const InspectOptions& options) {
+  std::vector<std::string> paths = options.paths;
+  if (paths.empty()) {
+    const auto loaded = config::load(config::read_sources(""));
+    if (!loaded.has_value()) {
+      return failed("no path given, and the settings are refused", loaded.error());
+    }
+    paths = loaded->settings.disk.paths;
+    if (paths.empty()) {
+      return {kUsage, "", "terrace inspect: give a path, or settings with a disk tier\n"};
+    }
+  }
+  std::optional<Fingerprint> wanted;
+  if (!options.against.empty()) {
+    const auto text = read_file(options.against, 1_MiB);
+    if (!text.has_value()) return failed(options.against, text.error());
+    auto print = Fingerprint::parse(*text);
+    if (!print.has_value()) return failed(options.against, print.error());
+    wanted = std::move(*print);
+  }
+  std::vector<PathReport> reports;
+  for (const std::string& path : paths) {
+    auto owners = tier::inspect_directory(path);
+    if (!owners.has_value()) return failed(path, owners.error());
+    reports.push_back({path, std::move(*owners)});
+  }
+  Answer answer;
+  answer.out = options.is_json ? inspect_json(reports, wanted) : inspect_text(reports, wanted);
+  if (has_problem(reports)) answer.exit_code = kFailed;
+  if (wanted && is_match_missing(reports, *wanted)) {
+    answer.exit_code = kFailed;
+    answer.error = "terrace inspect: no namespace matches the given fingerprint\n";
+  }
+  return answer;
+}
+
+}  // namespace terrace::cli

@@ -1,0 +1,217 @@
+#include "terrace/cli/inspect_text.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+namespace terrace::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using tier::InspectedNamespace;
+using tier::InspectedOwner;
+
+std::string short_digest(const std::string& digest) { return digest.substr(0, 12); }
+
+std::string time_text(std::int64_t seconds) {
+  if (seconds <= 0) return "unknown";
+  return fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(static_cast<std::time_t>(seconds)));
+}
+
+std::string size_text(std::uint64_t bytes) {
+  constexpr std::uint64_t kMi = 1U << 20U;
+  if (bytes < kMi) return fmt::format("{} B", bytes);
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(kMi));
+}
+
+std::string value_text(const std::optional<std::string>& value) {
+  if (!value) return "(absent)";
+  std::string out = "\"";
+  for (const char c : *value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7F) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+void write_differences(const std::vector<FieldDifference>& fields, std::string_view ours,
+                       std::string_view theirs, std::string& out) {
+  for (const FieldDifference& field : fields) {
+    fmt::format_to(std::back_inserter(out), "      {}.{}: {} {}, {} {}\n", field.part, field.name,
+                   ours, value_text(field.ours), theirs, value_text(field.theirs));
+  }
+}
+
+// Why another namespace's blocks do not match this one's; the first readable one before it is
+// enough to see the field that changed.
+void write_change(const InspectedNamespace& one, const InspectedNamespace* before,
+                  std::string& out) {
+  if (before == nullptr) return;
+  const auto ours = Fingerprint::parse(one.fingerprint);
+  const auto theirs = Fingerprint::parse(before->fingerprint);
+  if (!ours.has_value() || !theirs.has_value()) return;
+  const auto fields = differences(*ours, *theirs);
+  fmt::format_to(std::back_inserter(out), "    differs from namespace {} in {} fields\n",
+                 before->number, fields.size());
+  write_differences(fields, "here", "there", out);
+}
+
+void write_match(const InspectedNamespace& one, const Fingerprint& wanted, std::string& out) {
+  const auto theirs = Fingerprint::parse(one.fingerprint);
+  if (!theirs.has_value()) return;
+  const auto fields = differences(wanted, *theirs);
+  if (fields.empty()) {
+    out += "    matches the given fingerprint\n";
+    return;
+  }
+  fmt::format_to(std::back_inserter(out), "    differs from the given fingerprint in {} fields\n",
+                 fields.size());
+  write_differences(fields, "given", "here", out);
+}
+
+void write_namespace(const InspectedNamespace& one, std::string& out) {
+  auto end = std::back_inserter(out);
+  fmt::format_to(end, "  namespace {}: content {}, layout {}\n", one.number,
+                 short_digest(one.content_digest), short_digest(one.layout_digest));
+  fmt::format_to(end, "    {} of {} slots hold a block, {}; last used {}; {} resets\n", one.sealed,
+                 one.slots, size_text(one.bytes), time_text(one.used_seconds), one.epoch);
+  if (one.damaged > 0) {
+    fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
+  }
+  if (one.fingerprint.empty()) {
+    out += "    its fingerprint is damaged: no engine finds it, its space is used again\n";
+    return;
+  }
+  std::string_view rest = one.fingerprint;
+  while (!rest.empty()) {
+    const auto at = rest.find('\n');
+    fmt::format_to(end, "      {}\n", rest.substr(0, at));
+    rest.remove_prefix(at == std::string_view::npos ? rest.size() : at + 1);
+  }
+}
+
+void write_owner(const InspectedOwner& owner, const std::optional<Fingerprint>& wanted,
+                 std::string& out) {
+  auto end = std::back_inserter(out);
+  fmt::format_to(end, "{}: {}, {}\n", owner.directory, owner.state,
+                 owner.is_locked ? "in use by an engine" : "free");
+  if (!owner.problem.empty()) fmt::format_to(end, "  problem: {}\n", owner.problem);
+  if (owner.file_bytes > 0) {
+    fmt::format_to(end, "  slot file {}, extents of {}\n", size_text(owner.file_bytes),
+                   size_text(owner.extent_bytes));
+  }
+  const InspectedNamespace* before = nullptr;
+  for (const InspectedNamespace& one : owner.namespaces) {
+    write_namespace(one, out);
+    if (wanted) {
+      write_match(one, *wanted, out);
+    } else {
+      write_change(one, before, out);
+    }
+    if (!one.fingerprint.empty()) before = &one;
+  }
+}
+
+Json differences_json(const std::vector<FieldDifference>& fields) {
+  Json out = Json::array();
+  for (const FieldDifference& field : fields) {
+    out.push_back({{"part", field.part},
+                   {"name", field.name},
+                   {"ours", field.ours ? Json(*field.ours) : Json()},
+                   {"theirs", field.theirs ? Json(*field.theirs) : Json()}});
+  }
+  return out;
+}
+
+Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerprint>& wanted) {
+  Json out = {{"number", one.number},
+              {"content_digest", one.content_digest},
+              {"layout_digest", one.layout_digest},
+              {"used_seconds", one.used_seconds},
+              {"bytes", one.bytes},
+              {"slots", one.slots},
+              {"sealed", one.sealed},
+              {"damaged", one.damaged},
+              {"resets", one.epoch},
+              {"content", Json::object()},
+              {"layout", Json::object()}};
+  const auto print = Fingerprint::parse(one.fingerprint);
+  if (one.fingerprint.empty() || !print.has_value()) return out;
+  for (const FingerprintField& field : print->content) out["content"][field.name] = field.value;
+  for (const FingerprintField& field : print->layout) out["layout"][field.name] = field.value;
+  if (wanted) out["differences"] = differences_json(differences(*wanted, *print));
+  return out;
+}
+
+}  // namespace
+
+bool is_match_missing(const std::vector<PathReport>& reports, const Fingerprint& wanted) {
+  const std::string content = wanted.content_digest();
+  const std::string layout = wanted.layout_digest();
+  for (const PathReport& report : reports) {
+    for (const InspectedOwner& owner : report.owners) {
+      for (const InspectedNamespace& one : owner.namespaces) {
+        if (one.content_digest == content && one.layout_digest == layout) return false;
+      }
+    }
+  }
+  return true;
+}
+
+bool has_problem(const std::vector<PathReport>& reports) {
+  for (const PathReport& report : reports) {
+    for (const InspectedOwner& owner : report.owners) {
+      if (!owner.problem.empty()) return true;
+      for (const InspectedNamespace& one : owner.namespaces) {
+        if (one.damaged > 0 || one.fingerprint.empty()) return true;
+      }
+    }
+  }
+  return false;
+}
+
+std::string inspect_text(const std::vector<PathReport>& reports,
+                         const std::optional<Fingerprint>& wanted) {
+  std::string out;
+  for (const PathReport& report : reports) {
+    if (report.owners.empty()) {
+      fmt::format_to(std::back_inserter(out), "{}: no owner has stored anything here\n",
+                     report.path);
+    }
+    for (const InspectedOwner& owner : report.owners) write_owner(owner, wanted, out);
+  }
+  return out;
+}
+
+std::string inspect_json(const std::vector<PathReport>& reports,
+                         const std::optional<Fingerprint>& wanted) {
+  Json out = Json::array();
+  for (const PathReport& report : reports) {
+    Json owners = Json::array();
+    for (const InspectedOwner& owner : report.owners) {
+      Json namespaces = Json::array();
+      for (const InspectedNamespace& one : owner.namespaces) {
+        namespaces.push_back(namespace_json(one, wanted));
+      }
+      owners.push_back({{"directory", owner.directory},
+                        {"state", owner.state},
+                        {"problem", owner.problem},
+                        {"locked", owner.is_locked},
+                        {"extent_bytes", owner.extent_bytes},
+                        {"file_bytes", owner.file_bytes},
+                        {"namespaces", std::move(namespaces)}});
+    }
+    out.push_back({{"path", report.path}, {"owners", std::move(owners)}});
+  }
+  return out.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
+}  // namespace terrace::cli

@@ -1,0 +1,31 @@
+// What lies in a disk directory, as text and JSON: owners, namespaces in clear text, and which
+// fields keep namespaces from matching each other or a given fingerprint. Threading: pure
+// functions.  Waits: never.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "terrace/block/fingerprint.h"
+#include "terrace/tier/disk/inspect.h"
+
+namespace terrace::cli {
+
+struct PathReport {
+  std::string path;
+  std::vector<tier::InspectedOwner> owners;
+};
+
+// True when `wanted` is given and no namespace has both its digests.
+[[nodiscard]] bool is_match_missing(const std::vector<PathReport>& reports,
+                                    const Fingerprint& wanted);
+// True when an owner directory would not be used, or a record or fingerprint is damaged.
+[[nodiscard]] bool has_problem(const std::vector<PathReport>& reports);
+
+[[nodiscard]] std::string inspect_text(const std::vector<PathReport>& reports,
+                                       const std::optional<Fingerprint>& wanted);
+[[nodiscard]] std::string inspect_json(const std::vector<PathReport>& reports,
+                                       const std::optional<Fingerprint>& wanted);
+
+}  // namespace terrace::cli
