@@ -32,7 +32,7 @@ class Case:
 CASES = (
     Case("float32", 32, 7, is_whole=True),
     Case("bfloat16", 128, 3, is_whole=True),
-    Case("float32", 128, 2, is_whole=False),
+    Case("float32", 128, 3, is_whole=False),
     Case("bfloat16", 32, 7, is_whole=False),
 )
 

@@ -55,6 +55,9 @@ def twice(
 ) -> None:
     """Cold, then out of host; ends by kill -9 once so many blocks are on disk."""
     engine = make(model, settings, **more)
+    if more.get("role") == "kv_producer":
+        # Nothing makes its first requests wait for the ranks to attach: they are not stored.
+        until("Terrace serves", lambda: bool(ask(engine, [[7, 8, 9]])) and engine.status()["ready"])
     cold = measured(engine, prompts)
     if more.get("enable_prefix_caching", True):
         engine.forget_local()
