@@ -97,8 +97,10 @@ def test_the_unpacked_package_loads_its_own_library(unpacked: Path) -> None:
         "from terrace import _native\n"
         "print(_native.load().path, _native.load().library_version())\n"
     )
+    # The variable would win over the package's own library.
+    env = {name: value for name, value in os.environ.items() if name != "TERRACE_LIBRARY"}
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True
+        [sys.executable, "-I", "-c", program], env=env, check=True, capture_output=True, text=True
     )
     path, version = done.stdout.split()
     assert Path(path) == library(unpacked)

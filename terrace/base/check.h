@@ -1,5 +1,6 @@
 // Invariants that stay on in release. A failed check throws Breach, the only exception of our own;
 // every C function and thread entry catches it and poisons its instance (it then only misses).
+// Threading: thread-safe.
 // Functions that can check are not noexcept. Bad input is a Status, never a check.
 #pragma once
 

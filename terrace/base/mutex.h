@@ -1,4 +1,5 @@
 // A mutex and condition variable that clang's thread-safety analysis understands.
+// Threading: thread-safe.
 // Every wait takes a deadline; under a lock there is no I/O, allocation, logging or foreign code.
 #pragma once
 

@@ -2,15 +2,16 @@
 
 #if defined(TERRACE_SYNC_POINTS)
 #include <map>
-#include <mutex>
 #include <utility>
+
+#include "terrace/base/mutex.h"
 
 namespace terrace::base {
 
 namespace {
 struct Hooks {
-  std::mutex mutex;
-  std::map<std::string, std::function<void()>, std::less<>> by_name;
+  Mutex mutex;
+  std::map<std::string, std::function<void()>, std::less<>> by_name TERRACE_GUARDED_BY(mutex);
 };
 Hooks& hooks() {
   static auto* const instance = new Hooks;  // Never destroyed: threads may outlive main.
@@ -19,20 +20,22 @@ Hooks& hooks() {
 }  // namespace
 
 void set_sync_point(const std::string& name, std::function<void()> hook) {
-  const std::scoped_lock lock(hooks().mutex);
+  Hooks& all = hooks();
+  const MutexLock lock(all.mutex);
   if (hook) {
-    hooks().by_name[name] = std::move(hook);
+    all.by_name[name] = std::move(hook);
   } else {
-    hooks().by_name.erase(name);
+    all.by_name.erase(name);
   }
 }
 
 void pass_sync_point(const char* name) {
   std::function<void()> hook;
   {
-    const std::scoped_lock lock(hooks().mutex);
-    const auto found = hooks().by_name.find(std::string_view(name));
-    if (found != hooks().by_name.end()) hook = found->second;
+    Hooks& all = hooks();
+    const MutexLock lock(all.mutex);
+    const auto found = all.by_name.find(std::string_view(name));
+    if (found != all.by_name.end()) hook = found->second;
   }
   if (hook) hook();
 }

@@ -1,8 +1,8 @@
 #include <array>
 #include <cstdlib>
-#include <mutex>
 #include <set>
 
+#include "terrace/base/mutex.h"
 #include "terrace/capi/guard_internal.h"
 
 namespace terrace::capi {
@@ -14,8 +14,8 @@ thread_local std::array<std::string, static_cast<std::size_t>(BufferKind::kCount
 
 // Never destroyed: handles may be closed by whoever runs last.
 struct Registry {
-  std::mutex mutex;
-  std::set<ExitClosed*> open;
+  Mutex mutex;
+  std::set<ExitClosed*> open TERRACE_GUARDED_BY(mutex);
 };
 Registry& registry() {
   static auto* const instance = new Registry;
@@ -23,10 +23,11 @@ Registry& registry() {
 }
 
 void close_all_at_exit() {
+  Registry& all = registry();
   std::set<ExitClosed*> open;
   {
-    const std::scoped_lock lock(registry().mutex);
-    open.swap(registry().open);
+    const MutexLock lock(all.mutex);
+    open = std::exchange(all.open, {});
   }
   for (ExitClosed* handle : open) handle->close_at_exit();
 }
@@ -53,13 +54,15 @@ terrace_code put_bytes(BufferKind kind, std::string text, terrace_bytes* bytes) 
 ExitClosed::ExitClosed() : pid_(::getpid()) {
   static const int registered = std::atexit(close_all_at_exit);
   (void)registered;
-  const std::scoped_lock lock(registry().mutex);
-  registry().open.insert(this);
+  Registry& all = registry();
+  const MutexLock lock(all.mutex);
+  all.open.insert(this);
 }
 
 ExitClosed::~ExitClosed() {
-  const std::scoped_lock lock(registry().mutex);
-  registry().open.erase(this);
+  Registry& all = registry();
+  const MutexLock lock(all.mutex);
+  all.open.erase(this);
 }
 
 }  // namespace terrace::capi

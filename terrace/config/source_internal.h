@@ -1,5 +1,6 @@
 // What the readers of the single sources hand to load(): named scalars with where they came from,
 // and the problems they met. Private to config/.
+// Threading: immutable values.
 #pragma once
 
 #include <cstddef>

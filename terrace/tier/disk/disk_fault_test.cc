@@ -109,7 +109,7 @@ TEST_F(DiskFrameTest, ADuplicatedFrameIsACountedMiss) {
   expect_only_corrupt(3);
 }
 
-TEST_F(DiskFrameTest, SwappedFramesAreCountedMisses) {
+TEST_F(DiskFrameTest, ExchangedFramesAreCountedMisses) {
   const std::string first = bytes_of("0.slots", 0, kFrame);
   patch("0.slots", 0, bytes_of("0.slots", kFrame, kFrame));
   patch("0.slots", kFrame, first);
@@ -286,7 +286,7 @@ TEST_F(DiskFaultTest, AFlippedBitOnTheWayIsACountedMiss) {
   EXPECT_EQ(rig_.read(1).code(), Code::kCorrupt);
   faults_->aim(Fault::kCut, IoOp::kRead);
   EXPECT_EQ(rig_.read(2).code(), Code::kCorrupt);
-  faults_->aim(Fault::kSwap, IoOp::kRead);
+  faults_->aim(Fault::kMisplace, IoOp::kRead);
   EXPECT_EQ(rig_.read(3).code(), Code::kCorrupt);
   EXPECT_TRUE(rig_.read(0).is_ok());
   EXPECT_EQ(rig_.metric(kCorrupt), 3);
@@ -497,7 +497,7 @@ TEST_F(DiskFaultTest, AStormOfFaultsNeverDeliversWrongBytes) {
   rates.flipped_write = 5;
   rates.short_read = 5;
   rates.torn_write = 5;
-  rates.swapped_read = 5;
+  rates.misplaced_read = 5;
   rates.delayed = 10;
   for (int round = 0; round < 12; ++round) {
     faults_->set_rates(rates);

@@ -1,5 +1,6 @@
 // A disk tier in a scratch directory, for tests: blocks made from numbers, written and read with one
 // call each. Tests only.
+// Threading: thread-compatible.
 #pragma once
 
 #include <unistd.h>

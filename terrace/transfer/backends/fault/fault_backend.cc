@@ -75,7 +75,7 @@ Fault FaultBackend::roll(const Transfer& transfer) {
       if (hit(rates_.read_error)) return Fault::kError;
       if (hit(rates_.flipped_read)) return Fault::kFlip;
       if (hit(rates_.short_read)) return Fault::kCut;
-      if (hit(rates_.swapped_read)) return Fault::kSwap;
+      if (hit(rates_.misplaced_read)) return Fault::kMisplace;
       break;
     case IoOp::kWrite:
       if (hit(rates_.write_error)) return Fault::kError;
@@ -119,7 +119,7 @@ Transfer FaultBackend::bend(Flight& flight) {
     }
     bent.piece_count = 1;
     flip_bit(bent);
-  } else if (flight.fault == Fault::kSwap && bent.op == IoOp::kRead) {
+  } else if (flight.fault == Fault::kMisplace && bent.op == IoOp::kRead) {
     for (const Transfer& place : places_) {
       if (place.file == bent.file && place.offset != bent.offset && place.bytes() == bytes) {
         bent.offset = place.offset;

@@ -26,12 +26,12 @@ struct FaultRates {
   unsigned flipped_write = 0;  // One bit.
   unsigned short_read = 0;     // The tail from some sector on is zeros.
   unsigned torn_write = 0;     // Only the sectors before some sector land.
-  unsigned swapped_read = 0;   // The bytes of another place that was accessed before.
+  unsigned misplaced_read = 0;   // The bytes of another place that was accessed before.
   unsigned delayed = 0;        // The completion comes a few polls later.
 };
 
 enum class Fault : std::uint8_t {
-  kNone, kError, kNoSpace, kUnsupported, kFlip, kCut, kSwap, kDelay, kLose
+  kNone, kError, kNoSpace, kUnsupported, kFlip, kCut, kMisplace, kDelay, kLose
 };
 inline constexpr int kFaultCount = 9;
 
@@ -42,7 +42,7 @@ class FaultBackend final : public Backend {
 
   void set_rates(const FaultRates& rates) { rates_ = rates; }
   // The next `count` transfers of this op on a file whose path ends in `path_end` get this fault.
-  // kFlip, kCut and kSwap mean the read or write form. Replaces what was aimed before.
+  // kFlip, kCut and kMisplace mean the read or write form. Replaces what was aimed before.
   void aim(Fault fault, IoOp op, unsigned count = 1, std::string path_end = {});
   // While held no completion is handed out: the device hangs.
   void hold(bool is_held) { is_held_ = is_held; }
@@ -93,7 +93,7 @@ class FaultBackend final : public Backend {
   std::vector<Finished> ready_;  // Failed without the inner backend.
   std::vector<Late> late_;
   std::vector<Finished> lost_;
-  std::deque<Transfer> places_;  // Seen before, for kSwap.
+  std::deque<Transfer> places_;  // Seen before, for kMisplace.
   std::vector<Completion> scratch_;
   std::array<std::uint64_t, kFaultCount> injected_{};
 };

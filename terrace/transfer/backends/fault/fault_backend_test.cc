@@ -116,13 +116,13 @@ TEST_F(FaultBackendTest, ATornWriteLandsInPartAndSaysOk) {
   EXPECT_TRUE(is_torn);
 }
 
-TEST_F(FaultBackendTest, ASwappedReadBringsAnotherPlace) {
+TEST_F(FaultBackendTest, AMisplacedReadBringsAnotherPlace) {
   ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
   std::vector<std::byte> other(16384, std::byte{0x11});
   Transfer write = make(IoOp::kWrite, 16384);
   write.pieces[0].data = other.data();
   ASSERT_TRUE(run(write).is_ok());
-  faults_.aim(Fault::kSwap, IoOp::kRead);
+  faults_.aim(Fault::kMisplace, IoOp::kRead);
   ASSERT_TRUE(run(make(IoOp::kRead)).is_ok());
   EXPECT_EQ(in_, other);
 }

@@ -1,6 +1,6 @@
 // The io_uring backend: one plain ring (no SQPOLL: its kernel thread starves busy cores), cooperative
 // completion work where the kernel has it, an eventfd in the ring for wake().
-// Threading, waits, bounds: see Backend. The ring is not bound to one thread (no SINGLE_ISSUER): the
+// Threading: as Backend; waits and bounds, too. The ring is not bound to one thread (no SINGLE_ISSUER): the
 // tier is opened by one thread, served by another and closed by a third.
 // Source: io_uring_setup(2), io_uring_enter(2).
 #pragma once

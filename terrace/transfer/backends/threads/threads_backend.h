@@ -1,6 +1,6 @@
 // The threads backend: a few threads with preadv, pwritev, fdatasync and fallocate, for machines and
 // containers where io_uring is denied. Higher classes first.
-// Threading, waits, bounds: see Backend; the worker threads are its own.
+// Threading: as Backend, waits and bounds, too; the worker threads are its own.
 #pragma once
 
 #include <memory>
