@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 #include <utility>
 
@@ -27,6 +28,21 @@ namespace {
 constexpr Nanoseconds kOpeningNap = milliseconds(2);
 constexpr Nanoseconds kIdleNap = milliseconds(20);
 
+// Threads get this long beyond close()'s deadline to end before they are left behind.
+constexpr Nanoseconds kJoinGrace = seconds(2);
+
+// Runs at the end of a scope, also while a Breach unwinds.
+class Finally {
+ public:
+  explicit Finally(std::function<void()> action) : action_(std::move(action)) {}
+  Finally(const Finally&) = delete;
+  Finally& operator=(const Finally&) = delete;
+  ~Finally() { action_(); }
+
+ private:
+  std::function<void()> action_;
+};
+
 }  // namespace
 
 struct BlockManager::State {
@@ -46,6 +62,10 @@ struct BlockManager::State {
   UniqueFd event_fd;
   std::atomic<std::uint64_t> last_request{0};
   std::atomic<bool> is_closed{false};
+  std::atomic<bool> is_signalled{false};
+  std::atomic<bool> is_opening_done{false};
+  std::atomic<bool> is_io_done{false};
+  bool is_abandoned = false;  // A thread did not end in time: nothing is freed.
   Opened parts;          // Written by the opening thread before it publishes them to `driver`.
   Mutex flush_mutex;
   CondVar flush_condition;  // After each round of the I/O thread.
@@ -55,7 +75,10 @@ struct BlockManager::State {
   void run_io(const std::stop_token& stop);
   void poison(const std::string& reason);
   void signal_if_due();
+  void clear_signal();
   void flush(Nanoseconds deadline);
+  // False when the thread was left behind because it did not end in time.
+  bool join(std::jthread& thread, const std::atomic<bool>& is_done, Nanoseconds deadline);
 };
 
 void BlockManager::State::poison(const std::string& reason) {
@@ -74,11 +97,22 @@ void BlockManager::State::signal_if_due() {
   }
   if (is_due && event_fd.is_open()) {
     const std::uint64_t one = 1;
+    is_signalled.store(true);
     (void)!::write(event_fd.get(), &one, sizeof one);  // Full means readable: that is all we want.
   }
 }
 
+void BlockManager::State::clear_signal() {
+  if (!is_signalled.exchange(false) || !event_fd.is_open()) return;
+  std::uint64_t count = 0;
+  (void)!::read(event_fd.get(), &count, sizeof count);
+}
+
 void BlockManager::State::run_io(const std::stop_token& stop) {
+  const Finally done([this] {
+    is_io_done.store(true);
+    flush_condition.notify_all();
+  });
   while (!stop.stop_requested()) {
     const bool is_busy = driver.tick();
     flush_condition.notify_all();
@@ -116,6 +150,10 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
       start_thread(
           "terrace-open",
           [&parts](const std::stop_token& stop) {
+            const Finally done([&parts] {
+              parts.is_opening_done.store(true);
+              parts.flush_condition.notify_all();
+            });
             run_opening(parts.options, parts.owner, parts.clock, parts.log, parts.shared,
                         parts.driver, parts.parts, stop);
           },
@@ -128,7 +166,25 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
   return std::unique_ptr<BlockManager>(new BlockManager(std::move(state)));
 }
 
-BlockManager::~BlockManager() { close(milliseconds(100)); }
+BlockManager::~BlockManager() {
+  close(milliseconds(100));
+  if (state_->is_abandoned) (void)state_.release();  // A thread still uses it.
+}
+
+bool BlockManager::State::join(std::jthread& thread, const std::atomic<bool>& is_done,
+                               Nanoseconds deadline) {
+  if (!thread.joinable()) return true;
+  while (!is_done.load() && clock.now() < deadline) {
+    const MutexLock lock(flush_mutex);
+    flush_condition.wait_for(flush_mutex, kOpeningNap);
+  }
+  if (!is_done.load()) {
+    thread.detach();
+    return false;
+  }
+  thread.join();
+  return true;
+}
 
 // Until everything queued for disk is there, or the time is over.
 void BlockManager::State::flush(Nanoseconds deadline) {
@@ -154,16 +210,19 @@ void BlockManager::close(Nanoseconds limit) {
     state.shared.core.begin_close();
   }
   state.opening.request_stop();
-  if (state.opening.joinable()) state.opening.join();
-  if (state.io.joinable()) {
-    state.flush(deadline);
-    {
-      const MutexLock lock(state.shared.mutex);
-      state.shared.core.stop_writes();
-    }
-    state.io.request_stop();
-    state.driver.wake();
-    state.io.join();
+  if (state.io.joinable()) state.flush(deadline);
+  {
+    const MutexLock lock(state.shared.mutex);
+    state.shared.core.stop_writes();
+  }
+  state.io.request_stop();
+  state.driver.wake();
+  const bool has_joined = state.join(state.opening, state.is_opening_done, deadline + kJoinGrace) &&
+                          state.join(state.io, state.is_io_done, deadline + kJoinGrace);
+  if (!has_joined) {
+    state.is_abandoned = true;
+    state.log.write(LogLevel::kError, "event=close_overdue detail=\"a thread hangs and is left behind\"");
+    return;
   }
   state.driver.set_attach(nullptr);
   state.parts.attach.reset();
@@ -292,6 +351,7 @@ Result<Ledger> BlockManager::end_request(RequestId request) {
 }
 
 std::vector<Event> BlockManager::take_events() {
+  state_->clear_signal();
   const MutexLock lock(state_->shared.mutex);
   return state_->shared.core.take_events();
 }

@@ -1,6 +1,6 @@
 #include "terrace/manager/context_internal.h"
 
-#include "terrace/base/check.h"
+#include <algorithm>
 
 namespace terrace::manager {
 
@@ -39,6 +39,10 @@ bool Context::remove(SlotRef slot, MissReason reason) {
 void Context::note_host_evictions() {
   for (const catalog::Eviction& gone : pool().take_evicted()) {
     note_host_removal(gone.key, host->alias(gone.slot.index), MissReason::kEvicted);
+    if (lower != nullptr && gone.key.name_space == name_space &&
+        !lower->contains(gone.key.group, gone.key.hash)) {
+      counters.drop_demote.add();
+    }
   }
 }
 
@@ -91,6 +95,30 @@ void Context::note(LogLevel level, std::string line) {
   if (notes.size() < kMaxNotes) notes.push_back({level, std::move(line)});
 }
 
+void Context::touch(std::span<const SequenceHash> chain) {
+  if (host == nullptr || chain.empty()) return;
+  if (chain.size() <= kTouchAtOnce || to_touch_.size() >= kMaxChains) {
+    touch_now(chain);
+  } else {
+    to_touch_.emplace_back(chain.begin(), chain.end());
+  }
+}
+
+bool Context::touch_some() {
+  if (to_touch_.empty()) return false;
+  std::vector<SequenceHash>& chain = to_touch_.front();
+  const std::size_t left = chain.size() - std::min(chain.size(), kTouchAtOnce);
+  touch_now(std::span(chain).subspan(left));
+  chain.resize(left);
+  if (chain.empty()) to_touch_.pop_front();
+  return !to_touch_.empty();
+}
+
+void Context::touch_now(std::span<const SequenceHash> chain) {
+  pool().touch_chain(name_space, kGroup, chain);
+  if (lower != nullptr) lower->touch_chain(kGroup, chain);
+}
+
 void Context::renew_name_space() {
   // 0 is nobody's. After 65,535 renewals a number comes back: every old block must be gone by then.
   std::uint16_t next = static_cast<std::uint16_t>(name_space.value() + 1);
@@ -98,6 +126,7 @@ void Context::renew_name_space() {
   name_space = NamespaceId(next);
   ghosts.clear();
   announced_.clear();
+  to_touch_.clear();
   if (options.has_events) events.push({.kind = Event::Kind::kCleared});
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,6 +58,11 @@ class Context {
   // Why is a block that no tier offers not there?
   [[nodiscard]] MissReason why_missing(const SequenceHash& hash) const;
   void note(LogLevel level, std::string line);
+  // The chain was used, in host and on disk: deepest first. Long chains are touched by touch_some(),
+  // slice by slice, so that nobody holds the lock for long.
+  void touch(std::span<const SequenceHash> chain);
+  // True when more is left to do.
+  bool touch_some();
   // Everything stored so far belongs to another namespace from now on.
   void renew_name_space();
 
@@ -76,8 +82,12 @@ class Context {
 
  private:
   static constexpr std::size_t kMaxNotes = 256;
+  static constexpr std::size_t kTouchAtOnce = 512;  // Blocks; some 50 us.
+  static constexpr std::size_t kMaxChains = 256;
+  void touch_now(std::span<const SequenceHash> chain);
   void note_host_evictions();
 
+  std::deque<std::vector<SequenceHash>> to_touch_;
   // Disk blocks that were announced, with their aliases; only kept when somebody wants events. Bounded
   // by the disk's slots: an evicted block leaves it.
   std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> announced_;

@@ -8,8 +8,9 @@ namespace terrace::manager {
 
 namespace {
 
-// Chains of ended requests that wait to be touched; beyond it they are touched at once.
-constexpr std::size_t kMaxEnded = 256;
+// An engine step may compile a model first; but several more steps without an answer are telling.
+constexpr Nanoseconds kCanaryPatience = seconds(1);
+constexpr int kCanarySteps = 4;
 constexpr SequenceHash kCanaryHash{};  // No chain gives it: SHA-256 of something is never all zero here.
 
 }  // namespace
@@ -217,13 +218,22 @@ void Core::add_save(const Request& request, std::uint64_t block, catalog::Fillin
   steps_.add_save(std::move(save));
 }
 
-std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
-  if (gate_.wants_canary() && steps_.has_room() && !is_poisoned()) {
-    if (auto slot = reserve_canary()) {
-      steps_.add_canary(std::move(*slot));
-      gate_.on_canary_ordered();
-    }
+void Core::order_canary(Nanoseconds now) {
+  if (gate_.is_canary_ordered() && ++canary_waits_ >= kCanarySteps &&
+      now - canary_ordered_ >= kCanaryPatience) {
+    gate_.on_canary_lost();  // A rank that had not seen its attachment yet ran none.
   }
+  if (!gate_.wants_canary() || !steps_.has_room() || is_poisoned()) return;
+  auto slot = reserve_canary();
+  if (!slot) return;
+  steps_.add_canary(std::move(*slot));
+  gate_.on_canary_ordered();
+  canary_ordered_ = now;
+  canary_waits_ = 0;
+}
+
+std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
+  order_canary(now);
   if (is_poisoned() || !gate_.is_serving()) {
     steps_.void_pending_loads();
     drop_saves(steps_.drop_pending_saves(), context_.counters.drop_unfilled);
@@ -249,9 +259,7 @@ Ledger Core::end_request(Request& request) {
   }
   // Leaves are to go before roots, also when they were stored later: touched once more as a whole.
   if (request.is_keyed && context_.host != nullptr && request.cursor > 0) {
-    const auto chain = request.chain.hashes();
-    ended_.emplace_back(chain.begin(), chain.end());
-    if (ended_.size() > kMaxEnded) touch_ended();
+    context_.touch(request.chain.hashes());
   }
   if (request.has_looked_up) hits_.add(request.ledger);
   const Ledger ledger = request.ledger;
@@ -268,14 +276,6 @@ void Core::log_hits(Nanoseconds now) {
   context_.note(LogLevel::kInfo, hits_.log_line(context_.options.engine_id));
 }
 
-void Core::touch_ended() {
-  if (ended_.empty()) return;
-  const std::vector<SequenceHash> chain = std::move(ended_.front());
-  ended_.pop_front();
-  context_.pool().touch_chain(context_.name_space, kGroup, chain);
-  if (context_.lower != nullptr) context_.lower->touch_chain(kGroup, chain);
-}
-
 std::vector<Event> Core::take_events() {
   context_.note_disk_evictions();
   return context_.events.take();
@@ -290,7 +290,6 @@ void Core::reset() {
     // What it computed so far may be of the old weights, and what follows builds on it.
     if (request->computed > Tokens(0)) request->can_store = false;
   }
-  ended_.clear();
   context_.renew_name_space();
   writes_.forget_stale();
   if (context_.lower != nullptr) context_.lower->forget_all();

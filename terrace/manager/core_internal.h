@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -123,6 +122,7 @@ class Core {
   void finish_loads(Step& step);
   void finish_batch(const LoadBatch& batch, bool is_known);
   void finish_saves(Step& step, Nanoseconds now);
+  void keep_roots(RequestId id, std::size_t stored);
   // Nothing when somebody else's block of this key was first.
   [[nodiscard]] std::optional<catalog::Pin> seal(Save& save);
   // Their requests offer them again.
@@ -132,7 +132,7 @@ class Core {
   void observe(const Step& step, Nanoseconds now);
   void question(SlotRef slot);
   void remove_condemned();
-  void touch_ended();
+  void order_canary(Nanoseconds now);
   void log_hits(Nanoseconds now);
 
   Context context_;
@@ -148,7 +148,9 @@ class Core {
   std::uint64_t last_check_ = 0;
   std::unordered_map<std::uint64_t, Check> checks_;
   std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.
-  std::deque<std::vector<SequenceHash>> ended_;  // Chains of ended requests, still to be touched.
+  Nanoseconds canary_ordered_{0};
+  int canary_waits_ = 0;
+  bool has_more_to_touch_ = false;
   bool is_lower_settled_ = false;
   std::string lower_problem_;
   bool is_closing_ = false;

@@ -11,6 +11,7 @@ namespace {
 
 // Shorter prefills say more about an engine step's overhead than about its speed.
 constexpr std::uint64_t kMinPrefillBlocks = 4;
+constexpr std::size_t kPrefillSaves = 4;
 
 }  // namespace
 
@@ -117,8 +118,19 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
       pins.add(std::move(*pin));
       blocks.push_back({.key = save.key, .stored = std::move(save.event)});
     }
+    keep_roots(request, blocks.size());
     writes_.offer(std::move(pins), std::move(blocks), now);
   }
+}
+
+// A long prompt is stored front to back: without this its roots would be its oldest blocks, and go
+// first. One block at a time comes from decoding; there the end of the request does it.
+void Core::keep_roots(RequestId id, std::size_t stored) {
+  if (stored < kPrefillSaves) return;
+  const Request* request = find(id);
+  if (request == nullptr) return;
+  const auto chain = request->chain.hashes();
+  context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())));
 }
 
 std::optional<catalog::Pin> Core::seal(Save& save) {
@@ -223,14 +235,14 @@ void Core::tick(Nanoseconds now) {
   log_hits(now);
   if (context_.host == nullptr) return;
   remove_condemned();
-  touch_ended();
+  has_more_to_touch_ = context_.touch_some();
   context_.note_disk_evictions();
   writes_.drive_eviction(now);
   has_signal_ = has_signal_ || !context_.events.is_empty();
 }
 
 bool Core::has_jobs() const {
-  return reads_.has_jobs() || writes_.has_jobs() || !ended_.empty() ||
+  return reads_.has_jobs() || writes_.has_jobs() || has_more_to_touch_ ||
          std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; });
 }
 

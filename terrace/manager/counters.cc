@@ -41,6 +41,8 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_late_lookups_total", "", late_look_ups.value());
   visitor.counter("terrace_transfer_blocks_total",
                   R"(op="offload",source="device",target="host")", offload_blocks.value());
+  visitor.counter("terrace_transfer_blocks_total",
+                  R"(op="offload",source="host",target="disk")", write_blocks.value());
   visit_bytes(visitor, "onboard", Tier::kHost, Tier::kDevice, onboard_bytes);
   visit_bytes(visitor, "offload", Tier::kDevice, Tier::kHost, offload_bytes);
   visit_bytes(visitor, "prefetch", Tier::kDisk, Tier::kHost, prefetch_bytes);
@@ -52,6 +54,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_drop(visitor, "unfilled", drop_unfilled);
   visit_drop(visitor, "disk_write", drop_disk_write);
   visit_drop(visitor, "admission", drop_admission);
+  visit_drop(visitor, "demote", drop_demote);
   visit_drop(visitor, "pins", drop_pins);
   visitor.counter("terrace_loads_total", "result=\"loaded\"", loads.value());
   visitor.counter("terrace_loads_total", "result=\"failed\"", failed_loads.value());

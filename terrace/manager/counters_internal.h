@@ -25,6 +25,7 @@ struct Counters {
   Counter offload_blocks;  // Sealed in host.
   Counter offload_bytes;   // device -> host
   Counter prefetch_bytes;  // disk -> host
+  Counter write_blocks;    // Sealed on disk.
   Counter write_bytes;     // host -> disk
 
   Counter drop_no_slot;     // Everything in host pinned or in use.
@@ -34,6 +35,7 @@ struct Counters {
   Counter drop_unfilled;    // A rank did not fill its shard.
   Counter drop_disk_write;  // Disk queue full, or the disk refused.
   Counter drop_admission;
+  Counter drop_demote;      // Evicted from host while disk had no copy: the driver was too slow.
   Counter drop_pins;        // Look-up shortened: waiting requests hold their share of the host already.
 
   Counter loads;

@@ -14,7 +14,7 @@ class DiskLower final : public LowerTier {
     return disk_.contains(group, hash);
   }
   void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
-    for (std::size_t i = hashes.size(); i > 0; --i) disk_.touch(group, hashes[i - 1]);
+    disk_.touch_chain(group, hashes);
   }
   void forget_all() override { disk_.forget_all(); }
   std::vector<catalog::Eviction> take_evicted() override { return disk_.take_evicted(); }

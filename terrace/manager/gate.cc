@@ -50,7 +50,7 @@ void Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
 void Gate::on_canary_lost() {
   if (canary_ != Canary::kOrdered) return;
   canary_ = Canary::kNeeded;
-  if (++lost_canaries_ >= kMaxLostCanaries) shut("canary: ordered 8 times and never reported");
+  if (++lost_canaries_ >= kMaxLostCanaries) shut("canary: ordered 64 times and never reported");
 }
 
 Gate::State Gate::state(Nanoseconds now) const {

@@ -37,6 +37,7 @@ class Gate {
   // The canary has to be ordered.
   [[nodiscard]] bool wants_canary() const;
   void on_canary_ordered() { canary_ = Canary::kOrdered; }
+  [[nodiscard]] bool is_canary_ordered() const { return canary_ == Canary::kOrdered; }
   // One entry per rank. A canary whose answers got lost is ordered again, a few times.
   void on_canary(const std::vector<wire::CanaryResult>& results);
   void on_canary_lost();
@@ -53,7 +54,7 @@ class Gate {
 
  private:
   enum class Canary : std::uint8_t { kNeeded, kOrdered, kPassed };
-  static constexpr int kMaxLostCanaries = 8;
+  static constexpr int kMaxLostCanaries = 64;
   [[nodiscard]] bool state_ok() const {
     return has_host_ && all_attached() && shut_reason_.empty();
   }

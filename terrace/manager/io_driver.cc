@@ -60,7 +60,7 @@ bool IoDriver::tick() {
     shared_.core.tick(now);
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
   }
-  begin(lower, jobs);
+  is_busy = begin(lower, jobs) || is_busy;
   if (lower != nullptr) lower->poll(done_);
   is_busy = is_busy || !done_.empty() || !jobs.checks.empty();
   apply(jobs.checks);
@@ -85,7 +85,7 @@ std::vector<tier::ShardMemory> IoDriver::memory_of(SlotIndex slot) const {
   return memory;
 }
 
-void IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
+bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
   const Status none(Code::kUnavailable, "disk: not there any more");
   std::vector<std::uint64_t> reads_back;
   std::vector<std::uint64_t> writes_back;
@@ -119,12 +119,15 @@ void IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
                        .checksums = {}, .alias = 0});
     }
   }
-  if (reads_back.empty() && writes_back.empty()) return;
+  if (reads_back.empty() && writes_back.empty()) {
+    return std::max(jobs.reads.size(), jobs.writes.size()) >= kJobsPerTick;
+  }
   const MutexLock lock(shared_.mutex);
   std::ranges::for_each(reads_back.rbegin(), reads_back.rend(),
                         [&](std::uint64_t token) { shared_.core.put_back_read(token); });
   std::ranges::for_each(writes_back.rbegin(), writes_back.rend(),
                         [&](std::uint64_t token) { shared_.core.put_back_write(token); });
+  return false;
 }
 
 bool IoDriver::is_right(const CheckJob& job) const {

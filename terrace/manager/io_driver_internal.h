@@ -46,7 +46,8 @@ class IoDriver {
 
   bool pump_attach();
   [[nodiscard]] std::vector<tier::ShardMemory> memory_of(SlotIndex slot) const;
-  void begin(LowerTier* lower, const Jobs& jobs);
+  // True when all of a full batch was taken: there may be more.
+  bool begin(LowerTier* lower, const Jobs& jobs);
   void apply(const std::vector<CheckJob>& checks);
   [[nodiscard]] bool is_right(const CheckJob& job) const;
   void write_notes();

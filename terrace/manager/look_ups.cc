@@ -51,6 +51,7 @@ void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
                       read_deadline(context_.options, now), std::nullopt, event_of(request, block));
       if (!is_coming) return;
       mark_from_disk(request, block);
+      if (context_.options.has_events) context_.note_disk_stored(*event_of(request, block));
     }
   }
 }
@@ -109,10 +110,7 @@ void LookUps::touch(Request& request) {
   LookUp& look_up = request.look_up;
   if (std::exchange(look_up.has_touched, true)) return;
   // What the engine has itself would age out here otherwise; what is pinned is touched when let go.
-  const auto chain = request.chain.hashes();
-  context_.pool().touch_chain(context_.name_space, kGroup,
-                              chain.first(std::min<std::uint64_t>(look_up.first, chain.size())));
-  if (context_.lower != nullptr) context_.lower->touch_chain(kGroup, chain);
+  context_.touch(request.chain.hashes());
 }
 
 std::uint64_t LookUps::survey(std::span<const SequenceHash> hashes, std::uint64_t in_host,

@@ -98,6 +98,7 @@ void Writes::finish(std::uint64_t token, const Status& status) {
   // kInvalid: the block is there already, which is what was wanted.
   const bool is_on_disk = status.is_ok() || status.code() == Code::kInvalid;
   if (status.is_ok()) {
+    context_.counters.write_blocks.add();
     context_.counters.write_bytes.add(context_.block_bytes.value());
     if (write.key.name_space == context_.name_space && context_.options.has_events) {
       Event event = write.stored ? std::move(*write.stored)

@@ -1,0 +1,125 @@
+// The small parts of the core by themselves: ghosts, the event queue, the gate.
+#include <gtest/gtest.h>
+
+#include "terrace/manager/event_queue_internal.h"
+#include "terrace/manager/gate_internal.h"
+#include "terrace/manager/ghosts_internal.h"
+
+namespace terrace::manager {
+namespace {
+
+TEST(GhostsTest, RemembersWhyABlockWentUntilANewerOneTakesItsCell) {
+  Ghosts ghosts(4);
+  const SequenceHash a{.high = 0x1230, .low = 1};
+  const SequenceHash b{.high = 0x4560, .low = 5};  // The same cell.
+  EXPECT_FALSE(ghosts.recall(a).has_value());
+  ghosts.remember(a, MissReason::kEvicted);
+  EXPECT_EQ(ghosts.recall(a), MissReason::kEvicted);
+  EXPECT_FALSE(ghosts.recall(b).has_value());
+  ghosts.remember(b, MissReason::kNeverStored);
+  EXPECT_EQ(ghosts.recall(b), MissReason::kNeverStored);
+  EXPECT_FALSE(ghosts.recall(a).has_value());
+  ghosts.clear();
+  EXPECT_FALSE(ghosts.recall(b).has_value());
+}
+
+TEST(EventQueueTest, WhatNobodyTakesEndsInOneClearedFollowedByTheNewest) {
+  EventQueue queue(3);
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    Event event;
+    event.alias = i;
+    queue.push(std::move(event));
+  }
+  const auto taken = queue.take();
+  ASSERT_EQ(taken.size(), 4U);
+  EXPECT_EQ(taken[0].kind, Event::Kind::kCleared);
+  EXPECT_EQ(taken[1].alias, 2U);
+  EXPECT_EQ(queue.dropped(), 2U);
+  EXPECT_TRUE(queue.take().empty());
+}
+
+TEST(EventQueueTest, ClearedMakesWhatCameBeforeItVoid) {
+  EventQueue queue(3);
+  queue.push({.alias = 1});
+  queue.push({.kind = Event::Kind::kCleared});
+  queue.push({.alias = 2});
+  const auto taken = queue.take();
+  ASSERT_EQ(taken.size(), 2U);
+  EXPECT_EQ(taken[0].kind, Event::Kind::kCleared);
+}
+
+Gate open_gate() {
+  Gate gate({.ranks = 2, .attach_timeout = seconds(10)}, Nanoseconds(0));
+  gate.open_host();
+  gate.on_attached(RankId(0), Epoch(1));
+  gate.on_attached(RankId(1), Epoch(2));
+  return gate;
+}
+
+TEST(GateTest, ServesOnlyWithHostAllRanksAndTheirCanary) {
+  Gate gate({.ranks = 2, .attach_timeout = seconds(10)}, Nanoseconds(0));
+  EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kOpening);
+  gate.on_attached(RankId(0), Epoch(1));
+  gate.on_attached(RankId(0), Epoch(1));  // Told twice: still one.
+  EXPECT_FALSE(gate.all_attached());
+  gate.on_attached(RankId(1), Epoch(2));
+  EXPECT_FALSE(gate.wants_canary());  // No host tier to run it through.
+  gate.open_host();
+  EXPECT_TRUE(gate.wants_canary());
+  gate.on_canary_ordered();
+  EXPECT_FALSE(gate.is_serving());
+  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kServing);
+  EXPECT_TRUE(gate.has_run_canary());
+  EXPECT_EQ(gate.reason(Nanoseconds(0)), "");
+}
+
+TEST(GateTest, ACanaryOfRanksThatWentMeanwhileDoesNotOpenIt) {
+  Gate gate = open_gate();
+  gate.on_canary_ordered();
+  gate.on_died(RankId(1), Epoch(2), Nanoseconds(0));
+  gate.on_attached(RankId(1), Epoch(3));
+  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_FALSE(gate.is_serving());
+  EXPECT_TRUE(gate.wants_canary());
+}
+
+TEST(GateTest, TheDeathOfAnEpochThatWasReplacedChangesNothing) {
+  Gate gate = open_gate();
+  gate.on_attached(RankId(1), Epoch(3));
+  gate.on_died(RankId(1), Epoch(2), Nanoseconds(0));
+  EXPECT_TRUE(gate.all_attached());
+  EXPECT_EQ(gate.epoch_of(RankId(1)), Epoch(3));
+}
+
+TEST(GateTest, AWrongCanaryShutsItForGood) {
+  Gate gate = open_gate();
+  gate.on_canary_ordered();
+  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed});
+  EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kShut);
+  gate.on_attached(RankId(1), Epoch(9));
+  EXPECT_FALSE(gate.wants_canary());
+  EXPECT_NE(gate.reason(Nanoseconds(0)).find("rank 1"), std::string::npos);
+}
+
+TEST(GateTest, WithoutANullBlockItServesAndSaysThatNoCanaryRan) {
+  Gate gate = open_gate();
+  gate.on_canary_ordered();
+  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kNotRun});
+  EXPECT_TRUE(gate.is_serving());
+  EXPECT_FALSE(gate.has_run_canary());
+}
+
+TEST(GateTest, IsLateAfterTheTimeoutAndOpensForALateRank) {
+  Gate gate({.ranks = 1, .attach_timeout = seconds(10)}, Nanoseconds(0));
+  gate.open_host();
+  EXPECT_EQ(gate.state(seconds(10)), Gate::State::kLate);
+  gate.on_attached(RankId(0), Epoch(1));
+  EXPECT_EQ(gate.state(seconds(11)), Gate::State::kOpening);
+  gate.on_died(RankId(0), Epoch(1), seconds(20));
+  EXPECT_EQ(gate.state(seconds(29)), Gate::State::kOpening);
+  EXPECT_EQ(gate.state(seconds(30)), Gate::State::kLate);
+}
+
+}  // namespace
+}  // namespace terrace::manager
