@@ -136,8 +136,9 @@ Status AttachClient::State::attach_once() {
     const Status status = populate(channel, owner, **attachment, kFirstExtents, enough);
     if (!status.is_ok()) return give_up(channel, *attachment, status);
   }
-  TERRACE_RETURN_IF_ERROR(channel.send(wire::AttachProgress{wire::AttachStage::kMapped}));
+  // Shown before the owner hears of it: the orders it then sends find it.
   publish(*attachment);
+  TERRACE_RETURN_IF_ERROR(channel.send(wire::AttachProgress{wire::AttachStage::kMapped}));
   log.write(LogLevel::kInfo,
             fmt::format("part=attach event=attached rank={} epoch={} slots={} huge_pages={}",
                         options.rank.value(), (*attachment)->epoch.value(),

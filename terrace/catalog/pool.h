@@ -191,7 +191,7 @@ class Pool {
   // The same for many, in order, several times as fast. Returns how many were adopted.
   std::size_t adopt(std::span<const Adoption> blocks);
   // As adopt(), for a medium that is read in another order than that of use: these blocks cannot be
-  // evicted until order() has named their slots.
+  // evicted until order() has named their slots. Quickest in batches of some 100,000.
   std::size_t adopt_unordered(std::span<const Adoption> blocks);
   // Touches the sealed, unpinned ones of these slots in this order.
   void order(std::span<const SlotIndex> slots);
@@ -265,6 +265,7 @@ class Pool {
   void free_slot(SlotIndex index);
   bool enter(const BlockKey& key, SlotIndex index, Generation generation);
   void prefetch(const Adoption& block) const;
+  [[nodiscard]] std::vector<Adoption> by_home(std::span<const Adoption> blocks) const;
   void evict(SlotIndex index);
   Pin add_pin(SlotIndex index);
   void touch_slot(SlotIndex index);

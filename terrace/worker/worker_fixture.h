@@ -155,7 +155,8 @@ class WorkerTest : public ::testing::Test {
     attach();
   }
   void attach() {
-    ASSERT_TRUE(eventually([&] { return worker_->is_attached(); })) << worker_->problem();
+    ASSERT_TRUE(eventually([&] { return worker_->is_attached() && owner_->all_attached(); }))
+        << worker_->problem();
   }
 
   static SlotRef slot(std::uint32_t index) { return {SlotIndex(index), Generation(index + 1)}; }

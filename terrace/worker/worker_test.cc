@@ -172,6 +172,7 @@ TEST_F(WorkerTest, OldOrdersAreRefusedAfterTheOwnerWasReplaced) {
   const Checksum checksum = saved(5, 3);
   start_owner(kOwner + 1);
   ASSERT_TRUE(eventually([&] { return worker_->facts().owner == kOwner + 1; }));
+  ASSERT_TRUE(eventually([&] { return owner_->all_attached(); }));
   wire::Orders old = orders(2);
   old.loads = {load(5, 9, checksum)};
   EXPECT_EQ(run_loads(old), std::vector<std::uint32_t>{9});

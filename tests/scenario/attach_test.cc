@@ -129,7 +129,9 @@ class RankProcess {
     std::uint32_t count = 0;
     std::memcpy(&count, reply.bytes.data(), 4);
     result.failed.resize(count);
-    std::memcpy(result.failed.data(), reply.bytes.data() + 4, count * std::size_t{4});
+    for (std::uint32_t i = 0; i < count; ++i) {
+      std::memcpy(&result.failed[i], reply.bytes.data() + 4 + i * std::size_t{4}, 4);
+    }
     const std::string rest = reply.bytes.substr(4 + count * std::size_t{4});
     auto reports = wire::decode_reports(std::as_bytes(std::span(rest.data(), rest.size())));
     EXPECT_TRUE(reports.has_value() && reports->size() <= 1);

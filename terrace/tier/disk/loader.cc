@@ -13,7 +13,7 @@ namespace terrace::tier::disk {
 namespace {
 constexpr std::size_t kBufferBytes = 1U << 20U;
 constexpr std::size_t kBuffers = 8;
-constexpr std::size_t kBatch = 1024;
+constexpr std::size_t kBatch = 1U << 18U;
 constexpr Nanoseconds kLoadLimit = seconds(60);
 constexpr Nanoseconds kWaitStep = milliseconds(200);
 }  // namespace
@@ -24,7 +24,7 @@ Loader::Loader(Context& context, transfer::Backend& backend, Writer& writer)
       writer_(writer),
       groups_(context.options.layout.groups.size()) {
   for (Group& group : groups_) {
-    group.batch.reserve(kBatch);
+    group.batch.reserve(std::min<std::size_t>(kBatch, context.slots.size()));
     group.sequences.resize(context.slots.size());
   }
 }
