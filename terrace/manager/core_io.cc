@@ -242,7 +242,8 @@ void Core::tick(Nanoseconds now) {
 }
 
 bool Core::has_jobs() const {
-  return reads_.has_jobs() || writes_.has_jobs() || has_more_to_touch_ ||
+  return reads_.has_jobs() || writes_.has_jobs() || writes_.is_behind() ||
+         has_more_to_touch_ ||
          std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; });
 }
 

@@ -13,6 +13,21 @@ std::uint32_t Writes::free_ahead() const {
   return std::min(kMaxFreeAhead, context_.host->geometry().slots / 16);
 }
 
+std::uint32_t Writes::free_soon() const {
+  const catalog::Pool& pool = context_.host->pool();
+  return pool.count(catalog::SlotState::kFree) + pool.count(catalog::SlotState::kEvicting);
+}
+
+bool Writes::is_behind() const {
+  if (context_.host == nullptr || context_.lower == nullptr || is_stopped_ ||
+      writes_.size() >= limit() || free_soon() >= free_ahead()) {
+    return false;
+  }
+  const auto victim = context_.host->pool().next_victim();
+  return victim && victim->key.name_space == context_.name_space &&
+         !context_.lower->contains(victim->key.group, victim->key.hash);
+}
+
 void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now) {
   if (context_.lower == nullptr || is_stopped_ || context_.options.disk.is_demote) return;
   const auto group = std::make_shared<const catalog::PinRun>(std::move(pins));
@@ -40,9 +55,7 @@ void Writes::drive_eviction(Nanoseconds now) {
   catalog::Pool& pool = context_.pool();
   // Each turn frees a slot or starts a write; what is being written counts as free soon.
   for (std::uint32_t turn = 0; turn < free_ahead(); ++turn) {
-    const std::uint32_t free_soon =
-        pool.count(catalog::SlotState::kFree) + pool.count(catalog::SlotState::kEvicting);
-    if (free_soon >= free_ahead()) return;
+    if (free_soon() >= free_ahead()) return;
     const auto victim = pool.next_victim();
     if (!victim) return;
     if (victim->key.name_space != context_.name_space) {

@@ -47,6 +47,8 @@ class Writes {
 
   [[nodiscard]] std::size_t size() const { return writes_.size(); }
   [[nodiscard]] bool has_jobs() const { return !queue_.empty(); }
+  // Fewer slots are free than wanted, and the next victim has to be written first.
+  [[nodiscard]] bool is_behind() const;
 
  private:
   struct Write {
@@ -60,6 +62,8 @@ class Writes {
   static constexpr std::uint32_t kMaxFreeAhead = 64;
   [[nodiscard]] std::size_t limit() const;
   [[nodiscard]] std::uint32_t free_ahead() const;
+  // Free, or about to be.
+  [[nodiscard]] std::uint32_t free_soon() const;
   void enqueue(Write write);
   void release(Write& write);
 
