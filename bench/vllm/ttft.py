@@ -73,7 +73,9 @@ class Engine:
         from vllm import SamplingParams
 
         params = SamplingParams(
-            max_tokens=1,
+            # The ledger names what was verified only after the first step's report is in.
+            max_tokens=2,
+            ignore_eos=True,
             temperature=0,
             detokenize=False,
             extra_args={"kv_transfer_params": {"terrace": {"ledger": True}}},
