@@ -120,9 +120,14 @@ void Context::touch_now(std::span<const SequenceHash> chain) {
 }
 
 void Context::renew_name_space() {
-  // 0 is nobody's. After 65,535 renewals a number comes back: every old block must be gone by then.
   std::uint16_t next = static_cast<std::uint16_t>(name_space.value() + 1);
-  if (next == 0) next = 1;
+  if (next == 0) {  // 0 is nobody's. From here on numbers come back: no old block may have one.
+    next = 1;
+    while (host != nullptr) {
+      const auto victim = pool().next_victim();
+      if (!victim || !pool().remove(victim->slot)) break;
+    }
+  }
   name_space = NamespaceId(next);
   ghosts.clear();
   announced_.clear();

@@ -586,6 +586,16 @@ TEST(CoreTest, AfterAResetNothingOldMatchesAndRunningRequestsStoreNoMore) {
   EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
 }
 
+TEST(CoreTest, NoOldBlockMatchesWhenTheNamespaceNumberComesRound) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(tokens);  // Under number 1.
+  rig.core.context().name_space = NamespaceId(65'535);
+  rig.core.reset();
+  EXPECT_EQ(rig.core.context().name_space, NamespaceId(1));
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);
+}
+
 TEST(CoreTest, PoisonedItOnlyMissesAndAcceptedLoadsFail) {
   Rig rig;
   const auto tokens = Rig::make_tokens(3, 1);
