@@ -1,5 +1,5 @@
-// The disk tier's fixed-size records: whatever is accepted has exactly one form, but for the padding and
-// reserved bytes that its checksum covers.
+// The disk tier's fixed-size records: whatever is accepted has exactly one form, but for the
+// padding and reserved bytes that its checksum covers.
 #include <array>
 #include <cstdlib>
 #include <cstring>

@@ -40,9 +40,7 @@ def commit() -> str:
 def interval(values: Sequence[float], percent: float = 90, rounds: int = 2000) -> list[float]:
     """Bootstrap interval of the median (Efron 1979); seeded, so that a rerun gives the same."""
     rng = random.Random(7)
-    medians = sorted(
-        statistics.median(rng.choices(values, k=len(values))) for _ in range(rounds)
-    )
+    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(rounds))
     cut = int(rounds * (100 - percent) / 200)
     return [medians[cut], medians[-cut - 1]]
 

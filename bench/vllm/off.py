@@ -14,9 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[2] / "tools")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[2]),
+    str(Path(__file__).resolve().parents[2] / "tools"),
+]
 
 from bench.vllm import lines  # noqa: E402
+
 from engine_env import ROOT, engine_env, installed  # noqa: E402
 
 ROUNDS = 5
@@ -60,8 +64,11 @@ def serve_once(kind: str, number: int) -> dict[str, float]:
 
     def batch(seed: int) -> list[Any]:
         return [
-            {"prompt_token_ids": [(31 * i + 9973 * (seed * REQUESTS + r)) % 48_000 + 100
-                                  for i in range(PROMPT)]}
+            {
+                "prompt_token_ids": [
+                    (31 * i + 9973 * (seed * REQUESTS + r)) % 48_000 + 100 for i in range(PROMPT)
+                ]
+            }
             for r in range(REQUESTS)
         ]
 

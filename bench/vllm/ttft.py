@@ -20,9 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[2] / "tools")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[2]),
+    str(Path(__file__).resolve().parents[2] / "tools"),
+]
 
 from bench.vllm import lines  # noqa: E402
+
 from engine_env import ROOT, engine_env, installed  # noqa: E402
 
 LENGTHS = (1024, 2048, 4096, 7168)
@@ -144,8 +148,11 @@ def measure(engine: Engine, tier: str, length: int, rate: float, runs: int) -> N
             wrong += 1
         own.add(*engine.ask(tokens)[:2])
     if len(ours.wall) < 3:
-        print(f"vllm-ttft.{tier} {length}: {wrong} of {runs} samples were no full hit; last ledger "
-              f"{ledger}", file=sys.stderr)
+        print(
+            f"vllm-ttft.{tier} {length}: {wrong} of {runs} samples were no full hit; last ledger "
+            f"{ledger}",
+            file=sys.stderr,
+        )
         return
     moved = full * BYTES_PER_TOKEN
     difference = [a - b for a, b in zip(ours.wall, own.wall, strict=False)]

@@ -1,20 +1,23 @@
 /* Terrace: a tiered store for the KV cache of LLM inference engines. The C ABI.
  *
- * Two kinds of object. The OWNER holds the catalog and does all I/O below the host tier; it lives where
- * the engine schedules. A WORKER lives in each of the engine's ranks; it copies between the engine's
- * own KV memory and the host tier, and verifies. The two meet over a Unix socket whose name follows
- * from the engine's instance id. Their daily traffic is opaque byte strings that the engine carries:
- * ORDERS (owner -> every worker, one string a step) and REPORTS (each worker -> owner).
+ * Two kinds of object. The OWNER holds the catalog and does all I/O below the host tier; it lives
+ * where the engine schedules. A WORKER lives in each of the engine's ranks; it copies between the
+ * engine's own KV memory and the host tier, and verifies. The two meet over a Unix socket whose
+ * name follows from the engine's instance id. Their daily traffic is opaque byte strings that the
+ * engine carries: ORDERS (owner -> every worker, one string a step) and REPORTS (each worker ->
+ * owner).
  *
  * Rules for all functions
- * - Nothing throws, aborts, prints or calls back. Every result is a code; text by terrace_last_error()
- *   (per thread). After a broken invariant of ours the instance is POISONED: look-ups miss, health says
- *   why, the process lives.
- * - Structs begin with `struct_size`, set by the caller to sizeof: newer libraries accept older structs.
- * - Pointers given are borrowed for the call only. Handles are not shared across fork(): in the child
- *   every call returns TERRACE_CLOSED.
- * - "Thread-safe": may be called at any time from any thread. "Engine thread": not concurrently with
- *   other engine-thread calls on the same handle. "Never blocks": no I/O, no waiting, microseconds.
+ * - Nothing throws, aborts, prints or calls back. Every result is a code; text by
+ * terrace_last_error() (per thread). After a broken invariant of ours the instance is POISONED:
+ * look-ups miss, health says why, the process lives.
+ * - Structs begin with `struct_size`, set by the caller to sizeof: newer libraries accept older
+ * structs.
+ * - Pointers given are borrowed for the call only. Handles are not shared across fork(): in the
+ * child every call returns TERRACE_CLOSED.
+ * - "Thread-safe": may be called at any time from any thread. "Engine thread": not concurrently
+ * with other engine-thread calls on the same handle. "Never blocks": no I/O, no waiting,
+ * microseconds.
  * - Lengths are in bytes, counts in elements, times in nanoseconds.
  */
 #ifndef TERRACE_TERRACE_H
@@ -69,7 +72,8 @@ TERRACE_API const char* terrace_version(void);
 /* Text of the calling thread's last failed call; "" if none. Valid until its next call. */
 TERRACE_API const char* terrace_last_error(void);
 
-/* ---- Pure functions (for tests, routers and tools). Thread-safe. Never block. ------------------ */
+/* ---- Pure functions (for tests, routers and tools). Thread-safe. Never block. ------------------
+ */
 
 typedef struct terrace_extra_key {
   uint32_t struct_size;
@@ -88,8 +92,8 @@ TERRACE_API terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint
                                                uint64_t extra_key_count, uint8_t* hashes);
 /* Payload checksum, docs/formats/checksum.md. */
 TERRACE_API uint64_t terrace_checksum_bytes(const uint8_t* bytes, uint64_t length);
-/* Fingerprint of a model's weights: safetensors headers, sizes, first/middle/last page of every tensor,
- * cached by file identity. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.
+/* Fingerprint of a model's weights: safetensors headers, sizes, first/middle/last page of every
+ * tensor, cached by file identity. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.
  * Errors: NOT_FOUND = no safetensors there, IO, CORRUPT = a header that is none. */
 TERRACE_API terrace_code terrace_digest_weights(const char* model_directory, char digest[65]);
 
@@ -97,8 +101,8 @@ TERRACE_API terrace_code terrace_digest_weights(const char* model_directory, cha
 
 typedef struct terrace_group_layout {
   uint32_t struct_size;
-  uint32_t piece_count;          /* Layers of the group. */
-  const uint64_t* piece_bytes;   /* Bytes of one block in each, per rank. */
+  uint32_t piece_count;        /* Layers of the group. */
+  const uint64_t* piece_bytes; /* Bytes of one block in each, per rank. */
 } terrace_group_layout;
 
 typedef struct terrace_owner_options {
@@ -107,24 +111,26 @@ typedef struct terrace_owner_options {
   uint32_t rank_count;
   uint32_t group_count;
   const terrace_group_layout* groups;
-  const char* engine_id;      /* Names the rendezvous; equal for owner and workers. */
-  const char* settings_json;  /* The engine's own part of the settings: a JSON object, or "". */
-  const char* fingerprint;    /* Lines `content.name=value` and `layout.name=value`. */
+  const char* engine_id;       /* Names the rendezvous; equal for owner and workers. */
+  const char* settings_json;   /* The engine's own part of the settings: a JSON object, or "". */
+  const char* fingerprint;     /* Lines `content.name=value` and `layout.name=value`. */
   const char* model_directory; /* Its weights go into the content fingerprint; "" = none. */
-  uint32_t can_store;         /* 0: look up only. */
-  uint32_t can_load;          /* 0: store only. */
+  uint32_t can_store;          /* 0: look up only. */
+  uint32_t can_load;           /* 0: store only. */
 } terrace_owner_options;
 
-/* Reads settings, starts threads, returns at once; tiers open in the background (terrace_owner_status).
- * Errors: INVALID names the setting. Thread-safe. Does not wait for I/O. */
-TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_owner** owner);
-/* Flushes for at most `deadline_ns`, stops threads, frees. Durability does not depend on it. BLOCKS up
- * to the deadline. NULL is allowed. */
+/* Reads settings, starts threads, returns at once; tiers open in the background
+ * (terrace_owner_status). Errors: INVALID names the setting. Thread-safe. Does not wait for I/O. */
+TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options,
+                                            terrace_owner** owner);
+/* Flushes for at most `deadline_ns`, stops threads, frees. Durability does not depend on it. BLOCKS
+ * up to the deadline. NULL is allowed. */
 TERRACE_API void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns);
 
 /* One engine request. Tokens are copied and hashed here, once. `flags`: */
-#define TERRACE_REQUEST_UNKEYABLE 1u /* Carries something that cannot be keyed: neither load nor store. */
-#define TERRACE_REQUEST_NO_LOAD 2u   /* Only store (prompt log-probabilities and the like). */
+#define TERRACE_REQUEST_UNKEYABLE \
+  1u /* Carries something that cannot be keyed: neither load nor store. */
+#define TERRACE_REQUEST_NO_LOAD 2u /* Only store (prompt log-probabilities and the like). */
 #define TERRACE_REQUEST_NO_STORE 4u
 typedef struct terrace_request_options {
   uint32_t struct_size;
@@ -136,29 +142,32 @@ typedef struct terrace_request_options {
   uint64_t prompt_tokens; /* For offload.scope = prompt; 0 = token_count. */
 } terrace_request_options;
 
-/* Hashes, probes, and starts prefetching what lies below the host tier. Engine thread. Never blocks. */
+/* Hashes, probes, and starts prefetching what lies below the host tier. Engine thread. Never
+ * blocks. */
 TERRACE_API terrace_code terrace_begin_request(terrace_owner* owner,
                                                const terrace_request_options* options,
                                                terrace_request* request);
 /* How many tokens beyond `local_tokens` (a multiple of block_tokens) can be loaded now, at most
  * `limit_tokens` in all (local included). OK: `*external_tokens` (0 = miss) is pinned for
  * lookup.pin_time. UNAVAILABLE: ask again next step; never for longer than lookup.deadline (or
- * attach.lookup_wait while opening). Repeating the call is harmless. Engine thread. Never blocks. */
+ * attach.lookup_wait while opening). Repeating the call is harmless. Engine thread. Never blocks.
+ */
 TERRACE_API terrace_code terrace_poll_request(terrace_owner* owner, terrace_request request,
                                               uint64_t local_tokens, uint64_t limit_tokens,
                                               uint64_t* external_tokens);
-/* The engine allocated device blocks: load `external_tokens` (0 = none wanted: pins are dropped) after
- * `local_tokens` into them. `blocks[g]` is group g's block table from token 0, `block_counts[g]` long.
- * Each accepted load ends in the report of the step whose orders carry it. Engine thread. Never blocks. */
+/* The engine allocated device blocks: load `external_tokens` (0 = none wanted: pins are dropped)
+ * after `local_tokens` into them. `blocks[g]` is group g's block table from token 0,
+ * `block_counts[g]` long. Each accepted load ends in the report of the step whose orders carry it.
+ * Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
                                              uint64_t local_tokens, uint64_t external_tokens,
                                              const uint32_t* const* blocks,
                                              const uint64_t* block_counts);
-/* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the step
- * is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL) are the engine's
- * own hashes, low 64 bits, of blocks [alias_first, alias_first + alias_count), for events only.
- * `blocks`/`block_counts` as above, the whole table. Call only when a block became full, or the table
- * was replaced after a preemption. Engine thread. Never blocks. */
+/* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the
+ * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL) are the
+ * engine's own hashes, low 64 bits, of blocks [alias_first, alias_first + alias_count), for events
+ * only. `blocks`/`block_counts` as above, the whole table. Call only when a block became full, or
+ * the table was replaced after a preemption. Engine thread. Never blocks. */
 typedef struct terrace_progress {
   uint32_t struct_size;
   uint32_t reserved;
@@ -172,9 +181,10 @@ typedef struct terrace_progress {
   uint64_t alias_first;
   uint64_t alias_count;
 } terrace_progress;
-TERRACE_API terrace_code terrace_advance_request(terrace_owner* owner, const terrace_progress* progress);
-/* Ends the step: the orders for all workers. Empty (length 0) when nothing is due. Engine thread. Never
- * blocks. */
+TERRACE_API terrace_code terrace_advance_request(terrace_owner* owner,
+                                                 const terrace_progress* progress);
+/* Ends the step: the orders for all workers. Empty (length 0) when nothing is due. Engine thread.
+ * Never blocks. */
 TERRACE_API terrace_code terrace_build_orders(terrace_owner* owner, terrace_bytes* orders);
 /* One worker's report, or several concatenated. Unknown, old, cut or foreign ones are refused and
  * counted. Engine thread. Never blocks. */
@@ -186,8 +196,8 @@ TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t
 TERRACE_API terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
                                              terrace_bytes* ledger_json);
 
-/* Events since the last call, as a JSON array (docs/formats/events.md); "" when there are none. Engine
- * thread. Never blocks. */
+/* Events since the last call, as a JSON array (docs/formats/events.md); "" when there are none.
+ * Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_take_events(terrace_owner* owner, terrace_bytes* events_json);
 /* Health, tiers, queues, hits and misses as one JSON object. Thread-safe. Never blocks. */
 TERRACE_API terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes* status_json);
@@ -218,7 +228,7 @@ typedef struct terrace_group_regions {
   uint32_t region_count;
   const terrace_region* regions;
   uint64_t block_count;
-  uint32_t null_block;   /* A block that the engine never uses: the canary borrows it. */
+  uint32_t null_block; /* A block that the engine never uses: the canary borrows it. */
   uint32_t has_null_block;
 } terrace_group_regions;
 
@@ -234,21 +244,22 @@ typedef struct terrace_worker_options {
   const char* settings_json;
 } terrace_worker_options;
 
-/* Registers the engine's memory (which outlives the worker) and returns at once; a thread of ours waits
- * for the owner, maps, populates and attaches. Errors: INVALID. Thread-safe. Does not wait. */
+/* Registers the engine's memory (which outlives the worker) and returns at once; a thread of ours
+ * waits for the owner, maps, populates and attaches. Errors: INVALID. Thread-safe. Does not wait.
+ */
 TERRACE_API terrace_code terrace_open_worker(const terrace_worker_options* options,
                                              terrace_worker** worker);
 TERRACE_API void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns);
 
-/* Runs the canary if the orders ask for it. Before any other work of the step. Engine thread. Copies one
- * block. */
+/* Runs the canary if the orders ask for it. Before any other work of the step. Engine thread.
+ * Copies one block. */
 TERRACE_API terrace_code terrace_run_canary(terrace_worker* worker, const uint8_t* orders,
                                             uint64_t length);
-/* Copies in and verifies all loads of the orders. `failed_blocks` receives the device blocks (group 0)
- * that must not be used, `*failed_count` how many there are; if that exceeds `failed_capacity`, call
- * again with more room: the work is not repeated. Never leaves a bad block unreported, also when it
- * returns an error (then all blocks of the orders are reported, or, if the orders cannot be read,
- * TERRACE_INVALID with count 0). Engine thread. Copies: release interpreter locks. */
+/* Copies in and verifies all loads of the orders. `failed_blocks` receives the device blocks (group
+ * 0) that must not be used, `*failed_count` how many there are; if that exceeds `failed_capacity`,
+ * call again with more room: the work is not repeated. Never leaves a bad block unreported, also
+ * when it returns an error (then all blocks of the orders are reported, or, if the orders cannot be
+ * read, TERRACE_INVALID with count 0). Engine thread. Copies: release interpreter locks. */
 TERRACE_API terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders,
                                            uint64_t length, uint32_t* failed_blocks,
                                            uint64_t failed_capacity, uint64_t* failed_count);
@@ -257,7 +268,8 @@ TERRACE_API terrace_code terrace_run_saves(terrace_worker* worker, const uint8_t
                                            uint64_t length);
 /* What the worker did since the last call; empty when nothing. Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_build_report(terrace_worker* worker, terrace_bytes* report);
-TERRACE_API terrace_code terrace_read_worker_status(terrace_worker* worker, terrace_bytes* status_json);
+TERRACE_API terrace_code terrace_read_worker_status(terrace_worker* worker,
+                                                    terrace_bytes* status_json);
 TERRACE_API terrace_code terrace_read_worker_log(terrace_worker* worker, terrace_bytes* lines);
 
 #ifdef __cplusplus

@@ -18,9 +18,9 @@ class Breach : public std::logic_error {
 
 }  // namespace terrace::base
 
-#define TERRACE_CHECK(condition)                                          \
-  do {                                                                    \
-    if (!(condition)) [[unlikely]] {                                      \
-      ::terrace::base::breach(#condition, __FILE__, __LINE__);            \
-    }                                                                     \
+#define TERRACE_CHECK(condition)                               \
+  do {                                                         \
+    if (!(condition)) [[unlikely]] {                           \
+      ::terrace::base::breach(#condition, __FILE__, __LINE__); \
+    }                                                          \
   } while (false)

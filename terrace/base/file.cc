@@ -1,12 +1,11 @@
 #include "terrace/base/file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-
-#include <fmt/format.h>
 
 namespace terrace {
 
@@ -35,7 +34,8 @@ Result<std::string> read_file(const std::string& path, Bytes limit) {
     if (got == 0) return content;
     content.append(buffer, static_cast<std::size_t>(got));
     if (content.size() > limit.value()) {
-      return fail(Code::kInvalid, fmt::format("read {}: longer than {} bytes", path, limit.value()));
+      return fail(Code::kInvalid,
+                  fmt::format("read {}: longer than {} bytes", path, limit.value()));
     }
   }
 }

@@ -1,11 +1,10 @@
 #include "terrace/base/file.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
-
-#include <gtest/gtest.h>
 
 namespace terrace {
 namespace {

@@ -1,6 +1,7 @@
 // Log lines as key=value text, handed to a sink. A sink must be quick and must not throw.
-// Levels: error = an operator must act, warn = fewer hits, info = state changed, debug = per request.
-// Threading: sinks are thread-safe; RingLog keeps the newest lines, bounded, for the host to drain.
+// Levels: error = an operator must act, warn = fewer hits, info = state changed, debug = per
+// request. Threading: sinks are thread-safe; RingLog keeps the newest lines, bounded, for the host
+// to drain.
 #pragma once
 
 #include <cstddef>

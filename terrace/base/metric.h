@@ -1,6 +1,6 @@
-// Metric cells: one relaxed atomic each, owned by the part that counts. Counters move when the thing
-// happened, not when it was queued. `serve/` visits all cells to write text.
-// Threading: thread-safe.  Waits: never.
+// Metric cells: one relaxed atomic each, owned by the part that counts. Counters move when the
+// thing happened, not when it was queued. `serve/` visits all cells to write text. Threading:
+// thread-safe.  Waits: never.
 #pragma once
 
 #include <atomic>

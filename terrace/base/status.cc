@@ -1,34 +1,49 @@
 #include "terrace/base/status.h"
 
-#include <cstring>
-
 #include <fmt/format.h>
+
+#include <cstring>
 
 namespace terrace {
 
 std::string_view to_string(Code code) {
   switch (code) {
-    case Code::kOk: return "ok";
-    case Code::kInvalid: return "invalid";
-    case Code::kNotFound: return "not_found";
-    case Code::kExhausted: return "exhausted";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kDeadline: return "deadline";
-    case Code::kCorrupt: return "corrupt";
-    case Code::kIo: return "io";
-    case Code::kRefused: return "refused";
-    case Code::kClosed: return "closed";
-    case Code::kInternal: return "internal";
+    case Code::kOk:
+      return "ok";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kNotFound:
+      return "not_found";
+    case Code::kExhausted:
+      return "exhausted";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kDeadline:
+      return "deadline";
+    case Code::kCorrupt:
+      return "corrupt";
+    case Code::kIo:
+      return "io";
+    case Code::kRefused:
+      return "refused";
+    case Code::kClosed:
+      return "closed";
+    case Code::kInternal:
+      return "internal";
   }
   return "unknown";
 }
 
 std::string_view to_string(Scope scope) {
   switch (scope) {
-    case Scope::kBlock: return "block";
-    case Scope::kRegion: return "region";
-    case Scope::kBackend: return "backend";
-    case Scope::kNode: return "node";
+    case Scope::kBlock:
+      return "block";
+    case Scope::kRegion:
+      return "region";
+    case Scope::kBackend:
+      return "backend";
+    case Scope::kNode:
+      return "node";
   }
   return "unknown";
 }

@@ -75,21 +75,21 @@ using Result = std::expected<T, Status>;
 #define TERRACE_CONCAT(a, b) TERRACE_CONCAT_INNER(a, b)
 
 // Returns the Status (from a function returning Status or Result) unless it is ok.
-#define TERRACE_RETURN_IF_ERROR(expression)                                   \
-  do {                                                                        \
+#define TERRACE_RETURN_IF_ERROR(expression)                                         \
+  do {                                                                              \
     if (::terrace::Status terrace_status = (expression); !terrace_status.is_ok()) { \
-      return ::terrace::detail::Propagate{std::move(terrace_status)};         \
-    }                                                                         \
+      return ::terrace::detail::Propagate{std::move(terrace_status)};               \
+    }                                                                               \
   } while (false)
 
 // `TERRACE_ASSIGN_OR_RETURN(auto value, make_value());`
 #define TERRACE_ASSIGN_OR_RETURN(declaration, expression) \
   TERRACE_ASSIGN_OR_RETURN_INNER(TERRACE_CONCAT(terrace_result_, __LINE__), declaration, expression)
-#define TERRACE_ASSIGN_OR_RETURN_INNER(result, declaration, expression)   \
-  auto result = (expression);                                            \
-  if (!result.has_value()) {                                             \
-    return ::terrace::detail::Propagate{std::move(result).error()};      \
-  }                                                                      \
+#define TERRACE_ASSIGN_OR_RETURN_INNER(result, declaration, expression) \
+  auto result = (expression);                                           \
+  if (!result.has_value()) {                                            \
+    return ::terrace::detail::Propagate{std::move(result).error()};     \
+  }                                                                     \
   declaration = std::move(result).value()
 
 namespace terrace::detail {

@@ -1,8 +1,8 @@
 #include "terrace/base/status.h"
 
-#include <cerrno>
-
 #include <gtest/gtest.h>
+
+#include <cerrno>
 
 namespace terrace {
 namespace {

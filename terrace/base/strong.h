@@ -36,8 +36,14 @@ class Unit {
   friend constexpr Unit operator*(Unit a, Rep n) { return Unit(a.value_ * n); }
   friend constexpr Rep operator/(Unit a, Unit b) { return a.value_ / b.value_; }
   friend constexpr Rep operator%(Unit a, Unit b) { return a.value_ % b.value_; }
-  constexpr Unit& operator+=(Unit other) { value_ += other.value_; return *this; }
-  constexpr Unit& operator-=(Unit other) { value_ -= other.value_; return *this; }
+  constexpr Unit& operator+=(Unit other) {
+    value_ += other.value_;
+    return *this;
+  }
+  constexpr Unit& operator-=(Unit other) {
+    value_ -= other.value_;
+    return *this;
+  }
 
  private:
   Rep value_{};

@@ -1,5 +1,5 @@
-// Named places where a test can stop, delay or fail a thread. Compiled away from the shipped library.
-// Threading: thread-safe.
+// Named places where a test can stop, delay or fail a thread. Compiled away from the shipped
+// library. Threading: thread-safe.
 #pragma once
 
 #if defined(TERRACE_SYNC_POINTS)

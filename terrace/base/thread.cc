@@ -28,18 +28,18 @@ Result<std::jthread> start_thread(const std::string& name,
   pthread_sigmask(SIG_SETMASK, &all, &before);  // Inherited by the new thread.
   Result<std::jthread> thread;
   try {
-    thread = std::jthread([name, body = std::move(body),
-                           on_breach = std::move(on_breach)](std::stop_token stop) {
-      pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-      reset_affinity();
-      try {
-        body(std::move(stop));
-      } catch (const std::exception& error) {
-        on_breach(error.what());
-      } catch (...) {
-        on_breach("unknown exception");
-      }
-    });
+    thread = std::jthread(
+        [name, body = std::move(body), on_breach = std::move(on_breach)](std::stop_token stop) {
+          pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+          reset_affinity();
+          try {
+            body(std::move(stop));
+          } catch (const std::exception& error) {
+            on_breach(error.what());
+          } catch (...) {
+            on_breach("unknown exception");
+          }
+        });
   } catch (const std::system_error& error) {
     thread = fail(Code::kExhausted, "start thread " + name + ": " + error.what(), Scope::kNode);
   }

@@ -1,11 +1,10 @@
 #include "terrace/base/thread.h"
 
+#include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "terrace/base/check.h"
 

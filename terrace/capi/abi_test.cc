@@ -1,11 +1,11 @@
+#include <gtest/gtest.h>
+#include <terrace/terrace.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <set>
 #include <string>
-
-#include <gtest/gtest.h>
-#include <terrace/terrace.h>
 
 namespace {
 
@@ -39,7 +39,8 @@ TEST(AbiTest, LibraryShowsExactlyTheListedSymbols) {
 
 TEST(AbiTest, HeaderCompilesAsC11) {
   const std::string command =
-      "printf '#include \"" TERRACE_HEADER "\"\\nint main(void){return 0;}\\n' | "
+      "printf '#include \"" TERRACE_HEADER
+      "\"\\nint main(void){return 0;}\\n' | "
       "cc -std=c11 -pedantic -Wall -Wextra -Werror -x c -fsyntax-only - 2>&1 && echo compiled";
   EXPECT_EQ(run(command), "compiled\n");
 }
@@ -51,7 +52,8 @@ TEST(AbiTest, NeedsNoGlibcSymbolNewerThan2_34AndNoForeignLibrary) {
     EXPECT_LE(std::atoi(version.substr(version.rfind('.') + 1).c_str()), 34) << version;
   }
   EXPECT_FALSE(versions.empty());
-  const auto needed = lines_of(run("objdump -p " TERRACE_LIBRARY_PATH " | awk '/NEEDED/{print $2}'"));
+  const auto needed =
+      lines_of(run("objdump -p " TERRACE_LIBRARY_PATH " | awk '/NEEDED/{print $2}'"));
   const std::set<std::string> allowed{"libc.so.6", "libm.so.6", "libgcc_s.so.1",
                                       "ld-linux-x86-64.so.2"};
   for (const std::string& library : needed) {

@@ -1,9 +1,9 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
 #include <string_view>
-
-#include <fmt/format.h>
 
 #include "terrace/block/fingerprint.h"
 #include "terrace/capi/convert_internal.h"
@@ -30,7 +30,8 @@ Result<Layout> owner_layout(const terrace_owner_options& options) {
     TERRACE_RETURN_IF_ERROR(
         check_size("terrace_group_layout", group.struct_size, sizeof(terrace_group_layout)));
     if (group.piece_count == 0 || group.piece_count > kMaxPieces || group.piece_bytes == nullptr) {
-      return fail(Code::kInvalid, fmt::format("layout: group {} has {} pieces", g, group.piece_count));
+      return fail(Code::kInvalid,
+                  fmt::format("layout: group {} has {} pieces", g, group.piece_count));
     }
     GroupLayout made{.group = GroupId(static_cast<std::uint16_t>(g)), .piece_bytes = {}};
     for (std::uint32_t p = 0; p < group.piece_count; ++p) {
@@ -51,18 +52,24 @@ manager::HostOptions host_options(const config::HostSettings& host) {
 
 std::string backend_name(config::DiskBackend backend) {
   switch (backend) {
-    case config::DiskBackend::kAuto: return "auto";
-    case config::DiskBackend::kIoUring: return "io_uring";
-    case config::DiskBackend::kThreads: return "threads";
+    case config::DiskBackend::kAuto:
+      return "auto";
+    case config::DiskBackend::kIoUring:
+      return "io_uring";
+    case config::DiskBackend::kThreads:
+      return "threads";
   }
   return "auto";
 }
 
 std::string preallocate_name(config::Preallocate preallocate) {
   switch (preallocate) {
-    case config::Preallocate::kAuto: return "auto";
-    case config::Preallocate::kFallocate: return "fallocate";
-    case config::Preallocate::kZerofill: return "zerofill";
+    case config::Preallocate::kAuto:
+      return "auto";
+    case config::Preallocate::kFallocate:
+      return "fallocate";
+    case config::Preallocate::kZerofill:
+      return "zerofill";
   }
   return "auto";
 }
@@ -84,12 +91,13 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
                        .decay_interval = disk.admission_decay,
                        .entries = disk.admission_entries};
   options.is_demote = disk.write == config::DiskWrite::kDemote;
-  options.queue_blocks = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(disk.queue.value(), UINT32_MAX));
+  options.queue_blocks =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(disk.queue.value(), UINT32_MAX));
   return options;
 }
 
-Result<worker::GroupRegions> group_regions(const terrace_group_regions& group, std::uint32_t number) {
+Result<worker::GroupRegions> group_regions(const terrace_group_regions& group,
+                                           std::uint32_t number) {
   TERRACE_RETURN_IF_ERROR(
       check_size("terrace_group_regions", group.struct_size, sizeof(terrace_group_regions)));
   if (group.region_count == 0 || group.region_count > kMaxPieces || group.regions == nullptr) {
@@ -102,7 +110,8 @@ Result<worker::GroupRegions> group_regions(const terrace_group_regions& group, s
   made.null_block = group.null_block;
   for (std::uint32_t r = 0; r < group.region_count; ++r) {
     const terrace_region& region = group.regions[r];
-    TERRACE_RETURN_IF_ERROR(check_size("terrace_region", region.struct_size, sizeof(terrace_region)));
+    TERRACE_RETURN_IF_ERROR(
+        check_size("terrace_region", region.struct_size, sizeof(terrace_region)));
     made.regions.push_back({.address = reinterpret_cast<std::byte*>(region.address),
                             .block_stride = region.block_stride,
                             .piece_bytes = region.piece_bytes});
@@ -114,11 +123,13 @@ Result<worker::GroupRegions> group_regions(const terrace_group_regions& group, s
 
 Status check_size(const char* what, std::uint32_t struct_size, std::size_t needed) {
   if (struct_size >= needed) return {};
-  return {Code::kInvalid, fmt::format("{}: struct_size is {}, at least {} is needed; set it to sizeof",
-                                      what, struct_size, needed)};
+  return {Code::kInvalid,
+          fmt::format("{}: struct_size is {}, at least {} is needed; set it to sizeof", what,
+                      struct_size, needed)};
 }
 
-Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys, std::uint64_t count) {
+Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
+                                                 std::uint64_t count) {
   if (count > 0 && keys == nullptr) return fail(Code::kInvalid, "extra keys: a pointer is NULL");
   std::vector<ExtraKey> made;
   made.reserve(count);
@@ -127,14 +138,14 @@ Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys, 
     TERRACE_RETURN_IF_ERROR(
         check_size("terrace_extra_key", key.struct_size, sizeof(terrace_extra_key)));
     if (key.kind < 1 || key.kind > 3 || (key.identity == nullptr && key.identity_length > 0)) {
-      return fail(Code::kInvalid, fmt::format("extra key {}: kind {} is unknown or identity is NULL", i,
-                                              key.kind));
+      return fail(Code::kInvalid,
+                  fmt::format("extra key {}: kind {} is unknown or identity is NULL", i, key.kind));
     }
-    made.push_back({.kind = static_cast<ExtraKey::Kind>(key.kind),
-                    .identity = std::string(reinterpret_cast<const char*>(key.identity),
-                                            key.identity_length),
-                    .first_token = key.first_token,
-                    .token_count = key.token_count});
+    made.push_back(
+        {.kind = static_cast<ExtraKey::Kind>(key.kind),
+         .identity = std::string(reinterpret_cast<const char*>(key.identity), key.identity_length),
+         .first_token = key.first_token,
+         .token_count = key.token_count});
   }
   return made;
 }

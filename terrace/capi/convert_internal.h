@@ -1,10 +1,10 @@
-// From the C ABI's plain structs and settings to the rooms' types. Everything foreign is checked here.
-// Threading: thread-safe.
+// From the C ABI's plain structs and settings to the rooms' types. Everything foreign is checked
+// here. Threading: thread-safe.
 #pragma once
 
-#include <vector>
-
 #include <terrace/terrace.h>
+
+#include <vector>
 
 #include "terrace/base/status.h"
 #include "terrace/block/layout.h"

@@ -1,6 +1,6 @@
-#include "terrace/capi/convert_internal.h"
-
 #include <gtest/gtest.h>
+
+#include "terrace/capi/convert_internal.h"
 
 namespace terrace::capi {
 namespace {

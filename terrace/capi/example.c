@@ -13,9 +13,11 @@ static terrace_owner* owner;
 static terrace_worker* worker;
 
 static void expect(terrace_code code, const char* what) {
-  if (code != TERRACE_OK) exit(fprintf(stderr, "%s: code %d: %s\n", what, (int)code, terrace_last_error()));
+  if (code != TERRACE_OK)
+    exit(fprintf(stderr, "%s: code %d: %s\n", what, (int)code, terrace_last_error()));
 }
-static uint64_t step(void) { /* Orders out, copies, report back; returns how many blocks failed to load. */
+static uint64_t step(
+    void) { /* Orders out, copies, report back; returns how many blocks failed to load. */
   terrace_bytes orders, report;
   uint32_t failed[BLOCKS];
   uint64_t failures = 0;
@@ -33,7 +35,8 @@ static terrace_request begin(uint64_t* hit) { /* Each poll is one (here: empty) 
   const terrace_request_options options = {sizeof options, 0, tokens, PROMPT, NULL, 0, 0};
   terrace_request request = 0;
   expect(terrace_begin_request(owner, &options, &request), "begin request");
-  while (terrace_poll_request(owner, request, 0, PROMPT, hit) == TERRACE_UNAVAILABLE) usleep(1000), step();
+  while (terrace_poll_request(owner, request, 0, PROMPT, hit) == TERRACE_UNAVAILABLE)
+    usleep(1000), step();
   return request;
 }
 int main(void) {
@@ -41,24 +44,30 @@ int main(void) {
   snprintf(id, sizeof id, "example-%d", (int)getpid());
   const char* settings = "{\"host.size\":\"16MiB\"}";
   const terrace_group_layout layout = {sizeof layout, LAYERS, pieces};
-  const terrace_region regions[LAYERS] = {{sizeof regions[0], 0, kv[0][0], PIECE, PIECE}, {sizeof regions[0], 0, kv[1][0], PIECE, PIECE}};
+  const terrace_region regions[LAYERS] = {{sizeof regions[0], 0, kv[0][0], PIECE, PIECE},
+                                          {sizeof regions[0], 0, kv[1][0], PIECE, PIECE}};
   const terrace_group_regions memory = {sizeof memory, LAYERS, regions, BLOCKS, 0, 1};
-  const terrace_worker_options mine = {sizeof mine, 0, 1, BLOCK_TOKENS, 1, 0, &memory, id, settings};
-  const terrace_owner_options ours = {sizeof ours, BLOCK_TOKENS, 1, 1, &layout, id, settings, "content.model=example\n", "", 1, 1};
+  const terrace_worker_options mine = {sizeof mine, 0,       1,  BLOCK_TOKENS, 1,
+                                       0,           &memory, id, settings};
+  const terrace_owner_options ours = {
+      sizeof ours, BLOCK_TOKENS, 1, 1, &layout, id, settings, "content.model=example\n", "", 1, 1};
   expect(terrace_open_worker(&mine, &worker), "open worker");
   expect(terrace_open_owner(&ours, &owner), "open owner");
   uint64_t cold = 0, warm = 0; /* Put: "compute" four blocks; the step saves them. */
   const terrace_request first = begin(&cold);
   for (int i = 0; i < LAYERS * 4; ++i) memset(kv[i / 4][1 + i % 4], i + 1, PIECE);
-  const terrace_progress progress = {sizeof progress, 0, first, PROMPT, NULL, 0, tables, counts, NULL, 0, 0};
+  const terrace_progress progress = {sizeof progress, 0,      first, PROMPT, NULL, 0,
+                                     tables,          counts, NULL,  0,      0};
   expect(terrace_advance_request(owner, &progress), "advance request");
   step();
-  memset(kv, 0xEE, sizeof kv);                /* Lose. */
+  memset(kv, 0xEE, sizeof kv);                 /* Lose. */
   const terrace_request second = begin(&warm); /* Get. */
   expect(terrace_accept_load(owner, second, 0, warm, tables, counts), "accept load");
   int equal = step() == 0 && warm == PROMPT;
-  for (int i = 0; i < LAYERS * 4 * PIECE; ++i) equal &= kv[i / PIECE / 4][1 + i / PIECE % 4][i % PIECE] == i / PIECE + 1;
-  printf("cold: %d tokens, warm: %d tokens, bytes %s\n", (int)cold, (int)warm, equal ? "equal" : "DIFFER");
+  for (int i = 0; i < LAYERS * 4 * PIECE; ++i)
+    equal &= kv[i / PIECE / 4][1 + i / PIECE % 4][i % PIECE] == i / PIECE + 1;
+  printf("cold: %d tokens, warm: %d tokens, bytes %s\n", (int)cold, (int)warm,
+         equal ? "equal" : "DIFFER");
   terrace_close_owner(owner, 1000000000), terrace_close_worker(worker, 1000000000);
   return equal ? 0 : 1;
 }

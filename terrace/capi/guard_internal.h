@@ -3,6 +3,7 @@
 // Threading: thread-safe.
 #pragma once
 
+#include <terrace/terrace.h>
 #include <unistd.h>
 
 #include <exception>
@@ -10,7 +11,6 @@
 #include <utility>
 
 #include "terrace/base/status.h"
-#include <terrace/terrace.h>
 
 namespace terrace::capi {
 
@@ -18,8 +18,8 @@ namespace terrace::capi {
 terrace_code set_error(const Status& status);
 terrace_code set_error(terrace_code code, std::string text);
 
-// Runs `body` (returning terrace_code); an escaped exception is TERRACE_INTERNAL, and `on_breach` (a
-// call with the text) poisons the handle.
+// Runs `body` (returning terrace_code); an escaped exception is TERRACE_INTERNAL, and `on_breach`
+// (a call with the text) poisons the handle.
 template <typename Body, typename OnBreach>
 terrace_code guarded(Body&& body, OnBreach&& on_breach) noexcept {
   try {
@@ -46,8 +46,8 @@ terrace_code guarded(Body&& body) noexcept {
 enum class BufferKind { kOrders, kLedger, kEvents, kStatus, kMetrics, kLog, kReport, kCount };
 terrace_code put_bytes(BufferKind kind, std::string text, terrace_bytes* bytes);
 
-// Handles that are still open when the process exits are closed then, with a short deadline, unless the
-// process is a forked child.
+// Handles that are still open when the process exits are closed then, with a short deadline, unless
+// the process is a forked child.
 class ExitClosed {
  public:
   virtual void close_at_exit() noexcept = 0;

@@ -1,7 +1,7 @@
-#include <iterator>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <iterator>
 
 #include "terrace/capi/json_internal.h"
 

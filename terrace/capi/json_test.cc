@@ -5,9 +5,7 @@
 namespace terrace::capi {
 namespace {
 
-TEST(JsonTest, TextIsEscaped) {
-  EXPECT_EQ(json_text("a\"b\\c\n\x7f"), R"("a\"b\\c\u000a\u007f")");
-}
+TEST(JsonTest, TextIsEscaped) { EXPECT_EQ(json_text("a\"b\\c\n\x7f"), R"("a\"b\\c\u000a\u007f")"); }
 
 TEST(JsonTest, LedgerNamesTiersWithHitsAndTheFirstMiss) {
   manager::Ledger ledger;

@@ -1,9 +1,9 @@
+#include <fmt/format.h>
+
 #include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "terrace/base/clock.h"
 #include "terrace/base/log.h"
@@ -14,7 +14,7 @@
 #include "terrace/serve/metrics_text.h"
 #include "terrace/serve/status_text.h"
 
-using namespace terrace;        // NOLINT(google-build-using-namespace): C functions have no namespace.
+using namespace terrace;  // NOLINT(google-build-using-namespace): C functions have no namespace.
 using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
 
 namespace {
@@ -65,7 +65,9 @@ Result<std::vector<std::span<const std::uint32_t>>> block_tables(const terrace_o
   return tables;
 }
 
-terrace_code finish(const Status& status) { return status.is_ok() ? TERRACE_OK : set_error(status); }
+terrace_code finish(const Status& status) {
+  return status.is_ok() ? TERRACE_OK : set_error(status);
+}
 
 }  // namespace
 
@@ -201,7 +203,8 @@ terrace_code terrace_build_orders(terrace_owner* owner, terrace_bytes* orders) {
 
 terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report, uint64_t length) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
-    if (report == nullptr && length > 0) return set_error(TERRACE_INVALID, "terrace_take_report: NULL");
+    if (report == nullptr && length > 0)
+      return set_error(TERRACE_INVALID, "terrace_take_report: NULL");
     return finish(manager.take_report({reinterpret_cast<const std::byte*>(report), length}));
   });
 }

@@ -1,7 +1,7 @@
+#include <fmt/format.h>
+
 #include <cstring>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "terrace/block/checksum.h"
 #include "terrace/capi/convert_internal.h"
@@ -16,8 +16,8 @@ void put_big_endian(std::uint64_t value, std::uint8_t* target) {
 
 }  // namespace
 
-using namespace terrace;         // NOLINT(google-build-using-namespace): C functions have no namespace.
-using namespace terrace::capi;   // NOLINT(google-build-using-namespace)
+using namespace terrace;  // NOLINT(google-build-using-namespace): C functions have no namespace.
+using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
 
 extern "C" {
 
@@ -26,7 +26,8 @@ terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint32_t* tokens
                                    uint64_t extra_key_count, uint8_t* hashes) {
   return guarded([&] {
     if (block_tokens == 0 || (token_count > 0 && (tokens == nullptr || hashes == nullptr))) {
-      return set_error(TERRACE_INVALID, "terrace_hash_sequence: block_tokens is 0 or a pointer is NULL");
+      return set_error(TERRACE_INVALID,
+                       "terrace_hash_sequence: block_tokens is 0 or a pointer is NULL");
     }
     auto keys = convert_extra_keys(extra_keys, extra_key_count);
     if (!keys) return set_error(keys.error());

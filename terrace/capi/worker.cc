@@ -1,11 +1,11 @@
 #include "terrace/worker/worker.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "terrace/base/clock.h"
 #include "terrace/base/log.h"
@@ -13,7 +13,7 @@
 #include "terrace/capi/guard_internal.h"
 #include "terrace/capi/json_internal.h"
 
-using namespace terrace;        // NOLINT(google-build-using-namespace): C functions have no namespace.
+using namespace terrace;  // NOLINT(google-build-using-namespace): C functions have no namespace.
 using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
 
 namespace {
@@ -45,7 +45,8 @@ terrace_code with_worker(terrace_worker* handle, Body&& body) noexcept {
   return guarded([&] { return body(*handle->worker); },
                  [&](const char* text) {
                    handle->breach = text;
-                   handle->log.write(LogLevel::kError, fmt::format("event=poisoned cause=\"{}\"", text));
+                   handle->log.write(LogLevel::kError,
+                                     fmt::format("event=poisoned cause=\"{}\"", text));
                  });
 }
 
@@ -138,7 +139,8 @@ terrace_code terrace_build_report(terrace_worker* worker, terrace_bytes* report)
 
 terrace_code terrace_read_worker_status(terrace_worker* worker, terrace_bytes* status_json) {
   return with_worker(worker, [&](worker::Worker& impl) {
-    if (status_json == nullptr) return set_error(TERRACE_INVALID, "terrace_read_worker_status: NULL");
+    if (status_json == nullptr)
+      return set_error(TERRACE_INVALID, "terrace_read_worker_status: NULL");
     const std::string problem = worker->breach.empty() ? impl.problem() : worker->breach;
     return put_bytes(BufferKind::kStatus,
                      fmt::format("{{\"attached\":{},\"poisoned\":{},\"problem\":{}}}",

@@ -1,5 +1,6 @@
 #include "terrace/manager/block_manager.h"
 
+#include <fmt/format.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -7,8 +8,6 @@
 #include <functional>
 #include <thread>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "terrace/attach/attach_server.h"
 #include "terrace/base/file.h"
@@ -47,8 +46,12 @@ class Finally {
 
 struct BlockManager::State {
   State(Options given, const Clock& its_clock, LogSink& its_log)
-      : options(std::move(given)), clock(its_clock), log(its_log), owner(random_u64()),
-        shared(options, owner, counters, clock.now()), driver(shared, clock, log),
+      : options(std::move(given)),
+        clock(its_clock),
+        log(its_log),
+        owner(random_u64()),
+        shared(options, owner, counters, clock.now()),
+        driver(shared, clock, log),
         opened(clock.now()) {}
 
   const Options options;
@@ -66,10 +69,10 @@ struct BlockManager::State {
   std::atomic<bool> is_opening_done{false};
   std::atomic<bool> is_io_done{false};
   bool is_abandoned = false;  // A thread did not end in time: nothing is freed.
-  Opened parts;          // Written by the opening thread before it publishes them to `driver`.
+  Opened parts;               // Written by the opening thread before it publishes them to `driver`.
   Mutex flush_mutex;
   CondVar flush_condition;  // After each round of the I/O thread.
-  std::jthread opening;  // Joined before `parts` are used by close().
+  std::jthread opening;     // Joined before `parts` are used by close().
   std::jthread io;
 
   void run_io(const std::stop_token& stop);
@@ -145,19 +148,18 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
   state->event_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   State& parts = *state;
   const auto on_breach = [&parts](const char* text) { parts.poison(text); };
-  TERRACE_ASSIGN_OR_RETURN(
-      state->opening,
-      start_thread(
-          "terrace-open",
-          [&parts](const std::stop_token& stop) {
-            const Finally done([&parts] {
-              parts.is_opening_done.store(true);
-              parts.flush_condition.notify_all();
-            });
-            run_opening(parts.options, parts.owner, parts.clock, parts.log, parts.shared,
-                        parts.driver, parts.parts, stop);
-          },
-          on_breach));
+  TERRACE_ASSIGN_OR_RETURN(state->opening, start_thread(
+                                               "terrace-open",
+                                               [&parts](const std::stop_token& stop) {
+                                                 const Finally done([&parts] {
+                                                   parts.is_opening_done.store(true);
+                                                   parts.flush_condition.notify_all();
+                                                 });
+                                                 run_opening(parts.options, parts.owner,
+                                                             parts.clock, parts.log, parts.shared,
+                                                             parts.driver, parts.parts, stop);
+                                               },
+                                               on_breach));
   TERRACE_ASSIGN_OR_RETURN(
       state->io,
       start_thread(
@@ -221,7 +223,8 @@ void BlockManager::close(Nanoseconds limit) {
                           state.join(state.io, state.is_io_done, deadline + kJoinGrace);
   if (!has_joined) {
     state.is_abandoned = true;
-    state.log.write(LogLevel::kError, "event=close_overdue detail=\"a thread hangs and is left behind\"");
+    state.log.write(LogLevel::kError,
+                    "event=close_overdue detail=\"a thread hangs and is left behind\"");
     return;
   }
   state.driver.set_attach(nullptr);
@@ -367,8 +370,8 @@ Status BlockManager::reset() {
 
 StatusReport BlockManager::status() const {
   const State& state = *state_;
-  return make_status(state.options, state.shared, state.parts, state.counters,
-                     state.clock.now(), state.opened);
+  return make_status(state.options, state.shared, state.parts, state.counters, state.clock.now(),
+                     state.opened);
 }
 
 void BlockManager::visit_metrics(MetricVisitor& visitor) const {

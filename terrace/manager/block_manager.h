@@ -1,11 +1,10 @@
-// The owner: composes the tiers into look-ups, loads, offloads and events. One per engine (or, later,
-// per daemon attachment).
-// Threading: thread-safe behind one lock that is never held during I/O, hashing or allocation of size;
-// two threads of its own: `terrace-open` (opens the tiers, populates host memory, then ends) and
-// `terrace-io` (disk reads and writes, verification, attachments, deadlines).
-// Owns: host and disk tier, attach server, all request state.
-// Waits: only close(), up to its deadline. Every look-up and load has a deadline and ends.
-// Source: design.md sections 3, 5, 6.
+// The owner: composes the tiers into look-ups, loads, offloads and events. One per engine (or,
+// later, per daemon attachment). Threading: thread-safe behind one lock that is never held during
+// I/O, hashing or allocation of size; two threads of its own: `terrace-open` (opens the tiers,
+// populates host memory, then ends) and `terrace-io` (disk reads and writes, verification,
+// attachments, deadlines). Owns: host and disk tier, attach server, all request state. Waits: only
+// close(), up to its deadline. Every look-up and load has a deadline and ends. Source: design.md
+// sections 3, 5, 6.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +30,8 @@ namespace terrace::manager {
 
 // What a poll of a look-up says.
 struct MatchAnswer {
-  bool is_ready = false;   // false: ask again next step.
-  Tokens external{0};      // Ready: verified and pinned in host, beyond the local tokens.
+  bool is_ready = false;  // false: ask again next step.
+  Tokens external{0};     // Ready: verified and pinned in host, beyond the local tokens.
 };
 
 struct RequestOptions {
@@ -56,7 +55,8 @@ struct Progress {
 class BlockManager {
  public:
   // Starts opening; returns at once. `clock` and `log` outlive the manager.
-  static Result<std::unique_ptr<BlockManager>> open(Options options, const Clock& clock, LogSink& log);
+  static Result<std::unique_ptr<BlockManager>> open(Options options, const Clock& clock,
+                                                    LogSink& log);
   ~BlockManager();  // close() with a short deadline if that was not done.
   // Flushes queued disk writes for at most `limit`, stops the threads.
   void close(Nanoseconds limit);

@@ -1,6 +1,6 @@
-#include "terrace/manager/context_internal.h"
-
 #include <algorithm>
+
+#include "terrace/manager/context_internal.h"
 
 namespace terrace::manager {
 
@@ -13,7 +13,9 @@ Bytes rank_bytes(const Layout& layout) {
 }  // namespace
 
 Context::Context(const Options& manager_options, Counters& cells)
-    : options(manager_options), counters(cells), shard_bytes(rank_bytes(options.layout)),
+    : options(manager_options),
+      counters(cells),
+      shard_bytes(rank_bytes(options.layout)),
       block_bytes(shard_bytes * options.layout.ranks),
       planner(policy::Planner::Options{.block_bytes = block_bytes,
                                        .block_tokens = options.layout.block_tokens,

@@ -1,6 +1,6 @@
-// What the parts of the owner's core share: the tiers, the namespace, what is known of blocks that are
-// gone, the events. The parts themselves know each other only through Core.
-// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
+// What the parts of the owner's core share: the tiers, the namespace, what is known of blocks that
+// are gone, the events. The parts themselves know each other only through Core. Threading:
+// thread-compatible; the manager's lock guards it.  Waits: never.
 #pragma once
 
 #include <cstdint>
@@ -58,8 +58,8 @@ class Context {
   // Why is a block that no tier offers not there?
   [[nodiscard]] MissReason why_missing(const SequenceHash& hash) const;
   void note(LogLevel level, std::string line);
-  // The chain was used, in host and on disk: deepest first. Long chains are touched by touch_some(),
-  // slice by slice, so that nobody holds the lock for long.
+  // The chain was used, in host and on disk: deepest first. Long chains are touched by
+  // touch_some(), slice by slice, so that nobody holds the lock for long.
   void touch(std::span<const SequenceHash> chain);
   // True when more is left to do.
   bool touch_some();
@@ -68,8 +68,8 @@ class Context {
 
   const Options& options;
   Counters& counters;
-  const Bytes shard_bytes;   // One rank's payload.
-  const Bytes block_bytes;   // All ranks.
+  const Bytes shard_bytes;               // One rank's payload.
+  const Bytes block_bytes;               // All ranks.
   std::unique_ptr<tier::HostTier> host;  // Null until opened.
   LowerTier* lower = nullptr;            // Null: no disk, or not opened yet.
   bool is_lower_readable = false;        // The disk leg of the canary came back right.
@@ -88,8 +88,8 @@ class Context {
   void note_host_evictions();
 
   std::deque<std::vector<SequenceHash>> to_touch_;
-  // Disk blocks that were announced, with their aliases; only kept when somebody wants events. Bounded
-  // by the disk's slots: an evicted block leaves it.
+  // Disk blocks that were announced, with their aliases; only kept when somebody wants events.
+  // Bounded by the disk's slots: an evicted block leaves it.
   std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> announced_;
 };
 

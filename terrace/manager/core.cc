@@ -1,8 +1,8 @@
-#include "terrace/manager/core_internal.h"
+#include <fmt/format.h>
 
 #include <algorithm>
 
-#include <fmt/format.h>
+#include "terrace/manager/core_internal.h"
 
 namespace terrace::manager {
 
@@ -11,19 +11,23 @@ namespace {
 // An engine step may compile a model first; but several more steps without an answer are telling.
 constexpr Nanoseconds kCanaryPatience = seconds(1);
 constexpr int kCanarySteps = 4;
-constexpr SequenceHash kCanaryHash{};  // No chain gives it: SHA-256 of something is never all zero here.
+constexpr SequenceHash
+    kCanaryHash{};  // No chain gives it: SHA-256 of something is never all zero here.
 
 }  // namespace
 
 Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
     : context_(options, counters),
       gate_({.ranks = options.layout.ranks, .attach_timeout = options.attach_timeout}, now),
-      reads_(context_), writes_(context_), look_ups_(context_, reads_),
+      reads_(context_),
+      writes_(context_),
+      look_ups_(context_, reads_),
       steps_({.ranks = options.layout.ranks,
               .owner = owner,
               .max_in_flight = 256,
               .timeout = options.step_timeout}),
-      hits_(options.hit_window, options.layout.block_tokens), hits_logged_at_(now) {
+      hits_(options.hit_window, options.layout.block_tokens),
+      hits_logged_at_(now) {
   if (options.layout.groups.size() != 1) {
     gate_.shut(fmt::format("layout: {} KV groups; only models with one are served for now",
                            options.layout.groups.size()));
@@ -94,10 +98,13 @@ Request* Core::find(RequestId request) {
 Serving Core::serving(Nanoseconds now) const {
   if (is_poisoned() || is_closing_) return Serving::kNothing;
   switch (gate_.state(now)) {
-    case Gate::State::kOpening: return Serving::kNotYet;
-    case Gate::State::kServing: return is_lower_settled_ ? Serving::kAll : Serving::kHostOnly;
+    case Gate::State::kOpening:
+      return Serving::kNotYet;
+    case Gate::State::kServing:
+      return is_lower_settled_ ? Serving::kAll : Serving::kHostOnly;
     case Gate::State::kLate:
-    case Gate::State::kShut: return Serving::kNothing;
+    case Gate::State::kShut:
+      return Serving::kNothing;
   }
   return Serving::kNothing;
 }
@@ -126,8 +133,12 @@ Status Core::accept(Request& request, Tokens local, Tokens external,
     look_ups_.settle(request, local, 0);
     return {Code::kInvalid, fmt::format("accept: block table ends before block {}", first + count)};
   }
-  LoadBatch batch{.request = request.id, .first = first, .pins = {}, .device_blocks = {},
-                  .from_disk = std::vector<bool>(count), .failed = {}};
+  LoadBatch batch{.request = request.id,
+                  .first = first,
+                  .pins = {},
+                  .device_blocks = {},
+                  .from_disk = std::vector<bool>(count),
+                  .failed = {}};
   batch.pins = look_ups_.accept(request, first, count);
   look_ups_.settle(request, local, batch.pins.size());
   if (!steps_.has_room()) batch.pins.shrink(0);
@@ -155,12 +166,13 @@ void Core::advance(Request& request, const Progress& progress) {
     if (request.aliases.size() <= block) request.aliases.resize(block + 1);
     request.aliases[block] = progress.aliases[i];
   }
-  if (!request.is_keyed || !request.can_store || progress.block_tables.empty() || !can_store_now()) {
+  if (!request.is_keyed || !request.can_store || progress.block_tables.empty() ||
+      !can_store_now()) {
     return;
   }
   std::uint64_t end = progress.computed / context_.options.layout.block_tokens;
-  end = std::min<std::uint64_t>({end, request.chain.hashes().size(),
-                                 progress.block_tables[0].size()});
+  end = std::min<std::uint64_t>(
+      {end, request.chain.hashes().size(), progress.block_tables[0].size()});
   if (context_.options.is_prompt_only) end = std::min(end, request.prompt_blocks);
   offload(request, end, progress.block_tables[0]);
 }

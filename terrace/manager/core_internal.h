@@ -1,8 +1,8 @@
-// The owner's logic without threads and without I/O: look-ups, offloads, steps, the ledger. It is told
-// what happened (engine calls, reports, attachments, finished I/O) and hands out what is to be done. So
-// seeded simulations and tests drive the production code with virtual time.
-// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
-// Source: design.md sections 2 to 5.
+// The owner's logic without threads and without I/O: look-ups, offloads, steps, the ledger. It is
+// told what happened (engine calls, reports, attachments, finished I/O) and hands out what is to be
+// done. So seeded simulations and tests drive the production code with virtual time. Threading:
+// thread-compatible; the manager's lock guards it.  Waits: never. Source: design.md sections 2
+// to 5.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +48,8 @@ class Core {
   void open_lower(LowerTier& lower);
   // No disk from now on. `reason` empty = none was wanted.
   void close_lower(const std::string& reason);
-  // The disk leg of the canary came back right (empty) or not: blocks on disk may be offered, or never.
+  // The disk leg of the canary came back right (empty) or not: blocks on disk may be offered, or
+  // never.
   void on_lower_canary(const std::string& problem);
   // A host slot for the disk leg; not sealed, freed when dropped. Errors: kExhausted.
   [[nodiscard]] Result<catalog::FillingSlot> reserve_canary();

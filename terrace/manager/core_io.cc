@@ -1,7 +1,8 @@
-// What the ranks and the I/O thread tell the core: reports, deaths, finished reads, writes and checks.
-#include <algorithm>
-
+// What the ranks and the I/O thread tell the core: reports, deaths, finished reads, writes and
+// checks.
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "terrace/manager/core_internal.h"
 
@@ -101,8 +102,8 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
     for (const Save& save : step.saves) context_.pool().release_quarantined(save.place);
   }
   if (step.is_tainted || step.has_lost_reports) {
-    drop_saves(step.saves, step.is_tainted ? context_.counters.drop_tainted
-                                           : context_.counters.drop_unfilled);
+    drop_saves(step.saves,
+               step.is_tainted ? context_.counters.drop_tainted : context_.counters.drop_unfilled);
     step.saves.clear();
     return;
   }
@@ -214,7 +215,8 @@ void Core::on_check(std::uint64_t token, bool is_right) {
     return;
   }
   context_.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kHost)].add();
-  context_.note(LogLevel::kWarn, fmt::format("event=corrupt tier=host slot={}", slot.index.value()));
+  context_.note(LogLevel::kWarn,
+                fmt::format("event=corrupt tier=host slot={}", slot.index.value()));
   to_remove_.push_back(slot);
   remove_condemned();
 }
@@ -242,8 +244,7 @@ void Core::tick(Nanoseconds now) {
 }
 
 bool Core::has_jobs() const {
-  return reads_.has_jobs() || writes_.has_jobs() || writes_.is_behind() ||
-         has_more_to_touch_ ||
+  return reads_.has_jobs() || writes_.has_jobs() || writes_.is_behind() || has_more_to_touch_ ||
          std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; });
 }
 

@@ -1,9 +1,11 @@
-// Seeded random operations over the whole core: many requests on a tree of prefixes, two ranks whose
-// reports come late, twice or never, ranks that die, bytes that rot in host and on disk, a disk that
-// fails and hangs, resets. What must always hold is checked after every few steps:
+// Seeded random operations over the whole core: many requests on a tree of prefixes, two ranks
+// whose reports come late, twice or never, ranks that die, bytes that rot in host and on disk, a
+// disk that fails and hangs, resets. What must always hold is checked after every few steps:
 // - an engine block that was not reported bad has the bytes of its key,
-// - everything that can be found, in host or on disk, has the bytes of its key unless the test broke it,
-// - slots sum up, waiting requests pin no more than their share, no look-up waits beyond its deadline,
+// - everything that can be found, in host or on disk, has the bytes of its key unless the test
+// broke it,
+// - slots sum up, waiting requests pin no more than their share, no look-up waits beyond its
+// deadline,
 // - when all is over nothing is pinned, filling or quarantined.
 // Threading: one thread.  `--seed=N --steps=N` replays and lengthens.
 #include <gtest/gtest.h>
@@ -27,8 +29,8 @@ struct Live {
   RequestId id;
   std::vector<std::uint32_t> tokens;
   std::vector<SequenceHash> hashes;
-  std::vector<std::uint32_t> table;   // Own device blocks; empty before admission.
-  std::uint64_t computed = 0;         // Blocks.
+  std::vector<std::uint32_t> table;  // Own device blocks; empty before admission.
+  std::uint64_t computed = 0;        // Blocks.
   bool is_admitted = false;
   // First poll without an answer while opening, and while serving: each has its own limit.
   std::optional<Nanoseconds> opening_since;
@@ -49,14 +51,18 @@ struct Flight {
 class Model {
  public:
   explicit Model(std::uint64_t seed)
-      : rng_(seed), rig_({.ranks = kRanks, .host_blocks = 24, .device_blocks = kDeviceBlocks,
-                          .has_disk = true, .opens = true, .tune = [](Options& options) {
-                            options.has_planner = false;
-                            options.has_events = true;
-                            options.disk.queue_blocks = 6;
-                            options.offload_step_bytes =
-                                Bytes(4 * kRanks * rig::kPieceBytes * rig::kPieces);
-                          }}) {
+      : rng_(seed),
+        rig_({.ranks = kRanks,
+              .host_blocks = 24,
+              .device_blocks = kDeviceBlocks,
+              .has_disk = true,
+              .opens = true,
+              .tune = [](Options& options) {
+                options.has_planner = false;
+                options.has_events = true;
+                options.disk.queue_blocks = 6;
+                options.offload_step_bytes = Bytes(4 * kRanks * rig::kPieceBytes * rig::kPieces);
+              }}) {
     rig_.disk.capacity = 40;
     rig_.disk.fault = [this](const SequenceHash&, bool is_read) { return disk_fault(is_read); };
     for (std::uint32_t i = kDeviceBlocks; i > 0; --i) free_.push_back(i - 1);
@@ -85,25 +91,45 @@ class Model {
   void act() {
     switch (rng_.below(20)) {
       case 0:
-      case 1: begin(); break;
+      case 1:
+        begin();
+        break;
       case 2:
       case 3:
-      case 4: poll(); break;
+      case 4:
+        poll();
+        break;
       case 5:
       case 6:
-      case 7: admit(); break;
+      case 7:
+        admit();
+        break;
       case 8:
-      case 9: work(); break;
+      case 9:
+        work();
+        break;
       case 10:
-      case 11: execute(); break;
+      case 11:
+        execute();
+        break;
       case 12:
       case 13:
-      case 14: deliver(); break;
-      case 15: end(); break;
+      case 14:
+        deliver();
+        break;
+      case 15:
+        end();
+        break;
       case 16:
-      case 17: rig_.driver.tick(); break;
-      case 18: rig_.clock.advance(milliseconds(static_cast<std::int64_t>(rng_.below(200)))); break;
-      default: misfortune(); break;
+      case 17:
+        rig_.driver.tick();
+        break;
+      case 18:
+        rig_.clock.advance(milliseconds(static_cast<std::int64_t>(rng_.below(200))));
+        break;
+      default:
+        misfortune();
+        break;
     }
   }
 
@@ -115,7 +141,8 @@ class Model {
     const std::uint64_t blocks = 1 + rng_.below(kMaxBlocks);
     for (std::uint64_t block = 0; block < blocks; ++block) {
       const auto branch = static_cast<std::uint32_t>(rng_.below(block < 2 ? 2 : 3));
-      for (std::uint32_t i = 0; i < rig::kBlockTokens; ++i) live.tokens.push_back(branch * 1000 + i);
+      for (std::uint32_t i = 0; i < rig::kBlockTokens; ++i)
+        live.tokens.push_back(branch * 1000 + i);
     }
     live.id = rig_.begin(live.tokens);
     live.hashes = rig_.hashes(live.id);
@@ -164,12 +191,12 @@ class Model {
 
   // Computes some more blocks in the step being put together.
   void work_on(Live& live) {
-    const std::uint64_t more = std::min<std::uint64_t>(1 + rng_.below(4),
-                                                       live.hashes.size() - live.computed);
+    const std::uint64_t more =
+        std::min<std::uint64_t>(1 + rng_.below(4), live.hashes.size() - live.computed);
     for (std::uint64_t i = 0; i < more; ++i, ++live.computed) {
       const auto before = live.table.begin() + static_cast<std::ptrdiff_t>(live.computed);
-      next_.computes.push_back({live.hashes[live.computed], live.table[live.computed],
-                                {live.table.begin(), before}});
+      next_.computes.push_back(
+          {live.hashes[live.computed], live.table[live.computed], {live.table.begin(), before}});
     }
     rig_.advance(live.id, live.computed, live.table);
     if (rng_.chance(80)) build();
@@ -207,11 +234,11 @@ class Model {
     check_loads(flight.orders, failed);
     bad_.insert(failed.begin(), failed.end());
     for (const auto& [hash, block, reads] : flight.computes) {
-      const bool has_bad = std::ranges::any_of(
-          reads, [&](std::uint32_t read) { return bad_.contains(read); });
+      const bool has_bad =
+          std::ranges::any_of(reads, [&](std::uint32_t read) { return bad_.contains(read); });
       for (std::uint16_t rank = 0; rank < kRanks; ++rank) {
-        rig_.ranks[rank].device[block] = has_bad ? std::string(rig::kPieceBytes * rig::kPieces, 'X')
-                                                 : content(hash, rank);
+        rig_.ranks[rank].device[block] =
+            has_bad ? std::string(rig::kPieceBytes * rig::kPieces, 'X') : content(hash, rank);
       }
       if (has_bad) {
         bad_.insert(block);
@@ -252,7 +279,8 @@ class Model {
   // The engine falls back to the first bad block of each request and goes on from there.
   void recompute(const std::set<std::uint32_t>&) {
     for (Live& live : live_) {
-      for (std::uint64_t i = 0; i < std::min<std::uint64_t>(live.computed, live.table.size()); ++i) {
+      for (std::uint64_t i = 0; i < std::min<std::uint64_t>(live.computed, live.table.size());
+           ++i) {
         if (!bad_.contains(live.table[i])) continue;
         live.computed = i;
         break;
@@ -295,19 +323,37 @@ class Model {
 
   void misfortune() {
     switch (rng_.below(24)) {
-      case 0: kill(); break;
-      case 1: reset(); break;
+      case 0:
+        kill();
+        break;
+      case 1:
+        reset();
+        break;
       case 2:
       case 3:
-      case 4: rot_host(); break;
+      case 4:
+        rot_host();
+        break;
       case 5:
-      case 6: rot_disk(); break;
+      case 6:
+        rot_disk();
+        break;
       case 7:
-      case 8: faults_on_ = !faults_on_; break;
-      case 9: rig_.disk.is_stuck = !rig_.disk.is_stuck; break;
-      case 10: rig_.clock.advance(rig_.options.step_timeout); break;
-      case 11: (void)rig_.core.take_events(); break;
-      default: rig_.disk.is_stuck = false; break;
+      case 8:
+        faults_on_ = !faults_on_;
+        break;
+      case 9:
+        rig_.disk.is_stuck = !rig_.disk.is_stuck;
+        break;
+      case 10:
+        rig_.clock.advance(rig_.options.step_timeout);
+        break;
+      case 11:
+        (void)rig_.core.take_events();
+        break;
+      default:
+        rig_.disk.is_stuck = false;
+        break;
     }
   }
 
@@ -331,7 +377,8 @@ class Model {
     if (pool.state(slot) != catalog::SlotState::kSealed) return;
     const auto key = pool.key_of(pool.ref_of(slot));
     if (!key) return;
-    rig_.shard(slot, static_cast<std::uint16_t>(rng_.below(kRanks)))[rng_.below(100)] ^= std::byte{8};
+    rig_.shard(slot, static_cast<std::uint16_t>(rng_.below(kRanks)))[rng_.below(100)] ^=
+        std::byte{8};
     broken_.insert(key->hash);
   }
   void rot_disk() {
@@ -411,8 +458,8 @@ class Model {
   Rig rig_;
   std::vector<Live> live_;
   std::vector<std::uint32_t> free_;
-  std::set<std::uint32_t> bad_;       // Device blocks with bytes that are not their key's.
-  std::set<SequenceHash> broken_;     // Keys whose stored bytes the test broke at some time.
+  std::set<std::uint32_t> bad_;    // Device blocks with bytes that are not their key's.
+  std::set<SequenceHash> broken_;  // Keys whose stored bytes the test broke at some time.
   std::map<std::pair<SequenceHash, std::uint16_t>, std::string> contents_;
   Flight next_;
   std::deque<Flight> built_;

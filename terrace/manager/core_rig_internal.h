@@ -22,8 +22,8 @@
 
 namespace terrace::manager::rig {
 
-// A disk without a disk: what was written stays until more than `capacity` blocks are there, then the
-// oldest goes. Operations finish `latency` after they began, unless a fault says otherwise.
+// A disk without a disk: what was written stays until more than `capacity` blocks are there, then
+// the oldest goes. Operations finish `latency` after they began, unless a fault says otherwise.
 class MemoryDisk final : public LowerTier {
  public:
   struct Block {
@@ -37,7 +37,8 @@ class MemoryDisk final : public LowerTier {
   std::size_t capacity = 1'000'000;
   std::size_t depth = 16;  // Reads, and as many writes, at a time.
   Nanoseconds latency{0};
-  std::function<Status(const SequenceHash&, bool is_read)> fault;  // Ok, or what the operation ends as.
+  std::function<Status(const SequenceHash&, bool is_read)>
+      fault;              // Ok, or what the operation ends as.
   bool is_stuck = false;  // Nothing finishes.
   std::map<SequenceHash, Block> blocks;
   std::uint64_t reads = 0;
@@ -67,8 +68,14 @@ class MemoryDisk final : public LowerTier {
     if (is_stopped_) return {Code::kUnavailable, "stopped"};
     if (blocks.contains(hash)) return {Code::kInvalid, "there already"};
     if (in_flight(false) >= depth) return {Code::kExhausted, "queue full"};
-    ops_.push_back({token, false, hash, clock_.now() + latency, {ranks.begin(), ranks.end()},
-                    {checksums.begin(), checksums.end()}, alias, generation_});
+    ops_.push_back({token,
+                    false,
+                    hash,
+                    clock_.now() + latency,
+                    {ranks.begin(), ranks.end()},
+                    {checksums.begin(), checksums.end()},
+                    alias,
+                    generation_});
     return {};
   }
   Status begin_read(std::uint64_t token, GroupId, const SequenceHash& hash,
@@ -76,8 +83,14 @@ class MemoryDisk final : public LowerTier {
                     Nanoseconds deadline) override {
     if (!blocks.contains(hash)) return {Code::kNotFound, "not there"};
     if (in_flight(true) >= depth) return {Code::kExhausted, "queue full"};
-    ops_.push_back({token, true, hash, std::min(clock_.now() + latency, deadline),
-                    {ranks.begin(), ranks.end()}, {}, 0, generation_});
+    ops_.push_back({token,
+                    true,
+                    hash,
+                    std::min(clock_.now() + latency, deadline),
+                    {ranks.begin(), ranks.end()},
+                    {},
+                    0,
+                    generation_});
     return {};
   }
   void poll(std::vector<tier::DiskDone>& done) override {
@@ -117,8 +130,8 @@ class MemoryDisk final : public LowerTier {
   }
   tier::DiskDone read(const Op& op) {
     ++reads;
-    tier::DiskDone done{.token = op.token, .is_read = true, .status = fault_of(op), .checksums = {},
-                        .alias = 0};
+    tier::DiskDone done{
+        .token = op.token, .is_read = true, .status = fault_of(op), .checksums = {}, .alias = 0};
     const auto found = blocks.find(op.hash);
     if (done.status.is_ok() && found == blocks.end()) done.status = {Code::kNotFound, "evicted"};
     if (!done.status.is_ok()) {
@@ -141,12 +154,13 @@ class MemoryDisk final : public LowerTier {
   }
   tier::DiskDone write(const Op& op) {
     ++writes;
-    tier::DiskDone done{.token = op.token, .is_read = false, .status = fault_of(op), .checksums = {},
-                        .alias = 0};
+    tier::DiskDone done{
+        .token = op.token, .is_read = false, .status = fault_of(op), .checksums = {}, .alias = 0};
     if (!done.status.is_ok() || op.generation != generation_) return done;
     Block block{.payloads = {}, .checksums = op.checksums, .alias = op.alias, .age = ++age_};
     for (const tier::ShardMemory& shard : op.ranks) {
-      block.payloads.emplace_back(reinterpret_cast<const char*>(shard.payload), shard.payload_bytes);
+      block.payloads.emplace_back(reinterpret_cast<const char*>(shard.payload),
+                                  shard.payload_bytes);
     }
     while (blocks.size() >= capacity) {
       auto oldest = blocks.begin();
@@ -193,8 +207,11 @@ struct FakeRank {
 class Rig {
  public:
   explicit Rig(const RigOptions& given = {})
-      : options(make_options(given)), disk(clock), shared(options, kOwner, counters, clock.now()),
-        driver(shared, clock, log), ranks(given.ranks) {
+      : options(make_options(given)),
+        disk(clock),
+        shared(options, kOwner, counters, clock.now()),
+        driver(shared, clock, log),
+        ranks(given.ranks) {
     for (FakeRank& rank : ranks) {
       rank.device.assign(given.device_blocks, std::string(kPieceBytes * kPieces, '\0'));
     }
@@ -223,12 +240,18 @@ class Rig {
 
   void attach(std::uint16_t rank) {
     ranks[rank].epoch = Epoch(++last_epoch_);
-    core.on_attach({.change = attach::AttachChange::kAttached, .rank = RankId(rank),
-                    .epoch = ranks[rank].epoch, .detail = {}}, clock.now());
+    core.on_attach({.change = attach::AttachChange::kAttached,
+                    .rank = RankId(rank),
+                    .epoch = ranks[rank].epoch,
+                    .detail = {}},
+                   clock.now());
   }
   void kill(std::uint16_t rank) {
-    core.on_attach({.change = attach::AttachChange::kDied, .rank = RankId(rank),
-                    .epoch = ranks[rank].epoch, .detail = {}}, clock.now());
+    core.on_attach({.change = attach::AttachChange::kDied,
+                    .rank = RankId(rank),
+                    .epoch = ranks[rank].epoch,
+                    .detail = {}},
+                   clock.now());
     ranks[rank].epoch = Epoch(0);
   }
   void open() {
@@ -255,8 +278,8 @@ class Rig {
     return core.add_request(std::move(request), clock.now()).id;
   }
   MatchAnswer poll(RequestId id, std::uint64_t local_blocks = 0, std::uint64_t limit = 1U << 30U) {
-    return core.poll(*core.find(id), Tokens(local_blocks * kBlockTokens),
-                     Tokens(limit), clock.now());
+    return core.poll(*core.find(id), Tokens(local_blocks * kBlockTokens), Tokens(limit),
+                     clock.now());
   }
   // Blocks offered, or nothing while it is not ready.
   std::optional<std::uint64_t> offered(RequestId id, std::uint64_t local_blocks = 0) {

@@ -18,7 +18,8 @@ TEST(CoreTest, SavedBlocksComeBackWithEqualBytes) {
   const auto table = Rig::make_table(5, 30);
   ASSERT_TRUE(rig.accept(id, 0, 5, table).is_ok());
   rig.step();
-  for (std::uint64_t block = 0; block < 5; ++block) EXPECT_TRUE(rig.is_right(id, block, table[block]));
+  for (std::uint64_t block = 0; block < 5; ++block)
+    EXPECT_TRUE(rig.is_right(id, block, table[block]));
   const Ledger ledger = rig.end(id);
   EXPECT_EQ(ledger.hit[static_cast<std::size_t>(Tier::kHost)], Tokens(20));
   EXPECT_FALSE(ledger.first_miss.has_value());
@@ -227,16 +228,16 @@ TEST(CoreTest, AFailedLoadTaintsSavesOfItsStepAndOfStepsOrderedBeforeItWasKnown)
   const RequestId other = rig.begin(others);
   rig.compute(other, 0, 20);
   rig.compute(other, 1, 21);
-  rig.advance(other, 1, Rig::make_table(2, 20));       // Saved in the step of the bad load,
+  rig.advance(other, 1, Rig::make_table(2, 20));  // Saved in the step of the bad load,
   const wire::Orders first = order_bad_load(rig, id);
-  rig.advance(other, 2, Rig::make_table(2, 20));       // and in the next one, ordered before the report.
+  rig.advance(other, 2, Rig::make_table(2, 20));  // and in the next one, ordered before the report.
   const auto second = rig.build();
   ASSERT_TRUE(second.has_value());
   ASSERT_TRUE(rig.core.take_report(rig.obey(0, first), rig.clock.now()).is_ok());
   ASSERT_TRUE(rig.core.take_report(rig.obey(0, *second), rig.clock.now()).is_ok());
   EXPECT_EQ(rig.look_up(rig.begin(others)), 0U);
   EXPECT_EQ(rig.counters.drop_tainted.value(), 2U);
-  rig.advance(other, 2, Rig::make_table(2, 20));       // Offered again while the request lives.
+  rig.advance(other, 2, Rig::make_table(2, 20));  // Offered again while the request lives.
   rig.step();
   EXPECT_EQ(rig.look_up(rig.begin(others)), 2U);
 }

@@ -39,10 +39,10 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_requests_total", "", requests.value());
   visitor.counter("terrace_unkeyable_requests_total", "", unkeyable_requests.value());
   visitor.counter("terrace_late_lookups_total", "", late_look_ups.value());
-  visitor.counter("terrace_transfer_blocks_total",
-                  R"(op="offload",source="device",target="host")", offload_blocks.value());
-  visitor.counter("terrace_transfer_blocks_total",
-                  R"(op="offload",source="host",target="disk")", write_blocks.value());
+  visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="device",target="host")",
+                  offload_blocks.value());
+  visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="host",target="disk")",
+                  write_blocks.value());
   visit_bytes(visitor, "onboard", Tier::kHost, Tier::kDevice, onboard_bytes);
   visit_bytes(visitor, "offload", Tier::kDevice, Tier::kHost, offload_bytes);
   visit_bytes(visitor, "prefetch", Tier::kDisk, Tier::kHost, prefetch_bytes);

@@ -11,12 +11,12 @@
 namespace terrace::manager {
 
 struct Counters {
-  std::array<Counter, kTierCount> hit_blocks;         // The same in blocks.
-  std::array<Counter, kTierCount> hit_tokens;         // Verified in the device, by the tier it came from.
+  std::array<Counter, kTierCount> hit_blocks;  // The same in blocks.
+  std::array<Counter, kTierCount> hit_tokens;  // Verified in the device, by the tier it came from.
   std::array<Counter, kMissReasonCount> miss_blocks;  // By the reason of the request's first miss.
   Counter match_tokens;                               // The same in tokens.
-  Counter match_blocks;                               // Promised by look-ups that the engine accepted.
-  Counter failed_tokens;                              // Promised, then not delivered.
+  Counter match_blocks;   // Promised by look-ups that the engine accepted.
+  Counter failed_tokens;  // Promised, then not delivered.
   Counter requests;
   Counter unkeyable_requests;
   Counter late_look_ups;
@@ -35,8 +35,8 @@ struct Counters {
   Counter drop_unfilled;    // A rank did not fill its shard.
   Counter drop_disk_write;  // Disk queue full, or the disk refused.
   Counter drop_admission;
-  Counter drop_demote;      // Evicted from host while disk had no copy: the driver was too slow.
-  Counter drop_pins;        // Look-up shortened: waiting requests hold their share of the host already.
+  Counter drop_demote;  // Evicted from host while disk had no copy: the driver was too slow.
+  Counter drop_pins;    // Look-up shortened: waiting requests hold their share of the host already.
 
   Counter loads;
   Counter failed_loads;

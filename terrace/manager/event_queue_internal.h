@@ -1,7 +1,6 @@
-// Events waiting for the engine to take them. When nobody does, the oldest go and one `cleared` takes
-// their place: a reader never believes in a block that is gone.
-// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
-// Memory: at most `limit` events.
+// Events waiting for the engine to take them. When nobody does, the oldest go and one `cleared`
+// takes their place: a reader never believes in a block that is gone. Threading: thread-compatible;
+// the manager's lock guards it.  Waits: never. Memory: at most `limit` events.
 #pragma once
 
 #include <cstddef>

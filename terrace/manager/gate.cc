@@ -1,6 +1,6 @@
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "terrace/manager/gate_internal.h"
 
@@ -33,12 +33,14 @@ void Gate::on_died(RankId rank, Epoch epoch, Nanoseconds now) {
 bool Gate::wants_canary() const { return state_ok() && canary_ == Canary::kNeeded; }
 
 void Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
-  if (canary_ != Canary::kOrdered) return;  // A rank went meanwhile: this answer is about the old ones.
+  if (canary_ != Canary::kOrdered)
+    return;  // A rank went meanwhile: this answer is about the old ones.
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     if (results[rank] == wire::CanaryResult::kFailed) {
-      shut(fmt::format("canary: rank {} got other bytes back than it saved: the layout that it "
-                       "registered is not the one of its memory",
-                       rank));
+      shut(
+          fmt::format("canary: rank {} got other bytes back than it saved: the layout that it "
+                      "registered is not the one of its memory",
+                      rank));
       return;
     }
   }
@@ -69,8 +71,8 @@ std::string Gate::reason(Nanoseconds now) const {
   if (is_serving()) return {};
   if (!has_host_) return "opening: the host tier is not there yet";
   if (!all_attached()) {
-    return fmt::format("{}: {} of {} ranks attached", now >= attach_deadline_ ? "attach" : "opening",
-                       attached_, epochs_.size());
+    return fmt::format("{}: {} of {} ranks attached",
+                       now >= attach_deadline_ ? "attach" : "opening", attached_, epochs_.size());
   }
   return "opening: the canary has not come back yet";
 }

@@ -1,5 +1,6 @@
-// May the owner serve? Until the host tier is there, every rank attached and the canary came back right
-// from all of them, look-ups wait, each for a limited time; then they miss. A pure state machine.
+// May the owner serve? Until the host tier is there, every rank attached and the canary came back
+// right from all of them, look-ups wait, each for a limited time; then they miss. A pure state
+// machine.
 //
 //   opening --(host, ranks, canary)--> serving --(a rank died)--> opening
 //   opening --(attach_timeout)--> late: misses at once, but a late rank still opens the gate

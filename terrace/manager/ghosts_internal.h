@@ -1,9 +1,8 @@
 // Remembers why blocks that are gone went, so that a miss can be told from one never stored. A
-// direct-mapped table: a newer block that falls into the same cell replaces the older, so the memory
-// is bounded and an answer may be "not known", never a reason of another block but for a collision of
-// 60 hash bits.
-// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
-// Memory: 8 bytes per cell, 512 KiB with the default.
+// direct-mapped table: a newer block that falls into the same cell replaces the older, so the
+// memory is bounded and an answer may be "not known", never a reason of another block but for a
+// collision of 60 hash bits. Threading: thread-compatible; the manager's lock guards it.  Waits:
+// never. Memory: 8 bytes per cell, 512 KiB with the default.
 #pragma once
 
 #include <bit>

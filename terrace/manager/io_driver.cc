@@ -1,9 +1,9 @@
-#include "terrace/manager/io_driver_internal.h"
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 
-#include <fmt/format.h>
+#include "terrace/manager/io_driver_internal.h"
 
 namespace terrace::manager {
 
@@ -13,8 +13,8 @@ namespace {
 constexpr SequenceHash kDiskCanary{.high = ~std::uint64_t{0}, .low = ~std::uint64_t{0}};
 constexpr Nanoseconds kCanaryPatience = seconds(30);
 
-// The same in every run, so that a canary found from before can be compared as well. No two ranks and
-// no two pages alike: SplitMix64's increment, an odd number, makes the words all differ.
+// The same in every run, so that a canary found from before can be compared as well. No two ranks
+// and no two pages alike: SplitMix64's increment, an odd number, makes the words all differ.
 void fill_pattern(std::span<std::byte> shard, std::size_t rank) {
   std::uint64_t word = (rank + 1) << 48U;
   for (std::size_t at = 0; at + sizeof word <= shard.size(); at += sizeof word) {
@@ -79,8 +79,8 @@ std::vector<tier::ShardMemory> IoDriver::memory_of(SlotIndex slot) const {
   std::vector<tier::ShardMemory> memory;
   for (std::uint16_t rank = 0; rank < host->geometry().lanes; ++rank) {
     const auto shard = host->shard(slot, RankId(rank));
-    memory.push_back({.payload = shard.data(), .payload_bytes = payload,
-                      .padded_bytes = shard.size()});
+    memory.push_back(
+        {.payload = shard.data(), .payload_bytes = payload, .padded_bytes = shard.size()});
   }
   return memory;
 }
@@ -100,23 +100,28 @@ bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
     if (status.code() == Code::kExhausted) {
       reads_back.push_back(job.token);
     } else if (!status.is_ok()) {
-      done_.push_back({.token = job.token | kReadBit, .is_read = true, .status = std::move(status),
-                       .checksums = {}, .alias = 0});
+      done_.push_back({.token = job.token | kReadBit,
+                       .is_read = true,
+                       .status = std::move(status),
+                       .checksums = {},
+                       .alias = 0});
     }
   }
   for (const WriteJob& job : jobs.writes) {
     Status status = none;
     if (lower != nullptr) {
-      status = writes_back.empty()
-                   ? lower->begin_write(job.token, kGroup, job.hash, job.alias, memory_of(job.slot),
-                                        job.checksums)
-                   : Status(Code::kExhausted, "");
+      status = writes_back.empty() ? lower->begin_write(job.token, kGroup, job.hash, job.alias,
+                                                        memory_of(job.slot), job.checksums)
+                                   : Status(Code::kExhausted, "");
     }
     if (status.code() == Code::kExhausted) {
       writes_back.push_back(job.token);
     } else if (!status.is_ok()) {
-      done_.push_back({.token = job.token, .is_read = false, .status = std::move(status),
-                       .checksums = {}, .alias = 0});
+      done_.push_back({.token = job.token,
+                       .is_read = false,
+                       .status = std::move(status),
+                       .checksums = {},
+                       .alias = 0});
     }
   }
   if (reads_back.empty() && writes_back.empty()) {
@@ -194,8 +199,9 @@ bool IoDriver::is_idle() const {
   return lower == nullptr || lower->is_idle();
 }
 
-// ---- The canary's disk leg: a made-up block goes to disk and comes back, before any block found there
-// is offered. One from an earlier run is read again; if that one is damaged, a new one is written.
+// ---- The canary's disk leg: a made-up block goes to disk and comes back, before any block found
+// there is offered. One from an earlier run is read again; if that one is damaged, a new one is
+// written.
 
 void IoDriver::tick_canary(LowerTier& lower) {
   if (canary_ == Canary::kNone) canary_ = Canary::kNeeded;
@@ -236,7 +242,10 @@ void IoDriver::begin_canary_read(LowerTier& lower) {
                        transfer::IoClass::kTtftRead, clock_.now() + kCanaryPatience);
   canary_ = Canary::kReading;
   if (status.is_ok()) return;
-  on_canary({.token = kCanaryBit | kReadBit, .is_read = true, .status = status, .checksums = {},
+  on_canary({.token = kCanaryBit | kReadBit,
+             .is_read = true,
+             .status = status,
+             .checksums = {},
              .alias = 0});
 }
 
@@ -272,7 +281,8 @@ void IoDriver::end_canary(const std::string& problem) {
     canary_slot_.reset();
     shared_.core.on_lower_canary(problem);
   }
-  if (!problem.empty()) log_.write(LogLevel::kError, fmt::format("event=disk_off reason=\"{}\"", problem));
+  if (!problem.empty())
+    log_.write(LogLevel::kError, fmt::format("event=disk_off reason=\"{}\"", problem));
 }
 
 }  // namespace terrace::manager

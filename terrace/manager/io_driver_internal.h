@@ -1,7 +1,7 @@
-// The I/O thread's work, one round at a time: attachments, deadlines, disk reads and writes, checking
-// questioned host blocks, the disk leg of the canary. Tests call tick() themselves, with a fake clock.
-// Threading: tick() and wait() belong to one thread; the rest is thread-safe.
-// Waits: only wait(), with a limit.
+// The I/O thread's work, one round at a time: attachments, deadlines, disk reads and writes,
+// checking questioned host blocks, the disk leg of the canary. Tests call tick() themselves, with a
+// fake clock. Threading: tick() and wait() belong to one thread; the rest is thread-safe. Waits:
+// only wait(), with a limit.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
-// Per request: tokens hit per tier and why the first miss was one. Terrace's own truth: the engine's
-// hit counters tell what was promised, also when a load failed later.
-// Threading: immutable values.
+// Per request: tokens hit per tier and why the first miss was one. Terrace's own truth: the
+// engine's hit counters tell what was promised, also when a load failed later. Threading: immutable
+// values.
 #pragma once
 
 #include <array>
@@ -14,7 +14,14 @@
 namespace terrace::manager {
 
 enum class MissReason : std::uint8_t {
-  kNeverStored, kEvicted, kOtherNamespace, kCorrupt, kLate, kDropped, kNotWorthIt, kUnkeyable
+  kNeverStored,
+  kEvicted,
+  kOtherNamespace,
+  kCorrupt,
+  kLate,
+  kDropped,
+  kNotWorthIt,
+  kUnkeyable
 };
 inline constexpr int kMissReasonCount = 8;
 [[nodiscard]] std::string_view to_string(MissReason reason);
@@ -22,11 +29,11 @@ inline constexpr int kMissReasonCount = 8;
 struct Ledger {
   RequestId request;
   Tokens prompt{0};
-  Tokens local{0};                             // Hit in the engine's own cache.
-  std::array<Tokens, kTierCount> hit{};        // Verified in the device, by the tier they came from.
-  Tokens failed{0};                            // Promised, then not delivered.
+  Tokens local{0};                       // Hit in the engine's own cache.
+  std::array<Tokens, kTierCount> hit{};  // Verified in the device, by the tier they came from.
+  Tokens failed{0};                      // Promised, then not delivered.
   std::optional<MissReason> first_miss;
-  Nanoseconds lookup_wait{0};                  // From the first poll to the ready answer.
+  Nanoseconds lookup_wait{0};  // From the first poll to the ready answer.
 };
 
 }  // namespace terrace::manager

@@ -39,7 +39,8 @@ void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
   std::vector<policy::SourceRun> runs;
   const std::size_t in_host = context_.pool().match(context_.name_space, kGroup, hashes);
   (void)survey(hashes, in_host, runs);
-  // Half of what waiting requests may hold: a prefetch is a guess about how much the engine has itself.
+  // Half of what waiting requests may hold: a prefetch is a guess about how much the engine has
+  // itself.
   const std::uint64_t room = max_waiting_pins() / 2;
   std::uint64_t block = 0;
   for (const policy::SourceRun& run : runs) {
@@ -95,7 +96,8 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
     if (look_up.tail_missing > 0 && now < deadline) return {};
     if (look_up.tail_missing > 0) {
       context_.counters.late_look_ups.add();
-      const auto gap = std::ranges::find_if(look_up.tail, [](const auto& pin) { return !pin.holds(); });
+      const auto gap =
+          std::ranges::find_if(look_up.tail, [](const auto& pin) { return !pin.holds(); });
       cut(look_up, look_up.run.size() + static_cast<std::uint64_t>(gap - look_up.tail.begin()),
           MissReason::kLate);
     }
@@ -208,7 +210,8 @@ void LookUps::collect_tail(Request& request, std::span<const SequenceHash> hashe
 
 void LookUps::on_block(Request& request, std::uint64_t block, std::optional<MissReason> reason) {
   LookUp& look_up = request.look_up;
-  if (look_up.phase != LookUp::Phase::kWaiting || block < look_up.first + look_up.run.size()) return;
+  if (look_up.phase != LookUp::Phase::kWaiting || block < look_up.first + look_up.run.size())
+    return;
   const std::uint64_t at = block - look_up.first - look_up.run.size();
   if (at >= look_up.tail.size() || look_up.tail[at].holds()) return;
   std::optional<catalog::Pin> pin;
@@ -238,8 +241,8 @@ void LookUps::finish(Request& request, Nanoseconds now) {
   for (catalog::Pin& pin : look_up.tail) look_up.run.add(std::move(pin));
   look_up.tail.clear();
   look_up.expires = now + context_.options.pin_time;
-  // Nothing found: the next poll may look again, at little cost. What the planner refused stays refused
-  // for a while, so that asking again does not count as another request.
+  // Nothing found: the next poll may look again, at little cost. What the planner refused stays
+  // refused for a while, so that asking again does not count as another request.
   const bool is_sticky = !look_up.run.empty() || look_up.reason == MissReason::kNotWorthIt;
   look_up.phase = is_sticky ? LookUp::Phase::kReady : LookUp::Phase::kNone;
   if (request.ledger.lookup_wait == Nanoseconds(0) && look_up.first_poll) {
@@ -282,7 +285,8 @@ void LookUps::drop(Request& request) {
 }
 
 void LookUps::expire(Request& request, Nanoseconds now) {
-  if (request.look_up.phase != LookUp::Phase::kNone && now >= request.look_up.expires) drop(request);
+  if (request.look_up.phase != LookUp::Phase::kNone && now >= request.look_up.expires)
+    drop(request);
 }
 
 bool LookUps::is_condemned(SlotRef slot) const {

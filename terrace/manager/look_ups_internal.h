@@ -19,9 +19,9 @@ namespace terrace::manager {
 
 // How far the owner can serve at this moment.
 enum class Serving : std::uint8_t {
-  kNothing,  // Not any more, or not for a long time: miss at once.
-  kNotYet,   // Opening: wait for attach_lookup_wait, then miss.
-  kHostOnly, // The disk is still opening: wait likewise, then serve from host.
+  kNothing,   // Not any more, or not for a long time: miss at once.
+  kNotYet,    // Opening: wait for attach_lookup_wait, then miss.
+  kHostOnly,  // The disk is still opening: wait likewise, then serve from host.
   kAll,
 };
 
@@ -33,8 +33,8 @@ class LookUps {
   void begin(Request& request, Serving serving, Nanoseconds now);
   [[nodiscard]] MatchAnswer poll(Request& request, Tokens local, Tokens limit, Serving serving,
                                  Nanoseconds now);
-  // The engine took the answer: hands over the pins of blocks [first, first + blocks). Fewer than asked
-  // for when they expired meanwhile.
+  // The engine took the answer: hands over the pins of blocks [first, first + blocks). Fewer than
+  // asked for when they expired meanwhile.
   [[nodiscard]] catalog::PinRun accept(Request& request, std::uint64_t first, std::uint64_t blocks);
   // Writes what the look-up came to into the ledger and the counters, then forgets it.
   void settle(Request& request, Tokens local, std::uint64_t accepted);

@@ -1,7 +1,7 @@
 // What the core needs of the tier below host. The product has one implementation, over
 // tier::DiskTier; simulations and model-based tests give one in memory, with virtual time.
-// Threading: catalog calls are thread-safe and do no I/O, so they may be made under the manager's lock;
-// I/O calls belong to the thread that ticks the driver.  Waits: only wait(), with a limit.
+// Threading: catalog calls are thread-safe and do no I/O, so they may be made under the manager's
+// lock; I/O calls belong to the thread that ticks the driver.  Waits: only wait(), with a limit.
 #pragma once
 
 #include <memory>

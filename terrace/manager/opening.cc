@@ -1,8 +1,7 @@
-#include "terrace/manager/opening_internal.h"
-
 #include <fmt/format.h>
 
 #include "terrace/base/sync_point.h"
+#include "terrace/manager/opening_internal.h"
 #include "terrace/manager/weights.h"
 
 namespace terrace::manager {
@@ -70,22 +69,21 @@ Result<Fingerprint> add_weights(const Options& options) {
 Status open_disk(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
                  IoDriver& driver, Opened& opened) {
   const DiskOptions& disk = options.disk;
-  TERRACE_ASSIGN_OR_RETURN(
-      opened.disk,
-      tier::DiskTier::open({.paths = disk.paths,
-                            .size = disk.size,
-                            .blocks = disk.blocks,
-                            .backend = disk.backend,
-                            .io = disk.io,
-                            .is_direct = disk.is_direct,
-                            .is_direct_by_fcntl = disk.is_direct_by_fcntl,
-                            .preallocate = disk.preallocate,
-                            .eviction = disk.eviction,
-                            .queue_blocks = disk.queue_blocks,
-                            .layout = options.layout,
-                            .fingerprint = opened.fingerprint,
-                            .decorate = disk.decorate},
-                           clock, log));
+  TERRACE_ASSIGN_OR_RETURN(opened.disk,
+                           tier::DiskTier::open({.paths = disk.paths,
+                                                 .size = disk.size,
+                                                 .blocks = disk.blocks,
+                                                 .backend = disk.backend,
+                                                 .io = disk.io,
+                                                 .is_direct = disk.is_direct,
+                                                 .is_direct_by_fcntl = disk.is_direct_by_fcntl,
+                                                 .preallocate = disk.preallocate,
+                                                 .eviction = disk.eviction,
+                                                 .queue_blocks = disk.queue_blocks,
+                                                 .layout = options.layout,
+                                                 .fingerprint = opened.fingerprint,
+                                                 .decorate = disk.decorate},
+                                                clock, log));
   opened.lower = make_disk_lower(*opened.disk);
   opened.has_disk.store(true);
   {

@@ -34,14 +34,14 @@ struct DiskOptions {
   std::string eviction = "lru";
   std::string admission = "all";
   policy::FrequencyOptions frequency;
-  bool is_demote = false;          // Write only at eviction from host; else through.
+  bool is_demote = false;  // Write only at eviction from host; else through.
   std::uint32_t queue_blocks = 256;
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };
 
 struct Options {
   Layout layout;
-  Fingerprint fingerprint;       // Weights are added from model_directory by the opening thread.
+  Fingerprint fingerprint;  // Weights are added from model_directory by the opening thread.
   std::string model_directory;
   std::string engine_id;
   std::string attach_directory;
@@ -49,19 +49,20 @@ struct Options {
   DiskOptions disk;
   bool can_store = true;
   bool can_load = true;
-  bool is_prompt_only = false;   // offload.scope = prompt
+  bool is_prompt_only = false;  // offload.scope = prompt
   bool has_planner = true;
   bool has_events = false;
-  Bytes offload_step_bytes;      // Copy-out cap per engine step; the rest is dropped and counted.
-  double pin_share = 0.5;        // Of host slots, for waiting requests.
+  Bytes offload_step_bytes;  // Copy-out cap per engine step; the rest is dropped and counted.
+  double pin_share = 0.5;    // Of host slots, for waiting requests.
   Nanoseconds lookup_deadline = seconds(2);
   Nanoseconds pin_time = seconds(30);
   Nanoseconds attach_lookup_wait = seconds(5);
   Nanoseconds attach_timeout = seconds(120);
   Nanoseconds flush_limit = seconds(5);
-  std::uint32_t hit_window = 1000;   // Ended requests over which hit rates are taken.
-  Nanoseconds log_hits_every{0};     // 0 = never.
-  // An engine step without all reports counts as lost then. A first step on a busy machine took 74 s.
+  std::uint32_t hit_window = 1000;  // Ended requests over which hit rates are taken.
+  Nanoseconds log_hits_every{0};    // 0 = never.
+  // An engine step without all reports counts as lost then. A first step on a busy machine took 74
+  // s.
   Nanoseconds step_timeout = seconds(600);
 };
 

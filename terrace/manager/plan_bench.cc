@@ -1,5 +1,6 @@
-// From prompt tokens to a load plan with everything pinned: hashing, probing, planning, pinning. The limit
-// is SHA-256 alone over the same bytes: nothing may be hashed twice, and the rest should hide beside it.
+// From prompt tokens to a load plan with everything pinned: hashing, probing, planning, pinning.
+// The limit is SHA-256 alone over the same bytes: nothing may be hashed twice, and the rest should
+// hide beside it.
 //   plan_bench [runs]
 #include <cstdlib>
 #include <cstring>
@@ -33,7 +34,8 @@ Options make_options(std::uint64_t blocks) {
 class Bench {
  public:
   explicit Bench(std::uint64_t blocks)
-      : options_(make_options(blocks)), core_(options_, 1, counters_, clock_.now()),
+      : options_(make_options(blocks)),
+        core_(options_, 1, counters_, clock_.now()),
         tokens_(blocks * kBlockTokens) {
     std::iota(tokens_.begin(), tokens_.end(), 0U);
     tier::HostTier::Options host;
@@ -59,7 +61,8 @@ class Bench {
       Request& request = begin();
       const MatchAnswer answer =
           core_.poll(request, Tokens(0), Tokens(tokens_.size()), clock_.now());
-      if (answer.external != Tokens(tokens_.size())) throw std::runtime_error("not all of it found");
+      if (answer.external != Tokens(tokens_.size()))
+        throw std::runtime_error("not all of it found");
       last_ = request.id;
     });
   }
@@ -86,8 +89,11 @@ class Bench {
     return core_.add_request(std::move(request), clock_.now());
   }
   void open() {
-    core_.on_attach({.change = attach::AttachChange::kAttached, .rank = RankId(0), .epoch = Epoch(1),
-                     .detail = {}}, clock_.now());
+    core_.on_attach({.change = attach::AttachChange::kAttached,
+                     .rank = RankId(0),
+                     .epoch = Epoch(1),
+                     .detail = {}},
+                    clock_.now());
     const auto orders = core_.build_orders(clock_.now());
     wire::Report report;
     report.owner = 1;

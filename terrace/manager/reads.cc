@@ -6,17 +6,21 @@ namespace {
 
 MissReason reason_of(const Status& status) {
   switch (status.code()) {
-    case Code::kNotFound: return MissReason::kEvicted;
-    case Code::kDeadline: return MissReason::kLate;
+    case Code::kNotFound:
+      return MissReason::kEvicted;
+    case Code::kDeadline:
+      return MissReason::kLate;
     case Code::kExhausted:
     case Code::kUnavailable:
-    case Code::kClosed: return MissReason::kDropped;
+    case Code::kClosed:
+      return MissReason::kDropped;
     case Code::kOk:
     case Code::kInvalid:
     case Code::kCorrupt:
     case Code::kIo:
     case Code::kRefused:
-    case Code::kInternal: return MissReason::kCorrupt;  // Bytes that could not be verified.
+    case Code::kInternal:
+      return MissReason::kCorrupt;  // Bytes that could not be verified.
   }
   return MissReason::kCorrupt;
 }
@@ -39,8 +43,12 @@ bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds de
   auto slot = context_.reserve(key);
   if (!slot) return false;
   const std::uint64_t token = ++last_token_;
-  Read read{.key = key, .slot = std::move(*slot), .io_class = io_class, .deadline = deadline,
-            .waiters = {}, .event = std::move(event)};
+  Read read{.key = key,
+            .slot = std::move(*slot),
+            .io_class = io_class,
+            .deadline = deadline,
+            .waiters = {},
+            .event = std::move(event)};
   if (waiter) read.waiters.push_back(*waiter);
   reads_.emplace(token, std::move(read));
   tokens_.emplace(key.hash, token);
@@ -59,8 +67,11 @@ void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs)
       Read& read = found->second;
       read.is_begun = true;
       if (begun_++ == 0) window_start_ = now;
-      jobs.push_back({.token = token, .hash = read.key.hash, .slot = read.slot.slot().index,
-                      .io_class = read.io_class, .deadline = read.deadline});
+      jobs.push_back({.token = token,
+                      .hash = read.key.hash,
+                      .slot = read.slot.slot().index,
+                      .io_class = read.io_class,
+                      .deadline = read.deadline});
       --limit;
     }
   }
@@ -81,8 +92,7 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
   if (node.empty()) return std::nullopt;
   Read& read = node.mapped();
   tokens_.erase(read.key.hash);
-  const bool is_whole =
-      status.is_ok() && checksums.size() == context_.options.layout.ranks;
+  const bool is_whole = status.is_ok() && checksums.size() == context_.options.layout.ranks;
   observe(is_whole, now);
   ReadOutcome outcome{.key = read.key, .waiters = std::move(read.waiters), .pin = {}, .reason = {}};
   if (!is_whole) {

@@ -1,7 +1,7 @@
 // Blocks on their way from disk into host slots. Look-ups that want the same block share one read.
-// Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs them
-// without the lock and comes back with finish().  Waits: never.
-// Bounds: each read holds a host slot, so there are never more than those.
+// Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs
+// them without the lock and comes back with finish().  Waits: never. Bounds: each read holds a host
+// slot, so there are never more than those.
 #pragma once
 
 #include <array>
@@ -42,8 +42,8 @@ class Reads {
  public:
   explicit Reads(Context& context) : context_(context) {}
 
-  // Joins the read of `key` or starts one; `event` is announced when the block is there. False when no
-  // host slot can be had, or the block is just being filled from elsewhere.
+  // Joins the read of `key` or starts one; `event` is announced when the block is there. False when
+  // no host slot can be had, or the block is just being filled from elsewhere.
   bool want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
             std::optional<Waiter> waiter, std::optional<Event> event);
   // Jobs to begin, ttft_read first, at most `limit`.
@@ -69,7 +69,8 @@ class Reads {
     std::vector<Waiter> waiters{};
     std::optional<Event> event{};
   };
-  static constexpr Bytes kWindow = 64_MiB;  // Observed as one: long enough to average a queue's depth.
+  static constexpr Bytes kWindow =
+      64_MiB;  // Observed as one: long enough to average a queue's depth.
   [[nodiscard]] std::deque<std::uint64_t>& queue_of(transfer::IoClass io_class) {
     return queues_[io_class == transfer::IoClass::kTtftRead ? 0 : 1];
   }

@@ -4,8 +4,8 @@ namespace terrace::manager {
 
 namespace {
 
-// As the hash sees it (docs/formats/sequence-hash.md): salt and LoRA act from the first block on through
-// the chain, an item enters every block that it overlaps. Written without overflow.
+// As the hash sees it (docs/formats/sequence-hash.md): salt and LoRA act from the first block on
+// through the chain, an item enters every block that it overlaps. Written without overflow.
 bool enters(const ExtraKey& key, std::uint64_t first_token, std::uint64_t token_count) {
   if (key.kind != ExtraKey::Kind::kMultimodal) return first_token == 0;
   if (key.first_token >= first_token) {

@@ -16,8 +16,8 @@
 
 namespace terrace::manager {
 
-// From the first poll to accept_load. Pins stand for blocks first, first + 1, ... in chain order: `run`
-// the leading ones, then `tail`, which fills up as reads from disk arrive.
+// From the first poll to accept_load. Pins stand for blocks first, first + 1, ... in chain order:
+// `run` the leading ones, then `tail`, which fills up as reads from disk arrive.
 struct LookUp {
   enum class Phase : std::uint8_t {
     kNone,     // Not probed, or nothing held: the next poll probes.
@@ -33,8 +33,8 @@ struct LookUp {
   catalog::PinRun run;
   std::vector<catalog::Pin> tail;
   std::uint64_t tail_missing = 0;
-  std::uint64_t charged = 0;          // Pins counted against the waiting requests' share.
-  std::optional<MissReason> reason;   // Why the run ends where it ends.
+  std::uint64_t charged = 0;         // Pins counted against the waiting requests' share.
+  std::optional<MissReason> reason;  // Why the run ends where it ends.
   Nanoseconds expires{0};
 
   // Drops pins from the deepest on until `count` are left.
@@ -58,16 +58,17 @@ struct Request {
   bool can_load = true;
   bool can_store = true;
   bool has_looked_up = false;
-  bool has_failed = false;   // A load failed: look-ups answer 0 from then on.
+  bool has_failed = false;  // A load failed: look-ups answer 0 from then on.
   std::uint64_t prompt_blocks = 0;
   std::uint64_t cursor = 0;  // First block that advance has not considered yet.
-  std::uint64_t over_cap = 0;  // Full blocks behind the cursor's last stop: over offload.step_bytes.
+  std::uint64_t over_cap =
+      0;  // Full blocks behind the cursor's last stop: over offload.step_bytes.
   Tokens computed{0};
   LookUp look_up;
-  std::vector<bool> from_disk;        // Per block: this request had it read from disk.
-  std::vector<std::uint64_t> aliases; // The engine's own hashes as far as told.
-  std::vector<std::uint32_t> tokens;  // All ids so far; only kept when somebody wants events.
-  std::vector<ExtraKey> extra_keys;   // The same.
+  std::vector<bool> from_disk;         // Per block: this request had it read from disk.
+  std::vector<std::uint64_t> aliases;  // The engine's own hashes as far as told.
+  std::vector<std::uint32_t> tokens;   // All ids so far; only kept when somebody wants events.
+  std::vector<ExtraKey> extra_keys;    // The same.
   Ledger ledger;
 
   [[nodiscard]] std::uint64_t alias(std::uint64_t block) const {

@@ -1,5 +1,5 @@
-// The core and the one lock that guards it. Engine calls, the I/O thread and the opening thread meet
-// here; nobody does I/O, hashes, logs or allocates anything of size while holding it.
+// The core and the one lock that guards it. Engine calls, the I/O thread and the opening thread
+// meet here; nobody does I/O, hashes, logs or allocates anything of size while holding it.
 // Threading: thread-safe.  Lock order: terrace/README.md.
 #pragma once
 

@@ -13,9 +13,9 @@ TierStatus host_status(const Core& core) {
   if (host == nullptr) return status;
   status.state = TierState::kOpen;
   status.capacity = host->bytes();
-  status.detail = fmt::format("{} of {} slots populated{}", host->populated_slots(),
-                              host->geometry().slots,
-                              host->uses_huge_pages() ? ", huge pages" : "");
+  status.detail =
+      fmt::format("{} of {} slots populated{}", host->populated_slots(), host->geometry().slots,
+                  host->uses_huge_pages() ? ", huge pages" : "");
   const catalog::Pool& pool = host->pool();
   for (int i = 0; i < catalog::kSlotStateCount; ++i) {
     status.slots[static_cast<std::size_t>(i)] = pool.count(static_cast<catalog::SlotState>(i));
@@ -45,8 +45,8 @@ TierStatus disk_status(const Options& options, const Core& core, const Opened& o
 
 void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
   if (core.is_poisoned()) {
-    report.problems.push_back(fmt::format("poisoned: {}: restart the engine and report this",
-                                          core.poison_reason()));
+    report.problems.push_back(
+        fmt::format("poisoned: {}: restart the engine and report this", core.poison_reason()));
   }
   const Gate::State state = core.gate().state(now);
   if (state == Gate::State::kShut || state == Gate::State::kLate) {
@@ -79,13 +79,17 @@ void add_counters(const Counters& counters, StatusReport& report) {
 
 void add_queues(const Options& options, const Core& core, const Counters& counters,
                 StatusReport& report) {
-  report.queues.push_back({.name = "disk_read", .waiting = core.reads(),
+  report.queues.push_back({.name = "disk_read",
+                           .waiting = core.reads(),
                            .capacity = core.look_ups().max_waiting_pins(),
                            .dropped = counters.drop_pins.value()});
-  report.queues.push_back({.name = "disk_write", .waiting = core.writes(),
+  report.queues.push_back({.name = "disk_write",
+                           .waiting = core.writes(),
                            .capacity = options.disk.queue_blocks,
                            .dropped = counters.drop_disk_write.value()});
-  report.queues.push_back({.name = "steps", .waiting = core.steps().in_flight(), .capacity = 256,
+  report.queues.push_back({.name = "steps",
+                           .waiting = core.steps().in_flight(),
+                           .capacity = 256,
                            .dropped = counters.drop_steps.value()});
 }
 

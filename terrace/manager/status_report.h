@@ -1,6 +1,6 @@
-// What an owner knows about itself at one moment: plain data for people and for monitoring. Rendered by
-// serve/, filled by BlockManager::status().
-// Threading: immutable values.  Owns: its texts.  Waits: never.
+// What an owner knows about itself at one moment: plain data for people and for monitoring.
+// Rendered by serve/, filled by BlockManager::status(). Threading: immutable values.  Owns: its
+// texts.  Waits: never.
 #pragma once
 
 #include <array>
@@ -24,7 +24,7 @@ struct TierStatus {
   std::string detail;  // "io_uring, O_DIRECT", "512 of 2048 MiB populated", or why it failed.
   Bytes capacity;
   std::array<std::uint32_t, catalog::kSlotStateCount> slots{};  // By SlotState.
-  std::uint32_t pinned = 0;  // Of the sealed ones.
+  std::uint32_t pinned = 0;                                     // Of the sealed ones.
 };
 
 struct QueueStatus {
@@ -39,7 +39,7 @@ struct AttachmentStatus {
   Epoch epoch;
   std::int64_t process = 0;  // Process id; 0 = not attached yet.
   bool is_attached = false;
-  std::string detail;        // Why it was refused or lost.
+  std::string detail;  // Why it was refused or lost.
 };
 
 struct NamespaceStatus {
@@ -55,9 +55,9 @@ struct StatusReport {
   bool is_healthy = true;
   std::vector<std::string> problems;
   bool is_poisoned = false;
-  bool is_ready = false;      // All ranks attached and the host tier serves.
-  std::string canary;         // "pending", "passed", "failed: …"
-  std::string fingerprint;    // Clear text, one field a line.
+  bool is_ready = false;    // All ranks attached and the host tier serves.
+  std::string canary;       // "pending", "passed", "failed: …"
+  std::string fingerprint;  // Clear text, one field a line.
   Nanoseconds uptime;
 
   std::vector<TierStatus> tiers;
@@ -71,12 +71,12 @@ struct StatusReport {
   std::uint64_t match_blocks = 0;
   std::uint64_t loads = 0;
   std::uint64_t failed_loads = 0;
-  std::uint64_t failed_tokens = 0;                          // Promised, then not delivered.
-  std::array<std::uint64_t, kTierCount> hit_tokens{};       // By the tier they came from.
+  std::uint64_t failed_tokens = 0;                     // Promised, then not delivered.
+  std::array<std::uint64_t, kTierCount> hit_tokens{};  // By the tier they came from.
   std::array<std::uint64_t, kMissReasonCount> miss_blocks{};
   std::array<std::uint64_t, kTierCount> corrupt_blocks{};
 
-  std::array<double, kTierCount> load_bytes_per_second{};   // Measured; 0 = not yet.
+  std::array<double, kTierCount> load_bytes_per_second{};  // Measured; 0 = not yet.
   double prefill_tokens_per_second = 0;
 };
 

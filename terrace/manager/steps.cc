@@ -1,10 +1,10 @@
-#include "terrace/manager/steps_internal.h"
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <set>
 #include <utility>
 
-#include <fmt/format.h>
+#include "terrace/manager/steps_internal.h"
 
 namespace terrace::manager {
 
@@ -73,8 +73,8 @@ Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* h
   }
   orders.saves.reserve(step.saves.size());
   for (const Save& save : step.saves) {
-    orders.saves.push_back({.slot = save.place, .group = save.key.group,
-                            .device_block = save.device_block});
+    orders.saves.push_back(
+        {.slot = save.place, .group = save.key.group, .device_block = save.device_block});
   }
   Built built{.orders = std::move(orders)};
   if (step.outstanding == 0) {
@@ -138,7 +138,8 @@ void Steps::note_failures(Step& step, const std::vector<wire::LoadFailure>& fail
   if (failures.empty()) return;
   step.has_failures = true;
   std::set<std::pair<std::uint32_t, SlotRef>> named;
-  for (const wire::LoadFailure& failure : failures) named.emplace(failure.device_block, failure.slot);
+  for (const wire::LoadFailure& failure : failures)
+    named.emplace(failure.device_block, failure.slot);
   for (LoadBatch& batch : step.loads) {
     for (std::size_t i = 0; i < batch.pins.size(); ++i) {
       if (named.contains({batch.device_blocks[i], batch.pins.slot(i)})) batch.failed[i] = true;

@@ -1,9 +1,9 @@
-// Engine steps between the orders and the reports of all ranks. A step holds the pins of its loads and
-// the slots of its saves; it is over when no rank can touch them any more: each has reported it, has
-// reported a later one (its report is lost, then), or is dead.
-// Threading: thread-compatible; the manager's lock guards it.  Waits: never.
-// Bounds: at most `max_in_flight` steps; beyond it loads are void and saves dropped.
-// Source: design.md section 3; reference/vllm.md trap 14.
+// Engine steps between the orders and the reports of all ranks. A step holds the pins of its loads
+// and the slots of its saves; it is over when no rank can touch them any more: each has reported
+// it, has reported a later one (its report is lost, then), or is dead. Threading:
+// thread-compatible; the manager's lock guards it.  Waits: never. Bounds: at most `max_in_flight`
+// steps; beyond it loads are void and saves dropped. Source: design.md section 3; reference/vllm.md
+// trap 14.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@
 
 namespace terrace::manager {
 
-// One request's accepted load: host slot pins[i] into device_blocks[i]; without a pin the order is void.
+// One request's accepted load: host slot pins[i] into device_blocks[i]; without a pin the order is
+// void.
 struct LoadBatch {
   RequestId request{};
   std::uint64_t first = 0;
@@ -45,19 +46,19 @@ struct Save {
 struct Step {
   StepId id;
   Nanoseconds issued{0};
-  std::vector<Epoch> epochs;       // [rank] that the orders went to.
-  std::uint64_t outstanding = 0;   // Bit per rank.
-  bool is_tainted = false;         // A load failed in it, or in one whose blocks it may have used.
-  bool has_failures = false;       // A rank named a failed load.
-  bool has_lost_reports = false;   // What some rank did is not known: its saves are not used.
+  std::vector<Epoch> epochs;      // [rank] that the orders went to.
+  std::uint64_t outstanding = 0;  // Bit per rank.
+  bool is_tainted = false;        // A load failed in it, or in one whose blocks it may have used.
+  bool has_failures = false;      // A rank named a failed load.
+  bool has_lost_reports = false;  // What some rank did is not known: its saves are not used.
   bool is_quarantined = false;
   std::vector<LoadBatch> loads;
   std::vector<Save> saves;
   std::optional<catalog::FillingSlot> canary;
   std::vector<wire::CanaryResult> canary_results;  // [rank]
   Tokens prefilled{0};
-  Nanoseconds load_time{0};        // Of the slowest rank.
-  Bytes load_bytes{0};             // Of all ranks.
+  Nanoseconds load_time{0};  // Of the slowest rank.
+  Bytes load_bytes{0};       // Of all ranks.
   Bytes save_bytes{0};
 
   [[nodiscard]] bool has_failed_load() const;
@@ -94,16 +95,16 @@ class Steps {
     wire::Orders orders{};
     std::optional<Step> over{};  // Nobody is there who could report it.
   };
-  // Closes the step being put together; `epochs` per rank, 0 = not attached. `host` may be null as long
-  // as nothing was pinned or reserved.
+  // Closes the step being put together; `epochs` per rank, 0 = not attached. `host` may be null as
+  // long as nothing was pinned or reserved.
   [[nodiscard]] Built build(std::span<const Epoch> epochs, const tier::HostTier* host,
                             Nanoseconds now);
   // Steps that are over by this report, oldest first.
   // Errors: kRefused = another owner, rank or epoch; kNotFound = no such step, or reported already.
   [[nodiscard]] Result<std::vector<Step>> take(const wire::Report& report);
   [[nodiscard]] std::vector<Step> on_death(RankId rank, Epoch epoch);
-  // Steps without all reports for too long: their slots are quarantined until the ranks are known to be
-  // through. Returns how many are new.
+  // Steps without all reports for too long: their slots are quarantined until the ranks are known
+  // to be through. Returns how many are new.
   std::size_t quarantine_overdue(Nanoseconds now);
   // All steps ordered and not over: computed beside bad blocks.
   void taint_in_flight();

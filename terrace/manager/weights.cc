@@ -1,6 +1,7 @@
 #include "terrace/manager/weights.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,10 +9,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <vector>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "terrace/base/file.h"
 #include "terrace/block/digest.h"
@@ -35,11 +34,12 @@ Result<std::string> read_range(const UniqueFd& file, std::uint64_t offset, std::
   std::string bytes(length, '\0');
   std::uint64_t done = 0;
   while (done < length) {
-    const ssize_t got = ::pread(file.get(), bytes.data() + done, length - done,
-                                static_cast<off_t>(offset + done));
+    const ssize_t got =
+        ::pread(file.get(), bytes.data() + done, length - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail(Status::from_errno(errno, "pread", path));
-    if (got == 0) return fail(Code::kCorrupt, fmt::format("{}: ends at byte {}", path, offset + done));
+    if (got == 0)
+      return fail(Code::kCorrupt, fmt::format("{}: ends at byte {}", path, offset + done));
     done += static_cast<std::uint64_t>(got);
   }
   return bytes;
@@ -48,7 +48,8 @@ Result<std::string> read_range(const UniqueFd& file, std::uint64_t offset, std::
 Result<std::vector<TensorRange>> parse_header(const std::string& header, std::uint64_t data_bytes,
                                               const std::string& path) {
   const auto json = nlohmann::json::parse(header, nullptr, false);
-  if (!json.is_object()) return fail(Code::kCorrupt, path + ": safetensors header is no JSON object");
+  if (!json.is_object())
+    return fail(Code::kCorrupt, path + ": safetensors header is no JSON object");
   std::vector<TensorRange> ranges;
   for (const auto& [name, tensor] : json.items()) {
     if (name == "__metadata__") continue;
@@ -91,8 +92,9 @@ Result<std::string> digest_file(const std::string& path, std::uint64_t size) {
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, prefix.data(), 8);
   if (header_bytes > kHeaderLimit || header_bytes + 8 > size) {
-    return fail(Code::kCorrupt, fmt::format("{}: header length {} is not that of a safetensors file",
-                                            path, header_bytes));
+    return fail(
+        Code::kCorrupt,
+        fmt::format("{}: header length {} is not that of a safetensors file", path, header_bytes));
   }
   TERRACE_ASSIGN_OR_RETURN(const std::string header, read_range(file, 8, header_bytes, path));
   const std::uint64_t data_start = 8 + header_bytes;
@@ -110,7 +112,8 @@ Result<std::string> digest_file(const std::string& path, std::uint64_t size) {
 std::string cache_path(const std::string& cache_directory, const struct stat& facts) {
   if (cache_directory.empty()) return "";
   const std::int64_t now = SystemClock().wall_seconds();
-  if (now - facts.st_ctim.tv_sec < kSettledSeconds || now - facts.st_mtim.tv_sec < kSettledSeconds) {
+  if (now - facts.st_ctim.tv_sec < kSettledSeconds ||
+      now - facts.st_mtim.tv_sec < kSettledSeconds) {
     return "";
   }
   Digest identity;
@@ -124,7 +127,8 @@ bool is_digest(const std::string& text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
-Result<std::string> digest_file_cached(const std::string& path, const std::string& cache_directory) {
+Result<std::string> digest_file_cached(const std::string& path,
+                                       const std::string& cache_directory) {
   struct stat facts{};
   if (::stat(path.c_str(), &facts) != 0) return fail(Status::from_errno(errno, "stat", path));
   const std::string remembered = cache_path(cache_directory, facts);
@@ -142,7 +146,8 @@ Result<std::string> digest_file_cached(const std::string& path, const std::strin
 
 }  // namespace
 
-Result<std::string> digest_weights(const std::string& directory, const std::string& cache_directory) {
+Result<std::string> digest_weights(const std::string& directory,
+                                   const std::string& cache_directory) {
   std::error_code error;
   std::vector<std::filesystem::path> files;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;

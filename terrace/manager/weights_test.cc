@@ -1,5 +1,6 @@
 #include "terrace/manager/weights.h"
 
+#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,8 +8,6 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "terrace/base/file.h"
 
@@ -26,7 +25,8 @@ class WeightsTest : public testing::Test {
 
   // Two tensors of `kTensorBytes` each, all bytes zero but those given.
   static constexpr std::size_t kTensorBytes = 100'000;
-  std::string save(std::size_t changed_byte = SIZE_MAX, const std::string& name = "model.safetensors") {
+  std::string save(std::size_t changed_byte = SIZE_MAX,
+                   const std::string& name = "model.safetensors") {
     const std::string header =
         R"({"__metadata__":{"format":"pt"},"a":{"dtype":"U8","shape":[100000],"data_offsets":[0,100000]},)"
         R"("b":{"dtype":"U8","shape":[100000],"data_offsets":[100000,200000]}})";
@@ -76,7 +76,8 @@ TEST_F(WeightsTest, AnotherOrRenamedFileIsSeen) {
 
 TEST_F(WeightsTest, CutFileForeignFileAndHostileHeaderAreCorrupt) {
   const std::string whole = save();
-  for (const std::size_t length : {std::size_t{0}, std::size_t{7}, std::size_t{60}, whole.size() - 1}) {
+  for (const std::size_t length :
+       {std::size_t{0}, std::size_t{7}, std::size_t{60}, whole.size() - 1}) {
     write(whole.substr(0, length));
     const auto result = digest_weights(directory_);
     ASSERT_FALSE(result.has_value()) << length;

@@ -1,12 +1,13 @@
-#include "terrace/manager/writes_internal.h"
-
 #include <algorithm>
+
+#include "terrace/manager/writes_internal.h"
 
 namespace terrace::manager {
 
 std::size_t Writes::limit() const {
   const std::size_t slots = context_.host->geometry().slots;
-  return std::min<std::size_t>(context_.options.disk.queue_blocks, std::max<std::size_t>(1, slots / 4));
+  return std::min<std::size_t>(context_.options.disk.queue_blocks,
+                               std::max<std::size_t>(1, slots / 4));
 }
 
 std::uint32_t Writes::free_ahead() const {
@@ -39,7 +40,10 @@ void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseco
     } else if (writes_.size() >= limit()) {  // Offered again when it is about to be evicted.
       context_.counters.drop_disk_write.add();
     } else {
-      enqueue({.key = block.key, .place = group->slot(i), .pins = group, .victim = {},
+      enqueue({.key = block.key,
+               .place = group->slot(i),
+               .pins = group,
+               .victim = {},
                .stored = std::move(block.stored)});
     }
   }
@@ -64,7 +68,8 @@ void Writes::drive_eviction(Nanoseconds now) {
     }
     // A victim that needs no write costs nothing to evict when its slot is wanted: it may stay.
     if (context_.lower == nullptr || is_stopped_ ||
-        context_.lower->contains(victim->key.group, victim->key.hash) || writes_.size() >= limit()) {
+        context_.lower->contains(victim->key.group, victim->key.hash) ||
+        writes_.size() >= limit()) {
       return;
     }
     if (!context_.admission->admit(victim->key, now)) {
@@ -74,8 +79,11 @@ void Writes::drive_eviction(Nanoseconds now) {
     }
     auto evicting = pool.begin_evict();
     if (!evicting) return;
-    enqueue({.key = victim->key, .place = victim->slot, .pins = nullptr,
-             .victim = std::move(*evicting), .stored = std::nullopt});
+    enqueue({.key = victim->key,
+             .place = victim->slot,
+             .pins = nullptr,
+             .victim = std::move(*evicting),
+             .stored = std::nullopt});
   }
 }
 
@@ -87,7 +95,9 @@ void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
     if (found == writes_.end()) continue;
     Write& write = found->second;
     write.is_begun = true;
-    WriteJob job{.token = token, .hash = write.key.hash, .slot = write.place.index,
+    WriteJob job{.token = token,
+                 .hash = write.key.hash,
+                 .slot = write.place.index,
                  .alias = context_.host->alias(write.place.index)};
     for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {
       job.checksums.push_back(context_.host->checksum(write.place.index, RankId(rank)));

@@ -1,8 +1,8 @@
-// Blocks on their way from host slots to disk: offered when sealed (`through`), or when they are about
-// to be evicted. Keeps a few host slots free ahead of need, so that victims can be written first.
-// Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs them
-// without the lock and comes back with finish().  Waits: never.
-// Bounds: disk.queue_blocks writes, and never more than a quarter of the host slots.
+// Blocks on their way from host slots to disk: offered when sealed (`through`), or when they are
+// about to be evicted. Keeps a few host slots free ahead of need, so that victims can be written
+// first. Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs,
+// performs them without the lock and comes back with finish().  Waits: never. Bounds:
+// disk.queue_blocks writes, and never more than a quarter of the host slots.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ class Writes {
   };
   explicit Writes(Context& context) : context_(context) {}
 
-  // Blocks of one request were sealed; `pins` in chain order. They are let go together, deepest first,
-  // when the last write is over: else the roots would be evicted before the leaves.
+  // Blocks of one request were sealed; `pins` in chain order. They are let go together, deepest
+  // first, when the last write is over: else the roots would be evicted before the leaves.
   void offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now);
   // Makes host slots free ahead: victims that disk lacks are written, then freed.
   void drive_eviction(Nanoseconds now);

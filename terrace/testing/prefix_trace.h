@@ -1,7 +1,7 @@
-// Reads a workload trace of prompts as chains of numbered blocks (tests/data/mooncake/README.md): each
-// request is two LEB128 numbers, the deepest block it shares with what came before (number + 1, 0 =
-// none) and how many new blocks follow. Blocks are numbered in order of appearance. Threading:
-// thread-compatible.  Waits: for file reads.
+// Reads a workload trace of prompts as chains of numbered blocks (tests/data/mooncake/README.md):
+// each request is two LEB128 numbers, the deepest block it shares with what came before (number +
+// 1, 0 = none) and how many new blocks follow. Blocks are numbered in order of appearance.
+// Threading: thread-compatible.  Waits: for file reads.
 #pragma once
 
 #include <cstdint>

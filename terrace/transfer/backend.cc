@@ -1,8 +1,8 @@
 #include "terrace/transfer/backend.h"
 
-#include <cerrno>
-
 #include <fmt/format.h>
+
+#include <cerrno>
 
 namespace terrace::transfer {
 
@@ -12,10 +12,14 @@ constexpr std::size_t kSectorBytes = 512;
 // The system call's name, for error messages.
 std::string_view call_of(IoOp op) {
   switch (op) {
-    case IoOp::kRead: return "pread";
-    case IoOp::kWrite: return "pwrite";
-    case IoOp::kSync: return "fdatasync";
-    case IoOp::kAllocate: return "fallocate";
+    case IoOp::kRead:
+      return "pread";
+    case IoOp::kWrite:
+      return "pwrite";
+    case IoOp::kSync:
+      return "fdatasync";
+    case IoOp::kAllocate:
+      return "fallocate";
   }
   return "unknown";
 }
@@ -29,20 +33,28 @@ Code code_of(int error) {
 
 std::string_view to_string(IoClass io_class) {
   switch (io_class) {
-    case IoClass::kTtftRead: return "ttft_read";
-    case IoClass::kPrefetch: return "prefetch";
-    case IoClass::kOffloadWrite: return "offload_write";
-    case IoClass::kScrub: return "scrub";
+    case IoClass::kTtftRead:
+      return "ttft_read";
+    case IoClass::kPrefetch:
+      return "prefetch";
+    case IoClass::kOffloadWrite:
+      return "offload_write";
+    case IoClass::kScrub:
+      return "scrub";
   }
   return "unknown";
 }
 
 std::string_view to_string(IoOp op) {
   switch (op) {
-    case IoOp::kRead: return "read";
-    case IoOp::kWrite: return "write";
-    case IoOp::kSync: return "sync";
-    case IoOp::kAllocate: return "allocate";
+    case IoOp::kRead:
+      return "read";
+    case IoOp::kWrite:
+      return "write";
+    case IoOp::kSync:
+      return "sync";
+    case IoOp::kAllocate:
+      return "allocate";
   }
   return "unknown";
 }
@@ -64,9 +76,9 @@ void Backend::name_file(int file, const std::string& path) {
 Status Backend::submit(const Transfer& transfer) {
   const bool moves_bytes = transfer.op == IoOp::kRead || transfer.op == IoOp::kWrite;
   if (transfer.piece_count > kMaxPieces || (moves_bytes && transfer.bytes() == 0)) {
-    return {Code::kInvalid, fmt::format("{} {}: {} pieces, {} bytes", call_of(transfer.op),
-                                        path_of(transfer.file), transfer.piece_count,
-                                        transfer.bytes())};
+    return {Code::kInvalid,
+            fmt::format("{} {}: {} pieces, {} bytes", call_of(transfer.op), path_of(transfer.file),
+                        transfer.piece_count, transfer.bytes())};
   }
   if (in_flight_ >= depth_) return {Code::kExhausted, "transfer queue depth reached"};
   TERRACE_RETURN_IF_ERROR(start(transfer));

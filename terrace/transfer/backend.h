@@ -1,9 +1,8 @@
-// Moves bytes between memory and a file, asynchronously; completions are polled. One folder each under
-// backends/: `io_uring`, `threads` (preadv/pwritev), `fault` (a decorator that breaks any of them).
-// Public calls check and count; the virtuals move bytes.
-// Threading: owned by one thread at a time (the tier's I/O thread); `wake()` and counters() are
-// thread-safe.
-// Waits: only wait(), with a limit.  Bounds: at most Options::depth transfers in flight.
+// Moves bytes between memory and a file, asynchronously; completions are polled. One folder each
+// under backends/: `io_uring`, `threads` (preadv/pwritev), `fault` (a decorator that breaks any of
+// them). Public calls check and count; the virtuals move bytes. Threading: owned by one thread at a
+// time (the tier's I/O thread); `wake()` and counters() are thread-safe. Waits: only wait(), with a
+// limit.  Bounds: at most Options::depth transfers in flight.
 #pragma once
 
 #include <array>
@@ -55,8 +54,9 @@ struct Transfer {
 };
 
 // Short reads and writes are finished or turned into an error by the backend: ok = all bytes moved.
-// Codes: kExhausted = the medium is full (ENOSPC, EDQUOT, EFBIG); kCorrupt = the file ended before the
-// read did; kUnavailable = the file system cannot do this operation (EOPNOTSUPP); kIo = the rest.
+// Codes: kExhausted = the medium is full (ENOSPC, EDQUOT, EFBIG); kCorrupt = the file ended before
+// the read did; kUnavailable = the file system cannot do this operation (EOPNOTSUPP); kIo = the
+// rest.
 struct Completion {
   std::uint64_t token = 0;
   Status status;

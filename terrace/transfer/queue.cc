@@ -66,10 +66,11 @@ void Queue::expire(std::vector<Completion>& completions) {
   if (now < next_deadline_) return;
   next_deadline_ = kNoDeadline;
   for (auto& waiting : waiting_) {
-    const auto late = std::stable_partition(
-        waiting.begin(), waiting.end(), [now](const Transfer& t) { return now < t.deadline; });
+    const auto late = std::stable_partition(waiting.begin(), waiting.end(),
+                                            [now](const Transfer& t) { return now < t.deadline; });
     for (auto it = late; it != waiting.end(); ++it) {
-      completions.push_back({it->token, {Code::kDeadline, "the deadline passed in the disk queue"}});
+      completions.push_back(
+          {it->token, {Code::kDeadline, "the deadline passed in the disk queue"}});
       --waiting_count_;
     }
     waiting.erase(late, waiting.end());

@@ -1,7 +1,7 @@
-// Feeds a backend by strict priority: a transfer of a lower class is started only when no higher one
-// waits, and lower classes may fill only part of the depth and a bounded number of bytes, so that a
-// read for a first token never stands behind a full device queue of writes.
-// Threading: owned by one thread, the backend's.  Waits: never.  Bounds: Options::capacity waiting.
+// Feeds a backend by strict priority: a transfer of a lower class is started only when no higher
+// one waits, and lower classes may fill only part of the depth and a bounded number of bytes, so
+// that a read for a first token never stands behind a full device queue of writes. Threading: owned
+// by one thread, the backend's.  Waits: never.  Bounds: Options::capacity waiting.
 #pragma once
 
 #include <array>
@@ -20,8 +20,8 @@ class Queue {
     // Bytes of one class in flight; one transfer is always let through. By class.
     std::array<std::uint64_t, kIoClassCount> class_bytes{1ULL << 40U, 64ULL << 20U, 16ULL << 20U,
                                                          4ULL << 20U};
-    // Called just before a transfer is handed to the backend, to add buffers that exist only while it
-    // is in flight. False = none left: try again at the next poll.
+    // Called just before a transfer is handed to the backend, to add buffers that exist only while
+    // it is in flight. False = none left: try again at the next poll.
     std::function<bool(Transfer&)> prepare;
   };
   // Both references outlive the queue.
@@ -29,8 +29,9 @@ class Queue {
 
   // Errors: kExhausted = full.
   [[nodiscard]] Status push(const Transfer& transfer);
-  // Starts what may start and appends what finished. A transfer whose deadline passes while it waits
-  // completes as kDeadline, its memory untouched; one in flight completes when the backend says so.
+  // Starts what may start and appends what finished. A transfer whose deadline passes while it
+  // waits completes as kDeadline, its memory untouched; one in flight completes when the backend
+  // says so.
   void poll(std::vector<Completion>& completions);
   // Completes everything that waits in `io_class` with `status`; what is in flight goes on.
   void cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions);
@@ -61,7 +62,7 @@ class Queue {
   std::array<std::deque<Transfer>, kIoClassCount> waiting_;
   std::size_t waiting_count_ = 0;
   Nanoseconds next_deadline_ = kNoDeadline;
-  std::vector<Running> running_;      // One place per depth; its index is the backend's token.
+  std::vector<Running> running_;       // One place per depth; its index is the backend's token.
   std::vector<std::uint32_t> places_;  // Free places of running_.
   std::array<std::uint64_t, kIoClassCount> flying_bytes_{};
   std::array<unsigned, kIoClassCount> flying_{};

@@ -22,7 +22,7 @@ constexpr std::size_t kSaveBytes = 16;
 constexpr std::size_t kSaveReportBytes = 20;
 constexpr std::size_t kFailureBytes = 16;
 constexpr std::size_t kReportHeadBytes = 76;  // All before the lists.
-constexpr std::size_t kMaxChecksums = 64;  // Ranks.
+constexpr std::size_t kMaxChecksums = 64;     // Ranks.
 
 void put_slot(std::string& out, const SlotRef& slot, GroupId group) {
   put(out, slot.index.value());

@@ -209,7 +209,7 @@ TEST_P(BackendContract, AllocatingGrowsTheFile) {
   Transfer allocate = transfer(IoOp::kAllocate, file.get(), 0, nullptr, 0);
   allocate.length = 1 << 20;
   ASSERT_EQ(run(allocate).text(), Status().text());
-  struct stat facts {};
+  struct stat facts{};
   ASSERT_EQ(::fstat(file.get(), &facts), 0);
   EXPECT_EQ(facts.st_size, 1 << 20);
   EXPECT_GE(facts.st_blocks * 512, 1 << 20);
@@ -241,8 +241,7 @@ TEST_P(BackendContract, RandomTrafficEqualsAnArray) {
   const UniqueFd file = open_scratch("model");
   const Memory model = pages(kFilePages);
   fill(model.get(), kFilePages * kPage, 5);
-  ASSERT_TRUE(
-      run(transfer(IoOp::kWrite, file.get(), 0, model.get(), kFilePages * kPage)).is_ok());
+  ASSERT_TRUE(run(transfer(IoOp::kWrite, file.get(), 0, model.get(), kFilePages * kPage)).is_ok());
   const std::uint64_t seed = random_u64();
   SCOPED_TRACE("seed " + std::to_string(seed));
   Rng rng(seed);
@@ -253,11 +252,11 @@ TEST_P(BackendContract, RandomTrafficEqualsAnArray) {
     if (rng.chance(50)) {
       fill(memory.get(), count * kPage, rng.next());
       std::memcpy(model.get() + page * kPage, memory.get(), count * kPage);
-      ASSERT_TRUE(
-          run(transfer(IoOp::kWrite, file.get(), page * kPage, memory.get(), count * kPage)).is_ok());
+      ASSERT_TRUE(run(transfer(IoOp::kWrite, file.get(), page * kPage, memory.get(), count * kPage))
+                      .is_ok());
     } else {
-      ASSERT_TRUE(
-          run(transfer(IoOp::kRead, file.get(), page * kPage, memory.get(), count * kPage)).is_ok());
+      ASSERT_TRUE(run(transfer(IoOp::kRead, file.get(), page * kPage, memory.get(), count * kPage))
+                      .is_ok());
       ASSERT_EQ(std::memcmp(memory.get(), model.get() + page * kPage, count * kPage), 0);
     }
   }

@@ -1,5 +1,5 @@
-// What a tier below host must do, whatever moves its bytes. Instantiated for the disk tier with each
-// backend, plain and under a fault decorator that injects nothing:
+// What a tier below host must do, whatever moves its bytes. Instantiated for the disk tier with
+// each backend, plain and under a fault decorator that injects nothing:
 //   INSTANTIATE_TEST_SUITE_P(Disk, TierContract, ::testing::ValuesIn(...), tier_name);
 // `Rig` is the tier's own test rig: open, write, read and restart in one call each.
 // Threading: tests only.
@@ -126,7 +126,8 @@ TEST_P(TierContract, WrongShapesAreRefusedBeforeAnyByteMoves) {
   const BlockMemory two(2, 8192);
   EXPECT_EQ(begin_write(1, 1, two).code(), Code::kInvalid);
   const BlockMemory right = rig().block(1);
-  EXPECT_EQ(rig().tier()
+  EXPECT_EQ(rig()
+                .tier()
                 .begin_write(1, GroupId(5), hash_of(1), 0, right.shards(), right.checksums())
                 .code(),
             Code::kInvalid);

@@ -72,7 +72,7 @@ struct EngineOptions {
 struct Outcome {
   std::uint64_t loaded = 0;  // Blocks that came from the cache and were not reported bad.
   std::vector<std::uint32_t> failed;
-  bool is_right = true;      // Every block that was not reported bad has the right bytes.
+  bool is_right = true;  // Every block that was not reported bad has the right bytes.
   manager::Ledger ledger;
 };
 
@@ -83,7 +83,9 @@ class Engine {
   static constexpr std::uint64_t kPieces = 3;  // A payload of 9 KiB: no multiple of 4 KiB.
 
   Engine(const Scratch& scratch, EngineOptions given)
-      : given_(std::move(given)), socket_directory_(scratch.path() + "/s"), log_(clock_, LogLevel::kInfo, 4096) {
+      : given_(std::move(given)),
+        socket_directory_(scratch.path() + "/s"),
+        log_(clock_, LogLevel::kInfo, 4096) {
     for (std::uint16_t rank = 0; rank < given_.ranks; ++rank) {
       memory_.emplace_back(kPieceBytes * kPieces * given_.device_blocks, std::byte{0});
     }
@@ -112,10 +114,10 @@ class Engine {
     options.attach_directory = socket_directory_;
     worker::GroupRegions group;
     for (std::uint64_t piece = 0; piece < kPieces; ++piece) {
-      group.regions.push_back({.address = memory_[rank].data() +
-                                          piece * kPieceBytes * given_.device_blocks,
-                               .block_stride = kPieceBytes,
-                               .piece_bytes = kPieceBytes});
+      group.regions.push_back(
+          {.address = memory_[rank].data() + piece * kPieceBytes * given_.device_blocks,
+           .block_stride = kPieceBytes,
+           .piece_bytes = kPieceBytes});
     }
     group.block_count = given_.device_blocks;
     group.has_null_block = true;
@@ -190,14 +192,16 @@ class Engine {
     manager::RequestOptions request;
     request.tokens = tokens;
     request.prompt_tokens = Tokens(tokens.size());
-    if (!salt.empty()) request.extra_keys.push_back({.kind = ExtraKey::Kind::kSalt, .identity = salt});
+    if (!salt.empty())
+      request.extra_keys.push_back({.kind = ExtraKey::Kind::kSalt, .identity = salt});
     return manager_->begin_request(request).value();
   }
   // Polls until there is an answer, stepping meanwhile as an engine does.
   std::uint64_t look_up(RequestId id, std::uint64_t local_blocks = 0) {
     std::optional<std::uint64_t> blocks;
     const bool is_over = wait_until([&] {
-      const auto answer = manager_->poll_request(id, Tokens(local_blocks * kBlockTokens), Tokens(1U << 30U));
+      const auto answer =
+          manager_->poll_request(id, Tokens(local_blocks * kBlockTokens), Tokens(1U << 30U));
       if (answer && answer->is_ready) blocks = answer->external.value() / kBlockTokens;
       if (!blocks) step();
       return blocks.has_value();
@@ -206,7 +210,8 @@ class Engine {
     return *blocks;
   }
 
-  // A whole request: what is offered is loaded, the rest computed, everything saved, all of it compared.
+  // A whole request: what is offered is loaded, the rest computed, everything saved, all of it
+  // compared.
   Outcome run(const std::vector<std::uint32_t>& tokens, const std::string& salt = "") {
     Outcome outcome;
     const RequestId id = begin(tokens, salt);
@@ -261,12 +266,14 @@ class Engine {
     for (std::uint16_t rank = 0; rank < given_.ranks; ++rank) {
       for (std::uint64_t piece = 0; piece < kPieces; ++piece) {
         const std::string bytes = content(hash, rank, piece);
-        if (std::memcmp(place(rank, piece, device_block), bytes.data(), bytes.size()) != 0) return false;
+        if (std::memcmp(place(rank, piece, device_block), bytes.data(), bytes.size()) != 0)
+          return false;
       }
     }
     return true;
   }
-  [[nodiscard]] static std::vector<std::uint32_t> make_tokens(std::uint64_t blocks, std::uint32_t seed) {
+  [[nodiscard]] static std::vector<std::uint32_t> make_tokens(std::uint64_t blocks,
+                                                              std::uint32_t seed) {
     std::vector<std::uint32_t> tokens(blocks * kBlockTokens);
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = seed * 65'537U + static_cast<std::uint32_t>(i);

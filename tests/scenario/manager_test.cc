@@ -1,6 +1,5 @@
 // The owner with real workers, sockets, shared memory and disk files (manager_rig.h).
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <filesystem>
@@ -124,7 +123,8 @@ TEST(ManagerScenario, FlippedBytesOnDiskAreAMissACounterAndTheRightAnswer) {
 
 TEST(ManagerScenario, ALateDiskIsAnsweredAtTheDeadlineWithWhatIsThere) {
   const Scratch scratch;
-  Engine engine(scratch, {.host_blocks = 32, .disk_path = scratch.path() + "/d",
+  Engine engine(scratch, {.host_blocks = 32,
+                          .disk_path = scratch.path() + "/d",
                           .tune = [](manager::Options& options) {
                             options.lookup_deadline = milliseconds(50);
                           }});
@@ -156,9 +156,8 @@ TEST(ManagerScenario, AFailingDiskIsAMiss) {
   }
   Engine engine(scratch, options);
   ASSERT_TRUE(engine.wait_ready());
-  engine.in_io_thread([&] {
-    engine.fault()->aim(transfer::Fault::kError, transfer::IoOp::kRead, 1000);
-  });
+  engine.in_io_thread(
+      [&] { engine.fault()->aim(transfer::Fault::kError, transfer::IoOp::kRead, 1000); });
   const Outcome outcome = engine.run(tokens);
   EXPECT_EQ(outcome.loaded, 0U);
   EXPECT_TRUE(outcome.is_right);
@@ -243,8 +242,9 @@ TEST(ManagerScenario, CutAndForeignReportsAreRefusedAndNothingBecomesVisible) {
   ASSERT_TRUE(engine.worker(0).run_saves(std::as_bytes(std::span(orders))).is_ok());
   const std::string report = engine.worker(0).build_report();
   for (std::size_t cut = 0; cut < report.size(); cut += 7) {
-    EXPECT_FALSE(engine.manager().take_report(std::as_bytes(std::span(report)).first(cut)).is_ok() &&
-                 cut > 0);
+    EXPECT_FALSE(
+        engine.manager().take_report(std::as_bytes(std::span(report)).first(cut)).is_ok() &&
+        cut > 0);
   }
   std::string damaged = report;
   damaged[20] = static_cast<char>(damaged[20] ^ 1);
@@ -257,7 +257,8 @@ TEST(ManagerScenario, CutAndForeignReportsAreRefusedAndNothingBecomesVisible) {
 
 TEST(ManagerScenario, CloseFlushesWhatIsQueuedForDisk) {
   const Scratch scratch;
-  const EngineOptions options{.host_blocks = 64, .device_blocks = 64, .disk_path = scratch.path() + "/d"};
+  const EngineOptions options{
+      .host_blocks = 64, .device_blocks = 64, .disk_path = scratch.path() + "/d"};
   const auto tokens = Engine::make_tokens(16, 1);
   {
     Engine engine(scratch, options);
@@ -282,8 +283,10 @@ TEST(ManagerScenario, CloseEndsByItsDeadlineAlthoughTheDiskHangs) {
 
 TEST(ManagerScenario, DemotedBlocksComeBackFromDisk) {
   const Scratch scratch;
-  Engine engine(scratch, {.host_blocks = 32, .disk_path = scratch.path() + "/d",
-                          .tune = [](manager::Options& options) { options.disk.is_demote = true; }});
+  Engine engine(scratch,
+                {.host_blocks = 32,
+                 .disk_path = scratch.path() + "/d",
+                 .tune = [](manager::Options& options) { options.disk.is_demote = true; }});
   ASSERT_TRUE(engine.wait_ready());
   const auto tokens = Engine::make_tokens(1, 1);
   engine.run(tokens);

@@ -163,7 +163,8 @@ class Steps:
                 len(tokens),
                 hit,
                 [answer.seconds * 1e3],
-                equal=again.tokens == repeat.tokens and answer.tokens == again.tokens[:FIRST_TOKENS],
+                equal=again.tokens == repeat.tokens
+                and answer.tokens == again.tokens[:FIRST_TOKENS],
                 expected=sum(hit.values()) == due and due > self._full(len(talk.tokens)),
                 note=f"{due - self._full(len(talk.tokens))} hit tokens lie beyond turn one's prompt",
             )
@@ -235,4 +236,6 @@ class Steps:
             if sealed >= len(hashes):
                 return
             time.sleep(0.1)
-        self._say(f"    only {sealed} of {len(hashes)} blocks are on disk after {SETTLE_LIMIT_S:.0f} s")
+        self._say(
+            f"    only {sealed} of {len(hashes)} blocks are on disk after {SETTLE_LIMIT_S:.0f} s"
+        )

@@ -1,8 +1,8 @@
-#include "terrace/tier/disk/allocator_internal.h"
+#include <fmt/format.h>
 
 #include <algorithm>
 
-#include <fmt/format.h>
+#include "terrace/tier/disk/allocator_internal.h"
 
 namespace terrace::tier::disk {
 

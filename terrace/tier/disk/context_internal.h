@@ -20,7 +20,14 @@ namespace terrace::tier::disk {
 
 // What a transfer belongs to, packed into its token.
 enum class Purpose : std::uint8_t {
-  kReadFrame = 1, kWriteFrame, kDataSync, kMetaWrite, kMetaSync, kAllocate, kZeroFill, kLoad
+  kReadFrame = 1,
+  kWriteFrame,
+  kDataSync,
+  kMetaWrite,
+  kMetaSync,
+  kAllocate,
+  kZeroFill,
+  kLoad
 };
 struct Ticket {
   Purpose purpose = Purpose::kReadFrame;
@@ -38,11 +45,11 @@ struct Ticket {
 
 struct Meters {
   Counter read_blocks, read_bytes, written_blocks, written_bytes;
-  Counter corrupt_blocks;      // Frames that did not match at a read.
+  Counter corrupt_blocks;  // Frames that did not match at a read.
   Counter late_reads;
   Counter dropped_full_queue, dropped_no_slot, dropped_full_medium, dropped_unavailable;
-  Counter batches;             // Group writes of records.
-  Counter damaged_records;     // Of slots.meta and extents.meta, at start.
+  Counter batches;          // Group writes of records.
+  Counter damaged_records;  // Of slots.meta and extents.meta, at start.
   Counter adopted_blocks;
 };
 

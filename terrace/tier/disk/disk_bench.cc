@@ -1,14 +1,13 @@
-// Sealed writes and verified reads of the disk tier beside fio in the same directory: O_DIRECT, the same
-// depth, files whose blocks have all been written before, alternating.
+// Sealed writes and verified reads of the disk tier beside fio in the same directory: O_DIRECT, the
+// same depth, files whose blocks have all been written before, alternating.
 //   disk_bench [--directory=DIR] [--runs=N] [--mebibytes=N] [disk.read|disk.write …]
+#include <fmt/format.h>
 #include <sys/wait.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "terrace/base/check.h"
 #include "terrace/testing/bench_json.h"
@@ -38,9 +37,10 @@ constexpr unsigned kDepth = 8;  // At the device, fio's and ours.
 double run_fio(const std::string& file, const std::string& mode, std::uint64_t piece,
                std::uint64_t bytes, const std::string& backend) {
   const std::string engine =
-      backend == "threads" ? fmt::format("--ioengine=psync --numjobs={} --offset_increment={} --size={}",
-                                         4, bytes / 4 / piece * piece, bytes / 4 / piece * piece)
-                           : fmt::format("--ioengine=io_uring --iodepth={} --size={}", kDepth, bytes);
+      backend == "threads"
+          ? fmt::format("--ioengine=psync --numjobs={} --offset_increment={} --size={}", 4,
+                        bytes / 4 / piece * piece, bytes / 4 / piece * piece)
+          : fmt::format("--ioengine=io_uring --iodepth={} --size={}", kDepth, bytes);
   const std::string command = fmt::format(
       "fio --name=limit --filename={} --direct=1 --rw={} --bs={} {} --group_reporting "
       "--output-format=terse --terse-version=3 2>/dev/null",
@@ -97,9 +97,8 @@ class DiskFlow {
       run([&](std::uint64_t under_way) {
         if (begun == count_ || under_way == options_.queue_blocks) return false;
         const std::size_t place = begun % memory_.size();
-        const Status status =
-            tier_->begin_write(begun, GroupId(0), hash_of(first_ + begun), 0,
-                               memory_[place].shards(), checksums_[place]);
+        const Status status = tier_->begin_write(begun, GroupId(0), hash_of(first_ + begun), 0,
+                                                 memory_[place].shards(), checksums_[place]);
         if (status.code() == Code::kExhausted) return false;
         TERRACE_CHECK(status.is_ok());
         ++begun;
@@ -117,9 +116,9 @@ class DiskFlow {
       run(
           [&](std::uint64_t) {
             if (begun == count_ || free.empty()) return false;
-            const Status status = tier_->begin_read(free.back(), GroupId(0), hash_of(first_ + begun),
-                                                    reads_[free.back()].shards(),
-                                                    transfer::IoClass::kPrefetch, kNoDeadline);
+            const Status status = tier_->begin_read(
+                free.back(), GroupId(0), hash_of(first_ + begun), reads_[free.back()].shards(),
+                transfer::IoClass::kPrefetch, kNoDeadline);
             TERRACE_CHECK(status.is_ok());
             free.pop_back();
             ++begun;
@@ -142,8 +141,9 @@ class DiskFlow {
   [[nodiscard]] std::string backend() const { return std::string(tier_->backend_name()); }
 
  private:
-  void run(const std::function<bool(std::uint64_t)>& begin,
-           const std::function<void(const DiskDone&)>& on_done = [](const DiskDone&) {}) {
+  void run(
+      const std::function<bool(std::uint64_t)>& begin,
+      const std::function<void(const DiskDone&)>& on_done = [](const DiskDone&) {}) {
     std::uint64_t under_way = 0;
     std::uint64_t finished = 0;
     std::vector<DiskDone> done;

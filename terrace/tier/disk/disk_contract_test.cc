@@ -1,5 +1,4 @@
 #include "contract/tier_contract.h"
-
 #include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::tier {

@@ -1,6 +1,6 @@
 // What a crash leaves. A machine crash is simulated: every write and sync is recorded, and for many
-// moments the medium is rebuilt with what was synced by then and a random part of the rest, sector by
-// sector. A process crash is a real kill -9.
+// moments the medium is rebuilt with what was synced by then and a random part of the rest, sector
+// by sector. A process crash is a real kill -9.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -108,9 +108,9 @@ class Workload {
   void write(std::uint64_t number) {
     memory_.emplace(number, rig_.block(number));
     lives_[number].begun = recorder_.now() + 1;
-    const Status status = rig_.tier().begin_write(number, GroupId(0), hash_of(number), number * 3,
-                                                  memory_.at(number).shards(),
-                                                  memory_.at(number).checksums());
+    const Status status =
+        rig_.tier().begin_write(number, GroupId(0), hash_of(number), number * 3,
+                                memory_.at(number).shards(), memory_.at(number).checksums());
     for (const catalog::Eviction& eviction : rig_.tier().take_evicted()) {
       for (auto& [old, life] : lives_) {
         if (hash_of(old) == eviction.key.hash) life.gone = std::min(life.gone, recorder_.now());
@@ -176,16 +176,15 @@ TEST_P(DiskCrashTest, WhatWasAcknowledgedIsFoundAndWhatIsFoundIsRight) {
   workload.crash_often(60);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, DiskCrashTest,
-    ::testing::Values(CrashCase{"IoUring", 1, 8192, "io_uring", false},
-                      CrashCase{"Threads", 1, 8192, "threads", false},
-                      CrashCase{"TwoRanks", 2, 5000, "io_uring", false},
-                      CrashCase{"WithResets", 1, 4096, "io_uring", true}),
-    [](const auto& item) { return item.param.name; });
+INSTANTIATE_TEST_SUITE_P(Cases, DiskCrashTest,
+                         ::testing::Values(CrashCase{"IoUring", 1, 8192, "io_uring", false},
+                                           CrashCase{"Threads", 1, 8192, "threads", false},
+                                           CrashCase{"TwoRanks", 2, 5000, "io_uring", false},
+                                           CrashCase{"WithResets", 1, 4096, "io_uring", true}),
+                         [](const auto& item) { return item.param.name; });
 
-// Another namespace takes the space of an older one: a crash in the middle must leave neither with a
-// block whose bytes are the other's.
+// Another namespace takes the space of an older one: a crash in the middle must leave neither with
+// a block whose bytes are the other's.
 TEST(DiskCrashNamespaceTest, ATakenExtentIsNeverReadAsTheOldNamespaces) {
   const std::uint64_t seed = random_u64();
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -225,7 +224,8 @@ TEST(DiskCrashNamespaceTest, ATakenExtentIsNeverReadAsTheOldNamespaces) {
 }
 
 // Writes for ever in a child; each acknowledged number goes to the parent through a pipe.
-[[noreturn]] void write_until_killed(const DiskTier::Options& options, int pipe, std::uint64_t first) {
+[[noreturn]] void write_until_killed(const DiskTier::Options& options, int pipe,
+                                     std::uint64_t first) {
   const SystemClock clock;
   NullLog log;
   auto tier = DiskTier::open(options, clock, log);

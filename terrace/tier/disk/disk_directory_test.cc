@@ -1,5 +1,5 @@
-// Which directory an owner takes, what it leaves alone, and what survives a change of size, paths or
-// model.
+// Which directory an owner takes, what it leaves alone, and what survives a change of size, paths
+// or model.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -128,7 +128,8 @@ TEST_F(LeftAloneTest, AFileInTheDirectorysPlace) {
 
 TEST_F(LeftAloneTest, ANewerFormat) {
   make_used();
-  std::fstream file(rig_.owner() + "/extents.meta", std::ios::in | std::ios::out | std::ios::binary);
+  std::fstream file(rig_.owner() + "/extents.meta",
+                    std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(8);
   const std::uint32_t version = kFormatVersion + 1;
   file.write(reinterpret_cast<const char*>(&version), sizeof version);
@@ -144,7 +145,8 @@ TEST_F(LeftAloneTest, ATruncatedHeader) {
 
 TEST_F(LeftAloneTest, ADamagedHeader) {
   make_used();
-  std::fstream file(rig_.owner() + "/extents.meta", std::ios::in | std::ios::out | std::ios::binary);
+  std::fstream file(rig_.owner() + "/extents.meta",
+                    std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(20);
   file.write("xx", 2);
   file.close();

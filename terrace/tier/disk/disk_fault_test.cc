@@ -1,5 +1,5 @@
-// Damaged frames and records, failing, full and vanished media: each ends as a counted miss or a drop,
-// never as wrong bytes.
+// Damaged frames and records, failing, full and vanished media: each ends as a counted miss or a
+// drop, never as wrong bytes.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -155,8 +155,9 @@ TEST_F(DiskFrameTest, ATruncatedSlotFileLosesOnlyWhatItHeld) {
   std::filesystem::resize_file(rig_.owner() + "/0.slots", 65536 + 2 * kFrame);
   ASSERT_TRUE(rig_.reopen().is_ok());
   // Whole runs are judged: the tail of a cut run is gone with it, what is in front stays.
-  EXPECT_GE(rig_.metric("terrace_disk_damaged_records_total") + rig_.metric(
-                "terrace_disk_adopted_blocks_total"), 4);
+  EXPECT_GE(rig_.metric("terrace_disk_damaged_records_total") +
+                rig_.metric("terrace_disk_adopted_blocks_total"),
+            4);
   rig_.settle();
   for (std::uint64_t n = 0; n < 4; ++n) {
     if (rig_.has(n)) {
@@ -431,10 +432,10 @@ TEST_F(DiskFaultTest, AHungReadEndsWhenTheDeviceLetsGoAndAWaitingOneOnTime) {
   const BlockMemory second = rig_.blank();
   faults_->hold(true);
   const Nanoseconds soon = rig_.clock().now() + milliseconds(20);
-  ASSERT_TRUE(rig_.tier()
-                  .begin_read(1, GroupId(0), hash_of(0), first.shards(),
-                              transfer::IoClass::kTtftRead, soon)
-                  .is_ok());
+  ASSERT_TRUE(
+      rig_.tier()
+          .begin_read(1, GroupId(0), hash_of(0), first.shards(), transfer::IoClass::kTtftRead, soon)
+          .is_ok());
   rig_.tier().wait(milliseconds(1));
   ASSERT_TRUE(rig_.tier()
                   .begin_read(2, GroupId(0), hash_of(1), second.shards(),

@@ -1,6 +1,5 @@
-// A disk tier in a scratch directory, for tests: blocks made from numbers, written and read with one
-// call each. Tests only.
-// Threading: thread-compatible.
+// A disk tier in a scratch directory, for tests: blocks made from numbers, written and read with
+// one call each. Tests only. Threading: thread-compatible.
 #pragma once
 
 #include <unistd.h>
@@ -25,7 +24,8 @@ namespace terrace::tier::disk {
 // Where syncs are quick: tests of order and content need no medium.
 [[nodiscard]] inline std::string quick_directory() {
   const std::string memory = "/dev/shm";
-  return ::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path().string();
+  return ::access(memory.c_str(), W_OK) == 0 ? memory
+                                             : std::filesystem::temp_directory_path().string();
 }
 
 class ScratchDirectory {
@@ -78,7 +78,8 @@ class BlockMemory {
   }
   [[nodiscard]] bool equals(const BlockMemory& other) const {
     for (std::size_t i = 0; i < shards_.size(); ++i) {
-      if (std::memcmp(shards_[i].payload, other.shards_[i].payload, shards_[i].payload_bytes) != 0) {
+      if (std::memcmp(shards_[i].payload, other.shards_[i].payload, shards_[i].payload_bytes) !=
+          0) {
         return false;
       }
     }
@@ -211,14 +212,15 @@ class Rig {
   [[nodiscard]] Status read(std::uint64_t number, std::size_t group = 0) {
     const BlockMemory memory = blank(group);
     const std::uint64_t token = next_token_++;
-    Status status = tier_->begin_read(token, GroupId(static_cast<std::uint16_t>(group)),
-                                      hash_of(number), memory.shards(),
-                                      transfer::IoClass::kTtftRead, kNoDeadline);
+    Status status =
+        tier_->begin_read(token, GroupId(static_cast<std::uint16_t>(group)), hash_of(number),
+                          memory.shards(), transfer::IoClass::kTtftRead, kNoDeadline);
     if (!status.is_ok()) return status;
     DiskDone done = await(token);
     if (!done.status.is_ok()) return done.status;
     const BlockMemory wanted = block(number, group);
-    if (!memory.equals(wanted) || done.checksums != wanted.checksums() || done.alias != number * 3) {
+    if (!memory.equals(wanted) || done.checksums != wanted.checksums() ||
+        done.alias != number * 3) {
       return {Code::kInternal, "wrong bytes were delivered as right"};
     }
     return {};

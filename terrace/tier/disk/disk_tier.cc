@@ -1,9 +1,9 @@
 #include "terrace/tier/disk/disk_tier.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
-
-#include <fmt/format.h>
 
 #include "terrace/tier/disk/loader_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
@@ -40,8 +40,8 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
 struct DiskTier::State {
   State(Options options_in, const Clock& clock_in, LogSink& log_in,
         std::unique_ptr<transfer::Backend> backend_in,
-        std::vector<std::unique_ptr<disk::Volume>> volumes_in, std::unique_ptr<disk::Slots> slots_in,
-        std::vector<std::string> problems)
+        std::vector<std::unique_ptr<disk::Volume>> volumes_in,
+        std::unique_ptr<disk::Slots> slots_in, std::vector<std::string> problems)
       : options(std::move(options_in)),
         clock(clock_in),
         backend(std::move(backend_in)),
@@ -209,9 +209,10 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
   std::erase(opened.volumes, nullptr);
   const std::uint64_t wanted = options.blocks > 0 ? options.blocks * block : options.size.value();
   if (!opened.volumes.empty() && sum < wanted) {
-    opened.problems.push_back(fmt::format("disk.size: {} bytes asked for, {} free in disk.paths: the "
-                                          "disk tier is smaller",
-                                          wanted, sum));
+    opened.problems.push_back(
+        fmt::format("disk.size: {} bytes asked for, {} free in disk.paths: the "
+                    "disk tier is smaller",
+                    wanted, sum));
   }
 }
 
@@ -226,11 +227,12 @@ Status check_options(const DiskTier::Options& options) {
 }
 }  // namespace
 
-Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock, LogSink& log) {
+Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock,
+                                                 LogSink& log) {
   TERRACE_RETURN_IF_ERROR(check_options(options));
   TERRACE_ASSIGN_OR_RETURN(auto chosen, transfer::make_backend(options.backend, options.io));
-  log.write(LogLevel::kInfo, fmt::format("disk backend={} reason=\"{}\"", chosen.backend->name(),
-                                         chosen.reason));
+  log.write(LogLevel::kInfo,
+            fmt::format("disk backend={} reason=\"{}\"", chosen.backend->name(), chosen.reason));
   if (options.decorate) chosen.backend = options.decorate(std::move(chosen.backend));
   Opened opened = open_volumes(options, clock, log);
   fit_volumes(options, opened);
@@ -240,7 +242,8 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   if (opened.volumes.empty()) {
     std::string reasons;
     for (const std::string& problem : opened.problems) reasons += "; " + problem;
-    return fail(Code::kRefused, "no directory of disk.paths can be used" + reasons, Scope::kBackend);
+    return fail(Code::kRefused, "no directory of disk.paths can be used" + reasons,
+                Scope::kBackend);
   }
   std::vector<std::uint32_t> counts;
   std::uint32_t epoch = 0;
@@ -250,8 +253,9 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   }
   disk::SlotMap map(counts);
   const std::uint32_t slots =
-      options.blocks > 0 ? static_cast<std::uint32_t>(std::min<std::uint64_t>(options.blocks, map.size()))
-                         : map.size();
+      options.blocks > 0
+          ? static_cast<std::uint32_t>(std::min<std::uint64_t>(options.blocks, map.size()))
+          : map.size();
   TERRACE_ASSIGN_OR_RETURN(
       auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction, epoch},
                                      std::move(map), opened.volumes.size()));
@@ -351,7 +355,9 @@ std::string_view DiskTier::backend_name() const { return state_->backend->name()
 
 std::uint32_t DiskTier::slots() const { return state_->slots->size(); }
 
-std::uint32_t DiskTier::count(catalog::SlotState state) const { return state_->slots->count(state); }
+std::uint32_t DiskTier::count(catalog::SlotState state) const {
+  return state_->slots->count(state);
+}
 
 std::vector<catalog::Eviction> DiskTier::take_evicted() { return state_->slots->take_evicted(); }
 

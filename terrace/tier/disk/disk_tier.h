@@ -1,7 +1,7 @@
 // The disk tier: preallocated slot files on one or more directories, found again after a crash.
-// Threading: catalog calls (match, contains, touch, status) are thread-safe and never do I/O; the I/O
-// calls (begin_*, poll, wait) belong to one thread, the manager's.  Waits: only wait(), with a limit.
-// Source: design.md section 6, docs/formats/disk.md.
+// Threading: catalog calls (match, contains, touch, status) are thread-safe and never do I/O; the
+// I/O calls (begin_*, poll, wait) belong to one thread, the manager's.  Waits: only wait(), with a
+// limit. Source: design.md section 6, docs/formats/disk.md.
 #pragma once
 
 #include <cstddef>
@@ -38,9 +38,9 @@ struct ShardMemory {
 struct DiskDone {
   std::uint64_t token = 0;
   bool is_read = false;
-  // Read: kCorrupt (checksum, key, torn frame), kDeadline, kNotFound (the cache was reset meanwhile),
-  // kIo. Write: kIo, kExhausted (the medium is full), kUnavailable, kClosed, kNotFound (reset). ok on a
-  // write = sealed and durable.
+  // Read: kCorrupt (checksum, key, torn frame), kDeadline, kNotFound (the cache was reset
+  // meanwhile), kIo. Write: kIo, kExhausted (the medium is full), kUnavailable, kClosed, kNotFound
+  // (reset). ok on a write = sealed and durable.
   Status status;
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
   std::uint64_t alias = 0;          // The engine's own hash, as stored.
@@ -50,26 +50,25 @@ class DiskTier {
  public:
   struct Options {
     std::vector<std::string> paths;
-    Bytes size;                       // Of this owner, over all paths.
-    std::uint64_t blocks = 0;         // Beats size when not 0.
-    std::string backend = "auto";     // auto, io_uring, threads
+    Bytes size;                    // Of this owner, over all paths.
+    std::uint64_t blocks = 0;      // Beats size when not 0.
+    std::string backend = "auto";  // auto, io_uring, threads
     transfer::Backend::Options io;
-    bool is_direct = true;            // O_DIRECT
+    bool is_direct = true;  // O_DIRECT
     bool is_direct_by_fcntl = false;
-    std::string preallocate = "auto"; // auto, fallocate, zerofill
+    std::string preallocate = "auto";  // auto, fallocate, zerofill
     std::string eviction = "lru";
-    std::uint32_t queue_blocks = 256; // Writes waiting; more is kExhausted.
+    std::uint32_t queue_blocks = 256;  // Writes waiting; more is kExhausted.
     Layout layout;
     Fingerprint fingerprint;
     // Wraps the backend, for faults in tests; empty = as is.
     std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
   };
   // Locks an owner directory on each path (the free one that holds most of this namespace, else an
-  // empty one, else one with others' blocks, else a new one), reads slots.meta, adopts what is sealed.
-  // BLOCKS (file I/O): call from the opening thread. Slot files get their blocks afterwards, while the
-  // tier serves.
-  // A path that is foreign, newer, read-only or broken is left alone, reported in problems(), never
-  // overwritten. Errors: kIo/kRefused when no path is usable.
+  // empty one, else one with others' blocks, else a new one), reads slots.meta, adopts what is
+  // sealed. BLOCKS (file I/O): call from the opening thread. Slot files get their blocks
+  // afterwards, while the tier serves. A path that is foreign, newer, read-only or broken is left
+  // alone, reported in problems(), never overwritten. Errors: kIo/kRefused when no path is usable.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
   ~DiskTier();
 
@@ -79,22 +78,23 @@ class DiskTier {
   void touch(GroupId group, const SequenceHash& hash);
   // The whole chain, deepest first, gaps skipped.
   void touch_chain(GroupId group, std::span<const SequenceHash> hashes);
-  // Drops every block of this namespace: nothing stored before, or being stored, matches from now on.
-  // No I/O wait: the new epoch is made durable by the next polls, and is_idle() is false until then.
+  // Drops every block of this namespace: nothing stored before, or being stored, matches from now
+  // on. No I/O wait: the new epoch is made durable by the next polls, and is_idle() is false until
+  // then.
   void forget_all();
 
   // ---- I/O side, one thread.
-  // Writes all ranks' shards of a block; the memory stays untouched by the caller until the DiskDone.
-  // Errors at once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy), kInvalid (already
-  // stored or being stored: nothing to do; or not the layout's sizes), kClosed.
+  // Writes all ranks' shards of a block; the memory stays untouched by the caller until the
+  // DiskDone. Errors at once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy),
+  // kInvalid (already stored or being stored: nothing to do; or not the layout's sizes), kClosed.
   [[nodiscard]] Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                    std::uint64_t alias, std::span<const ShardMemory> ranks,
                                    std::span<const Checksum> checksums);
   // Reads and verifies all ranks' shards into memory. The memory may be written until the DiskDone,
-  // which can come after the deadline: a read that waits in the queue ends as kDeadline on time, one
-  // that the device has ends when the device lets go, as ok if its bytes are right. Who cannot wait
-  // gives up by its own clock and keeps the memory until then.
-  // Errors at once: kNotFound, kExhausted (too many reads), kUnavailable (its path is failing).
+  // which can come after the deadline: a read that waits in the queue ends as kDeadline on time,
+  // one that the device has ends when the device lets go, as ok if its bytes are right. Who cannot
+  // wait gives up by its own clock and keeps the memory until then. Errors at once: kNotFound,
+  // kExhausted (too many reads), kUnavailable (its path is failing).
   [[nodiscard]] Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                   std::span<const ShardMemory> ranks, transfer::IoClass io_class,
                                   Nanoseconds deadline);
@@ -102,8 +102,8 @@ class DiskTier {
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.
   [[nodiscard]] bool is_idle() const;
-  // For shutdown: no new writes; those that have not reached the device end as kClosed. Durability of
-  // what was reported does not need it.
+  // For shutdown: no new writes; those that have not reached the device end as kClosed. Durability
+  // of what was reported does not need it.
   void stop_writes();
 
   // ---- Facts.

@@ -1,17 +1,17 @@
+#include <fmt/format.h>
 #include <nmmintrin.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
-#include <fmt/format.h>
-
 #include "terrace/tier/disk/format_internal.h"
 
 namespace terrace::tier::disk {
 
 namespace {
-static_assert(std::endian::native == std::endian::little, "records are stored as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "records are stored as they lie in memory");
 
 constexpr char kVolumeMagic[8] = {'T', 'E', 'R', 'R', 'D', 'I', 'S', 'K'};
 constexpr char kMetaMagic[8] = {'T', 'E', 'R', 'R', 'M', 'E', 'T', 'A'};

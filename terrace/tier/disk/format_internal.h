@@ -1,6 +1,6 @@
-// The fixed-size records of an owner directory, byte by byte as docs/formats/disk.md describes them.
-// Threading: pure functions on values.  Waits: never.
-// Every record carries a CRC-32C over the rest of itself; one that does not match is as good as absent.
+// The fixed-size records of an owner directory, byte by byte as docs/formats/disk.md describes
+// them. Threading: pure functions on values.  Waits: never. Every record carries a CRC-32C over the
+// rest of itself; one that does not match is as good as absent.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "terrace/base/check.h"
 #include "terrace/tier/disk/format_internal.h"
@@ -49,9 +49,10 @@ Result<RunGeometry> plan_runs(const Layout& layout, std::uint64_t extent_bytes,
   const std::uint64_t block = geometry.block_bytes();
   const std::uint64_t least = (block + extent_bytes - 1) / extent_bytes;
   if (least > extents) {
-    return fail(Code::kInvalid, fmt::format("disk.size: one block takes {} bytes on disk, more than "
-                                            "the {} bytes that there are",
-                                            block, extents * extent_bytes));
+    return fail(Code::kInvalid,
+                fmt::format("disk.size: one block takes {} bytes on disk, more than "
+                            "the {} bytes that there are",
+                            block, extents * extent_bytes));
   }
   std::uint64_t length = run_extents;
   if (length < least || length > extents) {

@@ -11,8 +11,8 @@
 
 namespace terrace::tier::disk {
 
-// A run is `run_extents` neighbouring extents that hold `run_slots` slots of every group, group after
-// group. Slot i of every group lies in run i / run_slots.
+// A run is `run_extents` neighbouring extents that hold `run_slots` slots of every group, group
+// after group. Slot i of every group lies in run i / run_slots.
 struct RunGeometry {
   std::uint64_t extent_bytes = 0;
   std::uint32_t run_extents = 0;
@@ -41,15 +41,15 @@ struct RunGeometry {
 // The extent size for a new volume of `bytes`: a 64th of it, a power of two, 64 KiB to 64 MiB.
 [[nodiscard]] std::uint64_t choose_extent_bytes(std::uint64_t bytes);
 
-// Runs that waste at most a sixteenth, as short as possible; `run_extents` not 0 asks for that length
-// (of an earlier start). Errors: kInvalid when `extents` cannot hold one block.
+// Runs that waste at most a sixteenth, as short as possible; `run_extents` not 0 asks for that
+// length (of an earlier start). Errors: kInvalid when `extents` cannot hold one block.
 [[nodiscard]] Result<RunGeometry> plan_runs(const Layout& layout, std::uint64_t extent_bytes,
                                             std::uint64_t extents, std::uint32_t run_extents = 0);
 
 // What one volume holds and may get, in bytes.
 struct VolumeShare {
-  std::uint64_t held = 0;   // In use by any namespace, up to the highest extent.
-  std::uint64_t most = 0;   // What the file system could give, held bytes included.
+  std::uint64_t held = 0;  // In use by any namespace, up to the highest extent.
+  std::uint64_t most = 0;  // What the file system could give, held bytes included.
 };
 // Splits `total` evenly, but takes nothing from a volume while the total allows it.
 [[nodiscard]] std::vector<std::uint64_t> divide(std::uint64_t total,

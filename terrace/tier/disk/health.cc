@@ -57,9 +57,10 @@ void Health::failed(std::uint32_t volume, const Status& status) {
   State& state = states_[volume];
   if (state.is_lost || ++state.failures < kFailuresToClose) return;
   state.closed_until = clock_.now() + kClosedTime;
-  say(volume, fmt::format("path={} state=failing: {}; it is left alone for 30 s at a time: check the "
-                          "device and the kernel's log",
-                          directories_[volume], status.message()));
+  say(volume,
+      fmt::format("path={} state=failing: {}; it is left alone for 30 s at a time: check the "
+                  "device and the kernel's log",
+                  directories_[volume], status.message()));
 }
 
 void Health::filled_up(std::uint32_t volume, const Status& status) {
@@ -67,9 +68,10 @@ void Health::filled_up(std::uint32_t volume, const Status& status) {
   if (state.is_lost) return;
   state.is_full = true;
   state.full_until = clock_.now() + kFullTime;
-  say(volume, fmt::format("path={} state=full: {}; what is there is served, new blocks are dropped: "
-                          "free space or lower disk.size",
-                          directories_[volume], status.message()));
+  say(volume,
+      fmt::format("path={} state=full: {}; what is there is served, new blocks are dropped: "
+                  "free space or lower disk.size",
+                  directories_[volume], status.message()));
 }
 
 bool Health::lost(std::uint32_t volume) {

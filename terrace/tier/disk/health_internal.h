@@ -1,8 +1,7 @@
 // Which volumes may be read and written now, and what the operator should know.
-// A volume that fails several times in a row is left alone for a while and then tried again; one that
-// is full takes no writes for a while; one whose files were deleted is given up.
-// Threading: problems() and any_readable() are thread-safe, the rest belongs to the I/O thread.
-// Waits: never.
+// A volume that fails several times in a row is left alone for a while and then tried again; one
+// that is full takes no writes for a while; one whose files were deleted is given up. Threading:
+// problems() and any_readable() are thread-safe, the rest belongs to the I/O thread. Waits: never.
 #pragma once
 
 #include <atomic>

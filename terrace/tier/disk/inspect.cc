@@ -17,10 +17,14 @@ using disk::ExtentTable;
 
 std::string_view name_of(disk::DirectoryState state) {
   switch (state) {
-    case disk::DirectoryState::kEmpty: return "empty";
-    case disk::DirectoryState::kUsable: return "usable";
-    case disk::DirectoryState::kNewer: return "newer";
-    case disk::DirectoryState::kForeign: return "foreign";
+    case disk::DirectoryState::kEmpty:
+      return "empty";
+    case disk::DirectoryState::kUsable:
+      return "usable";
+    case disk::DirectoryState::kNewer:
+      return "newer";
+    case disk::DirectoryState::kForeign:
+      return "foreign";
   }
   return "unknown";
 }
@@ -69,8 +73,8 @@ void count_run(int file, const disk::MetaHeader& header, std::uint32_t run, std:
   }
 }
 
-void count_slots(const std::string& directory, const ExtentTable& table,
-                 InspectedNamespace& facts, const std::string& name) {
+void count_slots(const std::string& directory, const ExtentTable& table, InspectedNamespace& facts,
+                 const std::string& name) {
   const auto file = open_file(directory + "/" + name + "/slots.meta", O_RDONLY);
   if (!file) return;
   const auto header = read_header(file->get());
@@ -102,7 +106,7 @@ InspectedOwner inspect_owner(const std::string& directory) {
   owner.is_locked = is_locked && *is_locked;
   if (facts.state != disk::DirectoryState::kUsable) return owner;
   owner.extent_bytes = facts.extent_bytes;
-  struct stat file {};
+  struct stat file{};
   if (::stat((directory + "/0.slots").c_str(), &file) == 0) {
     owner.file_bytes = static_cast<std::uint64_t>(file.st_size);
   }

@@ -1,6 +1,6 @@
-// A read-only look at what lies below one path of disk.paths, for the command line. Works beside a live
-// owner; writes nothing, takes no lock, and sees what that owner has made durable or nearly so.
-// Threading: thread-safe.  Waits: file I/O; call it from a tool, not from an engine.
+// A read-only look at what lies below one path of disk.paths, for the command line. Works beside a
+// live owner; writes nothing, takes no lock, and sees what that owner has made durable or nearly
+// so. Threading: thread-safe.  Waits: file I/O; call it from a tool, not from an engine.
 #pragma once
 
 #include <cstdint>

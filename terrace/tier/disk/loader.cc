@@ -1,12 +1,11 @@
-#include "terrace/tier/disk/loader_internal.h"
-
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
 #include <tuple>
 
-#include <fmt/format.h>
+#include "terrace/tier/disk/loader_internal.h"
 
 namespace terrace::tier::disk {
 
@@ -125,8 +124,9 @@ void Loader::read_range(std::uint32_t v, int file, std::uint64_t begin, std::uin
         take_records(v, from, {buffer.data + (from - buffer.offset), to - from});
       } else {
         context_.meters.damaged_records.add((to - from) / kSlotRecordBytes);
-        context_.log.write(LogLevel::kError, fmt::format("disk {}: the blocks listed there are lost",
-                                                         completion.status.message()));
+        context_.log.write(
+            LogLevel::kError,
+            fmt::format("disk {}: the blocks listed there are lost", completion.status.message()));
       }
       free.push_back(number);
     }
@@ -212,8 +212,9 @@ std::vector<SlotIndex> order_by_sequence(std::span<const std::uint64_t> sequence
   std::uint32_t start = 0;
   for (std::size_t bucket = 0; bucket + 1 < ends.size(); ++bucket) {
     if (ends[bucket] - start > 1 && shift > 0) {
-      std::sort(order.begin() + start, order.begin() + ends[bucket],
-                [&](SlotIndex a, SlotIndex b) { return sequences[a.value()] < sequences[b.value()]; });
+      std::sort(order.begin() + start, order.begin() + ends[bucket], [&](SlotIndex a, SlotIndex b) {
+        return sequences[a.value()] < sequences[b.value()];
+      });
     }
     start = ends[bucket];
   }

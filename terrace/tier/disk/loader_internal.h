@@ -1,7 +1,7 @@
-// Reads slots.meta of every volume at start, through the tier's backend so that reading, checking and
-// copying overlap, and adopts what is sealed, oldest first.
-// Threading: the opening thread's.  Waits: for its own reads, each volume at most kLoadLimit.
-// Memory: 8 B per slot and 8 B per block found, given back at the end.
+// Reads slots.meta of every volume at start, through the tier's backend so that reading, checking
+// and copying overlap, and adopts what is sealed, oldest first. Threading: the opening thread's.
+// Waits: for its own reads, each volume at most kLoadLimit. Memory: 8 B per slot and 8 B per block
+// found, given back at the end.
 #pragma once
 
 #include <vector>
@@ -36,13 +36,14 @@ class Loader {
   transfer::Backend& backend_;
   Writer& writer_;
   struct Group {
-    std::vector<FoundBlock> batch;          // Not yet adopted.
+    std::vector<FoundBlock> batch;         // Not yet adopted.
     std::vector<std::uint64_t> sequences;  // [slot]; 0 = no block was found there.
   };
   std::vector<Group> groups_;
 };
 
-// The slots whose sequence is not 0, by rising sequence. Linear in time for the sequences a cache writes.
+// The slots whose sequence is not 0, by rising sequence. Linear in time for the sequences a cache
+// writes.
 [[nodiscard]] std::vector<SlotIndex> order_by_sequence(std::span<const std::uint64_t> sequences);
 
 }  // namespace terrace::tier::disk

@@ -45,7 +45,8 @@ class ManyRecordsTest : public ::testing::Test {
   }
   void make_records() {
     ASSERT_TRUE(make_directories(rig_.owner() + "/ns-0001").is_ok());
-    const std::uint64_t extent = choose_extent_bytes(kBlocks * block_bytes_of(rig_.options().layout));
+    const std::uint64_t extent =
+        choose_extent_bytes(kBlocks * block_bytes_of(rig_.options().layout));
     const auto geometry = plan_runs(rig_.options().layout, extent, 1U << 20U);
     ASSERT_TRUE(geometry.has_value());
     const std::uint64_t runs = (kBlocks + geometry->run_slots - 1) / geometry->run_slots;

@@ -1,7 +1,6 @@
-#include "terrace/tier/disk/owner_directory_internal.h"
-
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,11 +9,10 @@
 #include <charconv>
 #include <map>
 
-#include <fmt/format.h>
-
 #include "terrace/block/fingerprint.h"
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
+#include "terrace/tier/disk/owner_directory_internal.h"
 
 namespace terrace::tier::disk {
 
@@ -99,9 +97,10 @@ DirectoryFacts judge(const std::string& directory) {
   DirectoryFacts facts;
   const auto refuse = [&](DirectoryState state, const std::string& why) {
     facts.state = state;
-    facts.reason = fmt::format("{}: {}; it is left alone: delete it, or name another directory in "
-                               "disk.paths",
-                               directory, why);
+    facts.reason = fmt::format(
+        "{}: {}; it is left alone: delete it, or name another directory in "
+        "disk.paths",
+        directory, why);
     return facts;
   };
   const auto names = list(directory);
@@ -137,8 +136,8 @@ Result<std::vector<std::string>> list_owner_directories(const std::string& path)
   TERRACE_ASSIGN_OR_RETURN(const auto names, list(path));
   std::vector<std::string> owners;
   for (const std::string& name : names) {
-    const bool has_number = name.size() == 10 && name.starts_with("terrace-") &&
-                            name[8] >= '0' && name[8] <= '9' && name[9] >= '0' && name[9] <= '9';
+    const bool has_number = name.size() == 10 && name.starts_with("terrace-") && name[8] >= '0' &&
+                            name[8] <= '9' && name[9] >= '0' && name[9] <= '9';
     if (has_number) owners.push_back(path + "/" + name);
   }
   return owners;
@@ -161,7 +160,8 @@ Result<OwnerDirectory> make_owner_directory(const std::string& path) {
     if (owner.facts.state != DirectoryState::kEmpty) continue;  // Another owner was here meanwhile.
     return owner;
   }
-  return fail(Code::kExhausted, fmt::format("{}: all {} owner directories are in use", path, kMostOwners));
+  return fail(Code::kExhausted,
+              fmt::format("{}: all {} owner directories are in use", path, kMostOwners));
 }
 }  // namespace
 
@@ -172,8 +172,8 @@ Result<Adoption> adopt_owner_directory(const std::string& path, const std::strin
   Adoption adoption;
   for (const std::string& directory : directories) {
     // A directory that is not ours gets not even a lock file.
-    if (DirectoryFacts facts = judge(directory); facts.state != DirectoryState::kEmpty &&
-                                                 facts.state != DirectoryState::kUsable) {
+    if (DirectoryFacts facts = judge(directory);
+        facts.state != DirectoryState::kEmpty && facts.state != DirectoryState::kUsable) {
       const auto is_locked = DirectoryLock::is_locked(directory);
       if (!is_locked || !*is_locked) adoption.problems.push_back(facts.reason);
       continue;
@@ -187,7 +187,8 @@ Result<Adoption> adopt_owner_directory(const std::string& path, const std::strin
       continue;
     }
     if (!*lock) continue;  // Somebody else's.
-    OwnerDirectory owner{directory, *std::move(*lock), judge(directory)};  // Again, now it holds still.
+    OwnerDirectory owner{directory, *std::move(*lock),
+                         judge(directory)};  // Again, now it holds still.
     if (owner.facts.state != DirectoryState::kEmpty &&
         owner.facts.state != DirectoryState::kUsable) {
       adoption.problems.push_back(owner.facts.reason);

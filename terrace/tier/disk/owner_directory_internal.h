@@ -1,9 +1,9 @@
 // One owner's directory `<path>/terrace-NN`: found, judged, locked, made.
-// The lock is a POSIX record lock on owner.lock: the kernel frees it when this process ends, however it
-// ends, and a forked child that lives on does not hold it (flock and OFD locks would stay). Such a lock
-// is lost as soon as the process closes any descriptor of the file, and does not bar the same process;
-// so each lock file is opened once, and a table of this process's locks stands beside it.
-// Threading: functions are thread-safe, OwnerDirectory is thread-compatible.
+// The lock is a POSIX record lock on owner.lock: the kernel frees it when this process ends,
+// however it ends, and a forked child that lives on does not hold it (flock and OFD locks would
+// stay). Such a lock is lost as soon as the process closes any descriptor of the file, and does not
+// bar the same process; so each lock file is opened once, and a table of this process's locks
+// stands beside it. Threading: functions are thread-safe, OwnerDirectory is thread-compatible.
 // Waits: never (F_SETLK, not F_SETLKW).  Source: fcntl(2), docs/formats/disk.md.
 #pragma once
 
@@ -51,7 +51,7 @@ struct NamespaceFacts {
 };
 
 enum class DirectoryState : std::uint8_t {
-  kEmpty,    // Ours to initialise: nothing in it but a lock file.
+  kEmpty,  // Ours to initialise: nothing in it but a lock file.
   kUsable,
   kNewer,    // Of a newer format.
   kForeign,  // Holds what we did not write, or its header is missing or damaged.
@@ -79,10 +79,10 @@ struct Adoption {
   std::optional<OwnerDirectory> owner;
   std::vector<std::string> problems;  // Directories left alone, and why.
 };
-// Locks the free directory with most extents of this namespace, else an empty one, else the free one
-// used longest ago, else makes a new one. What is foreign, newer or damaged is left alone; while such a
-// directory is free no new one is made beside it (a downgrade must not fill the disk twice).
-// Errors: kIo when `path` cannot be made or read.
+// Locks the free directory with most extents of this namespace, else an empty one, else the free
+// one used longest ago, else makes a new one. What is foreign, newer or damaged is left alone;
+// while such a directory is free no new one is made beside it (a downgrade must not fill the disk
+// twice). Errors: kIo when `path` cannot be made or read.
 [[nodiscard]] Result<Adoption> adopt_owner_directory(const std::string& path,
                                                      const std::string& content_digest,
                                                      const std::string& layout_digest);

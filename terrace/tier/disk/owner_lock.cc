@@ -31,13 +31,13 @@ bool is_held_here(const FileId& file) {
 }
 
 std::optional<FileId> id_of(const std::string& path) {
-  struct stat facts {};
+  struct stat facts{};
   if (::stat(path.c_str(), &facts) != 0) return std::nullopt;
   return FileId{facts.st_dev, facts.st_ino};
 }
 
 struct flock whole_file(short type) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
   return lock;
@@ -65,7 +65,7 @@ Result<std::optional<DirectoryLock>> DirectoryLock::try_lock(const std::string& 
   const MutexLock guard(locks.mutex);
   if (const auto id = id_of(path); id && locks.files.contains(*id)) return std::nullopt;
   TERRACE_ASSIGN_OR_RETURN(UniqueFd file, open_file(path, O_RDWR | O_CREAT));
-  struct stat facts {};
+  struct stat facts{};
   if (::fstat(file.get(), &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
   const FileId id{facts.st_dev, facts.st_ino};
   if (locks.files.contains(id)) {

@@ -1,23 +1,23 @@
-#include "terrace/tier/disk/reader_internal.h"
-
 #include <fmt/format.h>
 
+#include "terrace/tier/disk/reader_internal.h"
 #include "terrace/tier/disk/writer_internal.h"
 
 namespace terrace::tier::disk {
 
 Status Context::check(std::size_t group, std::span<const ShardMemory> shards) const {
   if (group >= options.layout.groups.size() || shards.size() != ranks()) {
-    return {Code::kInvalid, fmt::format("no such shard group: group {}, {} ranks", group,
-                                        shards.size())};
+    return {Code::kInvalid,
+            fmt::format("no such shard group: group {}, {} ranks", group, shards.size())};
   }
   const std::uint64_t payload = options.layout.groups[group].shard_bytes().value();
   const std::uint64_t padded = round_up(Bytes(payload), Bytes(kPageBytes)).value();
   for (const ShardMemory& shard : shards) {
     const bool is_aligned = reinterpret_cast<std::uintptr_t>(shard.payload) % kPageBytes == 0;
     if (shard.payload_bytes != payload || shard.padded_bytes < padded || !is_aligned) {
-      return {Code::kInvalid, fmt::format("shard memory of {} bytes, aligned: {}; the layout wants {}",
-                                          shard.payload_bytes, is_aligned, payload)};
+      return {Code::kInvalid,
+              fmt::format("shard memory of {} bytes, aligned: {}; the layout wants {}",
+                          shard.payload_bytes, is_aligned, payload)};
     }
   }
   return {};
@@ -141,10 +141,9 @@ void Reader::complete(std::uint32_t number, std::vector<DiskDone>& done) {
       context_.slots.unpin(operation.group, std::move(operation.pinned), is_corrupt || is_failed);
   if (is_corrupt) {
     context_.meters.corrupt_blocks.add();
-    context_.log.write(LogLevel::kWarn,
-                       fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
-                                   context_.volumes[volume]->directory(), slot,
-                                   result.status.message()));
+    context_.log.write(LogLevel::kWarn, fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
+                                                    context_.volumes[volume]->directory(), slot,
+                                                    result.status.message()));
     writer_.invalidate(operation.group, {volume, slot});
   } else if (is_failed) {
     context_.health.failed(volume, result.status);

@@ -1,6 +1,6 @@
-// Reads of blocks: pinned while under way, each rank's frame in one vectored call, header and payload
-// checked when all ranks are in. A block that is not what its record says is removed and counted.
-// Threading: the I/O thread's.  Waits: never.  Bounds: kMostReads operations.
+// Reads of blocks: pinned while under way, each rank's frame in one vectored call, header and
+// payload checked when all ranks are in. A block that is not what its record says is removed and
+// counted. Threading: the I/O thread's.  Waits: never.  Bounds: kMostReads operations.
 #pragma once
 
 #include <vector>

@@ -1,8 +1,9 @@
 // How long a start takes with many blocks on disk: opening the tier, and until the first block is
-// delivered verified. The directory is made by hand: real extents.meta, slots.meta and one real frame,
-// in a slot file that is otherwise a hole. slots.meta is read past the page cache.
+// delivered verified. The directory is made by hand: real extents.meta, slots.meta and one real
+// frame, in a slot file that is otherwise a hole. slots.meta is read past the page cache.
 //   restart_bench [--directory=DIR] [--runs=N] [--blocks=N …]
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -10,8 +11,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-
-#include <fmt/format.h>
 
 #include "terrace/base/check.h"
 #include "terrace/base/file.h"
@@ -119,7 +118,8 @@ void make_directory(const DiskTier::Options& options, std::uint64_t blocks) {
       SlotRecord record;
       record.hash = hash_of(slot);
       record.alias = slot * 3;
-      record.sequence = 2 + (slot * 7919) % blocks;  // Not in the order of slots, as after long use.
+      record.sequence =
+          2 + (slot * 7919) % blocks;  // Not in the order of slots, as after long use.
       record.stamp = 1;
       record.generation = 1;
       record.epoch = 1;

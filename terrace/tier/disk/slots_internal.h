@@ -56,8 +56,8 @@ class Slots {
     SlotMap::Place place;
     std::uint32_t epoch = 0;
   };
-  // Slots of volumes where `is_blocked` are set aside until unblock(). Errors: kInvalid = the block is
-  // there or being written; kExhausted = no slot.
+  // Slots of volumes where `is_blocked` are set aside until unblock(). Errors: kInvalid = the block
+  // is there or being written; kExhausted = no slot.
   [[nodiscard]] Result<Reserved> reserve(std::size_t group, const SequenceHash& hash,
                                          const std::vector<bool>& is_blocked);
   void unblock(std::uint32_t volume);

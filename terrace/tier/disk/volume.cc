@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -7,8 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-
-#include <fmt/format.h>
 
 #include "terrace/base/check.h"
 #include "terrace/tier/disk/volume_internal.h"
@@ -37,7 +36,7 @@ Status sync_file(int file, const std::string& path) {
 }
 
 Result<std::uint64_t> size_of(int file, const std::string& path) {
-  struct stat facts {};
+  struct stat facts{};
   if (::fstat(file, &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
   return static_cast<std::uint64_t>(facts.st_size);
 }
@@ -60,8 +59,8 @@ Result<std::unique_ptr<Volume>> Volume::open(OwnerDirectory owner, const Options
 Status Volume::initialise(const Options& options) {
   std::array<std::byte, kPageBytes> page{};
   encode(VolumeHeader{choose_extent_bytes(options.share_bytes), options.now_seconds}, page);
-  TERRACE_RETURN_IF_ERROR(write_file_atomic(
-      extents_path(), {reinterpret_cast<const char*>(page.data()), page.size()}));
+  TERRACE_RETURN_IF_ERROR(
+      write_file_atomic(extents_path(), {reinterpret_cast<const char*>(page.data()), page.size()}));
   const auto slash = owner_.directory.rfind('/');
   return sync_directory(owner_.directory.substr(0, slash));
 }
@@ -116,9 +115,8 @@ Status Volume::enter_namespace(const Options& options) {
     ours = &owner_.facts.namespaces.back();
   }
   name_space_ = ours->number;
-  TERRACE_RETURN_IF_ERROR(
-      write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
-                        fmt::format("{}\n", options.now_seconds)));
+  TERRACE_RETURN_IF_ERROR(write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
+                                            fmt::format("{}\n", options.now_seconds)));
   return sync_directory(owner_.directory);
 }
 
@@ -139,8 +137,8 @@ VolumeShare Volume::share() const {
   VolumeShare share;
   share.held = table_.used() * table_.extent_bytes();
   share.most = kMostExtents * table_.extent_bytes();
-  struct statvfs facts {};
-  struct stat file {};
+  struct statvfs facts{};
+  struct stat file{};
   if (::fstatvfs(data_.get(), &facts) == 0 && ::fstat(data_.get(), &file) == 0) {
     const std::uint64_t free = facts.f_bavail * facts.f_frsize;
     // A file with holes (a sparse copy) was given its size once and keeps it.
@@ -149,7 +147,7 @@ VolumeShare Volume::share() const {
     share.most = std::min(share.most, held + free - std::min(free / 16, kFreeMargin));
   }
   // Writing past this limit is a signal that would end the engine.
-  struct rlimit limit {};
+  struct rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
     share.most = std::min<std::uint64_t>(share.most, limit.rlim_cur);
   }
@@ -191,8 +189,8 @@ Status Volume::open_meta() {
   bool is_found = false;
   for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
     std::array<std::byte, kPageBytes> page{};
-    const ssize_t got = ::pread(meta_file_.get(), page.data(), page.size(),
-                                static_cast<off_t>(copy * kPageBytes));
+    const ssize_t got =
+        ::pread(meta_file_.get(), page.data(), page.size(), static_cast<off_t>(copy * kPageBytes));
     if (got < 0) return Status::from_errno(errno, "pread", meta_path());
     const auto header = decode_meta(page);
     if (!header) continue;
@@ -202,8 +200,8 @@ Status Volume::open_meta() {
   if (is_found) return {};
   TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
   if (size == 0) return {};
-  log_.write(LogLevel::kWarn, fmt::format("disk file={} header=damaged: its blocks are forgotten",
-                                          meta_path()));
+  log_.write(LogLevel::kWarn,
+             fmt::format("disk file={} header=damaged: its blocks are forgotten", meta_path()));
   // Durably before a new header, or old records could come to life under its epoch.
   if (::ftruncate(meta_file_.get(), 0) != 0 || ::fsync(meta_file_.get()) != 0) {
     return Status::from_errno(errno, "ftruncate", meta_path());
@@ -288,7 +286,7 @@ void Volume::encode_claim(std::uint32_t run, std::uint64_t stamp,
 
 bool Volume::is_linked() const {
   for (const int file : {data_.get(), meta_file_.get(), extents_file_.get()}) {
-    struct stat facts {};
+    struct stat facts{};
     if (::fstat(file, &facts) != 0 || facts.st_nlink == 0) return false;
   }
   return true;

@@ -1,8 +1,8 @@
 // One path's share of the disk tier: an owner directory with its slot file, extent table and the
-// slots.meta of the open namespace. Everything here happens at start, with plain blocking calls; once
-// the tier serves, all I/O goes through the backend and only the tables in memory are asked here.
-// Threading: thread-compatible; the tier's I/O thread owns it after open().  Owns: lock, descriptors.
-// Waits: file I/O in open() and fit().  Source: docs/formats/disk.md.
+// slots.meta of the open namespace. Everything here happens at start, with plain blocking calls;
+// once the tier serves, all I/O goes through the backend and only the tables in memory are asked
+// here. Threading: thread-compatible; the tier's I/O thread owns it after open().  Owns: lock,
+// descriptors. Waits: file I/O in open() and fit().  Source: docs/formats/disk.md.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +51,9 @@ class Volume {
   [[nodiscard]] const RunGeometry& geometry() const { return geometry_; }
   [[nodiscard]] std::uint32_t slots() const { return geometry_.run_slots * run_count(); }
   [[nodiscard]] std::uint32_t run_count() const { return static_cast<std::uint32_t>(runs_.size()); }
-  [[nodiscard]] std::uint32_t run_of(std::uint32_t slot) const { return slot / geometry_.run_slots; }
+  [[nodiscard]] std::uint32_t run_of(std::uint32_t slot) const {
+    return slot / geometry_.run_slots;
+  }
   [[nodiscard]] RunState run_state(std::uint32_t run) const { return runs_[run].state; }
   [[nodiscard]] std::uint64_t run_stamp(std::uint32_t run) const { return runs_[run].stamp; }
   // When the namespaces in a foreign run were used last; the run may be taken in that order.

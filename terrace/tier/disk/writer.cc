@@ -1,8 +1,8 @@
-#include "terrace/tier/disk/writer_internal.h"
+#include <fmt/format.h>
 
 #include <algorithm>
 
-#include <fmt/format.h>
+#include "terrace/tier/disk/writer_internal.h"
 
 namespace terrace::tier::disk {
 
@@ -124,7 +124,8 @@ bool Writer::prepare(Ticket ticket, transfer::Transfer& transfer) {
   if (page == nullptr) {
     page = context_.pages.take();
     if (page == nullptr) return false;
-    auto header = context_.header(operation.group, operation.hash, ticket.rank, operation.generation);
+    auto header =
+        context_.header(operation.group, operation.hash, ticket.rank, operation.generation);
     header.payload_checksum = operation.checksums[ticket.rank];
     wire::encode(header, std::span<std::byte, wire::kFrameHeaderBytes>(page, kPageBytes));
   }
@@ -236,8 +237,8 @@ void Writer::end_all(std::vector<std::uint32_t>& numbers, const Status& status,
 void Writer::invalidate(std::size_t group, SlotMap::Place place) {
   Stream& stream = streams_[place.volume];
   if (stream.voids.size() < kMostVoids) {
-    stream.voids.push_back(
-        {context_.volumes[place.volume]->record_offset(group, place.slot), group, place.slot, kNone});
+    stream.voids.push_back({context_.volumes[place.volume]->record_offset(group, place.slot), group,
+                            place.slot, kNone});
   }
 }
 

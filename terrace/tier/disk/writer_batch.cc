@@ -11,8 +11,8 @@ void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   Batch& batch = stream.batch;
   const std::uint32_t epoch = context_.slots.epoch();
   const bool is_epoch_due = stream.durable_epoch != epoch;
-  // Preparing blocks is worth a sync of its own only when the device would run dry; else it goes with
-  // the next blocks' records.
+  // Preparing blocks is worth a sync of its own only when the device would run dry; else it goes
+  // with the next blocks' records.
   const bool is_dry = stream.writing < context_.queue.depth();
   const bool has_work = (!stream.for_meta.empty() && is_dry) || !stream.synced.empty() ||
                         !stream.voids.empty() || is_epoch_due;
@@ -143,9 +143,9 @@ void Writer::push_records(std::uint32_t v) {
            batch.entries[end].offset == batch.entries[end - 1].offset + kSlotRecordBytes) {
       ++end;
     }
-    push_meta_write(v, volume.meta_file(), batch.entries[i].offset,
-                    std::span(batch.record_bytes)
-                        .subspan(i * kSlotRecordBytes, (end - i) * kSlotRecordBytes));
+    push_meta_write(
+        v, volume.meta_file(), batch.entries[i].offset,
+        std::span(batch.record_bytes).subspan(i * kSlotRecordBytes, (end - i) * kSlotRecordBytes));
     i = end;
   }
   const std::size_t claim_bytes = volume.geometry().run_extents * kExtentRecordBytes;

@@ -1,9 +1,9 @@
 // Writes of blocks, in an order that a crash at any moment cannot turn into a lie:
 //   claim of the run, void record of the slot's last block -> sync     (only where due)
 //   -> frames -> sync of the slot file -> record -> sync of slots.meta -> findable, done.
-// Claims, void records and records of many blocks share one batch, and so one sync; while it is under
-// way the next blocks' frames are being written. One batch and one data sync per volume at a time.
-// Threading: the I/O thread's.  Waits: never.  Bounds: Options::queue_blocks operations.
+// Claims, void records and records of many blocks share one batch, and so one sync; while it is
+// under way the next blocks' frames are being written. One batch and one data sync per volume at a
+// time. Threading: the I/O thread's.  Waits: never.  Bounds: Options::queue_blocks operations.
 // Source: docs/formats/disk.md, docs/adr/0006-disk-writes-in-groups.md.
 #pragma once
 
@@ -30,8 +30,8 @@ class Writer {
 
   // Starts what became due.
   void advance(std::vector<DiskDone>& done);
-  // The slot's record must not be found again; written with the next batch. Bounded: beyond that the
-  // next block in the slot, or the next read after a restart, finds out.
+  // The slot's record must not be found again; written with the next batch. Bounded: beyond that
+  // the next block in the slot, or the next read after a restart, finds out.
   void invalidate(std::size_t group, SlotMap::Place place);
   // At start: the slot has a record that would count.
   void set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot, bool is_recorded);

@@ -94,7 +94,8 @@ Fault FaultBackend::roll(const Transfer& transfer) {
 }
 
 Fault FaultBackend::choose(const Transfer& transfer) {
-  if (aimed_count_ > 0 && aimed_op_ == transfer.op && path_of(transfer.file).ends_with(aimed_path_)) {
+  if (aimed_count_ > 0 && aimed_op_ == transfer.op &&
+      path_of(transfer.file).ends_with(aimed_path_)) {
     --aimed_count_;
     return aimed_;
   }

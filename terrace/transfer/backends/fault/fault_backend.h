@@ -1,7 +1,7 @@
 // A decorator that breaks any backend on purpose: seeded by rates, or aimed at the next transfers.
-// Fault model: an operation fails (EIO, ENOSPC, EOPNOTSUPP); a read returns flipped, missing or another offset's
-// bytes and says ok; a write lands flipped or torn at a sector and says ok; a completion comes late, or
-// only when the test lets it; every completion hangs until released.
+// Fault model: an operation fails (EIO, ENOSPC, EOPNOTSUPP); a read returns flipped, missing or
+// another offset's bytes and says ok; a write lands flipped or torn at a sector and says ok; a
+// completion comes late, or only when the test lets it; every completion hangs until released.
 // Threading: as Backend; the aiming calls belong to the same thread.  Waits: as the inner backend.
 #pragma once
 
@@ -18,20 +18,28 @@ namespace terrace::transfer {
 
 // Percent of transfers that get the fault; at most one fault each.
 struct FaultRates {
-  unsigned read_error = 0;     // EIO
-  unsigned write_error = 0;    // EIO
-  unsigned sync_error = 0;     // EIO
-  unsigned no_space = 0;       // ENOSPC, on writes and allocations.
-  unsigned flipped_read = 0;   // One bit.
-  unsigned flipped_write = 0;  // One bit.
-  unsigned short_read = 0;     // The tail from some sector on is zeros.
-  unsigned torn_write = 0;     // Only the sectors before some sector land.
-  unsigned misplaced_read = 0;   // The bytes of another place that was accessed before.
-  unsigned delayed = 0;        // The completion comes a few polls later.
+  unsigned read_error = 0;      // EIO
+  unsigned write_error = 0;     // EIO
+  unsigned sync_error = 0;      // EIO
+  unsigned no_space = 0;        // ENOSPC, on writes and allocations.
+  unsigned flipped_read = 0;    // One bit.
+  unsigned flipped_write = 0;   // One bit.
+  unsigned short_read = 0;      // The tail from some sector on is zeros.
+  unsigned torn_write = 0;      // Only the sectors before some sector land.
+  unsigned misplaced_read = 0;  // The bytes of another place that was accessed before.
+  unsigned delayed = 0;         // The completion comes a few polls later.
 };
 
 enum class Fault : std::uint8_t {
-  kNone, kError, kNoSpace, kUnsupported, kFlip, kCut, kMisplace, kDelay, kLose
+  kNone,
+  kError,
+  kNoSpace,
+  kUnsupported,
+  kFlip,
+  kCut,
+  kMisplace,
+  kDelay,
+  kLose
 };
 inline constexpr int kFaultCount = 9;
 

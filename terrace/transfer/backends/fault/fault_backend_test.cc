@@ -56,8 +56,8 @@ class FaultBackendTest : public ::testing::Test {
   std::size_t differing() const {
     std::size_t bits = 0;
     for (std::size_t i = 0; i < in_.size(); ++i) {
-      bits += static_cast<std::size_t>(
-          __builtin_popcount(std::to_integer<unsigned>(in_[i] ^ out_[i])));
+      bits +=
+          static_cast<std::size_t>(__builtin_popcount(std::to_integer<unsigned>(in_[i] ^ out_[i])));
     }
     return bits;
   }

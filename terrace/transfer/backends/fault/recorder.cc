@@ -29,7 +29,8 @@ std::vector<Recorder::LandedBytes> Recorder::survivors(std::size_t moment, Rng& 
       const std::size_t sector_end = kSectorBytes - (write.offset + at) % kSectorBytes;
       const std::size_t bytes = std::min(sector_end, write.bytes.size() - at);
       if (rng.chance(percent)) {
-        landed.push_back({write.path, write.offset + at, std::span(write.bytes).subspan(at, bytes)});
+        landed.push_back(
+            {write.path, write.offset + at, std::span(write.bytes).subspan(at, bytes)});
       }
       at += bytes;
     }
@@ -48,7 +49,8 @@ Status RecordingBackend::start(const Transfer& transfer) {
   Flight flight{transfer, Recorder::kNever};
   if (transfer.op == IoOp::kWrite || transfer.op == IoOp::kSync) {
     flight.event = recorder_.events_.size();
-    Recorder::Event event{transfer.op, path_of(transfer.file), transfer.offset, {}, ++recorder_.now_};
+    Recorder::Event event{
+        transfer.op, path_of(transfer.file), transfer.offset, {}, ++recorder_.now_};
     for (std::size_t i = 0; i < transfer.piece_count; ++i) {
       const MemoryPiece& piece = transfer.pieces[i];
       event.bytes.insert(event.bytes.end(), piece.data, piece.data + piece.bytes);

@@ -1,8 +1,7 @@
-// Records every write and sync that passes, so that a test can ask what would be on the medium had the
-// machine stopped at any moment.
-// Crash model: a write that had completed before a sync of its file was begun is on the medium once
-// that sync has completed. Of every other write begun before the crash any set of 512-byte sectors may
-// have landed, each whole or not at all, in any order.
+// Records every write and sync that passes, so that a test can ask what would be on the medium had
+// the machine stopped at any moment. Crash model: a write that had completed before a sync of its
+// file was begun is on the medium once that sync has completed. Of every other write begun before
+// the crash any set of 512-byte sectors may have landed, each whole or not at all, in any order.
 // Threading: as Backend.  Memory: all bytes written.
 #pragma once
 
@@ -24,8 +23,8 @@ class Recorder {
   };
   // Moments are numbers of events (begun or finished); now() is the latest.
   [[nodiscard]] std::size_t now() const { return now_; }
-  // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes in
-  // doubt `percent` land.
+  // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes
+  // in doubt `percent` land.
   [[nodiscard]] std::vector<LandedBytes> survivors(std::size_t moment, Rng& rng,
                                                    unsigned percent) const;
 

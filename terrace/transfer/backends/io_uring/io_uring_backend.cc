@@ -1,5 +1,6 @@
 #include "terrace/transfer/backends/io_uring/io_uring_backend.h"
 
+#include <fmt/format.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -8,8 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "terrace/base/check.h"
 #include "terrace/base/file.h"
@@ -40,7 +39,8 @@ class IoUringBackend final : public Backend {
 
   Status open() {
     wake_fd_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!wake_fd_.is_open()) return Status::from_errno(errno, "eventfd", "io_uring", Scope::kBackend);
+    if (!wake_fd_.is_open())
+      return Status::from_errno(errno, "eventfd", "io_uring", Scope::kBackend);
     int error = -1;
     // Newest first; an older kernel answers EINVAL to a flag it does not know.
     for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0U}) {
@@ -50,7 +50,8 @@ class IoUringBackend final : public Backend {
     }
     if (error != 0) {
       const Status status = Status::from_errno(error, "io_uring_setup", "(ring)", Scope::kBackend);
-      return {error == ENOMEM ? Code::kExhausted : Code::kRefused, status.message(), Scope::kBackend};
+      return {error == ENOMEM ? Code::kExhausted : Code::kRefused, status.message(),
+              Scope::kBackend};
     }
     is_open_ = true;
     ::io_uring_ring_dontfork(&ring_);
@@ -100,7 +101,8 @@ class IoUringBackend final : public Backend {
     time.tv_sec = limit.value() / 1'000'000'000;
     time.tv_nsec = limit.value() % 1'000'000'000;
     io_uring_cqe* entry = nullptr;
-    // The completion stays in the ring for collect(); an early or failed return is a spurious wake-up.
+    // The completion stays in the ring for collect(); an early or failed return is a spurious
+    // wake-up.
     (void)io_uring_submit_and_wait_timeout(&ring_, &entry, 1, &time, nullptr);
   }
 
@@ -114,8 +116,8 @@ class IoUringBackend final : public Backend {
     return {};
   }
 
-  // Every place has room in the submission queue: it is one entry longer than the depth, and flush()
-  // leaves nothing in it but what the kernel refused for now.
+  // Every place has room in the submission queue: it is one entry longer than the depth, and
+  // flush() leaves nothing in it but what the kernel refused for now.
   void queue(unsigned index) {
     Place& place = places_[index];
     const Transfer& transfer = place.transfer;

@@ -1,6 +1,7 @@
 #include "terrace/transfer/backends/threads/threads_backend.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -8,8 +9,6 @@
 #include <cerrno>
 #include <deque>
 #include <thread>
-
-#include <fmt/format.h>
 
 #include "terrace/base/mutex.h"
 #include "terrace/base/thread.h"
@@ -43,8 +42,9 @@ class ThreadsBackend final : public Backend {
       // A breach ends that worker; its transfer is reported as failed by run().
       TERRACE_ASSIGN_OR_RETURN(
           std::jthread worker,
-          start_thread(fmt::format("terrace-disk-{}", i),
-                       [this](const std::stop_token& stop) { run(stop); }, [](const char*) {}));
+          start_thread(
+              fmt::format("terrace-disk-{}", i), [this](const std::stop_token& stop) { run(stop); },
+              [](const char*) {}));
       workers_.push_back(std::move(worker));
     }
     return {};
@@ -156,9 +156,12 @@ class ThreadsBackend final : public Backend {
     const auto count = static_cast<int>(rest.size());
     const auto offset = static_cast<off_t>(progress.offset());
     switch (transfer.op) {
-      case IoOp::kRead: return ::preadv(transfer.file, vectors, count, offset);
-      case IoOp::kWrite: return ::pwritev(transfer.file, vectors, count, offset);
-      case IoOp::kSync: return ::fdatasync(transfer.file);
+      case IoOp::kRead:
+        return ::preadv(transfer.file, vectors, count, offset);
+      case IoOp::kWrite:
+        return ::pwritev(transfer.file, vectors, count, offset);
+      case IoOp::kSync:
+        return ::fdatasync(transfer.file);
       case IoOp::kAllocate:
         return ::fallocate(transfer.file, 0, offset, static_cast<off_t>(transfer.length));
     }

@@ -1,6 +1,6 @@
-// The threads backend: a few threads with preadv, pwritev, fdatasync and fallocate, for machines and
-// containers where io_uring is denied. Higher classes first.
-// Threading: as Backend, waits and bounds, too; the worker threads are its own.
+// The threads backend: a few threads with preadv, pwritev, fdatasync and fallocate, for machines
+// and containers where io_uring is denied. Higher classes first. Threading: as Backend, waits and
+// bounds, too; the worker threads are its own.
 #pragma once
 
 #include <memory>
@@ -10,6 +10,7 @@
 namespace terrace::transfer {
 
 // Errors: kExhausted when the system refuses threads; kInvalid for a depth or thread count of 0.
-[[nodiscard]] Result<std::unique_ptr<Backend>> make_threads_backend(const Backend::Options& options);
+[[nodiscard]] Result<std::unique_ptr<Backend>> make_threads_backend(
+    const Backend::Options& options);
 
 }  // namespace terrace::transfer
