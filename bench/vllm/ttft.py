@@ -1,10 +1,10 @@
 """`vllm-ttft`: time to first token of a hit in Terrace beside the engine's own prefix hit.
 
-For each prompt length, alternating in one engine: the prompt again (the engine's own prefix cache),
-then after `reset_prefix_cache` (Terrace's host tier; or disk, with a host tier too small to hold two
-prompts, which are asked for in turn). A sample counts only if the ledger names exactly the expected
-tokens. The allowed difference is that of moving the bytes: 1.25 x bytes / copy rate + 2 ms for host,
-1.15 x bytes / read rate of fio + 3 ms for disk.
+For each prompt length, alternating in one engine: the prompt again (the engine's own prefix
+cache), then after `reset_prefix_cache` (Terrace's host tier; or disk, with a host tier too small to
+hold two prompts, which are asked for in turn). A sample counts only if the ledger names exactly the
+expected tokens. The allowed difference is that of moving the bytes: 1.25 x bytes / copy rate + 2 ms
+for host, 1.15 x bytes / read rate of fio + 3 ms for disk.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ HASH_AT = 40
 
 
 def find_frame(folder: Path, sequence_hash: bytes) -> tuple[Path, int]:
-    """The slot file and the offset of the block's frame. Raises LookupError when it is not there."""
+    """The slot file and the offset of the block's frame. Raises LookupError when there is none."""
     for path in sorted(folder.rglob("*.slots")):
         with path.open("rb") as file:
             size = path.stat().st_size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-# Long, or not yet seen passing in one piece after their last edit: `./dev campaign engine` runs them.
+# Long, or not yet seen passing in one piece after their last edit: `./dev campaign engine` runs
+# them.
 CAMPAIGN_ONLY = ("test_small.py", "test_traps.py", "test_truth.py::float32-128")
 
 
