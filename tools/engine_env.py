@@ -13,8 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "build" / "release" / "lib" / "libterrace.so"
-# The engine opens sockets named TMPDIR/<36 characters>; a socket's path ends at 107 bytes.
-LONGEST_TMPDIR = 107 - 1 - 36 - 4
+# A socket's path ends at 107 bytes. The engine opens TMPDIR/<36 characters>, and Terrace takes
+# $XDG_RUNTIME_DIR/terrace (8 characters) up to a length of 66.
+LONGEST_TMPDIR = min(107 - 1 - 36 - 4, 66 - 8)
 
 
 def installed() -> dict[str, Path]:
@@ -26,13 +27,27 @@ def installed() -> dict[str, Path]:
     return {name: Path(path) for name, path in listed.items()}
 
 
+def scratch() -> Path:
+    """One folder for all that tests, benches and demo leave outside build/; ./dev clean --all
+    removes it."""
+    base, name = Path(tempfile.gettempdir()), f"terrace-dev-{os.getuid()}"
+    return base if base.name == name else base / name
+
+
+def scratch_environment() -> dict[str, str]:
+    """Sends temporary files and sockets into `scratch()`."""
+    folder = scratch()
+    for path in (folder, folder / "run"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {"TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder / "run")}
+
+
 def _temporary(work: Path) -> Path:
     """For sockets and scratch files: in `work`, unless its path is too long for sockets."""
     inside = work / "tmp"
     if len(str(inside)) <= LONGEST_TMPDIR:
         return inside
-    digest = hashlib.sha256(str(inside).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"terrace-{digest}"
+    return scratch() / hashlib.sha256(str(inside).encode()).hexdigest()[:12]
 
 
 def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
@@ -50,6 +65,7 @@ def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
         "XDG_CONFIG_HOME": work / "config",
         "TORCHINDUCTOR_CACHE_DIR": work / "inductor",
         "TMPDIR": _temporary(work),
+        "XDG_RUNTIME_DIR": _temporary(work),
     }
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)

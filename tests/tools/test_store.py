@@ -89,3 +89,36 @@ def test_a_held_lock_is_waited_for_up_to_a_limit(
     with pytest.raises(say.Stop, match=r"another \./dev"):
         store.ensure("thing", "1", Maker())
     assert not (cache / "thing-1").exists()
+
+
+def test_a_change_of_the_same_size_is_noticed_in_any_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where only a sample of the hashes is compared at every use."""
+    monkeypatch.setattr(store, "HASHED_AT_MOST", 1)
+    make = Maker()
+    entry = store.ensure("thing", "1", make)
+    for name in ("b.bin", "sub/a.txt", "name"):
+        content = bytearray((entry / name).read_bytes())
+        content[-1] ^= 1
+        (entry / name).write_bytes(bytes(content))
+        assert name in str(store.damage(entry))
+        assert store.ensure("thing", "1", make) == entry
+        assert store.damage(entry) is None
+    assert make.calls == 4
+
+
+def test_a_file_touched_but_equal_is_no_damage() -> None:
+    make = Maker()
+    entry = store.ensure("thing", "1", make)
+    (entry / "b.bin").write_bytes(bytes(1000))
+    assert store.ensure("thing", "1", make) == entry
+    assert make.calls == 1
+
+
+def test_an_entry_without_a_manifest_is_made_anew() -> None:
+    make = Maker()
+    entry = store.ensure("thing", "1", make)
+    (entry / store.MANIFEST).unlink()
+    store.ensure("thing", "1", make)
+    assert make.calls == 2

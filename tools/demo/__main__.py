@@ -1,4 +1,4 @@
-"""`./dev demo`: the real engine, one conversation, every tier; ends non-zero if an answer differs."""
+"""`./dev demo`: the real engine, one conversation, every tier; non-zero if an answer differs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from demo import conversation, report
 from demo.report import Report
-from demo.server import EngineError, Server, free_port
+from demo.server import EngineError, Server, end_left_behind, free_port
 from demo.steps import Steps
 from engine_env import ROOT, engine_env, installed
 
@@ -22,6 +24,8 @@ MAX_TOKENS = 4096
 BLOCK_BYTES = 30 * 49_152
 DAYS = 85  # lines per conversation: about 2,900 tokens
 TALKS = 3  # two and a bit fill the engine's cache
+WORK = ROOT / "build" / "demo"
+LOG = WORK / "engine.log"
 BEGAN = time.monotonic()
 
 
@@ -59,23 +63,27 @@ def command(port: int, model: Path, disk: Path) -> list[str]:
     return [*words, *(word for pair in flags.items() for word in pair)]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="./dev demo")
-    parser.add_argument("--stay", action="store_true", help="leave the server running at the end")
-    stay = parser.parse_args().stay
-    work = ROOT / "build" / "demo"
-    disk = work / "cache"
+def fresh_disk() -> Path:
+    """An empty folder for the disk tier; nothing of an earlier run goes on beside this one."""
+    left = end_left_behind(LOG)
+    if left:
+        say(f"ended {left} processes that an earlier demo left running")
+    disk = WORK / "cache"
     shutil.rmtree(disk, ignore_errors=True)
     disk.mkdir(parents=True)
+    LOG.unlink(missing_ok=True)
+    return disk
+
+
+def starter(disk: Path) -> Callable[[], Server]:
+    """Starts one engine after another over the same disk tier."""
     model = installed()["model_float32"]
-    env = engine_env(work / "engine", multiprocessing=True)
+    env = engine_env(WORK / "engine", multiprocessing=True)
     env["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 2) - 1))
-    log = work / "engine.log"
-    log.unlink(missing_ok=True)
 
     def start() -> Server:
         port = free_port()
-        server = Server(command(port, model, disk), env, log, port)
+        server = Server(command(port, model, disk), env, LOG, port)
         try:
             took = server.wait_ready()
         except BaseException:
@@ -84,29 +92,59 @@ def main() -> int:
         say(f"engine ready on port {port} after {took:.0f} s")
         return server
 
-    result = Report("SmolLM2-135M-Instruct, float32", "vLLM (CPU)", BLOCK_TOKENS, BLOCK_BYTES)
+    return start
+
+
+def run(result: Report, stay: bool) -> Server:
+    """All steps; the server is stopped unless it is to stay and all went well."""
+    disk = fresh_disk()
     say("starting the engine with Terrace (host tier 1 GiB, disk tier 1 GiB)")
-    steps: Steps | None = None
+    talks = conversation.make(TALKS, DAYS)
+    inspect = [str(ROOT / "build" / "release" / "bin" / "terrace")]
+    steps = Steps(starter(disk), inspect, disk, result, talks, say)
+    is_done = False
     try:
-        talks = conversation.make(TALKS, DAYS)
-        inspect = [str(ROOT / "build" / "release" / "bin" / "terrace")]
-        steps = Steps(start, inspect, disk, result, talks, say)
         steps.run()
-    except EngineError as error:
+        is_done = True
+    finally:
+        if not (stay and is_done):
+            steps.server.stop()
+    return steps.server
+
+
+def explain_talking(server: Server) -> None:
+    url = f"http://127.0.0.1:{server.port}/v1"
+    print(f"the server goes on at {url} (OpenAI's API, model `smol`); for example:")
+    print(
+        f"  curl {url}/completions -H 'Content-Type: application/json' \\\n"
+        '    -d \'{"model":"smol","prompt":"The ship left the port","max_tokens":20,'
+        '"kv_transfer_params":{"terrace":{"ledger":true}}}\''
+    )
+    print(f"its log: {LOG}; stop it with: kill {server.process.pid}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./dev demo")
+    parser.add_argument("--stay", action="store_true", help="leave the server running at the end")
+    stay = parser.parse_args(arguments).stay
+    result = Report("SmolLM2-135M-Instruct, float32", "vLLM (CPU)", BLOCK_TOKENS, BLOCK_BYTES)
+    try:
+        server = run(result, stay)
+    except (EngineError, LookupError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; ./dev demo begins the steps anew", file=sys.stderr)
+        return 130
     finally:
-        report.write(result, work)
-        if steps is not None and not stay:
-            steps.server.stop()
+        report.write(result, WORK)
     print("\n" + report.table(result) + "\n")
-    print(f"written to {work / 'report.json'} and {work / 'report.html'}")
+    print(f"written to {WORK / 'report.json'} and {WORK / 'report.html'}")
     if stay:
-        print(f"the server goes on: http://127.0.0.1:{steps.server.port}/v1 (model `smol`)")
-        print(f"stop it with: kill {steps.server.process.pid}")
-    if not result.is_good:
-        print("demo: an answer differed or an expected tier served nothing", file=sys.stderr)
-    return 0 if result.is_good else 1
+        explain_talking(server)
+    for fault in result.faults():
+        print(f"demo: {fault}", file=sys.stderr)
+    return 1 if result.faults() else 0
 
 
 if __name__ == "__main__":

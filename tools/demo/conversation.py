@@ -1,4 +1,4 @@
-"""The conversations of the demo: long, deterministic logbooks, so that nothing has to be shipped."""
+"""The conversations of the demo: long, deterministic logbooks; nothing has to be shipped."""
 
 from __future__ import annotations
 

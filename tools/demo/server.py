@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 READY_LIMIT_S = 300.0
+END_LIMIT_S = 30.0
 REQUEST_LIMIT_S = 180.0
 
 
@@ -26,6 +28,47 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _writers(log: Path) -> list[int]:
+    """The processes whose output goes to `log`: an engine and all that it started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            is_writer = str((entry / "fd" / "1").readlink()) == str(log)
+        except OSError:  # Ended meanwhile, or another user's.
+            continue
+        if is_writer:
+            found.append(int(entry.name))
+    return found
+
+
+def end_left_behind(log: Path) -> int:
+    """Ends what a broken run or `--stay` left running with its output in `log`; how many."""
+    ended: set[int] = set()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + END_LIMIT_S
+        waiting = {}
+        for pid in _writers(log):
+            try:
+                waiting[os.pidfd_open(pid)] = pid
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+        ended.update(waiting.values())
+        poll = select.poll()
+        for handle in waiting:
+            poll.register(handle, select.POLLIN)
+        while waiting and time.monotonic() < deadline:
+            for handle, _ in poll.poll(100):
+                poll.unregister(handle)
+                os.close(handle)
+                del waiting[handle]
+        for handle in waiting:
+            os.close(handle)
+    return len(ended)
 
 
 @dataclass
@@ -83,8 +126,11 @@ class Server:
         )
         return list(reply["tokens"])
 
-    def complete(self, tokens: list[int], count: int) -> Answer:
-        """`count` greedy tokens after `tokens`; asks Terrace for the request's ledger."""
+    def complete(self, tokens: list[int], count: int, salt: str = "") -> Answer:
+        """`count` greedy tokens after `tokens`; asks Terrace for the request's ledger.
+
+        Requests with different salts share no cached block.
+        """
         began = time.perf_counter()
         reply = self.post(
             "/v1/completions",
@@ -96,6 +142,7 @@ class Server:
                 "ignore_eos": True,
                 "return_token_ids": True,
                 "kv_transfer_params": {"terrace": {"ledger": True}},
+                **({"cache_salt": salt} if salt else {}),
             },
         )
         seconds = time.perf_counter() - began
@@ -118,10 +165,10 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
             try:
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=END_LIMIT_S)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=END_LIMIT_S)
         else:
             # The leader is gone; children of its session may not be.
             try:

@@ -17,10 +17,13 @@ from demo.server import Answer, Server
 from terrace import _native
 
 ANSWER_TOKENS = 48
-# The engine answers before the workers' report of the first step is in: a ledger that names what was
-# verified needs a second step. Its time, measured in (b), is taken off again.
+# The engine answers before the workers' report of the first step is in: a ledger that names what
+# was verified needs a second step. Its time, measured in (b), is taken off again.
 FIRST_TOKENS = 2
 SETTLE_LIMIT_S = 60.0
+# Nothing that ran without this salt can serve a request that bears it: the same conversation once
+# more, by the engine alone.
+SALT = "by the engine alone"
 Say = Callable[[str], None]
 
 
@@ -46,6 +49,7 @@ class Steps:
     ) -> None:
         self._start, self._inspect, self._disk = start, inspect, disk
         self._report, self._talks, self._say = report, talks, say
+        self._kept: set[tuple[str, bytes]] = set()  # Salt and hash of each block that must stay.
         self.server = start()
 
     def run(self) -> None:
@@ -71,18 +75,30 @@ class Steps:
         equal = "answers equal" if row.equal else "ANSWER DIFFERS"
         self._say(f"    {row.ttft_ms:7.0f} ms to two tokens   {hit}   {equal}")
 
-    def _first(self, talk: Conversation) -> Answer:
-        return self.server.complete(talk.tokens, FIRST_TOKENS)
+    def _complete(self, tokens: list[int], count: int, salt: str = "") -> Answer:
+        answer = self.server.complete(tokens, count, salt)
+        # The last generated token was never run through the model.
+        usable = array("I", [*tokens, *answer.tokens[:-1]])
+        hashes = _native.hash_sequence(self._report.block_tokens, usable)
+        self._kept.update((salt, key) for key in hashes)
+        return answer
 
-    def _answer_equal(self, talk: Conversation) -> bool:
-        """The whole answer, on the blocks that the step just brought."""
-        return self.server.complete(talk.tokens, ANSWER_TOKENS).tokens == talk.answer
+    def _first(self, talk: Conversation) -> Answer:
+        return self._complete(talk.tokens, FIRST_TOKENS)
+
+    def _whole(self, talk: Conversation) -> list[int]:
+        return self._complete(talk.tokens, ANSWER_TOKENS).tokens
+
+    def _answer_equal(self, talk: Conversation, first: Answer) -> bool:
+        """What the step answered, then the whole answer on the blocks that it brought."""
+        is_equal = first.tokens == talk.answer[:FIRST_TOKENS]
+        return self._whole(talk) == talk.answer and is_equal
 
     def cold(self) -> None:
         talk = self._talks[0]
         self._say(f"(a) {talk.name}: {len(talk.tokens)} tokens, cold")
         first = self._first(talk)
-        talk.answer = self.server.complete(talk.tokens, ANSWER_TOKENS).tokens
+        talk.answer = self._whole(talk)
         self._row(
             Row(
                 "a",
@@ -110,7 +126,7 @@ class Steps:
                 len(talk.tokens),
                 hits(answers[-1]),
                 [answer.seconds * 1e3 for answer in answers],
-                equal=self._answer_equal(talk),
+                equal=all(self._answer_equal(talk, answer) for answer in answers),
                 expected=all(hits(answer) == full for answer in answers),
             )
         )
@@ -118,7 +134,7 @@ class Steps:
     def _decode_ms(self, talk: Conversation) -> float:
         """Milliseconds of one decode step, on blocks that the engine has."""
         more = 10
-        longer = [self.server.complete(talk.tokens, FIRST_TOKENS + more) for _ in range(3)]
+        longer = [self._complete(talk.tokens, FIRST_TOKENS + more) for _ in range(3)]
         shorter = [self._first(talk) for _ in range(3)]
         difference = min(a.seconds for a in longer) - min(a.seconds for a in shorter)
         return max(0.0, 1e3 * difference / more)
@@ -131,7 +147,7 @@ class Steps:
             samples.append(answer.seconds * 1e3)
             hit = hits(answer)
             expected = expected and hit == {tier: self._full(len(talk.tokens))}
-            equal = equal and self._answer_equal(talk)
+            equal = self._answer_equal(talk, answer) and equal
         tokens = len(self._talks[-1].tokens)
         self._row(Row(step, title, tier, tokens, hit, samples, equal, expected))
 
@@ -139,7 +155,7 @@ class Steps:
         self._say("(c) other conversations overrun the engine's cache …")
         for talk in self._talks[1:]:
             self._first(talk)
-            talk.answer = self.server.complete(talk.tokens, ANSWER_TOKENS).tokens
+            talk.answer = self._whole(talk)
         self._say("    … and each comes back: out of Terrace's host tier")
         self._tier_row("c", "host tier", "host")
 
@@ -149,12 +165,16 @@ class Steps:
         talk = self._talks[0]
         whole = talk.tokens + talk.answer
         tokens = whole + self.server.tokenize(conversation.NEXT_QUESTION)
-        answer = self.server.complete(tokens, FIRST_TOKENS)
+        answer = self._complete(tokens, FIRST_TOKENS)
         hit = hits(answer)
         # The last generated token was never run through the model.
         due = (len(whole) - 1) // self._report.block_tokens * self._report.block_tokens
-        again = self.server.complete(tokens, ANSWER_TOKENS)
-        repeat = self.server.complete(tokens, ANSWER_TOKENS)
+        beyond = due - self._full(len(talk.tokens))
+        again = self._complete(tokens, ANSWER_TOKENS)
+        self._say("    … and both turns once more by the engine alone, to compare")
+        first_alone = self._complete(talk.tokens, ANSWER_TOKENS, SALT)
+        alone = self._complete(tokens, ANSWER_TOKENS, SALT)
+        is_alone = not hits(first_alone) and set(hits(alone)) == {"device"}
         self._row(
             Row(
                 "d",
@@ -163,10 +183,11 @@ class Steps:
                 len(tokens),
                 hit,
                 [answer.seconds * 1e3],
-                equal=again.tokens == repeat.tokens
-                and answer.tokens == again.tokens[:FIRST_TOKENS],
-                expected=sum(hit.values()) == due and due > self._full(len(talk.tokens)),
-                note=f"{due - self._full(len(talk.tokens))} hit tokens lie beyond turn one's prompt",
+                equal=first_alone.tokens == talk.answer
+                and again.tokens == alone.tokens
+                and answer.tokens == alone.tokens[:FIRST_TOKENS],
+                expected=sum(hit.values()) == due and "host" in hit and beyond > 0 and is_alone,
+                note=f"{beyond} hit tokens lie beyond turn one's prompt",
             )
         )
 
@@ -202,7 +223,7 @@ class Steps:
                 len(talk.tokens),
                 hit,
                 [answer.seconds * 1e3],
-                equal=self._answer_equal(talk),
+                equal=self._answer_equal(talk, answer),
                 expected=hit == {"disk": bad * block} and reason == "corrupt",
                 note=f"block {bad} was damaged: a miss, counted as {reason}, and computed again",
             )
@@ -224,18 +245,12 @@ class Steps:
 
     def _wait_sealed(self) -> None:
         """Disk writes go on in the background; a kill -9 must find all that this demo counts on."""
-        hashes = set()
-        for talk in self._talks:
-            whole = talk.tokens + talk.answer
-            usable = array("I", whole[: len(whole) - 1])
-            hashes.update(_native.hash_sequence(self._report.block_tokens, usable))
         began = time.monotonic()
         sealed = 0
         while time.monotonic() - began < SETTLE_LIMIT_S:
             sealed = self._sealed_blocks()
-            if sealed >= len(hashes):
+            if sealed >= len(self._kept):
                 return
             time.sleep(0.1)
-        self._say(
-            f"    only {sealed} of {len(hashes)} blocks are on disk after {SETTLE_LIMIT_S:.0f} s"
-        )
+        due = len(self._kept)
+        self._say(f"    only {sealed} of {due} blocks are on disk after {SETTLE_LIMIT_S:.0f} s")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from demo.server import end_left_behind
 from dev import paths, say
+from engine_env import scratch
 
-ENTRIES = ("venv-*", "model-*", "model-*.part-*", "wheels-*", "ccache", "passed", "*.lock")
+# Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
+ENTRY = re.compile(
+    r"(venv|model)-[0-9a-f]{16}(\.(part|removed)-\d+)?|(venv|model)\.lock|wheels-(venv|model)"
+    r"|ccache|passed"
+)
+# Where Python's own caches may lie in the tree.
+BYTE_CODE = ("bench", "python", "tests", "tools", "docs")
 
 
 def _remove(path: Path) -> None:
@@ -19,24 +28,30 @@ def _remove(path: Path) -> None:
     say.note(f"removed {path}")
 
 
-def _remove_cache() -> None:
-    """Only what ./dev makes there; the folder itself goes if nothing else is in it."""
+def _outside_build() -> Iterator[Path]:
+    """What ./dev puts into the cache folder, into the temporary folder and into the tree."""
     cache = paths.cache()
-    for pattern in ENTRIES:
-        for path in sorted(cache.glob(pattern)):
-            _remove(path)
-    if cache.is_dir() and not any(cache.iterdir()):
-        _remove(cache)
+    if cache.is_dir():
+        yield from sorted(path for path in cache.iterdir() if ENTRY.fullmatch(path.name))
+    yield scratch()
+    for place in BYTE_CODE:
+        yield from sorted((paths.ROOT / place).rglob("__pycache__"))
 
 
 def main(arguments: Sequence[str]) -> int:
     unknown = [word for word in arguments if word != "--all"]
     if unknown:
         raise say.Stop(f"clean does not know {unknown[0]}", "it takes --all or nothing")
+    ended = end_left_behind(paths.BUILD / "demo" / "engine.log")
+    if ended:
+        say.note(f"ended {ended} processes of the demo")
     if paths.BUILD.exists():
         _remove(paths.BUILD)
     if "--all" in arguments:
-        _remove_cache()
-        for path in sorted((paths.ROOT / "tools").rglob("__pycache__")):
-            _remove(path)
+        for path in _outside_build():
+            if path.exists():
+                _remove(path)
+        cache = paths.cache()
+        if cache.is_dir() and not any(cache.iterdir()):
+            _remove(cache)
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from dev import paths, say
 
 TAIL_LINES = 40
+INTERRUPTED_LIMIT_S = 60.0
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -93,14 +94,23 @@ def shown(
     cwd: Path = paths.ROOT,
     env: Mapping[str, str] | None = None,
 ) -> int:
-    """Runs `command` on this terminal and returns its exit status."""
+    """Runs `command` on this terminal and returns its exit status.
+
+    Ctrl-C reaches the command too; it gets time to end what it started.
+    """
     try:
-        done = subprocess.run(
-            [str(part) for part in command], cwd=cwd, env=environment(env), check=False
-        )
+        process = subprocess.Popen([str(part) for part in command], cwd=cwd, env=environment(env))
     except FileNotFoundError as error:
         raise say.Stop(f"{command[0]} is not installed ({error})", "run ./dev setup") from error
-    return done.returncode
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(timeout=INTERRUPTED_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
 
 
 def captured(command: Sequence[str | Path], *, cwd: Path = paths.ROOT) -> tuple[int, str]:

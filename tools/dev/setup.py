@@ -64,6 +64,20 @@ def _describe(what: Plan, machine: host.Host) -> None:
     say.line(f"  CPU                 x86_64 with AVX2; here: {machine.instruction_sets()}")
 
 
+def explain(groups: Sequence[str] = ENGINE) -> None:
+    """Prints what is missing and stops where it cannot work; changes nothing."""
+    _stop_early(plan(groups), say_it=True)
+
+
+def _stop_early(what: Plan, say_it: bool) -> None:
+    machine = host.read()
+    if say_it:
+        _describe(what, machine)
+    found = problems(what, machine)
+    if found:
+        raise say.Stop("it cannot work on this machine:\n  - " + "\n  - ".join(found))
+
+
 def problems(what: Plan, machine: host.Host) -> list[str]:
     found = host.problems(machine) + host.disk_problems(what.disk())
     if what.packages and not apt.is_there():
@@ -96,13 +110,8 @@ def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool 
     what = plan(groups)
     if not engine:
         what = Plan(what.packages, environment=False, model=False)
-    machine = host.read()
     incomplete = bool(what.packages) or what.environment or what.model
-    if incomplete or not quiet:
-        _describe(what, machine)
-    found = problems(what, machine)
-    if found:
-        raise say.Stop("it cannot work on this machine:\n  - " + "\n  - ".join(found))
+    _stop_early(what, say_it=incomplete or not quiet)
     apt.install(what.packages)
     if engine:
         _write_env(venv.ensure(), model.ensure())

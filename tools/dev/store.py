@@ -1,8 +1,9 @@
 """The cache folder's discipline: each entry is whole or absent.
 
 An entry is made under a temporary name, checked, listed in a manifest, synced, and renamed.  A
-reader trusts it only if the manifest agrees: every file has its recorded size, and the files with a
-recorded hash still have it.  A lock per kind keeps two runs from making the same entry.
+reader trusts it only if the manifest agrees: every file has its recorded size, every file that was
+written to since still has its recorded hash, and so has a sample of the others (or all of them).  A
+lock per kind keeps two runs from making the same entry.
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, hash_all: bool) -> None:
-    """Lists each file's size, and the hash of all or of an even sample of the small ones."""
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-    if hash_all:
-        chosen = list(sizes)
-    else:
-        small = [name for name, size in sizes.items() if 0 < size <= 1 << 20]
-        chosen = small[:: max(1, len(small) // HASHED_AT_MOST)]
-    hashes = {name: _sha256(folder / name) for name in chosen}
-    text = json.dumps({"sizes": sizes, "sha256": hashes}, indent=0, sort_keys=True)
-    (folder / MANIFEST).write_text(text)
+    """Lists each file's size, time and hash, and which hashes are compared at every use."""
+    facts = {str(path.relative_to(folder)): path.stat() for path in _files(folder)}
+    small = [name for name, fact in facts.items() if 0 < fact.st_size <= 1 << 20]
+    content = {
+        "sizes": {name: fact.st_size for name, fact in facts.items()},
+        "times_ns": {name: fact.st_mtime_ns for name, fact in facts.items()},
+        "sha256": {name: _sha256(folder / name) for name in facts},
+        "always": list(facts) if hash_all else small[:: max(1, len(small) // HASHED_AT_MOST)],
+    }
+    (folder / MANIFEST).write_text(json.dumps(content, indent=0, sort_keys=True))
 
 
 def damage(folder: Path) -> str | None:
@@ -65,17 +66,21 @@ def damage(folder: Path) -> str | None:
     try:
         listed = json.loads((folder / MANIFEST).read_text())
         sizes, hashes = dict(listed["sizes"]), dict(listed["sha256"])
+        # A manifest of before hashes were kept of all files names only those to compare.
+        times, compared = dict(listed.get("times_ns", {})), set(listed.get("always", hashes))
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its manifest cannot be read ({error})"
     for name, size in sizes.items():
         try:
-            actual = (folder / name).lstat().st_size
+            actual = (folder / name).lstat()
         except OSError:
             return f"{name} is missing"
-        if actual != size:
-            return f"{name} has {actual} bytes instead of {size}"
-    for name, digest in hashes.items():
-        if _sha256(folder / name) != digest:
+        if actual.st_size != size:
+            return f"{name} has {actual.st_size} bytes instead of {size}"
+        if times.get(name, actual.st_mtime_ns) != actual.st_mtime_ns:
+            compared.add(name)
+    for name in sorted(compared):
+        if _sha256(folder / name) != hashes.get(name):
             return f"{name} has other content than when it was made"
     return None
 

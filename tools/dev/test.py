@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dev import build, counts, paths, run, say, setup, venv
 from dev.counts import Counts
-from engine_env import LIBRARY
+from engine_env import LIBRARY, scratch_environment
 
 REPORTS = paths.BUILD / "reports"
 SUITES = ("cpp", "python", "integration")
@@ -70,8 +70,9 @@ def _cpp(name: str | None) -> Counts:
 
 
 def paths_environment() -> dict[str, str]:
-    """What tests need to find the package and the library of this tree."""
+    """What tests need to find the package and the library of this tree, and where they write."""
     return {
+        **scratch_environment(),
         "PYTHONPATH": os.pathsep.join(str(paths.ROOT / name) for name in ("python", "tools", ".")),
         "TERRACE_LIBRARY": str(LIBRARY),
     }
