@@ -7,6 +7,7 @@ damage is done to it and is seen.  `wrong` picks how it misbehaves.
 from __future__ import annotations
 
 import sys
+import zlib
 from array import array
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class StandIn:
         return _native.hash_sequence(BLOCK, array("I", tokens), extra)
 
     def tokenize(self, text: str) -> list[int]:
-        return list(text.encode())
+        return [zlib.crc32(word.encode()) % 50_000 for word in text.split()]
 
     def complete(self, tokens: list[int], count: int, salt: str = "") -> Answer:
         hits = {"device": 0, "host": 0, "disk": 0}

@@ -15,7 +15,7 @@ from tests.engine_stand_in import BLOCK, StandIn, inspect_command
 
 def run(disk: Path, wrong: str, told: list[str]) -> Report:
     result = Report("a model", "an engine", BLOCK, 1000)
-    talks = conversation.make(3, 1)
+    talks = conversation.make(3, 10)
 
     def start() -> Server:
         return cast(Server, StandIn(disk, wrong))
@@ -33,6 +33,13 @@ def test_a_right_engine_passes_every_step(tmp_path: Path) -> None:
     assert "counted as corrupt" in rows["f"].note
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for blocks that a wrong engine never writes."""
+    monkeypatch.setattr(steps, "SETTLE_LIMIT_S", 0.0)
+
+
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(
     ("wrong", "step", "words"),
     [
@@ -53,10 +60,8 @@ def test_a_wrong_engine_is_found_out(tmp_path: Path, wrong: str, step: str, word
     assert any(fault.startswith(f"({step})") and words in fault for fault in faults), faults
 
 
-def test_blocks_that_never_reach_the_disk_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(steps, "SETTLE_LIMIT_S", 0.0)
+@pytest.mark.usefixtures("no_patience")
+def test_blocks_that_never_reach_the_disk_are_told(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(LookupError, match="no frame of block"):
         run(tmp_path, "never writes", told)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -105,3 +106,62 @@ def test_the_unpacked_package_loads_its_own_library(unpacked: Path) -> None:
     path, version = done.stdout.split()
     assert Path(path) == library(unpacked)
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+
+
+@pytest.fixture(scope="module")
+def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with nothing in it but what `pip install .` put there.
+
+    The build's tools come from the tests' own environment: no test uses the network.  `wheel` made
+    the objects before.
+    """
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    tools = sysconfig.get_path("purelib")
+    command = [str(python), "-m", "pip", "install", ".", "--no-build-isolation", "--no-index"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | build.ccache_environment() | {"PYTHONPATH": tools},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return python
+
+
+def alone(python: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs the environment's Python where nothing points at this tree."""
+    env = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+    return subprocess.run(
+        [str(python), *words], cwd="/", env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_pip_install_makes_a_package_that_works_alone(fresh: Path) -> None:
+    told = alone(fresh, "-c", "import terrace; print(terrace.__file__)")
+    assert told.returncode == 0, told.stderr
+    assert Path(told.stdout.strip()).is_relative_to(fresh.parents[1])
+    listed = alone(fresh, "-m", "pip", "list", "--format=freeze").stdout.split()
+    assert {line.split("==")[0] for line in listed} <= {"terrace", "pip", "setuptools"}
+    keys = "from array import array; from terrace import _native as n; "
+    hashed = alone(fresh, "-c", keys + "print(len(n.hash_sequence(32, array('I', range(64)))))")
+    assert hashed.stdout.strip() == "2", hashed.stderr
+
+
+def test_the_doctor_of_the_installed_package_finds_nothing_wrong(fresh: Path) -> None:
+    told = alone(fresh, "-m", "terrace.doctor")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "vllm: not installed here" in told.stdout
+
+
+def test_the_short_name_is_an_entry_point_of_the_installed_package(fresh: Path) -> None:
+    program = (
+        "from importlib.metadata import entry_points as e\n"
+        "print([p.load().__name__ for p in e(group='vllm.general_plugins') if p.name == 'terrace'])"
+    )
+    told = alone(fresh, "-c", program)
+    assert told.stdout.strip() == "['register']", told.stderr

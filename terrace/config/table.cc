@@ -215,7 +215,7 @@ constexpr Row kRows[] = {
      .aliases = {{{"DYN_KVBM_CACHE_STATS_LOG_INTERVAL_SECS", kSeconds}}}},
 
     {.name = "worker.threads", .type = kInteger, .fallback = "0", .high = 256,
-     .text = "Copying threads per rank. 0 = chosen from the number of cores.",
+     .text = "Copying threads per rank, the engine's own included. 0 = two.",
      .field = FIELD(worker.threads)},
     {.name = "shutdown.flush", .type = kDuration, .fallback = "5s", .high = kHour,
      .text = "How long closing may take to write what is queued for disk; the rest is dropped.",

@@ -1,5 +1,6 @@
 """./dev clean --all leaves nothing of ours, in no folder, and touches nothing else."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -31,6 +32,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(paths, "BUILD", root / "build")
     monkeypatch.setattr(engine_env.tempfile, "gettempdir", lambda: str(temporary))
+    # These tests remove things: nothing of the real machine may be within reach.
+    for path in (paths.cache(), paths.ROOT, paths.BUILD, engine_env.scratch()):
+        assert path.is_relative_to(tmp_path)
     engine_env.scratch_environment()
     return tmp_path
 
@@ -52,6 +56,18 @@ def test_what_setup_makes_is_what_clean_knows(machine: Path) -> None:
     store.ensure("model", store.key_of("b"), make)
     main.main(["clean", "--all"])
     assert not (machine / "cache").exists()
+
+
+def test_it_waits_for_another_run_that_makes_an_entry(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_handle: object, _flags: int) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(store, "LOCK_WAIT_S", -1.0)
+    assert main.main(["clean", "--all"]) == 1
+    assert (machine / "cache" / f"venv-{KEY}.removed-1").exists()
 
 
 def test_what_others_put_beside_it_stays(machine: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from demo.server import end_left_behind
-from dev import paths, say
+from dev import paths, say, store
 from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
@@ -48,9 +48,11 @@ def main(arguments: Sequence[str]) -> int:
     if paths.BUILD.exists():
         _remove(paths.BUILD)
     if "--all" in arguments:
-        for path in _outside_build():
-            if path.exists():
-                _remove(path)
+        # Not below another ./dev that is just making an entry.
+        with store.locked("venv"), store.locked("model"):
+            for path in _outside_build():
+                if path.exists():
+                    _remove(path)
         cache = paths.cache()
         if cache.is_dir() and not any(cache.iterdir()):
             _remove(cache)

@@ -1,0 +1,270 @@
+"""The commands that README.md and docs/ tell people to type are run, or named here with a reason.
+
+Nothing is run because a page says it: what runs stands in this file, word for word, and only reads
+(a page may well name a command that removes things).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from engine_env import ROOT, engine_env
+
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:\./dev|terrace|pip) [^`]+)`")
+ASSIGNMENT = re.compile(r"([A-Z_]+)=(.*)", re.DOTALL)
+
+# Run as they stand, with a host tier as the only setting.
+RUN = {
+    "./dev terrace config --explain",
+    "./dev terrace config --markdown > docs/settings.md",
+    "terrace config",
+    "terrace config --explain",
+    "terrace config --markdown",
+    "terrace metrics --list",
+    "terrace metrics --list --markdown",
+    "./dev demo --plan",
+}
+READING = (("terrace", "config"), ("terrace", "metrics"), ("demo", "--plan"), ("demo", "--help"))
+# Not run here, each for a reason.
+ELSEWHERE = {
+    "./dev demo": "minutes on the real engine: started by hand; its plan is printed here, its "
+    "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
+    "./dev demo --stay": "as ./dev demo",
+    "./dev test": "it is what runs this test",
+    "./dev campaign engine": "hours on the real engine",
+    "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
+    "./dev check": "needs clang; tests/tools tests its rules, and CI runs it",
+    "./dev clean --all": "it removes what every test stands on; tests/tools/test_clean.py runs it "
+    "on folders of its own",
+    "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
+    "tests/scenario/cli_inspect_test.cc runs it on real ones",
+    "pip install .": "test_wheel.py does it",
+}
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for match in BLOCK.finditer((ROOT / page).read_text()):
+            if match[1] == kind:
+                found.append((page, match[2]))
+    return found
+
+
+Command = tuple[dict[str, str], list[str]]
+
+
+def spoken(text: str) -> list[Command]:
+    """(environment, words) of each command of a block; by the shell's quoting, but nothing runs."""
+    found: list[Command] = []
+    held = ""
+    for line in text.splitlines():
+        held += line + "\n"
+        if line.endswith("\\"):
+            held = held[:-2]
+            continue
+        try:
+            words = shlex.split(held, comments=True)
+        except ValueError:  # A quotation goes on in the next line.
+            continue
+        held = ""
+        own = {}
+        while words and (match := ASSIGNMENT.fullmatch(words[0])):
+            own[match[1]] = match[2]
+            words = words[1:]
+        if words:
+            found.append((own, words))
+    assert not held, f"a quotation has no end: {held}"
+    return found
+
+
+def commands() -> list[Command]:
+    return [command for _, text in blocks("sh") for command in spoken(text)]
+
+
+def dev(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """./dev, for verbs that change nothing."""
+    assert words[:2] in READING, f"./dev {shlex.join(words)} is not known to only read"
+    return subprocess.run(
+        ["./dev", *words],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def serving() -> list[str]:
+    """README's command that serves a model."""
+    (words,) = [words for _, words in commands() if "--kv-transfer-config" in words]
+    return words
+
+
+def settings_of(words: list[str]) -> dict[str, object]:
+    transfer = json.loads(words[words.index("--kv-transfer-config") + 1])
+    settings: dict[str, object] = transfer["kv_connector_extra_config"]
+    return settings
+
+
+def test_every_block_is_run_or_named() -> None:
+    for _, words in commands():
+        told = shlex.join(words)
+        assert words[:2] == ["vllm", "serve"] or told in ELSEWHERE, (
+            f"{told}: run it in this file, or say in ELSEWHERE why not"
+        )
+
+
+def in_sentences() -> set[str]:
+    """Commands that stand in a sentence; a line break in one is a blank."""
+    texts = ((ROOT / page).read_text() for page in PAGES)
+    return {" ".join(told.split()) for text in texts for told in INLINE.findall(text)}
+
+
+def test_every_command_in_a_sentence_is_run_or_named() -> None:
+    assert in_sentences() <= RUN | set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("told", sorted(RUN))
+def test_a_command_of_the_pages_runs(told: str) -> None:
+    words = shlex.split(told.removeprefix("./dev ").partition(" > ")[0])
+    ran = dev(*words, TERRACE_HOST_SIZE="1GiB")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
+    page = told.partition(" > ")[2]
+    if page:
+        assert ran.stdout == (ROOT / page).read_text(), f"{page} is stale: {told}"
+
+
+def test_nothing_is_named_that_no_page_says() -> None:
+    said = {shlex.join(words) for _, words in commands()} | in_sentences()
+    assert set(ELSEWHERE) | RUN <= said
+
+
+def test_what_removes_things_is_never_run() -> None:
+    with pytest.raises(AssertionError, match="only read"):
+        dev("clean", "--all")
+
+
+def test_the_demo_prints_its_plan() -> None:
+    ran = dev("demo", "--plan")
+    assert "Terrace needs" in ran.stdout
+    assert "CPU" in ran.stdout
+    assert ran.returncode == 0, ran.stderr
+    assert "--stay" in dev("demo", "--help").stdout
+
+
+def test_the_one_flags_settings_are_accepted_by_the_real_loader(serving: list[str]) -> None:
+    text = json.dumps(settings_of(serving))
+    ran = dev("terrace", "config", "--json", "--engine", text)
+    assert ran.returncode == 0, ran.stderr
+    for name, value in settings_of(serving).items():
+        assert name in ran.stdout, f"{name} = {value}"
+    refused = dev("terrace", "config", "--engine", text.replace("host.size", "hots.size"))
+    assert refused.returncode == 1
+    assert "did you mean host.size?" in refused.stderr
+
+
+ENGINE = """
+import json, sys
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+from vllm.engine.arg_utils import EngineArgs
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+words = json.loads(sys.argv[1])
+parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
+config = parser.parse_args(words[3:]).kv_transfer_config
+cls = KVConnectorFactory.get_connector_class(config)
+print(json.dumps({
+    "class": f"{cls.__module__}.{cls.__name__}",
+    "policy": config.kv_load_failure_policy,
+    "stores": config.is_kv_producer,
+    "loads": config.is_kv_consumer,
+    "settings": config.kv_connector_extra_config,
+}))
+"""
+
+
+def test_the_one_flag_is_accepted_by_the_engine_and_names_our_class(
+    serving: list[str], tmp_path: Path
+) -> None:
+    assert serving[:3] == ["vllm", "serve", "MODEL"]
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINE, json.dumps(serving)],
+        env=engine_env(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {
+        "class": "terrace.connectors.vllm.connector.TerraceConnector",
+        "policy": "recompute",
+        "stores": True,
+        "loads": True,
+        "settings": settings_of(serving),
+    }
+
+
+def test_the_settings_file_of_the_docs_is_accepted_where_it_says(tmp_path: Path) -> None:
+    ((page, text),) = blocks("toml")
+    named = re.search(r"# (\S+), named by (\w+)", text)
+    assert named is not None, page
+    (own, _words) = next(row for row in commands() if row[0])
+    assert own[named[2]] == named[1]
+    file = tmp_path / "terrace.toml"
+    file.write_text(text)
+    ran = dev("terrace", "config", "--json", **own | {named[2]: str(file)})
+    assert ran.returncode == 0, ran.stderr
+    for part, rows in tomllib.loads(text).items():
+        for name in rows:
+            assert f"{part}.{name}" in ran.stdout
+    assert str(file) in ran.stdout
+
+
+# What provokes each message of operations.md, in its order.
+PROVOKED: tuple[tuple[list[str], dict[str, str]], ...] = (
+    (["--engine", '{"hots.size":"1GiB"}'], {}),
+    ([], {"TERRACE_HOST_SIZE": "20Gib"}),
+    ([], {"DYN_KVBM_CPU_CACHE_GB": "20", "TERRACE_HOST_SIZE": "20GiB"}),
+    ([], {}),
+    ([], {"TERRACE_CONFIG_FILE": "/nonexistent/terrace.toml"}),
+    ([], {"TERRACE_HOST_SIZE": "1GiB", "TERRACE_OBJECT_ENABLED": "true"}),
+)
+
+
+def test_the_messages_of_the_docs_are_the_real_ones() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (table,) = re.findall(r"\| message \| way out \|\n\|---\|---\|\n((?:\|.*\n)+)", text)
+    messages = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+    assert len(messages) == len(PROVOKED)
+    for message, (words, variables) in zip(messages, PROVOKED, strict=True):
+        ran = dev("terrace", "config", *words, **variables)
+        pattern = ".*".join(re.escape(part) for part in message.split("…"))
+        assert re.search(pattern, ran.stderr), f"{message}\n{ran.stderr}"
+        assert ran.returncode == 1
+
+
+def test_every_kept_result_is_explained_and_whole() -> None:
+    folder = ROOT / "docs" / "results"
+    page = (folder / "README.md").read_text()
+    for path in folder.glob("*.jsonl"):
+        assert f"({path.name})" in page, f"docs/results/README.md says nothing of {path.name}"
+        for row in path.read_text().splitlines():
+            result = json.loads(row)
+            assert {"name", "params", "unit", "value", "runs", "machine", "commit"} <= set(result)
