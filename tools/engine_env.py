@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "build" / "release" / "lib" / "libterrace.so"
@@ -89,3 +90,14 @@ def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
         }
     )
     return env
+
+
+def transfer_config(settings: dict[str, Any], role: str = "kv_both") -> dict[str, Any]:
+    """vLLM's `kv_transfer_config` that turns Terrace on with these settings."""
+    return {
+        "kv_connector": "TerraceConnector",
+        "kv_connector_module_path": "terrace.connectors.vllm",
+        "kv_role": role,
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": settings,
+    }

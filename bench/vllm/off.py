@@ -21,7 +21,7 @@ sys.path[:0] = [
 
 from bench.vllm import lines  # noqa: E402
 
-from engine_env import ROOT, engine_env, installed  # noqa: E402
+from engine_env import ROOT, engine_env, installed, transfer_config  # noqa: E402
 
 ROUNDS = 5
 REQUESTS = 8
@@ -35,15 +35,7 @@ def transfer(kind: str) -> dict[str, Any]:
     if role is None:
         return {}
     extra = {"host.size": "512MiB", "disk.size": "1GiB", "disk.paths": [str(WORK / "cache")]}
-    return {
-        "kv_transfer_config": {
-            "kv_connector": "TerraceConnector",
-            "kv_connector_module_path": "terrace.connectors.vllm",
-            "kv_role": role,
-            "kv_load_failure_policy": "recompute",
-            "kv_connector_extra_config": extra,
-        }
-    }
+    return {"kv_transfer_config": transfer_config(extra, role)}
 
 
 def serve_once(kind: str, number: int) -> dict[str, float]:

@@ -27,7 +27,7 @@ sys.path[:0] = [
 
 from bench.vllm import lines  # noqa: E402
 
-from engine_env import ROOT, engine_env, installed  # noqa: E402
+from engine_env import ROOT, engine_env, installed, transfer_config  # noqa: E402
 
 LENGTHS = (1024, 2048, 4096, 7168)
 BLOCK_TOKENS = 128
@@ -36,13 +36,27 @@ PAIRS = 15
 
 
 @dataclass
+class Answer:
+    """One request: seconds to its first token, wall and CPU of the whole process."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    ledger: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class Samples:
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
-    def add(self, wall: float, cpu: float) -> None:
-        self.wall.append(wall)
-        self.cpu.append(cpu)
+    def add(self, answer: Answer) -> None:
+        self.wall.append(answer.wall)
+        self.cpu.append(answer.cpu)
+
+
+def _ledger(output: Any) -> dict[str, Any]:
+    terrace = (output.kv_transfer_params or {}).get("terrace") or {}
+    return terrace.get("ledger") or {}
 
 
 class Engine:
@@ -51,6 +65,7 @@ class Engine:
     def __init__(self, disk: Path, host_tokens: int, disk_bytes: int) -> None:
         from vllm import LLM
 
+        self.asked = 0
         extra: dict[str, Any] = {"host.size": f"{host_tokens * BYTES_PER_TOKEN}B"}
         if disk_bytes:
             extra.update({"disk.size": f"{disk_bytes}B", "disk.paths": [str(disk)]})
@@ -63,17 +78,11 @@ class Engine:
             max_num_seqs=1,
             kv_cache_memory_bytes=9216 * BYTES_PER_TOKEN,
             disable_log_stats=True,
-            kv_transfer_config={
-                "kv_connector": "TerraceConnector",
-                "kv_connector_module_path": "terrace.connectors.vllm",
-                "kv_role": "kv_both",
-                "kv_load_failure_policy": "recompute",
-                "kv_connector_extra_config": extra,
-            },
+            kv_transfer_config=transfer_config(extra),
         )
 
-    def ask(self, tokens: list[int]) -> tuple[float, float, dict[str, Any]]:
-        """Wall seconds, CPU seconds of the whole process, and the request's ledger."""
+    def ask(self, tokens: list[int]) -> Answer:
+        """Steps the engine until the request is over; the clock stops at its first token."""
         from vllm import SamplingParams
 
         params = SamplingParams(
@@ -84,12 +93,19 @@ class Engine:
             detokenize=False,
             extra_args={"kv_transfer_params": {"terrace": {"ledger": True}}},
         )
+        engine = self.llm.llm_engine
+        self.asked += 1
         gc.collect()
+        answer = Answer()
         wall, cpu = time.perf_counter(), time.process_time()
-        output = self.llm.generate({"prompt_token_ids": tokens}, params, use_tqdm=False)[0]
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        terrace = (output.kv_transfer_params or {}).get("terrace") or {}
-        return wall, cpu, terrace.get("ledger") or {}
+        engine.add_request(str(self.asked), {"prompt_token_ids": tokens}, params)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if not answer.wall and output.outputs[0].token_ids:
+                    answer.wall = time.perf_counter() - wall
+                    answer.cpu = time.process_time() - cpu
+                answer.ledger = _ledger(output) or answer.ledger
+        return answer
 
     def forget(self) -> None:
         self.llm.reset_prefix_cache()
@@ -136,17 +152,18 @@ def measure(engine: Engine, tier: str, length: int, rate: float, runs: int) -> N
     full = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     cold = Samples()
     for tokens in prompts:
-        cold.add(*engine.ask(tokens)[:2])
+        cold.add(engine.ask(tokens))
     own, ours, wrong = Samples(), Samples(), 0
     for pair in range(runs):
         tokens = prompts[pair % len(prompts)]
         engine.forget()
-        wall, cpu, ledger = engine.ask(tokens)
+        answer = engine.ask(tokens)
+        ledger = answer.ledger
         if is_full_hit(ledger, tier, full):
-            ours.add(wall, cpu)
+            ours.add(answer)
         else:
             wrong += 1
-        own.add(*engine.ask(tokens)[:2])
+        own.add(engine.ask(tokens))
     if len(ours.wall) < 3:
         print(
             f"vllm-ttft.{tier} {length}: {wrong} of {runs} samples were no full hit; last ledger "

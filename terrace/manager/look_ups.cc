@@ -156,7 +156,7 @@ void LookUps::probe(Request& request, std::span<const SequenceHash> hashes, bool
   std::uint64_t wanted = 0;
   if (found > 0) {
     std::array<Bytes, kTierCount> queued{};
-    queued[static_cast<std::size_t>(Tier::kDisk)] = reads_.queued();
+    queued[static_cast<std::size_t>(Tier::kDisk)] = reads_.queued_beside(hashes.first(found));
     wanted = std::min(found, context_.planner.plan(runs, queued).blocks);
   }
   if (!reason && wanted < found) reason = MissReason::kNotWorthIt;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "terrace/manager/reads_internal.h"
 
 namespace terrace::manager {
@@ -54,6 +56,13 @@ bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds de
   tokens_.emplace(key.hash, token);
   queue_of(io_class).push_back(token);
   return true;
+}
+
+Bytes Reads::queued_beside(std::span<const SequenceHash> hashes) const {
+  if (reads_.empty()) return Bytes(0);
+  const auto own = std::ranges::count_if(
+      hashes, [&](const SequenceHash& hash) { return tokens_.contains(hash); });
+  return context_.block_bytes * (reads_.size() - static_cast<std::size_t>(own));
 }
 
 void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs) {

@@ -57,7 +57,9 @@ class Reads {
 
   [[nodiscard]] std::size_t size() const { return reads_.size(); }
   [[nodiscard]] bool has_jobs() const { return !queues_[0].empty() || !queues_[1].empty(); }
-  [[nodiscard]] Bytes queued() const { return context_.block_bytes * reads_.size(); }
+  // What is still to be read for others than a request that wants `hashes`, whose own prefetch is
+  // part of its load and no queue before it.
+  [[nodiscard]] Bytes queued_beside(std::span<const SequenceHash> hashes) const;
 
  private:
   struct Read {

@@ -1,0 +1,153 @@
+// The core's rules of loads: what a failed one means for everything around it.
+// One claim a test, with virtual time and a made-up engine (core_rig_internal.h).
+#include <gtest/gtest.h>
+
+#include "terrace/manager/core_rig_internal.h"
+
+namespace terrace::manager {
+namespace {
+
+using rig::Rig;
+
+// Loads block 0 of `tokens` into device block 40 with its host bytes broken; returns the orders.
+wire::Orders order_bad_load(Rig& rig, RequestId id) {
+  EXPECT_EQ(rig.look_up(id), 1U);
+  EXPECT_TRUE(rig.accept(id, 0, 1, Rig::make_table(8, 40)).is_ok());
+  auto orders = rig.build();
+  EXPECT_TRUE(orders.has_value());
+  rig.shard(orders->loads[0].slot.index, 0)[3] ^= std::byte{1};
+  return std::move(*orders);
+}
+
+TEST(CoreLoadTest, ACorruptHostBlockIsReportedCountedRemovedAndNeverOfferedAgain) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  const wire::Orders orders = order_bad_load(rig, id);
+  const wire::Report report = rig.obey(0, orders);
+  ASSERT_EQ(report.failures.size(), 1U);
+  ASSERT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);  // Questioned: not offered meanwhile.
+  rig.settle();
+  EXPECT_FALSE(rig.in_host(rig.hashes(id)[0]));
+  EXPECT_EQ(rig.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kHost)].value(), 1U);
+  const Ledger ledger = rig.end(id);
+  EXPECT_EQ(ledger.first_miss, MissReason::kCorrupt);
+  EXPECT_EQ(ledger.failed, Tokens(4));
+  EXPECT_EQ(ledger.hit[static_cast<std::size_t>(Tier::kHost)], Tokens(0));
+  const RequestId after = rig.begin(tokens);
+  EXPECT_EQ(rig.look_up(after), 0U);
+  EXPECT_EQ(rig.end(after).first_miss, MissReason::kCorrupt);
+}
+
+TEST(CoreLoadTest, WhatIsComputedInPlaceOfACorruptBlockIsStoredByTheSameRequest) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(std::span(tokens).first(Rig::make_tokens(1, 1).size()));
+  const RequestId id = rig.begin(tokens);
+  const auto table = Rig::make_table(3, 40);
+  const wire::Orders orders = order_bad_load(rig, id);
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, orders), rig.clock.now()).is_ok());
+  for (std::uint64_t block = 0; block < 3; ++block) rig.compute(id, block, table[block]);
+  rig.advance(id, 2, table);  // Computed anew while the bad copy is still being checked.
+  rig.step();
+  rig.settle();
+  rig.advance(id, 3, table);
+  rig.step();
+  rig.settle();
+  for (const SequenceHash& hash : rig.hashes(id)) EXPECT_TRUE(rig.in_host(hash));
+}
+
+TEST(CoreLoadTest, ALoadThatFailedOnTheWayLeavesAGoodHostBlockInPlace) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 1U);
+  ASSERT_TRUE(rig.accept(id, 0, 1, Rig::make_table(1, 40)).is_ok());
+  const auto orders = rig.build();
+  auto report = rig.obey(0, *orders);
+  report.failures.push_back({orders->loads[0].slot, orders->loads[0].group, 40});
+  ASSERT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
+  rig.settle();
+  EXPECT_EQ(rig.look_up(id), 0U);  // This request never again.
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);
+  EXPECT_EQ(rig.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kHost)].value(), 0U);
+}
+
+TEST(CoreLoadTest, AFailedLoadTaintsSavesOfItsStepAndOfStepsOrderedBeforeItWasKnown) {
+  Rig rig;
+  const auto shared_tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(shared_tokens);
+  const auto others = Rig::make_tokens(2, 9);
+  const RequestId id = rig.begin(shared_tokens);
+  const RequestId other = rig.begin(others);
+  rig.compute(other, 0, 20);
+  rig.compute(other, 1, 21);
+  rig.advance(other, 1, Rig::make_table(2, 20));  // Saved in the step of the bad load,
+  const wire::Orders first = order_bad_load(rig, id);
+  rig.advance(other, 2, Rig::make_table(2, 20));  // and in the next one, ordered before the report.
+  const auto second = rig.build();
+  ASSERT_TRUE(second.has_value());
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, first), rig.clock.now()).is_ok());
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *second), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(others)), 0U);
+  EXPECT_EQ(rig.counters.drop_tainted.value(), 2U);
+  rig.advance(other, 2, Rig::make_table(2, 20));  // Offered again while the request lives.
+  rig.step();
+  EXPECT_EQ(rig.look_up(rig.begin(others)), 2U);
+}
+
+TEST(CoreLoadTest, ALostReportOfALoadTaintsTheStepWhoseReportShowsIt) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  const auto others = Rig::make_tokens(1, 9);
+  const RequestId id = rig.begin(tokens);
+  const RequestId other = rig.begin(others);
+  const wire::Orders lost = order_bad_load(rig, id);
+  rig.compute(other, 0, 20);
+  rig.advance(other, 1, Rig::make_table(1, 20));
+  const auto second = rig.build();
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *second), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(others)), 0U);
+  EXPECT_EQ(rig.counters.steps_lost.value(), 1U);
+  EXPECT_EQ(rig.core.steps().in_flight(), 0U);
+  EXPECT_EQ(rig.counters.hit_tokens[static_cast<std::size_t>(Tier::kHost)].value(), 0U);
+}
+
+TEST(CoreLoadTest, TwoRequestsOfOneStepLoadASharedPrefixTwice) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(tokens);
+  const RequestId a = rig.begin(tokens);
+  const RequestId b = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(a), 3U);
+  ASSERT_EQ(rig.look_up(b), 3U);
+  ASSERT_TRUE(rig.accept(a, 0, 3, Rig::make_table(3, 20)).is_ok());
+  ASSERT_TRUE(rig.accept(b, 0, 3, Rig::make_table(3, 30)).is_ok());
+  rig.step();
+  EXPECT_TRUE(rig.is_right(a, 2, 22));
+  EXPECT_TRUE(rig.is_right(b, 2, 32));
+}
+
+TEST(CoreLoadTest, APreemptedRequestLooksUpAndLoadsAgain) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(4, 1);
+  const RequestId id = rig.begin(tokens);
+  EXPECT_EQ(rig.look_up(id), 0U);
+  ASSERT_TRUE(rig.accept(id, 0, 0, {}).is_ok());
+  for (std::uint32_t i = 0; i < 4; ++i) rig.compute(id, i, i);
+  rig.advance(id, 4, Rig::make_table(4));
+  rig.step();
+  // Preempted: its blocks go to somebody else; back with one local block in other places.
+  EXPECT_EQ(rig.look_up(id, 1), 3U);
+  const auto table = Rig::make_table(4, 20);
+  ASSERT_TRUE(rig.accept(id, 1, 3, table).is_ok());
+  rig.step();
+  for (std::uint32_t i = 1; i < 4; ++i) EXPECT_TRUE(rig.is_right(id, i, table[i]));
+}
+
+}  // namespace
+}  // namespace terrace::manager

@@ -1,0 +1,178 @@
+// The core's rules of look-ups: what is offered, for how long, and what it may hold.
+// One claim a test, with virtual time and a made-up engine (core_rig_internal.h).
+#include <gtest/gtest.h>
+
+#include "terrace/manager/core_rig_internal.h"
+
+namespace terrace::manager {
+namespace {
+
+using rig::Rig;
+
+TEST(CoreLookUpTest, RestOfALongerPromptIsAMissThatWasNeverStored) {
+  Rig rig;
+  rig.run_cold(Rig::make_tokens(3, 1));
+  const auto longer = Rig::make_tokens(5, 1);
+  const RequestId id = rig.begin(longer);
+  EXPECT_EQ(rig.look_up(id), 3U);
+  ASSERT_TRUE(rig.accept(id, 0, 3, Rig::make_table(5)).is_ok());
+  rig.step();
+  EXPECT_EQ(rig.end(id).first_miss, MissReason::kNeverStored);
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kNeverStored), 3U + 2U);  // Of both requests.
+}
+
+TEST(CoreLookUpTest, AnswerCountsBlocksBeyondTheLocalOnesUpToTheLimit) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(6, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  EXPECT_EQ(rig.look_up(id, 2), 4U);
+  EXPECT_EQ(rig.poll(id, 2, 6 * 4 - 1).external, Tokens(3 * 4));  // A token is left to compute.
+  EXPECT_EQ(rig.poll(id, 2, 3 * 4).external, Tokens(4));
+  EXPECT_EQ(rig.look_up(id, 2), 4U);  // The same answer as long as nobody took it.
+  EXPECT_EQ(rig.look_up(id, 6), 0U);
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+}
+
+TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
+  Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
+             options.has_planner = true;
+           }});
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  rig.run_cold(Rig::make_tokens(32, 2));  // Pushes them out of host.
+  policy::Planner& planner = rig.core.context().planner;
+  for (int i = 0; i < 20; ++i) {
+    planner.observe_load(Tier::kDisk, rig.core.context().block_bytes, Nanoseconds(70'000));
+    planner.observe_prefill(Tokens(rig::kBlockTokens), Nanoseconds(100'000));
+  }
+  rig.disk.is_stuck = true;
+  const RequestId id = rig.begin(tokens);
+  rig.settle();
+  EXPECT_FALSE(rig.poll(id).is_ready);  // Worth loading, as long as it is counted once.
+  rig.disk.is_stuck = false;
+  EXPECT_EQ(rig.look_up(id), 4U);
+}
+
+TEST(CoreLookUpTest, PinsOfAnAnswerNotTakenExpireAndTheLoadIsThenVoid) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(2, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 2U);
+  EXPECT_EQ(rig.core.context().pool().pinned(), 2U);
+  rig.clock.advance(rig.options.pin_time);
+  rig.settle();
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+  ASSERT_TRUE(rig.accept(id, 0, 2, Rig::make_table(2, 30)).is_ok());
+  const auto orders = rig.step();
+  ASSERT_TRUE(orders.has_value());
+  ASSERT_EQ(orders->loads.size(), 2U);
+  EXPECT_TRUE(orders->loads[0].is_void && orders->loads[1].is_void);
+  EXPECT_EQ(rig.offered(id), 0U);  // A failed load is not tried again.
+  EXPECT_EQ(rig.end(id).failed, Tokens(8));
+}
+
+TEST(CoreLookUpTest, AnAnswerLeftAloneIsProbedAnewAfterItExpired) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(2, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 2U);
+  rig.clock.advance(rig.options.pin_time);
+  rig.settle();
+  EXPECT_EQ(rig.look_up(id), 2U);
+  ASSERT_TRUE(rig.accept(id, 0, 2, Rig::make_table(2, 30)).is_ok());
+  rig.step();
+  EXPECT_TRUE(rig.is_right(id, 1, 31));
+}
+
+TEST(CoreLookUpTest, WaitingRequestsPinAtMostTheirShare) {
+  Rig rig({.host_blocks = 16});
+  const auto a = Rig::make_tokens(6, 1);
+  const auto b = Rig::make_tokens(6, 2);
+  rig.run_cold(a);
+  rig.run_cold(b);
+  const RequestId first = rig.begin(a);
+  const RequestId second = rig.begin(b);
+  EXPECT_EQ(rig.look_up(first), 6U);
+  EXPECT_EQ(rig.look_up(second), 2U);  // 8 of 16 slots.
+  EXPECT_EQ(rig.core.context().pool().pinned(), 8U);
+  EXPECT_EQ(rig.end(second).first_miss, MissReason::kDropped);
+  const RequestId third = rig.begin(b);
+  ASSERT_TRUE(rig.accept(first, 0, 6, Rig::make_table(6)).is_ok());
+  EXPECT_EQ(rig.look_up(third), 6U);  // An accepted load does not wait any more.
+}
+
+TEST(CoreLookUpTest, RefusingAnAnswerOrAcceptingItTwiceIsHarmless) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 3U);
+  const auto table = Rig::make_table(3, 30);
+  ASSERT_TRUE(rig.accept(id, 0, 3, table).is_ok());
+  ASSERT_TRUE(rig.accept(id, 0, 3, table).is_ok());
+  const auto orders = rig.step();
+  EXPECT_EQ(orders->loads.size(), 3U);
+  ASSERT_TRUE(rig.accept(id, 0, 0, table).is_ok());
+  const RequestId other = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(other), 3U);
+  ASSERT_TRUE(rig.accept(other, 0, 0, {}).is_ok());
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+}
+
+TEST(CoreLookUpTest, ShortBlockTablesAndCrookedLengthsAreRefused) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 3U);
+  EXPECT_EQ(rig.accept(id, 0, 3, Rig::make_table(2)).code(), Code::kInvalid);
+  const std::vector<std::uint32_t> table = Rig::make_table(3);
+  const std::span<const std::uint32_t> tables[] = {table};
+  EXPECT_EQ(rig.core.accept(*rig.core.find(id), Tokens(0), Tokens(5), tables).code(),
+            Code::kInvalid);
+  EXPECT_FALSE(rig.build().has_value());
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+}
+
+TEST(CoreLookUpTest, EndingARequestAtAnyStateLeavesNothingPinned) {
+  Rig rig({.has_disk = true});
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  const auto check = [&](const char* state) {
+    for (int i = 0; i < 3; ++i) rig.step();
+    rig.settle();
+    EXPECT_EQ(rig.core.context().pool().pinned(), 0U) << state;
+    EXPECT_EQ(rig.count(catalog::SlotState::kFilling), 0U) << state;
+    EXPECT_EQ(rig.core.requests(), 0U) << state;
+  };
+  rig.end(rig.begin(tokens));
+  check("begun");
+  RequestId id = rig.begin(tokens);
+  (void)rig.poll(id);
+  rig.end(id);
+  check("polled");
+  id = rig.begin(tokens);
+  (void)rig.look_up(id);
+  (void)rig.accept(id, 0, 4, Rig::make_table(4, 30));
+  rig.end(id);
+  check("accepted");
+  id = rig.begin(tokens);
+  (void)rig.look_up(id);
+  (void)rig.accept(id, 0, 4, Rig::make_table(4, 30));
+  const auto orders = rig.build();
+  rig.end(id);
+  EXPECT_EQ(rig.core.context().pool().pinned(), 4U);  // Until the rank is through with the load.
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
+  check("loading");
+  const auto fresh = Rig::make_tokens(3, 2);
+  id = rig.begin(fresh);
+  rig.advance(id, 3, Rig::make_table(3, 30));
+  rig.end(id);
+  check("advanced");
+}
+
+}  // namespace
+}  // namespace terrace::manager
