@@ -184,23 +184,9 @@ bool Core::is_held(const BlockKey& key) const {
           context_.lower->contains(key.group, key.hash));
 }
 
-// A copy in doubt still has its key, until it was checked. What was computed anew in its place is
-// offered when the request comes by again, so nothing is skipped here.
-std::uint64_t Core::before_condemned(std::span<const SequenceHash> hashes,
-                                     std::uint64_t end) const {
-  for (const SlotRef slot : look_ups_.condemned()) {
-    const auto key = context_.host->pool().key_of(slot);
-    if (!key || key->name_space != context_.name_space) continue;
-    const auto found = std::ranges::find(hashes.first(end), key->hash);
-    end = std::min(end, static_cast<std::uint64_t>(found - hashes.begin()));
-  }
-  return end;
-}
-
 void Core::offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table) {
-  const auto hashes = request.chain.hashes();
-  end = before_condemned(hashes, end);
   if (request.cursor >= end) return;
+  const auto hashes = request.chain.hashes();
   std::uint64_t block = request.cursor;
   block += context_.pool().match(context_.name_space, kGroup, hashes.subspan(block, end - block));
   for (; block < end; ++block) {

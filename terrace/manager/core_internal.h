@@ -114,8 +114,6 @@ class Core {
   [[nodiscard]] Serving serving(Nanoseconds now) const;
   [[nodiscard]] bool can_store_now() const;
   void offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table);
-  [[nodiscard]] std::uint64_t before_condemned(std::span<const SequenceHash> hashes,
-                                               std::uint64_t end) const;
   [[nodiscard]] bool is_held(const BlockKey& key) const;
   void add_save(const Request& request, std::uint64_t block, catalog::FillingSlot slot,
                 std::uint32_t device_block);

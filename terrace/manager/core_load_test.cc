@@ -41,24 +41,6 @@ TEST(CoreLoadTest, ACorruptHostBlockIsReportedCountedRemovedAndNeverOfferedAgain
   EXPECT_EQ(rig.end(after).first_miss, MissReason::kCorrupt);
 }
 
-TEST(CoreLoadTest, WhatIsComputedInPlaceOfACorruptBlockIsStoredByTheSameRequest) {
-  Rig rig;
-  const auto tokens = Rig::make_tokens(3, 1);
-  rig.run_cold(std::span(tokens).first(Rig::make_tokens(1, 1).size()));
-  const RequestId id = rig.begin(tokens);
-  const auto table = Rig::make_table(3, 40);
-  const wire::Orders orders = order_bad_load(rig, id);
-  ASSERT_TRUE(rig.core.take_report(rig.obey(0, orders), rig.clock.now()).is_ok());
-  for (std::uint64_t block = 0; block < 3; ++block) rig.compute(id, block, table[block]);
-  rig.advance(id, 2, table);  // Computed anew while the bad copy is still being checked.
-  rig.step();
-  rig.settle();
-  rig.advance(id, 3, table);
-  rig.step();
-  rig.settle();
-  for (const SequenceHash& hash : rig.hashes(id)) EXPECT_TRUE(rig.in_host(hash));
-}
-
 TEST(CoreLoadTest, ALoadThatFailedOnTheWayLeavesAGoodHostBlockInPlace) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);
