@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+# Folder of another release of the engine, to be taken instead of the environment's own.
+ENGINE_VARIABLE = "TERRACE_TEST_ENGINE"
 LIBRARY = ROOT / "build" / "release" / "lib" / "libterrace.so"
 # A socket's path ends at 107 bytes. The engine opens TMPDIR/<36 characters>, and Terrace takes
 # $XDG_RUNTIME_DIR/terrace (8 characters) up to a length of 66.
@@ -70,6 +72,8 @@ def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
     }
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
+    ours = [str(ROOT / name) for name in ("python", "tools", ".")]
+    modules = [os.environ.get(ENGINE_VARIABLE), *ours]
     foreign = ("VLLM_", "TERRACE_", "DYN_KVBM_", "PYTHON")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     env.update({name: str(folder) for name, folder in folders.items()})
@@ -85,7 +89,7 @@ def engine_env(work: Path, *, multiprocessing: bool = False) -> dict[str, str]:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if multiprocessing else "0",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("python", "tools", ".")),
+            "PYTHONPATH": os.pathsep.join(name for name in modules if name),
             "TERRACE_LIBRARY": str(LIBRARY),
         }
     )

@@ -1,6 +1,6 @@
 """Writes the lock files requirements/*.txt from the top-level pins requirements/*.in.
 
-    python3.11 tools/lock.py [name...]        names: torch, vllm, tools, model; default all
+    python3.11 tools/lock.py [name...]        names: those of requirements/*.in; default all
 
 Each pin is downloaded by name with this machine's pip settings (never with its dependencies: the
 .in files name every package, see requirements/README.md), hashed, and written with the hash of the
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
-NAMES = ("torch", "vllm", "tools", "model")
+NAMES = tuple(sorted(path.stem for path in REQUIREMENTS.glob("*.in")))
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!]+)$")
 
 

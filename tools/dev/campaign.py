@@ -1,8 +1,9 @@
 """./dev campaign: long runs that are no part of ./dev test, listed in tools/campaigns.toml.
 
 Each entry is a table [campaign.NAME] with `text`, `run` (the command; {build} is the preset's build
-folder, {python} the environment's interpreter) and optionally `preset` (default release) and
-`engine = true`.  Arguments after the name go to the command.
+folder, {python} the environment's interpreter) and optionally `preset` (default release),
+`engine = true`, and `release` of the engine when it is another one than the locked one.  Arguments
+after the name go to the command.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from dev import build, paths, run, say, setup, venv
+from dev import build, engines, paths, run, say, setup, venv
 from dev.test import paths_environment
 
 TABLE = paths.ROOT / "tools" / "campaigns.toml"
@@ -42,4 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     command = [word.format(**places) for word in entry["run"]]
     paths.LOGS.mkdir(parents=True, exist_ok=True)
-    return run.shown([*command, *rest], env={**paths_environment(), **entry.get("env", {})})
+    env = {**paths_environment(), **entry.get("env", {})}
+    if "release" in entry:
+        env |= engines.environment(entry["release"])
+    return run.shown([*command, *rest], env=env)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from demo.server import end_left_behind
-from dev import paths, say, store
+from dev import engines, paths, say, store
 from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
+KIND = rf"(?:{'|'.join(('venv', 'model', *map(re.escape, engines.kinds())))})"
 ENTRY = re.compile(
-    r"(venv|model)-[0-9a-f]{16}(\.(part|removed)-\d+)?|(venv|model)\.lock|wheels-(venv|model)"
-    r"|ccache|passed"
+    rf"{KIND}-[0-9a-f]{{16}}(\.(part|removed)-\d+)?|{KIND}\.lock|wheels-{KIND}|ccache|passed"
 )
 # Where Python's own caches may lie in the tree.
 BYTE_CODE = ("bench", "python", "tests", "tools", "docs")
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         _remove(paths.BUILD)
     if "--all" in arguments:
         # Not below another ./dev that is just making an entry.
-        with store.locked("venv"), store.locked("model"):
+        with contextlib.ExitStack() as stack:
+            for kind in ("venv", "model", *engines.kinds()):
+                stack.enter_context(store.locked(kind))
             for path in _outside_build():
                 if path.exists():
                     _remove(path)
