@@ -1,13 +1,8 @@
 #include "terrace/tier/disk/inspect.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <array>
-
-#include "terrace/tier/disk/extent_table_internal.h"
+#include "terrace/tier/disk/meta_scan_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
 namespace terrace::tier {
@@ -29,71 +24,16 @@ std::string_view name_of(disk::DirectoryState state) {
   return "unknown";
 }
 
-// Short at the end of the file.
-std::size_t read_at(int file, std::span<std::byte> target, std::uint64_t offset) {
-  std::size_t done = 0;
-  while (done < target.size()) {
-    const ssize_t got = ::pread(file, target.data() + done, target.size() - done,
-                                static_cast<off_t>(offset + done));
-    if (got <= 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  return done;
-}
-
-std::optional<disk::MetaHeader> read_header(int file) {
-  std::optional<disk::MetaHeader> best;
-  for (std::size_t copy = 0; copy < disk::kMetaHeaderCopies; ++copy) {
-    std::array<std::byte, disk::kPageBytes> page{};
-    (void)read_at(file, page, copy * disk::kPageBytes);
-    const auto header = disk::decode_meta(page);
-    if (header && (!best || header->epoch > best->epoch)) best = header;
-  }
-  return best;
-}
-
-void count_run(int file, const disk::MetaHeader& header, std::uint32_t run, std::uint64_t stamp,
-               InspectedNamespace& facts) {
-  const std::uint64_t first = static_cast<std::uint64_t>(run) * header.run_slots * header.groups;
-  std::vector<std::byte> records(static_cast<std::size_t>(header.run_slots) * header.groups *
-                                 disk::kSlotRecordBytes);
-  const std::size_t got =
-      read_at(file, records, disk::kRecordsOffset + first * disk::kSlotRecordBytes);
-  for (std::size_t at = 0; at + disk::kSlotRecordBytes <= got; at += disk::kSlotRecordBytes) {
-    const auto slot =
-        static_cast<std::uint32_t>((first + at / disk::kSlotRecordBytes) / header.groups);
-    const auto decoded = disk::decode_slot(
-        std::span<const std::byte>(records).subspan(at).first<disk::kSlotRecordBytes>(), slot);
-    if (decoded.check == disk::RecordCheck::kDamaged) ++facts.damaged;
-    if (decoded.check == disk::RecordCheck::kGood &&
-        decoded.record.state == disk::RecordState::kSealed && decoded.record.stamp == stamp &&
-        decoded.record.epoch == header.epoch && decoded.record.name_space == facts.number) {
-      ++facts.sealed;
-    }
-  }
-}
-
-void count_slots(const std::string& directory, const ExtentTable& table, InspectedNamespace& facts,
-                 const std::string& name) {
-  const auto file = open_file(directory + "/" + name + "/slots.meta", O_RDONLY);
-  if (!file) return;
-  const auto header = read_header(file->get());
-  if (!header || header->run_extents == 0 || header->run_slots > (1U << 24U) ||
-      header->groups > 1024) {
-    return;
-  }
-  facts.epoch = header->epoch;
-  for (std::uint32_t extent = 0; extent < table.size();) {
-    const disk::ExtentRecord& record = table[extent];
-    if (record.name_space != facts.number || record.count != header->run_extents ||
-        extent % header->run_extents != 0) {
-      ++extent;
-      continue;
-    }
-    facts.slots += static_cast<std::uint64_t>(header->run_slots) * header->groups;
-    count_run(file->get(), *header, extent / header->run_extents, record.stamp, facts);
-    extent += record.count;
-  }
+void count_slots(const std::string& directory, const ExtentTable& table, const std::string& name,
+                 InspectedNamespace& facts) {
+  const auto scan = disk::scan_meta(directory, name, facts.number, table, [&](const auto&) {
+    ++facts.sealed;
+    return true;
+  });
+  if (!scan) return;
+  facts.slots = scan->slots;
+  facts.damaged = scan->damaged;
+  facts.epoch = scan->epoch;
 }
 
 InspectedOwner inspect_owner(const std::string& directory) {
@@ -119,7 +59,7 @@ InspectedOwner inspect_owner(const std::string& directory) {
     found.layout_digest = held.layout_digest;
     found.used_seconds = held.used_seconds;
     found.bytes = held.extents * facts.extent_bytes;
-    if (table) count_slots(directory, *table, found, held.directory);
+    if (table) count_slots(directory, *table, held.directory, found);
     owner.namespaces.push_back(std::move(found));
   }
   return owner;

@@ -1,0 +1,96 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <vector>
+
+#include "terrace/base/file.h"
+#include "terrace/tier/disk/meta_scan_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+
+// A header that asks for more is damaged, whatever its checksum says.
+constexpr std::uint32_t kMostRunSlots = 1U << 24U;
+constexpr std::uint32_t kMostGroups = 1024;
+
+// Short at the end of the file.
+std::size_t read_at(int file, std::span<std::byte> target, std::uint64_t offset) {
+  std::size_t done = 0;
+  while (done < target.size()) {
+    const ssize_t got = ::pread(file, target.data() + done, target.size() - done,
+                                static_cast<off_t>(offset + done));
+    if (got <= 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+std::optional<MetaHeader> read_header(int file) {
+  std::optional<MetaHeader> best;
+  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+    std::array<std::byte, kPageBytes> page{};
+    (void)read_at(file, page, copy * kPageBytes);
+    const auto header = decode_meta(page);
+    if (header && (!best || header->epoch > best->epoch)) best = header;
+  }
+  return best;
+}
+
+struct Run {
+  std::uint32_t number = 0;
+  std::uint64_t stamp = 0;
+  std::uint32_t name_space = 0;
+};
+
+bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan,
+              const std::function<bool(const SlotRecord&)>& visit) {
+  const std::uint64_t first =
+      static_cast<std::uint64_t>(run.number) * header.run_slots * header.groups;
+  std::vector<std::byte> records(static_cast<std::size_t>(header.run_slots) * header.groups *
+                                 kSlotRecordBytes);
+  const std::size_t got = read_at(file, records, kRecordsOffset + first * kSlotRecordBytes);
+  for (std::size_t at = 0; at + kSlotRecordBytes <= got; at += kSlotRecordBytes) {
+    const auto slot = static_cast<std::uint32_t>((first + at / kSlotRecordBytes) / header.groups);
+    const auto decoded =
+        decode_slot(std::span<const std::byte>(records).subspan(at).first<kSlotRecordBytes>(), slot);
+    if (decoded.check == RecordCheck::kDamaged) ++scan.damaged;
+    const SlotRecord& record = decoded.record;
+    const bool counts = decoded.check == RecordCheck::kGood &&
+                        record.state == RecordState::kSealed && record.stamp == run.stamp &&
+                        record.epoch == header.epoch && record.name_space == run.name_space;
+    if (counts && !visit(record)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<MetaScan> scan_meta(const std::string& directory, const std::string& name,
+                                  std::uint32_t number, const ExtentTable& table,
+                                  const std::function<bool(const SlotRecord&)>& visit) {
+  const auto file = open_file(directory + "/" + name + "/slots.meta", O_RDONLY);
+  if (!file) return std::nullopt;
+  const auto header = read_header(file->get());
+  if (!header || header->run_extents == 0 || header->run_slots > kMostRunSlots ||
+      header->groups == 0 || header->groups > kMostGroups) {
+    return std::nullopt;
+  }
+  MetaScan scan{.epoch = header->epoch};
+  for (std::uint32_t extent = 0; extent < table.size();) {
+    const ExtentRecord& record = table[extent];
+    if (record.name_space != number || record.count != header->run_extents ||
+        extent % header->run_extents != 0) {
+      ++extent;
+      continue;
+    }
+    scan.slots += static_cast<std::uint64_t>(header->run_slots) * header->groups;
+    const Run run{extent / header->run_extents, record.stamp, number};
+    if (!scan_run(file->get(), *header, run, scan, visit)) return scan;
+    extent += record.count;
+  }
+  return scan;
+}
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,28 @@
+// Reads what one namespace's slots.meta says is sealed, beside whoever owns it.
+// Threading: thread-safe.  Waits: file I/O.  Memory: one run's records.
+// Source: docs/formats/disk.md.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "terrace/tier/disk/extent_table_internal.h"
+#include "terrace/tier/disk/format_internal.h"
+
+namespace terrace::tier::disk {
+
+struct MetaScan {
+  std::uint64_t slots = 0;    // In the namespace's runs, of all groups.
+  std::uint64_t damaged = 0;  // Records that do not match their checksum.
+  std::uint32_t epoch = 0;
+};
+
+// Visits the sealed records of namespace `number`, whose files lie in `directory`/`name`, until
+// `visit` says false. Nothing when slots.meta is missing or its header is damaged.
+[[nodiscard]] std::optional<MetaScan> scan_meta(
+    const std::string& directory, const std::string& name, std::uint32_t number,
+    const ExtentTable& table, const std::function<bool(const SlotRecord&)>& visit);
+
+}  // namespace terrace::tier::disk
