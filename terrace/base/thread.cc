@@ -4,8 +4,11 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstring>
+#include <exception>
 #include <system_error>
+#include <vector>
 
 namespace terrace {
 
@@ -45,6 +48,38 @@ Result<std::jthread> start_thread(const std::string& name,
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread;
+}
+
+Crew thread_crew(const std::string& name, std::size_t size) {
+  const std::size_t hands = std::max<std::size_t>(size, 1);
+  return {hands, [name, hands](const Crew::Part& part) {
+            std::vector<std::exception_ptr> thrown(hands);
+            const auto run = [&](std::size_t number) {
+              try {
+                part(number);
+              } catch (...) {
+                thrown[number] = std::current_exception();
+              }
+            };
+            {
+              std::vector<std::jthread> others;  // Joined at the end of this block.
+              std::vector<std::size_t> left{0};
+              for (std::size_t number = 1; number < hands; ++number) {
+                auto thread = start_thread(
+                    name, [&run, number](const std::stop_token&) { run(number); },
+                    [](const char*) {});
+                if (thread) {
+                  others.push_back(*std::move(thread));
+                } else {
+                  left.push_back(number);
+                }
+              }
+              for (const std::size_t number : left) run(number);
+            }
+            for (const std::exception_ptr& error : thrown) {
+              if (error) std::rethrow_exception(error);
+            }
+          }};
 }
 
 }  // namespace terrace

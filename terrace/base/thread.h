@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "terrace/base/crew.h"
 #include "terrace/base/status.h"
 
 namespace terrace {
@@ -17,5 +18,10 @@ namespace terrace {
 [[nodiscard]] Result<std::jthread> start_thread(const std::string& name,
                                                 std::function<void(std::stop_token)> body,
                                                 std::function<void(const char*)> on_breach);
+
+// A crew of the calling thread and, for the time of each run(), size - 1 more. A thread that the
+// system refuses costs time, not parts. What a part throws is thrown again by run(), once all have
+// ended.
+[[nodiscard]] Crew thread_crew(const std::string& name, std::size_t size);
 
 }  // namespace terrace

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <string>
+#include <vector>
 
 #include "terrace/base/check.h"
 
@@ -44,6 +45,42 @@ TEST(ThreadTest, BreachIsReportedAndDoesNotEndTheProcess) {
     ASSERT_TRUE(thread.has_value());
   }
   EXPECT_NE(message.find("1 + 1 == 3"), std::string::npos);
+}
+
+TEST(CrewTest, EachPartIsDoneOnceByItsOwnThread) {
+  for (const std::size_t size : {1U, 2U, 5U}) {
+    const Crew crew = thread_crew("crew", size);
+    std::vector<int> done(crew.size, 0);
+    std::vector<pthread_t> threads(crew.size);
+    for (int round = 0; round < 3; ++round) {
+      crew.run([&](std::size_t number) {
+        ++done[number];
+        threads[number] = pthread_self();
+      });
+    }
+    EXPECT_EQ(done, std::vector<int>(size, 3));
+    EXPECT_EQ(threads[0], pthread_self());
+    for (std::size_t i = 1; i < size; ++i) EXPECT_NE(threads[i], pthread_self());
+  }
+}
+
+TEST(CrewTest, ABreachInAPartComesOutOfRunAfterTheOthers) {
+  const Crew crew = thread_crew("crew", 3);
+  std::vector<int> done(3, 0);
+  EXPECT_THROW(crew.run([&](std::size_t number) {
+    TERRACE_CHECK(number != 1);
+    done[number] = 1;
+  }),
+               base::Breach);
+  EXPECT_EQ(done, (std::vector<int>{1, 0, 1}));
+}
+
+TEST(CrewTest, WithoutThreadsThePartsAreDoneInTurn) {
+  Crew crew;
+  crew.size = 3;
+  std::vector<std::size_t> done;
+  crew.run([&](std::size_t number) { done.push_back(number); });
+  EXPECT_EQ(done, (std::vector<std::size_t>{0, 1, 2}));
 }
 
 }  // namespace

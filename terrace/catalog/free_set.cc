@@ -57,6 +57,17 @@ bool FreeSet::take(SlotIndex slot) {
   return true;
 }
 
+void FreeSet::take_many(SlotIndex first, std::uint64_t mask) {
+  std::uint64_t at = first.value() / 64;
+  words_[at] |= mask;
+  bool is_full = words_[at] == kFull;
+  for (int level = 1; level < levels_ && is_full; ++level, at /= 64) {
+    std::uint64_t& word = words_[starts_[static_cast<std::size_t>(level)] + at / 64];
+    word |= bit(at);
+    is_full = word == kFull;
+  }
+}
+
 void FreeSet::put(SlotIndex slot) {
   std::uint64_t at = slot.value();
   for (int level = 0; level < levels_; ++level, at /= 64) {

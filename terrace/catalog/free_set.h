@@ -21,6 +21,8 @@ class FreeSet {
   std::optional<SlotIndex> take_lowest();
   // False if it is taken already.
   bool take(SlotIndex slot);
+  // Takes `first`, a multiple of 64, and the 63 after it where `mask` has a bit, free or not.
+  void take_many(SlotIndex first, std::uint64_t mask);
   // The slot must be taken.
   void put(SlotIndex slot);
   [[nodiscard]] bool is_free(SlotIndex slot) const;

@@ -34,7 +34,7 @@ TEST(FreeSetProperty, AgreesWithASetAfterEachStep) {
       const auto slot = static_cast<std::uint32_t>(rng.below(slots));
       const bool is_free = model.contains(slot);
       ASSERT_EQ(set.is_free(SlotIndex(slot)), is_free);
-      switch (rng.below(3)) {
+      switch (rng.below(4)) {
         case 0:
           ASSERT_EQ(set.take(SlotIndex(slot)), is_free);
           model.erase(slot);
@@ -44,6 +44,17 @@ TEST(FreeSetProperty, AgreesWithASetAfterEachStep) {
           set.put(SlotIndex(slot));
           model.insert(slot);
           break;
+        case 2: {
+          const std::uint32_t first = slot / 64 * 64;
+          const std::uint64_t mask = rng.chance(20) ? ~std::uint64_t{0} : rng.next();
+          std::uint64_t inside = mask;  // Bits past the end are never set by who knows the size.
+          for (std::uint32_t bit = 0; bit < 64; ++bit) {
+            if (first + bit >= slots) inside &= ~(std::uint64_t{1} << bit);
+            if ((inside >> bit & 1U) != 0) model.erase(first + bit);
+          }
+          set.take_many(SlotIndex(first), inside);
+          break;
+        }
         default: {
           const auto taken = set.take_lowest();
           ASSERT_EQ(taken.has_value(), !model.empty());

@@ -143,48 +143,6 @@ std::size_t Pool::adopt(std::span<const Adoption> blocks) {
   return adopted;
 }
 
-std::size_t Pool::adopt_unordered(std::span<const Adoption> blocks) {
-  // In the order of the index, roughly, so that a large batch walks through it once instead of
-  // missing cache and page table at every step.
-  const std::vector<Adoption> walk = by_home(blocks);
-  constexpr std::size_t kAhead = 16;
-  std::size_t adopted = 0;
-  for (std::size_t i = 0; i < walk.size(); ++i) {
-    if (i + kAhead < walk.size()) prefetch(walk[i + kAhead]);
-    adopted += enter(walk[i].key, walk[i].slot, walk[i].generation) ? 1U : 0U;
-  }
-  return adopted;
-}
-
-std::vector<Adoption> Pool::by_home(std::span<const Adoption> blocks) const {
-  constexpr std::size_t kParts = 1024;
-  // Homes are buckets, of which there are half as many as slots, and a few.
-  const std::uint64_t step = index_.capacity() / 2 / kParts + 1;
-  std::vector<std::uint16_t> part(blocks.size());
-  std::vector<std::uint32_t> ends(kParts + 1);
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    part[i] = static_cast<std::uint16_t>(
-        std::min<std::uint64_t>(index_.home_of(blocks[i].key).value() / step, kParts - 1));
-    ++ends[part[i] + 1U];
-  }
-  for (std::size_t i = 1; i < ends.size(); ++i) ends[i] += ends[i - 1];
-  std::vector<Adoption> walk(blocks.size());
-  for (std::size_t i = 0; i < blocks.size(); ++i) walk[ends[part[i]]++] = blocks[i];
-  return walk;
-}
-
-void Pool::order(std::span<const SlotIndex> slots) {
-  constexpr std::size_t kAhead = 16;
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    if (i + kAhead < slots.size() && slots[i + kAhead].value() < slots_) {
-      __builtin_prefetch(table_.data() + slots[i + kAhead].value());
-    }
-    if (slots[i].value() >= slots_) continue;
-    const Slot& slot = table_[slots[i].value()];
-    if (state_of(slot) == SlotState::kSealed && slot.pins == 0) policy_->touch(slots[i]);
-  }
-}
-
 void Pool::age(SlotIndex index, Generation generation) {
   if (index.value() >= slots_ || !free_.is_free(index)) return;
   Slot& slot = table_[index.value()];

@@ -188,13 +188,9 @@ class Pool {
   // Puts a block found on the medium at start into a given free slot, sealed and unpinned. Earlier
   // adopted = less recently used. False if the slot is not free or the key is there already.
   bool adopt(const BlockKey& key, SlotIndex slot, Generation generation);
-  // The same for many, in order, several times as fast. Returns how many were adopted.
+  // The same for many, in order, several times as fast. Returns how many were adopted. For millions
+  // and several threads: PoolLoad.
   std::size_t adopt(std::span<const Adoption> blocks);
-  // As adopt(), for a medium that is read in another order than that of use: these blocks cannot be
-  // evicted until order() has named their slots. Quickest in batches of some 100,000.
-  std::size_t adopt_unordered(std::span<const Adoption> blocks);
-  // Touches the sealed, unpinned ones of these slots in this order.
-  void order(std::span<const SlotIndex> slots);
   // The slot's next block will have a generation after this one: for slots whose old content on the
   // medium is not adopted. No-op unless the slot is free.
   void age(SlotIndex slot, Generation generation);
@@ -243,6 +239,7 @@ class Pool {
   friend class FillingSlot;
   friend class ReservedSlot;
   friend class EvictingSlot;
+  friend class PoolLoad;
 
   struct Slot {
     index::Home home;  // With the slot's number it names the index entry, which holds the key.
@@ -265,7 +262,6 @@ class Pool {
   void free_slot(SlotIndex index);
   bool enter(const BlockKey& key, SlotIndex index, Generation generation);
   void prefetch(const Adoption& block) const;
-  [[nodiscard]] std::vector<Adoption> by_home(std::span<const Adoption> blocks) const;
   void evict(SlotIndex index);
   Pin add_pin(SlotIndex index);
   void touch_slot(SlotIndex index);

@@ -121,23 +121,6 @@ TEST(PoolTest, AReferenceOutOfRangeIsStale) {
   EXPECT_FALSE(pool->adopt(key(1), SlotIndex(7), Generation(1)));
 }
 
-TEST(PoolTest, BlocksAdoptedUnorderedAreEvictedInTheOrderGivenAfterwards) {
-  auto pool = make_pool(3);
-  const std::vector<Adoption> blocks{{key(0), SlotIndex(0), Generation(1)},
-                                     {key(1), SlotIndex(1), Generation(1)},
-                                     {key(1), SlotIndex(2), Generation(1)},
-                                     {key(2), SlotIndex(2), Generation(1)}};
-  EXPECT_EQ(pool->adopt_unordered(blocks), 3U);  // One key came twice: the first stays.
-  EXPECT_FALSE(pool->next_victim());
-  const std::vector<SlotIndex> order{SlotIndex(2), SlotIndex(0), SlotIndex(9), SlotIndex(1)};
-  pool->order(order);
-  for (const int expected : {2, 0, 1}) {
-    ASSERT_TRUE(pool->next_victim());
-    EXPECT_EQ(pool->next_victim()->key, key(static_cast<std::uint64_t>(expected)));
-    EXPECT_TRUE(pool->remove(pool->next_victim()->slot));
-  }
-}
-
 TEST(PoolTest, AQuarantinedSlotStaysOutUntilReleased) {
   auto pool = make_pool(1);
   FillingSlot filling = pool->reserve(key(0)).value().begin_fill();

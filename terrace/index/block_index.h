@@ -102,6 +102,8 @@ class BlockIndex {
     std::size_t way;  // kWays = not there; `bucket` is then where the probe ended.
   };
 
+  friend class IndexFiller;
+
   BlockIndex(ZeroedArray<Bucket> buckets, ZeroedArray<std::uint32_t> wide, std::uint64_t capacity);
 
   [[nodiscard]] std::uint64_t home(const SequenceHash& hash, std::uint32_t pair) const;

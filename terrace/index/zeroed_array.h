@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -54,6 +55,8 @@ class ZeroedArray {
   [[nodiscard]] T& operator[](std::uint64_t i) { return start_[i]; }
   [[nodiscard]] const T& operator[](std::uint64_t i) const { return start_[i]; }
   [[nodiscard]] const T* data() const { return start_; }
+  [[nodiscard]] std::span<T> all() { return {start_, count_}; }
+  [[nodiscard]] std::span<const T> all() const { return {start_, count_}; }
   [[nodiscard]] std::uint64_t size() const { return count_; }
   [[nodiscard]] Bytes memory() const { return Bytes(bytes_); }
 

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "terrace/base/clock.h"
@@ -18,6 +19,10 @@ class EvictionPolicy {
   virtual ~EvictionPolicy() = default;
   // The slot became evictable (sealed and unpinned) or was used again while evictable.
   virtual void touch(SlotIndex slot) = 0;
+  // touch() for each, in this order; none of them twice.
+  virtual void touch_all(std::span<const SlotIndex> slots) {
+    for (const SlotIndex slot : slots) touch(slot);
+  }
   // The slot is no longer evictable (pinned, removed). No-op if it was not.
   virtual void remove(SlotIndex slot) = 0;
   // The best victim, which stays until remove(); nothing when none is evictable.

@@ -262,7 +262,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
                                        std::move(opened.volumes), std::move(pool),
                                        std::move(opened.problems));
-  disk::Loader(state->context, *state->backend, state->writer).load();
+  TERRACE_RETURN_IF_ERROR(disk::Loader(state->context, *state->backend, state->writer).load());
   log.write(LogLevel::kInfo,
             fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
                         state->meters.adopted_blocks.value(), state->volumes.size()));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "terrace/base/clock.h"
+#include "terrace/base/crew.h"
 #include "terrace/base/log.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/status.h"
@@ -61,6 +62,7 @@ class DiskTier {
     std::uint32_t queue_blocks = 256;  // Writes waiting; more is kExhausted.
     Layout layout;
     Fingerprint fingerprint;
+    Crew crew;  // Reads slots.meta at start; alone when not given.
     // Wraps the backend, for faults in tests; empty = as is.
     std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
   };
@@ -68,7 +70,8 @@ class DiskTier {
   // empty one, else one with others' blocks, else a new one), reads slots.meta, adopts what is
   // sealed. BLOCKS (file I/O): call from the opening thread. Slot files get their blocks
   // afterwards, while the tier serves. A path that is foreign, newer, read-only or broken is left
-  // alone, reported in problems(), never overwritten. Errors: kIo/kRefused when no path is usable.
+  // alone, reported in problems(), never overwritten. Errors: kIo/kRefused when no path is usable;
+  // kExhausted if memory is refused.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
   ~DiskTier();
 

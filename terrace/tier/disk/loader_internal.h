@@ -1,12 +1,15 @@
-// Reads slots.meta of every volume at start, through the tier's backend so that reading, checking
-// and copying overlap, and adopts what is sealed, oldest first. Threading: the opening thread's.
-// Waits: for its own reads, each volume at most kLoadLimit. Memory: 8 B per slot and 8 B per block
-// found, given back at the end.
+// Adopts at start what the records of slots.meta say is sealed, oldest first. The crew checks the
+// records of one wave of pieces together, then enters them into the index together, while the next
+// wave is read. What is adopted does not depend on who did which part, nor on the order of reading.
+// Threading: the opening thread's, with its crew.  Waits: for reads (MetaReader) and the crew.
+// Memory: 16 to 24 B per slot and a few MiB, given back at the end.
+// Source: docs/adr/0014-a-crew-reads-slots-meta.md.
 #pragma once
 
 #include <vector>
 
 #include "terrace/tier/disk/context_internal.h"
+#include "terrace/tier/disk/meta_reader_internal.h"
 #include "terrace/tier/disk/writer_internal.h"
 
 namespace terrace::tier::disk {
@@ -14,36 +17,30 @@ namespace terrace::tier::disk {
 class Loader {
  public:
   Loader(Context& context, transfer::Backend& backend, Writer& writer);
-  // What cannot be read is not adopted, and counted. Never fails the tier.
-  void load();
+  // What cannot be read is not adopted, and counted. Errors: kExhausted if memory is refused.
+  [[nodiscard]] Status load();
 
  private:
-  struct Buffer {
-    std::byte* data = nullptr;
-    std::uint64_t offset = 0;  // In the file; what it holds now.
-    std::size_t bytes = 0;
+  using Piece = MetaReader::Piece;
+  struct alignas(64) Hand {  // What one of the crew found in a wave.
+    std::vector<std::vector<catalog::PoolLoad::Entry>> found;  // [group × parts + part]
+    std::uint64_t damaged = 0;
+    std::uint64_t next_sequence = 0;
   };
   void adopt_foreign();
-  void load_volume(std::uint32_t volume);
-  void read_range(std::uint32_t volume, int file, std::uint64_t begin, std::uint64_t end);
-  void take_records(std::uint32_t volume, std::uint64_t offset, std::span<const std::byte> bytes);
-  void take_record(std::uint32_t volume, std::uint32_t slot, std::size_t group,
+  void take_wave(std::span<const Piece> pieces);
+  void take_records(Hand& hand, const Piece& piece);
+  void take_record(Hand& hand, std::uint32_t volume, std::uint32_t slot, std::size_t group,
                    const DecodedSlot& decoded);
-  void adopt_batch(std::size_t group);
-  void order();
+  void enter_wave();
+  [[nodiscard]] Status order();
 
   Context& context_;
   transfer::Backend& backend_;
   Writer& writer_;
-  struct Group {
-    std::vector<FoundBlock> batch;         // Not yet adopted.
-    std::vector<std::uint64_t> sequences;  // [slot]; 0 = no block was found there.
-  };
-  std::vector<Group> groups_;
+  const Crew& crew_;
+  std::vector<Slots::Loading> groups_;
+  std::vector<Hand> hands_;  // [of the crew]
 };
-
-// The slots whose sequence is not 0, by rising sequence. Linear in time for the sequences a cache
-// writes.
-[[nodiscard]] std::vector<SlotIndex> order_by_sequence(std::span<const std::uint64_t> sequences);
 
 }  // namespace terrace::tier::disk

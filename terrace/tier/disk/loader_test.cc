@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <numeric>
 
+#include "terrace/base/file.h"
+#include "terrace/base/thread.h"
 #include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
-#include "terrace/tier/disk/loader_internal.h"
+#include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/tier/disk/load_order_internal.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -20,10 +24,11 @@ TEST(LoaderTest, SlotsAreOrderedBySequenceHoweverTheyLie) {
     std::vector<std::uint64_t> sequences(rng.below(3000));
     const std::uint64_t spread = 1 + rng.below(1ULL << (1 + rng.below(50)));
     for (auto& sequence : sequences) sequence = rng.chance(20) ? 0 : 1 + rng.below(spread);
-    const auto order = order_by_sequence(sequences);
+    const Crew crew = thread_crew("order", 1 + rng.below(4));
+    const auto order = order_by_sequence(sequences, crew).value();
     std::vector<bool> seen(sequences.size(), false);
     std::uint64_t before = 0;
-    for (const SlotIndex slot : order) {
+    for (const SlotIndex slot : order.slots()) {
       ASSERT_FALSE(seen[slot.value()]);
       seen[slot.value()] = true;
       ASSERT_GE(sequences[slot.value()], before);

@@ -1,5 +1,6 @@
 // How long a start takes with many blocks on disk: opening the tier, and until the first block is
-// delivered verified. The directory is made by hand: real extents.meta, slots.meta and one real
+// delivered verified, beside reading slots.meta once and doing nothing with it; and what the tier's
+// tables take of memory. The directory is made by hand: real extents.meta, slots.meta and one real
 // frame, in a slot file that is otherwise a hole. slots.meta is read past the page cache.
 //   restart_bench [--directory=DIR] [--runs=N] [--blocks=N …]
 #include <fcntl.h>
@@ -14,11 +15,13 @@
 
 #include "terrace/base/check.h"
 #include "terrace/base/file.h"
+#include "terrace/base/thread.h"
 #include "terrace/testing/bench_json.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/transfer/builtin.h"
 #include "terrace/wire/frame.h"
 
 namespace terrace::tier::disk {
@@ -26,6 +29,7 @@ namespace {
 
 constexpr std::uint64_t kPayload = 4096;
 constexpr std::uint64_t kRealSlot = 12'345;
+constexpr std::size_t kThreads = 2;  // As the manager has them.
 
 DiskTier::Options options_for(const std::string& directory, std::uint64_t blocks) {
   DiskTier::Options options;
@@ -35,6 +39,7 @@ DiskTier::Options options_for(const std::string& directory, std::uint64_t blocks
   options.fingerprint.layout = {{"bytes", std::to_string(kPayload)}};
   options.blocks = blocks;
   options.paths = {directory};
+  options.crew = thread_crew("load", kThreads);
   return options;
 }
 
@@ -146,10 +151,20 @@ double cpu_seconds() {
   return seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
 }
 
+// RssAnon of this process.
+double anonymous_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return std::strtod(line.c_str() + 8, nullptr) * 1024;
+  }
+  return 0;
+}
+
 struct Times {
   double open = 0;
   double cpu = 0;
   double first_hit = 0;
+  double memory = 0;  // Bytes per block.
 };
 
 Times start_once(const DiskTier::Options& options, std::uint64_t blocks) {
@@ -159,6 +174,7 @@ Times start_once(const DiskTier::Options& options, std::uint64_t blocks) {
   meta.settle();
   Times times;
   BlockMemory memory(1, kPayload);
+  const double before = anonymous_bytes();
   const double cpu = cpu_seconds();
   const Nanoseconds begin = clock.now();
   auto tier = DiskTier::open(options, clock, log);
@@ -177,26 +193,78 @@ Times start_once(const DiskTier::Options& options, std::uint64_t blocks) {
   }
   times.first_hit = static_cast<double>((clock.now() - begin).value()) * 1e-9;
   TERRACE_CHECK(done[0].status.is_ok());
+  times.memory = (anonymous_bytes() - before) / static_cast<double>(blocks);
   return times;
+}
+
+// The limit: the same bytes, through the same backend with as many reads under way.
+double read_once(const DiskTier::Options& options, std::uint64_t blocks) {
+  constexpr std::size_t kPiece = 2U << 20U;
+  constexpr std::size_t kReads = 16;
+  const SystemClock clock;
+  const std::string path = options.paths[0] + "/terrace-00/ns-0001/slots.meta";
+  File(path).settle();
+  const std::uint64_t end = kRecordsOffset + blocks * kSlotRecordBytes;
+  auto memory = index::ZeroedArray<std::byte>::create(kReads * kPiece);
+  const Nanoseconds begin = clock.now();
+  auto backend = transfer::make_backend(options.backend, options.io);
+  const auto file = open_file(path, O_RDONLY | O_DIRECT);
+  TERRACE_CHECK(memory.has_value() && backend.has_value() && file.has_value());
+  std::vector<std::uint64_t> free;
+  for (std::uint64_t i = 0; i < kReads; ++i) free.push_back(i);
+  std::vector<transfer::Completion> completions;
+  for (std::uint64_t at = 0; at < end || free.size() < kReads;) {
+    for (; at < end && !free.empty(); at += kPiece) {
+      transfer::Transfer transfer;
+      transfer.token = free.back();
+      transfer.file = file->get();
+      transfer.offset = at;
+      const std::uint64_t left = round_up(Bytes(end - at), Bytes(kPageBytes)).value();
+      transfer.pieces[0] = {memory->all().data() + free.back() * kPiece, std::min(kPiece, left)};
+      transfer.piece_count = 1;
+      TERRACE_CHECK(backend->backend->submit(transfer).is_ok());
+      free.pop_back();
+    }
+    backend->backend->wait(seconds(1));
+    completions.clear();
+    backend->backend->poll(completions);
+    for (const transfer::Completion& completion : completions) {
+      TERRACE_CHECK(completion.status.is_ok());
+      free.push_back(completion.token);
+    }
+  }
+  return static_cast<double>((clock.now() - begin).value()) * 1e-9;
 }
 
 void bench(const std::string& directory, int runs, std::uint64_t blocks) {
   const ScratchDirectory scratch(directory);
   const DiskTier::Options options = options_for(scratch.path(), blocks);
   make_directory(options, blocks);
-  testing::BenchResult open{"restart.disk_open", "s", false, {}, "", {}, {}};
+  const std::string limit = "reading slots.meta once";
+  testing::BenchResult open{"restart.disk_open", "s", false, {}, limit, {}, {}};
   testing::BenchResult cpu{"restart.disk_open_cpu", "s", false, {}, "", {}, {}};
-  testing::BenchResult hit{"restart.disk_first_hit", "s", false, {}, "", {}, {}};
-  for (int run = 0; run < runs; ++run) {
-    const Times times = start_once(options, blocks);
-    open.samples.push_back(times.open);
-    cpu.samples.push_back(times.cpu);
-    hit.samples.push_back(times.first_hit);
+  testing::BenchResult hit{"restart.disk_first_hit", "s", false, {}, limit, {}, {}};
+  testing::BenchResult memory{"restart.disk_memory", "bytes/block", false, {}, "", {}, {}};
+  std::vector<Times> times;
+  const auto samples = testing::alternate(runs, {[&] {
+                                                   times.push_back(start_once(options, blocks));
+                                                   return times.back().open;
+                                                 },
+                                                 [&] { return read_once(options, blocks); }});
+  times.erase(times.begin());  // The warm-up.
+  open.samples = samples[0];
+  open.limit_samples = hit.limit_samples = samples[1];
+  for (const Times& time : times) {
+    cpu.samples.push_back(time.cpu);
+    hit.samples.push_back(time.first_hit);
+    memory.samples.push_back(time.memory);
   }
   const auto machine = testing::machine_facts(directory);
-  testing::print(open.param("blocks", static_cast<std::int64_t>(blocks)), machine);
-  testing::print(cpu.param("blocks", static_cast<std::int64_t>(blocks)), machine);
-  testing::print(hit.param("blocks", static_cast<std::int64_t>(blocks)), machine);
+  for (testing::BenchResult* result : {&open, &cpu, &hit, &memory}) {
+    result->param("blocks", static_cast<std::int64_t>(blocks))
+        .param("threads", static_cast<std::int64_t>(kThreads));
+    testing::print(*result, machine);
+  }
 }
 
 }  // namespace
@@ -204,7 +272,7 @@ void bench(const std::string& directory, int runs, std::uint64_t blocks) {
 
 int main(int argc, char** argv) {
   std::string directory = ".";
-  int runs = 5;
+  int runs = 7;
   std::vector<std::uint64_t> sizes;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];

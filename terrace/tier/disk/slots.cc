@@ -45,20 +45,11 @@ void Slots::adopt_foreign(std::uint32_t volume, std::uint32_t first_slot, std::u
   }
 }
 
-std::size_t Slots::adopt(std::size_t group, std::span<const FoundBlock> blocks) {
-  std::vector<catalog::Adoption> batch;
-  batch.reserve(blocks.size());
+Result<Slots::Loading> Slots::begin_load(std::size_t group, std::size_t parts) {
   const MutexLock lock(mutex_);
-  for (const FoundBlock& block : blocks) {
-    batch.push_back({key(group, block.hash), SlotIndex(block.slot), Generation(block.generation)});
-    aliases_[group][block.slot] = block.alias;
-  }
-  return pools_[group]->adopt_unordered(batch);
-}
-
-void Slots::order(std::size_t group, std::span<const SlotIndex> slots) {
-  const MutexLock lock(mutex_);
-  pools_[group]->order(slots);
+  TERRACE_ASSIGN_OR_RETURN(
+      auto load, catalog::PoolLoad::create(*pools_[group], current_, group_id(group), parts));
+  return Loading{std::move(load), aliases_[group].all()};
 }
 
 std::size_t Slots::match(std::size_t group, std::span<const SequenceHash> hashes) const {

@@ -13,18 +13,11 @@
 
 #include "terrace/base/mutex.h"
 #include "terrace/block/layout.h"
-#include "terrace/catalog/pool.h"
+#include "terrace/catalog/pool_load.h"
 #include "terrace/index/zeroed_array.h"
 #include "terrace/tier/disk/geometry_internal.h"
 
 namespace terrace::tier::disk {
-
-struct FoundBlock {  // In slots.meta, at start.
-  SequenceHash hash;
-  std::uint64_t alias = 0;
-  std::uint32_t slot = 0;  // In the pool.
-  std::uint32_t generation = 0;
-};
 
 class Slots {
  public:
@@ -39,10 +32,14 @@ class Slots {
 
   // ---- At start.
   void adopt_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count);
-  // Returns how many were adopted: of two with one key the later is left out.
-  std::size_t adopt(std::size_t group, std::span<const FoundBlock> blocks);
-  // Of all that were adopted, oldest first; none of them can be evicted before.
-  void order(std::size_t group, std::span<const SlotIndex> slots);
+  // What the loader fills, without the lock: it may do so from several threads (PoolLoad says how),
+  // as long as nobody else has the tier.
+  struct Loading {
+    catalog::PoolLoad pool;
+    std::span<std::uint64_t> aliases;  // [slot]
+  };
+  // Errors: kExhausted if memory is refused.
+  [[nodiscard]] Result<Loading> begin_load(std::size_t group, std::size_t parts);
 
   // ---- Look-ups.
   [[nodiscard]] std::size_t match(std::size_t group, std::span<const SequenceHash> hashes) const;

@@ -26,7 +26,7 @@ Writer::Writer(Context& context)
   }
   for (std::uint32_t v = 0; v < streams_.size(); ++v) {
     streams_[v].is_recorded.assign(context.options.layout.groups.size(),
-                                   std::vector<bool>(context.volumes[v]->slots(), false));
+                                   std::vector<std::uint8_t>(context.volumes[v]->slots(), 0));
     streams_[v].durable_epoch = context.volumes[v]->meta_header().epoch;
   }
 }
@@ -86,7 +86,7 @@ void Writer::route(std::uint32_t number) {
   if (!volume.is_allocated(run)) {
     stream.for_space.push_back(number);
   } else if (volume.run_state(run) != RunState::kOurs ||
-             stream.is_recorded[operation.group][operation.place.slot]) {
+             stream.is_recorded[operation.group][operation.place.slot] != 0) {
     if (volume.run_state(run) == RunState::kForeign) {
       context_.slots.drop_foreign(operation.place.volume, run * volume.geometry().run_slots,
                                   volume.geometry().run_slots);
@@ -242,9 +242,8 @@ void Writer::invalidate(std::size_t group, SlotMap::Place place) {
   }
 }
 
-void Writer::set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot,
-                          bool is_recorded) {
-  streams_[volume].is_recorded[group][slot] = is_recorded;
+void Writer::set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot) {
+  streams_[volume].is_recorded[group][slot] = 1;
 }
 
 void Writer::stop(std::vector<DiskDone>& done) {

@@ -78,14 +78,15 @@ void Writer::add_entries(std::uint32_t v) {
     // Under a new claim the old record counts no more anyway.
     const bool is_claimed_now =
         volume.run_state(volume.run_of(operation.place.slot)) == RunState::kClaiming;
-    if (is_claimed_now || !stream.is_recorded[operation.group][operation.place.slot]) continue;
+    if (is_claimed_now || stream.is_recorded[operation.group][operation.place.slot] == 0) continue;
     batch.entries.push_back({volume.record_offset(operation.group, operation.place.slot),
                              operation.group, operation.place.slot, kNone});
   }
   for (const Entry& entry : stream.voids) {
     // A slot that was given away again is its new block's business.
     const std::uint32_t index = context_.slots.map().index({v, entry.slot});
-    if (stream.is_recorded[entry.group][entry.slot] && context_.slots.is_free(entry.group, index)) {
+    if (stream.is_recorded[entry.group][entry.slot] != 0 &&
+        context_.slots.is_free(entry.group, index)) {
       batch.entries.push_back(entry);
     }
   }
@@ -94,7 +95,7 @@ void Writer::add_entries(std::uint32_t v) {
     const Operation& operation = operations_[number];
     batch.entries.push_back({volume.record_offset(operation.group, operation.place.slot),
                              operation.group, operation.place.slot, number});
-    stream.is_recorded[operation.group][operation.place.slot] = true;
+    stream.is_recorded[operation.group][operation.place.slot] = 1;
   }
   std::sort(batch.entries.begin(), batch.entries.end(),
             [](const Entry& a, const Entry& b) { return a.offset < b.offset; });
@@ -207,11 +208,11 @@ void Writer::finish_batch(std::uint32_t v, std::vector<DiskDone>& done) {
     volume.set_run(run, RunState::kOurs, volume.run_stamp(run));
     const std::uint32_t slots = volume.geometry().run_slots;
     for (auto& is_recorded : stream.is_recorded) {
-      std::fill_n(is_recorded.begin() + run * slots, slots, false);
+      std::fill_n(is_recorded.begin() + run * slots, slots, std::uint8_t{0});
     }
   }
   for (const Entry& entry : batch.entries) {
-    if (entry.operation == kNone) stream.is_recorded[entry.group][entry.slot] = false;
+    if (entry.operation == kNone) stream.is_recorded[entry.group][entry.slot] = 0;
   }
   if (!batch.header_bytes.empty()) {
     stream.durable_epoch = batch.epoch;

@@ -33,8 +33,9 @@ class Writer {
   // The slot's record must not be found again; written with the next batch. Bounded: beyond that
   // the next block in the slot, or the next read after a restart, finds out.
   void invalidate(std::size_t group, SlotMap::Place place);
-  // At start: the slot has a record that would count.
-  void set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot, bool is_recorded);
+  // At start: the slot has a record that would count. Different slots may be told by different
+  // threads.
+  void set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot);
   // Ends what has not reached the device; the rest goes on.
   void stop(std::vector<DiskDone>& done);
   // Nothing under way, and what was reset is durable.
@@ -87,7 +88,7 @@ class Writer {
     std::uint64_t written_bytes = 0;
     std::uint32_t durable_epoch = 0;
     std::vector<Entry> voids;
-    std::vector<std::vector<bool>> is_recorded;  // [group][slot]: has a record that counts.
+    std::vector<std::vector<std::uint8_t>> is_recorded;  // [group][slot]: 1 = a record that counts.
     Batch batch;
   };
 
