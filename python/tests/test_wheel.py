@@ -115,6 +115,7 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     The build's tools come from the tests' own environment: no test uses the network.  `wheel` made
     the objects before.
     """
+    assert wheel.exists()
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
