@@ -260,6 +260,20 @@ def test_the_messages_of_the_docs_are_the_real_ones() -> None:
         assert ran.returncode == 1
 
 
+def test_the_log_lines_of_the_docs_are_in_the_code() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (table,) = re.findall(r"\| line \| what is wrong \|.*\n\|[-|]*\n((?:\|.*\n)+)", text)
+    lines = [
+        told for row in table.splitlines() for told in re.findall(r"`(.*?)`", row.split("|")[1])
+    ]
+    sources = [*(ROOT / "terrace").rglob("*.cc"), *(ROOT / "python" / "terrace").rglob("*.py")]
+    code = "\n".join(path.read_text() for path in sources).replace('\\"', '"')
+    assert lines
+    for line in lines:
+        for part in line.split("…"):
+            assert part.strip(' "') in code, line
+
+
 def test_every_kept_result_is_explained_and_whole() -> None:
     folder = ROOT / "docs" / "results"
     page = (folder / "README.md").read_text()

@@ -204,3 +204,18 @@ def test_links(tree_of: MakeTree) -> None:
         ("docs/a.md", 3),
         ("docs/a.md", 4),
     ]
+
+
+def test_paths_in_code_are_there(tree_of: MakeTree) -> None:
+    page = (
+        "`terrace/base/a.{h,cc}` `terrace/base/` `terrace/*/a.h` `b/c.h` `terrace/base/<name>.h`\n"
+        "`python/x` is of others; below this folder: `base/a.h`\n"
+        "`terrace/base/gone.h`\n"
+        "`terrace/base/a.{h,md}`\n"
+    )
+    tree = tree_of({"terrace/base/a.h": "", "terrace/base/a.cc": "", "terrace/README.md": page})
+    found = list(links.check(tree, ()))
+    assert [(finding.line, finding.text.split("`")[1]) for finding in found] == [
+        (3, "terrace/base/gone.h"),
+        (4, "terrace/base/a.md"),
+    ]

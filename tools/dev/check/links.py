@@ -1,7 +1,8 @@
-"""Links in Markdown files: the file is there, the heading is there, the ./dev verb is there."""
+"""What Markdown files point at is there: linked files, headings, paths in code, ./dev's verbs."""
 
 from __future__ import annotations
 
+import fnmatch
 import posixpath
 import re
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ REFERENCE = re.compile(r"^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 VERB = re.compile(r"\./dev ([a-z]+)\b")
+PATH = re.compile(r"`([\w.-]+/[^`\s<…]*)`")
+BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def _blank_fences(text: str) -> str:
@@ -57,6 +60,34 @@ def _link(tree: Tree, source: str, line: int, target: str) -> Iterator[Finding]:
         yield Finding(source, line, "links", text)
 
 
+def _spelled_out(path: str) -> list[str]:
+    """The paths that `a.{h,cc}` stands for."""
+    found = BRACES.search(path)
+    if found is None:
+        return [path.rstrip("/")]
+    parts = [part.strip() for part in found[1].split(",")]
+    return [
+        p
+        for part in parts
+        for p in _spelled_out(path[: found.start()] + part + path[found.end() :])
+    ]
+
+
+def _paths(tree: Tree, source: str, prose: str) -> Iterator[Finding]:
+    """Paths in code that begin with a folder of the repository."""
+    tops = {name.partition("/")[0] for name in tree.files if "/" in name}
+    folder = posixpath.dirname(source)
+    for match in PATH.finditer(prose):
+        if match[1].partition("/")[0] not in tops:
+            continue
+        for path in _spelled_out(match[1]):
+            places = (path, posixpath.join(folder, path))
+            if any(_exists(tree, place) or fnmatch.filter(tree.files, place) for place in places):
+                continue
+            line = prose.count("\n", 0, match.start()) + 1
+            yield Finding(source, line, "links", f"`{path}` is not in the repository")
+
+
 def check(tree: Tree, verbs: tuple[str, ...]) -> Iterator[Finding]:
     for source in tree.having(".md"):
         text = tree.text(source)
@@ -65,6 +96,7 @@ def check(tree: Tree, verbs: tuple[str, ...]) -> Iterator[Finding]:
             for match in pattern.finditer(prose):
                 line = prose.count("\n", 0, match.start()) + 1
                 yield from _link(tree, source, line, match.group(1))
+        yield from _paths(tree, source, prose)
         for match in VERB.finditer(text):
             if match.group(1) not in verbs:
                 line = text.count("\n", 0, match.start()) + 1

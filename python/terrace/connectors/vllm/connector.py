@@ -106,7 +106,9 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         )
 
     def _say_refusal(self) -> None:
-        LOGGER.error("terrace: stands aside, the engine runs as without it: %s", self._refusal)
+        LOGGER.error(
+            "terrace: health=red: stands aside, the engine runs as without it: %s", self._refusal
+        )
         self._fallen.append(self._refusal)
 
     def _stand_aside(self, error: _native.TerraceError) -> None:
@@ -163,7 +165,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
     def _fall(self, reason: str) -> None:
         """An internal error: this half only misses from now on."""
         try:
-            LOGGER.error("terrace: stands aside after an internal error: %s", reason)
+            LOGGER.error("terrace: health=red: stands aside after an internal error: %s", reason)
             if self._scheduler is not None:
                 self._owed += self._scheduler.promised_blocks()
                 self._kept.append(self._scheduler)
