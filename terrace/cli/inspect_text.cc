@@ -81,7 +81,7 @@ void write_namespace(const InspectedNamespace& one, std::string& out) {
   auto end = std::back_inserter(out);
   fmt::format_to(end, "  namespace {}: content {}, layout {}\n", one.number,
                  short_digest(one.content_digest), short_digest(one.layout_digest));
-  fmt::format_to(end, "    {} of {} slots hold a block, {}; last used {}; {} resets\n", one.sealed,
+  fmt::format_to(end, "    {} of {} slots hold a block, {}; last used {}; epoch {}\n", one.sealed,
                  one.slots, size_text(one.bytes), time_text(one.used_seconds), one.epoch);
   if (one.damaged > 0) {
     fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
@@ -140,7 +140,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"slots", one.slots},
               {"sealed", one.sealed},
               {"damaged", one.damaged},
-              {"resets", one.epoch},
+              {"epoch", one.epoch},
               {"content", Json::object()},
               {"layout", Json::object()}};
   const auto print = Fingerprint::parse(one.fingerprint);
