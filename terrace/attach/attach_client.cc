@@ -269,8 +269,9 @@ Result<std::unique_ptr<AttachClient>> AttachClient::start(Options options, const
                                             options.layout.ranks));
   }
   TERRACE_ASSIGN_OR_RETURN(std::string path, socket_path(options.directory, options.engine_id));
-  TERRACE_ASSIGN_OR_RETURN(const std::string hello,
-                           wire::encode(wire::AttachHello{options.rank, options.layout}));
+  // What cannot be said is refused here, not in the thread, where nobody would hear of it.
+  const auto hello = wire::encode(wire::AttachHello{options.rank, options.layout});
+  if (!hello.has_value()) return fail(hello.error());
   auto state = std::make_unique<State>(std::move(options), std::move(path), clock, log);
   state->stop_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!state->stop_fd.is_open()) return fail(Status::from_errno(errno, "eventfd", "attach"));
