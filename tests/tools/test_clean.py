@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TERRACE_CACHE_DIR", str(cache))
     monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(paths, "BUILD", root / "build")
-    monkeypatch.setattr(engine_env.tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(temporary))
     # These tests remove things: nothing of the real machine may be within reach.
     for path in (paths.cache(), paths.ROOT, paths.BUILD, engine_env.scratch()):
         assert path.is_relative_to(tmp_path)

@@ -144,9 +144,10 @@ def test_a_good_run_has_no_faults() -> None:
 
 
 @pytest.mark.parametrize("step", report.STEPS)
-@pytest.mark.parametrize("doctored", [{"equal": False}, {"expected": False}])
-def test_one_bad_row_is_a_fault(step: str, doctored: dict[str, bool]) -> None:
-    rows = [replace(row, **doctored) if row.step == step else row for row in GOOD_ROWS]
+@pytest.mark.parametrize("doctored", ["equal", "expected"])
+def test_one_bad_row_is_a_fault(step: str, doctored: str) -> None:
+    rows = [replace(row) for row in GOOD_ROWS]
+    setattr(rows[report.STEPS.index(step)], doctored, False)
     (fault,) = made_of(*rows).faults()
     assert fault.startswith(f"({step})")
 

@@ -1,10 +1,11 @@
 """./dev bench and ./dev campaign choose and filter what was asked for."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from dev import bench, campaign, paths, say
+from dev import bench, campaign, paths, run, say
 
 TABLE = """
 [[bench]]
@@ -69,3 +70,39 @@ def test_an_unknown_campaign_names_the_known() -> None:
     with pytest.raises(say.Stop) as raised:
         campaign.main(["fly"])
     assert "asan" in raised.value.way_out
+
+
+class Interrupted:
+    """A program whose first wait is broken by Ctrl-C; then it ends, or hangs until it is killed."""
+
+    def __init__(self, hangs: bool) -> None:
+        self._hangs = hangs
+        self.calls: list[str] = []
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.calls.append("wait" if timeout is None else "wait a while")
+        if len(self.calls) == 1:
+            raise KeyboardInterrupt
+        if self._hangs and "kill" not in self.calls:
+            raise subprocess.TimeoutExpired("x", timeout or 0)
+        return 0
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+
+@pytest.mark.parametrize(
+    ("hangs", "calls"),
+    [
+        (False, ["wait", "wait a while"]),
+        (True, ["wait", "wait a while", "kill", "wait"]),
+    ],
+)
+def test_ctrl_c_gives_a_program_time_to_end_what_it_started(
+    hangs: bool, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Interrupted(hangs)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_args, **_kw: program)
+    with pytest.raises(KeyboardInterrupt):
+        run.shown(["demo"])
+    assert program.calls == calls
