@@ -54,7 +54,7 @@ class ExitClosed {
 
  protected:
   ExitClosed();
-  virtual ~ExitClosed();
+  ~ExitClosed();  // Nobody owns a handle through this class.
   // False in a forked child of the process that made the handle.
   [[nodiscard]] bool is_ours() const { return ::getpid() == pid_; }
 

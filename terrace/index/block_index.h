@@ -83,9 +83,9 @@ class BlockIndex {
   // Numbers 1 .. kWideDomain - 1, for good: a pair that moved between number and wide_ would have
   // its entries in two guises.
   struct Domains {
-    std::array<std::uint32_t, 2 * (kWideDomain + 1)>
-        pairs{};  // Open addressing, half full at most.
-    std::array<std::uint16_t, 2 * (kWideDomain + 1)> numbers{};
+    static constexpr std::size_t kPlaces = std::size_t{2} * (kWideDomain + 1);
+    std::array<std::uint32_t, kPlaces> pairs{};  // Open addressing, half full at most.
+    std::array<std::uint16_t, kPlaces> numbers{};
     std::array<std::uint32_t, kWideDomain + 1> pair_of{};
     std::uint32_t count = 0;
     // 0 = not met yet and numbers are left.
