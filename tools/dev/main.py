@@ -12,7 +12,8 @@ from dev.verbs import MODULES, VERBS
 PAGE = """\
 Terrace: a tiered KV-cache store for LLM engines
 
-  ./dev demo [--stay]           set up, build, run the real engine through every tier
+  ./dev demo [--stay | --plan]  set up, build, run the real engine through every tier; --stay: leave
+                                it running; --plan: only say what would be installed and needed
   ./dev test [--only SUITE] [-k TEXT]
                                 set up, build, run every test; SUITE: cpp, python, integration
   ./dev setup [--check]         install and make all that is needed; --check: the check tools too
