@@ -3,8 +3,9 @@
 import json
 import re
 import shutil
+import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from demo import __main__ as demo
 from demo import report
 from demo.report import Report, Row
-from demo.server import EngineError
+from demo.server import EngineError, Server, free_port
 from dev import apt, host, main, run, setup, venv
 
 GOOD_HOST = host.Host("x86_64", 4, frozenset({"avx2"}), 16 * host.GIB)
@@ -211,6 +212,42 @@ def test_stay_says_how_to_talk_to_the_server(
     assert "http://127.0.0.1:1234/v1" in page
     assert "curl" in page
     assert "kill 77" in page
+
+
+# ---- The engine's process -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def never_ready(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
+    """Starts Python programs where the demo expects an engine."""
+    started: list[Server] = []
+
+    def start(program: str) -> Server:
+        command = [sys.executable, "-c", program]
+        started.append(Server(command, {}, tmp_path / "engine.log", free_port()))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+def test_a_slow_start_shows_signs_of_life_and_ends_at_its_limit(
+    never_ready: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.server.SIGN_EVERY_S", 0.0)
+    monkeypatch.setattr("demo.server.READY_LIMIT_S", 0.3)
+    told: list[str] = []
+    with pytest.raises(EngineError, match="not ready"):
+        never_ready("import signal; signal.pause()").wait_ready(told.append)
+    assert told
+
+
+def test_an_engine_that_ends_at_once_is_told_with_its_last_words(
+    never_ready: Callable[[str], Server],
+) -> None:
+    with pytest.raises(EngineError, match=r"ended with 3(.|\n)*no such model"):
+        never_ready("print('no such model', flush=True); raise SystemExit(3)").wait_ready(print)
 
 
 # ---- The report ---------------------------------------------------------------------------------

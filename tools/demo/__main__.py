@@ -85,7 +85,7 @@ def starter(disk: Path) -> Callable[[], Server]:
         port = free_port()
         server = Server(command(port, model, disk), env, LOG, port)
         try:
-            took = server.wait_ready()
+            took = server.wait_ready(say)
         except BaseException:
             server.kill()
             raise

@@ -11,11 +11,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 READY_LIMIT_S = 300.0
+SIGN_EVERY_S = 15.0
 END_LIMIT_S = 30.0
 REQUEST_LIMIT_S = 180.0
 
@@ -92,10 +94,14 @@ class Server:
             command, env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True
         )
 
-    def wait_ready(self) -> float:
-        """Seconds until /health answered. Raises EngineError with the log's tail."""
+    def wait_ready(self, say: Callable[[str], None]) -> float:
+        """Seconds until /health answered; tells signs of life. Raises EngineError with the log's end."""
         began = time.monotonic()
-        while time.monotonic() - began < READY_LIMIT_S:
+        next_sign = began + SIGN_EVERY_S
+        while (now := time.monotonic()) - began < READY_LIMIT_S:
+            if now >= next_sign:
+                next_sign = now + SIGN_EVERY_S
+                say(f"    … still starting after {now - began:.0f} s")
             if self.process.poll() is not None:
                 raise EngineError(f"the engine ended with {self.process.returncode}\n{self.tail()}")
             try:
