@@ -95,7 +95,7 @@ class Server:
         )
 
     def wait_ready(self, say: Callable[[str], None]) -> float:
-        """Seconds until /health answered; tells signs of life. Raises EngineError with the log's end."""
+        """Seconds until /health answered; shows signs of life. Raises EngineError."""
         began = time.monotonic()
         next_sign = began + SIGN_EVERY_S
         while (now := time.monotonic()) - began < READY_LIMIT_S:

@@ -30,7 +30,7 @@ struct Source {
 
 // How many records a slots.meta has room for.
 std::uint64_t records_of(const std::string& path) {
-  struct stat file {};
+  struct stat file{};
   return ::stat(path.c_str(), &file) == 0
              ? static_cast<std::uint64_t>(file.st_size) / kSlotRecordBytes
              : 0;
@@ -57,13 +57,12 @@ void ForeignBlocks::read(const std::vector<std::string>& directories,
   for (const Source& source : sources) {
     const auto table = ExtentTable::read(source.directory + "/extents.meta");
     if (!table) continue;
-    (void)scan_meta(source.directory, source.name, source.number, *table,
-                    [&](const SlotRecord& record) {
-                      each_bit(record.hash, bits, [&](std::uint64_t bit) {
-                        (*words)[bit / 64] |= 1ULL << (bit % 64);
-                      });
-                      return !is_stopped();
-                    });
+    (void)scan_meta(
+        source.directory, source.name, source.number, *table, [&](const SlotRecord& record) {
+          each_bit(record.hash, bits,
+                   [&](std::uint64_t bit) { (*words)[bit / 64] |= 1ULL << (bit % 64); });
+          return !is_stopped();
+        });
   }
   if (is_stopped()) return;
   kept_ = std::move(words);

@@ -1,9 +1,9 @@
-// Which blocks lie in the owner directories under other namespaces: never offered, but the answer to
-// "why did this miss after I changed the model?". A Bloom filter over their sequence hashes (B. Bloom,
-// 1970; double hashing after Kirsch and Mitzenmacher, 2006), so an answer may be wrong about one block
-// in fifty: it decides nothing.
-// Threading: read() once, by one thread; may_hold() by any, also meanwhile (then: no).
-// Waits: read() for file I/O.  Memory: one to two bytes per slot of those namespaces, at most 16 MiB.
+// Which blocks lie in the owner directories under other namespaces: never offered, but the answer
+// to "why did this miss after I changed the model?". A Bloom filter over their sequence hashes (B.
+// Bloom, 1970; double hashing after Kirsch and Mitzenmacher, 2006), so an answer may be wrong about
+// one block in fifty: it decides nothing. Threading: read() once, by one thread; may_hold() by any,
+// also meanwhile (then: no). Waits: read() for file I/O.  Memory: one to two bytes per slot of
+// those namespaces, at most 16 MiB.
 #pragma once
 
 #include <atomic>

@@ -53,8 +53,8 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
   const std::size_t got = read_at(file, records, kRecordsOffset + first * kSlotRecordBytes);
   for (std::size_t at = 0; at + kSlotRecordBytes <= got; at += kSlotRecordBytes) {
     const auto slot = static_cast<std::uint32_t>((first + at / kSlotRecordBytes) / header.groups);
-    const auto decoded =
-        decode_slot(std::span<const std::byte>(records).subspan(at).first<kSlotRecordBytes>(), slot);
+    const auto decoded = decode_slot(
+        std::span<const std::byte>(records).subspan(at).first<kSlotRecordBytes>(), slot);
     if (decoded.check == RecordCheck::kDamaged) ++scan.damaged;
     const SlotRecord& record = decoded.record;
     const bool counts = decoded.check == RecordCheck::kGood &&
