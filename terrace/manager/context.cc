@@ -90,7 +90,9 @@ void Context::note_disk_evictions() {
 }
 
 MissReason Context::why_missing(const SequenceHash& hash) const {
-  return ghosts.recall(hash).value_or(MissReason::kNeverStored);
+  if (const auto reason = ghosts.recall(hash)) return *reason;
+  const bool is_foreign = lower != nullptr && lower->is_foreign(hash);
+  return is_foreign ? MissReason::kOtherNamespace : MissReason::kNeverStored;
 }
 
 void Context::note(LogLevel level, std::string line) {

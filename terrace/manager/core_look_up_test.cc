@@ -34,6 +34,16 @@ TEST(CoreLookUpTest, AnswerCountsBlocksBeyondTheLocalOnesUpToTheLimit) {
   EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
 }
 
+TEST(CoreLookUpTest, WhatLiesUnderAnotherNamespaceIsMissedForThatReason) {
+  Rig rig({.has_disk = true});
+  const auto tokens = Rig::make_tokens(2, 1);
+  const RequestId id = rig.begin(tokens);
+  rig.disk.foreign.insert(rig.hashes(id)[0]);
+  EXPECT_EQ(rig.look_up(id), 0U);
+  EXPECT_EQ(rig.end(id).first_miss, MissReason::kOtherNamespace);
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kOtherNamespace), 2U);
+}
+
 TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
   Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
              options.has_planner = true;

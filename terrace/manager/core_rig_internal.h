@@ -41,6 +41,7 @@ class MemoryDisk final : public LowerTier {
       fault;              // Ok, or what the operation ends as.
   bool is_stuck = false;  // Nothing finishes.
   std::map<SequenceHash, Block> blocks;
+  std::set<SequenceHash> foreign;
   std::uint64_t reads = 0;
   std::uint64_t writes = 0;
 
@@ -50,6 +51,7 @@ class MemoryDisk final : public LowerTier {
     return count;
   }
   bool contains(GroupId, const SequenceHash& hash) const override { return blocks.contains(hash); }
+  bool is_foreign(const SequenceHash& hash) const override { return foreign.contains(hash); }
   void touch_chain(GroupId, std::span<const SequenceHash> hashes) override {
     for (std::size_t i = hashes.size(); i > 0; --i) {
       if (const auto it = blocks.find(hashes[i - 1]); it != blocks.end()) it->second.age = ++age_;

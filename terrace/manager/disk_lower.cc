@@ -13,6 +13,7 @@ class DiskLower final : public LowerTier {
   bool contains(GroupId group, const SequenceHash& hash) const override {
     return disk_.contains(group, hash);
   }
+  bool is_foreign(const SequenceHash& hash) const override { return disk_.is_foreign(hash); }
   void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
     disk_.touch_chain(group, hashes);
   }

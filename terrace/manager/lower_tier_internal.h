@@ -21,6 +21,8 @@ class LowerTier {
   [[nodiscard]] virtual std::size_t match(GroupId group,
                                           std::span<const SequenceHash> hashes) const = 0;
   [[nodiscard]] virtual bool contains(GroupId group, const SequenceHash& hash) const = 0;
+  // Whether it seems to lie there under another namespace.
+  [[nodiscard]] virtual bool is_foreign(const SequenceHash& hash) const = 0;
   // Deepest first, gaps skipped.
   virtual void touch_chain(GroupId group, std::span<const SequenceHash> hashes) = 0;
   virtual void forget_all() = 0;

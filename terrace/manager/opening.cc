@@ -127,8 +127,10 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
       go_without_disk(shared, log, status.message());
     }
   }
-  const Status populated = (*host)->populate([&] { return stop.stop_requested(); });
+  const auto is_stopped = [&] { return stop.stop_requested(); };
+  const Status populated = (*host)->populate(is_stopped);
   if (!populated.is_ok()) shut(shared, log, populated.message());
+  if (opened.disk != nullptr) opened.disk->note_foreign(is_stopped);
 }
 
 }  // namespace terrace::manager

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "terrace/tier/disk/foreign_blocks_internal.h"
 #include "terrace/tier/disk/loader_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
 #include "terrace/tier/disk/writer_internal.h"
@@ -129,6 +130,7 @@ struct DiskTier::State {
   std::unique_ptr<transfer::Backend> backend;
   std::vector<std::unique_ptr<disk::Volume>> volumes;
   std::unique_ptr<disk::Slots> slots;
+  disk::ForeignBlocks foreign;
   disk::Health health;
   disk::Meters meters;
   disk::Pages pages;
@@ -294,6 +296,14 @@ bool DiskTier::contains(GroupId group, const SequenceHash& hash) const {
   return group.value() < state_->options.layout.groups.size() && state_->health.any_readable() &&
          state_->slots->contains(group.value(), hash);
 }
+
+void DiskTier::note_foreign(const std::function<bool()>& is_stopped) {
+  const Fingerprint& own = state_->options.fingerprint;
+  state_->foreign.read(state_->directories(), own.content_digest(), own.layout_digest(),
+                       is_stopped);
+}
+
+bool DiskTier::is_foreign(const SequenceHash& hash) const { return state_->foreign.may_hold(hash); }
 
 void DiskTier::touch(GroupId group, const SequenceHash& hash) {
   if (group.value() < state_->options.layout.groups.size()) {

@@ -75,9 +75,16 @@ class DiskTier {
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
   ~DiskTier();
 
+  // Reads what other namespaces have here, for is_foreign(). Once, by the opening thread, while the
+  // tier serves. BLOCKS (file I/O), until `is_stopped`.
+  void note_foreign(const std::function<bool()>& is_stopped);
+
   // ---- Catalog side, thread-safe.
   [[nodiscard]] std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const;
   [[nodiscard]] bool contains(GroupId group, const SequenceHash& hash) const;
+  // Whether the block seems to lie here under another namespace. "No" until note_foreign() has
+  // ended; a "yes" is wrong for one block in fifty.
+  [[nodiscard]] bool is_foreign(const SequenceHash& hash) const;
   void touch(GroupId group, const SequenceHash& hash);
   // The whole chain, deepest first, gaps skipped.
   void touch_chain(GroupId group, std::span<const SequenceHash> hashes);
