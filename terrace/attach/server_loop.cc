@@ -233,7 +233,8 @@ void ServerLoop::take_progress(Connection& connection, wire::AttachStage stage) 
   board_.push({is_mapped ? AttachChange::kAttached : AttachChange::kPopulated,
                connection.rank,
                connection.epoch,
-               {}});
+               {},
+               connection.peer.process});
 }
 
 void ServerLoop::refuse(Connection& connection, Code code, const std::string& detail) {

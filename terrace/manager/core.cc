@@ -61,9 +61,10 @@ Result<catalog::FillingSlot> Core::reserve_canary() {
 void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
   switch (event.change) {
     case attach::AttachChange::kAttached:
-      gate_.on_attached(event.rank, event.epoch);
-      context_.note(LogLevel::kInfo, fmt::format("event=attached rank={} epoch={}",
-                                                 event.rank.value(), event.epoch.value()));
+      gate_.on_attached(event.rank, event.epoch, event.process);
+      context_.note(LogLevel::kInfo, fmt::format("event=attached rank={} epoch={} process={}",
+                                                 event.rank.value(), event.epoch.value(),
+                                                 event.process));
       return;
     case attach::AttachChange::kPopulated:
       return;

@@ -7,14 +7,16 @@
 namespace terrace::manager {
 
 Gate::Gate(const Options& options, Nanoseconds now)
-    : options_(options), epochs_(options.ranks), attach_deadline_(now + options.attach_timeout) {}
+    : options_(options), epochs_(options.ranks), processes_(options.ranks),
+      attach_deadline_(now + options.attach_timeout) {}
 
 void Gate::shut(std::string reason) {
   if (shut_reason_.empty()) shut_reason_ = std::move(reason);
 }
 
-void Gate::on_attached(RankId rank, Epoch epoch) {
+void Gate::on_attached(RankId rank, Epoch epoch, std::int64_t process) {
   if (rank.value() >= epochs_.size() || epoch == Epoch(0)) return;
+  processes_[rank.value()] = process;
   Epoch& known = epochs_[rank.value()];
   if (known == epoch) return;
   if (known == Epoch(0)) ++attached_;
@@ -64,6 +66,10 @@ Gate::State Gate::state(Nanoseconds now) const {
 
 Epoch Gate::epoch_of(RankId rank) const {
   return rank.value() < epochs_.size() ? epochs_[rank.value()] : Epoch(0);
+}
+
+std::int64_t Gate::process_of(RankId rank) const {
+  return rank.value() < processes_.size() ? processes_[rank.value()] : 0;
 }
 
 std::string Gate::reason(Nanoseconds now) const {

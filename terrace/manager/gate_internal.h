@@ -32,7 +32,7 @@ class Gate {
 
   void open_host() { has_host_ = true; }
   void shut(std::string reason);
-  void on_attached(RankId rank, Epoch epoch);
+  void on_attached(RankId rank, Epoch epoch, std::int64_t process = 0);
   void on_died(RankId rank, Epoch epoch, Nanoseconds now);
 
   // The canary has to be ordered.
@@ -49,6 +49,8 @@ class Gate {
   // 0 = not attached.
   [[nodiscard]] Epoch epoch_of(RankId rank) const;
   [[nodiscard]] const std::vector<Epoch>& epochs() const { return epochs_; }
+  // Of the rank's last attachment; 0 = never attached, or not to be seen from here.
+  [[nodiscard]] std::int64_t process_of(RankId rank) const;
   // Why it does not serve; empty when it does.
   [[nodiscard]] std::string reason(Nanoseconds now) const;
   [[nodiscard]] bool has_run_canary() const { return has_run_canary_; }
@@ -61,7 +63,8 @@ class Gate {
   }
 
   const Options options_;
-  std::vector<Epoch> epochs_;  // [rank]
+  std::vector<Epoch> epochs_;            // [rank]
+  std::vector<std::int64_t> processes_;  // [rank]
   std::size_t attached_ = 0;
   bool has_host_ = false;
   bool has_run_canary_ = false;

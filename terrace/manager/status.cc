@@ -126,6 +126,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
     AttachmentStatus attachment;
     attachment.rank = RankId(rank);
     attachment.epoch = epoch;
+    attachment.process = core.gate().process_of(RankId(rank));
     attachment.is_attached = epoch != Epoch(0);
     report.attachments.push_back(std::move(attachment));
   }
