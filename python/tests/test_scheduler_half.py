@@ -179,6 +179,30 @@ def test_blocks_of_a_failed_step_are_told_again() -> None:
     assert half.match(request, 0) == 0, "a load that failed is not offered again"
 
 
+def test_after_a_failed_load_the_core_is_asked_with_each_step() -> None:
+    table, half = make()
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    admit(table, half, request, 8)
+    table.texts["build_orders"] = b"orders"
+    step(half, request, 8, 1)
+    half.take_output([b"report"], {10})
+    step(half, request, 0, 9, is_new=False)
+    request.all_token_ids.append(9)
+    step(half, request, 9, 1, is_new=False)
+    assert [call["computed"] for call in table.named("advance_request")] == [9, 9, 10]
+
+
+def test_an_unkeyable_request_gets_its_ledger_too() -> None:
+    table, half = make()
+    table.texts["end_request"] = b'{"first_miss":"unkeyable"}'
+    wanted = {"terrace": {"ledger": True}}
+    request = Request("a", [1], prompt_embeds=object(), kv_transfer_params=wanted)
+    half.begin(request)
+    assert half.end(request) == {"terrace": {"ledger": {"first_miss": "unkeyable"}}}
+    assert half.end(request) is None
+
+
 def test_a_failure_touches_only_its_own_requests() -> None:
     table, half = make()
     first, second = Request("a", list(range(9))), Request("b", list(range(20, 29)))

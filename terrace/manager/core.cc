@@ -62,9 +62,9 @@ void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
   switch (event.change) {
     case attach::AttachChange::kAttached:
       gate_.on_attached(event.rank, event.epoch, event.process);
-      context_.note(LogLevel::kInfo, fmt::format("event=attached rank={} epoch={} process={}",
-                                                 event.rank.value(), event.epoch.value(),
-                                                 event.process));
+      context_.note(LogLevel::kInfo,
+                    fmt::format("event=attached rank={} epoch={} process={}", event.rank.value(),
+                                event.epoch.value(), event.process));
       return;
     case attach::AttachChange::kPopulated:
       return;
@@ -185,14 +185,26 @@ bool Core::is_held(const BlockKey& key) const {
           context_.lower->contains(key.group, key.hash));
 }
 
+bool Core::is_in_doubt(const BlockKey& key) {
+  const auto pin = context_.pool().pin(key);
+  return pin && look_ups_.is_condemned(pin->slot());
+}
+
 void Core::offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table) {
   if (request.cursor >= end) return;
   const auto hashes = request.chain.hashes();
+  const bool has_doubts = !look_ups_.condemned().empty();
+  std::optional<std::uint64_t> doubtful;  // Considered again, once it is known to be bad.
   std::uint64_t block = request.cursor;
-  block += context_.pool().match(context_.name_space, kGroup, hashes.subspan(block, end - block));
+  if (!has_doubts) {
+    block += context_.pool().match(context_.name_space, kGroup, hashes.subspan(block, end - block));
+  }
   for (; block < end; ++block) {
     const BlockKey key = context_.key_of(hashes[block]);
-    if (is_held(key)) continue;
+    if (is_held(key)) {
+      if (has_doubts && !doubtful && is_in_doubt(key)) doubtful = block;
+      continue;
+    }
     // One block always goes, or a cap below one block would switch offloading off.
     const Bytes ordered = context_.block_bytes * (steps_.pending_saves() + 1);
     if (steps_.pending_saves() > 0 && ordered > context_.options.offload_step_bytes) break;
@@ -208,7 +220,8 @@ void Core::offload(Request& request, std::uint64_t end, std::span<const std::uin
     }
     add_save(request, block, std::move(*slot), table[block]);
   }
-  request.cursor = block;
+  request.cursor = doubtful.value_or(block);
+  request.over_cap_from = block;
   request.over_cap = end - block;
 }
 
@@ -266,8 +279,9 @@ Ledger Core::end_request(Request& request) {
   if (request.over_cap > 0) {
     context_.counters.drop_step_bytes.add(request.over_cap);
     const auto hashes = request.chain.hashes();
-    for (std::uint64_t i = 0; i < request.over_cap && request.cursor + i < hashes.size(); ++i) {
-      context_.ghosts.remember(hashes[request.cursor + i], MissReason::kDropped);
+    const std::uint64_t from = request.over_cap_from;
+    for (std::uint64_t i = 0; i < request.over_cap && from + i < hashes.size(); ++i) {
+      context_.ghosts.remember(hashes[from + i], MissReason::kDropped);
     }
   }
   // Leaves are to go before roots, also when they were stored later: touched once more as a whole.

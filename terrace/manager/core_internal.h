@@ -115,6 +115,8 @@ class Core {
   [[nodiscard]] bool can_store_now() const;
   void offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table);
   [[nodiscard]] bool is_held(const BlockKey& key) const;
+  // A load of its host copy failed, and whether the copy is bad is still being checked.
+  [[nodiscard]] bool is_in_doubt(const BlockKey& key);
   void add_save(const Request& request, std::uint64_t block, catalog::FillingSlot slot,
                 std::uint32_t device_block);
   // True when blocks that it loaded are bad: whatever was ordered since may build on them.

@@ -41,6 +41,23 @@ TEST(CoreLoadTest, ACorruptHostBlockIsReportedCountedRemovedAndNeverOfferedAgain
   EXPECT_EQ(rig.end(after).first_miss, MissReason::kCorrupt);
 }
 
+TEST(CoreLoadTest, WhatARequestRecomputesAfterACorruptLoadItStoresOnceTheBadCopyIsGone) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  const wire::Orders orders = order_bad_load(rig, id);
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, orders), rig.clock.now()).is_ok());
+  const auto table = Rig::make_table(1, 50);
+  rig.compute(id, 0, 50);
+  rig.advance(id, 1, table);
+  EXPECT_FALSE(rig.step().has_value());  // The copy in doubt still has the key.
+  rig.settle();
+  rig.advance(id, 1, table);
+  EXPECT_EQ(rig.step()->saves.size(), 1U);
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);
+}
+
 TEST(CoreLoadTest, ALoadThatFailedOnTheWayLeavesAGoodHostBlockInPlace) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);

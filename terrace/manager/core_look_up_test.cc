@@ -44,6 +44,20 @@ TEST(CoreLookUpTest, WhatLiesUnderAnotherNamespaceIsMissedForThatReason) {
   EXPECT_EQ(Rig::miss(rig.counters, MissReason::kOtherNamespace), 2U);
 }
 
+TEST(CoreLookUpTest, WhatLiesOnDiskIsLateForALookUpWithoutTime) {
+  Rig rig({.host_blocks = 4, .has_disk = true, .tune = [](Options& options) {
+             options.lookup_deadline = Nanoseconds(0);
+           }});
+  for (std::uint32_t seed = 1; seed < 4; ++seed) rig.run_cold(Rig::make_tokens(2, seed), 2 * seed);
+  const RequestId id = rig.begin(Rig::make_tokens(2, 1));
+  EXPECT_EQ(rig.offered(id), 0U);
+  EXPECT_EQ(rig.offered(id), 0U);  // Asked again, counted once.
+  ASSERT_TRUE(rig.accept(id, 0, 0, {}).is_ok());
+  EXPECT_EQ(rig.end(id).first_miss, MissReason::kLate);
+  EXPECT_EQ(rig.counters.late_look_ups.value(), 1U);
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kLate), 2U);
+}
+
 TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
   Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
              options.has_planner = true;

@@ -123,6 +123,16 @@ TEST(CoreTest, ProducersOnlyStoreAndConsumersOnlyLoad) {
   EXPECT_FALSE(consumer.build().has_value());
 }
 
+TEST(CoreTest, AProducersFirstRequestWaitsForTheRanksToo) {
+  Rig rig({.opens = false, .tune = [](Options& options) { options.can_load = false; }});
+  const RequestId id = rig.begin(Rig::make_tokens(2, 1));
+  EXPECT_FALSE(rig.poll(id).is_ready);
+  rig.open();
+  EXPECT_EQ(rig.offered(id), 0U);
+  rig.advance(id, 2, Rig::make_table(2));
+  EXPECT_EQ(rig.step()->saves.size(), 2U);
+}
+
 TEST(CoreTest, AfterAResetNothingOldMatchesAndRunningRequestsStoreNoMore) {
   Rig rig({.has_disk = true});
   const auto tokens = Rig::make_tokens(3, 1);

@@ -7,7 +7,9 @@
 namespace terrace::manager {
 
 Gate::Gate(const Options& options, Nanoseconds now)
-    : options_(options), epochs_(options.ranks), processes_(options.ranks),
+    : options_(options),
+      epochs_(options.ranks),
+      processes_(options.ranks),
       attach_deadline_(now + options.attach_timeout) {}
 
 void Gate::shut(std::string reason) {

@@ -76,12 +76,15 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   look_up.first = first;
   look_up.end = std::max(first, end);
   if (!request.is_keyed) return miss(request, MissReason::kUnkeyable, now);
-  if (!request.can_load || !context_.options.can_load || request.has_failed ||
-      serving == Serving::kNothing) {
+  if (!request.can_load || request.has_failed || serving == Serving::kNothing) {
     return miss(request, std::nullopt, now);
   }
   const bool may_wait_to_open = now < *look_up.first_poll + context_.options.attach_lookup_wait;
-  if (serving != Serving::kAll && may_wait_to_open) return {};
+  // One that only stores waits for the ranks as well: what it computes before is lost.
+  const bool is_opening =
+      context_.options.can_load ? serving != Serving::kAll : serving == Serving::kNotYet;
+  if (is_opening && may_wait_to_open) return {};
+  if (!context_.options.can_load) return miss(request, std::nullopt, now);
   if (serving == Serving::kNotYet) return miss(request, MissReason::kLate, now);
   touch(request);
   if (look_up.first >= look_up.end) return miss(request, std::nullopt, now);
@@ -168,7 +171,7 @@ void LookUps::probe(Request& request, std::span<const SequenceHash> hashes, bool
   }
   // After the deadline the first finding stands: it says what was waited for.
   if (!reason && found < hashes.size() && (may_read || !look_up.reason)) {
-    reason = context_.why_missing(hashes[found]);
+    reason = why_short(hashes[found], may_read);
   }
   if (reason || found >= hashes.size()) look_up.reason = reason;
   look_up.run.shrink(wanted);
@@ -176,6 +179,14 @@ void LookUps::probe(Request& request, std::span<const SequenceHash> hashes, bool
   look_up.phase = LookUp::Phase::kWaiting;
   look_up.expires = now + context_.options.lookup_deadline + context_.options.pin_time;
   collect_tail(request, hashes, wanted, now);
+}
+
+MissReason LookUps::why_short(const SequenceHash& hash, bool may_read) {
+  const bool is_below = !may_read && context_.lower != nullptr && context_.is_lower_readable &&
+                        context_.lower->contains(kGroup, hash);
+  if (!is_below) return context_.why_missing(hash);
+  context_.counters.late_look_ups.add();
+  return MissReason::kLate;
 }
 
 void LookUps::collect_tail(Request& request, std::span<const SequenceHash> hashes,

@@ -49,6 +49,7 @@ class LookUps {
   void condemn(SlotRef slot) { condemned_.push_back(slot); }
   void absolve(SlotRef slot) { std::erase(condemned_, slot); }
   [[nodiscard]] const std::vector<SlotRef>& condemned() const { return condemned_; }
+  [[nodiscard]] bool is_condemned(SlotRef slot) const;
   [[nodiscard]] std::uint64_t waiting_pins() const { return waiting_pins_; }
   [[nodiscard]] std::uint64_t max_waiting_pins() const;
 
@@ -63,12 +64,13 @@ class LookUps {
   // Leading blocks of `hashes` that some tier offers, as runs.
   [[nodiscard]] std::uint64_t survey(std::span<const SequenceHash> hashes, std::uint64_t in_host,
                                      std::vector<policy::SourceRun>& runs) const;
+  // Why a run ends before this block; without time to read, what lies on disk is late.
+  [[nodiscard]] MissReason why_short(const SequenceHash& hash, bool may_read);
   void collect_tail(Request& request, std::span<const SequenceHash> hashes, std::uint64_t count,
                     Nanoseconds now);
   void cut(LookUp& look_up, std::uint64_t blocks, MissReason reason);
   void charge(LookUp& look_up, std::uint64_t pins);
   void finish(Request& request, Nanoseconds now);
-  [[nodiscard]] bool is_condemned(SlotRef slot) const;
   [[nodiscard]] std::optional<Event> event_of(const Request& request, std::uint64_t block) const;
 
   Context& context_;

@@ -60,9 +60,9 @@ struct Request {
   bool has_looked_up = false;
   bool has_failed = false;  // A load failed: look-ups answer 0 from then on.
   std::uint64_t prompt_blocks = 0;
-  std::uint64_t cursor = 0;  // First block that advance has not considered yet.
-  std::uint64_t over_cap =
-      0;  // Full blocks behind the cursor's last stop: over offload.step_bytes.
+  std::uint64_t cursor = 0;    // First block that advance has not considered yet.
+  std::uint64_t over_cap = 0;  // Full blocks that the last advance left: over offload.step_bytes.
+  std::uint64_t over_cap_from = 0;  // The first of them.
   Tokens computed{0};
   LookUp look_up;
   std::vector<bool> from_disk;         // Per block: this request had it read from disk.

@@ -64,6 +64,7 @@ class SchedulerHalf:
         self._block_tokens = block_tokens
         self._has_events = has_events
         self._live: dict[str, Live] = {}
+        self._unkeyed: dict[str, str] = {}  # Ledgers of unkeyable requests that asked for them.
         self._pending = _Pending()
         self._loading: list[tuple[Live, frozenset[int]]] = []
         self._has_ordered = False
@@ -85,12 +86,13 @@ class SchedulerHalf:
         if request.skip_reading_prefix_cache:
             flags |= _native.REQUEST_NO_LOAD
         handle = self.owner.begin_request(tokens, flags, found.extra_keys)
+        wants_ledger = _wants_ledger(request.kv_transfer_params)
         if found.unkeyable:
-            self.owner.end_request(handle)
+            text = self.owner.end_request(handle)
+            if wants_ledger:
+                self._unkeyed[request.request_id] = text
             return
-        self._live[request.request_id] = Live(
-            request, handle, _wants_ledger(request.kv_transfer_params), len(tokens)
-        )
+        self._live[request.request_id] = Live(request, handle, wants_ledger, len(tokens))
         self._pending.is_due = True
 
     def _count_unkeyable(self, reason: str) -> None:
@@ -147,12 +149,11 @@ class SchedulerHalf:
         """The ledger, if the request asked for it."""
         live = self._live.pop(request.request_id, None)
         if live is None:
-            return None
+            text = self._unkeyed.pop(request.request_id, "")
+            return _answer(text) if text else None
         text = self.owner.end_request(live.handle)
         LOGGER.debug("terrace: request %s %s", request.request_id, text)
-        if not live.wants_ledger:
-            return None
-        return {"terrace": {"ledger": json.loads(text) if text else None}}
+        return _answer(text) if live.wants_ledger else None
 
     def _forget(self, request_id: str, error: TerraceError) -> None:
         """The core does not know the request any more: it goes on without us."""
@@ -208,7 +209,9 @@ class SchedulerHalf:
         known = live.request.num_tokens
         total = min(computed + output.num_scheduled_tokens[request_id], known)
         full = total // self._block_tokens
-        if full <= live.reported:
+        # After a failed load the core may still be checking its own copies of blocks that were
+        # computed anew: it is asked again with each step.
+        if full <= live.reported and not live.has_failed:
             return
         tables = output.kv_connector_block_state.get_block_ids(request_id)
         if tables is None or (bad and not bad.isdisjoint(tables[0])):
@@ -264,6 +267,10 @@ class SchedulerHalf:
     def close(self) -> None:
         self._drain.now()
         self.owner.close(CLOSE_DEADLINE_NS)
+
+
+def _answer(text: str) -> dict[str, Any]:
+    return {"terrace": {"ledger": json.loads(text) if text else None}}
 
 
 def _wants_ledger(params: Any) -> bool:
