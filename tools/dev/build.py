@@ -33,11 +33,11 @@ def ccache_environment() -> dict[str, str]:
     }
 
 
-def jobs() -> int:
-    """One per CPU, fewer if memory is short."""
+def jobs(memory_kib: int = JOB_MEMORY_KIB) -> int:
+    """One per CPU, fewer if memory is short for that many that need so much each."""
     text = Path("/proc/meminfo").read_text()
     found = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
-    by_memory = int(found.group(1)) // JOB_MEMORY_KIB if found else 1
+    by_memory = int(found.group(1)) // memory_kib if found else 1
     return max(1, min(len(os.sched_getaffinity(0)), by_memory))
 
 

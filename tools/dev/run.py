@@ -113,13 +113,18 @@ def shown(
         raise
 
 
-def captured(command: Sequence[str | Path], *, cwd: Path = paths.ROOT) -> tuple[int, str]:
-    """(exit status, standard output and error) of a quick program."""
+def captured(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path = paths.ROOT,
+    env: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
+    """(exit status, standard output and error) of a program that needs no terminal."""
     try:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
-            env=environment(),
+            env=environment(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

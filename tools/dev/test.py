@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dev import build, counts, paths, run, say, setup, venv
@@ -17,8 +18,12 @@ from engine_env import LIBRARY, scratch_environment
 REPORTS = paths.BUILD / "reports"
 SUITES = ("cpp", "python", "integration")
 PYTHON_FOLDERS = ("tests/tools", "python/tests")
-INTEGRATION_FOLDERS = ("tests/integration",)
+INTEGRATION_FOLDER = paths.ROOT / "tests" / "integration"
 NO_TESTS_COLLECTED = 5
+# A real model, its KV memory, and a host tier.
+ENGINE_MEMORY_KIB = 4_000_000
+# Starts first what takes longest, so that the end is not one file alone.
+LONGEST_FIRST = ("test_truth.py", "test_server.py", "test_tiers.py")
 CTEST_ROW = re.compile(r"^\s*(?:\d+/\d+ Test\s+#|Start\s+\d+: )")
 
 
@@ -101,6 +106,44 @@ def _pytest(suite: str, folders: Sequence[str], name: str | None, more: Sequence
     return found
 
 
+def _pytest_file(path: Path, name: str | None, more: Sequence[str]) -> Counts:
+    """One file in a process of its own; its output is shown in one piece, at its end."""
+    report = REPORTS / f"integration-{path.stem}.xml"
+    report.unlink(missing_ok=True)
+    command: list[str | Path] = [venv.python(), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [f"--junitxml={report}", f"--rootdir={paths.ROOT}", path]
+    if name is not None:
+        command += ["-k", name]
+    began = time.monotonic()
+    status, output = run.captured([*command, *more], env=paths_environment())
+    if status == NO_TESTS_COLLECTED:
+        return Counts()
+    found = counts.junit(report)
+    if status != 0 and not found.failed:
+        found += Counts(failed=1)
+    if found.failed:
+        say.line(output)
+    say.note(f"{paths.relative(path)}: {found} in {time.monotonic() - began:.1f} s")
+    return found
+
+
+def _side_by_side(folder: Path, name: str | None, more: Sequence[str]) -> Counts:
+    """Every test file below `folder`, as many at a time as processors and memory carry."""
+
+    def rank(path: Path) -> tuple[int, str]:
+        is_long = path.name in LONGEST_FIRST
+        return (LONGEST_FIRST.index(path.name) if is_long else len(LONGEST_FIRST), str(path))
+
+    files = sorted(folder.rglob("test_*.py"), key=rank)
+    at_a_time = build.jobs(ENGINE_MEMORY_KIB)
+    began = time.monotonic()
+    say.note(f"integration tests: {len(files)} files, {at_a_time} at a time")
+    with ThreadPoolExecutor(at_a_time) as pool:
+        total = sum(pool.map(lambda path: _pytest_file(path, name, more), files), Counts())
+    say.note(f"integration tests: {total} in {time.monotonic() - began:.1f} s")
+    return total
+
+
 def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> Counts:
     total = Counts()
     REPORTS.mkdir(parents=True, exist_ok=True)
@@ -111,7 +154,7 @@ def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> 
         for folder in PYTHON_FOLDERS:
             total += _pytest(f"python-{folder.replace('/', '-')}", [folder], name, more)
     if "integration" in chosen:
-        total += _pytest("integration", INTEGRATION_FOLDERS, name, more)
+        total += _side_by_side(INTEGRATION_FOLDER, name, more)
     return total
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import random
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 SETTINGS = {
     "host.size": "512MiB",
@@ -25,12 +26,14 @@ TEXTS = (
 )
 
 
-def transfer_config(settings: dict[str, Any], role: str, engine_id: str | None) -> dict[str, Any]:
+def transfer_config(
+    settings: dict[str, Any], role: str, engine_id: str | None, policy: str = "recompute"
+) -> dict[str, Any]:
     config = {
         "kv_connector": "TerraceConnector",
         "kv_connector_module_path": "terrace.connectors.vllm",
         "kv_role": role,
-        "kv_load_failure_policy": "recompute",
+        "kv_load_failure_policy": policy,
         "kv_connector_extra_config": settings,
     }
     return config | ({"engine_id": engine_id} if engine_id else {})
@@ -48,6 +51,8 @@ def until(what: str, is_so: Callable[[], bool], limit_s: float = DEADLINE_S) -> 
 class Engine:
     """One LLM, greedy, deterministic; with Terrace unless `settings` is None."""
 
+    opened: ClassVar[list[Engine]] = []
+
     def __init__(
         self,
         model: str,
@@ -57,17 +62,19 @@ class Engine:
         settings: dict[str, Any] | None,
         role: str = "kv_both",
         engine_id: str | None = None,
+        failure_policy: str = "recompute",
         memory: int = 300 << 20,
         **more: Any,
     ) -> None:
         from vllm import LLM
 
+        self.settings = settings
         self._regions: list[Any] = []
         self.requests: list[Any] = []
         if settings is not None:
             self._look_inside()
             merged = SETTINGS | settings
-            more["kv_transfer_config"] = transfer_config(merged, role, engine_id)
+            more["kv_transfer_config"] = transfer_config(merged, role, engine_id, failure_policy)
         options: dict[str, Any] = {
             "dtype": dtype,
             "block_size": block_size,
@@ -80,12 +87,16 @@ class Engine:
         }
         self.llm = LLM(model=model, **(options | more))
         self.block_size = block_size
+        self.is_bare = bool(more.get("skip_tokenizer_init"))
+        self.opened.append(self)
 
     def _look_inside(self) -> None:
         """Keeps the addresses of the KV memory and every request object."""
         from terrace.connectors.vllm import layout, scheduler
 
-        registered, begin = layout.registered, scheduler.SchedulerHalf.begin
+        # The originals, also when an earlier engine of this process looked inside.
+        registered = vars(layout).setdefault("_registered", layout.registered)
+        begin = vars(scheduler).setdefault("_begin", scheduler.SchedulerHalf.begin)
 
         def keep_regions(plan: Any, caches: Any) -> Any:
             groups = registered(plan, caches)
@@ -98,6 +109,25 @@ class Engine:
 
         setattr(layout, "registered", keep_regions)  # noqa: B010 (mypy refuses the assignment)
         setattr(scheduler.SchedulerHalf, "begin", keep_request)  # noqa: B010 (the same)
+
+    @classmethod
+    def close_all(cls) -> None:
+        while cls.opened:
+            cls.opened.pop().close()
+
+    def close(self) -> None:
+        """Ends the engine, so that this process can start another one."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm.distributed.kv_transfer import ensure_kv_transfer_shutdown
+
+        if self.settings is not None and self.connector is not None:
+            self.connector.shutdown()
+        self.llm.llm_engine.engine_core.shutdown()
+        ensure_kv_transfer_shutdown()
+        del self.llm
+        self._regions.clear()
+        self.requests.clear()
+        cleanup_dist_env_and_memory()
 
     # ---- Parts ----------------------------------------------------------------------------------
 
@@ -122,7 +152,10 @@ class Engine:
     # ---- Work -----------------------------------------------------------------------------------
 
     def tokens(self, length: int, text: int = 0) -> list[int]:
-        """A prompt of exactly this many tokens."""
+        """A prompt of exactly this many tokens; longer ones of one text begin with shorter ones."""
+        if self.is_bare:
+            rng = random.Random(text)
+            return [rng.randrange(3, 1000) for _ in range(length)]
         encoded = self.llm.get_tokenizer().encode(TEXTS[text] * (length // 8 + 1))
         assert len(encoded) >= length
         found: list[int] = encoded[:length]
@@ -134,6 +167,7 @@ class Engine:
         *,
         max_tokens: int = 8,
         salts: Sequence[str | None] | None = None,
+        adapter: Any = None,
         **sampling: Any,
     ) -> list[dict[str, Any]]:
         from vllm import SamplingParams
@@ -145,9 +179,11 @@ class Engine:
                 one["cache_salt"] = salts[number]
             asked.append(one)
         chosen: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "logprobs": 3}
+        chosen |= {"detokenize": not self.is_bare}
         chosen |= {"extra_args": {"kv_transfer_params": {"terrace": {"ledger": True}}}}
         params = SamplingParams(**(chosen | {"ignore_eos": True} | sampling))
-        return [self._answer(output) for output in self.llm.generate(asked, params, use_tqdm=False)]
+        outputs = self.llm.generate(asked, params, use_tqdm=False, lora_request=adapter)
+        return [self._answer(output) for output in outputs]
 
     def _answer(self, output: Any) -> dict[str, Any]:
         params = output.kv_transfer_params or {}
@@ -181,8 +217,10 @@ class Engine:
         return found
 
     def grown(self, before: dict[str, float]) -> dict[str, float]:
+        """Differences; a tier that opened meanwhile began at nothing."""
         now = self.metrics()
-        return {name: now[name] - before.get(name, 0) for name in now if now[name] != before[name]}
+        changes = {name: value - before.get(name, 0) for name, value in now.items()}
+        return {name: change for name, change in changes.items() if change}
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.half.owner.read_status())

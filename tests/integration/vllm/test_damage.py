@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +12,8 @@ from tests.integration.vllm.scenarios.small import DISK, numbers
 
 PROMPTS = [numbers(1, 300), numbers(2, 321)]
 CORRUPT = 'terrace_corrupt_blocks_total{tier="disk"}'
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A model, its right answers, and a folder that a killed engine left behind."""
-    work = tmp_path_factory.mktemp("filled")
-    model, disk = work / "llama", work / "disk"
-    disk.mkdir()
-    harness.run(work, "tiny.make", folder=str(model), kind="llama")
-    found = harness.run(
-        work,
-        "small.twice",
-        model=str(model),
-        prompts=PROMPTS,
-        settings={"disk.size": "256MiB", "disk.paths": [str(disk)]},
-        disk_blocks=1,
-        ends_by_kill=True,
-    )
-    return {"model": str(model), "disk": disk, "answers": found["cold"]["answers"]}
-
-
-def restart(filled: dict[str, Any], work: Path, damage: Callable[[Path], None], **more: Any) -> Any:
-    disk = work / "disk"
-    shutil.copytree(filled["disk"], disk)
-    damage(disk)
-    settings = {"disk.size": "256MiB", "disk.paths": [str(disk)]} | more
-    found = harness.run(
-        work, "small.once", model=filled["model"], prompts=PROMPTS, settings=settings
-    )
-    tokens = [answer["tokens"] for answer in found["answers"]]
-    assert tokens == [answer["tokens"] for answer in filled["answers"]]
-    return found
+LATE = 'terrace_miss_blocks_total{reason="late"}'
+LATE_LOOK_UPS = "terrace_late_lookups_total"
 
 
 def slot_files(disk: Path) -> list[Path]:
@@ -89,25 +58,60 @@ def nothing(_disk: Path) -> None:
     pass
 
 
-def test_an_undamaged_copy_hits(filled: dict[str, Any], tmp_path: Path) -> None:
-    assert restart(filled, tmp_path, nothing)["grown"][DISK] == 288 + 320
+DAMAGES = (nothing, flip_every_page, cut_slot_files, scramble_meta, cut_meta)
 
 
-def test_flipped_bytes_on_disk_are_counted_and_computed_anew(
-    filled: dict[str, Any], tmp_path: Path
-) -> None:
-    grown = restart(filled, tmp_path, flip_every_page)["grown"]
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A folder that a killed engine left behind, and an engine on each damaged copy of it."""
+    work = tmp_path_factory.mktemp("damage")
+    model, disk = work / "llama", work / "disk"
+    disk.mkdir()
+    harness.run(work, "tiny.make", folder=str(model), kind="llama")
+    same: dict[str, Any] = {"model": str(model), "prompts": PROMPTS}
+    settings = {"disk.size": "64MiB", "disk.paths": [str(disk)]}
+    filled: dict[str, Any] = {"settings": settings, "is_killed": True, "ends_by_kill": True}
+    first = harness.run(work, "small.twice", **same, **filled)
+    parts = {}
+    for damage in DAMAGES:
+        copy = work / damage.__name__
+        shutil.copytree(disk, copy)
+        damage(copy)
+        here = {"disk.size": "64MiB", "disk.paths": [str(copy)]}
+        parts[damage.__name__] = ("small.once", same | {"settings": here})
+    in_no_time = settings | {"lookup.deadline": "0s"}
+    parts["without time"] = ("small.once", same | {"settings": in_no_time})
+    answer: dict[str, Any] = harness.run_several(work, parts)
+    return answer | {"right": tokens(first["cold"]["answers"])}
+
+
+def tokens(answers: list[Any]) -> list[Any]:
+    return [answer["tokens"] for answer in answers]
+
+
+@pytest.mark.parametrize("case", [*(damage.__name__ for damage in DAMAGES), "without time"])
+def test_the_answers_are_right(found: dict[str, Any], case: str) -> None:
+    assert tokens(found[case]["answers"]) == found["right"]
+
+
+def test_an_undamaged_copy_hits(found: dict[str, Any]) -> None:
+    assert found["nothing"]["grown"][DISK] == 288 + 320
+
+
+def test_flipped_bytes_on_disk_are_counted_and_computed_anew(found: dict[str, Any]) -> None:
+    grown = found["flip_every_page"]["grown"]
     assert grown[CORRUPT] >= 2
     assert DISK not in grown
 
 
-@pytest.mark.parametrize("damage", [cut_slot_files, scramble_meta, cut_meta])
-def test_damaged_files_are_misses(
-    filled: dict[str, Any], tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    assert DISK not in restart(filled, tmp_path, damage)["grown"]
+@pytest.mark.parametrize("damage", ["cut_slot_files", "scramble_meta", "cut_meta"])
+def test_damaged_files_are_misses(found: dict[str, Any], damage: str) -> None:
+    assert DISK not in found[damage]["grown"]
 
 
-def test_a_look_up_without_time_is_a_miss(filled: dict[str, Any], tmp_path: Path) -> None:
-    more = {"lookup.deadline": "0s"}
-    assert DISK not in restart(filled, tmp_path, nothing, **more)["grown"]
+def test_a_look_up_without_time_is_late(found: dict[str, Any]) -> None:
+    case = found["without time"]
+    assert DISK not in case["grown"]
+    assert case["grown"][LATE] == 9 + 10
+    assert case["grown"][LATE_LOOK_UPS] == 2
+    assert [answer["ledger"]["first_miss"] for answer in case["answers"]] == ["late"] * 2

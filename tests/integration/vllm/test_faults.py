@@ -15,7 +15,12 @@ STRINGS = ("cut orders", "foreign orders", "cut reports", "lost reports")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     work = tmp_path_factory.mktemp("faults")
-    answer: dict[str, Any] = harness.run(work, "fault.run", model=harness.model("float32"))
+    model = str(work / "llama")
+    parts = {
+        "llama": ("tiny.make", {"folder": model, "kind": "llama"}),
+        "faults": ("fault.run", {"model": model}),
+    }
+    answer: dict[str, Any] = harness.run_several(work, parts)["faults"]
     return answer
 
 

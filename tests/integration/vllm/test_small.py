@@ -1,4 +1,4 @@
-"""Ranks, preemption, changed weights, several KV groups: on tiny models with wide margins."""
+"""What vLLM may be configured to do, on tiny models with wide margins: one engine each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from tests.integration.vllm import harness
-from tests.integration.vllm.scenarios.small import DISK, HOST, numbers
+from tests.integration.vllm.scenarios.small import DISK, HOST, OFFLOADED, numbers
 
 PROMPTS = [numbers(1, 300), numbers(2, 321)]
 HITS = 288 + 320
+POLICY = "kv_load_failure_policy is 'fail'"
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,38 @@ def llama(models: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def plain(llama: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    work = tmp_path_factory.mktemp("plain")
-    answer: dict[str, Any] = harness.run(work, "small.plain", model=llama, prompts=PROMPTS)
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.fixture(scope="module")
+def found(models: Path, llama: str, work: Path) -> dict[str, Any]:
+    """Engines that need no other process: one after the other."""
+    same: dict[str, Any] = {"model": llama, "prompts": PROMPTS}
+    gemma: dict[str, Any] = {"model": str(models / "gemma"), "prompts": PROMPTS}
+    narrow: dict[str, Any] = {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
+    whole: dict[str, Any] = {"enable_chunked_prefill": False, "max_num_batched_tokens": 2048}
+    strict: dict[str, Any] = {"failure_policy": "fail", "settings": {}}
+    shared = {"settings": on_disk(work)}
+    answer: dict[str, Any] = harness.run_several(
+        work,
+        {
+            "plain": ("small.plain", same),
+            "no own cache": (
+                "small.twice",
+                same | {"settings": {}, "enable_prefix_caching": False},
+            ),
+            "no chunks": ("small.twice", same | strict | whole),
+            "preempted": ("small.preempted", {"model": llama}),
+            "eight bits plain": ("small.plain", same | narrow),
+            "eight bits": ("small.twice", same | narrow | {"settings": {}}),
+            "groups plain": ("small.plain", gemma),
+            "groups": ("small.refused", gemma),
+            "worker refused": ("small.worker_refused", same),
+            "producer": ("small.twice", same | shared | {"role": "kv_producer"}),
+            "consumer": ("small.twice", same | shared | {"role": "kv_consumer"}),
+        },
+    )
     return answer
 
 
@@ -44,113 +74,95 @@ def on_disk(work: Path) -> dict[str, Any]:
     return {"disk.size": "256MiB", "disk.paths": [str(folder)]}
 
 
-def test_two_ranks_hit_in_host_and_after_kill_9_on_disk(
-    llama: str, plain: dict[str, Any], tmp_path: Path
-) -> None:
-    same: dict[str, Any] = {"model": llama, "prompts": PROMPTS, "settings": on_disk(tmp_path)}
-    ranks: dict[str, Any] = {"tensor_parallel_size": 2}
-    first = harness.run(tmp_path, "small.twice", **same, **ranks, disk_blocks=1, ends_by_kill=True)
-    assert tokens(first["host"]["answers"]) == tokens(plain["cold"])
-    assert first["host"]["grown"][HOST] == HITS
-    assert [one["attached"] for one in first["status"]["attachments"]] == [True, True]
-    second = harness.run(tmp_path, "small.once", **same, **ranks)
-    assert tokens(second["answers"]) == tokens(plain["cold"])
-    assert second["grown"][DISK] == HITS
+@pytest.mark.parametrize("case", ["no own cache", "no chunks"])
+def test_hits_come_from_host_and_answers_stay(found: dict[str, Any], case: str) -> None:
+    assert found[case]["host"]["grown"][HOST] == HITS
+    assert tokens(found[case]["cold"]["answers"]) == tokens(found["plain"]["cold"])
+    assert tokens(found[case]["host"]["answers"]) == tokens(found["plain"]["cold"])
 
 
-def test_a_killed_rank_is_seen_and_the_next_engine_hits(
-    llama: str, plain: dict[str, Any], tmp_path: Path
-) -> None:
-    same: dict[str, Any] = {"model": llama, "prompts": PROMPTS, "settings": on_disk(tmp_path)}
-    first = harness.run(tmp_path, "small.kill_a_rank", **same, ends_by_kill=True)
-    assert not first["status"]["attachments"][1]["attached"]
-    second = harness.run(tmp_path, "small.once", **same, tensor_parallel_size=2)
-    assert tokens(second["answers"]) == tokens(plain["cold"])
-
-
-def test_preempted_requests_answer_as_alone(llama: str, tmp_path: Path) -> None:
-    found = harness.run(tmp_path, "small.preempted", model=llama)
-    assert sum(found["preemptions"]) > 0
-    assert tokens(found["together"]["answers"]) == tokens(found["solo"])
-    assert tokens(found["again"]["answers"]) == tokens(found["solo"])
-    assert found["again"]["grown"][HOST] >= 4 * 192
-    assert found["status"]["health"] == "green"
-    for one in found["stored"]:
+def test_preempted_requests_answer_as_alone(found: dict[str, Any]) -> None:
+    case = found["preempted"]
+    assert sum(case["preemptions"]) > 0
+    assert tokens(case["together"]["answers"]) == tokens(case["solo"])
+    assert tokens(case["again"]["answers"]) == tokens(case["solo"])
+    assert case["again"]["grown"][HOST] >= 4 * 192
+    assert case["status"]["health"] == "green"
+    for one in case["stored"]:
         assert one["grown"][HOST] == 256
 
 
+def test_a_preempted_request_may_be_aborted(found: dict[str, Any]) -> None:
+    assert found["preempted"]["aborted"] == {"count": 1, "leaked_blocks": 0, "live": 0}
+
+
+def test_eight_bit_kv_hits_as_the_engines_own_cache_does(found: dict[str, Any]) -> None:
+    case = found["eight bits"]
+    assert tokens(case["host"]["answers"]) == tokens(found["eight bits plain"]["local"])
+    assert case["host"]["grown"][HOST] == HITS
+
+
+def test_a_model_of_several_kv_groups_runs_as_without_terrace(found: dict[str, Any]) -> None:
+    assert not found["groups"]["has_half"]
+    assert tokens(found["groups"]["answers"]) == tokens(found["groups plain"]["cold"])
+
+
+def test_a_worker_that_stands_aside_takes_the_owner_along(found: dict[str, Any]) -> None:
+    assert not found["worker refused"]["has_half"]
+    assert tokens(found["worker refused"]["answers"]) == tokens(found["plain"]["cold"])
+
+
+def test_a_producer_only_stores_its_first_request_included(found: dict[str, Any]) -> None:
+    case = found["producer"]
+    assert HOST not in case["host"]["grown"]
+    assert case["cold"]["grown"][OFFLOADED] > 0
+    assert tokens(case["cold"]["answers"]) == tokens(found["plain"]["cold"])
+
+
+def test_a_consumer_only_loads(found: dict[str, Any]) -> None:
+    case = found["consumer"]["cold"]
+    assert case["grown"][DISK] == HITS
+    assert OFFLOADED not in case["grown"]
+    assert tokens(case["answers"]) == tokens(found["plain"]["cold"])
+
+
 def test_changed_weights_under_the_same_path_never_hit_and_the_old_ones_come_back(
-    models: Path, plain: dict[str, Any], tmp_path: Path
+    models: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(models / "llama", folder)
     same: dict[str, Any] = {"model": str(folder), "prompts": PROMPTS, "settings": on_disk(tmp_path)}
-    harness.run(tmp_path, "small.twice", **same, disk_blocks=1, ends_by_kill=True)
-    original = folder / "model.safetensors"
+    first = harness.run(tmp_path, "small.twice", **same, is_killed=True, ends_by_kill=True)
+    weights = folder / "model.safetensors"
     kept = tmp_path / "kept.safetensors"
-    original.rename(kept)
-    harness.run(tmp_path, "tiny.make", folder=str(folder), kind="llama", changed_layer=2)
-    changed = harness.run(tmp_path, "small.once", **same, name="changed")
+    weights.rename(kept)
+    change: dict[str, Any] = {"folder": str(folder), "kind": "llama", "changed_layer": 2}
+    found = harness.run_several(
+        tmp_path,
+        {
+            "change": ("tiny.make", change),
+            "changed": ("small.once", same),
+            "swap": ("small.swap", {"old": str(kept), "new": str(weights)}),
+            "back": ("small.once", same),
+        },
+    )
+    changed, back = found["changed"], found["back"]
     assert DISK not in changed["grown"]
     assert HOST not in changed["grown"]
-    assert tokens(changed["answers"]) != tokens(plain["cold"])
+    assert tokens(changed["answers"]) != tokens(first["cold"]["answers"])
     reasons = [answer["ledger"]["first_miss"] for answer in changed["answers"]]
     assert set(reasons) <= {"never_stored", "other_namespace"}
-    kept.rename(original)
-    back = harness.run(tmp_path, "small.once", **same, name="back")
     assert back["grown"][DISK] == HITS
-    assert tokens(back["answers"]) == tokens(plain["cold"])
-
-
-def test_without_the_engines_own_cache_hits_come_from_host(
-    llama: str, plain: dict[str, Any], tmp_path: Path
-) -> None:
-    found = harness.run(
-        tmp_path,
-        "small.twice",
-        model=llama,
-        prompts=PROMPTS,
-        settings={},
-        enable_prefix_caching=False,
-    )
-    assert found["host"]["grown"][HOST] == HITS
-    assert tokens(found["host"]["answers"]) == tokens(plain["cold"])
-
-
-def test_a_model_of_several_kv_groups_runs_as_without_terrace(models: Path, tmp_path: Path) -> None:
-    same: dict[str, Any] = {"model": str(models / "gemma"), "prompts": PROMPTS}
-    without = harness.run(tmp_path, "small.plain", **same)
-    beside = harness.run(tmp_path, "small.refused", **same)
-    assert not beside["has_half"]
-    assert tokens(beside["answers"]) == tokens(without["cold"])
-
-
-def test_a_worker_that_stands_aside_takes_the_owner_along(
-    llama: str, plain: dict[str, Any], tmp_path: Path
-) -> None:
-    found = harness.run(tmp_path, "small.worker_refused", model=llama, prompts=PROMPTS)
-    assert tokens(found["answers"]) == tokens(plain["cold"])
-    assert not found["has_half"]
-
-
-def test_a_producer_only_stores_and_a_consumer_only_loads(
-    llama: str, plain: dict[str, Any], tmp_path: Path
-) -> None:
-    same: dict[str, Any] = {"model": llama, "prompts": PROMPTS, "settings": on_disk(tmp_path)}
-    producer = harness.run(
-        tmp_path, "small.twice", **same, role="kv_producer", disk_blocks=1, ends_by_kill=True
-    )
-    assert HOST not in producer["host"]["grown"]
-    consumer = harness.run(tmp_path, "small.twice", **same, role="kv_consumer", name="consumer")
-    assert consumer["cold"]["grown"][DISK] == HITS
-    assert tokens(consumer["cold"]["answers"]) == tokens(plain["cold"])
-    stored = 'terrace_transfer_bytes_total{op="offload",source="device",target="host"}'
-    assert stored not in consumer["cold"]["grown"]
+    assert tokens(back["answers"]) == tokens(first["cold"]["answers"])
 
 
 def test_a_wrong_setting_stops_the_start_and_is_named(llama: str, tmp_path: Path) -> None:
     engine = harness.start(
-        tmp_path, "small.once", model=llama, prompts=PROMPTS, settings={"host.sise": "1GiB"}
+        tmp_path,
+        "small.once",
+        model=llama,
+        prompts=PROMPTS,
+        settings={"host.sise": "1GiB"},
     )
     status = engine.wait()
     engine.kill()
@@ -159,27 +171,25 @@ def test_a_wrong_setting_stops_the_start_and_is_named(llama: str, tmp_path: Path
     assert "host.size" in engine.tail()
 
 
+def test_another_failure_policy_than_recompute_is_warned_of_and_only_then(
+    found: dict[str, Any], work: Path
+) -> None:
+    assert found
+    output = (work / "several.run" / "output.txt").read_text(errors="replace")
+    assert output.count(POLICY) == 1  # Of all the engines of this process one was told so.
+
+
 def test_an_engine_core_killed_alone_ends_the_engine_and_the_next_one_hits(
-    llama: str, plain: dict[str, Any], tmp_path: Path
+    llama: str, found: dict[str, Any], tmp_path: Path
 ) -> None:
     same: dict[str, Any] = {"model": llama, "prompts": PROMPTS, "settings": on_disk(tmp_path)}
     first = harness.run(tmp_path, "spawned.killed", **same, multiprocessing=True, ends_by_kill=True)
-    assert tokens(first["cold"]) == tokens(plain["cold"])
-    assert tokens(first["host"]) == tokens(plain["cold"])
+    assert tokens(first["cold"]) == tokens(found["plain"]["cold"])
+    assert tokens(first["host"]) == tokens(found["plain"]["cold"])
     hits = [answer["ledger"]["hit_tokens"] for answer in first["host"]]
     assert hits == [{"host": 288}, {"host": 320}]
     assert first["ended"] == "EngineDeadError"
     second = harness.run(tmp_path, "spawned.restarted", **same, multiprocessing=True)
-    assert tokens(second["answers"]) == tokens(plain["cold"])
+    assert tokens(second["answers"]) == tokens(found["plain"]["cold"])
     # What was still queued for disk when the core died is a miss, never a wrong answer.
     assert sum(answer["ledger"]["hit_tokens"].get("disk", 0) for answer in second["answers"]) > 0
-
-
-def test_eight_bit_kv_hits_as_the_engines_own_cache_does(llama: str, tmp_path: Path) -> None:
-    narrow: dict[str, Any] = {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
-    without = harness.run(tmp_path, "small.plain", model=llama, prompts=PROMPTS, **narrow)
-    found = harness.run(
-        tmp_path, "small.twice", model=llama, prompts=PROMPTS, settings={}, **narrow
-    )
-    assert tokens(found["host"]["answers"]) == tokens(without["local"])
-    assert found["host"]["grown"][HOST] == HITS

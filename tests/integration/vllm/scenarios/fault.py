@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.integration.vllm.engine import Engine
+from tests.integration.vllm.scenarios.small import make
 
 Say = Callable[[object], None]
 
@@ -64,9 +65,7 @@ def _try(engine: Engine, prompts: list[list[int]], halves: tuple[Any, Any]) -> d
 
 
 def run(say: Say, model: str) -> None:
-    engine = Engine(
-        model, settings={}, kv_events_config={"enable_kv_cache_events": True, "publisher": "null"}
-    )
+    engine = make(model, {}, kv_events_config={"enable_kv_cache_events": True, "publisher": "null"})
     prompts = [engine.tokens(300, 0), engine.tokens(300, 0)[:290] + engine.tokens(30, 1)]
     cold = engine.generate(prompts)
     local = engine.generate(prompts)

@@ -7,8 +7,10 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.vllm.engine import Engine, until
 
 Say = Callable[[object], None]
@@ -50,24 +52,20 @@ def twice(
     model: str,
     prompts: list[list[int]],
     settings: dict[str, Any],
-    disk_blocks: int = 0,
+    is_killed: bool = False,
     **more: Any,
 ) -> None:
-    """Cold, then out of host; ends by kill -9 once so many blocks are on disk."""
+    """Cold, then out of host; ends by kill -9 if asked, once all is on disk."""
     engine = make(model, settings, **more)
-    if more.get("role") == "kv_producer":
-        # Nothing makes its first requests wait for the ranks to attach: they are not stored.
-        until("Terrace serves", lambda: bool(ask(engine, [[7, 8, 9]])) and engine.status()["ready"])
     cold = measured(engine, prompts)
     if more.get("enable_prefix_caching", True):
         engine.forget_local()
-    found = {"cold": cold, "host": measured(engine, prompts), "status": engine.status()}
-    if disk_blocks:
+    say({"cold": cold, "host": measured(engine, prompts), "status": engine.status()})
+    if "disk.paths" in settings and OFFLOADED in cold["grown"]:
         size = cold["grown"][OFFLOADED]
         until("blocks on disk", lambda: engine.metric(WRITTEN) >= size)
-        say(found)
+    if is_killed:
         os.kill(os.getpid(), signal.SIGKILL)
-    say(found)
 
 
 def once(
@@ -75,6 +73,29 @@ def once(
 ) -> None:
     engine = make(model, settings, **more)
     say(measured(engine, prompts) | {"status": engine.status()})
+
+
+def _abort_preempted(engine: Engine, prompts: list[list[int]]) -> dict[str, Any]:
+    """Ends a request while it waits to be resumed; the others run to their end."""
+    from vllm import SamplingParams
+    from vllm.v1.request import RequestStatus
+
+    core, pool = engine.llm.llm_engine, engine.scheduler.kv_cache_manager.block_pool
+    free = pool.get_num_free_blocks()
+    engine.requests.clear()
+    params = SamplingParams(temperature=0, max_tokens=80, ignore_eos=True, detokenize=False)
+    for number, prompt in enumerate(prompts):
+        core.add_request(f"preempted-{number}", {"prompt_token_ids": prompt}, params)
+    found: list[Any] = []
+    while core.has_unfinished_requests():
+        core.step()
+        if not found:
+            waiting = [r for r in engine.requests if r.status == RequestStatus.PREEMPTED]
+            found = waiting[:1]
+            core.abort_request([request.request_id for request in found], internal=True)
+    engine.forget_local()
+    leaked = free - pool.get_num_free_blocks()
+    return {"count": len(found), "leaked_blocks": leaked, "live": len(engine.half._live)}
 
 
 def preempted(say: Say, model: str) -> None:
@@ -90,6 +111,8 @@ def preempted(say: Say, model: str) -> None:
     together = measured(engine, prompts, max_tokens=80)
     preemptions = [request.num_preemptions for request in engine.requests]
     engine.forget_local()
+    aborted = _abort_preempted(engine, prompts)
+    engine.forget_local()
     again = measured(engine, prompts, max_tokens=80)
     # What was stored around the preemptions, read back prompt by prompt.
     stored = []
@@ -102,6 +125,7 @@ def preempted(say: Say, model: str) -> None:
             "solo": solo,
             "together": together,
             "preemptions": preemptions,
+            "aborted": aborted,
             "again": again,
             "stored": stored,
             "status": engine.status(),
@@ -122,20 +146,31 @@ def worker_refused(say: Say, model: str, prompts: list[list[int]]) -> None:
     def refuse(*_arguments: Any) -> Any:
         raise layout.LayoutError("made up")
 
-    setattr(layout, "registered", refuse)  # noqa: B010 (mypy refuses the assignment)
-    engine = make(model, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "_region", refuse)
+        engine = make(model, {})
     first = ask(engine, prompts)
     say({"answers": first, "has_half": engine.half is not None})
 
 
-def kill_a_rank(say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any]) -> None:
-    """Two ranks; the second one is killed while the engine stands; the engine then ends."""
+def ranks(say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any]) -> None:
+    """Two ranks, cold and out of host; then one is killed alone, and the engine ends."""
     engine = make(model, settings, tensor_parallel_size=2)
     cold = measured(engine, prompts)
-    workers = sorted(multiprocessing.active_children(), key=lambda process: process.name)
-    second = workers[1].pid
-    assert second is not None
+    engine.forget_local()
+    found = {"cold": cold, "host": measured(engine, prompts), "status": engine.status()}
+    size = cold["grown"][OFFLOADED]
+    until("blocks on disk", lambda: engine.metric(WRITTEN) >= size)
+    workers = {process.pid for process in multiprocessing.active_children()}
+    second = engine.status()["attachments"][1]["process"]
+    assert second in workers
     os.kill(second, signal.SIGKILL)
     until("the owner sees the death", lambda: not engine.status()["attachments"][1]["attached"])
-    say({"cold": cold, "status": engine.status()})
+    say(found | {"after": engine.status()})
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def swap(say: Say, old: str, new: str) -> None:
+    """Puts one file in the place of another."""
+    Path(old).replace(new)
+    say({})

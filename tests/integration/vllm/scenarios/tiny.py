@@ -31,6 +31,13 @@ LLAMA = COMMON | {
     "hidden_act": "silu",
     "rope_theta": 10000.0,
 }
+# 64 KiB of KV per token: what a prompt needs takes longer to read than to compute.
+WIDE = LLAMA | {
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA = COMMON | {
     "architectures": ["Gemma3ForCausalLM"],
@@ -46,12 +53,16 @@ GEMMA = COMMON | {
 }
 
 
-def _attention(tensors: dict[str, Any], normal: Callable[..., Any], layer: str) -> None:
+def _attention(
+    tensors: dict[str, Any], normal: Callable[..., Any], layer: str, config: dict[str, Any]
+) -> None:
     attention = f"{layer}.self_attn"
-    tensors[f"{attention}.q_proj.weight"] = normal(HEADS * HEAD, HIDDEN)
-    tensors[f"{attention}.k_proj.weight"] = normal(KV_HEADS * HEAD, HIDDEN)
-    tensors[f"{attention}.v_proj.weight"] = normal(KV_HEADS * HEAD, HIDDEN)
-    tensors[f"{attention}.o_proj.weight"] = normal(HIDDEN, HEADS * HEAD)
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    tensors[f"{attention}.q_proj.weight"] = normal(queries, HIDDEN)
+    tensors[f"{attention}.k_proj.weight"] = normal(keys, HIDDEN)
+    tensors[f"{attention}.v_proj.weight"] = normal(keys, HIDDEN)
+    tensors[f"{attention}.o_proj.weight"] = normal(HIDDEN, queries)
     tensors[f"{layer}.mlp.gate_proj.weight"] = normal(512, HIDDEN)
     tensors[f"{layer}.mlp.up_proj.weight"] = normal(512, HIDDEN)
     tensors[f"{layer}.mlp.down_proj.weight"] = normal(HIDDEN, 512)
@@ -74,7 +85,7 @@ def _write(folder: Path, config: dict[str, Any], seed: int, changed_layer: int |
         norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
     for number in range(config["num_hidden_layers"]):
         layer = f"model.layers.{number}"
-        _attention(tensors, normal, layer)
+        _attention(tensors, normal, layer, config)
         for norm in norms:
             tensors[f"{layer}.{norm}.weight"] = one(HIDDEN)
         if is_gemma:
@@ -96,5 +107,34 @@ def _write(folder: Path, config: dict[str, Any], seed: int, changed_layer: int |
 def make(
     say: Callable[[object], None], folder: str, kind: str, changed_layer: int | None = None
 ) -> None:
-    _write(Path(folder), {"llama": LLAMA, "gemma": GEMMA}[kind], 0, changed_layer)
+    kinds = {"llama": LLAMA, "gemma": GEMMA, "wide": WIDE}
+    _write(Path(folder), kinds[kind], 0, changed_layer)
     say({"folder": folder})
+
+
+def _write_adapter(folder: Path, seed: int) -> None:
+    """A LoRA adapter of the tiny Llama, strong enough to change its answers."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    rank, modules = 8, {"q_proj": HEADS * HEAD, "v_proj": KV_HEADS * HEAD}
+    tensors = {}
+    for layer in range(LLAMA["num_hidden_layers"]):
+        for module, width in modules.items():
+            name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+            down = torch.randn(rank, HIDDEN, generator=generator) * 0.1
+            tensors[f"{name}.lora_A.weight"] = down
+            tensors[f"{name}.lora_B.weight"] = torch.randn(width, rank, generator=generator) * 0.1
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    facts: dict[str, Any] = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none"}
+    facts |= {"r": rank, "lora_alpha": 2 * rank, "target_modules": list(modules)}
+    (folder / "adapter_config.json").write_text(json.dumps(facts))
+
+
+def adapters(say: Callable[[object], None], folders: list[str]) -> None:
+    """As many adapters as folders, all different."""
+    for seed, folder in enumerate(folders):
+        _write_adapter(Path(folder), seed)
+    say({"folders": folders})

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.vllm.engine import Engine
+import pytest
+from tests.integration.vllm.engine import Engine, until
+from tests.integration.vllm.scenarios.small import make
 
 Say = Callable[[object], None]
 HOST = 'terrace_hit_tokens_total{tier="host"}'
+STORED = 'terrace_transfer_blocks_total{op="offload",source="device",target="host"}'
 CORRUPT = 'terrace_corrupt_blocks_total{tier="host"}'
 
 
@@ -76,18 +79,6 @@ def several_answers(engine: Engine) -> Any:
     engine.one(prompt)
     local = engine.one(prompt, **sampling)
     engine.forget_local()
-    return {"local": local, "outside": engine.one(prompt, **sampling)}
-
-
-def structured(engine: Engine) -> Any:
-    from vllm.sampling_params import StructuredOutputsParams
-
-    prompt = engine.tokens(300)
-    chosen = StructuredOutputsParams(choice=["yes", "no", "perhaps"])
-    sampling = {"structured_outputs": chosen, "ignore_eos": False, "logprobs": None}
-    engine.one(prompt)
-    local = engine.one(prompt, **sampling)
-    engine.forget_local()
     before = engine.metrics()
     outside = engine.one(prompt, **sampling)
     return {"local": local, "outside": outside, "grown": engine.grown(before)}
@@ -125,9 +116,9 @@ def corrupt_in_host(engine: Engine) -> Any:
     flip_host_bytes()
     before = engine.metrics()
     flipped = engine.generate(prompts)
+    until("the bad copies are removed", lambda: engine.grown(before).get(CORRUPT, 0) >= 9)
     grown = engine.grown(before)
-    engine.forget_local()
-    engine.generate(prompts)  # Doubtful blocks may still stand in the way of fresh ones.
+    engine.generate(prompts)  # Whatever was in doubt until now is stored by the next request.
     engine.forget_local()
     before = engine.metrics()
     after = engine.generate(prompts)
@@ -138,6 +129,33 @@ def corrupt_in_host(engine: Engine) -> Any:
         "after": after,
         "grown_after": engine.grown(before),
     }
+
+
+def corrupt_then_stored_again(engine: Engine) -> Any:
+    """The request whose load failed stores what it computes in its place, while it lives."""
+    from vllm import SamplingParams
+
+    core = engine.llm.llm_engine
+    prompt = engine.tokens(300)
+    cold = engine.one(prompt)
+    engine.forget_local()
+    flip_host_bytes()
+    before = engine.metrics()
+    params = SamplingParams(temperature=0, max_tokens=1000, ignore_eos=True, detokenize=False)
+    core.add_request("again", {"prompt_token_ids": prompt}, params)
+    failed = engine.requests[-1]
+
+    def is_stored() -> bool:
+        core.step()
+        return engine.grown(before).get(STORED, 0) >= 9
+
+    until("as many blocks are stored again", is_stored)
+    core.abort_request([failed.request_id], internal=True)
+    while core.has_unfinished_requests():
+        core.step()
+    engine.forget_local()
+    before = engine.metrics()
+    return {"cold": cold, "after": engine.one(prompt), "grown": engine.grown(before)}
 
 
 def reset_everything(engine: Engine) -> Any:
@@ -163,7 +181,7 @@ def next_turn(engine: Engine) -> Any:
 
 
 def aborts(engine: Engine) -> Any:
-    """Ended before admission, after one step, and while generating."""
+    """Ended before admission, while its look-up waits, after one step, and while generating."""
     from vllm import SamplingParams
 
     core, pool = engine.llm.llm_engine, engine.scheduler.kv_cache_manager.block_pool
@@ -171,20 +189,30 @@ def aborts(engine: Engine) -> Any:
     engine.one(prompt)
     engine.forget_local()
     free = pool.get_num_free_blocks()
-    for steps in (0, 1, 2, 20):
+
+    def abort_after(steps: int) -> Any:
         core.add_request(
-            f"abort-{steps}",
+            f"abort-{len(engine.requests)}",
             {"prompt_token_ids": prompt},
-            SamplingParams(temperature=0, max_tokens=64, ignore_eos=True),
+            SamplingParams(temperature=0, max_tokens=64, ignore_eos=True, detokenize=False),
         )
         for _ in range(steps):
             core.step()
-        core.abort_request([request.request_id for request in engine.requests[-1:]], internal=True)
+        request = engine.requests[-1]
+        state = {"status": request.status.name, "computed": request.num_computed_tokens}
+        core.abort_request([request.request_id], internal=True)
         while core.has_unfinished_requests():
             core.step()
         engine.forget_local()
+        return state
+
+    states = [abort_after(steps) for steps in (0, 1, 2, 20)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.half, "match", lambda *_arguments: None)
+        states.append(abort_after(3))
     after = engine.one(prompt)
     return {
+        "states": states,
         "leaked_blocks": free - pool.get_num_free_blocks(),
         "live": len(engine.half._live),
         "active": engine.status()["active_requests"],
@@ -220,21 +248,21 @@ CASES = (
     salts,
     prompt_log_probabilities,
     several_answers,
-    structured,
     over_several_steps,
     shared_prefix,
     next_turn,
     aborts,
     events,
     corrupt_in_host,
+    corrupt_then_stored_again,
     reset_everything,
 )
 
 
 def run(say: Say, model: str) -> None:
-    engine = Engine(
+    engine = make(
         model,
-        settings={},
+        {},
         max_num_batched_tokens=512,
         kv_events_config={"enable_kv_cache_events": True, "publisher": "null"},
     )

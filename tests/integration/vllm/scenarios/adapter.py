@@ -1,0 +1,93 @@
+"""What a request carries besides its tokens: adapters, multimodal items, prompt embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.integration.vllm.engine import Engine
+from tests.integration.vllm.scenarios.small import HOST, make, numbers
+
+Say = Callable[[object], None]
+UNKEYABLE = "terrace_unkeyable_requests_total"
+OFFLOADED = 'terrace_transfer_blocks_total{op="offload",source="device",target="host"}'
+
+
+def lora(say: Say, model: str, folders: list[str]) -> None:
+    """Equal tokens without adapter, with two, and with other weights under the first's name."""
+    from vllm.lora.request import LoRARequest
+
+    engine = make(model, {}, enable_lora=True, max_loras=2, max_lora_rank=8)
+    prompt = numbers(1, 300)
+    adapters: dict[str, Any] = {
+        "none": None,
+        "first": LoRARequest("first", 1, folders[0]),
+        "second": LoRARequest("second", 2, folders[1]),
+        "renamed": LoRARequest("first", 3, folders[1]),
+    }
+    found: dict[str, Any] = {}
+    for turn in ("cold", "again"):
+        for name, adapter in adapters.items():
+            engine.forget_local()
+            before = engine.metrics()
+            answer = engine.generate([prompt], detokenize=False, adapter=adapter)[0]
+            found[f"{name} {turn}"] = answer | {"hit": engine.grown(before).get(HOST, 0)}
+    say(found)
+
+
+def _embedded(engine: Engine) -> dict[str, Any]:
+    """A prompt of embeddings: nothing tells which tokens they stand for."""
+    import torch
+    from vllm import SamplingParams
+
+    before = engine.metrics()
+    embeds = torch.randn(70, 256, generator=torch.Generator().manual_seed(5)) * 0.3
+    params = SamplingParams(
+        temperature=0,
+        max_tokens=4,
+        ignore_eos=True,
+        detokenize=False,
+        extra_args={"kv_transfer_params": {"terrace": {"ledger": True}}},
+    )
+    (output,) = engine.llm.generate([{"prompt_embeds": embeds}], params, use_tqdm=False)
+    ledger = (output.kv_transfer_params or {}).get("terrace", {}).get("ledger")
+    answer = {"count": len(output.outputs[0].token_ids), "ledger": ledger}
+    return answer | {"grown": engine.grown(before)}
+
+
+def _with_items(engine: Engine) -> dict[str, Any]:
+    """vLLM's own request objects with multimodal items, looked up against a stored plain prompt."""
+    from vllm import SamplingParams
+    from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
+    from vllm.v1.request import Request
+
+    def matched(request_id: str, identifier: str | None) -> int:
+        items = None
+        if identifier is not None:
+            place = PlaceholderRange(offset=40, length=8)
+            items = [
+                MultiModalFeatureSpec(
+                    data=None, modality="image", identifier=identifier, mm_position=place
+                )
+            ]
+        params = SamplingParams(max_tokens=1)
+        request = Request(request_id, list(prompt), params, None, mm_features=items)
+        engine.half.begin(request)
+        found = engine.half.match(request, 0)
+        engine.half.end(request)
+        return int(found)
+
+    prompt = numbers(3, 300)
+    engine.one(prompt, detokenize=False)
+    before = engine.metrics()
+    found = {
+        "plain": matched("a", None),
+        "item": matched("b", "an image's hash"),
+        "nameless": matched("c", ""),
+    }
+    return found | {"grown": engine.grown(before)}
+
+
+def other(say: Say, model: str) -> None:
+    engine = make(model, {}, enable_prompt_embeds=True)
+    say({"embedded": _embedded(engine), "items": _with_items(engine)})
