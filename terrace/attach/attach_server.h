@@ -34,7 +34,7 @@ struct AttachEvent {
   AttachChange change = AttachChange::kRefused;
   RankId rank;
   Epoch epoch;
-  std::string detail;  // For kRefused: which field differs. For kDied: how it was noticed.
+  std::string detail;        // For kRefused: which field differs. For kDied: how it was noticed.
   std::int64_t process = 0;  // Of the rank; 0 = none, or in a namespace that we cannot see.
 };
 

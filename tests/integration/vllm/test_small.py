@@ -142,7 +142,7 @@ def test_changed_weights_under_the_same_path_never_hit_and_the_old_ones_come_bac
         {
             "change": ("tiny.make", change),
             "changed": ("small.once", same),
-            "swap": ("small.swap", {"old": str(kept), "new": str(weights)}),
+            "old weights": ("small.replace_file", {"old": str(kept), "new": str(weights)}),
             "back": ("small.once", same),
         },
     )

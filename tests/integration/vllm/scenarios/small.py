@@ -170,7 +170,7 @@ def ranks(say: Say, model: str, prompts: list[list[int]], settings: dict[str, An
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def swap(say: Say, old: str, new: str) -> None:
+def replace_file(say: Say, old: str, new: str) -> None:
     """Puts one file in the place of another."""
     Path(old).replace(new)
     say({})
