@@ -116,7 +116,7 @@ def _pytest_file(path: Path, name: str | None, more: Sequence[str]) -> Counts:
         command += ["-k", name]
     began = time.monotonic()
     status, output = run.captured([*command, *more], env=paths_environment())
-    if status == NO_TESTS_COLLECTED:
+    if status == NO_TESTS_COLLECTED and name is not None:
         return Counts()
     found = counts.junit(report)
     if status != 0 and not found.failed:
