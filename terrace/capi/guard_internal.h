@@ -50,11 +50,11 @@ terrace_code put_bytes(BufferKind kind, std::string text, terrace_bytes* bytes);
 // the process is a forked child.
 class ExitClosed {
  public:
+  virtual ~ExitClosed();
   virtual void close_at_exit() noexcept = 0;
 
  protected:
   ExitClosed();
-  ~ExitClosed();  // Nobody owns a handle through this class.
   // False in a forked child of the process that made the handle.
   [[nodiscard]] bool is_ours() const { return ::getpid() == pid_; }
 

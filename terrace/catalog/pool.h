@@ -187,19 +187,19 @@ class Pool {
   [[nodiscard]] std::optional<EvictingSlot> begin_evict();
   // Puts a block found on the medium at start into a given free slot, sealed and unpinned. Earlier
   // adopted = less recently used. False if the slot is not free or the key is there already.
-  bool adopt(const BlockKey& key, SlotIndex slot, Generation generation);
+  bool adopt(const BlockKey& key, SlotIndex index, Generation generation);
   // The same for many, in order, several times as fast. Returns how many were adopted. For millions
   // and several threads: PoolLoad.
   std::size_t adopt(std::span<const Adoption> blocks);
   // The slot's next block will have a generation after this one: for slots whose old content on the
   // medium is not adopted. No-op unless the slot is free.
-  void age(SlotIndex slot, Generation generation);
+  void age(SlotIndex index, Generation generation);
   // Removes a sealed, unpinned block. False if it is pinned or gone.
-  bool remove(SlotRef slot);
-  bool release_quarantined(SlotRef slot);
+  bool remove(SlotRef ref);
+  bool release_quarantined(SlotRef ref);
 
   [[nodiscard]] std::optional<Pin> pin(const BlockKey& key);
-  [[nodiscard]] std::optional<Pin> pin(SlotRef slot);
+  [[nodiscard]] std::optional<Pin> pin(SlotRef ref);
   // Pins the longest leading run that is sealed.
   PinRun pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes);
   // The block was used: touch it (pinned ones are touched when the pin drops).
@@ -230,7 +230,7 @@ class Pool {
   // The slot's present reference; its generation says nothing while it is free.
   [[nodiscard]] SlotRef ref_of(SlotIndex slot) const;
   // Of a reserved, filling, sealed or evicting slot. Nothing if the reference is stale.
-  [[nodiscard]] std::optional<BlockKey> key_of(SlotRef slot) const;
+  [[nodiscard]] std::optional<BlockKey> key_of(SlotRef ref) const;
   // Index, eviction order and slot states.
   [[nodiscard]] Bytes memory() const;
 
@@ -254,7 +254,7 @@ class Pool {
        index::ZeroedArray<Slot> table, std::unique_ptr<policy::EvictionPolicy> policy);
 
   // Null if the reference is stale or not in `state`.
-  [[nodiscard]] Slot* resolve(SlotRef slot, SlotState state);
+  [[nodiscard]] Slot* resolve(SlotRef ref, SlotState state);
   [[nodiscard]] static SlotState state_of(const Slot& slot) {
     return static_cast<SlotState>(slot.state);
   }
@@ -267,12 +267,12 @@ class Pool {
   void touch_slot(SlotIndex index);
 
   // The handles' verbs. None of them throws: a handle may be dropped while a Breach unwinds.
-  void start_filling(SlotRef slot);
-  void abandon(SlotRef slot, SlotState state);
-  void quarantine(SlotRef slot);
-  [[nodiscard]] std::optional<Pin> seal(SlotRef slot);
-  void unpin(SlotRef slot);
-  void end_evict(SlotRef slot, bool keeps);
+  void start_filling(SlotRef ref);
+  void abandon(SlotRef ref, SlotState state);
+  void quarantine(SlotRef ref);
+  [[nodiscard]] std::optional<Pin> seal(SlotRef ref);
+  void unpin(SlotRef ref);
+  void end_evict(SlotRef ref, bool keeps);
 
   const std::uint32_t slots_;
   const std::uint32_t evicted_limit_;
