@@ -66,7 +66,7 @@ class Backend {
  public:
   struct Options {
     unsigned depth = 64;
-    unsigned threads = 4;  // `threads` only.
+    unsigned threads = 4;  // `threads` only: those that move bytes.
   };
   struct Counters {
     std::array<Counter, kIoOpCount> done;    // Completions, by op, failed ones included.

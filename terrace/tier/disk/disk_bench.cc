@@ -1,9 +1,14 @@
-// Sealed writes and verified reads of the disk tier beside fio in the same directory: O_DIRECT, the
-// same depth, files whose blocks have all been written before, alternating.
-//   disk_bench [--directory=DIR] [--runs=N] [--mebibytes=N] [disk.read|disk.write …]
+// Sealed writes and verified reads of the disk tier beside fio, alternating, with O_DIRECT, the
+// same depth, both with their buffers in huge pages (in scattered 4 KiB pages a virtual disk may be
+// half as fast), in the very same file: one whose blocks have all been written before, and where a
+// file lies decides how fast some disks are. fio's pieces are whole frames, and it syncs as often
+// as the tier syncs frames; the tier's records and their syncs come on top.
+//   disk_bench [--directory=DIR] [--runs=N] [--mebibytes=N] [--backend=NAME] [disk.read|disk.write
+//   …]
 #include <fmt/format.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -12,16 +17,17 @@
 #include "terrace/base/check.h"
 #include "terrace/testing/bench_json.h"
 #include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/format_internal.h"
 
 namespace terrace::tier::disk {
 namespace {
 
 struct Setup {
   std::string directory = ".";
-  int runs = 7;
+  int runs = 11;
   std::uint64_t mebibytes = 768;
   std::vector<std::string> names;
-  std::string backend = "io_uring";
+  std::string backend;  // Empty = both.
   [[nodiscard]] bool wants(const std::string& name) const {
     if (names.empty()) return true;
     for (const std::string& wanted : names) {
@@ -31,20 +37,27 @@ struct Setup {
   }
 };
 
-constexpr unsigned kDepth = 8;  // At the device, fio's and ours.
+// Of the tier; writes get half of it, prefetches three quarters.
+constexpr unsigned kDepth = 16;
+constexpr unsigned kThreads = 4;  // Of the `threads` backend, each with one transfer.
+constexpr std::uint64_t kSyncBytes = 32ULL << 20U;  // Of frames, at each of which the tier syncs.
 
-// Bytes per second that fio reports for one job over its own, fully written file.
-double run_fio(const std::string& file, const std::string& mode, std::uint64_t piece,
-               std::uint64_t bytes, const std::string& backend) {
-  const std::string engine =
-      backend == "threads"
-          ? fmt::format("--ioengine=psync --numjobs={} --offset_increment={} --size={}", 4,
-                        bytes / 4 / piece * piece, bytes / 4 / piece * piece)
-          : fmt::format("--ioengine=io_uring --iodepth={} --size={}", kDepth, bytes);
+// At the device, fio's and ours.
+unsigned depth_of(bool is_read, const std::string& backend) {
+  if (backend == "threads") return kThreads;
+  return is_read ? kDepth * 3 / 4 : kDepth / 2;
+}
+
+// Bytes per second that fio reports. The frames are no frames any more when it wrote.
+double run_fio(const std::string& file, bool is_read, std::uint64_t piece, std::uint64_t bytes,
+               const std::string& backend) {
   const std::string command = fmt::format(
-      "fio --name=limit --filename={} --direct=1 --rw={} --bs={} {} --group_reporting "
+      "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 fio --name=limit --filename={} --allow_file_create=0 "
+      "--direct=1 --rw={} --bs={} --size={} --iodepth={} --ioengine={}{} "
       "--output-format=terse --terse-version=3 2>/dev/null",
-      file, mode, piece, engine);
+      file, is_read ? "read" : "write", piece, bytes, depth_of(is_read, backend),
+      backend == "threads" ? "libaio" : "io_uring",
+      is_read ? "" : fmt::format(" --fdatasync={}", kSyncBytes / piece));
   FILE* const pipe = ::popen(command.c_str(), "re");
   TERRACE_CHECK(pipe != nullptr);
   std::string text;
@@ -56,7 +69,7 @@ double run_fio(const std::string& file, const std::string& mode, std::uint64_t p
     std::exit(1);
   }
   // Terse format 3: field 7 is the read bandwidth, field 48 the write bandwidth, in KiB/s.
-  const int wanted = mode.ends_with("read") ? 6 : 47;
+  const int wanted = is_read ? 6 : 47;
   std::size_t at = 0;
   for (int field = 0; field < wanted; ++field) at = text.find(';', at) + 1;
   return std::strtod(text.c_str() + at, nullptr) * 1024;
@@ -65,7 +78,10 @@ double run_fio(const std::string& file, const std::string& mode, std::uint64_t p
 class DiskFlow {
  public:
   DiskFlow(const Setup& setup, std::uint64_t payload_bytes)
-      : payload_bytes_(payload_bytes), count_((setup.mebibytes << 20U) / payload_bytes) {
+      : payload_bytes_(payload_bytes),
+        count_((setup.mebibytes << 20U) / payload_bytes),
+        memory_(
+            index::ZeroedArray<std::byte>::create((kSources + kTargets) * payload_bytes).value()) {
     options_.layout.block_tokens = Tokens(64);
     options_.layout.groups = {{GroupId(0), {Bytes(payload_bytes)}}};
     options_.fingerprint.content = {{"model", "bench"}};
@@ -73,7 +89,8 @@ class DiskFlow {
     options_.blocks = count_;
     options_.paths = {setup.directory};
     options_.backend = setup.backend;
-    options_.io.depth = 2 * kDepth;  // Writes get half of it.
+    options_.io.depth = kDepth;
+    options_.io.threads = kThreads;
     options_.queue_blocks = 256;
     auto opened = DiskTier::open(options_, clock_, log_);
     if (!opened) {
@@ -81,12 +98,16 @@ class DiskFlow {
       std::exit(1);
     }
     tier_ = *std::move(opened);
-    for (std::size_t i = 0; i < 64; ++i) {
-      memory_.emplace_back(1, payload_bytes);
-      memory_.back().fill(i);
-      checksums_.push_back(memory_.back().checksums());
+    for (std::size_t i = 0; i < kSources; ++i) {
+      const ShardMemory source = place(i);
+      Rng rng(i);
+      for (std::size_t at = 0; at < payload_bytes_; at += sizeof(std::uint64_t)) {
+        const std::uint64_t word = rng.next();
+        std::memcpy(source.payload + at, &word, sizeof word);
+      }
+      checksums_.push_back(checksum_of({source.payload, payload_bytes_}));
     }
-    write_all();  // Every frame has been written once, as fio's file.
+    write_all();  // Every frame has been written once.
   }
 
   // All slots anew, each sealed and durable. Bytes per second.
@@ -96,9 +117,10 @@ class DiskFlow {
       std::uint64_t begun = 0;
       run([&](std::uint64_t under_way) {
         if (begun == count_ || under_way == options_.queue_blocks) return false;
-        const std::size_t place = begun % memory_.size();
+        const std::size_t source = begun % kSources;
+        const ShardMemory shard = place(source);
         const Status status = tier_->begin_write(begun, GroupId(0), hash_of(first_ + begun), 0,
-                                                 memory_[place].shards(), checksums_[place]);
+                                                 {&shard, 1}, {&checksums_[source], 1});
         if (status.code() == Code::kExhausted) return false;
         TERRACE_CHECK(status.is_ok());
         ++begun;
@@ -111,14 +133,15 @@ class DiskFlow {
   double read_all() {
     const double time = testing::seconds_of(clock_, [&] {
       std::vector<std::size_t> free;
-      for (std::size_t i = 0; i < 2 * kDepth; ++i) free.push_back(i);
+      for (std::size_t i = 0; i < kTargets; ++i) free.push_back(i);
       std::uint64_t begun = 0;
       run(
           [&](std::uint64_t) {
             if (begun == count_ || free.empty()) return false;
-            const Status status = tier_->begin_read(
-                free.back(), GroupId(0), hash_of(first_ + begun), reads_[free.back()].shards(),
-                transfer::IoClass::kPrefetch, kNoDeadline);
+            const ShardMemory target = place(kSources + free.back());
+            const Status status =
+                tier_->begin_read(free.back(), GroupId(0), hash_of(first_ + begun), {&target, 1},
+                                  transfer::IoClass::kPrefetch, kNoDeadline);
             TERRACE_CHECK(status.is_ok());
             free.pop_back();
             ++begun;
@@ -129,10 +152,8 @@ class DiskFlow {
     return static_cast<double>(count_ * payload_bytes_) / time;
   }
 
-  void prepare_reads() {
-    for (std::size_t i = 0; i < 2 * kDepth; ++i) reads_.emplace_back(1, payload_bytes_);
-  }
   [[nodiscard]] std::uint64_t bytes() const { return count_ * payload_bytes_; }
+  [[nodiscard]] std::uint64_t count() const { return count_; }
   [[nodiscard]] double batches() const {
     CellReader cells;
     tier_->visit_metrics(cells);
@@ -141,6 +162,13 @@ class DiskFlow {
   [[nodiscard]] std::string backend() const { return std::string(tier_->backend_name()); }
 
  private:
+  static constexpr std::size_t kSources = 64;
+  // More than the device has, so that it is not idle while those that came are verified.
+  static constexpr std::size_t kTargets = 2 * kDepth;
+
+  [[nodiscard]] ShardMemory place(std::size_t number) {
+    return {memory_.all().data() + number * payload_bytes_, payload_bytes_, payload_bytes_};
+  }
   void run(
       const std::function<bool(std::uint64_t)>& begin,
       const std::function<void(const DiskDone&)>& on_done = [](const DiskDone&) {}) {
@@ -168,44 +196,44 @@ class DiskFlow {
   NullLog log_;
   DiskTier::Options options_;
   std::unique_ptr<DiskTier> tier_;
-  std::vector<BlockMemory> memory_;
-  std::vector<std::vector<Checksum>> checksums_;
-  std::vector<BlockMemory> reads_;
+  index::ZeroedArray<std::byte> memory_;  // Sources, then targets.
+  std::vector<Checksum> checksums_;
 };
 
-void report(const Setup& setup, const std::string& name, const DiskFlow& flow,
-            std::uint64_t payload_bytes, const std::vector<std::vector<double>>& samples) {
+void report(const Setup& setup, bool is_read, const DiskFlow& flow, std::uint64_t payload_bytes,
+            const std::vector<std::vector<double>>& samples) {
   testing::BenchResult result;
-  result.name = name;
+  result.name = is_read ? "disk.read" : "disk.write";
   result.samples = samples[0];
   result.limit_name = "fio";
   result.limit_samples = samples[1];
   result.param("piece_bytes", static_cast<std::int64_t>(payload_bytes))
-      .param("depth", static_cast<std::int64_t>(kDepth))
+      .param("depth", std::int64_t{depth_of(is_read, setup.backend)})
       .param("bytes", static_cast<std::int64_t>(flow.bytes()))
-      .param("batches", static_cast<std::int64_t>(flow.batches()))
       .param("backend", flow.backend());
+  if (!is_read) {
+    // Of both; the tier's number of groups in all runs and the warm-up says whether that is so.
+    result.param("sync_bytes", static_cast<std::int64_t>(kSyncBytes))
+        .param("groups", static_cast<std::int64_t>(flow.batches()));
+  }
   testing::print(result, testing::machine_facts(setup.directory));
 }
 
-void bench(const Setup& setup, std::uint64_t payload_bytes) {
+void bench(const Setup& setup, std::uint64_t payload_bytes, const std::string& backend) {
   const ScratchDirectory scratch(setup.directory);
   Setup own = setup;
   own.directory = scratch.path();
+  own.backend = backend;
   DiskFlow flow(own, payload_bytes);
-  flow.prepare_reads();
-  const std::string file = scratch.path() + "/fio.dat";
-  (void)run_fio(file, "write", payload_bytes, flow.bytes(), "io_uring");
-  for (const bool is_read : {false, true}) {
-    const std::string name = is_read ? "disk.read" : "disk.write";
-    if (!setup.wants(name)) continue;
+  const std::uint64_t frame_bytes = payload_bytes + kPageBytes;
+  const std::string file = scratch.path() + "/terrace-00/0.slots";
+  for (const bool is_read : {true, false}) {  // Reads first: fio's writes leave nothing to verify.
+    if (!setup.wants(is_read ? "disk.read" : "disk.write")) continue;
     const auto samples = testing::alternate(
-        setup.runs, {[&] { return is_read ? flow.read_all() : flow.write_all(); },
-                     [&] {
-                       return run_fio(file, is_read ? "read" : "write", payload_bytes, flow.bytes(),
-                                      setup.backend);
-                     }});
-    report(own, name, flow, payload_bytes, samples);
+        setup.runs,
+        {[&] { return is_read ? flow.read_all() : flow.write_all(); },
+         [&] { return run_fio(file, is_read, frame_bytes, flow.count() * frame_bytes, backend); }});
+    report(own, is_read, flow, payload_bytes, samples);
   }
 }
 
@@ -229,7 +257,10 @@ int main(int argc, char** argv) {
       setup.names.push_back(argument);
     }
   }
-  for (const std::uint64_t payload : {768ULL << 10U, 3ULL << 20U}) {
-    terrace::tier::disk::bench(setup, payload);
+  for (const std::string backend : {"io_uring", "threads"}) {
+    if (!setup.backend.empty() && setup.backend != backend) continue;
+    for (const std::uint64_t payload : {768ULL << 10U, 3ULL << 20U}) {
+      terrace::tier::disk::bench(setup, payload, backend);
+    }
   }
 }

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "terrace/base/mutex.h"
+#include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
 
 namespace terrace::transfer {
@@ -22,6 +23,9 @@ constexpr int kMaxRetries = 64;
 // A worker looks for its stop request this often even if a wake-up was lost.
 constexpr Nanoseconds kIdleLimit = milliseconds(500);
 constexpr int kEndOfFile = -1;  // Beside errno values.
+// Syncs and allocations wait for the medium and move nothing: in threads of their own they keep
+// nobody from reading and writing. Two, as data and records of a volume are synced side by side.
+constexpr unsigned kWaiters = 2;
 
 struct Outcome {
   Transfer transfer;
@@ -33,19 +37,17 @@ class ThreadsBackend final : public Backend {
   explicit ThreadsBackend(unsigned depth) : Backend(depth) {}
   ~ThreadsBackend() override {
     for (auto& worker : workers_) worker.request_stop();
-    work_came_.notify_all();
+    movers_.work_came.notify_all();
+    waiters_.work_came.notify_all();
     // The threads join here. One that sits in a system call ends when the call does.
   }
 
   Status open(unsigned threads) {
     for (unsigned i = 0; i < threads; ++i) {
-      // A breach ends that worker; its transfer is reported as failed by run().
-      TERRACE_ASSIGN_OR_RETURN(
-          std::jthread worker,
-          start_thread(
-              fmt::format("terrace-disk-{}", i), [this](const std::stop_token& stop) { run(stop); },
-              [](const char*) {}));
-      workers_.push_back(std::move(worker));
+      TERRACE_RETURN_IF_ERROR(start_worker(fmt::format("terrace-disk-{}", i), movers_));
+    }
+    for (unsigned i = 0; i < kWaiters; ++i) {
+      TERRACE_RETURN_IF_ERROR(start_worker(fmt::format("terrace-sync-{}", i), waiters_));
     }
     return {};
   }
@@ -62,11 +64,13 @@ class ThreadsBackend final : public Backend {
 
  protected:
   Status start(const Transfer& transfer) override {
+    const bool moves = transfer.op == IoOp::kRead || transfer.op == IoOp::kWrite;
+    Lane& lane = moves ? movers_ : waiters_;
     {
       const MutexLock lock(mutex_);
-      waiting_[static_cast<std::size_t>(transfer.io_class)].push_back(transfer);
+      lane.waiting[static_cast<std::size_t>(transfer.io_class)].push_back(transfer);
     }
-    work_came_.notify_one();
+    lane.work_came.notify_one();
     return {};
   }
 
@@ -102,10 +106,26 @@ class ThreadsBackend final : public Backend {
   }
 
  private:
-  void run(const std::stop_token& stop) {
+  struct Lane {  // What one kind of worker takes from; guarded by mutex_ but for the condition.
+    CondVar work_came;
+    std::array<std::deque<Transfer>, kIoClassCount> waiting;
+  };
+
+  Status start_worker(const std::string& name, Lane& lane) {
+    // A breach ends that worker; its transfer is reported as failed by run().
+    TERRACE_ASSIGN_OR_RETURN(
+        std::jthread worker,
+        start_thread(
+            name, [this, &lane](const std::stop_token& stop) { run(stop, lane); },
+            [](const char*) {}));
+    workers_.push_back(std::move(worker));
+    return {};
+  }
+
+  void run(const std::stop_token& stop, Lane& lane) {
     while (!stop.stop_requested()) {
       Transfer transfer;
-      if (!take(transfer)) continue;
+      if (!take(lane, transfer)) continue;
       const int error = move_bytes(transfer);
       {
         const MutexLock lock(mutex_);
@@ -116,22 +136,23 @@ class ThreadsBackend final : public Backend {
   }
 
   // The oldest transfer of the highest class, after a wait of at most kIdleLimit.
-  bool take(Transfer& transfer) {
+  bool take(Lane& lane, Transfer& transfer) {
     const MutexLock lock(mutex_);
     for (int round = 0; round < 2; ++round) {
-      for (auto& waiting : waiting_) {
+      for (auto& waiting : lane.waiting) {
         if (waiting.empty()) continue;
         transfer = waiting.front();
         waiting.pop_front();
         return true;
       }
-      if (round == 0) (void)work_came_.wait_for(mutex_, kIdleLimit);
+      if (round == 0) (void)lane.work_came.wait_for(mutex_, kIdleLimit);
     }
     return false;
   }
 
   // 0, an errno, or kEndOfFile.
   int move_bytes(const Transfer& transfer) {
+    if (transfer.op == IoOp::kSync) TERRACE_SYNC_POINT("threads.sync");
     Progress progress(transfer);
     for (int retries = 0; retries <= kMaxRetries;) {
       const ssize_t moved = call(transfer, progress);
@@ -169,9 +190,9 @@ class ThreadsBackend final : public Backend {
   }
 
   Mutex mutex_;
-  CondVar work_came_;
   CondVar result_came_;
-  std::array<std::deque<Transfer>, kIoClassCount> waiting_ TERRACE_GUARDED_BY(mutex_);
+  Lane movers_;
+  Lane waiters_;
   std::vector<Outcome> outcomes_ TERRACE_GUARDED_BY(mutex_);
   bool is_woken_ TERRACE_GUARDED_BY(mutex_) = false;
   std::vector<Outcome> taken_;

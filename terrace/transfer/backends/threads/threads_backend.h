@@ -1,6 +1,6 @@
-// The threads backend: a few threads with preadv, pwritev, fdatasync and fallocate, for machines
-// and containers where io_uring is denied. Higher classes first. Threading: as Backend, waits and
-// bounds, too; the worker threads are its own.
+// The threads backend: a few threads with preadv and pwritev, and two with fdatasync and fallocate,
+// for machines and containers where io_uring is denied. Higher classes first.
+// Threading: as Backend, waits and bounds, too; the worker threads are its own.
 #pragma once
 
 #include <memory>
