@@ -189,13 +189,23 @@ std::optional<Pin> Pool::pin(SlotRef ref) {
 }
 
 PinRun Pool::pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes) {
-  std::vector<SlotIndex> found(hashes.size());
-  const std::size_t length = index_.match(name_space, group, hashes, found);
+  // In steps whose slots stay in the nearest cache between being found and being pinned.
+  constexpr std::size_t kStep = 4096;
+  std::array<SlotIndex, kStep> found;
   PinRun run;
-  for (std::size_t i = 0; i < length; ++i) __builtin_prefetch(table_.data() + found[i].value());
-  for (std::size_t i = 0; i < length; ++i) {
-    if (table_[found[i].value()].pins == kMaxPins) break;
-    run.add(add_pin(found[i]));
+  for (std::size_t done = 0; done < hashes.size(); done += kStep) {
+    const auto part = hashes.subspan(done, std::min(kStep, hashes.size() - done));
+    const std::size_t length = index_.match(name_space, group, part, found);
+    // A run that fills a step may be as long as the chain: grown by doubling, the pins of a long
+    // one would be moved through fresh pages again and again.
+    run.reserve(done + length < hashes.size() && length == part.size() ? hashes.size()
+                                                                       : done + length);
+    for (std::size_t i = 0; i < length; ++i) __builtin_prefetch(table_.data() + found[i].value());
+    for (std::size_t i = 0; i < length; ++i) {
+      if (table_[found[i].value()].pins == kMaxPins) return run;
+      run.add(add_pin(found[i]));
+    }
+    if (length < part.size()) break;
   }
   return run;
 }

@@ -71,6 +71,7 @@ class [[nodiscard]] PinRun {
   PinRun(PinRun&&) noexcept = default;
   PinRun& operator=(PinRun&& other) noexcept;
   ~PinRun() { shrink(0); }
+  void reserve(std::size_t pins) { pins_.reserve(pins); }
   // Deeper than all before.
   void add(Pin pin) { pins_.push_back(std::move(pin)); }
   // Drops the deepest until `count` are left.

@@ -104,7 +104,15 @@ void Context::touch(std::span<const SequenceHash> chain) {
   if (chain.size() <= kTouchAtOnce || to_touch_.size() >= kMaxChains) {
     touch_now(chain);
   } else {
-    to_touch_.emplace_back(chain.begin(), chain.end());
+    // In memory that was used before: fresh pages for half a megabyte cost as much as hashing a
+    // tenth of its blocks.
+    std::vector<SequenceHash> copy;
+    if (!spare_chains_.empty()) {
+      copy.swap(spare_chains_.back());
+      spare_chains_.pop_back();
+    }
+    copy.assign(chain.begin(), chain.end());
+    to_touch_.push_back(std::move(copy));
   }
 }
 
@@ -114,7 +122,10 @@ bool Context::touch_some() {
   const std::size_t left = chain.size() - std::min(chain.size(), kTouchAtOnce);
   touch_now(std::span(chain).subspan(left));
   chain.resize(left);
-  if (chain.empty()) to_touch_.pop_front();
+  if (chain.empty()) {
+    if (spare_chains_.size() < kMaxSpareChains) spare_chains_.push_back(std::move(chain));
+    to_touch_.pop_front();
+  }
   return !to_touch_.empty();
 }
 

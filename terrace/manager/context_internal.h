@@ -84,10 +84,12 @@ class Context {
   static constexpr std::size_t kMaxNotes = 256;
   static constexpr std::size_t kTouchAtOnce = 512;  // Blocks; some 50 us.
   static constexpr std::size_t kMaxChains = 256;
+  static constexpr std::size_t kMaxSpareChains = 4;
   void touch_now(std::span<const SequenceHash> chain);
   void note_host_evictions();
 
   std::deque<std::vector<SequenceHash>> to_touch_;
+  std::vector<std::vector<SequenceHash>> spare_chains_;  // Empty, kept for their memory.
   // Disk blocks that were announced, with their aliases; only kept when somebody wants events.
   // Bounded by the disk's slots: an evicted block leaves it.
   std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> announced_;
