@@ -11,8 +11,9 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 // How many hashes ahead a home is prefetched: enough to keep a core's outstanding cache misses
-// busy.
-constexpr std::size_t kAhead = 20;
+// busy. Too few cost more than too many: with 20 a look-up took a third longer than with 48, with 64
+// no less.
+constexpr std::size_t kAhead = 48;
 // Hashes whose misses are taken together. The first window is small: most misses of a look-up show
 // early, and what was prefetched behind the first one is wasted.
 constexpr std::size_t kFirstWindow = 64;
@@ -285,8 +286,8 @@ inline std::uint32_t BlockIndex::glance(const Bucket& bucket, const SequenceHash
 
 std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::uint32_t pair,
                                      std::uint32_t domain, std::span<std::uint32_t> places) const {
-  std::array<std::uint32_t, kWindow> probes{};
-  std::array<std::uint16_t, kWindow> pending{};
+  std::array<std::uint32_t, kWindow> probes;
+  std::array<std::uint16_t, kWindow> pending;
   std::size_t started = 0;
   const auto start = [&] {
     probes[started] = static_cast<std::uint32_t>(home(hashes[started], pair));

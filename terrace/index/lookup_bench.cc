@@ -65,7 +65,7 @@ class Bench {
 
  private:
   std::uint64_t read(const std::vector<std::uint32_t>& places) const {
-    constexpr std::size_t kAhead = 16;
+    constexpr std::size_t kAhead = 32;  // 16 and 40 are slower.
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < places.size(); ++i) {
       if (i + kAhead < places.size()) {
