@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <utility>
@@ -47,6 +48,9 @@ struct Worker::State {
   std::unique_ptr<attach::AttachClient> client;
   std::unique_ptr<CopyPool> pool;
   std::vector<wire::Report> reports;  // Oldest first; engine thread.
+  // The step's orders come to the canary, to the loads and to the saves: read once. Engine thread.
+  std::vector<std::byte> last_bytes;
+  wire::Orders last_orders;
   Counter loaded;
   Counter corrupt;
   Counter refused;
@@ -58,6 +62,8 @@ struct Worker::State {
   State(Options given, const Clock& its_clock, LogSink& its_log)
       : options(std::move(given)), clock(its_clock), log(its_log) {}
 
+  // Valid until the next call.
+  [[nodiscard]] Result<const wire::Orders*> read(std::span<const std::byte> bytes);
   // Null, with the reason logged, when these orders cannot be run now.
   [[nodiscard]] AttachmentPtr attachment_for(const wire::Orders& orders) const;
   [[nodiscard]] wire::Report& report_for(const wire::Orders& orders,
@@ -80,6 +86,17 @@ struct Worker::State {
   // Returns the bytes copied.
   std::uint64_t run(std::vector<Copy>& copies, Way way) const;
 };
+
+Result<const wire::Orders*> Worker::State::read(std::span<const std::byte> bytes) {
+  const bool is_read = !bytes.empty() && bytes.size() == last_bytes.size() &&
+                       std::memcmp(bytes.data(), last_bytes.data(), bytes.size()) == 0;
+  if (!is_read) {
+    last_bytes.clear();
+    TERRACE_ASSIGN_OR_RETURN(last_orders, wire::decode_orders(bytes));
+    last_bytes.assign(bytes.begin(), bytes.end());
+  }
+  return &last_orders;
+}
 
 AttachmentPtr Worker::State::attachment_for(const wire::Orders& orders) const {
   AttachmentPtr attachment = client->attachment();
@@ -159,12 +176,14 @@ std::vector<Copy> Worker::State::accept_loads(const wire::Orders& orders,
 
 std::vector<Copy> Worker::State::accept_saves(const wire::Orders& orders,
                                               const attach::Attachment& attachment) const {
-  std::map<SlotIndex, unsigned> writers;  // Slots that more than one order uses.
-  for (const wire::SaveOrder& save : orders.saves) ++writers[save.slot.index];
+  std::vector<SlotIndex> used;  // A slot that more than one order uses is not written.
+  used.reserve(orders.saves.size() + orders.loads.size() + 1);
+  for (const wire::SaveOrder& save : orders.saves) used.push_back(save.slot.index);
   for (const wire::LoadOrder& load : orders.loads) {
-    if (!load.is_void) ++writers[load.slot.index];
+    if (!load.is_void) used.push_back(load.slot.index);
   }
-  ++writers[SlotIndex(orders.canary_slot)];
+  used.emplace_back(orders.canary_slot);
+  std::ranges::sort(used);
   std::vector<Copy> copies;
   copies.reserve(orders.saves.size());
   for (std::size_t i = 0; i < orders.saves.size(); ++i) {
@@ -172,7 +191,8 @@ std::vector<Copy> Worker::State::accept_saves(const wire::Orders& orders,
     const auto shard = shard_for(attachment, save.slot, save.group, save.device_block);
     // First touch of shared memory takes 0.15-0.4 s per GiB: not here, in the engine's step.
     const bool is_present = shard.has_value() && attachment.lane.is_populated(save.slot.index);
-    if (is_present && writers[save.slot.index] == 1) copies.push_back({i, *shard, false});
+    if (is_present && std::ranges::equal_range(used, save.slot.index).size() == 1)
+      copies.push_back({i, *shard, false});
   }
   return copies;
 }
@@ -254,7 +274,8 @@ Worker::~Worker() {
 
 Status Worker::run_canary(std::span<const std::byte> bytes) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  const wire::Orders& orders = *read;
   if (orders.canary_slot == UINT32_MAX) return {};
   const AttachmentPtr attachment = state.attachment_for(orders);
   if (attachment == nullptr || orders.canary_slot >= attachment->geometry.slots) {
@@ -277,7 +298,8 @@ Status Worker::run_canary(std::span<const std::byte> bytes) {
 
 Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> bytes) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
   const AttachmentPtr attachment = state.attachment_for(orders);
   wire::Report& report = state.report_for(orders, attachment);
@@ -300,16 +322,19 @@ Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> 
 }
 
 Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byte> bytes) {
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  State& state = *state_;
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
-  state_->refused.add(orders.loads.size());
-  return state_->report_failures(orders, std::vector<bool>(orders.loads.size()),
-                                 state_->report_for(orders, nullptr));
+  state.refused.add(orders.loads.size());
+  return state.report_failures(orders, std::vector<bool>(orders.loads.size()),
+                               state.report_for(orders, nullptr));
 }
 
 Status Worker::run_saves(std::span<const std::byte> bytes) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders orders, wire::decode_orders(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  const wire::Orders& orders = *read;
   if (orders.saves.empty()) return {};
   const AttachmentPtr attachment = state.attachment_for(orders);
   wire::Report& report = state.report_for(orders, attachment);

@@ -249,6 +249,28 @@ TEST_F(WorkerTest, EachStepHasItsOwnReport) {
   EXPECT_EQ(worker_->build_report(), "");
 }
 
+TEST_F(WorkerTest, OrdersThatDifferInAnythingAreReadAnew) {
+  open_worker();
+  wire::Orders step = orders();
+  step.loads = {load(1, 8, Checksum{1})};
+  const std::string first = wire::encode(step);
+  step.loads = {load(1, 9, Checksum{1})};
+  const std::string second = wire::encode(step);
+  std::string damaged = first;
+  damaged[damaged.size() / 2] ^= 1;
+  ASSERT_EQ(first.size(), second.size());
+  const auto failed = [&](const std::string& bytes) {
+    return worker_->run_loads(std::as_bytes(std::span(bytes)));
+  };
+  const auto only = [](std::uint32_t block) { return std::vector<std::uint32_t>{block}; };
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(failed(first).value(), only(8));
+    EXPECT_EQ(failed(second).value(), only(9));
+    EXPECT_FALSE(failed(damaged).has_value());
+    EXPECT_FALSE(failed({}).has_value());
+  }
+}
+
 TEST_F(WorkerTest, ReportsThatNobodyFetchesStayBounded) {
   open_worker();
   for (std::uint64_t i = 1; i <= 1500; ++i) {
