@@ -41,6 +41,24 @@ def test_names_are_prefixes(tmp_path: Path, name: str, chosen: list[str]) -> Non
     assert [entry.name for entry in listed(tmp_path) if bench.asked(entry, [name])] == chosen
 
 
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        ([], ["disk", "disk.tail", "vllm-ttft"]),
+        (["disk"], ["disk", "disk.tail"]),
+        (["disk.tail"], ["disk.tail"]),
+        (["disk.tail.p99"], ["disk.tail"]),
+        (["disk.read", "disk.tail"], ["disk", "disk.tail"]),
+    ],
+)
+def test_a_name_is_answered_by_its_closest_entry(
+    tmp_path: Path, names: list[str], chosen: list[str]
+) -> None:
+    below = '[[bench]]\nname = "disk.tail"\nprogram = "bench/tail_bench"\n[[bench]]\n'
+    table = TABLE.replace('[[bench]]\nname = "vllm', below + 'name = "vllm')
+    assert [entry.name for entry in bench.chosen(listed(tmp_path, table), names)] == chosen
+
+
 def test_only_asked_results_are_kept() -> None:
     assert bench.is_wanted(ROW, [])
     assert bench.is_wanted(ROW, ["disk.r"])

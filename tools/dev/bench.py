@@ -54,6 +54,23 @@ def asked(bench: Bench, names: Sequence[str]) -> list[str]:
     return [name for name in names if bench.name.startswith(name) or name.startswith(bench.name)]
 
 
+def chosen(listed: Sequence[Bench], names: Sequence[str]) -> list[Bench]:
+    """Those asked for; a name below two entries, `x` and `x.y`, is the longer one's alone."""
+
+    def is_answered_closer(bench: Bench, name: str) -> bool:
+        return any(
+            len(other.name) > len(bench.name)
+            and (name == other.name or name.startswith(f"{other.name}."))
+            for other in listed
+        )
+
+    return [
+        bench
+        for bench in listed
+        if not names or any(not is_answered_closer(bench, name) for name in asked(bench, names))
+    ]
+
+
 def is_wanted(row: str, names: Sequence[str]) -> bool:
     if not row.startswith("{"):
         return False
@@ -105,13 +122,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the JSON lines alone")
     options = parser.parse_args(arguments)
     listed = read()
-    chosen = [bench for bench in listed if not options.names or asked(bench, options.names)]
-    if not chosen:
+    wanted = chosen(listed, options.names)
+    if not wanted:
         known = ", ".join(bench.name for bench in listed)
         raise say.Stop(f"no benchmark is called {' '.join(options.names)}", f"known are: {known}")
     with say.on_stderr(options.json):
         groups = (*setup.ENGINE, "bench")
-        setup.require(groups, engine=any(bench.engine for bench in chosen))
+        setup.require(groups, engine=any(bench.engine for bench in wanted))
         build.build("release")
-    outcomes = [_run(bench, options.names, options.json) for bench in chosen]
+    outcomes = [_run(bench, options.names, options.json) for bench in wanted]
     return 0 if all(outcomes) else 1
