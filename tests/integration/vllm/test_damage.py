@@ -32,7 +32,7 @@ def flip_every_page(disk: Path) -> None:
     for path in slot_files(disk):
         with path.open("r+b") as file:
             content = bytearray(file.read())
-            for at in range(2048, len(content), 4096):
+            for at in range(2051, len(content), 4096):
                 content[at] ^= 0xFF
             file.seek(0)
             file.write(content)
