@@ -51,6 +51,7 @@ TEST_F(AttachTest, EventsComeInOrderAndTheDescriptorSaysWhen) {
   ASSERT_EQ(events_.size(), 2U);
   EXPECT_EQ(events_[0].change, AttachChange::kAttached);
   EXPECT_EQ(events_[0].epoch, events_[1].epoch);
+  EXPECT_EQ(events_[0].process, ::getpid());
   EXPECT_FALSE(is_readable(owner->event_fd()));
 }
 

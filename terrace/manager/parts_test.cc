@@ -56,6 +56,14 @@ Gate open_gate() {
   return gate;
 }
 
+TEST(GateTest, NamesTheProcessOfEachRank) {
+  Gate gate({.ranks = 2, .attach_timeout = seconds(10)}, Nanoseconds(0));
+  gate.on_attached(RankId(1), Epoch(1), 4711);
+  EXPECT_EQ(gate.process_of(RankId(0)), 0);
+  EXPECT_EQ(gate.process_of(RankId(1)), 4711);
+  EXPECT_EQ(gate.process_of(RankId(2)), 0);
+}
+
 TEST(GateTest, ServesOnlyWithHostAllRanksAndTheirCanary) {
   Gate gate({.ranks = 2, .attach_timeout = seconds(10)}, Nanoseconds(0));
   EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kOpening);
