@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests.integration.vllm.harness import SHORTCUTS
 from demo.server import Server, free_port
 from engine_env import engine_env
 
-NAME = "smol"
+NAME = "tiny"
+READY_LIMIT_S = 600.0  # Three processes import vLLM, on processors that others use as well.
 
 
 class OnlineEngine:
@@ -33,7 +35,7 @@ class OnlineEngine:
         command += ["--host", "127.0.0.1", "--port", str(port), "--model", model]
         command += ["--served-model-name", NAME, "--dtype", "float32", "--block-size", "32"]
         command += ["--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "4"]
-        command += ["--kv-cache-memory-bytes", "300M", "--no-enable-prefix-caching", "--seed", "0"]
+        command += ["--kv-cache-memory-bytes", "64M", "--no-enable-prefix-caching", "--seed", "0"]
         command += ["--kv-transfer-config", json.dumps(config)]
         env = engine_env(work, multiprocessing=True) | SHORTCUTS
         if os.environ.get("TERRACE_LIBRARY"):
@@ -42,7 +44,19 @@ class OnlineEngine:
         self.server = Server(command, env, work / "output.txt", port)
 
     def wait_ready(self) -> None:
-        self.server.wait_ready()
+        until("the server is ready or ended", self._is_settled, READY_LIMIT_S)
+        assert self.server.process.poll() is None, self.server.tail()
+
+    def _is_settled(self) -> bool:
+        if self.server.process.poll() is not None:
+            return True
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with closing(connection):
+            try:
+                connection.request("GET", "/health")
+                return connection.getresponse().status == HTTPStatus.OK
+            except OSError:  # Nobody listens yet.
+                return False
 
     def close(self) -> None:
         """kill -9 of whatever is left of its session."""

@@ -38,6 +38,10 @@ def held_on_disk(disk: Path) -> int:
     return sum(int(space["sealed"]) for owner in owners for space in owner["namespaces"])
 
 
+# Four starts, of three processes each.
+pytestmark = pytest.mark.timeout(3000)
+
+
 class Story:
     """What one server after the other answered, over one disk."""
 
@@ -45,12 +49,17 @@ class Story:
         self.work = work
         self.disk = work / "disk"
         self.disk.mkdir()
+        model: dict[str, Any] = {
+            "folder": str(work / "model"),
+            "tokenizer": harness.model("float32"),
+        }
+        harness.run(work, "tiny.make", kind="talking", **model)
         self.found: dict[str, Any] = {}
         self.servers: list[OnlineEngine] = []
 
     def start(self, name: str) -> OnlineEngine:
         settings = {"disk.size": "256MiB", "disk.paths": [str(self.disk)]}
-        server = OnlineEngine(self.work / name, harness.model("float32"), settings)
+        server = OnlineEngine(self.work / name, str(self.work / "model"), settings)
         self.servers.append(server)
         server.wait_ready()
         return server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ WIDE = LLAMA | {
     "num_key_value_heads": 8,
     "head_dim": 128,
 }
+# As many words as the tokenizer of the real model has.
+TALKING = LLAMA | {"vocab_size": 49152}
 SLIDING, FULL = "sliding_attention", "full_attention"
 GEMMA = COMMON | {
     "architectures": ["Gemma3ForCausalLM"],
@@ -78,8 +81,9 @@ def _write(folder: Path, config: dict[str, Any], seed: int, changed_layer: int |
         return torch.randn(*shape, generator=generator) * std
 
     is_gemma = config["model_type"] == "gemma3_text"
+    words = config["vocab_size"]
     one = torch.zeros if is_gemma else torch.ones  # Gemma's norms count from one.
-    tensors: dict[str, Any] = {"model.embed_tokens.weight": normal(VOCABULARY, HIDDEN, std=0.3)}
+    tensors: dict[str, Any] = {"model.embed_tokens.weight": normal(words, HIDDEN, std=0.3)}
     norms = ["input_layernorm", "post_attention_layernorm"]
     if is_gemma:
         norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
@@ -96,7 +100,7 @@ def _write(folder: Path, config: dict[str, Any], seed: int, changed_layer: int |
             tensors[f"{layer}.self_attn.v_proj.weight"] *= 1.25
     tensors["model.norm.weight"] = one(HIDDEN)
     if not config["tie_word_embeddings"]:
-        tensors["lm_head.weight"] = normal(VOCABULARY, HIDDEN, std=0.3)
+        tensors["lm_head.weight"] = normal(words, HIDDEN, std=0.3)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     part = folder / "model.part"
@@ -105,10 +109,17 @@ def _write(folder: Path, config: dict[str, Any], seed: int, changed_layer: int |
 
 
 def make(
-    say: Callable[[object], None], folder: str, kind: str, changed_layer: int | None = None
+    say: Callable[[object], None],
+    folder: str,
+    kind: str,
+    changed_layer: int | None = None,
+    tokenizer: str = "",
 ) -> None:
-    kinds = {"llama": LLAMA, "gemma": GEMMA, "wide": WIDE}
+    """`tokenizer`: a model's folder, whose tokenizer it gets."""
+    kinds = {"llama": LLAMA, "gemma": GEMMA, "wide": WIDE, "talking": TALKING}
     _write(Path(folder), kinds[kind], 0, changed_layer)
+    for path in Path(tokenizer).glob("tokenizer*.json") if tokenizer else ():
+        shutil.copy(path, folder)
     say({"folder": folder})
 
 
