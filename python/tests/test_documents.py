@@ -42,7 +42,6 @@ ELSEWHERE = {
     "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
     "./dev demo --stay": "as ./dev demo",
     "./dev test": "it is what runs this test",
-    "./dev campaign engine": "hours on the real engine",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev check": "needs clang; tests/tools tests its rules, and CI runs it",
     "./dev clean --all": "it removes what every test stands on; tests/tools/test_clean.py runs it "

@@ -103,9 +103,9 @@ void Backend::poll(std::vector<Completion>& completions) {
 }
 
 const std::string& Backend::path_of(int file) const {
-  static const auto* const kUnnamed = new std::string("(unnamed file)");
+  static const auto* const unnamed = new std::string("(unnamed file)");
   const auto found = paths_.find(file);
-  return found == paths_.end() ? *kUnnamed : found->second;
+  return found == paths_.end() ? *unnamed : found->second;
 }
 
 Status Backend::io_error(int error, const Transfer& transfer) const {

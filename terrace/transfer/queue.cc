@@ -66,14 +66,13 @@ void Queue::expire(std::vector<Completion>& completions) {
   if (now < next_deadline_) return;
   next_deadline_ = kNoDeadline;
   for (auto& waiting : waiting_) {
-    const auto late = std::stable_partition(waiting.begin(), waiting.end(),
-                                            [now](const Transfer& t) { return now < t.deadline; });
-    for (auto it = late; it != waiting.end(); ++it) {
+    std::erase_if(waiting, [&](const Transfer& transfer) {
+      if (now < transfer.deadline) return false;
       completions.push_back(
-          {it->token, {Code::kDeadline, "the deadline passed in the disk queue"}});
+          {transfer.token, {Code::kDeadline, "the deadline passed in the disk queue"}});
       --waiting_count_;
-    }
-    waiting.erase(late, waiting.end());
+      return true;
+    });
     for (const Transfer& transfer : waiting) {
       next_deadline_ = std::min(next_deadline_, transfer.deadline);
     }
