@@ -53,7 +53,7 @@ struct Run {
 
 // Assumes that the block's bytes are saved.
 Status Run::legs() const {
-  const std::uint64_t seed = (std::uint64_t{rank.value()} << 32U) + group * 2U;
+  const std::uint64_t seed = (std::uint64_t{rank.value()} << 32U) + std::uint64_t{2} * group;
   Buffer wanted = pattern(bytes, seed);
   Buffer wipe = pattern(bytes, seed + 1);
   const Checksum expected = checksum_of(wanted);

@@ -272,9 +272,9 @@ Worker::~Worker() {
   if (state_->process != ::getpid()) (void)state_.release();  // A forked child: nothing is its own.
 }
 
-Status Worker::run_canary(std::span<const std::byte> bytes) {
+Status Worker::run_canary(std::span<const std::byte> encoded) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.canary_slot == UINT32_MAX) return {};
   const AttachmentPtr attachment = state.attachment_for(orders);
@@ -296,9 +296,9 @@ Status Worker::run_canary(std::span<const std::byte> bytes) {
   return status;
 }
 
-Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> bytes) {
+Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> encoded) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
   const AttachmentPtr attachment = state.attachment_for(orders);
@@ -321,9 +321,9 @@ Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> 
   return state.report_failures(orders, is_good, report);
 }
 
-Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byte> bytes) {
+Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byte> encoded) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
   state.refused.add(orders.loads.size());
@@ -331,9 +331,9 @@ Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byt
                                state.report_for(orders, nullptr));
 }
 
-Status Worker::run_saves(std::span<const std::byte> bytes) {
+Status Worker::run_saves(std::span<const std::byte> encoded) {
   State& state = *state_;
-  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(bytes));
+  TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.saves.empty()) return {};
   const AttachmentPtr attachment = state.attachment_for(orders);
