@@ -143,7 +143,8 @@ std::optional<catalog::Pin> Core::seal(Save& save) {
   }
   if (save.key.name_space != context_.name_space) return std::nullopt;
   const SlotIndex slot = save.place.index;
-  for (std::uint16_t rank = 0; rank < save.checksums.size(); ++rank) {
+  const auto ranks = static_cast<std::uint16_t>(save.checksums.size());
+  for (std::uint16_t rank = 0; rank < ranks; ++rank) {
     context_.host->set_checksum(slot, RankId(rank), save.checksums[rank]);
   }
   context_.host->set_alias(slot, save.alias);

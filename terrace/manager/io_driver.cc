@@ -146,6 +146,7 @@ bool IoDriver::is_right(const CheckJob& job) const {
 
 void IoDriver::apply(const std::vector<CheckJob>& checks) {
   std::vector<bool> verdicts;
+  verdicts.reserve(checks.size());
   for (const CheckJob& job : checks) verdicts.push_back(is_right(job));
   {
     const MutexLock lock(shared_.mutex);

@@ -118,7 +118,8 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
     return outcome;
   }
   const SlotIndex slot = read.slot.slot().index;
-  for (std::uint16_t rank = 0; rank < checksums.size(); ++rank) {
+  const auto ranks = static_cast<std::uint16_t>(checksums.size());
+  for (std::uint16_t rank = 0; rank < ranks; ++rank) {
     context_.host->set_checksum(slot, RankId(rank), checksums[rank]);
   }
   const std::uint64_t known = read.event && read.event->alias != 0 ? read.event->alias : alias;

@@ -116,7 +116,7 @@ class Steps {
   void clear_rank(InFlight::iterator step, RankId rank, std::vector<Step>& over);
   static void quarantine(Step& step);
   static void note_failures(Step& step, const std::vector<wire::LoadFailure>& failures);
-  static void note_save(Step& step, RankId rank, const wire::SaveReport& save, std::size_t hint);
+  static void note_save(Step& step, RankId rank, const wire::SaveReport& report, std::size_t hint);
 
   const Options options_;
   std::uint64_t last_id_ = 0;

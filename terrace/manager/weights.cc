@@ -135,7 +135,7 @@ Result<std::string> digest_file_cached(const std::string& path,
   if (!remembered.empty()) {
     if (const auto known = read_file(remembered, 1_KiB); known && is_digest(*known)) return *known;
   }
-  TERRACE_ASSIGN_OR_RETURN(const std::string digest,
+  TERRACE_ASSIGN_OR_RETURN(std::string digest,
                            digest_file(path, static_cast<std::uint64_t>(facts.st_size)));
   if (!remembered.empty() && make_directories(cache_directory).is_ok()) {
     // A cache that cannot be written costs only time.

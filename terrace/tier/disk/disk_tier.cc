@@ -68,6 +68,7 @@ struct DiskTier::State {
 
   [[nodiscard]] std::vector<std::string> directories() const {
     std::vector<std::string> names;
+    names.reserve(volumes.size());
     for (const auto& volume : volumes) names.push_back(volume->directory());
     return names;
   }
@@ -197,6 +198,7 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
     }
   }
   std::vector<disk::VolumeShare> shares;
+  shares.reserve(opened.volumes.size());
   for (const auto& volume : opened.volumes) shares.push_back(volume->share());
   const auto given = disk::divide(total, shares);
   std::uint64_t sum = 0;

@@ -35,8 +35,8 @@ Result<ExtentTable> ExtentTable::read(const std::string& path) {
 }
 
 const ExtentRecord& ExtentTable::operator[](std::uint32_t extent) const {
-  static const ExtentRecord kFree;
-  return extent < records_.size() ? records_[extent] : kFree;
+  static const ExtentRecord unclaimed;
+  return extent < records_.size() ? records_[extent] : unclaimed;
 }
 
 std::uint32_t ExtentTable::used() const {

@@ -90,13 +90,13 @@ std::uint32_t crc32c(std::span<const std::byte> bytes) {
   std::uint64_t crc = 0xFFFFFFFFU;
   std::size_t at = 0;
   for (; at + 8 <= bytes.size(); at += 8) {
-    std::uint64_t word;
+    std::uint64_t word = 0;
     std::memcpy(&word, bytes.data() + at, 8);
     crc = _mm_crc32_u64(crc, word);
   }
   auto tail = static_cast<std::uint32_t>(crc);
   if (at + 4 <= bytes.size()) {
-    std::uint32_t word;
+    std::uint32_t word = 0;
     std::memcpy(&word, bytes.data() + at, 4);
     tail = _mm_crc32_u32(tail, word);
     at += 4;

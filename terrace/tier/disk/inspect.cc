@@ -69,6 +69,7 @@ InspectedOwner inspect_owner(const std::string& directory) {
 Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path) {
   TERRACE_ASSIGN_OR_RETURN(const auto directories, disk::list_owner_directories(path));
   std::vector<InspectedOwner> owners;
+  owners.reserve(directories.size());
   for (const std::string& directory : directories) owners.push_back(inspect_owner(directory));
   return owners;
 }

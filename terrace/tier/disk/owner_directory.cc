@@ -138,7 +138,7 @@ Result<std::vector<std::string>> list_owner_directories(const std::string& path)
   for (const std::string& name : names) {
     const bool has_number = name.size() == 10 && name.starts_with("terrace-") && name[8] >= '0' &&
                             name[8] <= '9' && name[9] >= '0' && name[9] <= '9';
-    if (has_number) owners.push_back(path + "/" + name);
+    if (has_number) owners.push_back(fmt::format("{}/{}", path, name));
   }
   return owners;
 }

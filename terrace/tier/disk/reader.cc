@@ -69,7 +69,8 @@ Status Reader::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   operation.pending = shards.size();
   operation.status = {};
   const Volume& volume = *context_.volumes[place.volume];
-  for (std::uint16_t rank = 0; rank < shards.size(); ++rank) {
+  const auto ranks = static_cast<std::uint16_t>(shards.size());
+  for (std::uint16_t rank = 0; rank < ranks; ++rank) {
     transfer::Transfer transfer;
     transfer.token = Ticket{Purpose::kReadFrame, rank, number}.token();
     transfer.op = transfer::IoOp::kRead;
