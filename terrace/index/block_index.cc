@@ -11,8 +11,8 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 // How many hashes ahead a home is prefetched: enough to keep a core's outstanding cache misses
-// busy. Too few cost more than too many: with 20 a look-up took a third longer than with 48, with 64
-// no less.
+// busy. Too few cost more than too many: with 20 a look-up took a third longer than with 48, with
+// 64 no less.
 constexpr std::size_t kAhead = 48;
 // Hashes whose misses are taken together. The first window is small: most misses of a look-up show
 // early, and what was prefetched behind the first one is wasted.
