@@ -23,6 +23,7 @@ namespace terrace::testing {
 
 [[nodiscard]] inline std::vector<SequenceHash> chain(std::uint64_t first, std::size_t count) {
   std::vector<SequenceHash> hashes;
+  hashes.reserve(count);
   for (std::size_t i = 0; i < count; ++i) hashes.push_back(hash(first + i));
   return hashes;
 }
