@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
 #include "terrace/tier/disk/disk_rig.h"
-#include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/foreign_blocks_internal.h"
+#include "terrace/tier/disk/format_internal.h"
 
 namespace terrace::tier::disk {
 namespace {
