@@ -84,7 +84,7 @@ TEST(PoolLoadTest, IsAsGoodAsAdoptingOneByOneInTheOrderOfWriting) {
   Rng rng(seed);
   for (int round = 0; round < 300; ++round) {
     const auto slots = static_cast<std::uint32_t>(1 + rng.below(400));
-    const std::uint64_t keys = 1 + rng.below(2 * slots);
+    const std::uint64_t keys = 1 + rng.below(std::uint64_t{2} * slots);
     std::vector<Block> blocks;
     for (std::uint32_t slot = 0; slot < slots; ++slot) {
       if (!rng.chance(20)) blocks.push_back({rng.below(keys), slot, 0});

@@ -39,7 +39,7 @@ class IndexFiller {
     std::vector<Entry> across;
   };
   enum class Outcome : std::uint8_t { kEntered, kSameKey, kFull };
-  [[nodiscard]] Outcome try_bucket(std::uint64_t bucket, const Entry& entry,
+  [[nodiscard]] Outcome try_bucket(std::uint64_t at, const Entry& entry,
                                    std::span<const std::uint64_t> precedence,
                                    std::vector<SlotIndex>& losers);
 

@@ -98,6 +98,7 @@ class DiskFlow {
       std::exit(1);
     }
     tier_ = *std::move(opened);
+    checksums_.reserve(kSources);
     for (std::size_t i = 0; i < kSources; ++i) {
       const ShardMemory source = place(i);
       Rng rng(i);
@@ -133,6 +134,7 @@ class DiskFlow {
   double read_all() {
     const double time = testing::seconds_of(clock_, [&] {
       std::vector<std::size_t> free;
+      free.reserve(kTargets);
       for (std::size_t i = 0; i < kTargets; ++i) free.push_back(i);
       std::uint64_t begun = 0;
       run(
@@ -164,7 +166,7 @@ class DiskFlow {
  private:
   static constexpr std::size_t kSources = 64;
   // More than the device has, so that it is not idle while those that came are verified.
-  static constexpr std::size_t kTargets = 2 * kDepth;
+  static constexpr std::size_t kTargets = std::size_t{2} * kDepth;
 
   [[nodiscard]] ShardMemory place(std::size_t number) {
     return {memory_.all().data() + number * payload_bytes_, payload_bytes_, payload_bytes_};

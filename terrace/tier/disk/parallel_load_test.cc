@@ -79,7 +79,8 @@ class MadeMeta {
     ASSERT_TRUE(geometry.has_value());
     const auto runs =
         static_cast<std::uint32_t>((blocks_ + geometry->run_slots - 1) / geometry->run_slots);
-    std::string extents(kPageBytes + runs * geometry->run_extents * kExtentRecordBytes, '\0');
+    std::string extents(kPageBytes + std::size_t{runs} * geometry->run_extents * kExtentRecordBytes,
+                        '\0');
     const auto out = std::as_writable_bytes(std::span(extents));
     encode(VolumeHeader{extent, 0}, out.first<kPageBytes>());
     for (std::uint32_t e = 0; e < runs * geometry->run_extents; ++e) {

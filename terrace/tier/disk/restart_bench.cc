@@ -211,6 +211,7 @@ double read_once(const DiskTier::Options& options, std::uint64_t blocks) {
   const auto file = open_file(path, O_RDONLY | O_DIRECT);
   TERRACE_CHECK(memory.has_value() && backend.has_value() && file.has_value());
   std::vector<std::uint64_t> free;
+  free.reserve(kReads);
   for (std::uint64_t i = 0; i < kReads; ++i) free.push_back(i);
   std::vector<transfer::Completion> completions;
   for (std::uint64_t at = 0; at < end || free.size() < kReads;) {
