@@ -12,6 +12,7 @@
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -33,6 +34,7 @@ class MadeMeta {
     make();
   }
   Rig& rig() { return rig_; }
+  [[nodiscard]] std::uint64_t records() const { return records_; }
 
   void check() {
     std::uint64_t sum = 0;
@@ -115,6 +117,7 @@ class MadeMeta {
 
   void put_record(std::uint32_t slot, std::uint16_t group, std::uint32_t run,
                   std::span<std::byte, kSlotRecordBytes> target) {
+    records_ += is_free(run) ? 0U : 1U;
     const std::uint64_t kind = rng_.below(40);
     if (kind == 0) return;  // Absent.
     const std::uint64_t number = rng_.below(keys());
@@ -150,6 +153,7 @@ class MadeMeta {
   Rig rig_;
   std::vector<std::unordered_map<std::uint64_t, Held>> held_;  // [group]: by number.
   std::uint64_t damaged_ = 0;
+  std::uint64_t records_ = 0;
 };
 
 // Crew 0 = none given.
@@ -180,17 +184,40 @@ TEST(ParallelLoadTest, FindsWhatANaiveReadingFindsAndInItsOrder) {
 // More than one wave of pieces, and pieces that begin within a slot's groups.
 TEST(ParallelLoadTest, FindsItOverSeveralWaves) { check_crews({1, 3}, 7, 3, 100'000, 0); }
 
-TEST(ParallelLoadTest, PiecesThatCannotBeReadAreLeftOutAndCounted) {
+// What opening with so many failed reads of slots.meta leaves.
+struct Loaded {
+  std::uint64_t sealed = 0;
+  std::uint64_t damaged = 0;
+  std::uint64_t records = 0;  // In runs of ours.
+  std::string log;
+};
+Loaded load_with_errors(std::size_t crew, unsigned errors) {
+  MadeMeta made(11, 1, 100'000);
+  made.rig().options().crew = thread_crew("load", crew);
+  made.rig().options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {
+    auto faults = std::make_unique<transfer::FaultBackend>(std::move(inner), 1);
+    if (errors > 0) {
+      faults->aim(transfer::Fault::kError, transfer::IoOp::kRead, errors, "slots.meta");
+    }
+    return faults;
+  };
+  EXPECT_EQ(made.rig().open().text(), Status().text());
+  return {made.rig().tier().count(catalog::SlotState::kSealed),
+          static_cast<std::uint64_t>(made.rig().metric("terrace_disk_damaged_records_total")),
+          made.records(), made.rig().log()};
+}
+
+TEST(ParallelLoadTest, APieceThatCannotBeReadIsLeftOutAndCounted) {
   for (const std::size_t crew : {1U, 2U}) {
-    MadeMeta made(11, 1, 100'000);
-    made.rig().options().crew = thread_crew("load", crew);
-    // The file ends early: its last pieces are cut off.
-    const std::string path = made.rig().owner() + "/ns-0001/slots.meta";
-    ASSERT_EQ(::truncate(path.c_str(), 5 << 20), 0);
-    ASSERT_EQ(made.rig().open().text(), Status().text());
-    const std::uint64_t sealed = made.rig().tier().count(catalog::SlotState::kSealed);
-    EXPECT_GT(sealed, 40'000U);
-    EXPECT_LT(sealed, 80'000U);
+    const Loaded whole = load_with_errors(crew, 0);
+    const Loaded one_lost = load_with_errors(crew, 1);
+    EXPECT_LT(one_lost.sealed, whole.sealed);
+    EXPECT_GT(one_lost.sealed, 0U);
+    EXPECT_GT(one_lost.damaged, whole.damaged);
+    EXPECT_NE(one_lost.log.find("the blocks listed there are lost"), std::string::npos);
+    const Loaded all_lost = load_with_errors(crew, 1000);
+    EXPECT_EQ(all_lost.sealed, 0U);
+    EXPECT_EQ(all_lost.damaged, all_lost.records);
   }
 }
 
