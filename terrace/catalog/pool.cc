@@ -190,7 +190,7 @@ std::optional<Pin> Pool::pin(SlotRef ref) {
 
 PinRun Pool::pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes) {
   // In steps whose slots stay in the nearest cache between being found and being pinned.
-  constexpr std::size_t kStep = 4096;
+  constexpr std::size_t kStep = 1024;
   std::array<SlotIndex, kStep> found;
   PinRun run;
   for (std::size_t done = 0; done < hashes.size(); done += kStep) {
