@@ -98,7 +98,7 @@ constexpr Row kRows[] = {
     {.name = "disk.depth", .type = kInteger, .fallback = "16", .low = 1, .high = 1024,
      .text = "Requests in flight at the disk.", .field = FIELD(disk.depth)},
     {.name = "disk.threads", .type = kInteger, .fallback = "4", .low = 1, .high = 64,
-     .text = "Threads of the `threads` backend.", .field = FIELD(disk.threads)},
+     .text = "Threads of the `threads` backend that read and write; two more sync and allocate.", .field = FIELD(disk.threads)},
     {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|frequency",
      .text = "Which blocks may enter the disk tier; `frequency` refuses a block at first sight.",
      .field = FIELD(disk.admission),
