@@ -15,7 +15,6 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
 using Environment = std::map<std::string, std::string, std::less<>>;
 
 // A host size of our own makes every environment loadable.

@@ -14,7 +14,7 @@ std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-Layout layout_of(std::vector<std::uint64_t> pieces) {
+Layout layout_of(const std::vector<std::uint64_t>& pieces) {
   GroupLayout group;
   for (const std::uint64_t piece : pieces) group.piece_bytes.emplace_back(piece);
   Layout layout;

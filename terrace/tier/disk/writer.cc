@@ -103,7 +103,8 @@ void Writer::write_frames(std::uint32_t number) {
   const Volume& volume = *context_.volumes[operation.place.volume];
   ++streams_[operation.place.volume].writing;
   operation.pending = operation.shards.size();
-  for (std::uint16_t rank = 0; rank < operation.shards.size(); ++rank) {
+  const auto ranks = static_cast<std::uint16_t>(operation.shards.size());
+  for (std::uint16_t rank = 0; rank < ranks; ++rank) {
     transfer::Transfer transfer;
     transfer.token = Ticket{Purpose::kWriteFrame, rank, number}.token();
     transfer.op = transfer::IoOp::kWrite;

@@ -208,7 +208,7 @@ void Writer::finish_batch(std::uint32_t v, std::vector<DiskDone>& done) {
     volume.set_run(run, RunState::kOurs, volume.run_stamp(run));
     const std::uint32_t slots = volume.geometry().run_slots;
     for (auto& is_recorded : stream.is_recorded) {
-      std::fill_n(is_recorded.begin() + run * slots, slots, std::uint8_t{0});
+      std::fill_n(is_recorded.begin() + std::ptrdiff_t{run} * slots, slots, std::uint8_t{0});
     }
   }
   for (const Entry& entry : batch.entries) {

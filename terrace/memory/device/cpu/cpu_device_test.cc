@@ -20,7 +20,7 @@ struct Engine {
 
 // `is_by_block`: all pieces of a block side by side; else one array per piece, with a gap after
 // each.
-Engine engine_of(std::vector<std::size_t> pieces, std::uint64_t blocks, bool is_by_block) {
+Engine engine_of(const std::vector<std::size_t>& pieces, std::uint64_t blocks, bool is_by_block) {
   Engine engine;
   engine.layout.block_tokens = Tokens(32);
   GroupLayout group;
