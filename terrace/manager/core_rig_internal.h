@@ -256,8 +256,11 @@ class Rig {
                    clock.now());
     ranks[rank].epoch = Epoch(0);
   }
+  [[nodiscard]] std::uint16_t rank_count() const {
+    return static_cast<std::uint16_t>(ranks.size());
+  }
   void open() {
-    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) attach(rank);
+    for (std::uint16_t rank = 0; rank < rank_count(); ++rank) attach(rank);
     step();
     settle();
   }
@@ -343,7 +346,7 @@ class Rig {
   std::optional<wire::Orders> step() {
     const auto orders = build();
     if (!orders) return orders;
-    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) {
+    for (std::uint16_t rank = 0; rank < rank_count(); ++rank) {
       if (ranks[rank].epoch == Epoch(0)) continue;
       (void)core.take_report(obey(rank, *orders), clock.now());
     }
@@ -367,13 +370,13 @@ class Rig {
   }
   void compute(RequestId id, std::uint64_t block, std::uint32_t device_block) {
     const SequenceHash hash = core.find(id)->chain.hashes()[block];
-    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) {
+    for (std::uint16_t rank = 0; rank < rank_count(); ++rank) {
       ranks[rank].device[device_block] = content(hash, rank);
     }
   }
   [[nodiscard]] bool is_right(RequestId id, std::uint64_t block, std::uint32_t device_block) {
     const SequenceHash hash = core.find(id)->chain.hashes()[block];
-    for (std::uint16_t rank = 0; rank < ranks.size(); ++rank) {
+    for (std::uint16_t rank = 0; rank < rank_count(); ++rank) {
       if (ranks[rank].device[device_block] != content(hash, rank)) return false;
     }
     return true;

@@ -34,8 +34,7 @@ inline std::span<const std::byte> bytes_of(const std::string& text) {
 // An engine on the CPU: `layers` arrays of blocks for each group, block 0 is the null block.
 class Engine {
  public:
-  Engine(std::vector<std::size_t> piece_bytes, std::size_t layers, std::uint32_t blocks)
-      : layers_(layers), blocks_(blocks) {
+  Engine(const std::vector<std::size_t>& piece_bytes, std::size_t layers, std::uint32_t blocks) {
     layout_.block_tokens = Tokens(32);
     for (const std::size_t piece : piece_bytes) {
       const auto id = static_cast<std::uint16_t>(layout_.groups.size() * 3);  // Ids are no places.
@@ -73,8 +72,6 @@ class Engine {
       }
     }
   }
-  std::size_t layers_;
-  std::uint32_t blocks_;
 };
 
 // Changes one bit of what passes, or fails, as told.

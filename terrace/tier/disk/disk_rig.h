@@ -141,8 +141,9 @@ class Rig {
       : shape_(std::move(shape)), scratch_(parent) {
     options_.layout.block_tokens = Tokens(16);
     options_.layout.ranks = shape_.ranks;
-    for (std::uint16_t group = 0; group < shape_.payload_bytes.size(); ++group) {
-      options_.layout.groups.push_back({GroupId(group), {Bytes(shape_.payload_bytes[group])}});
+    for (const std::uint64_t payload : shape_.payload_bytes) {
+      const auto group = static_cast<std::uint16_t>(options_.layout.groups.size());
+      options_.layout.groups.push_back({GroupId(group), {Bytes(payload)}});
     }
     options_.blocks = 16;
     options_.io.depth = 16;
