@@ -28,7 +28,7 @@ struct Life {  // Of one block; moments of the recorder.
 
 class Workload {
  public:
-  Workload(Rig::Shape shape, std::uint64_t seed) : shape_(shape), rng_(seed), rig_(shape) {}
+  Workload(const Rig::Shape& shape, std::uint64_t seed) : shape_(shape), rng_(seed), rig_(shape) {}
 
   Rig& rig() { return rig_; }
   transfer::Recorder& recorder() { return recorder_; }

@@ -8,7 +8,6 @@
 namespace terrace::tier::disk {
 namespace {
 
-using ::testing::HasSubstr;
 
 TEST(DiskTierTest, AWrittenBlockIsReadBackVerified) {
   Rig rig;

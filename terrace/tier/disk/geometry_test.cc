@@ -14,8 +14,9 @@ Layout layout_of(std::uint16_t ranks, const std::vector<std::uint64_t>& payloads
   Layout layout;
   layout.block_tokens = Tokens(16);
   layout.ranks = ranks;
-  for (std::uint16_t group = 0; group < payloads.size(); ++group) {
-    layout.groups.push_back({GroupId(group), {Bytes(payloads[group])}});
+  for (const std::uint64_t payload : payloads) {
+    const auto group = static_cast<std::uint16_t>(layout.groups.size());
+    layout.groups.push_back({GroupId(group), {Bytes(payload)}});
   }
   return layout;
 }
