@@ -8,7 +8,6 @@
 namespace terrace::tier::disk {
 namespace {
 
-
 TEST(DiskTierTest, AWrittenBlockIsReadBackVerified) {
   Rig rig;
   ASSERT_TRUE(rig.open().is_ok());

@@ -14,6 +14,8 @@ from dev.check.tree import Tree, is_test
 
 GNU = re.compile(r"^(?P<path>[^:\s]+):(?P<line>\d+):(?:\d+:)? (?P<text>(?:\w+ )?\w+: .*)$")
 HEADER_FLAGS = ("-std=c++23", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I.", "-Iinclude")
+# What the build defines for tests.
+TEST_FLAGS = ("-Itests", "-DTERRACE_SYNC_POINTS", '-DTERRACE_CLI="terrace"')
 PYTHON_PLACES = ("tools", "python", "tests", "bench")
 
 
@@ -89,10 +91,11 @@ def headers(tree: Tree) -> list[Finding]:
     items = []
     for path in tree.having(".h"):
         if path.startswith(("terrace/", "include/", "tests/")):
-            items.append((path, memo.fingerprint(tree, path, version, *HEADER_FLAGS)))
+            items.append((path, memo.fingerprint(tree, path, version, *HEADER_FLAGS, *TEST_FLAGS)))
 
     def work(path: str) -> list[Finding]:
-        command = ["g++", *HEADER_FLAGS, "-Itests", "-include", path, "-x", "c++", "/dev/null"]
+        own = TEST_FLAGS if is_test(path) else ()
+        command = ["g++", *HEADER_FLAGS, *own, "-include", path, "-x", "c++", "/dev/null"]
         code, output = run.captured(command)
         if code == 0 and path.startswith("include/"):
             flags = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only")
