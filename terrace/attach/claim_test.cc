@@ -57,12 +57,13 @@ TEST_F(ClaimTest, AnotherUserIsRefusedOnEitherSide) {
 
   const auto owner = server();
   // Even if somebody opens the way by hand, credentials decide.
-  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0755), 0);
   ASSERT_EQ(::chmod(directory().c_str(), 0755), 0);
   ASSERT_EQ(::chmod(path().c_str(), 0777), 0);
-  const std::string socket_file = path();
+  // From inside: the folders above may be closed to others.
+  const std::string folder = directory();
+  const std::string socket_file = "./" + path().substr(path().rfind('/') + 1);
   Child stranger([&](const auto& say_ready) {
-    if (::setgid(1000) != 0 || ::setuid(1000) != 0) ::_exit(1);
+    if (::chdir(folder.c_str()) != 0 || ::setgid(1000) != 0 || ::setuid(1000) != 0) ::_exit(1);
     const auto mine = connect_to(socket_file);  // A worker refuses another user's owner as well.
     const bool refused_here = !mine.has_value() && mine.error().code() == Code::kRefused;
     const int socket = connected_socket(socket_file);
