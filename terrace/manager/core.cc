@@ -319,6 +319,9 @@ void Core::reset() {
   }
   context_.renew_name_space();
   writes_.forget_stale();
+  // The engine may go on with weights that no fingerprint tells from those it will start with
+  // again: what it stores from here on ends with this process.
+  writes_.stop();
   if (context_.lower != nullptr) context_.lower->forget_all();
   has_signal_ = context_.options.has_events;
 }

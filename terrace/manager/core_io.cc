@@ -266,6 +266,7 @@ void Core::on_read(std::uint64_t token, const Status& status, std::span<const Ch
                    std::uint64_t alias, Nanoseconds now) {
   const auto outcome = reads_.finish(token, status, checksums, alias, now);
   if (!outcome) return;
+  if (!outcome->reason) look_ups_.on_disk_read(now);
   for (const Waiter& waiter : outcome->waiters) {
     if (Request* request = find(waiter.request); request != nullptr) {
       look_ups_.on_block(*request, waiter.block, outcome->reason);

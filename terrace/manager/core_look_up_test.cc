@@ -58,6 +58,39 @@ TEST(CoreLookUpTest, WhatLiesOnDiskIsLateForALookUpWithoutTime) {
   EXPECT_EQ(Rig::miss(rig.counters, MissReason::kLate), 2U);
 }
 
+TEST(CoreLookUpTest, OnlyTheFirstRequestWaitsForTiersThatDoNotOpen) {
+  Rig rig({.opens = false});
+  const RequestId first = rig.begin(Rig::make_tokens(1, 1));
+  EXPECT_FALSE(rig.poll(first).is_ready);
+  rig.clock.advance(rig.options.attach_lookup_wait);
+  EXPECT_TRUE(rig.poll(first).is_ready);
+  const RequestId next = rig.begin(Rig::make_tokens(1, 2));
+  EXPECT_TRUE(rig.poll(next).is_ready);
+  rig.open();
+  rig.run_cold(Rig::make_tokens(1, 3));
+  EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(1, 3))), 1U);
+}
+
+TEST(CoreLookUpTest, NobodyWaitsForADiskThatIsStuckUntilItBringsSomething) {
+  Rig rig({.host_blocks = 16, .has_disk = true});
+  for (std::uint32_t seed = 1; seed < 8; ++seed) rig.run_cold(Rig::make_tokens(4, seed));
+  rig.disk.is_stuck = true;
+  const RequestId first = rig.begin(Rig::make_tokens(2, 1));
+  EXPECT_FALSE(rig.poll(first).is_ready);
+  rig.settle();
+  rig.clock.advance(rig.options.lookup_deadline);
+  EXPECT_EQ(rig.offered(first), 0U);
+  (void)rig.end(first);
+  const RequestId next = rig.begin(Rig::make_tokens(2, 2));
+  EXPECT_EQ(rig.offered(next), 0U);
+  ASSERT_TRUE(rig.accept(next, 0, 0, {}).is_ok());
+  EXPECT_EQ(rig.end(next).first_miss, MissReason::kLate);
+  rig.disk.is_stuck = false;
+  rig.settle();  // What was asked for as a prefetch comes.
+  EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(2, 2))), 2U);
+  EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(2, 3))), 2U);
+}
+
 TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
   Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
              options.has_planner = true;

@@ -155,6 +155,15 @@ TEST(CoreTest, AfterAResetNothingOldMatchesAndRunningRequestsStoreNoMore) {
   EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
 }
 
+TEST(CoreTest, WhatIsStoredAfterAResetDoesNotOutliveTheProcess) {
+  Rig rig({.host_blocks = 8, .has_disk = true});
+  rig.core.reset();
+  rig.disk.blocks.clear();  // The canary's.
+  for (std::uint32_t seed = 1; seed < 4; ++seed) rig.run_cold(Rig::make_tokens(3, seed), 3 * seed);
+  EXPECT_TRUE(rig.disk.blocks.empty());  // It may be of weights that were swapped in memory only.
+  EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(3, 3))), 3U);
+}
+
 TEST(CoreTest, NoOldBlockMatchesWhenTheNamespaceNumberComesRound) {
   Rig rig;
   const auto tokens = Rig::make_tokens(3, 1);

@@ -79,11 +79,13 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   if (!request.can_load || request.has_failed || serving == Serving::kNothing) {
     return miss(request, std::nullopt, now);
   }
-  const bool may_wait_to_open = now < *look_up.first_poll + context_.options.attach_lookup_wait;
+  const bool may_wait_to_open =
+      !has_waited_in_vain_ && now < *look_up.first_poll + context_.options.attach_lookup_wait;
   // One that only stores waits for the ranks as well: what it computes before is lost.
   const bool is_opening =
       context_.options.can_load ? serving != Serving::kAll : serving == Serving::kNotYet;
   if (is_opening && may_wait_to_open) return {};
+  has_waited_in_vain_ = is_opening;
   if (!context_.options.can_load) return miss(request, std::nullopt, now);
   if (serving == Serving::kNotYet) return miss(request, MissReason::kLate, now);
   touch(request);
@@ -93,12 +95,14 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   if (!look_up.first_probe) look_up.first_probe = now;
   const Nanoseconds deadline = *look_up.first_probe + context_.options.lookup_deadline;
   if (look_up.phase == LookUp::Phase::kNone) {
-    probe(request, hashes.subspan(first, look_up.end - first), now < deadline, now);
+    probe(request, hashes.subspan(first, look_up.end - first), now < deadline && !is_disk_stuck_,
+          now);
   }
   if (look_up.phase == LookUp::Phase::kWaiting) {
     if (look_up.tail_missing > 0 && now < deadline) return {};
     if (look_up.tail_missing > 0) {
       context_.counters.late_look_ups.add();
+      is_disk_stuck_ = last_read_ < *look_up.first_probe;
       const auto gap =
           std::ranges::find_if(look_up.tail, [](const auto& pin) { return !pin.holds(); });
       cut(look_up, look_up.run.size() + static_cast<std::uint64_t>(gap - look_up.tail.begin()),

@@ -42,6 +42,11 @@ class LookUps {
   void drop(Request& request);
   // A block that the request waited for is there (`reason` empty), or will not come.
   void on_block(Request& request, std::uint64_t block, std::optional<MissReason> reason);
+  // A read from disk brought its block, for whomever.
+  void on_disk_read(Nanoseconds now) {
+    last_read_ = now;
+    is_disk_stuck_ = false;
+  }
   // Drops the pins of an answer that was not taken in time.
   void expire(Request& request, Nanoseconds now);
 
@@ -76,6 +81,13 @@ class LookUps {
   Context& context_;
   Reads& reads_;
   std::uint64_t waiting_pins_ = 0;
+  // One request has waited its whole time for the tiers to open: the next ones do not, until they
+  // do.
+  bool has_waited_in_vain_ = false;
+  // A request waited its whole time and the disk brought nothing to anybody: nobody waits for it
+  // until it does. Prefetches go on asking.
+  bool is_disk_stuck_ = false;
+  Nanoseconds last_read_{0};
   std::vector<SlotRef> condemned_;
 };
 

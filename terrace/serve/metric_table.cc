@@ -34,7 +34,7 @@ constexpr MetricRow kRows[] = {
      "Blocks whose bytes or header did not verify, by the tier they lay in."},
     {"terrace_verified_blocks_total", kCounter, "", "Blocks whose checksum was verified in the device."},
     {"terrace_loads_total", kCounter, "result", "Accepted loads that ended, as loaded or failed."},
-    {"terrace_load_seconds", kSummary, "", "Time from accepting a load to its report."},
+    {"terrace_load_seconds", kSummary, "", "Time the ranks copied and verified, the slowest of each step; count = loads that came."},
     {"terrace_transfer_bytes_total", kCounter, "op, source, target", "Payload bytes that arrived."},
     {"terrace_transfer_blocks_total", kCounter, "op, source, target",
      "Blocks that arrived: sealed in the target, or verified in the device."},
