@@ -80,7 +80,6 @@ class Model {
     }
     wind_up();
   }
-  [[nodiscard]] std::uint64_t loads() const { return rig_.counters.loads.value(); }
   [[nodiscard]] const Counters& counters() const { return rig_.counters; }
 
  private:
@@ -477,9 +476,9 @@ TEST(CorePropertyTest, RandomOperationsNeverGiveWrongBytesAndLeaveNothingBehind)
   for (std::uint64_t done = 0; done < chosen.steps; done += kLife) {
     Model model(chosen.seed + done / kLife);
     model.run(std::min(kLife, chosen.steps - done));
-    ASSERT_FALSE(HasFailure()) << "--seed=" << chosen.seed + done / kLife << " --steps=" << kLife;
+    ASSERT_FALSE(HasFailure()) << "--seed=" << chosen.seed + done / kLife;
     const Counters& counters = model.counters();
-    seen["loads"] += model.loads();
+    seen["loads"] += counters.loads.value();
     seen["failed loads"] += counters.failed_loads.value();
     seen["tainted"] += counters.drop_tainted.value();
     seen["disk hits"] += counters.hit_tokens[static_cast<std::size_t>(Tier::kDisk)].value();
@@ -487,8 +486,7 @@ TEST(CorePropertyTest, RandomOperationsNeverGiveWrongBytesAndLeaveNothingBehind)
     seen["lost steps"] += counters.steps_lost.value();
     seen["bytes written"] += counters.write_bytes.value();
   }
-  if (chosen.steps < 100'000) return;
-  // The run was about something: all of this happened, many times.
+  if (chosen.steps < 100'000) return;  // Else all of this happened, many times.
   EXPECT_GT(seen["loads"], 500U);
   EXPECT_GT(seen["failed loads"], 10U);
   EXPECT_GT(seen["tainted"], 10U);
