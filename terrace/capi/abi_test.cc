@@ -1,11 +1,20 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <terrace/terrace.h>
+#include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <string>
+#include <vector>
+
+#include "terrace/testing/eventually.h"
+#include "terrace/testing/scratch_directory.h"
 
 namespace {
 
@@ -27,6 +36,47 @@ std::set<std::string> lines_of(const std::string& text) {
     start = end + 1;
   }
   return lines;
+}
+
+// An engine of one rank in a folder of its own.
+class AbiEngineTest : public testing::Test {
+ protected:
+  AbiEngineTest() {
+    settings_ = R"({"host.size":"16MiB","attach.directory":")" + scratch_.path() + R"(/attach"})";
+    owner_options_.struct_size = sizeof owner_options_;
+    owner_options_.block_tokens = 16;
+    owner_options_.rank_count = 1;
+    owner_options_.group_count = 1;
+    owner_options_.groups = &layout_;
+    owner_options_.engine_id = "abi";
+    owner_options_.settings_json = settings_.c_str();
+    owner_options_.fingerprint = "content.model=x\n";
+    owner_options_.can_store = 1;
+    owner_options_.can_load = 1;
+  }
+  const terrace::testing::ScratchDirectory scratch_;
+  std::string settings_;
+  const uint64_t pieces_[1] = {4096};
+  const terrace_group_layout layout_ = {sizeof layout_, 1, pieces_};
+  terrace_owner_options owner_options_ = {};
+};
+
+bool has_thread(const std::string& name) {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "comm");
+    std::string comm;
+    if (std::getline(file, comm) && comm == name) return true;
+  }
+  return false;
+}
+
+// Takes freed memory over, so that whoever still uses it meets bytes that are no pointers.
+std::vector<std::vector<unsigned char>> soil_freed_memory() {
+  std::vector<std::vector<unsigned char>> taken;
+  for (int round = 0; round < 8; ++round) {
+    for (std::size_t size = 16; size <= 4096; size += 16) taken.emplace_back(size, 0xAB);
+  }
+  return taken;
 }
 
 TEST(AbiTest, LibraryShowsExactlyTheListedSymbols) {
@@ -75,6 +125,24 @@ TEST(AbiTest, NullHandlesAndNullPointersAreCodesNotCrashes) {
   terrace_close_worker(nullptr, 0);
   EXPECT_EQ(terrace_hash_sequence(0, nullptr, 0, nullptr, 0, nullptr), TERRACE_INVALID);
   EXPECT_NE(std::string(terrace_last_error()), "");
+}
+
+TEST_F(AbiEngineTest, ThreadThatClosingLeavesBehindKeepsWhatItUses) {
+  // Opening hangs where it reads the weights: nobody writes to this FIFO.
+  const std::string fifo = scratch_.path() + "/model.safetensors";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  const std::string directory = scratch_.path();
+  owner_options_.model_directory = directory.c_str();
+  terrace_owner* owner = nullptr;
+  ASSERT_EQ(terrace_open_owner(&owner_options_, &owner), TERRACE_OK) << terrace_last_error();
+  ASSERT_TRUE(terrace::testing::eventually([] { return has_thread("terrace-open"); }));
+  terrace_close_owner(owner, 0);
+  ASSERT_TRUE(has_thread("terrace-open"));
+  const auto soil = soil_freed_memory();
+  const int writer = ::open(fifo.c_str(), O_WRONLY);  // Lets it go on: it finds no weights and says so.
+  ASSERT_GE(writer, 0);
+  EXPECT_TRUE(terrace::testing::eventually([] { return !has_thread("terrace-open"); }));
+  ::close(writer);
 }
 
 TEST(AbiTest, WrongSettingIsNamedAndTheNearestSuggested) {

@@ -238,6 +238,8 @@ void BlockManager::close(Nanoseconds limit) {
   state.parts.disk.reset();  // Before the host memory that its transfers use.
 }
 
+bool BlockManager::has_left_thread() const { return state_->is_abandoned; }
+
 Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   State& state = *state_;
   if (state.is_closed.load()) return fail(Code::kClosed, "begin_request: closed");
