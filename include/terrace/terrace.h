@@ -259,9 +259,11 @@ TERRACE_API terrace_code terrace_run_canary(terrace_worker* worker, const uint8_
                                             uint64_t length);
 /* Copies in and verifies all loads of the orders. `failed_blocks` receives the device blocks (group
  * 0) that must not be used, `*failed_count` how many there are; if that exceeds `failed_capacity`,
- * call again with more room: the work is not repeated. Never leaves a bad block unreported, also
- * when it returns an error (then all blocks of the orders are reported, or, if the orders cannot be
- * read, TERRACE_INVALID with count 0). Engine thread. Copies: release interpreter locks. */
+ * nothing is written: call again with the same orders and more room, and the work is not repeated.
+ * Other orders are run, and the list that was not fetched is gone. OK: no bad block is missing from
+ * the list. On every other code EVERY block that the step was to load counts as failed, whatever
+ * the list says (it may be empty: orders that cannot be read name no blocks). Engine thread. Copies:
+ * release interpreter locks. */
 TERRACE_API terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders,
                                            uint64_t length, uint32_t* failed_blocks,
                                            uint64_t failed_capacity, uint64_t* failed_count);

@@ -30,8 +30,10 @@ struct terrace_worker final : ExitClosed {
   SystemClock clock;
   RingLog log;
   std::unique_ptr<worker::Worker> worker;
-  // Failed blocks of the last run_loads, kept for a second call with more room.
+  // Failed blocks that the last run_loads had no room for, and whose orders these are: kept for a
+  // second call with more room. Other orders are another step, and the list is over.
   std::vector<std::uint32_t> failed;
+  std::vector<std::byte> failed_orders;
   bool has_unread_failures = false;
   std::string breach;  // Not empty = poisoned: nothing is copied any more.
 };
@@ -52,6 +54,20 @@ terrace_code with_worker(terrace_worker* handle, Body&& body) noexcept {
 
 std::span<const std::byte> as_span(const std::uint8_t* bytes, std::uint64_t length) {
   return {reinterpret_cast<const std::byte*>(bytes), length};
+}
+
+// Runs the loads unless `handle.failed` is already their outcome.
+Status run_loads_once(terrace_worker& handle, worker::Worker& impl,
+                      std::span<const std::byte> orders) {
+  if (std::exchange(handle.has_unread_failures, false) &&
+      std::ranges::equal(handle.failed_orders, orders)) {
+    return {};
+  }
+  handle.failed.clear();
+  auto result = handle.breach.empty() ? impl.run_loads(orders) : impl.refuse_loads(orders);
+  if (!result) return std::move(result).error();
+  handle.failed = std::move(*result);
+  return {};
 }
 
 }  // namespace
@@ -104,21 +120,18 @@ terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders, ui
   if (failed_count == nullptr) return set_error(TERRACE_INVALID, "terrace_run_loads: NULL");
   *failed_count = 0;
   return with_worker(worker, [&](worker::Worker& impl) {
-    terrace_code code = TERRACE_OK;
-    if (!worker->has_unread_failures) {
-      auto result = worker->breach.empty() ? impl.run_loads(as_span(orders, length))
-                                           : impl.refuse_loads(as_span(orders, length));
-      if (!result) return set_error(result.error());
-      worker->failed = std::move(*result);
-      if (!worker->breach.empty()) code = set_error(TERRACE_INTERNAL, worker->breach);
+    const std::span<const std::byte> bytes = as_span(orders, length);
+    if (const Status status = run_loads_once(*worker, impl, bytes); !status.is_ok()) {
+      return set_error(status);
+    }
+    if (worker->failed.size() > failed_capacity) {
+      worker->failed_orders.assign(bytes.begin(), bytes.end());
+      worker->has_unread_failures = true;
+    } else {
+      std::ranges::copy(worker->failed, failed_blocks);
     }
     *failed_count = worker->failed.size();
-    worker->has_unread_failures = worker->failed.size() > failed_capacity;
-    if (!worker->has_unread_failures) {
-      std::ranges::copy(worker->failed, failed_blocks);
-      worker->failed.clear();
-    }
-    return code;
+    return worker->breach.empty() ? TERRACE_OK : set_error(TERRACE_INTERNAL, worker->breach);
   });
 }
 

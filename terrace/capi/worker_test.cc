@@ -1,0 +1,99 @@
+#include <gtest/gtest.h>
+#include <terrace/terrace.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "terrace/testing/scratch_directory.h"
+#include "terrace/wire/orders.h"
+
+namespace terrace::capi {
+namespace {
+
+using Blocks32 = std::vector<std::uint32_t>;
+
+// A worker without an owner: whatever it is to load fails, and is named.
+class WorkerAbiTest : public ::testing::Test {
+ protected:
+  WorkerAbiTest() {
+    const terrace_region region = {sizeof region, 0, memory_.data(), kPiece, kPiece};
+    const terrace_group_regions group = {sizeof group, 1, &region, kBlocks, 0, 1};
+    const std::string settings = R"({"host.size":"16MiB","attach.directory":")" + scratch_.path() + R"("})";
+    const terrace_worker_options options = {sizeof options, 0,      1,     16,
+                                            1,              0,      &group, "worker-abi",
+                                            settings.c_str()};
+    EXPECT_EQ(terrace_open_worker(&options, &worker_), TERRACE_OK) << terrace_last_error();
+  }
+  ~WorkerAbiTest() override { terrace_close_worker(worker_, 0); }
+
+  static std::string orders_of(std::uint64_t step, const Blocks32& blocks) {
+    wire::Orders orders;
+    orders.owner = 1;
+    orders.step = StepId(step);
+    for (const std::uint32_t block : blocks) {
+      orders.loads.push_back({.slot = {},
+                              .group = GroupId(0),
+                              .device_block = block,
+                              .is_void = false,
+                              .checksums = {Checksum{1}}});
+    }
+    return wire::encode(orders);
+  }
+  terrace_code run_loads(const std::string& orders, std::uint64_t room) {
+    failed_.assign(room, 0);
+    const terrace_code code =
+        terrace_run_loads(worker_, reinterpret_cast<const std::uint8_t*>(orders.data()),
+                          orders.size(), failed_.data(), room, &count_);
+    if (count_ <= room) failed_.resize(count_);
+    return code;
+  }
+  // How many failures the reports since the last call name, step by step.
+  std::vector<std::size_t> reported() {
+    terrace_bytes bytes = {};
+    EXPECT_EQ(terrace_build_report(worker_, &bytes), TERRACE_OK);
+    const auto reports =
+        wire::decode_reports({reinterpret_cast<const std::byte*>(bytes.data), bytes.length});
+    std::vector<std::size_t> counts;
+    if (!reports) return counts;
+    for (const wire::Report& report : *reports) counts.push_back(report.failures.size());
+    return counts;
+  }
+
+  static constexpr std::uint64_t kPiece = 4096;
+  static constexpr std::uint64_t kBlocks = 8;
+  const testing::ScratchDirectory scratch_;
+  std::vector<std::uint8_t> memory_ = std::vector<std::uint8_t>(kPiece * kBlocks);
+  terrace_worker* worker_ = nullptr;
+  Blocks32 failed_;
+  std::uint64_t count_ = 0;
+};
+
+TEST_F(WorkerAbiTest, ListThatHadNoRoomIsFetchedWithoutRepeatingTheWork) {
+  const std::string orders = orders_of(1, {1, 2, 3});
+  EXPECT_EQ(run_loads(orders, 2), TERRACE_OK);
+  EXPECT_EQ(count_, 3U);
+  EXPECT_EQ(run_loads(orders, 3), TERRACE_OK);
+  EXPECT_EQ(failed_, (Blocks32{1, 2, 3}));
+  EXPECT_EQ(reported(), std::vector<std::size_t>{3});
+}
+
+TEST_F(WorkerAbiTest, ListThatNobodyFetchedIsNotThatOfTheNextStep) {
+  EXPECT_EQ(run_loads(orders_of(1, {1, 2, 3}), 1), TERRACE_OK);
+  EXPECT_EQ(count_, 3U);
+  EXPECT_EQ(run_loads(orders_of(2, {4, 5}), 8), TERRACE_OK);
+  EXPECT_EQ(failed_, (Blocks32{4, 5}));
+  EXPECT_EQ(reported(), (std::vector<std::size_t>{3, 2}));
+}
+
+TEST_F(WorkerAbiTest, UnreadableOrdersEndTheListThatNobodyFetched) {
+  const std::string orders = orders_of(1, {1, 2});
+  EXPECT_EQ(run_loads(orders, 0), TERRACE_OK);
+  EXPECT_EQ(run_loads(orders.substr(1), 8), TERRACE_INVALID);
+  EXPECT_EQ(count_, 0U);
+  EXPECT_EQ(run_loads(orders_of(2, {3}), 8), TERRACE_OK);
+  EXPECT_EQ(failed_, (Blocks32{3}));
+}
+
+}  // namespace
+}  // namespace terrace::capi
