@@ -19,6 +19,9 @@
  * with other engine-thread calls on the same handle. "Never blocks": no I/O, no waiting,
  * microseconds.
  * - Lengths are in bytes, counts in elements, times in nanoseconds.
+ * - An array may be NULL only where its count is 0. Bounds, beyond which a call is INVALID and the
+ * text names the field: 2^20 tokens a block; 2^26 tokens, block table entries and aliases a call;
+ * 2^16 extra keys with 2^24 bytes of identities in all.
  */
 #ifndef TERRACE_TERRACE_H
 #define TERRACE_TERRACE_H
@@ -85,7 +88,7 @@ typedef struct terrace_extra_key {
 } terrace_extra_key;
 
 /* Writes 16 bytes per full block to `hashes` (room for token_count / block_tokens of them).
- * Errors: INVALID for block_tokens 0 or a malformed extra key. */
+ * Errors: INVALID for block_tokens 0 or beyond 2^20, or a malformed extra key. */
 TERRACE_API terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint32_t* tokens,
                                                uint64_t token_count,
                                                const terrace_extra_key* extra_keys,
@@ -166,8 +169,8 @@ TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_reque
                                              const uint32_t* const* blocks,
                                              const uint64_t* block_counts);
 /* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the
- * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL) are the
- * engine's own hashes, low 64 bits, of blocks [alias_first, alias_first + alias_count), for events
+ * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL, then alias_count
+ * is 0) are the engine's own hashes, low 64 bits, of blocks [alias_first, alias_first + alias_count), for events
  * only. `blocks`/`block_counts` as above, the whole table. Call only when a block became full, or
  * the table was replaced after a preemption. Engine thread. Never blocks. */
 typedef struct terrace_progress {

@@ -145,6 +145,45 @@ TEST_F(AbiEngineTest, ThreadThatClosingLeavesBehindKeepsWhatItUses) {
   ::close(writer);
 }
 
+TEST_F(AbiEngineTest, NullArraysWithACountAreInvalid) {
+  terrace_owner* owner = nullptr;
+  ASSERT_EQ(terrace_open_owner(&owner_options_, &owner), TERRACE_OK) << terrace_last_error();
+  const std::array<uint32_t, 16> tokens = {};
+  terrace_request_options options = {};
+  options.struct_size = sizeof options;
+  options.token_count = tokens.size();
+  terrace_request request = 0;
+  EXPECT_EQ(terrace_begin_request(owner, &options, &request), TERRACE_INVALID);
+  options.tokens = tokens.data();
+  options.extra_key_count = 1;
+  EXPECT_EQ(terrace_begin_request(owner, &options, &request), TERRACE_INVALID);
+  options.extra_key_count = 0;
+  ASSERT_EQ(terrace_begin_request(owner, &options, &request), TERRACE_OK);
+
+  const uint64_t counts[1] = {1};
+  const uint32_t* const no_table[1] = {nullptr};
+  EXPECT_EQ(terrace_accept_load(owner, request, 0, 16, no_table, counts), TERRACE_INVALID);
+  EXPECT_EQ(terrace_accept_load(owner, request, 0, 16, nullptr, counts), TERRACE_INVALID);
+  EXPECT_EQ(terrace_accept_load(owner, request, 0, 16, no_table, nullptr), TERRACE_INVALID);
+  const uint32_t* const table[1] = {tokens.data()};
+  terrace_progress progress = {};
+  progress.struct_size = sizeof progress;
+  progress.request = request;
+  progress.block_counts = counts;
+  progress.blocks = no_table;
+  EXPECT_EQ(terrace_advance_request(owner, &progress), TERRACE_INVALID);
+  progress.blocks = table;
+  progress.new_token_count = 16;
+  EXPECT_EQ(terrace_advance_request(owner, &progress), TERRACE_INVALID);
+  progress.new_token_count = 0;
+  progress.alias_count = 1;
+  EXPECT_EQ(terrace_advance_request(owner, &progress), TERRACE_INVALID);
+  progress.alias_count = 0;
+  EXPECT_EQ(terrace_advance_request(owner, &progress), TERRACE_OK) << terrace_last_error();
+  EXPECT_EQ(terrace_take_report(owner, nullptr, 64), TERRACE_INVALID);
+  terrace_close_owner(owner, 0);
+}
+
 TEST(AbiTest, WrongSettingIsNamedAndTheNearestSuggested) {
   const uint64_t pieces[1] = {4096};
   const terrace_group_layout group = {sizeof group, 1, pieces};

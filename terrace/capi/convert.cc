@@ -128,19 +128,92 @@ Status check_size(const char* what, std::uint32_t struct_size, std::size_t neede
                       struct_size, needed)};
 }
 
+Status check_limit(const char* what, std::uint64_t value, std::uint64_t limit) {
+  if (value <= limit) return {};
+  return {Code::kInvalid, fmt::format("{} is {}, allowed are at most {}", what, value, limit)};
+}
+
+Status check_array(const char* what, const void* array, std::uint64_t count, std::uint64_t limit) {
+  if (array == nullptr && count > 0) {
+    return {Code::kInvalid, fmt::format("{} is {}, but the pointer is NULL", what, count)};
+  }
+  return check_limit(what, count, limit);
+}
+
+Status check_block_tokens(std::uint64_t block_tokens) {
+  if (block_tokens == 0) return {Code::kInvalid, "block_tokens is 0"};
+  return check_limit("block_tokens", block_tokens, kMaxBlockTokens);
+}
+
+Result<BlockTables> convert_tables(std::size_t groups, const std::uint32_t* const* blocks,
+                                   const std::uint64_t* counts) {
+  if (blocks == nullptr || counts == nullptr) {
+    return fail(Code::kInvalid, "block tables: a pointer is NULL");
+  }
+  BlockTables tables;
+  tables.reserve(groups);
+  for (std::size_t g = 0; g < groups; ++g) {
+    TERRACE_RETURN_IF_ERROR(check_array("block_counts", blocks[g], counts[g], kMaxTokens));
+    tables.emplace_back(blocks[g], counts[g]);
+  }
+  return tables;
+}
+
+Result<manager::RequestOptions> convert_request(const terrace_request_options& options) {
+  TERRACE_RETURN_IF_ERROR(check_size("terrace_request_options", options.struct_size,
+                                     sizeof(terrace_request_options)));
+  TERRACE_RETURN_IF_ERROR(
+      check_array("token_count", options.tokens, options.token_count, kMaxTokens));
+  TERRACE_RETURN_IF_ERROR(check_limit("prompt_tokens", options.prompt_tokens, kMaxTokens));
+  TERRACE_ASSIGN_OR_RETURN(auto keys,
+                           convert_extra_keys(options.extra_keys, options.extra_key_count));
+  return manager::RequestOptions{
+      .tokens = {options.tokens, options.token_count},
+      .extra_keys = std::move(keys),
+      .prompt_tokens =
+          Tokens(options.prompt_tokens != 0 ? options.prompt_tokens : options.token_count),
+      .is_unkeyable = (options.flags & TERRACE_REQUEST_UNKEYABLE) != 0,
+      .can_load = (options.flags & TERRACE_REQUEST_NO_LOAD) == 0,
+      .can_store = (options.flags & TERRACE_REQUEST_NO_STORE) == 0,
+  };
+}
+
+Result<manager::Progress> convert_progress(const terrace_progress& progress, std::size_t groups) {
+  TERRACE_RETURN_IF_ERROR(
+      check_size("terrace_progress", progress.struct_size, sizeof(terrace_progress)));
+  TERRACE_RETURN_IF_ERROR(check_limit("computed_tokens", progress.computed_tokens, kMaxTokens));
+  TERRACE_RETURN_IF_ERROR(check_array("new_token_count", progress.new_tokens,
+                                      progress.new_token_count, kMaxTokens));
+  TERRACE_RETURN_IF_ERROR(
+      check_array("alias_count", progress.aliases, progress.alias_count, kMaxTokens));
+  TERRACE_ASSIGN_OR_RETURN(auto tables,
+                           convert_tables(groups, progress.blocks, progress.block_counts));
+  return manager::Progress{
+      .request = RequestId(progress.request),
+      .computed = Tokens(progress.computed_tokens),
+      .new_tokens = {progress.new_tokens, progress.new_token_count},
+      .block_tables = std::move(tables),
+      .aliases = {progress.aliases, progress.alias_count},
+      .alias_first = progress.alias_first,
+  };
+}
+
 Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
                                                  std::uint64_t count) {
-  if (count > 0 && keys == nullptr) return fail(Code::kInvalid, "extra keys: a pointer is NULL");
+  TERRACE_RETURN_IF_ERROR(check_array("extra_key_count", keys, count, kMaxExtraKeys));
+  std::uint64_t identity_bytes = 0;
   std::vector<ExtraKey> made;
   made.reserve(count);
   for (std::uint64_t i = 0; i < count; ++i) {
     const terrace_extra_key& key = keys[i];
     TERRACE_RETURN_IF_ERROR(
         check_size("terrace_extra_key", key.struct_size, sizeof(terrace_extra_key)));
-    if (key.kind < 1 || key.kind > 3 || (key.identity == nullptr && key.identity_length > 0)) {
-      return fail(Code::kInvalid,
-                  fmt::format("extra key {}: kind {} is unknown or identity is NULL", i, key.kind));
+    if (key.kind < 1 || key.kind > 3) {
+      return fail(Code::kInvalid, fmt::format("extra key {}: kind {} is unknown", i, key.kind));
     }
+    TERRACE_RETURN_IF_ERROR(check_array("identity_length", key.identity, key.identity_length,
+                                        kMaxIdentityBytes - identity_bytes));
+    identity_bytes += key.identity_length;
     made.push_back(
         {.kind = static_cast<ExtraKey::Kind>(key.kind),
          .identity = std::string(reinterpret_cast<const char*>(key.identity), key.identity_length),
@@ -152,6 +225,7 @@ Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
 
 Result<manager::Options> convert_owner(const terrace_owner_options& options,
                                        const config::Settings& settings) {
+  TERRACE_RETURN_IF_ERROR(check_block_tokens(options.block_tokens));
   TERRACE_ASSIGN_OR_RETURN(Layout layout, owner_layout(options));
   TERRACE_ASSIGN_OR_RETURN(Fingerprint fingerprint,
                            Fingerprint::parse(text_or_empty(options.fingerprint)));
@@ -184,6 +258,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& options,
 
 Result<worker::Worker::Options> convert_worker(const terrace_worker_options& options,
                                                const config::Settings& settings) {
+  TERRACE_RETURN_IF_ERROR(check_block_tokens(options.block_tokens));
   if (options.group_count == 0 || options.group_count > kMaxGroups || options.groups == nullptr ||
       options.rank_count == 0 || options.rank_count > UINT16_MAX ||
       options.rank >= options.rank_count) {

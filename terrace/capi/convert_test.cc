@@ -73,5 +73,72 @@ TEST_F(ConvertTest, MalformedStructsAreInvalid) {
   EXPECT_EQ(convert_extra_keys(&key, 1).error().code(), Code::kInvalid);
 }
 
+template <typename T>
+void expect_named(const Result<T>& result, const std::string& field) {
+  ASSERT_FALSE(result.has_value()) << field;
+  EXPECT_EQ(result.error().code(), Code::kInvalid);
+  EXPECT_NE(result.error().message().find(field), std::string::npos) << result.error().message();
+}
+
+constexpr std::uint64_t kHuge = std::uint64_t{1} << 61U;
+
+TEST_F(ConvertTest, BlocksThatNoHashTakesAreInvalid) {
+  owner_.block_tokens = (1U << 20U) + 1;
+  expect_named(convert_owner(owner_, settings_), "block_tokens");
+  owner_.block_tokens = 1U << 31U;
+  expect_named(convert_owner(owner_, settings_), "block_tokens");
+  owner_.block_tokens = 1U << 20U;
+  EXPECT_TRUE(convert_owner(owner_, settings_).has_value());
+  terrace_worker_options worker{};
+  worker.block_tokens = 1U << 31U;
+  expect_named(convert_worker(worker, settings_), "block_tokens");
+  std::uint32_t token = 0;
+  std::uint8_t hash[16];
+  EXPECT_EQ(terrace_hash_sequence(1U << 31U, &token, 1, nullptr, 0, hash), TERRACE_INVALID);
+  EXPECT_EQ(terrace_hash_sequence(16, &token, kHuge, nullptr, 0, hash), TERRACE_INVALID);
+}
+
+TEST_F(ConvertTest, AbsurdSizesOfARequestAreInvalidAndNamed) {
+  const std::uint32_t token = 0;
+  const std::uint8_t identity = 0;
+  terrace_extra_key keys[2] = {{sizeof keys[0], 1, &identity, 1, 0, 0},
+                               {sizeof keys[0], 1, &identity, 1, 0, 0}};
+  terrace_request_options request{sizeof request, 0, &token, 1, keys, 2, 0};
+  EXPECT_TRUE(convert_request(request).has_value());
+  request.token_count = kHuge;
+  expect_named(convert_request(request), "token_count");
+  request.token_count = 1;
+  request.prompt_tokens = kHuge;
+  expect_named(convert_request(request), "prompt_tokens");
+  request.prompt_tokens = 0;
+  request.extra_key_count = kHuge;
+  expect_named(convert_request(request), "extra_key_count");
+  request.extra_key_count = 2;
+  keys[1].identity_length = std::uint64_t{1} << 62U;
+  expect_named(convert_request(request), "identity_length");
+  keys[1].identity_length = kMaxIdentityBytes;  // One byte more than is left beside the first.
+  expect_named(convert_request(request), "identity_length");
+}
+
+TEST_F(ConvertTest, AbsurdSizesOfProgressAreInvalidAndNamed) {
+  const std::uint32_t token = 0;
+  const std::uint64_t alias = 0;
+  const std::uint32_t* const tables[1] = {&token};
+  std::uint64_t counts[1] = {1};
+  const terrace_progress good{sizeof good, 0, 1, 1, &token, 1, tables, counts, &alias, 0, 1};
+  EXPECT_TRUE(convert_progress(good, 1).has_value());
+  terrace_progress progress = good;
+  progress.computed_tokens = kHuge;
+  expect_named(convert_progress(progress, 1), "computed_tokens");
+  progress = good;
+  progress.new_token_count = kHuge;
+  expect_named(convert_progress(progress, 1), "new_token_count");
+  progress = good;
+  progress.alias_count = kHuge;
+  expect_named(convert_progress(progress, 1), "alias_count");
+  counts[0] = kHuge;
+  expect_named(convert_progress(good, 1), "block_counts");
+}
+
 }  // namespace
 }  // namespace terrace::capi

@@ -53,18 +53,6 @@ terrace_code with_manager(terrace_owner* owner, Body&& body) noexcept {
                  [&](const char* text) { owner->manager->poison(text); });
 }
 
-Result<std::vector<std::span<const std::uint32_t>>> block_tables(const terrace_owner& owner,
-                                                                 const std::uint32_t* const* blocks,
-                                                                 const std::uint64_t* counts) {
-  if (blocks == nullptr || counts == nullptr) {
-    return fail(Code::kInvalid, "block tables: a pointer is NULL");
-  }
-  std::vector<std::span<const std::uint32_t>> tables;
-  tables.reserve(owner.groups);
-  for (std::size_t g = 0; g < owner.groups; ++g) tables.emplace_back(blocks[g], counts[g]);
-  return tables;
-}
-
 terrace_code finish(const Status& status) {
   return status.is_ok() ? TERRACE_OK : set_error(status);
 }
@@ -117,27 +105,13 @@ void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
 terrace_code terrace_begin_request(terrace_owner* owner, const terrace_request_options* options,
                                    terrace_request* request) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
-    if (options == nullptr || request == nullptr ||
-        (options->tokens == nullptr && options->token_count > 0)) {
+    if (options == nullptr || request == nullptr) {
       return set_error(TERRACE_INVALID, "terrace_begin_request: a pointer is NULL");
     }
     *request = 0;
-    if (const Status size = check_size("terrace_request_options", options->struct_size,
-                                       sizeof(terrace_request_options));
-        !size.is_ok()) {
-      return set_error(size);
-    }
-    auto keys = convert_extra_keys(options->extra_keys, options->extra_key_count);
-    if (!keys) return set_error(keys.error());
-    const auto begun = manager.begin_request({
-        .tokens = {options->tokens, options->token_count},
-        .extra_keys = std::move(*keys),
-        .prompt_tokens =
-            Tokens(options->prompt_tokens != 0 ? options->prompt_tokens : options->token_count),
-        .is_unkeyable = (options->flags & TERRACE_REQUEST_UNKEYABLE) != 0,
-        .can_load = (options->flags & TERRACE_REQUEST_NO_LOAD) == 0,
-        .can_store = (options->flags & TERRACE_REQUEST_NO_STORE) == 0,
-    });
+    const auto made = convert_request(*options);
+    if (!made) return set_error(made.error());
+    const auto begun = manager.begin_request(*made);
     if (!begun) return set_error(begun.error());
     *request = begun->value();
     return TERRACE_OK;
@@ -165,7 +139,12 @@ terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
                                  uint64_t local_tokens, uint64_t external_tokens,
                                  const uint32_t* const* blocks, const uint64_t* block_counts) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
-    const auto tables = block_tables(*owner, blocks, block_counts);
+    for (const auto& [what, tokens] : {std::pair("local_tokens", local_tokens),
+                                       std::pair("external_tokens", external_tokens)}) {
+      const Status limit = check_limit(what, tokens, kMaxTokens);
+      if (!limit.is_ok()) return set_error(limit);
+    }
+    const auto tables = convert_tables(owner->groups, blocks, block_counts);
     if (!tables) return set_error(tables.error());
     return finish(manager.accept_load(RequestId(request), Tokens(local_tokens),
                                       Tokens(external_tokens), *tables));
@@ -175,22 +154,8 @@ terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
 terrace_code terrace_advance_request(terrace_owner* owner, const terrace_progress* progress) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
     if (progress == nullptr) return set_error(TERRACE_INVALID, "terrace_advance_request: NULL");
-    if (const Status size =
-            check_size("terrace_progress", progress->struct_size, sizeof(terrace_progress));
-        !size.is_ok()) {
-      return set_error(size);
-    }
-    auto tables = block_tables(*owner, progress->blocks, progress->block_counts);
-    if (!tables) return set_error(tables.error());
-    const std::uint64_t aliases = progress->aliases == nullptr ? 0 : progress->alias_count;
-    return finish(manager.advance_request({
-        .request = RequestId(progress->request),
-        .computed = Tokens(progress->computed_tokens),
-        .new_tokens = {progress->new_tokens, progress->new_token_count},
-        .block_tables = std::move(*tables),
-        .aliases = {progress->aliases, aliases},
-        .alias_first = progress->alias_first,
-    }));
+    const auto made = convert_progress(*progress, owner->groups);
+    return made ? finish(manager.advance_request(*made)) : set_error(made.error());
   });
 }
 

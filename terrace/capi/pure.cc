@@ -25,9 +25,12 @@ terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint32_t* tokens
                                    uint64_t token_count, const terrace_extra_key* extra_keys,
                                    uint64_t extra_key_count, uint8_t* hashes) {
   return guarded([&] {
-    if (block_tokens == 0 || (token_count > 0 && (tokens == nullptr || hashes == nullptr))) {
-      return set_error(TERRACE_INVALID,
-                       "terrace_hash_sequence: block_tokens is 0 or a pointer is NULL");
+    for (const Status& status : {check_block_tokens(block_tokens),
+                                 check_array("token_count", tokens, token_count, kMaxTokens)}) {
+      if (!status.is_ok()) return set_error(status);
+    }
+    if (hashes == nullptr && token_count >= block_tokens) {
+      return set_error(TERRACE_INVALID, "terrace_hash_sequence: hashes is NULL");
     }
     auto keys = convert_extra_keys(extra_keys, extra_key_count);
     if (!keys) return set_error(keys.error());

@@ -52,8 +52,16 @@ terrace_code with_worker(terrace_worker* handle, Body&& body) noexcept {
                  });
 }
 
-std::span<const std::byte> as_span(const std::uint8_t* bytes, std::uint64_t length) {
-  return {reinterpret_cast<const std::byte*>(bytes), length};
+// As with_worker, for calls that take orders: `body(worker, orders)`.
+template <typename Body>
+terrace_code with_orders(terrace_worker* handle, const std::uint8_t* orders, std::uint64_t length,
+                         Body&& body) noexcept {
+  return with_worker(handle, [&](worker::Worker& impl) {
+    if (const Status status = check_array("orders: length", orders, length); !status.is_ok()) {
+      return set_error(status);
+    }
+    return body(impl, std::span(reinterpret_cast<const std::byte*>(orders), length));
+  });
 }
 
 // Runs the loads unless `handle.failed` is already their outcome.
@@ -107,9 +115,9 @@ void terrace_close_worker(terrace_worker* worker, int64_t /*deadline_ns*/) {
 }
 
 terrace_code terrace_run_canary(terrace_worker* worker, const uint8_t* orders, uint64_t length) {
-  return with_worker(worker, [&](worker::Worker& impl) {
+  return with_orders(worker, orders, length, [&](worker::Worker& impl, auto bytes) {
     if (!worker->breach.empty()) return set_error(TERRACE_INTERNAL, worker->breach);
-    const Status status = impl.run_canary(as_span(orders, length));
+    const Status status = impl.run_canary(bytes);
     return status.is_ok() ? TERRACE_OK : set_error(status);
   });
 }
@@ -119,8 +127,9 @@ terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders, ui
                                uint64_t* failed_count) {
   if (failed_count == nullptr) return set_error(TERRACE_INVALID, "terrace_run_loads: NULL");
   *failed_count = 0;
-  return with_worker(worker, [&](worker::Worker& impl) {
-    const std::span<const std::byte> bytes = as_span(orders, length);
+  return with_orders(worker, orders, length, [&](worker::Worker& impl, auto bytes) {
+    const Status room = check_array("failed_capacity", failed_blocks, failed_capacity);
+    if (!room.is_ok()) return set_error(room);
     if (const Status status = run_loads_once(*worker, impl, bytes); !status.is_ok()) {
       return set_error(status);
     }
@@ -136,9 +145,9 @@ terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders, ui
 }
 
 terrace_code terrace_run_saves(terrace_worker* worker, const uint8_t* orders, uint64_t length) {
-  return with_worker(worker, [&](worker::Worker& impl) {
+  return with_orders(worker, orders, length, [&](worker::Worker& impl, auto bytes) {
     if (!worker->breach.empty()) return set_error(TERRACE_INTERNAL, worker->breach);
-    const Status status = impl.run_saves(as_span(orders, length));
+    const Status status = impl.run_saves(bytes);
     return status.is_ok() ? TERRACE_OK : set_error(status);
   });
 }

@@ -95,5 +95,20 @@ TEST_F(WorkerAbiTest, UnreadableOrdersEndTheListThatNobodyFetched) {
   EXPECT_EQ(failed_, (Blocks32{3}));
 }
 
+TEST_F(WorkerAbiTest, NullArraysWithALengthAreInvalid) {
+  std::uint32_t block = 0;
+  EXPECT_EQ(terrace_run_canary(worker_, nullptr, 64), TERRACE_INVALID);
+  EXPECT_EQ(terrace_run_saves(worker_, nullptr, 64), TERRACE_INVALID);
+  EXPECT_EQ(terrace_run_loads(worker_, nullptr, 64, &block, 1, &count_), TERRACE_INVALID);
+  const std::string orders = orders_of(1, {1});
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(orders.data());
+  EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 1, &count_),
+            TERRACE_INVALID);
+  EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), &block, 1, nullptr), TERRACE_INVALID);
+  EXPECT_EQ(reported(), std::vector<std::size_t>());
+  EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 0, &count_), TERRACE_OK);
+  EXPECT_EQ(count_, 1U);
+}
+
 }  // namespace
 }  // namespace terrace::capi
