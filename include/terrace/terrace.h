@@ -210,8 +210,10 @@ TERRACE_API terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes
 TERRACE_API terrace_code terrace_read_metrics(terrace_owner* owner, terrace_bytes* text);
 /* Log lines since the last call, one `level text` a line. Thread-safe. Never blocks. */
 TERRACE_API terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* lines);
-/* Readable while log lines, events or finished look-ups wait. -1 if there is none. Owned by the
- * library. Thread-safe. */
+/* Becomes readable when events wait, when a block that a look-up waits for has been read (or could
+ * not be), and when the canary has opened the tiers; up to 20 ms late. terrace_take_events makes it
+ * unreadable again. Log lines alone do not make it readable: fetch them at leisure. -1 if there is
+ * none. Owned by the library. Thread-safe. */
 TERRACE_API int terrace_owner_event_fd(const terrace_owner* owner);
 /* Forget every block of this owner's namespace in every tier; OK = nothing old can match any more.
  * Thread-safe. Never blocks. */
@@ -254,6 +256,10 @@ typedef struct terrace_worker_options {
  */
 TERRACE_API terrace_code terrace_open_worker(const terrace_worker_options* options,
                                              terrace_worker** worker);
+/* Stops threads, frees; the engine's memory is not touched afterwards. BLOCKS until the thread that
+ * attaches has noticed, whatever `deadline_ns` says, which is not used yet: at once as a rule, at
+ * most for as long as the system takes to give it the memory of one extent of the host tier (32 MiB
+ * or one block, some 10 ms). NULL is allowed. */
 TERRACE_API void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns);
 
 /* Runs the canary if the orders ask for it. Before any other work of the step. Engine thread.
