@@ -78,7 +78,8 @@ class StandIn:
         self._keep(self._keys([*tokens, *answer[:-1]], salt))
         local = hits.pop("device")
         ledger = {"local_tokens": local, "hit_tokens": hits, "first_miss": first_miss}
-        return Answer(answer, 0.01 + 0.001 * count, ledger)
+        ttft_s = 0.0 if self._wrong == "measures nothing" else 0.01
+        return Answer(answer, ttft_s, ledger)
 
     def _tier_of(self, key: bytes, hits: dict[str, int]) -> str:
         if key in self._device and not hits["host"] + hits["disk"]:

@@ -53,6 +53,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         ("forgets", "f", "not what disk had to serve: nothing"),
         ("trusts disk", "f", "not what disk had to serve"),
         ("ignores salt", "d", "not what host had to serve"),
+        *(("measures nothing", step, "is not positive") for step in "abcdef"),
     ],
 )
 def test_a_wrong_engine_is_found_out(tmp_path: Path, wrong: str, step: str, words: str) -> None:

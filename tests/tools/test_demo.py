@@ -8,7 +8,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -31,10 +33,9 @@ GOOD_ROWS = (
 
 
 def made_of(*rows: Row) -> Report:
-    result = Report("a model", "an engine", 32, 1_474_560, decode_ms=1.0)
+    result = Report("a model", "an engine", 32, 1_474_560)
     for row in rows:
         result.add(replace(row))
-    result.finish()
     return result
 
 
@@ -153,6 +154,13 @@ def test_one_bad_row_is_a_fault(step: str, doctored: str) -> None:
     assert fault.startswith(f"({step})")
 
 
+@pytest.mark.parametrize("samples", [[0.0], [5.0, 5.0, 0.0], [-1.0]])
+def test_a_time_that_is_not_positive_is_a_fault(samples: list[float]) -> None:
+    rows = [*GOOD_ROWS[:-1], replace(GOOD_ROWS[-1], samples_ms=samples)]
+    (fault,) = made_of(*rows).faults()
+    assert fault == "(f) flipped: a time to first token that is not positive"
+
+
 def test_a_step_that_did_not_run_is_a_fault() -> None:
     assert made_of(*GOOD_ROWS[:-1]).faults() == ["(f) did not run"]
     assert len(made_of().faults()) == len(report.STEPS)
@@ -250,6 +258,83 @@ def test_an_engine_that_ends_at_once_is_told_with_its_last_words(
         never_ready("print('no such model', flush=True); raise SystemExit(3)").wait_ready(print)
 
 
+class Counting(BaseHTTPRequestHandler):
+    """An engine's API whose histogram counts a request `lag` looks later, `by` at once."""
+
+    lag, by = 2, 1
+    requests, looks = 0, 0
+
+    def log_message(self, *_args: object) -> None:
+        """Nobody reads it."""
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        counted = 7 + kind.by * (kind.requests - (kind.looks < kind.lag))
+        kind.looks += 1
+        name = "vllm:time_to_first_token_seconds"
+        self._say(
+            f"# TYPE {name} histogram\n"
+            f'{name}_bucket{{engine="0",le="+Inf"}} {counted}.0\n'
+            f'{name}_count{{engine="0"}} {counted}.0\n'
+            f'{name}_sum{{engine="0"}} {1.5 + 0.25 * (counted - 7)}\n'
+            f'{name}_created{{engine="0"}} 1.7e9\n'
+        )
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).requests += 1
+        type(self).looks = 0
+        self._say('{"choices":[{"token_ids":[5,6]}]}')
+
+    def _say(self, text: str) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Iterator[Callable[[int, int], Server]]:
+    """A server whose engine counts first tokens with that lag and by that many."""
+    ends: list[Callable[[], None]] = []
+
+    def start(lag: int, by: int) -> Server:
+        handler = type("Kind", (Counting,), {"lag": lag, "by": by, "looks": 99})
+        engine = HTTPServer(("127.0.0.1", 0), handler)
+        thread = Thread(target=engine.serve_forever)
+        thread.start()
+        command = [sys.executable, "-c", "import signal; signal.pause()"]
+        server = Server(command, {}, tmp_path / "engine.log", engine.server_port)
+        ends.extend([engine.shutdown, thread.join, engine.server_close, server.kill])
+        return server
+
+    yield start
+    for end in ends:
+        end()
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_the_time_to_the_first_token_is_the_engines_own(
+    lag: int, counting: Callable[[int, int], Server]
+) -> None:
+    server = counting(lag, 1)
+    for _ in range(2):
+        answer = server.complete([1, 2, 3], 2)
+        assert answer.tokens == [5, 6]
+        assert answer.ttft_s == 0.25
+
+
+@pytest.mark.parametrize(("by", "words"), [(2, "grew by 2"), (0, "did not count")])
+def test_a_time_that_is_not_one_requests_alone_ends_the_demo(
+    by: int,
+    words: str,
+    counting: Callable[[int, int], Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("demo.server.COUNTED_LIMIT_S", 0.0)
+    with pytest.raises(EngineError, match=words):
+        counting(0, by).complete([1], 2)
+
+
 # ---- The report ---------------------------------------------------------------------------------
 
 
@@ -260,9 +345,10 @@ def test_the_json_has_the_promised_fields(tmp_path: Path) -> None:
     for row in content["rows"]:
         assert {"step", "tier", "tokens", "ttft_ms", "ratio", "equal"} <= set(row)
     own = content["rows"][1]
-    assert own["ttft_ms"] == 10.0  # the median of 10, 12 and 11, less one decode step
+    assert own["ttft_ms"] == 11.0  # the median of 10, 12 and 11
     assert own["ratio"] == 1.0
-    assert content["rows"][2]["ratio"] == 2.9
+    assert content["rows"][2]["ratio"] == 2.73
+    assert content["rows"][0]["ratio"] == 81.82  # it ran before (b)
 
 
 def test_the_engines_own_hits_were_neither_moved_nor_verified() -> None:
@@ -333,7 +419,7 @@ def test_the_plots_are_drawn_to_scale_inside_their_frame(tmp_path: Path) -> None
                 assert float(bar.get("x", "")) + float(bar.get("width", "")) <= width
     widths = [float(group.findall("rect")[0].get("width", "")) for group in times.findall("g")]
     assert widths[0] == max(widths)
-    assert widths[0] / widths[5] == pytest.approx(899.0 / 499.0, rel=0.01)
+    assert widths[0] / widths[5] == pytest.approx(900.0 / 500.0, rel=0.01)
     shares = [rect.find("title") for rect in sources.findall("g")[5].findall("rect")]
     texts = [title.text for title in shares if title is not None]
     assert texts == ["disk: 32 tokens", "computed: 68 tokens"]

@@ -105,7 +105,8 @@ def render(content: Mapping[str, Any]) -> str:
 {_verdict(content["faults"])}
 <p>{html.escape(content["model"])} on {html.escape(content["engine"])},
 {content["block_tokens"]} tokens a block, {content["block_bytes"] / 1e6:.2f} MB each.</p>
-<h2>Time to first token</h2>{times}
+<h2>Time to first token</h2>
+<p>As the engine itself measures it (<code>vllm:time_to_first_token_seconds</code>).</p>{times}
 <h2>Where the prompt's tokens came from</h2><p class="key">{key}</p>{sources}
 <h2>Figures</h2><table><tr><th></th><th>step</th><th>tokens</th><th>TTFT ms</th>
 <th>ratio to (b)</th><th>MB moved</th><th>blocks verified</th><th>equal</th></tr>

@@ -30,8 +30,8 @@ class Row:
     blocks: int = 0  # that Terrace verified there
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.samples_ms)
-        self.ttft_ms = round(ordered[len(ordered) // 2], 2)
+        self.samples_ms = [round(ms, 2) for ms in self.samples_ms]
+        self.ttft_ms = sorted(self.samples_ms)[len(self.samples_ms) // 2]
 
 
 @dataclass
@@ -43,26 +43,18 @@ class Report:
     block_tokens: int
     block_bytes: int
     rows: list[Row] = field(default_factory=list)
-    decode_ms: float = 0.0  # One decode step, part of every sample until finish().
 
     def add(self, row: Row) -> Row:
-        base = next((r.ttft_ms for r in self.rows if r.step == "b"), None)
-        row.ratio = round(row.ttft_ms / base, 2) if base else (1.0 if row.step == "b" else 0.0)
         # What the engine's own cache held was neither moved nor verified by Terrace.
         moved = sum(count for tier, count in row.hit_tokens.items() if tier != "device")
         row.blocks = moved // self.block_tokens
         row.megabytes = round(row.blocks * self.block_bytes / 1e6, 1)
         self.rows.append(row)
-        return row
-
-    def finish(self) -> None:
-        """Takes the second token's time off; ratios of steps that ran before (b)."""
-        for row in self.rows:
-            row.samples_ms = [round(max(0.0, ms - self.decode_ms), 2) for ms in row.samples_ms]
-            row.ttft_ms = sorted(row.samples_ms)[len(row.samples_ms) // 2]
+        # All anew: those that ran before (b) have theirs only now.
         base = next((r.ttft_ms for r in self.rows if r.step == "b"), 0.0)
-        for row in self.rows:
-            row.ratio = round(row.ttft_ms / base, 2) if base else 0.0
+        for each in self.rows:
+            each.ratio = round(each.ttft_ms / base, 2) if base > 0 else 0.0
+        return row
 
     def faults(self) -> list[str]:
         """What speaks against this run, a sentence each; none = every answer and tier is right."""
@@ -74,6 +66,10 @@ class Report:
                 served = " ".join(f"{t} {n}" for t, n in row.hit_tokens.items()) or "nothing"
                 what = f"not what {row.tier} had to serve: {served}"
                 found.append(f"({row.step}) {row.title}: {what}")
+            if min(row.samples_ms) <= 0:
+                found.append(
+                    f"({row.step}) {row.title}: a time to first token that is not positive"
+                )
         ran = "".join(row.step for row in self.rows)
         found += [f"({step}) did not run" for step in STEPS if step not in ran]
         return found
