@@ -55,10 +55,20 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
         {"resumable": True},
         {"mm_features": [feature(None, 0, 1)]},
         {"attention_from_a_future_version": 1},
+        {"cache_salt": "lone \ud800 surrogate"},
+        {"mm_features": [feature("lone \ud800 surrogate", 0, 1)]},
+        {"mm_features": [object()]},
+        {"lora_request": object()},
     ],
 )
 def test_what_cannot_be_keyed_is_named(other: dict[str, Any]) -> None:
     assert make().read(Request("a", [1], **other)).unkeyable
+
+
+def test_an_adapter_whose_name_has_no_utf8_has_no_key(tmp_path: Path) -> None:
+    named = adapter(tmp_path)
+    named.lora_name = "lone \ud800 surrogate"
+    assert make().read(Request("a", [1], lora_request=named)).unkeyable
 
 
 def test_an_adapter_is_read_once(tmp_path: Path) -> None:

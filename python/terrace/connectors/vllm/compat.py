@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from terrace._native import Code, TerraceError
 from terrace.connectors.vllm import contract
 
 OLDEST = (0, 30)
@@ -181,3 +182,11 @@ def model_directory(vllm_config: Any) -> str:
 def has_kv_events(vllm_config: Any) -> bool:
     events = getattr(vllm_config, "kv_events_config", None)
     return events is not None and bool(events.enable_kv_cache_events)
+
+
+def is_wrong_setting(error: TerraceError) -> bool:
+    """Of an owner that did not open: whoever set it up is to be told.
+
+    A layout is the engine's and the model's; every refusal of one begins with that word.
+    """
+    return error.code == Code.INVALID and not error.text.startswith("layout:")

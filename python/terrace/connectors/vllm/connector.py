@@ -113,7 +113,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     def _stand_aside(self, error: _native.TerraceError) -> None:
         """A setting that is wrong stops the start, naming it; anything else only stops us."""
-        if error.code == _native.Code.INVALID:
+        if compat.is_wrong_setting(error):
             raise ValueError(f"terrace: {error.text}") from error
         self._refusal = str(error)
 
@@ -281,9 +281,8 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             return
         try:
             self._worker = self._open_worker(kv_caches)
-        except _native.TerraceError as error:
-            self._stand_aside(error)
-        except Exception as error:  # The engine starts without us rather than not at all.
+        # Not even for a setting that is wrong: the owner, opened with the same ones, names it.
+        except Exception as error:
             self._refusal = f"{type(error).__name__}: {error}"
         if self._refusal:
             self._say_refusal()

@@ -83,6 +83,13 @@ class KeyMaker:
 
     def read(self, request: Any) -> RequestKeys:
         """Never raises for a strange request: it is unkeyable."""
+        try:
+            return self._read(request)
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            # For one, text that has no UTF-8.  Named by kind alone: reasons are counted apart.
+            return RequestKeys(unkeyable=f"attributes of another form ({type(error).__name__})")
+
+    def _read(self, request: Any) -> RequestKeys:
         reason = _strange(request)
         if reason:
             return RequestKeys(unkeyable=reason)

@@ -15,12 +15,13 @@ from typing import Any
 
 from terrace import _native
 from terrace._native import Code, Owner, TerraceError
-from terrace.connectors.vllm.keys import KeyMaker
+from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
 
 CLOSE_DEADLINE_NS = 5_000_000_000
 EVENTS_EVERY_S = 0.1
 _FATAL = (Code.INTERNAL, Code.CLOSED)
+_NO_TOKEN_IDS = "token ids outside 32 bits"
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Live:
     reported: int = 0  # Full blocks that the core was told of.
     aliased: int = 0  # Blocks whose engine hash the core has.
     has_failed: bool = False  # A load failed: it is not offered again.
+    is_closed: bool = False  # It generated what has no key: no more is stored or looked up.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,11 @@ class SchedulerHalf:
     def begin(self, request: Any) -> None:
         found = self._keys.read(request)
         flags = 0
-        tokens = array("I")
-        if found.unkeyable:
-            flags = _native.REQUEST_UNKEYABLE
+        tokens = None if found.unkeyable else _token_ids(request.prompt_token_ids)
+        if tokens is None:
+            found = RequestKeys(unkeyable=found.unkeyable or _NO_TOKEN_IDS)
+            flags, tokens = _native.REQUEST_UNKEYABLE, array("I")
             self._count_unkeyable(found.unkeyable)
-        else:
-            tokens = array("I", request.prompt_token_ids)
         if request.skip_reading_prefix_cache:
             flags |= _native.REQUEST_NO_LOAD
         handle = self.owner.begin_request(tokens, flags, found.extra_keys)
@@ -104,7 +105,7 @@ class SchedulerHalf:
     def match(self, request: Any, local_tokens: int) -> int | None:
         """External tokens beyond the local ones; None = ask again."""
         live = self._live.get(request.request_id)
-        if live is None or live.has_failed or request.skip_reading_prefix_cache:
+        if live is None or live.has_failed or live.is_closed or request.skip_reading_prefix_cache:
             return 0
         # A synchronous hit must leave one token to compute.
         limit = request.num_tokens - 1
@@ -202,7 +203,7 @@ class SchedulerHalf:
 
     def _advance(self, output: Any, request_id: str, computed: int, bad: frozenset[int]) -> None:
         live = self._live.get(request_id)
-        if live is None:
+        if live is None or live.is_closed:
             return
         # Fewer than before: a load failed, or the request was preempted.
         live.reported = min(live.reported, computed // self._block_tokens)
@@ -216,7 +217,12 @@ class SchedulerHalf:
         tables = output.kv_connector_block_state.get_block_ids(request_id)
         if tables is None or (bad and not bad.isdisjoint(tables[0])):
             return  # This step computes on blocks that nobody filled: nothing of it is kept.
-        tokens = array("I", live.request.all_token_ids[live.given : known])
+        tokens = _token_ids(live.request.all_token_ids[live.given : known])
+        if tokens is None:
+            # The core keeps it until its end: loads that it accepted for this step go on.
+            live.is_closed = True
+            self._count_unkeyable(_NO_TOKEN_IDS)
+            return
         aliases = self._aliases(live, full)
         try:
             self.owner.advance_request(live.handle, total, tokens, tables, aliases, live.aliased)
@@ -271,6 +277,14 @@ class SchedulerHalf:
 
 def _answer(text: str) -> dict[str, Any]:
     return {"terrace": {"ledger": json.loads(text) if text else None}}
+
+
+def _token_ids(numbers: Iterable[int]) -> array[int] | None:
+    """As the core takes them; None when one of them is no such number."""
+    try:
+        return array("I", numbers)
+    except (OverflowError, TypeError):
+        return None
 
 
 def _wants_ledger(params: Any) -> bool:

@@ -1,0 +1,120 @@
+"""A start goes on without Terrace whatever fails, unless a setting is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from terrace._native import Code, Layout, Owner, TerraceError
+from terrace.connectors.vllm.compat import is_wrong_setting
+
+BASE = "vllm.distributed.kv_transfer.kv_connector.v1.base"
+CONNECTOR = "terrace.connectors.vllm.connector"
+
+
+class Base:
+    """As much of vLLM's base class as a start needs."""
+
+    def __init__(self, vllm_config: Any, _role: Any, kv_cache_config: Any) -> None:
+        self._vllm_config, self._kv_cache_config = vllm_config, kv_cache_config
+        self._kv_transfer_config = SimpleNamespace(
+            engine_id="an engine",
+            kv_connector_extra_config={},
+            kv_load_failure_policy="recompute",
+        )
+
+
+@pytest.fixture
+def connector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The connector's module over a base class that needs no engine, and serves everything."""
+    base = ModuleType(BASE)
+    names = ("KVConnectorMetadata", "KVConnectorWorkerMetadata", "SupportsHMA")
+    made: dict[str, Any] = {name: type(name, (), {}) for name in names}
+    made |= {"KVConnectorBase_V1": Base, "KVConnectorRole": SimpleNamespace(SCHEDULER=1, WORKER=2)}
+    vars(base).update(made)
+    parts = BASE.split(".")
+    for count in range(1, len(parts)):
+        name = ".".join(parts[:count])
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, BASE, base)
+    monkeypatch.delitem(sys.modules, CONNECTOR, raising=False)
+    module = importlib.import_module(CONNECTOR)
+    monkeypatch.setattr(module.TerraceConnector, "_refused", lambda _self: "")
+    monkeypatch.setattr(module.TerraceConnector, "_announce", lambda _self: None)
+    yield module
+    sys.modules.pop(CONNECTOR, None)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception) -> None:
+    def raising(*_args: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(module.TerraceConnector, name, raising)
+
+
+def refusal(code: Code, text: str) -> TerraceError:
+    return TerraceError("terrace_open", code, text)
+
+
+WRONG_SETTING = refusal(Code.INVALID, "host.size: 3 bananas is no size")
+TOO_LARGE = refusal(Code.INVALID, "layout: a shard of group 0 is larger than 1 GiB")
+
+
+def test_a_wrong_setting_stops_the_start_and_is_named(
+    connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, connector, "_open_scheduler", WRONG_SETTING)
+    with pytest.raises(ValueError, match=r"terrace: host\.size: 3 bananas"):
+        connector.TerraceConnector(None, 1, None)
+
+
+@pytest.mark.parametrize(
+    "error", [TOO_LARGE, refusal(Code.EXHAUSTED, "no memory"), RuntimeError("odd")]
+)
+def test_whatever_else_an_owner_is_refused_for_only_stops_terrace(
+    error: Exception, connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, connector, "_open_scheduler", error)
+    made = connector.TerraceConnector(None, 1, None)
+    request = SimpleNamespace(request_id="a")
+    assert made.get_num_new_matched_tokens(request, 0) == (0, False)
+
+
+@pytest.mark.parametrize("error", [TOO_LARGE, WRONG_SETTING, RuntimeError("odd")])
+def test_whatever_a_worker_is_refused_for_only_stops_terrace(
+    error: Exception, connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, connector, "_open_worker", error)
+    made = connector.TerraceConnector(None, 2, None)
+    made.register_kv_caches({})
+    (told,) = made.build_connector_worker_meta().fallen
+    assert str(error) in told
+
+
+@pytest.mark.parametrize(
+    ("layout", "settings", "is_setting"),
+    [
+        (Layout(32, 1, ((1 << 40,),)), '{"host.size": "1GiB"}', False),
+        (Layout(32, 1, ((4096,),)), '{"host.size": "3 bananas"}', True),
+    ],
+)
+def test_the_library_tells_layouts_and_settings_apart(
+    layout: Layout, settings: str, is_setting: bool
+) -> None:
+    with pytest.raises(TerraceError) as caught:
+        Owner(
+            layout,
+            engine_id="an engine",
+            settings_json=settings,
+            fingerprint="",
+            model_directory="",
+            can_store=True,
+            can_load=True,
+        )
+    assert caught.value.code == Code.INVALID
+    assert is_wrong_setting(caught.value) is is_setting
