@@ -1,6 +1,11 @@
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "terrace/cli/commands_internal.h"
 
@@ -12,6 +17,7 @@ struct Commands {
   ConfigOptions config;
   MetricsOptions metrics;
   InspectOptions inspect;
+  bool is_version = false;
   bool is_version_json = false;
   bool is_list = false;
   CLI::App* config_command = nullptr;
@@ -65,12 +71,36 @@ Answer answer(const Commands& commands) {
   if (commands.config_command->parsed()) return run_config(commands.config);
   if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
   if (commands.inspect_command->parsed()) return run_inspect(commands.inspect);
-  return run_version(commands.is_version_json);
+  return run_version(commands.is_version_json);  // Or `--version`.
+}
+
+std::vector<const CLI::App*> all_commands(const Commands& commands) {
+  return commands.app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+// The word that stands where a sub-command has to, when it is none; empty otherwise.
+std::string unknown_command(const Commands& commands, int argc, char** argv) {
+  const std::string word = argc > 1 ? argv[1] : "";
+  if (word.empty() || word.front() == '-') return "";
+  const bool is_known = std::ranges::any_of(
+      all_commands(commands), [&](const CLI::App* command) { return command->check_name(word); });
+  return is_known ? "" : word;
+}
+
+int refuse_command(const Commands& commands, const std::string& word) {
+  std::string text = fmt::format("terrace: there is no sub-command '{}'; there are:\n", word);
+  for (const CLI::App* command : all_commands(commands)) {
+    text += fmt::format("  {:<10} {}\n", command->get_name(), command->get_description());
+  }
+  std::fputs(text.c_str(), stderr);
+  return kUsage;
 }
 
 int run(int argc, char** argv) {
   Commands commands;
-  commands.app.require_subcommand(1);
+  // None is for `--version` alone.
+  commands.app.require_subcommand(0, 1);
+  commands.app.add_flag("--version", commands.is_version, "Print the version.");
   commands.app.footer(
       "Exit codes: 0 done; 1 failed, or something is wrong with what was asked about; "
       "2 command line not understood.");
@@ -78,8 +108,14 @@ int run(int argc, char** argv) {
   declare_metrics(commands);
   declare_inspect(commands);
   declare_version(commands);
+  if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {
+    return refuse_command(commands, word);
+  }
   try {
     commands.app.parse(argc, argv);
+    if (!commands.is_version && commands.app.get_subcommands().empty()) {
+      throw CLI::RequiredError("A subcommand");
+    }
   } catch (const CLI::ParseError& error) {
     // Also how `--help` ends, with code 0.
     return commands.app.exit(error) == 0 ? kDone : kUsage;

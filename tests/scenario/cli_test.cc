@@ -27,6 +27,18 @@ TEST(CliTest, VersionSaysTheVersionAndTheAbi) {
   EXPECT_THAT(ran.out, AllOf(StartsWith("terrace "), HasSubstr("(C ABI 1)")));
   const auto json = nlohmann::json::parse(terrace_command("version --json").out);
   EXPECT_EQ(json["abi"], 1);
+  const Ran flag = terrace_command("--version");
+  EXPECT_EQ(flag.code, 0);
+  EXPECT_EQ(flag.out, ran.out);
+}
+
+TEST(CliTest, AWordThatIsNoSubCommandIsNamedAndTheyAreListed) {
+  const Ran ran = terrace_command("bogus --json");
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.out, IsEmpty());
+  EXPECT_THAT(ran.error, AllOf(HasSubstr("'bogus'"), HasSubstr("\n  config "),
+                               HasSubstr("\n  metrics "), HasSubstr("\n  inspect "),
+                               HasSubstr("\n  version ")));
 }
 
 TEST(CliTest, ConfigPrintsEffectiveValuesAndTheirSources) {
