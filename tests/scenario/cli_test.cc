@@ -36,9 +36,9 @@ TEST(CliTest, AWordThatIsNoSubCommandIsNamedAndTheyAreListed) {
   const Ran ran = terrace_command("bogus --json");
   EXPECT_EQ(ran.code, 2);
   EXPECT_THAT(ran.out, IsEmpty());
-  EXPECT_THAT(ran.error, AllOf(HasSubstr("'bogus'"), HasSubstr("\n  config "),
-                               HasSubstr("\n  metrics "), HasSubstr("\n  inspect "),
-                               HasSubstr("\n  version ")));
+  EXPECT_THAT(ran.error,
+              AllOf(HasSubstr("'bogus'"), HasSubstr("\n  config "), HasSubstr("\n  metrics "),
+                    HasSubstr("\n  inspect "), HasSubstr("\n  version ")));
 }
 
 TEST(CliTest, ConfigPrintsEffectiveValuesAndTheirSources) {
