@@ -126,10 +126,10 @@ typedef struct terrace_owner_options {
  * (terrace_owner_status). Errors: INVALID names the setting. Thread-safe. Does not wait for I/O. */
 TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options,
                                             terrace_owner** owner);
-/* Flushes for at most `deadline_ns`, stops threads, frees. Durability does not depend on it. BLOCKS
- * up to the deadline, and at most 2 s more for the threads to end. A thread that hangs even then (a
- * file system that does not answer) is left behind, and so is the handle's memory: the handle is
- * gone for the caller all the same. NULL is allowed. */
+/* Flushes for at most `deadline_ns` and the setting shutdown.flush, stops threads, frees.
+ * Durability does not depend on it. BLOCKS up to the deadline, and at most 2 s more for the threads
+ * to end. A thread that hangs even then (a file system that does not answer) is left behind, and so
+ * is the handle's memory: the handle is gone for the caller all the same. NULL is allowed. */
 TERRACE_API void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns);
 
 /* One engine request. Tokens are copied and hashed here, once. `flags`: */
@@ -169,10 +169,11 @@ TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_reque
                                              const uint32_t* const* blocks,
                                              const uint64_t* block_counts);
 /* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the
- * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL, then alias_count
- * is 0) are the engine's own hashes, low 64 bits, of blocks [alias_first, alias_first + alias_count), for events
- * only. `blocks`/`block_counts` as above, the whole table. Call only when a block became full, or
- * the table was replaced after a preemption. Engine thread. Never blocks. */
+ * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL, then
+ * alias_count is 0) are the engine's own hashes, low 64 bits, of blocks [alias_first, alias_first +
+ * alias_count), for events only. `blocks`/`block_counts` as above, the whole table. Call only when
+ * a block became full, or the table was replaced after a preemption. Engine thread. Never blocks.
+ */
 typedef struct terrace_progress {
   uint32_t struct_size;
   uint32_t reserved;
@@ -215,7 +216,10 @@ TERRACE_API terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* l
  * unreadable again. Log lines alone do not make it readable: fetch them at leisure. -1 if there is
  * none. Owned by the library. Thread-safe. */
 TERRACE_API int terrace_owner_event_fd(const terrace_owner* owner);
-/* Forget every block of this owner's namespace in every tier; OK = nothing old can match any more.
+/* Forget every block of this owner's namespace in every tier; OK = nothing old can match any more
+ * while this owner lives. What is stored afterwards stays in host memory: it may be of weights that
+ * only this process has. Until a next write or close the disk may still show the old blocks to the
+ * next owner, which finds them only under the weights they were made with.
  * Thread-safe. Never blocks. */
 TERRACE_API terrace_code terrace_reset_owner(terrace_owner* owner);
 
@@ -271,8 +275,8 @@ TERRACE_API terrace_code terrace_run_canary(terrace_worker* worker, const uint8_
  * nothing is written: call again with the same orders and more room, and the work is not repeated.
  * Other orders are run, and the list that was not fetched is gone. OK: no bad block is missing from
  * the list. On every other code EVERY block that the step was to load counts as failed, whatever
- * the list says (it may be empty: orders that cannot be read name no blocks). Engine thread. Copies:
- * release interpreter locks. */
+ * the list says (it may be empty: orders that cannot be read name no blocks). Engine thread.
+ * Copies: release interpreter locks. */
 TERRACE_API terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders,
                                            uint64_t length, uint32_t* failed_blocks,
                                            uint64_t failed_capacity, uint64_t* failed_count);

@@ -206,7 +206,7 @@ void BlockManager::State::flush(Nanoseconds deadline) {
 void BlockManager::close(Nanoseconds limit) {
   State& state = *state_;
   if (state.is_closed.exchange(true)) return;
-  const Nanoseconds deadline = state.clock.now() + limit;
+  const Nanoseconds deadline = state.clock.now() + std::min(limit, state.options.flush_limit);
   {
     const MutexLock lock(state.shared.mutex);
     state.shared.core.begin_close();

@@ -58,7 +58,7 @@ class BlockManager {
   static Result<std::unique_ptr<BlockManager>> open(Options options, const Clock& clock,
                                                     LogSink& log);
   ~BlockManager();  // close() with a short deadline if that was not done.
-  // Flushes queued disk writes for at most `limit`, stops the threads.
+  // Flushes queued disk writes for at most `limit` and Options::flush_limit, stops the threads.
   void close(Nanoseconds limit);
   // After close(): a thread hung and was left behind. It may still use `clock` and `log`, which then
   // have to live until the process ends.

@@ -18,7 +18,7 @@ from terrace._native import Code, Owner, TerraceError
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
 
-CLOSE_DEADLINE_NS = 5_000_000_000
+CLOSE_DEADLINE_NS = 3_600_000_000_000  # The setting shutdown.flush decides; this is its bound.
 EVENTS_EVERY_S = 0.1
 _FATAL = (Code.INTERNAL, Code.CLOSED)
 _NO_TOKEN_IDS = "token ids outside 32 bits"
