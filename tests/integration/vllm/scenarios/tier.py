@@ -30,10 +30,10 @@ def late(
 
 
 def _rush(engine: Engine) -> None:
-    """As if the engine had computed a billion tokens in one step."""
+    """As if the engine had computed as many tokens in one step as a call may name."""
     owner = engine.half.owner
     handle = owner.begin_request(array("I", numbers(9, 32)), 4, ())  # 4: stores nothing.
-    owner.advance_request(handle, 10**9, array("I"), [[1]], None, 0)
+    owner.advance_request(handle, 1 << 26, array("I"), [[1]], None, 0)
     engine.one(engine.tokens(200, 2))
     owner.end_request(handle)
 
