@@ -179,7 +179,7 @@ def test_another_failure_policy_than_recompute_is_warned_of_and_only_then(
     assert output.count(POLICY) == 1  # Of all the engines of this process one was told so.
 
 
-def test_an_engine_core_killed_alone_ends_the_engine_and_the_next_one_hits(
+def test_after_an_engine_core_was_killed_alone_the_next_one_hits(
     llama: str, found: dict[str, Any], tmp_path: Path
 ) -> None:
     same: dict[str, Any] = {"model": llama, "prompts": PROMPTS, "settings": on_disk(tmp_path)}
@@ -188,7 +188,6 @@ def test_an_engine_core_killed_alone_ends_the_engine_and_the_next_one_hits(
     assert tokens(first["host"]) == tokens(found["plain"]["cold"])
     hits = [answer["ledger"]["hit_tokens"] for answer in first["host"]]
     assert hits == [{"host": 288}, {"host": 320}]
-    assert first["ended"] == "EngineDeadError"
     second = harness.run(tmp_path, "spawned.restarted", **same, multiprocessing=True)
     assert tokens(second["answers"]) == tokens(found["plain"]["cold"])
     # What was still queued for disk when the core died is a miss, never a wrong answer.
