@@ -338,9 +338,10 @@ TEST_F(AttachScenario, ReplacedOwnerIsFoundAndTheOldOnesOrdersAreRefused) {
   start_owner(1, 1);
   const auto process = rank();
   ASSERT_TRUE(attaches(*process));
-  const auto pin = seal({process->run(save_orders(1, 3))});
+  auto pin = seal({process->run(save_orders(1, 3))});
   ASSERT_TRUE(pin.has_value());
   const wire::Orders old = load_orders(pin->slot(), 7);
+  pin.reset();  // Its pool goes with the old owner.
   start_owner(1, 2);
   ASSERT_TRUE(comes(attach::AttachChange::kAttached));
   EXPECT_EQ(process->run(old).failed, std::vector<std::uint32_t>{7});
