@@ -139,7 +139,8 @@ TEST_F(AbiEngineTest, ThreadThatClosingLeavesBehindKeepsWhatItUses) {
   terrace_close_owner(owner, 0);
   ASSERT_TRUE(has_thread("terrace-open"));
   const auto soil = soil_freed_memory();
-  const int writer = ::open(fifo.c_str(), O_WRONLY);  // Lets it go on: it finds no weights and says so.
+  const int writer =
+      ::open(fifo.c_str(), O_WRONLY);  // Lets it go on: it finds no weights and says so.
   ASSERT_GE(writer, 0);
   EXPECT_TRUE(terrace::testing::eventually([] { return !has_thread("terrace-open"); }));
   ::close(writer);

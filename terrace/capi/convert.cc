@@ -160,8 +160,8 @@ Result<BlockTables> convert_tables(std::size_t groups, const std::uint32_t* cons
 }
 
 Result<manager::RequestOptions> convert_request(const terrace_request_options& options) {
-  TERRACE_RETURN_IF_ERROR(check_size("terrace_request_options", options.struct_size,
-                                     sizeof(terrace_request_options)));
+  TERRACE_RETURN_IF_ERROR(
+      check_size("terrace_request_options", options.struct_size, sizeof(terrace_request_options)));
   TERRACE_RETURN_IF_ERROR(
       check_array("token_count", options.tokens, options.token_count, kMaxTokens));
   TERRACE_RETURN_IF_ERROR(check_limit("prompt_tokens", options.prompt_tokens, kMaxTokens));
@@ -182,8 +182,8 @@ Result<manager::Progress> convert_progress(const terrace_progress& progress, std
   TERRACE_RETURN_IF_ERROR(
       check_size("terrace_progress", progress.struct_size, sizeof(terrace_progress)));
   TERRACE_RETURN_IF_ERROR(check_limit("computed_tokens", progress.computed_tokens, kMaxTokens));
-  TERRACE_RETURN_IF_ERROR(check_array("new_token_count", progress.new_tokens,
-                                      progress.new_token_count, kMaxTokens));
+  TERRACE_RETURN_IF_ERROR(
+      check_array("new_token_count", progress.new_tokens, progress.new_token_count, kMaxTokens));
   TERRACE_RETURN_IF_ERROR(
       check_array("alias_count", progress.aliases, progress.alias_count, kMaxTokens));
   TERRACE_ASSIGN_OR_RETURN(auto tables,

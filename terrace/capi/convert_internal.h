@@ -22,8 +22,8 @@ namespace terrace::capi {
 
 // What a call may carry: far beyond any engine, small enough that no sum or size wraps around and
 // nothing absurd is allocated. A request of kMaxTokens has 256 MiB of token ids, and at one token a
-// block 1 GiB of hashes. A block is what a SequenceChain takes: 4 MiB of ids. Extra keys are at most
-// 64 Ki * 56 bytes = 3.5 MiB and their identities, all together, 16 MiB.
+// block 1 GiB of hashes. A block is what a SequenceChain takes: 4 MiB of ids. Extra keys are at
+// most 64 Ki * 56 bytes = 3.5 MiB and their identities, all together, 16 MiB.
 inline constexpr std::uint64_t kMaxTokens = std::uint64_t{1} << 26U;
 inline constexpr std::uint64_t kMaxBlockTokens = std::uint64_t{1} << 20U;
 inline constexpr std::uint64_t kMaxExtraKeys = std::uint64_t{1} << 16U;

@@ -139,8 +139,8 @@ terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
                                  uint64_t local_tokens, uint64_t external_tokens,
                                  const uint32_t* const* blocks, const uint64_t* block_counts) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
-    for (const auto& [what, tokens] : {std::pair("local_tokens", local_tokens),
-                                       std::pair("external_tokens", external_tokens)}) {
+    for (const auto& [what, tokens] :
+         {std::pair("local_tokens", local_tokens), std::pair("external_tokens", external_tokens)}) {
       const Status limit = check_limit(what, tokens, kMaxTokens);
       if (!limit.is_ok()) return set_error(limit);
     }

@@ -19,9 +19,9 @@ class WorkerAbiTest : public ::testing::Test {
   WorkerAbiTest() {
     const terrace_region region = {sizeof region, 0, memory_.data(), kPiece, kPiece};
     const terrace_group_regions group = {sizeof group, 1, &region, kBlocks, 0, 1};
-    const std::string settings = R"({"host.size":"16MiB","attach.directory":")" + scratch_.path() + R"("})";
-    const terrace_worker_options options = {sizeof options, 0,      1,     16,
-                                            1,              0,      &group, "worker-abi",
+    const std::string settings =
+        R"({"host.size":"16MiB","attach.directory":")" + scratch_.path() + R"("})";
+    const terrace_worker_options options = {sizeof options,  0, 1, 16, 1, 0, &group, "worker-abi",
                                             settings.c_str()};
     EXPECT_EQ(terrace_open_worker(&options, &worker_), TERRACE_OK) << terrace_last_error();
   }
@@ -102,8 +102,7 @@ TEST_F(WorkerAbiTest, NullArraysWithALengthAreInvalid) {
   EXPECT_EQ(terrace_run_loads(worker_, nullptr, 64, &block, 1, &count_), TERRACE_INVALID);
   const std::string orders = orders_of(1, {1});
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(orders.data());
-  EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 1, &count_),
-            TERRACE_INVALID);
+  EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 1, &count_), TERRACE_INVALID);
   EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), &block, 1, nullptr), TERRACE_INVALID);
   EXPECT_EQ(reported(), std::vector<std::size_t>());
   EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 0, &count_), TERRACE_OK);

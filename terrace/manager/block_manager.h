@@ -60,8 +60,8 @@ class BlockManager {
   ~BlockManager();  // close() with a short deadline if that was not done.
   // Flushes queued disk writes for at most `limit` and Options::flush_limit, stops the threads.
   void close(Nanoseconds limit);
-  // After close(): a thread hung and was left behind. It may still use `clock` and `log`, which then
-  // have to live until the process ends.
+  // After close(): a thread hung and was left behind. It may still use `clock` and `log`, which
+  // then have to live until the process ends.
   [[nodiscard]] bool has_left_thread() const;
 
   // Engine side; one engine thread at a time. Never blocks.
