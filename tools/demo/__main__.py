@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from demo import conversation, report
 from demo.report import Report
 from demo.server import EngineError, Server, end_left_behind, free_port
 from demo.steps import Steps
-from engine_env import ROOT, engine_env, installed
+from engine_env import ROOT, engine_env, installed, transfer_config
 
 BLOCK_TOKENS = 32
 MAX_TOKENS = 4096
@@ -34,18 +35,11 @@ def say(text: str) -> None:
     print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", flush=True)
 
 
-def settings(disk: Path) -> dict[str, object]:
+def settings(disk: Path) -> dict[str, Any]:
     return {"host.size": "1GiB", "disk.size": "1GiB", "disk.paths": [str(disk)]}
 
 
 def command(port: int, model: Path, disk: Path) -> list[str]:
-    transfer = {
-        "kv_connector": "TerraceConnector",
-        "kv_connector_module_path": "terrace.connectors.vllm",
-        "kv_role": "kv_both",
-        "kv_load_failure_policy": "recompute",
-        "kv_connector_extra_config": settings(disk),
-    }
     flags = {
         "--host": "127.0.0.1",
         "--port": str(port),
@@ -57,7 +51,7 @@ def command(port: int, model: Path, disk: Path) -> list[str]:
         "--max-num-seqs": "4",
         # One conversation of the greatest length, and a few blocks to spare.
         "--kv-cache-memory-bytes": str((MAX_TOKENS // BLOCK_TOKENS + 8) * BLOCK_BYTES),
-        "--kv-transfer-config": json.dumps(transfer),
+        "--kv-transfer-config": json.dumps(transfer_config(settings(disk))),
     }
     words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
     return [*words, *(word for pair in flags.items() for word in pair)]
