@@ -20,6 +20,16 @@ void ask_for(const std::byte* ahead) {
   _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
 }
 
+// Store::kAsked: how far ahead of the stores.
+constexpr std::size_t kTargetAheadBytes = 512;
+
+template <Store kStore>
+void ask_for_target(const std::byte* target) {
+  if constexpr (kStore == Store::kAsked) {
+    _mm_prefetch(reinterpret_cast<const char*>(target) + kTargetAheadBytes, _MM_HINT_T0);
+  }
+}
+
 // A run of stripes that share one row, or the single last stripe of a piece, which has its own key.
 struct Run {
   std::size_t stripes;
@@ -69,7 +79,7 @@ void stripe_sse2(__m128i (&sums)[4], const std::uint64_t* secret, const std::byt
     const __m128i product = _mm_mul_epu32(key, _mm_srli_epi64(key, 32));
     const __m128i crossed = _mm_shuffle_epi32(data, _MM_SHUFFLE(1, 0, 3, 2));
     sums[i] = _mm_add_epi64(sums[i], _mm_add_epi64(product, crossed));
-    if constexpr (kStore == Store::kCached) {
+    if constexpr (kStore == Store::kCached || kStore == Store::kAsked) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(target) + i, data);
     } else if constexpr (kStore == Store::kStreaming) {
       _mm_stream_si128(reinterpret_cast<__m128i*>(target) + i, data);
@@ -86,6 +96,7 @@ void stripes_sse2(kernel::PayloadState& state, const std::byte* source, std::byt
     const Run run = next_run(state.stripes, stripes);
     for (std::size_t s = 0; s < run.stripes; ++s) {
       ask_for(ahead);
+      ask_for_target<kStore>(target);
       stripe_sse2<kStore>(sums, run.secret + s, source, target);
       source += kStripe;
       ahead += kStripe;
@@ -114,7 +125,7 @@ template <Store kStore>
   const __m256i key = _mm256_xor_si256(data, secret);
   const __m256i product = _mm256_mul_epu32(key, _mm256_srli_epi64(key, 32));
   const __m256i crossed = _mm256_shuffle_epi32(data, _MM_SHUFFLE(1, 0, 3, 2));
-  if constexpr (kStore == Store::kCached) {
+  if constexpr (kStore == Store::kCached || kStore == Store::kAsked) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), data);
   } else if constexpr (kStore == Store::kStreaming) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(target), data);
@@ -133,6 +144,7 @@ template <Store kStore>
     for (std::size_t s = 0; s < run.stripes; ++s) {
       const auto* secret = reinterpret_cast<const __m256i*>(run.secret + s);
       ask_for(ahead);
+      ask_for_target<kStore>(target);
       low = half_avx2<kStore>(low, _mm256_loadu_si256(secret), source, target);
       high = half_avx2<kStore>(high, _mm256_loadu_si256(secret + 1), source + kStripe / 2,
                                target + kStripe / 2);
@@ -164,7 +176,7 @@ template <Store kStore>
   const __m512i key = _mm512_xor_si512(data, _mm512_loadu_si512(secret));
   const __m512i product = _mm512_mul_epu32(key, _mm512_srli_epi64(key, 32));
   const __m512i crossed = _mm512_shuffle_epi32(data, _MM_PERM_BADC);
-  if constexpr (kStore == Store::kCached) {
+  if constexpr (kStore == Store::kCached || kStore == Store::kAsked) {
     _mm512_storeu_si512(target, data);
   } else if constexpr (kStore == Store::kStreaming) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(target), data);
@@ -190,6 +202,7 @@ template <Store kStore>
     const Run run = next_run(state.stripes, stripes);
     for (std::size_t s = 0; s < run.stripes; ++s) {
       ask_for(ahead);
+      ask_for_target<kStore>(target);
       sums = stripe_avx512<kStore>(sums, run.secret + s, source, target);
       source += kStripe;
       ahead += kStripe;
@@ -212,26 +225,18 @@ template <Store kStore>
 // ---- Copying alone
 // ---------------------------------------------------------------------------------
 
-template <Store kStore>
 void copy_sse2(std::byte* target, const std::byte* source, std::size_t stripes,
                const std::byte* ahead) {
   for (std::size_t s = 0; s < stripes; ++s) {
     ask_for(ahead + s * kStripe);
     __m128i data[4];
     std::memcpy(data, source + s * kStripe, kStripe);
-    for (int i = 0; i < 4; ++i) {
-      auto* place = reinterpret_cast<__m128i*>(target + s * kStripe) + i;
-      if constexpr (kStore == Store::kStreaming) {
-        _mm_stream_si128(place, data[i]);
-      } else {
-        _mm_storeu_si128(place, data[i]);
-      }
-    }
+    auto* to = reinterpret_cast<__m128i*>(target + s * kStripe);
+    for (int i = 0; i < 4; ++i) _mm_stream_si128(to + i, data[i]);
   }
-  if constexpr (kStore == Store::kStreaming) _mm_sfence();
+  _mm_sfence();
 }
 
-template <Store kStore>
 [[gnu::target("avx2")]] void copy_avx2(std::byte* target, const std::byte* source,
                                        std::size_t stripes, const std::byte* ahead) {
   for (std::size_t s = 0; s < stripes; ++s) {
@@ -240,30 +245,20 @@ template <Store kStore>
     auto* to = reinterpret_cast<__m256i*>(target + s * kStripe);
     const __m256i low = _mm256_loadu_si256(from);
     const __m256i high = _mm256_loadu_si256(from + 1);
-    if constexpr (kStore == Store::kStreaming) {
-      _mm256_stream_si256(to, low);
-      _mm256_stream_si256(to + 1, high);
-    } else {
-      _mm256_storeu_si256(to, low);
-      _mm256_storeu_si256(to + 1, high);
-    }
+    _mm256_stream_si256(to, low);
+    _mm256_stream_si256(to + 1, high);
   }
-  if constexpr (kStore == Store::kStreaming) _mm_sfence();
+  _mm_sfence();
 }
 
-template <Store kStore>
 [[gnu::target("avx512f")]] void copy_avx512(std::byte* target, const std::byte* source,
                                             std::size_t stripes, const std::byte* ahead) {
   for (std::size_t s = 0; s < stripes; ++s) {
     ask_for(ahead + s * kStripe);
     const __m512i data = _mm512_loadu_si512(source + s * kStripe);
-    if constexpr (kStore == Store::kStreaming) {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(target + s * kStripe), data);
-    } else {
-      _mm512_storeu_si512(target + s * kStripe, data);
-    }
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(target + s * kStripe), data);
   }
-  if constexpr (kStore == Store::kStreaming) _mm_sfence();
+  _mm_sfence();
 }
 
 struct PathList {
@@ -275,20 +270,16 @@ struct PathList {
 PathList probe() {
   PathList list;
   list.add({"scalar", stripes_scalar<Store::kNone>, stripes_scalar<Store::kCached>,
-            stripes_scalar<Store::kStreaming>, copy_sse2<Store::kCached>,
-            copy_sse2<Store::kStreaming>});
+            stripes_scalar<Store::kAsked>, stripes_scalar<Store::kStreaming>, copy_sse2});
   list.add({"sse2", stripes_sse2<Store::kNone>, stripes_sse2<Store::kCached>,
-            stripes_sse2<Store::kStreaming>, copy_sse2<Store::kCached>,
-            copy_sse2<Store::kStreaming>});
+            stripes_sse2<Store::kAsked>, stripes_sse2<Store::kStreaming>, copy_sse2});
   if (__builtin_cpu_supports("avx2")) {
     list.add({"avx2", stripes_avx2<Store::kNone>, stripes_avx2<Store::kCached>,
-              stripes_avx2<Store::kStreaming>, copy_avx2<Store::kCached>,
-              copy_avx2<Store::kStreaming>});
+              stripes_avx2<Store::kAsked>, stripes_avx2<Store::kStreaming>, copy_avx2});
   }
   if (__builtin_cpu_supports("avx512f")) {
     list.add({"avx512", stripes_avx512<Store::kNone>, stripes_avx512<Store::kCached>,
-              stripes_avx512<Store::kStreaming>, copy_avx512<Store::kCached>,
-              copy_avx512<Store::kStreaming>});
+              stripes_avx512<Store::kAsked>, stripes_avx512<Store::kStreaming>, copy_avx512});
   }
   return list;
 }

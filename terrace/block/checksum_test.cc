@@ -186,7 +186,7 @@ TEST(ChecksumTest, AllPathsGiveTheScalarStateAndCopyTheSameBytes) {
   SCOPED_TRACE(seed);
   Rng rng(seed);
   for (const Path& path : available_paths()) {
-    for (const Store store : {Store::kNone, Store::kCached, Store::kStreaming}) {
+    for (const Store store : {Store::kNone, Store::kCached, Store::kAsked, Store::kStreaming}) {
       for (int round = 0; round < 200; ++round) {
         const std::byte* from = source + rng.below(64);
         std::fill_n(target, sizeof(target), std::byte{0});
@@ -206,6 +206,39 @@ TEST(ChecksumTest, AllPathsGiveTheScalarStateAndCopyTheSameBytes) {
       }
     }
   }
+}
+
+// Every way to write a piece, also those of other CPUs: the bytes, the sum, and nothing beside
+// them.
+TEST(ChecksumTest, AllTuningsCopyAndCheckAlike) {
+  constexpr std::size_t kMost = 5000;  // 320,000 bytes: past every threshold.
+  const auto source = random_payload(12, 64 + kMost * 64);
+  std::vector<std::byte> target(source.size() + 256);
+  const std::uint64_t seed = 13;
+  SCOPED_TRACE(seed);
+  Rng rng(seed);
+  std::set<checksum_internal::NearWrite> ways;
+  for (const checksum_internal::Tuning& tuning : checksum_internal::tunings()) {
+    ways.insert(tuning.near_write);
+    for (int round = 0; round < 60; ++round) {
+      const std::size_t stripes = 1 + rng.below(round % 4 == 0 ? kMost : 300);
+      const std::byte* from = source.data() + rng.below(64);
+      std::fill(target.begin(), target.end(), std::byte{0x5A});
+      std::byte* to = target.data() + 64 - reinterpret_cast<std::uintptr_t>(target.data()) % 64;
+      if (rng.chance(30)) to += rng.below(64);
+      kernel::PayloadState expected;
+      kernel::PayloadState state;
+      available_paths()[0].none(expected, from, nullptr, stripes, from);
+      checksum_internal::copy_stripes(state, checksum_internal::best_path(), tuning, to, from,
+                                      stripes, rng.chance(50) ? source.data() : nullptr);
+      ASSERT_EQ(state.sums, expected.sums) << tuning.name;
+      ASSERT_EQ(state.sum, expected.sum) << tuning.name;
+      ASSERT_EQ(std::memcmp(to, from, stripes * 64), 0) << tuning.name;
+      ASSERT_EQ(to[-1], std::byte{0x5A}) << tuning.name;
+      ASSERT_EQ(to[stripes * 64], std::byte{0x5A}) << tuning.name;
+    }
+  }
+  EXPECT_EQ(ways.size(), 3U);
 }
 
 TEST(ChecksumTest, UncheckedCopiesMoveTheSameBytesAtAnyAlignmentAndLength) {
