@@ -11,6 +11,7 @@
 
 #include "terrace/attach/attach_server.h"
 #include "terrace/base/file.h"
+#include "terrace/base/left_behind.h"
 #include "terrace/base/rng.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
@@ -170,7 +171,7 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
 
 BlockManager::~BlockManager() {
   close(milliseconds(100));
-  if (state_->is_abandoned) (void)state_.release();  // A thread still uses it.
+  if (state_->is_abandoned) leave_behind(std::move(state_));  // A thread still uses it.
 }
 
 bool BlockManager::State::join(std::jthread& thread, const std::atomic<bool>& is_done,

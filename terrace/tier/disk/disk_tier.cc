@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "terrace/base/left_behind.h"
 #include "terrace/tier/disk/foreign_blocks_internal.h"
 #include "terrace/tier/disk/loader_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
@@ -284,7 +285,7 @@ DiskTier::~DiskTier() {
   }
   // A device that does not answer may still write into these pages, and a thread may still use this
   // backend: leave them to the process's end rather than hang or corrupt the engine.
-  if (state_->backend->in_flight() > 0) (void)state_.release();
+  if (state_->backend->in_flight() > 0) leave_behind(std::move(state_));
 }
 
 std::size_t DiskTier::match(GroupId group, std::span<const SequenceHash> hashes) const {
