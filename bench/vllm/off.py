@@ -2,16 +2,21 @@
 
 CPU seconds of the same requests in three kinds of engine, one process each, in turn: without a
 connector, with Terrace storing everything, with Terrace only looking up. All prompts are new.
+Equal engines differ by some percent from process to process, so `vllm-off.inside` says beside it
+what one engine spends inside the connector's methods and Terrace's threads, against the rest.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
-import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +47,46 @@ def transfer(kind: str) -> dict[str, Any]:
 
 def own_threads() -> float:
     """CPU seconds of Terrace's own threads in this process, by their names."""
-    ticks = 0
+    nanoseconds = 0
     for task in Path("/proc/self/task").iterdir():
         if (task / "comm").read_text().startswith("terrace-"):
-            fields = (task / "stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
-    return ticks / os.sysconf("SC_CLK_TCK")
+            nanoseconds += int((task / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
 
 
-def serve_once(kind: str, number: int) -> dict[str, float]:
+class Inside:
+    """CPU seconds inside the connector's methods, the clock's reading included."""
+
+    def __init__(self, connector: type) -> None:
+        self.seconds = 0.0
+        self._is_inside = threading.local()
+        for name, method in vars(connector).items():
+            if inspect.isfunction(method) and name != "__init__":
+                setattr(connector, name, self._timed(method))
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            if getattr(self._is_inside, "on", False):
+                return method(*arguments, **named)
+            self._is_inside.on = True
+            start = time.thread_time()
+            try:
+                return method(*arguments, **named)
+            finally:
+                self.seconds += time.thread_time() - start
+                self._is_inside.on = False
+
+        return timed
+
+
+def serve_once(kind: str, number: int, is_timed: bool) -> dict[str, float]:
     """In a process of its own: CPU and wall seconds of the requests after a warm-up."""
     from vllm import LLM, SamplingParams
+
+    from terrace.connectors.vllm import TerraceConnector
+
+    inside = Inside(TerraceConnector) if is_timed else None
 
     llm = LLM(
         model=str(installed()["model_bfloat16"]),
@@ -78,18 +112,48 @@ def serve_once(kind: str, number: int) -> dict[str, float]:
 
     llm.generate(batch(1000 + number), params, use_tqdm=False)
     wall, cpu, own = time.perf_counter(), time.process_time(), own_threads()
+    before = inside.seconds if inside else 0.0
     for part in range(3):
         llm.generate(batch(10 * number + part), params, use_tqdm=False)
     return {
         "wall": time.perf_counter() - wall,
         "cpu": time.process_time() - cpu,
         "threads": own_threads() - own,
+        "inside": inside.seconds - before if inside else 0.0,
     }
+
+
+def run_once(kind: str, number: int, env: dict[str, str], timed: bool = False) -> dict[str, float]:
+    answer = WORK / "answer.json"
+    words = [
+        sys.executable,
+        __file__,
+        "--in-process",
+        kind,
+        str(number),
+        str(int(timed)),
+        str(answer),
+    ]
+    subprocess.run(words, env=env, check=True, stdout=sys.stderr)
+    found: dict[str, float] = json.loads(answer.read_text())
+    return found
+
+
+def emit_inside(kind: str, env: dict[str, str]) -> None:
+    run = run_once(kind, ROUNDS, env, timed=True)
+    params = {
+        "kind": kind,
+        "methods_cpu_s": run["inside"],
+        "own_threads_cpu_s": run["threads"],
+    }
+    rest = run["cpu"] - run["inside"] - run["threads"]
+    lines.emit("vllm-off.inside", params, "cpu s", [run["cpu"]], "CPU seconds outside", [rest])
 
 
 def main() -> int:
     if sys.argv[1:2] == ["--in-process"]:
-        Path(sys.argv[4]).write_text(json.dumps(serve_once(sys.argv[2], int(sys.argv[3]))))
+        kind, number, timed, answer = sys.argv[2:6]
+        Path(answer).write_text(json.dumps(serve_once(kind, int(number), timed == "1")))
         return 0
     shutil.rmtree(WORK / "cache", ignore_errors=True)
     (WORK / "cache").mkdir(parents=True)
@@ -97,10 +161,7 @@ def main() -> int:
     env = engine_env(WORK / "engine")
     for number in range(ROUNDS):
         for kind in KINDS:
-            answer = WORK / "answer.json"
-            words = [sys.executable, __file__, "--in-process", kind, str(number), str(answer)]
-            subprocess.run(words, env=env, check=True, stdout=sys.stderr)
-            found[kind].append(json.loads(answer.read_text()))
+            found[kind].append(run_once(kind, number, env))
     absent = [run["cpu"] for run in found["absent"]]
     for kind in ("store", "lookup"):
         ours = [run["cpu"] for run in found[kind]]
@@ -114,6 +175,7 @@ def main() -> int:
             "absent_wall_s": sorted(run["wall"] for run in found["absent"])[ROUNDS // 2],
         }
         lines.emit(f"vllm-off.{kind}", params, "cpu s", ours, "engine without connector", absent)
+        emit_inside(kind, env)
     return 0
 
 
