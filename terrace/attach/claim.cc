@@ -80,7 +80,8 @@ Status refuse_own_owner(const std::string& path) {
 Result<UniqueFd> take_lock(const std::string& path) {
   const std::string file = lock_path(path);
   for (int i = 0; i < kLockTries; ++i) {
-    TERRACE_ASSIGN_OR_RETURN(UniqueFd fd, open_file(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    TERRACE_ASSIGN_OR_RETURN(UniqueFd fd,
+                             open_regular_file(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
     struct flock range = whole_file();
     if (::fcntl(fd.get(), F_SETLK, &range) != 0) {
       if (errno != EACCES && errno != EAGAIN) {
@@ -115,7 +116,7 @@ void sweep_one(const std::string& directory, std::string_view name, const Clock&
     const int error = probe.is_open() ? connect_socket(probe, path) : EMFILE;
     if (error != ECONNREFUSED && error != ENOENT) return;
   }
-  const auto fd = open_file(file, O_RDWR | O_NOFOLLOW);
+  const auto fd = open_regular_file(file, O_RDWR | O_NOFOLLOW);
   if (!fd.has_value()) return;
   struct flock range = whole_file();
   if (::fcntl(fd->get(), F_SETLK, &range) != 0 || !is_same_file(fd->get(), file)) return;

@@ -23,8 +23,42 @@ Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode) {
   return UniqueFd(fd);
 }
 
+namespace {
+std::string_view kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  return "something else";
+}
+
+Status check_regular(const struct stat& facts, const std::string& path) {
+  if (S_ISREG(facts.st_mode)) return {};
+  return {Code::kInvalid,
+          fmt::format("open {}: it is {}, not a regular file; remove it, or put a regular file in "
+                      "its place",
+                      path, kind_of(facts.st_mode))};
+}
+}  // namespace
+
+Result<UniqueFd> open_regular_file(const std::string& path, int flags, unsigned mode) {
+  // Looked at before, because opening alone can do something to a device; and after, because what
+  // the name stands for may have changed in between.
+  struct stat facts{};
+  if (::stat(path.c_str(), &facts) == 0) TERRACE_RETURN_IF_ERROR(check_regular(facts, path));
+  TERRACE_ASSIGN_OR_RETURN(UniqueFd file, open_file(path, flags | O_NONBLOCK | O_NOCTTY, mode));
+  if (::fstat(file.get(), &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
+  TERRACE_RETURN_IF_ERROR(check_regular(facts, path));
+  // io_uring would hand EAGAIN up instead of waiting for the medium.
+  const int now = ::fcntl(file.get(), F_GETFL);
+  if (now < 0 || ::fcntl(file.get(), F_SETFL, now & ~O_NONBLOCK) != 0) {
+    return fail(Status::from_errno(errno, "fcntl F_SETFL", path));
+  }
+  return file;
+}
+
 Result<std::string> read_file(const std::string& path, Bytes limit) {
-  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_file(path, O_RDONLY));
+  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_regular_file(path, O_RDONLY));
   std::string content;
   char buffer[65536];
   for (;;) {
@@ -56,7 +90,7 @@ Status write_file_atomic(const std::string& path, std::string_view content) {
   const std::string temporary = path + ".tmp";
   {
     TERRACE_ASSIGN_OR_RETURN(const UniqueFd file,
-                             open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC));
+                             open_regular_file(temporary, O_WRONLY | O_CREAT | O_TRUNC));
     TERRACE_RETURN_IF_ERROR(write_all(file.get(), content, temporary));
     if (::fsync(file.get()) != 0) return Status::from_errno(errno, "fsync", temporary);
   }

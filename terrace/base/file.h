@@ -30,9 +30,14 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-// open(2) with O_CLOEXEC added.
+// open(2) with O_CLOEXEC added. Waits for a writer where `path` is a pipe: for names that somebody
+// else chose or could have put there, take open_regular_file.
 [[nodiscard]] Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode = 0600);
-// Whole file, refused (kInvalid) when longer than `limit`.
+// The same for a regular file (or a link to one) alone: never waits on a pipe, a socket or a
+// device. Errors: kInvalid = something else is there; says what, and the way out.
+[[nodiscard]] Result<UniqueFd> open_regular_file(const std::string& path, int flags,
+                                                 unsigned mode = 0600);
+// A whole regular file, refused (kInvalid) when longer than `limit`.
 [[nodiscard]] Result<std::string> read_file(const std::string& path, Bytes limit);
 // Writes `path`.tmp, fsyncs it, renames it over `path`, fsyncs the directory: all or nothing.
 [[nodiscard]] Status write_file_atomic(const std::string& path, std::string_view content);

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -168,6 +170,12 @@ TEST(LoadTest, BrokenSourcesAreRefusedWithTheirPlace) {
   EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", "/nonexistent/t.toml")),
               AllOf(HasSubstr("setting config.file (environment TERRACE_CONFIG_FILE)"),
                     HasSubstr("ENOENT"), HasSubstr("name a readable TOML file")));
+  const std::string pipe = ::testing::TempDir() + "settings-pipe" + std::to_string(::getpid());
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // Would be waited for, at the engine's start.
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", pipe)),
+              AllOf(HasSubstr("setting config.file"), HasSubstr(pipe + ": it is a named pipe"),
+                    HasSubstr("name a readable TOML file")));
+  std::filesystem::remove(pipe);
   const TomlFile loop("config.file = '/x'\n");
   EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", loop.path())),
               HasSubstr("a file cannot name another"));

@@ -87,7 +87,7 @@ Status add_tensor(Digest& digest, const UniqueFd& file, std::uint64_t data_start
 }
 
 Result<std::string> digest_file(const std::string& path, std::uint64_t size) {
-  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_file(path, O_RDONLY));
+  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_regular_file(path, O_RDONLY));
   TERRACE_ASSIGN_OR_RETURN(const std::string prefix, read_range(file, 0, 8, path));
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, prefix.data(), 8);

@@ -93,6 +93,16 @@ TEST_F(WeightsTest, CutFileForeignFileAndHostileHeaderAreCorrupt) {
   EXPECT_EQ(digest_weights(directory_).error().code(), Code::kCorrupt);
 }
 
+// Without the check the digest waits for a writer, for ever, and with it the opening thread.
+TEST_F(WeightsTest, PipeAmongTheFilesIsRefusedByName) {
+  save();
+  const std::string pipe = directory_ + "/model-2.safetensors";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const auto result = digest_weights(directory_);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_NE(result.error().message().find(pipe), std::string::npos);
+}
+
 TEST_F(WeightsTest, DirectoryWithoutWeightsIsNotFoundAndMissingOneIsIo) {
   EXPECT_EQ(digest_weights(directory_).error().code(), Code::kNotFound);
   EXPECT_EQ(digest_weights(directory_ + "/absent").error().code(), Code::kIo);

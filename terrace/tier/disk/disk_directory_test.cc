@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -168,6 +169,31 @@ TEST_F(LeftAloneTest, AnUnusablePathDoesNotStopTheOthers) {
   ASSERT_FALSE(rig_.tier().problems().empty());
   EXPECT_THAT(rig_.tier().problems()[0], HasSubstr(rig_.owner()));
   EXPECT_TRUE(rig_.write(1).is_ok());
+  EXPECT_TRUE(rig_.read(1).is_ok());
+}
+
+// Without the check whoever opens it waits for a writer, for ever.
+TEST_F(LeftAloneTest, APipeInAFilesPlaceIsRefusedAtOnce) {
+  for (const std::string name : {"owner.lock", "extents.meta", "0.slots", "ns-0001/slots.meta"}) {
+    make_used();
+    const std::string file = rig_.owner() + "/" + name;
+    ASSERT_TRUE(fs::remove(file));
+    ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+    EXPECT_TRUE(inspect_directory(rig_.path()).has_value());
+    const Status status = rig_.open();
+    EXPECT_FALSE(status.is_ok()) << name;
+    EXPECT_THAT(status.message(), HasSubstr(file + ": it is a named pipe"));
+    EXPECT_THAT(status.message(), HasSubstr("disk.paths"));
+    fs::remove_all(rig_.owner());
+  }
+}
+
+TEST_F(LeftAloneTest, APipeInThePlaceOfTheTimeOfUseLosesNoBlock) {
+  make_used();
+  const std::string file = rig_.owner() + "/ns-0001/used.txt";
+  ASSERT_TRUE(fs::remove(file));
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+  ASSERT_EQ(rig_.open().text(), Status().text());
   EXPECT_TRUE(rig_.read(1).is_ok());
 }
 

@@ -70,7 +70,7 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
 std::optional<MetaScan> scan_meta(const std::string& directory, const std::string& name,
                                   std::uint32_t number, const ExtentTable& table,
                                   const std::function<bool(const SlotRecord&)>& visit) {
-  const auto file = open_file(directory + "/" + name + "/slots.meta", O_RDONLY);
+  const auto file = open_regular_file(directory + "/" + name + "/slots.meta", O_RDONLY);
   if (!file) return std::nullopt;
   const auto header = read_header(file->get());
   if (!header || header->run_extents == 0 || header->run_slots > kMostRunSlots ||
