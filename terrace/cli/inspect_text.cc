@@ -87,7 +87,11 @@ void write_namespace(const InspectedNamespace& one, std::string& out) {
     fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
   }
   if (one.fingerprint.empty()) {
-    out += "    its fingerprint is damaged: no engine finds it, its space is used again\n";
+    fmt::format_to(
+        end, "    its fingerprint is damaged ({}): {}\n", one.fingerprint_problem,
+        one.content_digest.empty()
+            ? "no engine finds it, its space is used again when it is needed"
+            : "its frames have these digests; an engine that has them too writes it anew");
     return;
   }
   std::string_view rest = one.fingerprint;
@@ -141,6 +145,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"sealed", one.sealed},
               {"damaged", one.damaged},
               {"epoch", one.epoch},
+              {"fingerprint_problem", one.fingerprint_problem},
               {"content", Json::object()},
               {"layout", Json::object()}};
   const auto print = Fingerprint::parse(one.fingerprint);

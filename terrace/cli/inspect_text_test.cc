@@ -69,7 +69,11 @@ TEST(InspectTextTest, DamageIsAProblemAndSaid) {
   auto unreadable = sample();
   unreadable[0].owners[0].namespaces[1].fingerprint.clear();
   EXPECT_TRUE(has_problem(unreadable));
-  EXPECT_THAT(inspect_text(unreadable, std::nullopt), HasSubstr("its fingerprint is damaged"));
+  unreadable[0].owners[0].namespaces[1].fingerprint_problem = "fingerprint line 1: no =";
+  EXPECT_THAT(inspect_text(unreadable, std::nullopt),
+              HasSubstr("its fingerprint is damaged (fingerprint line 1: no =): its frames"));
+  unreadable[0].owners[0].namespaces[1].content_digest.clear();
+  EXPECT_THAT(inspect_text(unreadable, std::nullopt), HasSubstr("no engine finds it"));
   auto foreign = sample();
   foreign[0].owners[0].problem = "of a newer format; upgrade or name another path";
   EXPECT_TRUE(has_problem(foreign));

@@ -46,6 +46,8 @@ constexpr MetricRow kRows[] = {
     {"terrace_disk_adopted_blocks_total", kCounter, "", "Blocks found on disk at the start."},
     {"terrace_disk_damaged_records_total", kCounter, "",
      "Records of slots.meta found damaged at the start; their blocks are misses."},
+    {"terrace_disk_damaged_fingerprints_total", kCounter, "",
+     "Namespaces found at the start whose fingerprint.txt cannot be believed; the log says which."},
     {"terrace_disk_blocks_total", kCounter, "op",
      "Blocks read from and written to disk, those of the canary included."},
     {"terrace_disk_corrupt_blocks_total", kCounter, "", "Reads from disk that did not verify."},

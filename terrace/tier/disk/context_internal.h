@@ -50,6 +50,7 @@ struct Meters {
   Counter dropped_full_queue, dropped_no_slot, dropped_full_medium, dropped_unavailable;
   Counter batches;          // Group writes of records.
   Counter damaged_records;  // Of slots.meta and extents.meta, at start.
+  Counter damaged_texts;    // fingerprint.txt of a namespace, at start.
   Counter adopted_blocks;
 };
 

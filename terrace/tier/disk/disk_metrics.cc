@@ -23,6 +23,7 @@ void visit(const Meters& meters, const transfer::Backend::Counters& io, const Sl
   visitor.counter("terrace_disk_corrupt_blocks_total", {}, meters.corrupt_blocks.value());
   visitor.counter("terrace_disk_late_reads_total", {}, meters.late_reads.value());
   visitor.counter("terrace_disk_damaged_records_total", {}, meters.damaged_records.value());
+  visitor.counter("terrace_disk_damaged_fingerprints_total", {}, meters.damaged_texts.value());
   visitor.counter("terrace_disk_adopted_blocks_total", {}, meters.adopted_blocks.value());
   visitor.counter("terrace_disk_batches_total", {}, meters.batches.value());
   const auto drop = [&](std::string_view reason, const Counter& counter) {

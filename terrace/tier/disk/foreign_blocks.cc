@@ -58,8 +58,8 @@ void ForeignBlocks::read(const std::vector<std::string>& directories,
     const auto table = ExtentTable::read(source.directory + "/extents.meta");
     if (!table) continue;
     (void)scan_meta(
-        source.directory, source.name, source.number, *table, [&](const SlotRecord& record) {
-          each_bit(record.hash, bits,
+        source.directory, source.name, source.number, *table, [&](const SealedSlot& sealed) {
+          each_bit(sealed.record.hash, bits,
                    [&](std::uint64_t bit) { (*words)[bit / 64] |= 1ULL << (bit % 64); });
           return !is_stopped();
         });

@@ -55,6 +55,7 @@ InspectedOwner inspect_owner(const std::string& directory) {
     InspectedNamespace found;
     found.number = held.number;
     found.fingerprint = held.text;
+    found.fingerprint_problem = held.text_problem;
     found.content_digest = held.content_digest;
     found.layout_digest = held.layout_digest;
     found.used_seconds = held.used_seconds;

@@ -13,7 +13,8 @@ namespace terrace::tier {
 
 struct InspectedNamespace {
   std::uint32_t number = 0;
-  std::string fingerprint;  // Clear text, Fingerprint::parse reads it; empty = damaged.
+  std::string fingerprint;          // Clear text, Fingerprint::parse reads it; empty = damaged,
+  std::string fingerprint_problem;  // and why. The digests are then those of its frames, or empty.
   std::string content_digest;
   std::string layout_digest;
   std::int64_t used_seconds = 0;  // When an owner opened it last, since 1970; 0 = not known.

@@ -18,6 +18,7 @@ Loader::Loader(Context& context, transfer::Backend& backend, Writer& writer)
 Status Loader::load() {
   for (const auto& volume : context_.volumes) {
     context_.meters.damaged_records.add(volume->damaged_extents());
+    context_.meters.damaged_texts.add(volume->damaged_texts());
     context_.next_sequence = std::max(context_.next_sequence, volume->highest_stamp() + 1);
   }
   adopt_foreign();

@@ -45,7 +45,7 @@ struct Run {
 };
 
 bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan,
-              const std::function<bool(const SlotRecord&)>& visit) {
+              const std::function<bool(const SealedSlot&)>& visit) {
   const std::uint64_t first =
       static_cast<std::uint64_t>(run.number) * header.run_slots * header.groups;
   std::vector<std::byte> records(static_cast<std::size_t>(header.run_slots) * header.groups *
@@ -60,7 +60,10 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
     const bool counts = decoded.check == RecordCheck::kGood &&
                         record.state == RecordState::kSealed && record.stamp == run.stamp &&
                         record.epoch == header.epoch && record.name_space == run.name_space;
-    if (counts && !visit(record)) return false;
+    if (!counts) continue;
+    if (!visit({record, slot % header.run_slots == 0, run.number * header.run_extents})) {
+      return false;
+    }
   }
   return true;
 }
@@ -69,7 +72,7 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
 
 std::optional<MetaScan> scan_meta(const std::string& directory, const std::string& name,
                                   std::uint32_t number, const ExtentTable& table,
-                                  const std::function<bool(const SlotRecord&)>& visit) {
+                                  const std::function<bool(const SealedSlot&)>& visit) {
   const auto file = open_regular_file(directory + "/" + name + "/slots.meta", O_RDONLY);
   if (!file) return std::nullopt;
   const auto header = read_header(file->get());

@@ -13,6 +13,12 @@
 
 namespace terrace::tier::disk {
 
+struct SealedSlot {
+  SlotRecord record;
+  bool is_first_of_run = false;
+  std::uint32_t first_extent = 0;  // Of its run.
+};
+
 struct MetaScan {
   std::uint64_t slots = 0;    // In the namespace's runs, of all groups.
   std::uint64_t damaged = 0;  // Records that do not match their checksum.
@@ -23,6 +29,6 @@ struct MetaScan {
 // `visit` says false. Nothing when slots.meta is missing or its header is damaged.
 [[nodiscard]] std::optional<MetaScan> scan_meta(
     const std::string& directory, const std::string& name, std::uint32_t number,
-    const ExtentTable& table, const std::function<bool(const SlotRecord&)>& visit);
+    const ExtentTable& table, const std::function<bool(const SealedSlot&)>& visit);
 
 }  // namespace terrace::tier::disk

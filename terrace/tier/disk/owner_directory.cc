@@ -9,7 +9,6 @@
 #include <charconv>
 #include <map>
 
-#include "terrace/block/fingerprint.h"
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
@@ -45,25 +44,6 @@ std::optional<std::uint32_t> number_of(std::string_view name) {
   return number;
 }
 
-NamespaceFacts read_namespace(const std::string& directory, const std::string& name,
-                              std::uint32_t number) {
-  NamespaceFacts facts;
-  facts.number = number;
-  facts.directory = name;
-  const std::string path = directory + "/" + name;
-  if (auto text = read_file(path + "/fingerprint.txt", 1_MiB)) {
-    if (const auto fingerprint = Fingerprint::parse(*text)) {
-      facts.content_digest = fingerprint->content_digest();
-      facts.layout_digest = fingerprint->layout_digest();
-      facts.text = *std::move(text);
-    }
-  }
-  if (const auto used = read_file(path + "/used.txt", 1_KiB)) {
-    (void)std::from_chars(used->data(), used->data() + used->size(), facts.used_seconds);
-  }
-  return facts;
-}
-
 bool is_better(const OwnerDirectory& a, const OwnerDirectory& b, const std::string& content,
                const std::string& layout) {
   const auto ours = [&](const OwnerDirectory& owner) {
@@ -84,13 +64,12 @@ bool is_better(const OwnerDirectory& a, const OwnerDirectory& b, const std::stri
 
 const NamespaceFacts* DirectoryFacts::find(const std::string& content_digest,
                                            const std::string& layout_digest) const {
+  const NamespaceFacts* best = nullptr;
   for (const NamespaceFacts& facts : namespaces) {
-    if (!facts.text.empty() && facts.content_digest == content_digest &&
-        facts.layout_digest == layout_digest) {
-      return &facts;
-    }
+    if (facts.content_digest != content_digest || facts.layout_digest != layout_digest) continue;
+    if (best == nullptr || facts.extents > best->extents) best = &facts;
   }
-  return nullptr;
+  return best;
 }
 
 DirectoryFacts judge(const std::string& directory) {
@@ -125,7 +104,7 @@ DirectoryFacts judge(const std::string& directory) {
   for (const std::string& name : *names) {
     const auto number = number_of(name);
     if (!number) continue;
-    facts.namespaces.push_back(read_namespace(directory, name, *number));
+    facts.namespaces.push_back(read_namespace(directory, name, *number, *table));
     const auto found = extents.find(*number);
     facts.namespaces.back().extents = found == extents.end() ? 0 : found->second;
   }

@@ -14,6 +14,7 @@
 
 #include "terrace/base/file.h"
 #include "terrace/base/status.h"
+#include "terrace/tier/disk/namespace_facts_internal.h"
 
 namespace terrace::tier::disk {
 
@@ -38,18 +39,6 @@ class DirectoryLock {
   std::uint64_t inode_ = 0;
 };
 
-// Who owns how much of an owner directory, read without writing anything.
-struct NamespaceFacts {
-  std::uint32_t number = 0;
-  std::string directory;       // "ns-0001"
-  std::string text;            // The fingerprint in clear text; empty if it cannot be read.
-  std::string content_digest;  // Of it, in hex.
-  std::string layout_digest;
-  std::int64_t used_seconds = 0;  // When an owner opened it last, since 1970; 0 = not known.
-  std::uint64_t extents = 0;      // In whole runs.
-  std::uint32_t sealed = 0;       // Filled in by inspect_directory only.
-};
-
 enum class DirectoryState : std::uint8_t {
   kEmpty,  // Ours to initialise: nothing in it but a lock file.
   kUsable,
@@ -62,6 +51,7 @@ struct DirectoryFacts {
   std::string reason;  // Why not, and what to do.
   std::uint64_t extent_bytes = 0;
   std::vector<NamespaceFacts> namespaces;
+  // The one with most extents, should there be several (a text was damaged, and came back).
   [[nodiscard]] const NamespaceFacts* find(const std::string& content_digest,
                                            const std::string& layout_digest) const;
 };

@@ -95,30 +95,65 @@ Status Volume::enter_namespace(const Options& options) {
   remove_empty_namespaces();
   const NamespaceFacts* ours = owner_.facts.find(options.fingerprint->content_digest(),
                                                  options.fingerprint->layout_digest());
+  tell_damaged_texts(ours);
   if (ours == nullptr) {
-    NamespaceFacts facts;
-    for (const NamespaceFacts& other : owner_.facts.namespaces) {
-      facts.number = std::max(facts.number, other.number);
-    }
-    // Numbers in the table whose directory is gone must not come back to life under ours.
-    for (const auto& [number, extents] : table_.extents_by_namespace()) {
-      facts.number = std::max(facts.number, number);
-    }
-    ++facts.number;
-    facts.directory = fmt::format("ns-{:04}", facts.number);
-    facts.content_digest = options.fingerprint->content_digest();
-    facts.layout_digest = options.fingerprint->layout_digest();
-    facts.text = options.fingerprint->text();
-    const std::string path = owner_.directory + "/" + facts.directory;
-    TERRACE_RETURN_IF_ERROR(make_directories(path));
-    TERRACE_RETURN_IF_ERROR(write_file_atomic(path + "/fingerprint.txt", facts.text));
-    owner_.facts.namespaces.push_back(facts);
+    TERRACE_RETURN_IF_ERROR(make_namespace(*options.fingerprint));
     ours = &owner_.facts.namespaces.back();
+  } else if (!ours->text_problem.empty()) {
+    TERRACE_RETURN_IF_ERROR(write_file_atomic(text_path(*ours), options.fingerprint->text()));
   }
   name_space_ = ours->number;
   TERRACE_RETURN_IF_ERROR(write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
                                             fmt::format("{}\n", options.now_seconds)));
   return sync_directory(owner_.directory);
+}
+
+Status Volume::make_namespace(const Fingerprint& fingerprint) {
+  NamespaceFacts facts;
+  for (const NamespaceFacts& other : owner_.facts.namespaces) {
+    facts.number = std::max(facts.number, other.number);
+  }
+  // Numbers in the table whose directory is gone must not come back to life under ours.
+  for (const auto& [number, extents] : table_.extents_by_namespace()) {
+    facts.number = std::max(facts.number, number);
+  }
+  ++facts.number;
+  facts.directory = fmt::format("ns-{:04}", facts.number);
+  facts.content_digest = fingerprint.content_digest();
+  facts.layout_digest = fingerprint.layout_digest();
+  facts.text = fingerprint.text();
+  TERRACE_RETURN_IF_ERROR(make_directories(owner_.directory + "/" + facts.directory));
+  TERRACE_RETURN_IF_ERROR(write_file_atomic(text_path(facts), facts.text));
+  owner_.facts.namespaces.push_back(std::move(facts));
+  return {};
+}
+
+std::string Volume::text_path(const NamespaceFacts& facts) const {
+  return fmt::format("{}/{}/fingerprint.txt", owner_.directory, facts.directory);
+}
+
+// Nothing is given up because of a text: what its frames prove to be ours is served, the rest stays
+// until its space is needed, as that of any other namespace.
+void Volume::tell_damaged_texts(const NamespaceFacts* ours) {
+  for (const NamespaceFacts& facts : owner_.facts.namespaces) {
+    if (facts.text_problem.empty()) continue;
+    ++damaged_texts_;
+    std::string outcome;
+    if (&facts == ours) {
+      outcome = "its frames carry this engine's digests, so it is written anew and its blocks stay";
+    } else if (!facts.content_digest.empty()) {
+      outcome =
+          "its frames are those of another engine, whose next start writes it anew; nothing to do";
+    } else {
+      outcome = fmt::format(
+          "no frame there says whose blocks these are, so they are misses until their space is "
+          "needed: put a copy of the file back, or delete {}/{} while no engine runs",
+          owner_.directory, facts.directory);
+    }
+    log_.write(facts.content_digest.empty() ? LogLevel::kError : LogLevel::kWarn,
+               fmt::format("disk file={} fingerprint=damaged reason=\"{}\": {}", text_path(facts),
+                           facts.text_problem, outcome));
+  }
 }
 
 // A namespace that owns nothing any more leaves only its name behind.

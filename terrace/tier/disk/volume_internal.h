@@ -75,6 +75,7 @@ class Volume {
   [[nodiscard]] std::uint32_t name_space() const { return name_space_; }
   [[nodiscard]] std::uint64_t highest_stamp() const { return table_.highest_stamp(); }
   [[nodiscard]] std::uint64_t damaged_extents() const { return table_.damaged(); }
+  [[nodiscard]] std::uint64_t damaged_texts() const { return damaged_texts_; }
 
   [[nodiscard]] const std::string& directory() const { return owner_.directory; }
   [[nodiscard]] int data_file() const { return data_.get(); }
@@ -104,6 +105,9 @@ class Volume {
   [[nodiscard]] Status initialise(const Options& options);
   [[nodiscard]] Status open_data(const Options& options);
   [[nodiscard]] Status enter_namespace(const Options& options);
+  [[nodiscard]] Status make_namespace(const Fingerprint& fingerprint);
+  [[nodiscard]] std::string text_path(const NamespaceFacts& facts) const;
+  void tell_damaged_texts(const NamespaceFacts* ours);
   void remove_empty_namespaces();
   [[nodiscard]] Status open_meta();
   [[nodiscard]] Status write_meta_header();
@@ -123,6 +127,7 @@ class Volume {
   std::uint32_t name_space_ = 0;
   std::uint64_t capacity_ = 0;  // Extents.
   std::uint64_t allocated_bytes_ = 0;
+  std::uint64_t damaged_texts_ = 0;
   bool is_direct_ = false;
 };
 
