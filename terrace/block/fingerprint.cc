@@ -150,6 +150,35 @@ std::string Fingerprint::text() const {
   return out;
 }
 
+Status Fingerprint::validate() const {
+  for (const auto& [part, fields] :
+       {std::pair{"content", &content}, std::pair{"layout", &layout}}) {
+    std::set<std::string_view> seen;
+    for (const FingerprintField& field : *fields) {
+      if (field.name.empty()) {
+        return {Code::kInvalid, fmt::format("fingerprint: a field of {} has no name", part)};
+      }
+      if (!seen.insert(field.name).second) {
+        return {Code::kInvalid, fmt::format("fingerprint: {}.{} is given twice; give it once", part,
+                                            escaped(field.name, true))};
+      }
+    }
+  }
+  if (text().size() > kMaxTextBytes) return {Code::kInvalid, "fingerprint: more than 1 MiB"};
+  return {};
+}
+
+Status Fingerprint::add_content(std::string name, std::string value, std::string_view giver) {
+  if (std::ranges::find(content, name, &FingerprintField::name) != content.end()) {
+    return {Code::kInvalid,
+            fmt::format("fingerprint: content.{} is given twice, by the fingerprint and by {}; "
+                        "leave one of them out",
+                        escaped(name, true), giver)};
+  }
+  content.push_back({std::move(name), std::move(value)});
+  return {};
+}
+
 Result<Fingerprint> Fingerprint::parse(std::string_view text) {
   if (text.size() > kMaxTextBytes) return fail(Code::kInvalid, "fingerprint: more than 1 MiB");
   Fingerprint fingerprint;

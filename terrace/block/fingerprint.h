@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "terrace/base/status.h"
@@ -33,6 +34,12 @@ struct Fingerprint {
   [[nodiscard]] std::array<std::uint8_t, 32> layout_digest_bytes() const;
   // Clear text, one `part.name=value` a line with escapes; parse(text()) gives an equal value.
   [[nodiscard]] std::string text() const;
+  // What parse() would refuse must not be written: it would not be found again.
+  // Errors: kInvalid names the field: empty, or twice in its part; or more than 1 MiB of text.
+  [[nodiscard]] Status validate() const;
+  // One more field of content, from somebody else than gave the rest. Errors: kInvalid when the
+  // name is there already; `giver` says who else gives it, such as "the setting tenant".
+  [[nodiscard]] Status add_content(std::string name, std::string value, std::string_view giver);
   // Errors: kInvalid names the line: no part, no `=`, a bad escape, a name that is empty or given
   // twice in its part; or more than 1 MiB of text.
   static Result<Fingerprint> parse(std::string_view text);

@@ -112,6 +112,34 @@ TEST(FingerprintTest, ParseNamesTheLineThatIsWrong) {
   }
 }
 
+// What would be written could not be read back, and the blocks below it never be found again.
+TEST(FingerprintTest, WhatCannotBeReadBackIsRefusedByTheFieldsName) {
+  EXPECT_TRUE(example().validate().is_ok());
+  Fingerprint twice = example();
+  twice.content.push_back({"dtype", "float32"});
+  EXPECT_EQ(twice.validate().code(), Code::kInvalid);
+  EXPECT_EQ(twice.validate().message(), "fingerprint: content.dtype is given twice; give it once");
+  EXPECT_FALSE(Fingerprint::parse(twice.text()).has_value());
+  Fingerprint nameless = example();
+  nameless.layout.push_back({"", "x"});
+  EXPECT_EQ(nameless.validate().message(), "fingerprint: a field of layout has no name");
+  Fingerprint long_one = example();
+  long_one.content[0].value.assign(1U << 20U, 'x');
+  EXPECT_EQ(long_one.validate().message(), "fingerprint: more than 1 MiB");
+}
+
+TEST(FingerprintTest, AFieldFromSomebodyElseIsTakenOnce) {
+  Fingerprint fingerprint = example();
+  ASSERT_TRUE(fingerprint.add_content("tenant", "t", "the setting tenant").is_ok());
+  EXPECT_EQ(fingerprint.content.back(), (FingerprintField{"tenant", "t"}));
+  const Status again = fingerprint.add_content("tenant", "t", "the setting tenant");
+  EXPECT_EQ(again.code(), Code::kInvalid);
+  EXPECT_EQ(again.message(),
+            "fingerprint: content.tenant is given twice, by the fingerprint and by the setting "
+            "tenant; leave one of them out");
+  EXPECT_TRUE(fingerprint.validate().is_ok());
+}
+
 TEST(FingerprintTest, OneNameMayStandInBothParts) {
   EXPECT_TRUE(Fingerprint::parse("content.a=1\nlayout.a=2\n").has_value());
 }

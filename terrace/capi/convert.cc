@@ -7,6 +7,7 @@
 
 #include "terrace/block/fingerprint.h"
 #include "terrace/capi/convert_internal.h"
+#include "terrace/manager/weights.h"
 
 namespace terrace::capi {
 
@@ -229,11 +230,19 @@ Result<manager::Options> convert_owner(const terrace_owner_options& options,
   TERRACE_ASSIGN_OR_RETURN(Layout layout, owner_layout(options));
   TERRACE_ASSIGN_OR_RETURN(Fingerprint fingerprint,
                            Fingerprint::parse(text_or_empty(options.fingerprint)));
-  if (!settings.tenant.empty()) fingerprint.content.push_back({"tenant", settings.tenant});
+  if (!settings.tenant.empty()) {
+    TERRACE_RETURN_IF_ERROR(
+        fingerprint.add_content("tenant", settings.tenant, "the setting tenant"));
+  }
   manager::Options made;
   made.layout = std::move(layout);
   made.fingerprint = std::move(fingerprint);
   made.model_directory = text_or_empty(options.model_directory);
+  if (!made.model_directory.empty()) {
+    // Only tried: their digest takes long, and the opening thread adds it.
+    Fingerprint tried = made.fingerprint;
+    TERRACE_RETURN_IF_ERROR(manager::add_weights(tried, ""));
+  }
   made.engine_id = text_or_empty(options.engine_id);
   if (made.engine_id.empty()) return fail(Code::kInvalid, "engine_id is empty");
   made.attach_directory = settings.attach.directory;

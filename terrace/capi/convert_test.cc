@@ -35,6 +35,21 @@ TEST_F(ConvertTest, LayoutFingerprintAndRolesArriveInTheManagersOptions) {
   EXPECT_TRUE(options->disk.paths.empty());
 }
 
+// Both would be written to disk and not read back.
+TEST_F(ConvertTest, AFieldThatTwoGiveIsRefusedByName) {
+  owner_.fingerprint = "content.tenant=acme\ncontent.weights=00ff\n";
+  EXPECT_TRUE(convert_owner(owner_, settings_).has_value());
+  owner_.model_directory = "/model";
+  const auto weights = convert_owner(owner_, settings_);
+  ASSERT_FALSE(weights.has_value());
+  EXPECT_EQ(weights.error().code(), Code::kInvalid);
+  EXPECT_NE(weights.error().message().find("content.weights is given twice"), std::string::npos);
+  settings_.tenant = "acme";
+  const auto tenant = convert_owner(owner_, settings_);
+  ASSERT_FALSE(tenant.has_value());
+  EXPECT_NE(tenant.error().message().find("content.tenant is given twice"), std::string::npos);
+}
+
 TEST_F(ConvertTest, SettingsReachTheTiers) {
   settings_.host.size = 8_MiB;
   settings_.disk.size = 16_MiB;

@@ -63,11 +63,13 @@ Status open_attach(const Options& options, std::uint64_t owner, const Clock& clo
   return {};
 }
 
-Result<Fingerprint> add_weights(const Options& options) {
+Result<Fingerprint> whole_fingerprint(const Options& options) {
   Fingerprint fingerprint = options.fingerprint;
-  if (options.model_directory.empty()) return fingerprint;
-  TERRACE_ASSIGN_OR_RETURN(std::string digest, digest_weights(options.model_directory));
-  fingerprint.content.push_back({.name = "weights", .value = std::move(digest)});
+  if (!options.model_directory.empty()) {
+    TERRACE_ASSIGN_OR_RETURN(std::string digest, digest_weights(options.model_directory));
+    TERRACE_RETURN_IF_ERROR(add_weights(fingerprint, std::move(digest)));
+  }
+  TERRACE_RETURN_IF_ERROR(fingerprint.validate());
   return fingerprint;
 }
 
@@ -112,10 +114,10 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
       !status.is_ok()) {
     return shut(shared, log, status.message());
   }
-  auto fingerprint = add_weights(options);
+  auto fingerprint = whole_fingerprint(options);
   if (!fingerprint) {
     // In host memory only this engine's own blocks lie; on disk those of others do.
-    go_without_disk(shared, log, fmt::format("weights: {}", fingerprint.error().message()));
+    go_without_disk(shared, log, fmt::format("fingerprint: {}", fingerprint.error().message()));
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);

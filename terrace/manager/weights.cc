@@ -167,4 +167,8 @@ Result<std::string> digest_weights(const std::string& directory,
   return digest.hex();
 }
 
+Status add_weights(Fingerprint& fingerprint, std::string digest) {
+  return fingerprint.add_content("weights", std::move(digest), "the model's directory");
+}
+
 }  // namespace terrace::manager

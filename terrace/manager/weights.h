@@ -9,6 +9,7 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/status.h"
+#include "terrace/block/fingerprint.h"
 
 namespace terrace::manager {
 
@@ -18,5 +19,8 @@ namespace terrace::manager {
 // *.safetensors there; kCorrupt = a header that is none; kIo.
 [[nodiscard]] Result<std::string> digest_weights(const std::string& directory,
                                                  const std::string& cache_directory = "");
+
+// Their digest as a field of the fingerprint. Errors: kInvalid when the engine gave it too.
+[[nodiscard]] Status add_weights(Fingerprint& fingerprint, std::string digest);
 
 }  // namespace terrace::manager

@@ -538,6 +538,15 @@ TEST_F(DamagedFingerprintTest, AFrameThatIsNotItsRecordsProvesNothing) {
   EXPECT_THAT(rig_.log(), HasSubstr("no frame there says whose blocks these are"));
 }
 
+TEST(DiskNamespaceTest, AFingerprintThatCouldNotBeReadBackIsNotWritten) {
+  Rig rig;
+  rig.options().fingerprint.content.push_back({"model", "model-a"});
+  const Status status = rig.open();
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_THAT(status.message(), HasSubstr("content.model is given twice"));
+  EXPECT_TRUE(fs::is_empty(rig.path()));
+}
+
 TEST(DiskInspectTest, ShowsOwnersNamespacesAndSlotsAndWritesNothing) {
   Rig rig;
   ASSERT_TRUE(rig.open().is_ok());

@@ -223,6 +223,7 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
 
 Status check_options(const DiskTier::Options& options) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
+  TERRACE_RETURN_IF_ERROR(options.fingerprint.validate());
   if (options.paths.empty()) return {Code::kInvalid, "disk.paths is empty"};
   if (options.size.value() == 0 && options.blocks == 0) {
     return {Code::kInvalid, "disk.size and disk.blocks are both 0"};
