@@ -69,7 +69,8 @@ constexpr Row kRows[] = {
      .text = "Which block leaves the full host tier.", .field = FIELD(host.eviction)},
 
     {.name = "disk.size", .type = kSize, .fallback = "0", .high = 1024 * 1024 * kTi,
-     .low_nonzero = kMi, .text = "Bytes of the disk tier, per owner. 0 = no disk tier.",
+     .low_nonzero = kMi, .text = "Bytes of the disk tier, per owner. 0 = no disk tier. 5 % of a file "
+         "system, 1 to 64 GiB, always stay free (of a small one a quarter): the tier is smaller then.",
      .field = FIELD(disk.size), .aliases = {{{"DYN_KVBM_DISK_CACHE_GB", kGigabytes}}}},
     {.name = "disk.blocks", .type = kBlocks, .fallback = "0", .high = kMost32,
      .text = "Exact number of blocks of the disk tier; beats `disk.size`. 0 = by size.",

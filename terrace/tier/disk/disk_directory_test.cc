@@ -252,10 +252,60 @@ TEST(SmallDiskTest, ASmallerDiskThanAskedForIsUsedAsFarAsItGoes) {
   rig.options().size = 64_MiB;
   ASSERT_EQ(rig.open().text(), Status().text());
   ASSERT_EQ(rig.tier().problems().size(), 1U);
-  EXPECT_THAT(rig.tier().problems()[0], HasSubstr("the disk tier is smaller"));
+  EXPECT_THAT(rig.tier().problems()[0],
+              HasSubstr("disk.size: 64 MiB asked for, 17 MiB can be had in disk.paths: the disk "
+                        "tier is smaller"));
+  EXPECT_THAT(rig.tier().problems()[0],
+              HasSubstr(disk.path() + "/terrace-00: holds 0 MiB; its file system has 24 MiB, 23 MiB "
+                                      "free, of which 6 MiB stay free"));
+  EXPECT_THAT(rig.log(), HasSubstr("error disk problem=\"disk.size: 64 MiB asked for"));
   EXPECT_GT(rig.tier().slots(), 100U);
   rig.settle();
+  EXPECT_GE(fs::space(disk.path()).available, 5U << 20U);
   for (std::uint64_t n = 0; n < 20; ++n) EXPECT_TRUE(rig.write(n).is_ok());
+}
+
+TEST(SmallDiskTest, PathsOnOneFileSystemShareWhatIsFreeThere) {
+  const SmallDisk disk(32 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path() + "/a", disk.path() + "/b"};
+  rig.options().blocks = 0;
+  rig.options().size = 64_MiB;
+  ASSERT_EQ(rig.open().text(), Status().text());
+  EXPECT_THAT(rig.log(), HasSubstr("2 of disk.paths share it"));
+  rig.settle();
+  EXPECT_GE(fs::space(disk.path()).available, 7U << 20U);
+  EXPECT_LE(fs::space(disk.path()).available, 10U << 20U);
+}
+
+// Somebody else filled it meanwhile: what is there stays, or every full disk would empty the cache.
+TEST(SmallDiskTest, AReserveThatIsGoneTakesNoBlock) {
+  const SmallDisk disk(32 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  rig.options().blocks = 0;
+  rig.options().size = 16_MiB;
+  ASSERT_TRUE(rig.open().is_ok());
+  rig.settle();
+  for (std::uint64_t n = 0; n < 200; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  rig.close();
+  {
+    std::ofstream hog(disk.path() + "/somebody-elses", std::ios::binary);
+    const std::string megabyte(1 << 20, 'x');
+    for (int i = 0; i < 14; ++i) hog << megabyte;
+  }
+  ASSERT_EQ(rig.open().text(), Status().text());
+  for (std::uint64_t n = 0; n < 200; ++n) EXPECT_TRUE(rig.read(n).is_ok()) << n;
+  // Without anything of its own it takes nothing, and says what is missing.
+  rig.close();
+  fs::remove_all(disk.path() + "/terrace-00");
+  std::ofstream(disk.path() + "/more", std::ios::binary) << std::string(11 << 20, 'x');
+  const Status status = rig.open();
+  EXPECT_EQ(status.code(), Code::kRefused);
+  EXPECT_THAT(status.message(), HasSubstr("disk.size"));
+  EXPECT_THAT(status.message(), HasSubstr("MiB stay free for others"));
 }
 
 TEST(SmallDiskTest, ADiskThatFillsUpWhileServingDropsWritesAndRecovers) {

@@ -200,14 +200,21 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
   }
   std::vector<disk::VolumeShare> shares;
   shares.reserve(opened.volumes.size());
-  for (const auto& volume : opened.volumes) shares.push_back(volume->share());
+  for (const auto& volume : opened.volumes) {
+    const auto neighbours = std::ranges::count(opened.volumes, volume->device(),
+                                               [](const auto& other) { return other->device(); });
+    shares.push_back(volume->share(static_cast<std::uint64_t>(neighbours)));
+  }
   const auto given = disk::divide(total, shares);
   std::uint64_t sum = 0;
+  std::string rooms;
   for (std::size_t i = 0; i < given.size(); ++i) {
     sum += given[i];
+    rooms += "; " + opened.volumes[i]->room_text();
     if (const Status status = opened.volumes[i]->fit(given[i]); !status.is_ok()) {
       opened.problems.push_back(
-          fmt::format("disk.paths {}: {}", opened.volumes[i]->directory(), status.message()));
+          fmt::format("disk.paths {}: {} ({})", opened.volumes[i]->directory(), status.message(),
+                      opened.volumes[i]->room_text()));
       opened.volumes[i].reset();
     }
   }
@@ -215,9 +222,9 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
   const std::uint64_t wanted = options.blocks > 0 ? options.blocks * block : options.size.value();
   if (!opened.volumes.empty() && sum < wanted) {
     opened.problems.push_back(
-        fmt::format("disk.size: {} bytes asked for, {} free in disk.paths: the "
-                    "disk tier is smaller",
-                    wanted, sum));
+        fmt::format("disk.size: {} MiB asked for, {} MiB can be had in disk.paths: the disk tier is "
+                    "smaller; lower disk.size, or free or add space{}",
+                    wanted >> 20U, sum >> 20U, rooms));
   }
 }
 

@@ -15,6 +15,8 @@ namespace {
 constexpr std::uint64_t kSmallestExtent = 64ULL << 10U;
 constexpr std::uint64_t kLargestExtent = 64ULL << 20U;
 constexpr std::uint64_t kMostRunExtents = 1024;
+constexpr std::uint64_t kLeastReserve = 1ULL << 30U;
+constexpr std::uint64_t kMostReserve = 64ULL << 30U;
 
 std::uint64_t frame_bytes_of(Bytes payload) {
   return wire::kFrameHeaderBytes + round_up(payload, Bytes(kPageBytes)).value();
@@ -73,6 +75,10 @@ Result<RunGeometry> plan_runs(const Layout& layout, std::uint64_t extent_bytes,
     offset += geometry.slot_bytes(group) * geometry.run_slots;
   }
   return geometry;
+}
+
+std::uint64_t reserve_of(std::uint64_t total) {
+  return std::min({std::max(total / 20, kLeastReserve), kMostReserve, total / 4});
 }
 
 std::vector<std::uint64_t> divide(std::uint64_t total, const std::vector<VolumeShare>& volumes) {

@@ -46,6 +46,10 @@ struct RunGeometry {
 [[nodiscard]] Result<RunGeometry> plan_runs(const Layout& layout, std::uint64_t extent_bytes,
                                             std::uint64_t extents, std::uint32_t run_extents = 0);
 
+// What stays free on a file system of `total` bytes, for others and its own tables: a twentieth, at
+// least 1 GiB, at most 64 GiB; of a small one no more than a quarter.
+[[nodiscard]] std::uint64_t reserve_of(std::uint64_t total);
+
 // What one volume holds and may get, in bytes.
 struct VolumeShare {
   std::uint64_t held = 0;  // In use by any namespace, up to the highest extent.

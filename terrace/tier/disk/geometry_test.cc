@@ -77,6 +77,16 @@ TEST(DiskGeometryTest, ABlockLargerThanTheVolumeNamesTheSetting) {
   EXPECT_NE(geometry.error().message().find("disk.size"), std::string::npos);
 }
 
+TEST(DiskGeometryTest, AFileSystemKeepsAReserveThatSuitsItsSize) {
+  constexpr std::uint64_t kMi = 1U << 20U;
+  constexpr std::uint64_t kGi = 1U << 30U;
+  EXPECT_EQ(reserve_of(24 * kMi), 6 * kMi);
+  EXPECT_EQ(reserve_of(2 * kGi), kGi / 2);
+  EXPECT_EQ(reserve_of(10 * kGi), kGi);
+  EXPECT_EQ(reserve_of(200 * kGi), 10 * kGi);
+  EXPECT_EQ(reserve_of(20'000 * kGi), 64 * kGi);
+}
+
 TEST(DiskGeometryTest, SharesAreEvenButTakeNothingThatFits) {
   constexpr std::uint64_t kAll = 1'000'000;
   EXPECT_EQ(divide(100, {{0, kAll}, {0, kAll}}), (std::vector<std::uint64_t>{50, 50}));

@@ -15,9 +15,6 @@
 namespace terrace::tier::disk {
 
 namespace {
-// Left to the file system, for its own tables and ours: a sixteenth of what is free, at most this.
-constexpr std::uint64_t kFreeMargin = 16ULL << 20U;
-
 Status write_at(int file, std::span<const std::byte> bytes, std::uint64_t offset,
                 const std::string& path) {
   while (!bytes.empty()) {
@@ -169,18 +166,26 @@ void Volume::remove_empty_namespaces() {
   });
 }
 
-VolumeShare Volume::share() const {
+VolumeShare Volume::share(std::uint64_t neighbours) {
   VolumeShare share;
   share.held = table_.used() * table_.extent_bytes();
   share.most = kMostExtents * table_.extent_bytes();
   struct statvfs facts{};
   struct stat file{};
   if (::fstatvfs(data_.get(), &facts) == 0 && ::fstat(data_.get(), &file) == 0) {
+    const std::uint64_t total = facts.f_blocks * facts.f_frsize;
     const std::uint64_t free = facts.f_bavail * facts.f_frsize;
+    const std::uint64_t reserve = reserve_of(total);
     // A file with holes (a sparse copy) was given its size once and keeps it.
     const auto held = std::max(static_cast<std::uint64_t>(file.st_blocks) * 512,
                                static_cast<std::uint64_t>(file.st_size));
-    share.most = std::min(share.most, held + free - std::min(free / 16, kFreeMargin));
+    const std::uint64_t growth = free > reserve ? (free - reserve) / neighbours : 0;
+    share.most = std::min(share.most, held + growth);
+    room_text_ = fmt::format(
+        "{}: holds {} MiB; its file system has {} MiB, {} MiB free, of which {} MiB stay free for "
+        "others",
+        owner_.directory, held >> 20U, total >> 20U, free >> 20U, std::min(free, reserve) >> 20U);
+    if (neighbours > 1) room_text_ += fmt::format("; {} of disk.paths share it", neighbours);
   }
   // Writing past this limit is a signal that would end the engine.
   struct rlimit limit{};
@@ -188,6 +193,11 @@ VolumeShare Volume::share() const {
     share.most = std::min<std::uint64_t>(share.most, limit.rlim_cur);
   }
   return share;
+}
+
+std::uint64_t Volume::device() const {
+  struct stat facts{};
+  return ::fstat(data_.get(), &facts) == 0 ? facts.st_dev : 0;
 }
 
 Status Volume::fit(std::uint64_t bytes) {

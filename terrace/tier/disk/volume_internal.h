@@ -42,8 +42,12 @@ class Volume {
   static Result<std::unique_ptr<Volume>> open(OwnerDirectory owner, const Options& options,
                                               LogSink& log);
 
-  // Before fit(): what the shares are divided by.
-  [[nodiscard]] VolumeShare share() const;
+  // Before fit(): what the shares are divided by. `neighbours`: volumes on its device, itself
+  // included, among which what is free there is divided.
+  [[nodiscard]] VolumeShare share(std::uint64_t neighbours);
+  // The figures behind it, for people.
+  [[nodiscard]] const std::string& room_text() const { return room_text_; }
+  [[nodiscard]] std::uint64_t device() const;
   // Takes `bytes` of the medium: drops extents beyond it, plans the runs, opens slots.meta.
   // Errors: kInvalid when not one block fits.
   [[nodiscard]] Status fit(std::uint64_t bytes);
@@ -124,6 +128,7 @@ class Volume {
   UniqueFd data_;
   UniqueFd meta_file_;
   UniqueFd extents_file_;
+  std::string room_text_;
   std::uint32_t name_space_ = 0;
   std::uint64_t capacity_ = 0;  // Extents.
   std::uint64_t allocated_bytes_ = 0;
