@@ -154,6 +154,13 @@ TEST(LoadTest, JsonTypesThatDoNotFitAreRefused) {
   EXPECT_THAT(error_of(engine(R"({"disk.write":1})")), HasSubstr("where a text is expected"));
   EXPECT_THAT(error_of(engine(R"({"disk.paths":"rel/ative"})")), HasSubstr("absolute path"));
   EXPECT_THAT(error_of(engine(R"({"disk.paths":["/a","/a/"]})")), HasSubstr("names \"/a/\" twice"));
+  EXPECT_THAT(error_of(engine(R"({"disk.paths":["/a/b","/.//a/./b/."]})")),
+              HasSubstr("names \"/.//a/./b/.\" twice"));
+  EXPECT_THAT(error_of(engine(R"({"disk.paths":["/a/b/c","/x","/a//b"]})")),
+              HasSubstr("names \"/a/b\" and, inside it, \"/a/b/c\""));
+  EXPECT_THAT(error_of(environment("TERRACE_DISK_PATHS", "/,/a")),
+              HasSubstr("names \"/\" and, inside it, \"/a\""));
+  EXPECT_TRUE(load(engine(R"({"disk.size":"8GiB","disk.paths":["/a/b","/a/bc","/a/.b"]})")));
 }
 
 TEST(LoadTest, BrokenSourcesAreRefusedWithTheirPlace) {
@@ -246,6 +253,19 @@ TEST(LoadTest, DirectoriesFollowTheUsersEnvironment) {
   sources.environment.erase("XDG_CACHE_HOME");
   sources.environment.erase("HOME");
   EXPECT_THAT(error_of(sources), AllOf(HasSubstr("disk.paths"), HasSubstr("TERRACE_DISK_PATHS")));
+}
+
+// Who writes an empty list does not mean the directory of the one who writes nothing.
+TEST(LoadTest, AnEmptyListOfPathsIsRefusedNotReplaced) {
+  const auto says_why = AllOf(HasSubstr("the list is empty; name a directory"),
+                              HasSubstr("leave the setting out for $XDG_CACHE_HOME/terrace"));
+  EXPECT_THAT(error_of(engine(R"({"disk.size":"8GiB","disk.paths":[]})")),
+              AllOf(HasSubstr("setting disk.paths (engine JSON)"), says_why));
+  Sources sources = environment("TERRACE_DISK_PATHS", "");
+  sources.environment["TERRACE_DISK_SIZE"] = "8GiB";
+  EXPECT_THAT(error_of(sources),
+              AllOf(HasSubstr("setting disk.paths (environment TERRACE_DISK_PATHS)"), says_why));
+  EXPECT_TRUE(load(engine(R"({"host.size":"8GiB","disk.paths":[]})"))) << "no disk tier, no paths";
 }
 
 TEST(LoadTest, WhatIsNotBuiltIsSaid) {

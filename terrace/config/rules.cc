@@ -52,6 +52,13 @@ void check_tiers(Loaded& loaded, Problems& problems) {
 void choose_disk_paths(const Sources& sources, Loaded& loaded, Problems& problems) {
   Settings& settings = loaded.settings;
   if (!settings.disk.paths.empty() || !settings.disk.is_used()) return;
+  if (const Origin& origin = loaded.origins.at("disk.paths"); origin.level != Level::kDefault) {
+    problems.add(fmt::format(
+        "setting disk.paths ({}): the list is empty; name a directory, or leave the "
+        "setting out for {}, or set disk.size (TERRACE_DISK_SIZE) to 0 for no disk tier",
+        origin.text, find_row("disk.paths")->fallback_note));
+    return;
+  }
   const std::string_view cache = variable(sources, "XDG_CACHE_HOME");
   const std::string_view home = variable(sources, "HOME");
   if (cache.starts_with('/')) {

@@ -77,7 +77,8 @@ constexpr Row kRows[] = {
      .field = FIELD(disk.blocks),
      .aliases = {{{"DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS", kCount}}}},
     {.name = "disk.paths", .type = kPathList, .fallback = "", .high = 4096,
-     .text = "Directories of the disk tier; blocks are striped over them.",
+     .text = "Directories of the disk tier; blocks are striped over them. None may be another one "
+         "or lie in it.",
      .field = FIELD(disk.paths), .aliases = {{{"DYN_KVBM_DISK_CACHE_DIR", kAsIs}}},
      .fallback_note = "$XDG_CACHE_HOME/terrace, else ~/.cache/terrace"},
     {.name = "disk.direct", .type = kBool, .fallback = "true",

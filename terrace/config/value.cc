@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <ranges>
 #include <utility>
 
 namespace terrace::config {
@@ -153,11 +154,35 @@ Status check_string(const Row& row, std::string_view text) {
   return {};
 }
 
-// "/tmp/" and "/tmp" are the same directory, so they must compare equal.
+// "/tmp/", "/./tmp" and "//tmp" are all "/tmp", so they must compare equal. ".." stays: what it
+// means depends on links.
 std::string normal_string(const Row& row, std::string_view text) {
   const bool is_path = row.type == Type::kPath || row.type == Type::kPathList;
-  while (is_path && text.size() > 1 && text.back() == '/') text.remove_suffix(1);
-  return std::string(text);
+  if (!is_path || text.empty()) return std::string(text);
+  std::string out;
+  for (const auto part : std::views::split(text, '/')) {
+    const std::string_view name(part.begin(), part.end());
+    if (!name.empty() && name != ".") out.append("/").append(name);
+  }
+  return out.empty() ? "/" : out;
+}
+
+bool is_inside(std::string_view path, std::string_view directory) {
+  const std::string start = directory == "/" ? "/" : std::string(directory) + "/";
+  return path.size() > start.size() && path.starts_with(start);
+}
+
+// Directories of which one holds the other would be counted twice.
+Status check_nesting(const std::vector<std::string>& paths) {
+  for (const std::string& inner : paths) {
+    for (const std::string& outer : paths) {
+      if (is_inside(inner, outer)) {
+        return {Code::kInvalid,
+                fmt::format("names {} and, inside it, {}", quote(outer), quote(inner))};
+      }
+    }
+  }
+  return {};
 }
 
 constexpr std::size_t kMostListItems = 64;
@@ -175,6 +200,7 @@ Result<Value> check_list(const Row& row, const std::vector<std::string>& items) 
       return fail(Code::kInvalid, fmt::format("names {} twice", quote(item)));
     }
   }
+  if (row.type == Type::kPathList) TERRACE_RETURN_IF_ERROR(check_nesting(out));
   return Value(std::move(out));
 }
 

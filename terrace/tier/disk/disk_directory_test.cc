@@ -255,9 +255,10 @@ TEST(SmallDiskTest, ASmallerDiskThanAskedForIsUsedAsFarAsItGoes) {
   EXPECT_THAT(rig.tier().problems()[0],
               HasSubstr("disk.size: 64 MiB asked for, 17 MiB can be had in disk.paths: the disk "
                         "tier is smaller"));
-  EXPECT_THAT(rig.tier().problems()[0],
-              HasSubstr(disk.path() + "/terrace-00: holds 0 MiB; its file system has 24 MiB, 23 MiB "
-                                      "free, of which 6 MiB stay free"));
+  EXPECT_THAT(
+      rig.tier().problems()[0],
+      HasSubstr(disk.path() + "/terrace-00: holds 0 MiB; its file system has 24 MiB, 23 MiB "
+                              "free, of which 6 MiB stay free"));
   EXPECT_THAT(rig.log(), HasSubstr("error disk problem=\"disk.size: 64 MiB asked for"));
   EXPECT_GT(rig.tier().slots(), 100U);
   rig.settle();
@@ -333,6 +334,55 @@ TEST(SmallDiskTest, ADiskThatFillsUpWhileServingDropsWritesAndRecovers) {
   fs::remove(hog);
   ASSERT_TRUE(rig.reopen().is_ok());
   EXPECT_TRUE(rig.write(9999).is_ok());
+}
+
+class AliasedPathsTest : public ::testing::Test {
+ protected:
+  void expect_refused(const std::string& first, const std::string& second,
+                      const std::string& message) {
+    rig_.options().paths = {first, second};
+    const Status status = rig_.open();
+    EXPECT_EQ(status.code(), Code::kInvalid) << status.text();
+    EXPECT_EQ(status.message(), "disk.paths: " + message);
+    EXPECT_FALSE(fs::exists(first + "/terrace-00") || fs::exists(second + "/terrace-00"));
+  }
+  Rig rig_;
+  const std::string path_ = rig_.path() + "/kv";
+};
+
+TEST_F(AliasedPathsTest, ALinkToTheSameDirectoryIsRefused) {
+  fs::create_directories(path_);
+  const std::string link = rig_.path() + "/link";
+  fs::create_directory_symlink(path_, link);
+  expect_refused(path_, link, path_ + " and " + link + " are the same directory; name it once");
+  expect_refused(path_, path_ + "/.//",
+                 path_ + " and " + path_ + "/.// are the same directory; name it once");
+}
+
+TEST_F(AliasedPathsTest, OneInsideTheOtherIsRefusedWhicheverComesFirst) {
+  const std::string inner = path_ + "/more/kv";
+  const std::string way_out =
+      inner + " lies inside " + path_ + "; name one of them, or another directory";
+  expect_refused(path_, inner, way_out);
+  expect_refused(inner, path_, way_out);
+}
+
+TEST_F(AliasedPathsTest, ASecondMountOfTheSameDirectoryIsRefused) {
+  fs::create_directories(path_ + "/inner");
+  const std::string mount = rig_.path() + "/mount";
+  fs::create_directories(mount);
+  ASSERT_EQ(::mount(path_.c_str(), mount.c_str(), nullptr, MS_BIND, nullptr), 0)
+      << "this test mounts: run it as root";
+  expect_refused(path_, mount, path_ + " and " + mount + " are the same directory; name it once");
+  expect_refused(
+      mount, path_ + "/inner",
+      path_ + "/inner lies inside " + mount + "; name one of them, or another directory");
+  ASSERT_EQ(::umount2(mount.c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(AliasedPathsTest, NeighboursWithOneBeginningAreFine) {
+  rig_.options().paths = {path_, path_ + "-2"};
+  EXPECT_EQ(rig_.open().text(), Status().text());
 }
 
 TEST(DiskSizeTest, AGrownTierKeepsItsBlocks) {

@@ -212,19 +212,19 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
     sum += given[i];
     rooms += "; " + opened.volumes[i]->room_text();
     if (const Status status = opened.volumes[i]->fit(given[i]); !status.is_ok()) {
-      opened.problems.push_back(
-          fmt::format("disk.paths {}: {} ({})", opened.volumes[i]->directory(), status.message(),
-                      opened.volumes[i]->room_text()));
+      opened.problems.push_back(fmt::format("disk.paths {}: {} ({})",
+                                            opened.volumes[i]->directory(), status.message(),
+                                            opened.volumes[i]->room_text()));
       opened.volumes[i].reset();
     }
   }
   std::erase(opened.volumes, nullptr);
   const std::uint64_t wanted = options.blocks > 0 ? options.blocks * block : options.size.value();
   if (!opened.volumes.empty() && sum < wanted) {
-    opened.problems.push_back(
-        fmt::format("disk.size: {} MiB asked for, {} MiB can be had in disk.paths: the disk tier is "
-                    "smaller; lower disk.size, or free or add space{}",
-                    wanted >> 20U, sum >> 20U, rooms));
+    opened.problems.push_back(fmt::format(
+        "disk.size: {} MiB asked for, {} MiB can be had in disk.paths: the disk tier is "
+        "smaller; lower disk.size, or free or add space{}",
+        wanted >> 20U, sum >> 20U, rooms));
   }
 }
 
@@ -243,6 +243,7 @@ Status check_options(const DiskTier::Options& options) {
 Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock,
                                                  LogSink& log) {
   TERRACE_RETURN_IF_ERROR(check_options(options));
+  TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.paths));
   TERRACE_ASSIGN_OR_RETURN(auto chosen, transfer::make_backend(options.backend, options.io));
   log.write(LogLevel::kInfo,
             fmt::format("disk backend={} reason=\"{}\"", chosen.backend->name(), chosen.reason));

@@ -71,7 +71,8 @@ class DiskTier {
   // sealed. BLOCKS (file I/O): call from the opening thread. Slot files get their blocks
   // afterwards, while the tier serves. A path that is foreign, newer, read-only or broken is left
   // alone, reported in problems(), never overwritten. Errors: kIo/kRefused when no path is usable;
-  // kExhausted if memory is refused.
+  // kInvalid when two paths
+  // are one directory or one lies in the other; kExhausted if memory is refused.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
   ~DiskTier();
 

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
 #include <map>
+#include <utility>
 
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
@@ -42,6 +44,33 @@ std::optional<std::uint32_t> number_of(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
   if (error != std::errc() || end != name.data() + name.size() || number == 0) return std::nullopt;
   return number;
+}
+
+using FileId = std::pair<std::uint64_t, std::uint64_t>;  // Device, inode.
+
+std::optional<FileId> id_of(const std::string& path) {
+  struct stat facts{};
+  if (::stat(path.c_str(), &facts) != 0) return std::nullopt;
+  return FileId{facts.st_dev, facts.st_ino};
+}
+
+struct RealPath {
+  std::string given;
+  FileId id;
+  std::vector<FileId> above;  // The directories that it lies in.
+};
+
+std::optional<RealPath> resolve(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path real = std::filesystem::canonical(path, error);
+  const auto id = id_of(path);
+  if (error || !id) return std::nullopt;
+  RealPath resolved{path, *id, {}};
+  while (real.has_relative_path()) {
+    real = real.parent_path();
+    if (const auto above = id_of(real.string())) resolved.above.push_back(*above);
+  }
+  return resolved;
 }
 
 bool is_better(const OwnerDirectory& a, const OwnerDirectory& b, const std::string& content,
@@ -109,6 +138,30 @@ DirectoryFacts judge(const std::string& directory) {
     facts.namespaces.back().extents = found == extents.end() ? 0 : found->second;
   }
   return facts;
+}
+
+Status refuse_aliases(const std::vector<std::string>& paths) {
+  std::vector<RealPath> known;
+  for (const std::string& path : paths) {
+    if (!make_directories(path).is_ok()) continue;
+    const auto next = resolve(path);
+    if (!next) continue;
+    for (const RealPath& other : known) {
+      if (other.id == next->id) {
+        return {Code::kInvalid, fmt::format("disk.paths: {} and {} are the same directory; name it "
+                                            "once",
+                                            other.given, path)};
+      }
+      const bool is_inner = std::ranges::find(next->above, other.id) != next->above.end();
+      if (is_inner || std::ranges::find(other.above, next->id) != other.above.end()) {
+        return {Code::kInvalid,
+                fmt::format("disk.paths: {} lies inside {}; name one of them, or another directory",
+                            is_inner ? path : other.given, is_inner ? other.given : path)};
+      }
+    }
+    known.push_back(*next);
+  }
+  return {};
 }
 
 Result<std::vector<std::string>> list_owner_directories(const std::string& path) {

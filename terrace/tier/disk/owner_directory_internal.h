@@ -57,6 +57,11 @@ struct DirectoryFacts {
 };
 [[nodiscard]] DirectoryFacts judge(const std::string& directory);
 
+// Makes the directories. Errors: kInvalid when two are one directory (a link, a second mount) or
+// one lies in the other: names both. One that cannot be made or read is not judged here. Not seen:
+// a mount of a folder inside another path, which only counts the disk twice.
+[[nodiscard]] Status refuse_aliases(const std::vector<std::string>& paths);
+
 // `terrace-00`, `terrace-01`, … below `path`, sorted.
 [[nodiscard]] Result<std::vector<std::string>> list_owner_directories(const std::string& path);
 
