@@ -190,12 +190,22 @@ inline constexpr std::uint64_t kBlockTokens = 4;
 inline constexpr std::uint64_t kPieceBytes = 96;
 inline constexpr std::uint64_t kPieces = 2;
 
+class LastLines final : public LogSink {
+ public:
+  void write(LogLevel level, std::string_view line) override {
+    if (text.size() > 100'000) text.clear();
+    text.append(to_string(level)).append(" ").append(line).append("\n");
+  }
+  std::string text;
+};
+
 struct RigOptions {
   std::uint16_t ranks = 1;
   std::uint64_t host_blocks = 16;
   std::uint32_t device_blocks = 64;
   bool has_disk = false;
-  bool opens = true;  // Attach all ranks and let the canary pass.
+  bool is_disk_opening = false;  // For ever.
+  bool opens = true;             // Attach all ranks and let the canary pass.
   std::function<void(Options&)> tune{};
 };
 
@@ -223,7 +233,7 @@ class Rig {
     if (given.has_disk) {
       core.open_lower(disk);
       driver.set_lower(disk);
-    } else {
+    } else if (!given.is_disk_opening) {
       core.close_lower("");
     }
     if (given.opens) open();
@@ -232,7 +242,7 @@ class Rig {
   static constexpr std::uint64_t kOwner = 77;
   const Options options;
   testing::FakeClock clock;
-  NullLog log;
+  LastLines log;
   Counters counters;
   MemoryDisk disk;
   Shared shared;

@@ -133,6 +133,71 @@ TEST(CoreTest, AProducersFirstRequestWaitsForTheRanksToo) {
   EXPECT_EQ(rig.step()->saves.size(), 2U);
 }
 
+// Nobody would know why nothing came from disk, and the canary's slot would be lost.
+TEST(CoreTest, ADiskThatHangsAtTheStartIsGivenUpAndTheEngineGoesOn) {
+  Rig rig({.has_disk = true, .opens = false});
+  const auto filling = [&] {
+    return rig.core.context().pool().count(catalog::SlotState::kFilling);
+  };
+  rig.disk.is_stuck = true;
+  rig.open();
+  rig.clock.advance(seconds(29));
+  rig.settle();
+  EXPECT_EQ(rig.core.lower_problem(), "");
+  rig.clock.advance(seconds(1));
+  rig.settle();
+  EXPECT_NE(rig.core.lower_problem().find("disk canary: no answer within 30 s"), std::string::npos);
+  EXPECT_NE(rig.log.text.find("error event=disk_off reason=\"disk canary: no answer"),
+            std::string::npos);
+  EXPECT_NE(rig.log.text.find("check the devices of disk.paths"), std::string::npos);
+  // Host serves, and the device has the canary's slot for as long as it may read it.
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(tokens);
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
+  EXPECT_EQ(filling(), 1U);
+  rig.disk.is_stuck = false;
+  rig.settle();
+  EXPECT_EQ(filling(), 0U);
+  EXPECT_FALSE(rig.core.context().is_lower_readable);
+}
+
+TEST(CoreTest, ADiskThatHangsAtTheCanarysReadIsGivenUpToo) {
+  Rig rig({.has_disk = true, .opens = false});
+  rig.disk.fault = [&](const SequenceHash&, bool is_read) {
+    rig.disk.is_stuck = !is_read;  // After the write.
+    return Status();
+  };
+  rig.open();
+  rig.clock.advance(seconds(30));
+  rig.settle();
+  EXPECT_NE(rig.core.lower_problem().find("disk canary: no answer within 30 s"), std::string::npos);
+}
+
+TEST(CoreTest, ADiskThatNeverOpensIsTold) {
+  Rig rig({.is_disk_opening = true});
+  rig.clock.advance(seconds(29));
+  rig.settle();
+  EXPECT_EQ(rig.log.text.find("disk_late"), std::string::npos);
+  rig.clock.advance(seconds(1));
+  rig.settle();
+  EXPECT_NE(rig.log.text.find("error event=disk_late"), std::string::npos);
+  EXPECT_NE(rig.log.text.find("one of disk.paths hangs"), std::string::npos);
+  const RequestId first = rig.begin(Rig::make_tokens(1, 2));
+  EXPECT_FALSE(rig.poll(first).is_ready);
+  rig.clock.advance(rig.options.attach_lookup_wait);
+  EXPECT_TRUE(rig.poll(first).is_ready);
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig.run_cold(tokens);
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
+}
+
+TEST(CoreTest, NobodyIsToldOfADiskThatIsNotWanted) {
+  Rig rig;
+  rig.clock.advance(seconds(60));
+  rig.settle();
+  EXPECT_EQ(rig.log.text.find("disk_late"), std::string::npos);
+}
+
 TEST(CoreTest, AfterAResetNothingOldMatchesAndRunningRequestsStoreNoMore) {
   Rig rig({.has_disk = true});
   const auto tokens = Rig::make_tokens(3, 1);

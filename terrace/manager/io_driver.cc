@@ -12,6 +12,7 @@ namespace {
 // No chain gives it: it would need a SHA-256 digest of 128 ones.
 constexpr SequenceHash kDiskCanary{.high = ~std::uint64_t{0}, .low = ~std::uint64_t{0}};
 constexpr Nanoseconds kCanaryPatience = seconds(30);
+constexpr Nanoseconds kOpeningPatience = seconds(30);
 
 // The same in every run, so that a canary found from before can be compared as well. No two ranks
 // and no two pages alike: SplitMix64's increment, an odd number, makes the words all differ.
@@ -34,10 +35,7 @@ bool has_pattern(std::span<const std::byte> shard, std::size_t rank) {
 
 }  // namespace
 
-IoDriver::~IoDriver() {
-  const MutexLock lock(shared_.mutex);
-  canary_slot_.reset();
-}
+IoDriver::~IoDriver() { free_canary_slot(); }
 
 bool IoDriver::pump_attach() {
   attach::AttachServer* server = attach_.load();
@@ -52,7 +50,11 @@ bool IoDriver::pump_attach() {
 bool IoDriver::tick() {
   bool is_busy = pump_attach();
   LowerTier* lower = lower_.load();
-  if (lower != nullptr) tick_canary(*lower);
+  if (lower != nullptr) {
+    tick_canary(*lower);
+  } else {
+    tell_late_opening();
+  }
   Jobs jobs;
   {
     const MutexLock lock(shared_.mutex);
@@ -200,12 +202,43 @@ bool IoDriver::is_idle() const {
   return lower == nullptr || lower->is_idle();
 }
 
+// The opening thread may hang in a call on a dead device, where it can say nothing itself.
+void IoDriver::tell_late_opening() {
+  if (has_told_late_opening_) return;
+  const Nanoseconds now = clock_.now();
+  if (!opening_deadline_) opening_deadline_ = now + kOpeningPatience;
+  if (now < *opening_deadline_) return;
+  has_told_late_opening_ = true;
+  {
+    const MutexLock lock(shared_.mutex);
+    if (shared_.core.is_lower_settled()) return;
+  }
+  log_.write(
+      LogLevel::kError,
+      fmt::format("event=disk_late reason=\"the disk tier is not open after {} s: the model's "
+                  "directory or one of disk.paths hangs\": nothing is read from disk until "
+                  "it opens; check the devices and the kernel's log",
+                  kOpeningPatience / seconds(1)));
+}
+
 // ---- The canary's disk leg: a made-up block goes to disk and comes back, before any block found
 // there is offered. One from an earlier run is read again; if that one is damaged, a new one is
 // written.
 
 void IoDriver::tick_canary(LowerTier& lower) {
+  if (canary_ == Canary::kDone || canary_ == Canary::kLate) return;
   if (canary_ == Canary::kNone) canary_ = Canary::kNeeded;
+  if (!canary_deadline_) canary_deadline_ = clock_.now() + kCanaryPatience;
+  if (clock_.now() >= *canary_deadline_) {
+    const bool is_under_way = canary_ != Canary::kNeeded;
+    canary_ = Canary::kLate;
+    // The device may still read or fill the slot: it is kept until the answer comes, if it does.
+    if (!is_under_way) free_canary_slot();
+    tell_canary(fmt::format(
+        "disk canary: no answer within {} s: the disk hangs or is overloaded; nothing is read from "
+        "it until the engine restarts: check the devices of disk.paths and the kernel's log",
+        kCanaryPatience / seconds(1)));
+  }
   if (canary_ != Canary::kNeeded) return;
   if (!canary_slot_) {
     const MutexLock lock(shared_.mutex);
@@ -238,9 +271,8 @@ void IoDriver::begin_canary_write(LowerTier& lower) {
 void IoDriver::begin_canary_read(LowerTier& lower) {
   const auto memory = memory_of(canary_slot_->slot().index);
   for (const tier::ShardMemory& shard : memory) std::memset(shard.payload, 0, shard.payload_bytes);
-  const Status status =
-      lower.begin_read(kCanaryBit | kReadBit, kGroup, kDiskCanary, memory,
-                       transfer::IoClass::kTtftRead, clock_.now() + kCanaryPatience);
+  const Status status = lower.begin_read(kCanaryBit | kReadBit, kGroup, kDiskCanary, memory,
+                                         transfer::IoClass::kTtftRead, *canary_deadline_);
   canary_ = Canary::kReading;
   if (status.is_ok()) return;
   on_canary({.token = kCanaryBit | kReadBit,
@@ -253,6 +285,7 @@ void IoDriver::begin_canary_read(LowerTier& lower) {
 void IoDriver::on_canary(const tier::DiskDone& done) {
   LowerTier* lower = lower_.load();
   if (lower == nullptr || !canary_slot_) return;
+  if (canary_ == Canary::kLate) return free_canary_slot();
   if (canary_ == Canary::kWriting) {
     if (done.status.is_ok()) {
       begin_canary_read(*lower);
@@ -277,9 +310,18 @@ void IoDriver::on_canary(const tier::DiskDone& done) {
 
 void IoDriver::end_canary(const std::string& problem) {
   canary_ = Canary::kDone;
+  free_canary_slot();
+  tell_canary(problem);
+}
+
+void IoDriver::free_canary_slot() {
+  const MutexLock lock(shared_.mutex);
+  canary_slot_.reset();
+}
+
+void IoDriver::tell_canary(const std::string& problem) {
   {
     const MutexLock lock(shared_.mutex);
-    canary_slot_.reset();
     shared_.core.on_lower_canary(problem);
   }
   if (!problem.empty())

@@ -38,7 +38,7 @@ class IoDriver {
   [[nodiscard]] bool is_idle() const;
 
  private:
-  enum class Canary : std::uint8_t { kNone, kNeeded, kWriting, kReading, kDone };
+  enum class Canary : std::uint8_t { kNone, kNeeded, kWriting, kReading, kDone, kLate };
   static constexpr std::uint64_t kReadBit = std::uint64_t{1} << 63U;
   static constexpr std::uint64_t kCanaryBit = std::uint64_t{1} << 62U;
   static constexpr std::size_t kJobsPerTick = 64;
@@ -52,11 +52,15 @@ class IoDriver {
   [[nodiscard]] bool is_right(const CheckJob& job) const;
   void write_notes();
 
+  void tell_late_opening();
   void tick_canary(LowerTier& lower);
   void begin_canary_write(LowerTier& lower);
   void begin_canary_read(LowerTier& lower);
   void on_canary(const tier::DiskDone& done);
   void end_canary(const std::string& problem);
+  void free_canary_slot();
+  // What it found out, told to the core and to whoever reads the log.
+  void tell_canary(const std::string& problem);
 
   Shared& shared_;
   const Clock& clock_;
@@ -64,8 +68,11 @@ class IoDriver {
   std::atomic<attach::AttachServer*> attach_{nullptr};
   std::atomic<LowerTier*> lower_{nullptr};
   std::vector<tier::DiskDone> done_;
+  std::optional<Nanoseconds> opening_deadline_;  // Of the lower tier; from the first tick on.
+  bool has_told_late_opening_ = false;
   Canary canary_ = Canary::kNone;
   int canary_tries_ = 0;
+  std::optional<Nanoseconds> canary_deadline_;  // From the first try on.
   std::optional<catalog::FillingSlot> canary_slot_;
   Mutex wait_mutex_;
   CondVar wait_condition_;
