@@ -96,6 +96,17 @@ def test_whatever_a_worker_is_refused_for_only_stops_terrace(
     assert str(error) in told
 
 
+def test_a_hook_that_fails_in_each_step_is_told_once(
+    connector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = connector.TerraceConnector(None, 2, None)
+    for _ in range(3):
+        assert made.request_finished_all_groups(object(), ()) == (False, None)
+    (told,) = made.build_connector_worker_meta().fallen
+    assert told.startswith("request_finished_all_groups: AttributeError")
+    assert caplog.text.count("stands aside") == 1
+
+
 @pytest.mark.parametrize(
     ("layout", "settings", "is_setting"),
     [

@@ -77,6 +77,8 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
+        self._is_worker = role == KVConnectorRole.WORKER
+        self._has_fallen = False
         self._scheduler: SchedulerHalf | None = None
         self._worker: WorkerHalf | None = None
         self._fallen: list[str] = []  # Reasons not yet told to the scheduler's side.
@@ -164,6 +166,9 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     def _fall(self, reason: str) -> None:
         """An internal error: this half only misses from now on."""
+        if self._has_fallen:
+            return  # A body that fails without its half, too: told once, or each step would tell it.
+        self._has_fallen = True
         try:
             LOGGER.error("terrace: health=red: stands aside after an internal error: %s", reason)
             if self._scheduler is not None:
@@ -171,6 +176,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
                 self._kept.append(self._scheduler)
             if self._worker is not None:
                 self._kept.append(self._worker)
+            if self._is_worker:
                 self._fallen.append(reason)
         finally:
             self._scheduler = self._worker = None
@@ -276,6 +282,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     # ---- Worker's side --------------------------------------------------------------------------
 
+    @hook(_nothing)
     def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
         if self._refusal:
             return
@@ -354,11 +361,17 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         report = self._worker.report()
         return TerraceWorkerMetadata([report], []) if report else None
 
-    @hook(_nothing)
-    def shutdown(self) -> None:
+    def _close_halves(self) -> None:
         halves = [self._scheduler, self._worker, *self._kept]
         self._scheduler = self._worker = None
         self._kept = []
         for half in halves:
-            if half is not None:
-                half.close()
+            try:
+                if half is not None:
+                    half.close()
+            except Exception as error:  # The others are closed all the same.
+                LOGGER.error("terrace: shutdown: %s: %s", type(error).__name__, error)
+
+    @hook(_close_halves)
+    def shutdown(self) -> None:
+        self._close_halves()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.vllm.engine import Engine
 from tests.integration.vllm.scenarios.small import make
 
@@ -13,20 +18,83 @@ Say = Callable[[object], None]
 
 SCHEDULER = ("begin", "match", "accept", "build_step", "take_output", "end", "events", "reset")
 WORKER = ("before_step", "load", "save", "report")
+# Called once in a connector's life: each has an engine of its own.
+AT_START = ("__init__", "register_kv_caches")
+AT_END = ("shutdown",)
+PACKAGE = Path(__file__).parents[4] / "python" / "terrace" / "connectors" / "vllm"
 
 
 class Deliberate(Exception):
     pass
 
 
+def _can_fail(method: ast.FunctionDef) -> bool:
+    """More than a text and a constant answer."""
+    body = method.body[ast.get_docstring(method) is not None :]
+    return not all(
+        isinstance(one, ast.Return) and isinstance(one.value, ast.Constant) for one in body
+    )
+
+
+def overridden() -> tuple[str, ...]:
+    """Every method through which the engine enters the connector, read from both sources."""
+    contracts = [json.loads(file.read_text()) for file in (PACKAGE / "contracts").glob("*.json")]
+    theirs = {
+        name
+        for contract in contracts
+        for base in ("KVConnectorBase_V1", "SupportsHMA")
+        for name in contract[base]
+    }
+    module = ast.parse((PACKAGE / "connector.py").read_text())
+    (ours,) = (
+        one
+        for one in module.body
+        if isinstance(one, ast.ClassDef) and one.name == "TerraceConnector"
+    )
+    return tuple(
+        one.name
+        for one in ours.body
+        if isinstance(one, ast.FunctionDef) and one.name in theirs and _can_fail(one)
+    )
+
+
+METHODS = overridden()
+
+
+@contextmanager
+def broken_body(name: str) -> Iterator[None]:
+    """Every call of the connector's method fails, in whichever process's half, behind its guard."""
+    from terrace.connectors.vllm.connector import TerraceConnector
+
+    if name == "__init__":  # Guarded by hand, where the constructor begins work of its own.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TerraceConnector, "_refused", _failing(TerraceConnector._refused))
+            yield
+        return
+    guarded = vars(TerraceConnector)[name]
+    assert "method" in guarded.__code__.co_freevars, f"{name} is no @hook"
+    cell = guarded.__closure__[guarded.__code__.co_freevars.index("method")]
+    method = cell.cell_contents
+    cell.cell_contents = _failing(method)
+    try:
+        yield
+    finally:
+        cell.cell_contents = method
+
+
+def _failing(method: Any) -> Any:
+    @functools.wraps(method)
+    def fail(*_args: Any, **_kwargs: Any) -> Any:
+        raise Deliberate(method.__name__)
+
+    return fail
+
+
 @contextmanager
 def broken(half: Any, name: str) -> Iterator[None]:
     """Every call of the half's method fails."""
 
-    def fail(*_args: Any, **_kwargs: Any) -> Any:
-        raise Deliberate(name)
-
-    setattr(half, name, fail)
+    setattr(half, name, _failing(getattr(half, name)))
     try:
         yield
     finally:
@@ -49,28 +117,76 @@ def _mend(engine: Engine, halves: tuple[Any, Any]) -> None:
     own, worker = engine.connector, engine.worker_connector
     own._scheduler, worker._worker = halves
     own._kept, worker._kept, worker._fallen = [], [], []
+    own._has_fallen = worker._has_fallen = False
     for request_id in list(halves[0]._live):
         halves[0].owner.end_request(halves[0]._live.pop(request_id).handle)
     halves[0]._pending = type(halves[0]._pending)()
 
 
+def _has_fallen(engine: Engine) -> bool:
+    return engine.connector._scheduler is None or engine.worker_connector._worker is None
+
+
+def _call(engine: Engine, name: str) -> None:
+    """What an engine calls at other times than a prompt's, or in a configuration of another kind."""
+    if name == "reset_cache":
+        engine.llm.reset_prefix_cache(reset_connector=True)
+    if name == "request_finished":
+        engine.connector.request_finished(engine.requests[-1], [])
+
+
 def _try(engine: Engine, prompts: list[list[int]], halves: tuple[Any, Any]) -> dict[str, Any]:
     engine.forget_local()
     answers = engine.generate(prompts)
-    fallen = engine.connector._scheduler is None or engine.worker_connector._worker is None
+    fallen = _has_fallen(engine)
     # Whatever was stored meanwhile must be right, too.
     _mend(engine, halves)
     engine.forget_local()
     return {"answers": answers, "fell": fallen, "after": engine.generate(prompts)}
 
 
+def _twice(engine: Engine, prompts: list[list[int]]) -> dict[str, Any]:
+    answers = engine.generate(prompts)
+    fallen = _has_fallen(engine)
+    engine.forget_local()
+    return {"answers": answers, "fell": fallen, "after": engine.generate(prompts)}
+
+
+def once(say: Say, model: str, name: str) -> None:
+    """A fault in a method that an engine calls at its start or at its end."""
+    with broken_body(name):
+        engine = make(model, {})
+        prompts = _prompts(engine)
+        found = {}
+        if name in AT_END:
+            engine.generate(prompts)
+            halves = (engine.half, engine.worker_connector._worker)
+            engine.connector.shutdown()
+            engine.worker_connector.shutdown()
+            found["open"] = [bool(halves[0].owner._handle), bool(halves[1].worker._handle)]
+            engine.forget_local()
+        found |= _twice(engine, prompts)
+        found["is_told"] = engine.connector._scheduler is None
+        Engine.close_all()
+    say(found)
+
+
+def _prompts(engine: Engine) -> list[list[int]]:
+    return [engine.tokens(300, 0), engine.tokens(300, 0)[:290] + engine.tokens(30, 1)]
+
+
 def run(say: Say, model: str) -> None:
     engine = make(model, {}, kv_events_config={"enable_kv_cache_events": True, "publisher": "null"})
-    prompts = [engine.tokens(300, 0), engine.tokens(300, 0)[:290] + engine.tokens(30, 1)]
+    prompts = _prompts(engine)
     cold = engine.generate(prompts)
     local = engine.generate(prompts)
     halves = (engine.half, engine.worker_connector._worker)
     found: dict[str, Any] = {"cold": cold, "local": local, "faults": {}}
+    for name in METHODS:
+        if name not in AT_START + AT_END:
+            with broken_body(name):
+                _call(engine, name)
+                found["faults"][f"{name}()"] = _try(engine, prompts, halves)
     for half, names in zip(halves, (SCHEDULER, WORKER), strict=True):
         for name in names:
             with broken(half, name):
