@@ -20,8 +20,8 @@
  * microseconds.
  * - Lengths are in bytes, counts in elements, times in nanoseconds.
  * - An array may be NULL only where its count is 0. Bounds, beyond which a call is INVALID and the
- * text names the field: 2^20 tokens a block; 2^26 tokens, block table entries and aliases a call;
- * 2^16 extra keys with 2^24 bytes of identities in all.
+ * text names the field: 2^20 tokens a block; 2^26 tokens a request, over all calls; 2^26 block
+ * table entries and aliases a call; 2^16 extra keys with 2^24 bytes of identities in all.
  */
 #ifndef TERRACE_TERRACE_H
 #define TERRACE_TERRACE_H
@@ -172,8 +172,9 @@ TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_reque
  * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL, then
  * alias_count is 0) are the engine's own hashes, low 64 bits, of blocks [alias_first, alias_first +
  * alias_count), for events only. `blocks`/`block_counts` as above, the whole table. Call only when
- * a block became full, or the table was replaced after a preemption. Engine thread. Never blocks.
- */
+ * a block became full, or the table was replaced after a preemption. Errors: INVALID for more than
+ * 2^26 tokens in all: what is stored stays, nothing more of the request is. Engine thread. Never
+ * blocks. */
 typedef struct terrace_progress {
   uint32_t struct_size;
   uint32_t reserved;
@@ -197,7 +198,8 @@ TERRACE_API terrace_code terrace_build_orders(terrace_owner* owner, terrace_byte
 TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report,
                                              uint64_t length);
 /* The request is over (finished or aborted, at any state). Unknown ids are TERRACE_NOT_FOUND and
- * harmless. `*ledger_json` (may be NULL): tokens per tier, reason of the first miss. Engine thread.
+ * harmless. A load accepted for a step without orders yet fails in them, all of it. `*ledger_json`
+ * (may be NULL): tokens per tier, reason of the first miss. Engine thread.
  * Never blocks. */
 TERRACE_API terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
                                              terrace_bytes* ledger_json);

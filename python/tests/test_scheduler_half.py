@@ -320,6 +320,22 @@ def test_a_request_that_the_core_lost_is_only_a_miss() -> None:
     assert table.count()["advance_request"] == 0
 
 
+def test_a_refused_request_keeps_the_load_that_it_was_promised_in_the_same_step() -> None:
+    table, half = make()
+    table.texts["build_orders"] = b"orders"
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    table.codes["advance_request"] = Code.INVALID
+    admit(table, half, request, 8)
+    built = step(half, request, 8, 1)
+    assert (built.orders, built.load_blocks, built.failed_blocks) == (b"orders", (10, 11), ())
+    assert table.count()["end_request"] == 0
+    step(half, request, 9, 4, is_new=False)
+    assert table.count()["advance_request"] == 1
+    half.end(request)
+    assert table.count()["end_request"] == 1
+
+
 @pytest.mark.parametrize("function", ["poll_request", "accept_load", "advance_request"])
 def test_a_poisoned_core_is_an_error_here(function: str) -> None:
     table, half = make()

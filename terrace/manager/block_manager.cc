@@ -76,6 +76,7 @@ struct BlockManager::State {
   std::jthread opening;     // Joined before `parts` are used by close().
   std::jthread io;
 
+  [[nodiscard]] Status append_tokens(Request& request, std::span<const std::uint32_t> tokens);
   void run_io(const std::stop_token& stop);
   void poison(const std::string& reason);
   void signal_if_due();
@@ -244,6 +245,11 @@ bool BlockManager::has_left_thread() const { return state_->is_abandoned; }
 Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   State& state = *state_;
   if (state.is_closed.load()) return fail(Code::kClosed, "begin_request: closed");
+  if (Tokens(options.tokens.size()) > state.options.max_request_tokens) {
+    return fail(Code::kInvalid,
+                fmt::format("begin_request: token_count is {}, allowed are at most {}",
+                            options.tokens.size(), state.options.max_request_tokens.value()));
+  }
   const RequestId id(++state.last_request);
   auto request = std::make_unique<Request>(
       id, state.options.layout.block_tokens,
@@ -299,6 +305,27 @@ Status BlockManager::accept_load(RequestId request, Tokens local, Tokens externa
   return state_->shared.core.accept(*found, local, external, block_tables);
 }
 
+// Hashing, by the engine thread, which owns the chain. What fails here, or is refused, leaves a
+// gap: the tokens after it would get keys of another sequence, so the chain ends where it is.
+Status BlockManager::State::append_tokens(Request& request, std::span<const std::uint32_t> tokens) {
+  const Tokens room = options.max_request_tokens - request.chain.token_count();
+  if (request.has_lost_tokens || tokens.size() > room.value()) {
+    request.has_lost_tokens = true;
+    return {Code::kInvalid,
+            fmt::format("advance_request: new_token_count is {} and the request has {} tokens, "
+                        "allowed are at most {} in all; no more of it is stored",
+                        tokens.size(), request.chain.token_count().value(),
+                        options.max_request_tokens.value())};
+  }
+  request.has_lost_tokens = true;
+  request.chain.append(tokens);
+  if (options.has_events) {
+    request.tokens.insert(request.tokens.end(), tokens.begin(), tokens.end());
+  }
+  request.has_lost_tokens = false;
+  return {};
+}
+
 Status BlockManager::advance_request(const Progress& progress) {
   State& state = *state_;
   Request* found = nullptr;
@@ -307,13 +334,7 @@ Status BlockManager::advance_request(const Progress& progress) {
     found = state.shared.core.find(progress.request);
   }
   if (found == nullptr) return {Code::kNotFound, "advance_request: no such request"};
-  if (found->is_keyed) {  // Hashing, by the engine thread, which owns the chain.
-    found->chain.append(progress.new_tokens);
-    if (state.options.has_events) {
-      found->tokens.insert(found->tokens.end(), progress.new_tokens.begin(),
-                           progress.new_tokens.end());
-    }
-  }
+  if (found->is_keyed) TERRACE_RETURN_IF_ERROR(state.append_tokens(*found, progress.new_tokens));
   const MutexLock lock(state.shared.mutex);
   state.shared.core.advance(*found, progress);
   return {};

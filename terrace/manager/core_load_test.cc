@@ -116,6 +116,27 @@ TEST(CoreLoadTest, ALostReportOfALoadTaintsTheStepWhoseReportShowsIt) {
   EXPECT_EQ(rig.counters.hit_tokens[static_cast<std::size_t>(Tier::kHost)].value(), 0U);
 }
 
+TEST(CoreLoadTest, ALoadAcceptedByARequestThatEndsBeforeItsStepFailsForWhoSharesTheBlocks) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  const RequestId ended = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(ended), 1U);
+  ASSERT_TRUE(rig.accept(ended, 0, 1, Rig::make_table(1, 40)).is_ok());
+  const auto longer = Rig::make_tokens(2, 9);
+  const RequestId other = rig.begin(longer);
+  rig.advance(other, 2, std::vector<std::uint32_t>{40, 41});  // Computed on what is not filled.
+  (void)rig.end(ended);
+  const auto orders = rig.build();
+  ASSERT_TRUE(orders.has_value());
+  const wire::Report report = rig.obey(0, *orders);
+  ASSERT_EQ(report.failures.size(), 1U);
+  EXPECT_EQ(report.failures[0].device_block, 40U);
+  ASSERT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(longer)), 0U);
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);  // What it was to load is as good as before.
+}
+
 TEST(CoreLoadTest, TwoRequestsOfOneStepLoadASharedPrefixTwice) {
   Rig rig;
   const auto tokens = Rig::make_tokens(3, 1);

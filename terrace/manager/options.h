@@ -52,6 +52,8 @@ struct Options {
   bool is_prompt_only = false;  // offload.scope = prompt
   bool has_planner = true;
   bool has_events = false;
+  // Over all calls of one request: 256 MiB of ids, and at one token a block 1 GiB of hashes.
+  Tokens max_request_tokens{std::uint64_t{1} << 26U};
   Bytes offload_step_bytes;  // Copy-out cap per engine step; the rest is dropped and counted.
   double pin_share = 0.5;    // Of host slots, for waiting requests.
   Nanoseconds lookup_deadline = seconds(2);

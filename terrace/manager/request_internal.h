@@ -1,6 +1,7 @@
 // One engine request as the owner knows it.
 // Threading: thread-compatible. `chain` belongs to the engine thread, which grows it outside the
-// manager's lock; everything else is guarded by that lock.  Waits: never.
+// manager's lock, `has_lost_tokens` with it; everything else is guarded by that lock.  Waits:
+// never.
 #pragma once
 
 #include <cstdint>
@@ -53,6 +54,7 @@ struct Request {
 
   const RequestId id;
   SequenceChain chain;
+  bool has_lost_tokens = false;  // Some are not in `chain`, which ends for good. Engine thread.
 
   bool is_keyed = true;
   bool can_load = true;

@@ -23,7 +23,9 @@ bool Steps::has_load(RequestId request, std::uint64_t first) const {
 }
 
 void Steps::forget_pending(RequestId request) {
-  std::erase_if(next_.loads, [&](const LoadBatch& batch) { return batch.request == request; });
+  for (LoadBatch& batch : next_.loads) {
+    if (batch.request == request) batch.pins.shrink(0);
+  }
   std::erase_if(next_.saves, [&](const Save& save) { return save.request == request; });
 }
 

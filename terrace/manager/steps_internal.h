@@ -82,7 +82,8 @@ class Steps {
   [[nodiscard]] bool has_load(RequestId request, std::uint64_t first) const;
   [[nodiscard]] std::size_t pending_saves() const { return next_.saves.size(); }
   [[nodiscard]] bool has_room() const { return in_flight_.size() < options_.max_in_flight; }
-  // The request is gone: nothing of it is ordered any more.
+  // The request is gone: its saves are not ordered any more. Its loads are, as void ones: others
+  // may share the blocks that nobody fills, and hear of it by the step's failures.
   void forget_pending(RequestId request);
   // Everything not ordered yet: loads become void, saves are handed back.
   [[nodiscard]] std::vector<Save> drop_pending_saves();

@@ -255,6 +255,41 @@ TEST(ManagerScenario, CutAndForeignReportsAreRefusedAndNothingBecomesVisible) {
   EXPECT_FALSE(engine.manager().take_report(std::as_bytes(std::span(report))).is_ok());
 }
 
+TEST(ManagerScenario, TokensBeyondTheLimitOfARequestEndItsChainAndNothingElse) {
+  const Scratch scratch;
+  Engine engine(scratch, {.tune = [](manager::Options& options) {
+                  options.max_request_tokens = Tokens(3 * Engine::kBlockTokens);
+                }});
+  ASSERT_TRUE(engine.wait_ready());
+  auto tokens = Engine::make_tokens(2, 1);
+  const RequestId id = engine.begin(tokens);
+  ASSERT_EQ(engine.look_up(id), 0U);
+  const auto more = Engine::make_tokens(2, 2);
+  const std::vector<std::uint32_t> table = {1, 2, 3};
+  manager::Progress progress;
+  progress.request = id;
+  progress.computed = Tokens(tokens.size());
+  progress.new_tokens = more;
+  progress.block_tables = {table};
+  const Status refused = engine.manager().advance_request(progress);
+  EXPECT_EQ(refused.code(), Code::kInvalid);
+  EXPECT_NE(refused.message().find("at most 24 in all"), std::string::npos) << refused.message();
+  // Fewer would fit, but those before them are missing: they would be of another sequence.
+  progress.new_tokens = std::span(more).last(Engine::kBlockTokens);
+  progress.computed = Tokens(3 * Engine::kBlockTokens);
+  EXPECT_EQ(engine.manager().advance_request(progress).code(), Code::kInvalid);
+  engine.step();
+  tokens.insert(tokens.end(), more.end() - Engine::kBlockTokens, more.end());
+  EXPECT_EQ(engine.look_up(engine.begin(tokens)), 0U);
+  EXPECT_TRUE(engine.manager().end_request(id).has_value());
+  const auto long_tokens = Engine::make_tokens(4, 3);
+  EXPECT_FALSE(engine.manager().begin_request({.tokens = long_tokens, .extra_keys = {}}));
+  const auto others = Engine::make_tokens(3, 4);
+  engine.run(others);
+  EXPECT_EQ(engine.run(others).loaded, 3U);
+  EXPECT_TRUE(engine.manager().status().is_healthy);
+}
+
 TEST(ManagerScenario, CloseFlushesWhatIsQueuedForDisk) {
   const Scratch scratch;
   const EngineOptions options{

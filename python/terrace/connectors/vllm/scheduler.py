@@ -35,7 +35,7 @@ class Live:
     reported: int = 0  # Full blocks that the core was told of.
     aliased: int = 0  # Blocks whose engine hash the core has.
     has_failed: bool = False  # A load failed: it is not offered again.
-    is_closed: bool = False  # It generated what has no key: no more is stored or looked up.
+    is_closed: bool = False  # Without key, or refused by the core: no more stored or looked up.
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class SchedulerHalf:
         try:
             found = self.owner.poll_request(live.handle, local_tokens, limit)
         except TerraceError as error:
-            self._forget(request.request_id, error)
+            _close(live, error)
             return 0
         self._pending.is_due = True
         return found
@@ -155,15 +155,6 @@ class SchedulerHalf:
         text = self.owner.end_request(live.handle)
         LOGGER.debug("terrace: request %s %s", request.request_id, text)
         return _answer(text) if live.wants_ledger else None
-
-    def _forget(self, request_id: str, error: TerraceError) -> None:
-        """The core does not know the request any more: it goes on without us."""
-        if error.code in _FATAL:
-            raise error
-        LOGGER.info("terrace: request dropped: %s", error)
-        live = self._live.pop(request_id, None)
-        if live is not None:
-            self.owner.end_request(live.handle)
 
     # ---- One step -------------------------------------------------------------------------------
 
@@ -227,7 +218,7 @@ class SchedulerHalf:
         try:
             self.owner.advance_request(live.handle, total, tokens, tables, aliases, live.aliased)
         except TerraceError as error:
-            self._forget(request_id, error)
+            _close(live, error)
             return
         live.given, live.reported = known, full
         live.aliased += len(aliases) if aliases else 0
@@ -273,6 +264,17 @@ class SchedulerHalf:
     def close(self) -> None:
         self._drain.now()
         self.owner.close(CLOSE_DEADLINE_NS)
+
+
+def _close(live: Live, error: TerraceError) -> None:
+    """The request goes on without us; the core keeps it until its end, as loads may be under way.
+
+    To end it here would take back what the engine was promised for this very step.
+    """
+    if error.code in _FATAL:
+        raise error
+    LOGGER.info("terrace: request dropped: %s", error)
+    live.is_closed = True
 
 
 def _answer(text: str) -> dict[str, Any]:
