@@ -262,10 +262,12 @@ typedef struct terrace_worker_options {
  */
 TERRACE_API terrace_code terrace_open_worker(const terrace_worker_options* options,
                                              terrace_worker** worker);
-/* Stops threads, frees; the engine's memory is not touched afterwards. BLOCKS until the thread that
- * attaches has noticed, whatever `deadline_ns` says, which is not used yet: at once as a rule, at
- * most for as long as the system takes to give it the memory of one extent of the host tier (32 MiB
- * or one block, some 10 ms). NULL is allowed. */
+/* Lets a call that another thread is in finish, stops threads, frees; the engine's memory is not
+ * touched afterwards. BLOCKS up to `deadline_ns` for that call, and at most 1 s more for the
+ * threads to end, as a rule some 10 ms. A copy or a thread that hangs even then is left behind, and
+ * so is the handle's memory: the handle is gone for the caller all the same, and the engine's
+ * memory has to stay until that call returns. NULL is allowed. Not thread-safe against a second
+ * close. */
 TERRACE_API void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns);
 
 /* Runs the canary if the orders ask for it. Before any other work of the step. Engine thread.

@@ -43,11 +43,16 @@ struct AttachClient::State {
   mutable Mutex mutex;
   std::shared_ptr<Attachment> attached TERRACE_GUARDED_BY(mutex);
   std::string problem TERRACE_GUARDED_BY(mutex);
+  ThreadEnd ended;
   std::jthread thread;  // Last: joined before what it uses goes.
 
   State(Options given, std::string its_path, const Clock& its_clock, LogSink& its_log)
       : options(std::move(given)), path(std::move(its_path)), clock(its_clock), log(its_log) {}
 
+  void request_stop() const {
+    const std::uint64_t one = 1;
+    (void)!::write(stop_fd.get(), &one, sizeof one);
+  }
   void run();
   Status attach_once();
   [[nodiscard]] Result<Channel> connect_and_greet();
@@ -282,10 +287,15 @@ Result<std::unique_ptr<AttachClient>> AttachClient::start(Options options, const
   State* const raw = state.get();
   TERRACE_ASSIGN_OR_RETURN(
       state->thread, start_thread(
-                         "terrace-worker", [raw](const std::stop_token&) { raw->run(); },
+                         "terrace-worker",
+                         [raw](const std::stop_token&) {
+                           raw->run();
+                           raw->ended.set();
+                         },
                          [raw](const char* reason) {
                            raw->publish(nullptr);
                            raw->set_problem(std::string("attach: broken invariant: ") + reason);
+                           raw->ended.set();
                          }));
   return std::unique_ptr<AttachClient>(new AttachClient(std::move(state)));
 }
@@ -296,8 +306,15 @@ AttachClient::~AttachClient() {
     (void)state_.release();
     return;
   }
-  const std::uint64_t one = 1;
-  (void)!::write(state_->stop_fd.get(), &one, sizeof one);
+  state_->request_stop();
+}
+
+bool AttachClient::close(Nanoseconds deadline) {
+  state_->request_stop();
+  if (!state_->thread.joinable()) return true;
+  if (!state_->ended.wait(deadline, state_->clock)) return false;
+  state_->thread.join();
+  return true;
 }
 
 std::shared_ptr<const Attachment> AttachClient::attachment() const {

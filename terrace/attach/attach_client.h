@@ -1,7 +1,7 @@
 // A worker's end of the rendezvous: a thread of ours waits for the owner's socket, attaches, maps
 // and populates the rank's lane, and attaches anew when the owner is replaced. Threading:
 // thread-safe; one thread of its own, `terrace-worker`. A forked child's destructor does nothing.
-// Waits: never in calls; the destructor joins its thread. Source: design.md section 3,
+// Waits: never in calls but close(); the destructor joins its thread. Source: design.md section 3,
 // docs/formats/attach.md.
 #pragma once
 
@@ -43,8 +43,11 @@ class AttachClient {
   // Errors: kInvalid = rank, layout or attach.directory; kExhausted = no thread.
   static Result<std::unique_ptr<AttachClient>> start(Options options, const Clock& clock,
                                                      LogSink& log);
-  // Ends the attachment: only after the last copy that uses it.
+  // Ends the attachment: only after the last copy that uses it. Waits for the thread.
   ~AttachClient();
+  // The same up to `deadline` of the clock. False: the thread hangs in the system, and goes on one
+  // day with all that was given to start(); call again, or leave this object alone.
+  [[nodiscard]] bool close(Nanoseconds deadline);
 
   // Null until attached, and again once the owner has gone. Cheap.
   [[nodiscard]] std::shared_ptr<const Attachment> attachment() const;

@@ -50,6 +50,22 @@ Result<std::jthread> start_thread(const std::string& name,
   return thread;
 }
 
+void ThreadEnd::set() {
+  const MutexLock lock(mutex_);
+  is_set_ = true;
+  condition_.notify_all();
+}
+
+bool ThreadEnd::wait(Nanoseconds deadline, const Clock& clock) {
+  const MutexLock lock(mutex_);
+  while (!is_set_) {
+    const Nanoseconds left = deadline - clock.now();
+    if (left <= Nanoseconds(0)) return false;
+    (void)condition_.wait_for(mutex_, left);
+  }
+  return true;
+}
+
 Crew thread_crew(const std::string& name, std::size_t size) {
   const std::size_t hands = std::max<std::size_t>(size, 1);
   return {hands, [name, hands](const Crew::Part& part) {

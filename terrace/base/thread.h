@@ -8,7 +8,9 @@
 #include <string>
 #include <thread>
 
+#include "terrace/base/clock.h"
 #include "terrace/base/crew.h"
+#include "terrace/base/mutex.h"
 #include "terrace/base/status.h"
 
 namespace terrace {
@@ -18,6 +20,20 @@ namespace terrace {
 [[nodiscard]] Result<std::jthread> start_thread(const std::string& name,
                                                 std::function<void(std::stop_token)> body,
                                                 std::function<void(const char*)> on_breach);
+
+// What a thread does last, for whoever may wait for its end only so long before it is joined.
+// Threading: thread-safe.
+class ThreadEnd {
+ public:
+  void set();
+  // False when `deadline` passed first.
+  [[nodiscard]] bool wait(Nanoseconds deadline, const Clock& clock);
+
+ private:
+  Mutex mutex_;
+  CondVar condition_;
+  bool is_set_ TERRACE_GUARDED_BY(mutex_) = false;
+};
 
 // A crew of the calling thread and, for the time of each run(), size - 1 more. A thread that the
 // system refuses costs time, not parts. What a part throws is thrown again by run(), once all have

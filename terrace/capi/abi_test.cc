@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "terrace/testing/eventually.h"
+#include "terrace/testing/left_thread.h"
 #include "terrace/testing/scratch_directory.h"
 
 namespace {
@@ -79,24 +80,6 @@ class AbiEngineTest : public testing::Test {
   terrace_owner_options owner_options_ = {};
 };
 
-bool has_thread(const std::string& name) {
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-    std::ifstream file(task.path() / "comm");
-    std::string comm;
-    if (std::getline(file, comm) && comm == name) return true;
-  }
-  return false;
-}
-
-// Takes freed memory over, so that whoever still uses it meets bytes that are no pointers.
-std::vector<std::vector<unsigned char>> soil_freed_memory() {
-  std::vector<std::vector<unsigned char>> taken;
-  for (int round = 0; round < 8; ++round) {
-    for (std::size_t size = 16; size <= 4096; size += 16) taken.emplace_back(size, 0xAB);
-  }
-  return taken;
-}
-
 TEST(AbiTest, LibraryShowsExactlyTheListedSymbols) {
   std::ifstream file(TERRACE_EXPORTS);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -155,11 +138,12 @@ TEST_F(AbiEngineTest, ThreadThatClosingLeavesBehindKeepsWhatItUses) {
   ASSERT_EQ(terrace_open_owner(&owner_options_, &owner), TERRACE_OK) << terrace_last_error();
   ASSERT_TRUE(terrace::testing::eventually([] { return stuck_calls.load() > 0; }));
   terrace_close_owner(owner, 0);
-  ASSERT_TRUE(has_thread("terrace-open"));
-  const auto soil = soil_freed_memory();
+  ASSERT_TRUE(terrace::testing::has_thread("terrace-open"));
+  const auto soil = terrace::testing::soil_freed_memory();
   is_stuck.store(false);  // Lets it go on: it finds no weights and says so.
   is_stuck.notify_all();
-  EXPECT_TRUE(terrace::testing::eventually([] { return !has_thread("terrace-open"); }));
+  EXPECT_TRUE(
+      terrace::testing::eventually([] { return !terrace::testing::has_thread("terrace-open"); }));
 }
 
 TEST_F(AbiEngineTest, NullArraysWithACountAreInvalid) {

@@ -18,12 +18,17 @@ using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
 
 namespace {
 constexpr std::size_t kLogLines = 1024;
+constexpr Nanoseconds kExitLimit = seconds(2);
 }  // namespace
 
 struct terrace_worker final : ExitClosed {
   explicit terrace_worker(LogLevel lowest) : log(clock, lowest, kLogLines) {}
   void close_at_exit() noexcept override {
-    if (is_ours()) worker.reset();
+    if (!is_ours() || !worker) return;
+    (void)guarded([&] {
+      if (worker->close(kExitLimit)) worker.reset();
+      return TERRACE_OK;
+    });
   }
   using ExitClosed::is_ours;
 
@@ -106,10 +111,12 @@ terrace_code terrace_open_worker(const terrace_worker_options* options, terrace_
   });
 }
 
-void terrace_close_worker(terrace_worker* worker, int64_t /*deadline_ns*/) {
+void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns) {
   if (worker == nullptr || !worker->is_ours()) return;
   (void)guarded([&] {
-    delete worker;
+    // What hangs goes on one day, with clock, log and state of this handle: then all of it is left
+    // to the process's end, on purpose.
+    if (!worker->worker || worker->worker->close(Nanoseconds(deadline_ns))) delete worker;
     return TERRACE_OK;
   });
 }

@@ -2,9 +2,13 @@
 #include <terrace/terrace.h>
 
 #include <array>
+#include <future>
 #include <string>
 #include <vector>
 
+#include "terrace/base/sync_point.h"
+#include "terrace/testing/eventually.h"
+#include "terrace/testing/left_thread.h"
 #include "terrace/testing/scratch_directory.h"
 #include "terrace/wire/orders.h"
 
@@ -107,6 +111,45 @@ TEST_F(WorkerAbiTest, NullArraysWithALengthAreInvalid) {
   EXPECT_EQ(reported(), std::vector<std::size_t>());
   EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 0, &count_), TERRACE_OK);
   EXPECT_EQ(count_, 1U);
+}
+
+TEST(WorkerCloseTest, AThreadThatHangsIsLeftBehindWithWhatItUses) {
+  const testing::ScratchDirectory scratch;
+  const std::string settings =
+      R"({"host.size":"16MiB","attach.directory":")" + scratch.path() + R"("})";
+  const std::uint64_t pieces[] = {4096};
+  const terrace_group_layout layout = {sizeof layout, 1, pieces};
+  terrace_owner_options owner_options = {};
+  owner_options.struct_size = sizeof owner_options;
+  owner_options.block_tokens = 16;
+  owner_options.rank_count = 1;
+  owner_options.group_count = 1;
+  owner_options.groups = &layout;
+  owner_options.engine_id = "hangs";
+  owner_options.settings_json = settings.c_str();
+  terrace_owner* owner = nullptr;
+  ASSERT_EQ(terrace_open_owner(&owner_options, &owner), TERRACE_OK) << terrace_last_error();
+  std::promise<void> arrives;
+  std::promise<void> goes_on;
+  base::set_sync_point("attach.client.populate", [&, gate = goes_on.get_future().share()] {
+    arrives.set_value();
+    gate.wait();
+  });
+  std::vector<std::uint8_t> memory(4096 * 8);
+  const terrace_region region = {sizeof region, 0, memory.data(), 4096, 4096};
+  const terrace_group_regions group = {sizeof group, 1, &region, 8, 0, 1};
+  const terrace_worker_options options = {sizeof options,  0, 1, 16, 1, 0, &group, "hangs",
+                                          settings.c_str()};
+  terrace_worker* worker = nullptr;
+  ASSERT_EQ(terrace_open_worker(&options, &worker), TERRACE_OK) << terrace_last_error();
+  arrives.get_future().wait();
+  terrace_close_worker(worker, 0);
+  ASSERT_TRUE(testing::has_thread("terrace-worker"));
+  const auto soil = testing::soil_freed_memory();
+  base::set_sync_point("attach.client.populate", {});
+  goes_on.set_value();
+  EXPECT_TRUE(testing::eventually([] { return !testing::has_thread("terrace-worker"); }));
+  terrace_close_owner(owner, 0);
 }
 
 }  // namespace

@@ -40,12 +40,22 @@ struct CopyPool::State {
   bool is_closing TERRACE_GUARDED_BY(mutex) = false;
   unsigned helping TERRACE_GUARDED_BY(mutex) = 0;
   std::exception_ptr error TERRACE_GUARDED_BY(mutex);
-  std::vector<std::jthread> threads;  // Last: joined before what they use goes.
+  std::vector<std::unique_ptr<ThreadEnd>> ends;  // [thread]
+  std::vector<std::jthread> threads;             // Last: joined before what they use goes.
 
   explicit State(LogSink& its_log) : log(its_log) {}
+  void request_stop();
   void take_items();
   void serve();
 };
+
+void CopyPool::State::request_stop() {
+  {
+    const MutexLock lock(mutex);
+    is_closing = true;
+  }
+  has_work.notify_all();
+}
 
 void CopyPool::State::take_items() {
   try {
@@ -84,17 +94,24 @@ std::unique_ptr<CopyPool> CopyPool::start(unsigned threads, LogSink& log) {
   auto state = std::make_unique<State>(log);
   State* const raw = state.get();
   for (unsigned i = 1; i < std::min(threads, kMaxThreads); ++i) {
+    auto made = std::make_unique<ThreadEnd>();
     auto thread = start_thread(
-        fmt::format("terrace-copy-{}", i), [raw](const std::stop_token&) { raw->serve(); },
-        [raw](const char* reason) {
+        fmt::format("terrace-copy-{}", i),
+        [raw, end = made.get()](const std::stop_token&) {
+          raw->serve();
+          end->set();
+        },
+        [raw, end = made.get()](const char* reason) {
           raw->log.write(LogLevel::kError,
                          fmt::format("part=worker event=breach reason=\"{}\"", reason));
+          end->set();
         });
     if (!thread.has_value()) {
       log.write(LogLevel::kWarn, fmt::format("part=worker copy_threads={} wanted={} reason=\"{}\"",
                                              i, threads, thread.error().message()));
       break;
     }
+    state->ends.push_back(std::move(made));
     state->threads.push_back(std::move(*thread));
   }
   return std::unique_ptr<CopyPool>(new CopyPool(std::move(state)));
@@ -105,11 +122,16 @@ CopyPool::~CopyPool() {
     (void)state_.release();
     return;
   }
-  {
-    const MutexLock lock(state_->mutex);
-    state_->is_closing = true;
+  state_->request_stop();
+}
+
+bool CopyPool::close(Nanoseconds deadline, const Clock& clock) {
+  state_->request_stop();
+  for (const auto& end : state_->ends) {
+    if (!end->wait(deadline, clock)) return false;
   }
-  state_->has_work.notify_all();
+  state_->threads.clear();
+  return true;
 }
 
 unsigned CopyPool::threads() const { return static_cast<unsigned>(state_->threads.size()) + 1; }

@@ -25,6 +25,8 @@ namespace {
 constexpr std::uint64_t kShareBytes = std::uint64_t{4} << 20U;
 // Steps that nobody fetched a report of; an engine fetches one a step.
 constexpr std::size_t kMaxReports = 1024;
+constexpr Nanoseconds kLongestClose = seconds(3600);
+constexpr Nanoseconds kDestroyLimit = seconds(10);
 
 using AttachmentPtr = std::shared_ptr<const attach::Attachment>;
 
@@ -40,6 +42,22 @@ enum class Way : std::uint8_t { kIn, kOut };
 }  // namespace
 
 struct Worker::State {
+  // One of the engine's calls. Nothing is touched through one that was refused.
+  class Call {
+   public:
+    explicit Call(State& state) : state_(state), is_admitted_(state.enter()) {}
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call() {
+      if (is_admitted_) state_.leave();
+    }
+    [[nodiscard]] bool is_admitted() const { return is_admitted_; }
+
+   private:
+    State& state_;
+    const bool is_admitted_;
+  };
+
   const Options options;
   const Clock& clock;
   LogSink& log;
@@ -56,12 +74,20 @@ struct Worker::State {
   Counter refused;
   Counter saved;
   std::atomic<wire::CanaryResult> canary{wire::CanaryResult::kNotRun};
+  Mutex calls_mutex;
+  CondVar calls_ended;
+  unsigned calls TERRACE_GUARDED_BY(calls_mutex) = 0;
+  bool is_closing TERRACE_GUARDED_BY(calls_mutex) = false;
   mutable Mutex mutex;
   std::string canary_problem TERRACE_GUARDED_BY(mutex);
 
   State(Options given, const Clock& its_clock, LogSink& its_log)
       : options(std::move(given)), clock(its_clock), log(its_log) {}
 
+  [[nodiscard]] bool enter();
+  void leave();
+  // No call is let in any more; false when one still runs at `deadline`.
+  [[nodiscard]] bool end_calls(Nanoseconds deadline);
   // Valid until the next call.
   [[nodiscard]] Result<const wire::Orders*> read(std::span<const std::byte> bytes);
   // Null, with the reason logged, when these orders cannot be run now.
@@ -86,6 +112,30 @@ struct Worker::State {
   // Returns the bytes copied.
   std::uint64_t run(std::vector<Copy>& copies, Way way) const;
 };
+
+bool Worker::State::enter() {
+  const MutexLock lock(calls_mutex);
+  if (is_closing) return false;
+  ++calls;
+  return true;
+}
+
+void Worker::State::leave() {
+  const MutexLock lock(calls_mutex);
+  --calls;
+  calls_ended.notify_all();
+}
+
+bool Worker::State::end_calls(Nanoseconds deadline) {
+  const MutexLock lock(calls_mutex);
+  is_closing = true;
+  while (calls != 0) {
+    const Nanoseconds left = deadline - clock.now();
+    if (left <= Nanoseconds(0)) return false;
+    (void)calls_ended.wait_for(calls_mutex, left);
+  }
+  return true;
+}
 
 Result<const wire::Orders*> Worker::State::read(std::span<const std::byte> bytes) {
   const bool is_read = !bytes.empty() && bytes.size() == last_bytes.size() &&
@@ -269,11 +319,28 @@ Result<std::unique_ptr<Worker>> Worker::open(Options options, const Clock& clock
 }
 
 Worker::~Worker() {
-  if (state_->process != ::getpid()) (void)state_.release();  // A forked child: nothing is its own.
+  // In a forked child nothing is its own.
+  if (state_->process != ::getpid() || !close(kDestroyLimit)) (void)state_.release();
+}
+
+bool Worker::close(Nanoseconds limit) {
+  State& state = *state_;
+  const Nanoseconds begin = state.clock.now();
+  const Nanoseconds deadline = begin + std::clamp(limit, Nanoseconds(0), kLongestClose);
+  // To the owner the end of the attachment means that no late write can land: calls go first.
+  if (state.end_calls(deadline) && state.pool->close(deadline + kCloseGrace, state.clock) &&
+      state.client->close(deadline + kCloseGrace)) {
+    return true;
+  }
+  state.log.write(LogLevel::kError,
+                  "part=worker event=close_overdue detail=\"a copy or a thread hangs\"");
+  return false;
 }
 
 Status Worker::run_canary(std::span<const std::byte> encoded) {
   State& state = *state_;
+  const State::Call call(state);
+  if (!call.is_admitted()) return {Code::kClosed, "run_canary: closed"};
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.canary_slot == UINT32_MAX) return {};
@@ -298,6 +365,8 @@ Status Worker::run_canary(std::span<const std::byte> encoded) {
 
 Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> encoded) {
   State& state = *state_;
+  const State::Call call(state);
+  if (!call.is_admitted()) return fail(Code::kClosed, "run_loads: closed");
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
@@ -323,6 +392,8 @@ Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> 
 
 Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byte> encoded) {
   State& state = *state_;
+  const State::Call call(state);
+  if (!call.is_admitted()) return fail(Code::kClosed, "run_loads: closed");
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
@@ -333,6 +404,8 @@ Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byt
 
 Status Worker::run_saves(std::span<const std::byte> encoded) {
   State& state = *state_;
+  const State::Call call(state);
+  if (!call.is_admitted()) return {Code::kClosed, "run_saves: closed"};
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.saves.empty()) return {};
@@ -361,7 +434,9 @@ Status Worker::run_saves(std::span<const std::byte> encoded) {
 }
 
 std::string Worker::build_report() {
+  const State::Call call(*state_);
   std::string bytes;
+  if (!call.is_admitted()) return bytes;
   for (const wire::Report& report : state_->reports) bytes += wire::encode(report);
   state_->reports.clear();
   return bytes;

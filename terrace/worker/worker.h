@@ -2,8 +2,8 @@
 // leaves, verifies what returns, reports. A bad block is always named, never passed on.
 // Threading: engine-thread calls (run_*, build_report) one at a time; the rest thread-safe.
 // Owns: the attachment; the engine owns the regions, which outlive the worker.
-// Waits: run_* copy memory; nothing else.  Source: design.md sections 3 and 4,
-// docs/formats/orders.md.
+// Waits: run_* copy memory; close() up to its limit; nothing else.  Source: design.md sections 3
+// and 4, docs/formats/orders.md.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +58,13 @@ class Worker {
   // Errors: kInvalid names what is wrong with the regions (stride < bytes, null address, overlap
   // …), rank, layout or attach.directory.
   static Result<std::unique_ptr<Worker>> open(Options options, const Clock& clock, LogSink& log);
-  ~Worker();
+  ~Worker();  // close(), if that was not done; what hangs even then is left, with all it uses.
+  // Lets a running call finish, then stops the threads; further calls are kClosed. Takes at most
+  // `limit` for the call and kCloseGrace for the threads. False: a copy or a thread hangs, and goes
+  // on one day with this object, its clock and its log; call again, or leave them alone.
+  // Thread-safe.
+  [[nodiscard]] bool close(Nanoseconds limit);
+  static constexpr Nanoseconds kCloseGrace = seconds(1);
 
   // Does nothing when the orders ask for no canary. Errors: kInvalid, kRefused = unreadable orders;
   // kUnavailable = not attached, or another owner's orders; kCorrupt = it differs: reported too.

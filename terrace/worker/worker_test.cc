@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <future>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "terrace/base/sync_point.h"
 #include "terrace/worker/worker_fixture.h"
 
 namespace terrace::worker {
@@ -298,6 +301,34 @@ TEST_F(WorkerTest, FailingDeviceMeansFailedLoadsAndUnfilledSaves) {
   EXPECT_EQ(run_loads(step), std::vector<std::uint32_t>{9});
   run_saves(step);
   EXPECT_FALSE(report().saves.at(0).is_filled);
+}
+
+TEST_F(WorkerTest, ClosingEndsByItsLimitBesideACopyThatHangsAndAgainOnceItHasEnded) {
+  auto cpu = memory::make_cpu_device(engine_.groups_, engine_.layout_);
+  ASSERT_TRUE(cpu.has_value());
+  const auto device = std::make_shared<FaultyDevice>(std::move(*cpu));
+  start_owner();
+  open_worker(device);
+  attach();
+  std::promise<void> arrives;
+  std::promise<void> goes_on;
+  base::set_sync_point("worker.save.copied", [&, gate = goes_on.get_future().share()] {
+    arrives.set_value();
+    gate.wait();
+  });
+  wire::Orders step = orders();
+  step.saves = {save(6, 3)};
+  std::thread hanging([&] { run_saves(step); });
+  arrives.get_future().wait();
+  EXPECT_FALSE(worker_->close(Nanoseconds(0)));
+  EXPECT_TRUE(owner_->all_attached());  // The owner must not think that no late write can land.
+  const std::string next = encode(orders(2));
+  EXPECT_EQ(worker_->run_saves(bytes_of(next)).code(), Code::kClosed);
+  goes_on.set_value();
+  EXPECT_TRUE(worker_->close(testing::kPatience));
+  hanging.join();
+  base::set_sync_point("worker.save.copied", {});
+  EXPECT_TRUE(eventually([&] { return !owner_->all_attached(); }));
 }
 
 TEST_F(WorkerTest, WrongRegionsAreRefusedAtOpen) {
