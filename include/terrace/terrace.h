@@ -11,8 +11,9 @@
  * - Nothing throws, aborts, prints or calls back. Every result is a code; text by
  * terrace_last_error() (per thread). After a broken invariant of ours the instance is POISONED:
  * look-ups miss, health says why, the process lives.
- * - Structs begin with `struct_size`, set by the caller to sizeof: newer libraries accept older
- * structs.
+ * - Structs begin with `struct_size`, set by the caller to sizeof; in an array all have one size.
+ * An older caller's is shorter: what it lacks counts as 0. A newer caller's is longer: it is taken
+ * while its surplus bytes are 0, else the call is INVALID, for it asks for what is unknown here.
  * - Pointers given are borrowed for the call only. Handles are not shared across fork(): in the
  * child every call returns TERRACE_CLOSED.
  * - "Thread-safe": may be called at any time from any thread. "Engine thread": not concurrently
@@ -93,7 +94,8 @@ TERRACE_API terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint
                                                uint64_t token_count,
                                                const terrace_extra_key* extra_keys,
                                                uint64_t extra_key_count, uint8_t* hashes);
-/* Payload checksum, docs/formats/checksum.md. */
+/* Payload checksum, docs/formats/checksum.md. NULL with a length has none: 0, and a text in
+ * terrace_last_error(). */
 TERRACE_API uint64_t terrace_checksum_bytes(const uint8_t* bytes, uint64_t length);
 /* Fingerprint of a model's weights: safetensors headers, sizes, first/middle/last page of every
  * tensor, cached by file identity. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.

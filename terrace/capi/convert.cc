@@ -7,6 +7,7 @@
 
 #include "terrace/block/fingerprint.h"
 #include "terrace/capi/convert_internal.h"
+#include "terrace/capi/structs_internal.h"
 #include "terrace/manager/weights.h"
 
 namespace terrace::capi {
@@ -27,9 +28,8 @@ Result<Layout> owner_layout(const terrace_owner_options& options) {
                 .ranks = static_cast<std::uint16_t>(options.rank_count),
                 .groups = {}};
   for (std::uint32_t g = 0; g < options.group_count; ++g) {
-    const terrace_group_layout& group = options.groups[g];
-    TERRACE_RETURN_IF_ERROR(
-        check_size("terrace_group_layout", group.struct_size, sizeof(terrace_group_layout)));
+    TERRACE_ASSIGN_OR_RETURN(const terrace_group_layout group,
+                             adopt_element("terrace_group_layout", options.groups, g));
     if (group.piece_count == 0 || group.piece_count > kMaxPieces || group.piece_bytes == nullptr) {
       return fail(Code::kInvalid,
                   fmt::format("layout: group {} has {} pieces", g, group.piece_count));
@@ -97,10 +97,10 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   return options;
 }
 
-Result<worker::GroupRegions> group_regions(const terrace_group_regions& group,
+Result<worker::GroupRegions> group_regions(const terrace_group_regions* groups,
                                            std::uint32_t number) {
-  TERRACE_RETURN_IF_ERROR(
-      check_size("terrace_group_regions", group.struct_size, sizeof(terrace_group_regions)));
+  TERRACE_ASSIGN_OR_RETURN(const terrace_group_regions group,
+                           adopt_element("terrace_group_regions", groups, number));
   if (group.region_count == 0 || group.region_count > kMaxPieces || group.regions == nullptr) {
     return fail(Code::kInvalid,
                 fmt::format("layout: group {} has {} regions", number, group.region_count));
@@ -110,9 +110,8 @@ Result<worker::GroupRegions> group_regions(const terrace_group_regions& group,
   made.has_null_block = group.has_null_block != 0;
   made.null_block = group.null_block;
   for (std::uint32_t r = 0; r < group.region_count; ++r) {
-    const terrace_region& region = group.regions[r];
-    TERRACE_RETURN_IF_ERROR(
-        check_size("terrace_region", region.struct_size, sizeof(terrace_region)));
+    TERRACE_ASSIGN_OR_RETURN(const terrace_region region,
+                             adopt_element("terrace_region", group.regions, r));
     made.regions.push_back({.address = reinterpret_cast<std::byte*>(region.address),
                             .block_stride = region.block_stride,
                             .piece_bytes = region.piece_bytes});
@@ -121,13 +120,6 @@ Result<worker::GroupRegions> group_regions(const terrace_group_regions& group,
 }
 
 }  // namespace
-
-Status check_size(const char* what, std::uint32_t struct_size, std::size_t needed) {
-  if (struct_size >= needed) return {};
-  return {Code::kInvalid,
-          fmt::format("{}: struct_size is {}, at least {} is needed; set it to sizeof", what,
-                      struct_size, needed)};
-}
 
 Status check_limit(const char* what, std::uint64_t value, std::uint64_t limit) {
   if (value <= limit) return {};
@@ -160,9 +152,8 @@ Result<BlockTables> convert_tables(std::size_t groups, const std::uint32_t* cons
   return tables;
 }
 
-Result<manager::RequestOptions> convert_request(const terrace_request_options& options) {
-  TERRACE_RETURN_IF_ERROR(
-      check_size("terrace_request_options", options.struct_size, sizeof(terrace_request_options)));
+Result<manager::RequestOptions> convert_request(const terrace_request_options& given) {
+  TERRACE_ASSIGN_OR_RETURN(const auto options, adopt("terrace_request_options", &given));
   TERRACE_RETURN_IF_ERROR(
       check_array("token_count", options.tokens, options.token_count, kMaxTokens));
   TERRACE_RETURN_IF_ERROR(check_limit("prompt_tokens", options.prompt_tokens, kMaxTokens));
@@ -179,9 +170,8 @@ Result<manager::RequestOptions> convert_request(const terrace_request_options& o
   };
 }
 
-Result<manager::Progress> convert_progress(const terrace_progress& progress, std::size_t groups) {
-  TERRACE_RETURN_IF_ERROR(
-      check_size("terrace_progress", progress.struct_size, sizeof(terrace_progress)));
+Result<manager::Progress> convert_progress(const terrace_progress& given, std::size_t groups) {
+  TERRACE_ASSIGN_OR_RETURN(const auto progress, adopt("terrace_progress", &given));
   TERRACE_RETURN_IF_ERROR(check_limit("computed_tokens", progress.computed_tokens, kMaxTokens));
   TERRACE_RETURN_IF_ERROR(
       check_array("new_token_count", progress.new_tokens, progress.new_token_count, kMaxTokens));
@@ -206,9 +196,7 @@ Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
   std::vector<ExtraKey> made;
   made.reserve(count);
   for (std::uint64_t i = 0; i < count; ++i) {
-    const terrace_extra_key& key = keys[i];
-    TERRACE_RETURN_IF_ERROR(
-        check_size("terrace_extra_key", key.struct_size, sizeof(terrace_extra_key)));
+    TERRACE_ASSIGN_OR_RETURN(const auto key, adopt_element("terrace_extra_key", keys, i));
     if (key.kind < 1 || key.kind > 3) {
       return fail(Code::kInvalid, fmt::format("extra key {}: kind {} is unknown", i, key.kind));
     }
@@ -224,8 +212,9 @@ Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
   return made;
 }
 
-Result<manager::Options> convert_owner(const terrace_owner_options& options,
+Result<manager::Options> convert_owner(const terrace_owner_options& given,
                                        const config::Settings& settings) {
+  TERRACE_ASSIGN_OR_RETURN(const auto options, adopt("terrace_owner_options", &given));
   TERRACE_RETURN_IF_ERROR(check_block_tokens(options.block_tokens));
   TERRACE_ASSIGN_OR_RETURN(Layout layout, owner_layout(options));
   TERRACE_ASSIGN_OR_RETURN(Fingerprint fingerprint,
@@ -265,8 +254,9 @@ Result<manager::Options> convert_owner(const terrace_owner_options& options,
   return made;
 }
 
-Result<worker::Worker::Options> convert_worker(const terrace_worker_options& options,
+Result<worker::Worker::Options> convert_worker(const terrace_worker_options& given,
                                                const config::Settings& settings) {
+  TERRACE_ASSIGN_OR_RETURN(const auto options, adopt("terrace_worker_options", &given));
   TERRACE_RETURN_IF_ERROR(check_block_tokens(options.block_tokens));
   if (options.group_count == 0 || options.group_count > kMaxGroups || options.groups == nullptr ||
       options.rank_count == 0 || options.rank_count > UINT16_MAX ||
@@ -279,7 +269,7 @@ Result<worker::Worker::Options> convert_worker(const terrace_worker_options& opt
   made.layout.block_tokens = Tokens(options.block_tokens);
   made.layout.ranks = static_cast<std::uint16_t>(options.rank_count);
   for (std::uint32_t g = 0; g < options.group_count; ++g) {
-    TERRACE_ASSIGN_OR_RETURN(worker::GroupRegions regions, group_regions(options.groups[g], g));
+    TERRACE_ASSIGN_OR_RETURN(worker::GroupRegions regions, group_regions(options.groups, g));
     GroupLayout layout{.group = GroupId(static_cast<std::uint16_t>(g)), .piece_bytes = {}};
     for (const worker::DeviceRegion& region : regions.regions) {
       layout.piece_bytes.emplace_back(region.piece_bytes);

@@ -1,5 +1,6 @@
 // From the C ABI's plain structs and settings to the rooms' types. Everything foreign is checked
-// here. Threading: thread-safe.
+// here; of structs given by reference only as many bytes are read as they say they have. Threading:
+// thread-safe.
 #pragma once
 
 #include <terrace/terrace.h>
@@ -16,9 +17,6 @@
 #include "terrace/worker/worker.h"
 
 namespace terrace::capi {
-
-// A caller's struct may be shorter than ours (older) but must hold the fields up to `needed` bytes.
-[[nodiscard]] Status check_size(const char* what, std::uint32_t struct_size, std::size_t needed);
 
 // What a call may carry: far beyond any engine, small enough that no sum or size wraps around and
 // nothing absurd is allocated. A request of kMaxTokens has 256 MiB of token ids, and at one token a

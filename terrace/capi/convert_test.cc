@@ -105,6 +105,7 @@ TEST_F(ConvertTest, BlocksThatNoHashTakesAreInvalid) {
   owner_.block_tokens = 1U << 20U;
   EXPECT_TRUE(convert_owner(owner_, settings_).has_value());
   terrace_worker_options worker{};
+  worker.struct_size = sizeof worker;
   worker.block_tokens = 1U << 31U;
   expect_named(convert_worker(worker, settings_), "block_tokens");
   std::uint32_t token = 0;

@@ -10,6 +10,7 @@
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/guard_internal.h"
 #include "terrace/capi/json_internal.h"
+#include "terrace/capi/structs_internal.h"
 #include "terrace/manager/block_manager.h"
 #include "terrace/serve/metrics_text.h"
 #include "terrace/serve/status_text.h"
@@ -67,14 +68,11 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
       return set_error(TERRACE_INVALID, "terrace_open_owner: a pointer is NULL");
     }
     *owner = nullptr;
-    if (const Status size = check_size("terrace_owner_options", options->struct_size,
-                                       sizeof(terrace_owner_options));
-        !size.is_ok()) {
-      return set_error(size);
-    }
-    auto settings = load_settings(options->settings_json);
+    const auto given = adopt("terrace_owner_options", options);
+    if (!given) return set_error(given.error());
+    auto settings = load_settings(given->settings_json);
     if (!settings) return set_error(settings.error());
-    auto made = convert_owner(*options, settings->settings);
+    auto made = convert_owner(*given, settings->settings);
     if (!made) return set_error(made.error());
     auto handle =
         std::make_unique<terrace_owner>(settings->settings.log.level, made->layout.groups.size());

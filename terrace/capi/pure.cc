@@ -46,7 +46,14 @@ terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint32_t* tokens
 }
 
 uint64_t terrace_checksum_bytes(const uint8_t* bytes, uint64_t length) {
-  return checksum_of({reinterpret_cast<const std::byte*>(bytes), length}).value;
+  std::uint64_t value = 0;
+  (void)guarded([&] {
+    const Status status = check_array("terrace_checksum_bytes: length", bytes, length);
+    if (!status.is_ok()) return set_error(status);
+    value = checksum_of({reinterpret_cast<const std::byte*>(bytes), length}).value;
+    return TERRACE_OK;
+  });
+  return value;
 }
 
 terrace_code terrace_digest_weights(const char* model_directory, char digest[65]) {

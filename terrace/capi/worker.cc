@@ -12,6 +12,7 @@
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/guard_internal.h"
 #include "terrace/capi/json_internal.h"
+#include "terrace/capi/structs_internal.h"
 
 using namespace terrace;  // NOLINT(google-build-using-namespace): C functions have no namespace.
 using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
@@ -93,14 +94,11 @@ terrace_code terrace_open_worker(const terrace_worker_options* options, terrace_
       return set_error(TERRACE_INVALID, "terrace_open_worker: a pointer is NULL");
     }
     *worker = nullptr;
-    if (const Status size = check_size("terrace_worker_options", options->struct_size,
-                                       sizeof(terrace_worker_options));
-        !size.is_ok()) {
-      return set_error(size);
-    }
-    auto settings = load_settings(options->settings_json);
+    const auto given = adopt("terrace_worker_options", options);
+    if (!given) return set_error(given.error());
+    auto settings = load_settings(given->settings_json);
     if (!settings) return set_error(settings.error());
-    auto made = convert_worker(*options, settings->settings);
+    auto made = convert_worker(*given, settings->settings);
     if (!made) return set_error(made.error());
     auto handle = std::make_unique<terrace_worker>(settings->settings.log.level);
     auto opened = worker::Worker::open(std::move(*made), handle->clock, handle->log);
