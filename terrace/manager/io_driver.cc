@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ranges>
 
 #include "terrace/manager/io_driver_internal.h"
 
@@ -130,10 +131,12 @@ bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
     return std::max(jobs.reads.size(), jobs.writes.size()) >= kJobsPerTick;
   }
   const MutexLock lock(shared_.mutex);
-  std::ranges::for_each(reads_back.rbegin(), reads_back.rend(),
-                        [&](std::uint64_t token) { shared_.core.put_back_read(token); });
-  std::ranges::for_each(writes_back.rbegin(), writes_back.rend(),
-                        [&](std::uint64_t token) { shared_.core.put_back_write(token); });
+  for (const std::uint64_t token : std::views::reverse(reads_back)) {
+    shared_.core.put_back_read(token);
+  }
+  for (const std::uint64_t token : std::views::reverse(writes_back)) {
+    shared_.core.put_back_write(token);
+  }
   return false;
 }
 
