@@ -195,8 +195,8 @@ constexpr Row kRows[] = {
     {.name = "metrics.enabled", .type = kBool, .fallback = "false",
      .text = "Serve `/metrics` over HTTP.", .field = FIELD(metrics.enabled),
      .aliases = {{{"DYN_KVBM_METRICS", kBoolMap, "true/false"}}},
-     .missing = "the HTTP exporter is not built; the text comes from the engine's own metrics or "
-         "the C function terrace_read_metrics"},
+     .missing = "the HTTP exporter is not built; the text comes from the C function "
+         "terrace_read_metrics alone, the engine's own metrics do not carry it"},
     {.name = "metrics.port", .type = kInteger, .fallback = "6880", .low = 1, .high = 65535,
      .text = "Port of `/metrics`.", .field = FIELD(metrics.port),
      .aliases = {{{"DYN_KVBM_METRICS_PORT", kAsIs}}}},
