@@ -98,7 +98,7 @@ TERRACE_API terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint
  * terrace_last_error(). */
 TERRACE_API uint64_t terrace_checksum_bytes(const uint8_t* bytes, uint64_t length);
 /* Fingerprint of a model's weights: safetensors headers, sizes, first/middle/last page of every
- * tensor, cached by file identity. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.
+ * tensor. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.
  * Errors: NOT_FOUND = no safetensors there, IO, CORRUPT = a header that is none. */
 TERRACE_API terrace_code terrace_digest_weights(const char* model_directory, char digest[65]);
 

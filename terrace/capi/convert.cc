@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "terrace/base/clock.h"
 #include "terrace/block/fingerprint.h"
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/structs_internal.h"
@@ -232,6 +233,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
     Fingerprint tried = made.fingerprint;
     TERRACE_RETURN_IF_ERROR(manager::add_weights(tried, ""));
   }
+  made.weights_loaded_from = process_start();  // Ranks are its children, or start beside it.
   made.engine_id = text_or_empty(options.engine_id);
   if (made.engine_id.empty()) return fail(Code::kInvalid, "engine_id is empty");
   made.attach_directory = settings.attach.directory;

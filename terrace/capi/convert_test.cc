@@ -50,6 +50,14 @@ TEST_F(ConvertTest, AFieldThatTwoGiveIsRefusedByName) {
   EXPECT_NE(tenant.error().message().find("content.tenant is given twice"), std::string::npos);
 }
 
+// Else weights that were replaced under a running engine would name its blocks.
+TEST_F(ConvertTest, WeightsHaveToBeOlderThanTheProcess) {
+  const auto options = convert_owner(owner_, settings_);
+  ASSERT_TRUE(options.has_value());
+  EXPECT_GT(options->weights_loaded_from, process_start() - seconds(1));
+  EXPECT_LT(options->weights_loaded_from, process_start() + seconds(1));
+}
+
 TEST_F(ConvertTest, SettingsReachTheTiers) {
   settings_.host.size = 8_MiB;
   settings_.disk.size = 16_MiB;

@@ -67,6 +67,10 @@ Result<Fingerprint> whole_fingerprint(const Options& options) {
   Fingerprint fingerprint = options.fingerprint;
   if (!options.model_directory.empty()) {
     TERRACE_ASSIGN_OR_RETURN(std::string digest, digest_weights(options.model_directory));
+    if (!options.disk.paths.empty()) {  // What lies in host memory ends with this engine.
+      TERRACE_RETURN_IF_ERROR(
+          check_unchanged(options.model_directory, options.weights_loaded_from));
+    }
     TERRACE_RETURN_IF_ERROR(add_weights(fingerprint, std::move(digest)));
   }
   TERRACE_RETURN_IF_ERROR(fingerprint.validate());

@@ -43,6 +43,9 @@ struct Options {
   Layout layout;
   Fingerprint fingerprint;  // Weights are added from model_directory by the opening thread.
   std::string model_directory;
+  // When the engine may have begun to load them, wall clock since 1970: weights that changed later
+  // are not those it has, so nothing of it is kept on disk.
+  Nanoseconds weights_loaded_from{INT64_MAX};
   std::string engine_id;
   std::string attach_directory;
   HostOptions host;

@@ -21,7 +21,9 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kHeaderLimit = 100'000'000;  // As the safetensors library has it.
-constexpr std::int64_t kSettledSeconds = 2;
+// File systems stamp with a clock that lags by up to a jiffy; the kernel rounds a process's start
+// down to 10 ms.
+constexpr Nanoseconds kStampGrain = milliseconds(100);
 
 struct TensorRange {
   std::string name;
@@ -86,8 +88,11 @@ Status add_tensor(Digest& digest, const UniqueFd& file, std::uint64_t data_start
   return {};
 }
 
-Result<std::string> digest_file(const std::string& path, std::uint64_t size) {
+Result<std::string> digest_file(const std::string& path) {
   TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_regular_file(path, O_RDONLY));
+  struct stat facts{};
+  if (::fstat(file.get(), &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
+  const auto size = static_cast<std::uint64_t>(facts.st_size);
   TERRACE_ASSIGN_OR_RETURN(const std::string prefix, read_range(file, 0, 8, path));
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, prefix.data(), 8);
@@ -108,46 +113,41 @@ Result<std::string> digest_file(const std::string& path, std::uint64_t size) {
   return digest.hex();
 }
 
-// Where the digest of a file of this identity is remembered; empty when it must not be.
-std::string cache_path(const std::string& cache_directory, const struct stat& facts) {
-  if (cache_directory.empty()) return "";
-  const std::int64_t now = SystemClock().wall_seconds();
-  if (now - facts.st_ctim.tv_sec < kSettledSeconds ||
-      now - facts.st_mtim.tv_sec < kSettledSeconds) {
-    return "";
-  }
-  Digest identity;
-  identity.add_field(fmt::format("{}.{}.{}.{}.{}.{}.{}", facts.st_dev, facts.st_ino, facts.st_size,
-                                 facts.st_mtim.tv_sec, facts.st_mtim.tv_nsec, facts.st_ctim.tv_sec,
-                                 facts.st_ctim.tv_nsec));
-  return fmt::format("{}/weights-{}", cache_directory, identity.hex().substr(0, 32));
-}
-
-bool is_digest(const std::string& text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
-
-Result<std::string> digest_file_cached(const std::string& path,
-                                       const std::string& cache_directory) {
+Result<struct stat> facts_of(const std::string& path, bool follows_links) {
   struct stat facts{};
-  if (::stat(path.c_str(), &facts) != 0) return fail(Status::from_errno(errno, "stat", path));
-  const std::string remembered = cache_path(cache_directory, facts);
-  if (!remembered.empty()) {
-    if (const auto known = read_file(remembered, 1_KiB); known && is_digest(*known)) return *known;
-  }
-  TERRACE_ASSIGN_OR_RETURN(std::string digest,
-                           digest_file(path, static_cast<std::uint64_t>(facts.st_size)));
-  if (!remembered.empty() && make_directories(cache_directory).is_ok()) {
-    // A cache that cannot be written costs only time.
-    [[maybe_unused]] const Status ignored = write_file_atomic(remembered, digest);
-  }
-  return digest;
+  const int failed = follows_links ? ::stat(path.c_str(), &facts) : ::lstat(path.c_str(), &facts);
+  if (failed != 0) return fail(Status::from_errno(errno, "stat", path));
+  return facts;
 }
 
-}  // namespace
+Nanoseconds at(const timespec& time) {
+  return Nanoseconds(static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec);
+}
 
-Result<std::string> digest_weights(const std::string& directory,
-                                   const std::string& cache_directory) {
+// Of what the name stands for, and of the name where that is a link.
+Result<Nanoseconds> last_change(const std::string& path) {
+  TERRACE_ASSIGN_OR_RETURN(const struct stat target, facts_of(path, true));
+  TERRACE_ASSIGN_OR_RETURN(const struct stat link, facts_of(path, false));
+  return std::max({at(target.st_ctim), at(target.st_mtim), at(link.st_ctim)});
+}
+
+bool is_hex(std::string_view text, std::size_t length) {
+  return text.size() == length &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+// In Hugging Face's cache a link `snapshots/<commit>/<file>` leads to `blobs/<SHA-256>`: neither
+// name ever stands for other bytes, so it does not matter when they came.
+bool is_named_by_content(const std::filesystem::path& file) {
+  std::error_code error;
+  const auto real = std::filesystem::canonical(file, error);
+  return !error && real.parent_path().filename() == "blobs" &&
+         is_hex(real.filename().string(), 64) &&
+         is_hex(file.parent_path().filename().string(), 40) &&
+         file.parent_path().parent_path().filename() == "snapshots";
+}
+
+Result<std::vector<std::filesystem::path>> list_weights(const std::string& directory) {
   std::error_code error;
   std::vector<std::filesystem::path> files;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
@@ -157,14 +157,44 @@ Result<std::string> digest_weights(const std::string& directory,
   if (error) return fail(Status::from_errno(error.value(), "read directory", directory));
   if (files.empty()) return fail(Code::kNotFound, directory + ": no *.safetensors file");
   std::ranges::sort(files);
+  return files;
+}
+
+Status check_age(const std::string& path, Nanoseconds changed, Nanoseconds since) {
+  if (changed + kStampGrain < since) return {};
+  return {
+      Code::kRefused,
+      fmt::format("{} changed after the engine's process started, so nobody knows which weights "
+                  "it loaded; start the engine again, and change the model's files only while "
+                  "it does not run",
+                  path)};
+}
+
+}  // namespace
+
+Result<std::string> digest_weights(const std::string& directory) {
+  TERRACE_ASSIGN_OR_RETURN(const auto files, list_weights(directory));
   Digest digest;
   for (const auto& file : files) {
     digest.add_field(file.filename().string());
-    TERRACE_ASSIGN_OR_RETURN(const std::string one,
-                             digest_file_cached(file.string(), cache_directory));
+    TERRACE_ASSIGN_OR_RETURN(const std::string one, digest_file(file.string()));
     digest.add_field(one);
   }
   return digest.hex();
+}
+
+Status check_unchanged(const std::string& directory, Nanoseconds since) {
+  TERRACE_ASSIGN_OR_RETURN(const auto files, list_weights(directory));
+  if (std::ranges::all_of(files, is_named_by_content)) return {};
+  // A file that went leaves no other trace. Whose the folder is may change as it likes.
+  TERRACE_ASSIGN_OR_RETURN(const struct stat folder, facts_of(directory, true));
+  TERRACE_RETURN_IF_ERROR(check_age(directory, at(folder.st_mtim), since));
+  for (const auto& file : files) {
+    if (is_named_by_content(file)) continue;
+    TERRACE_ASSIGN_OR_RETURN(const Nanoseconds changed, last_change(file.string()));
+    TERRACE_RETURN_IF_ERROR(check_age(file.string(), changed, since));
+  }
+  return {};
 }
 
 Status add_weights(Fingerprint& fingerprint, std::string digest) {

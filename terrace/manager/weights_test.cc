@@ -1,5 +1,6 @@
 #include "terrace/manager/weights.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,15 +10,15 @@
 #include <fstream>
 #include <string>
 
-#include "terrace/base/file.h"
+#include "terrace/testing/eventually.h"
 
 namespace terrace::manager {
 namespace {
 
-class WeightsTest : public testing::Test {
+class WeightsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    directory_ = testing::TempDir() + "weights" + std::to_string(::getpid());
+    directory_ = ::testing::TempDir() + "weights" + std::to_string(::getpid());
     std::filesystem::remove_all(directory_);
     std::filesystem::create_directories(directory_ + "/cache");
   }
@@ -108,14 +109,82 @@ TEST_F(WeightsTest, DirectoryWithoutWeightsIsNotFoundAndMissingOneIsIo) {
   EXPECT_EQ(digest_weights(directory_ + "/absent").error().code(), Code::kIo);
 }
 
-TEST_F(WeightsTest, CacheIsKeyedByFileIdentityAndNeverUsedForFreshFiles) {
-  save();
-  const std::string cache = directory_ + "/cache";
-  const std::string first = digest_weights(directory_, cache).value();
-  // Just written: must not be remembered, since a second change could keep the time stamps.
-  EXPECT_TRUE(std::filesystem::is_empty(cache));
-  save(50);
-  EXPECT_NE(digest_weights(directory_, cache).value(), first);
+// The file system's clock stamps files and only goes on: `since` is chosen after them.
+class WeightsAgeTest : public WeightsTest {
+ protected:
+  void SetUp() override {
+    WeightsTest::SetUp();
+    save();
+    backdate(directory_);
+  }
+  [[nodiscard]] static Nanoseconds change_of(const std::string& path) {
+    struct stat facts{};
+    EXPECT_EQ(::lstat(path.c_str(), &facts), 0) << path;
+    return Nanoseconds(static_cast<std::int64_t>(facts.st_ctim.tv_sec) * 1'000'000'000 +
+                       facts.st_ctim.tv_nsec);
+  }
+  // The time of writing, as rsync sets it; not that of the change.
+  static void backdate(const std::string& path) {
+    const timespec times[2] = {{0, UTIME_OMIT}, {1, 0}};
+    ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0) << path;
+  }
+  static void expect_refused(const std::string& directory, const std::string& path,
+                             Nanoseconds since) {
+    const Status status = check_unchanged(directory, since);
+    EXPECT_EQ(status.code(), Code::kRefused) << status.text();
+    EXPECT_TRUE(status.message().starts_with(path + " changed after the engine's process started"))
+        << status.message();
+  }
+  const std::string file_ =
+      ::testing::TempDir() + "weights" + std::to_string(::getpid()) + "/model.safetensors";
+};
+
+TEST_F(WeightsAgeTest, FilesOlderThanTheEngineAreThoseItLoaded) {
+  EXPECT_TRUE(check_unchanged(directory_, change_of(file_) + seconds(1)).is_ok());
+}
+
+TEST_F(WeightsAgeTest, AFileThatChangedSinceIsRefusedWhateverItsTimeOfWriting) {
+  backdate(file_);
+  expect_refused(directory_, file_, change_of(file_));
+  expect_refused(directory_, file_, change_of(file_) + milliseconds(50));  // Stamps may lag.
+}
+
+TEST_F(WeightsAgeTest, AFileThatWentSinceIsSeenByItsFolder) {
+  save(SIZE_MAX, "model-2.safetensors");
+  std::filesystem::remove(directory_ + "/model-2.safetensors");
+  const timespec times[2] = {{0, UTIME_OMIT}, {4'000'000'000, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, directory_.c_str(), times, 0), 0);
+  expect_refused(directory_, directory_, change_of(file_) + seconds(1));
+}
+
+TEST_F(WeightsAgeTest, ALinkTurnedToAnOlderFileIsSeen) {
+  const std::string target = directory_ + "/cache/old";
+  std::filesystem::rename(file_, target);
+  ASSERT_TRUE(terrace::testing::eventually([&] {
+    std::filesystem::remove(file_);
+    std::filesystem::create_symlink("cache/old", file_);
+    return change_of(file_) > change_of(target) + milliseconds(150);
+  }));
+  backdate(directory_);
+  expect_refused(directory_, file_, change_of(target) + milliseconds(101));
+}
+
+// Hugging Face's cache.
+TEST_F(WeightsAgeTest, WhatIsNamedByItsContentMayComeWithTheEngine) {
+  const auto make_snapshot = [&](const std::string& commit, const std::string& blob) {
+    const std::string hub = directory_ + "/hub-" + commit;
+    std::filesystem::create_directories(hub + "/blobs");
+    std::filesystem::create_directories(hub + "/snapshots/" + commit);
+    std::filesystem::copy_file(file_, hub + "/blobs/" + blob);
+    std::filesystem::create_symlink("../../blobs/" + blob,
+                                    hub + "/snapshots/" + commit + "/model.safetensors");
+    return hub + "/snapshots/" + commit;
+  };
+  const std::string blob(64, 'b');
+  EXPECT_TRUE(check_unchanged(make_snapshot(std::string(40, 'c'), blob), Nanoseconds(0)).is_ok());
+  // What only looks like it is not believed.
+  EXPECT_FALSE(check_unchanged(make_snapshot("main", blob), Nanoseconds(0)).is_ok());
+  EXPECT_FALSE(check_unchanged(make_snapshot(std::string(40, 'd'), "a"), Nanoseconds(0)).is_ok());
 }
 
 }  // namespace

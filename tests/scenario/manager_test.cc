@@ -1,4 +1,5 @@
 // The owner with real workers, sockets, shared memory and disk files (manager_rig.h).
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -173,6 +174,45 @@ TEST(ManagerScenario, WithoutAUsableDiskItServesFromHostAndSaysSo) {
   engine.run(tokens);
   EXPECT_EQ(engine.run(tokens).loaded, 4U);
   EXPECT_FALSE(engine.manager().status().is_healthy);
+}
+
+// A file replaced between the engine's loading and our digest would put blocks of one model's under
+// the other's name, for every later start.
+TEST(ManagerScenario, WeightsThatChangedAfterTheStartKeepEverythingFromDisk) {
+  const Scratch scratch;
+  const std::string model = scratch.path() + "/model";
+  std::filesystem::create_directories(model);
+  std::ofstream(model + "/model.safetensors", std::ios::binary)
+      << std::string("\x02\0\0\0\0\0\0\0{}", 10);
+  const SystemClock clock;
+  Nanoseconds loaded_from;
+  EngineOptions options{.disk_path = scratch.path() + "/d", .tune = [&](manager::Options& made) {
+                          made.model_directory = model;
+                          made.weights_loaded_from = loaded_from;
+                        }};
+  const auto tokens = Engine::make_tokens(4, 1);
+  loaded_from = seconds(clock.wall_seconds() - 10);
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(tokens);
+    EXPECT_EQ(engine.run(tokens).loaded, 4U);
+    const auto status = engine.manager().status();
+    EXPECT_FALSE(status.is_healthy);
+    ASSERT_FALSE(status.problems.empty());
+    EXPECT_THAT(status.problems[0], ::testing::HasSubstr(model));
+    EXPECT_THAT(status.problems[0], ::testing::HasSubstr("start the engine again"));
+    EXPECT_FALSE(std::filesystem::exists(options.disk_path));
+  }
+  loaded_from = seconds(clock.wall_seconds() + 10);  // The restart.
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(tokens);
+    ASSERT_TRUE(engine.wait_on_disk(5));
+  }
+  Engine engine(scratch, options);
+  EXPECT_EQ(engine.run(tokens).loaded, 4U);
 }
 
 TEST(ManagerScenario, ADirectoryRemovedWhileRunningNeverStopsTheEngine) {

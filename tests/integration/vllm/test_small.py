@@ -136,17 +136,11 @@ def test_changed_weights_under_the_same_path_never_hit_and_the_old_ones_come_bac
     weights = folder / "model.safetensors"
     kept = tmp_path / "kept.safetensors"
     weights.rename(kept)
-    change: dict[str, Any] = {"folder": str(folder), "kind": "llama", "changed_layer": 2}
-    found = harness.run_several(
-        tmp_path,
-        {
-            "change": ("tiny.make", change),
-            "changed": ("small.once", same),
-            "old weights": ("small.replace_file", {"old": str(kept), "new": str(weights)}),
-            "back": ("small.once", same),
-        },
-    )
-    changed, back = found["changed"], found["back"]
+    harness.run(tmp_path, "tiny.make", folder=str(folder), kind="llama", changed_layer=2)
+    # Each in a process of its own: weights younger than the engine's process keep it off the disk.
+    changed = harness.run(tmp_path, "small.once", **same)
+    kept.replace(weights)
+    back = harness.run(tmp_path, "small.once", **same)
     assert DISK not in changed["grown"]
     assert HOST not in changed["grown"]
     assert tokens(changed["answers"]) != tokens(first["cold"]["answers"])

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,9 +167,3 @@ def ranks(say: Say, model: str, prompts: list[list[int]], settings: dict[str, An
     until("the owner sees the death", lambda: not engine.status()["attachments"][1]["attached"])
     say(found | {"after": engine.status()})
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def replace_file(say: Say, old: str, new: str) -> None:
-    """Puts one file in the place of another."""
-    Path(old).replace(new)
-    say({})
