@@ -171,14 +171,14 @@ TEST_F(WeightsAgeTest, ALinkTurnedToAnOlderFileIsSeen) {
 
 // Hugging Face's cache.
 TEST_F(WeightsAgeTest, WhatIsNamedByItsContentMayComeWithTheEngine) {
-  const auto make_snapshot = [&](const std::string& commit, const std::string& blob) {
-    const std::string hub = directory_ + "/hub-" + commit;
+  const auto make_snapshot = [&](const std::string& name, const std::string& blob) {
+    const std::string hub = directory_ + "/hub-" + name;
     std::filesystem::create_directories(hub + "/blobs");
-    std::filesystem::create_directories(hub + "/snapshots/" + commit);
+    std::filesystem::create_directories(hub + "/snapshots/" + name);
     std::filesystem::copy_file(file_, hub + "/blobs/" + blob);
     std::filesystem::create_symlink("../../blobs/" + blob,
-                                    hub + "/snapshots/" + commit + "/model.safetensors");
-    return hub + "/snapshots/" + commit;
+                                    hub + "/snapshots/" + name + "/model.safetensors");
+    return hub + "/snapshots/" + name;
   };
   const std::string blob(64, 'b');
   EXPECT_TRUE(check_unchanged(make_snapshot(std::string(40, 'c'), blob), Nanoseconds(0)).is_ok());
