@@ -47,6 +47,24 @@ class ScratchDirectory {
   std::string path_;
 };
 
+// Everything below `path`, with its bytes: equal before and after = nothing was touched.
+[[nodiscard]] inline std::map<std::string, std::string> tree(const std::string& path) {
+  std::map<std::string, std::string> all;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+    std::string content = "(directory)";
+    if (entry.is_regular_file()) {
+      std::ifstream file(entry.path(), std::ios::binary);
+      content.assign(std::istreambuf_iterator<char>(file), {});
+    }
+    all[entry.path().string()] = content;
+  }
+  return all;
+}
+
+inline void write_text(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
 // One block's shards in page-aligned memory.
 class BlockMemory {
  public:

@@ -1,0 +1,239 @@
+// What survives a change of size or paths, and what a file system that is small or full means.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <fstream>
+
+#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/inspect.h"
+
+namespace terrace::tier::disk {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+// A file system of a given size, made for one test; needs the right to mount, which CI's root has.
+// What fills up or fails without it is in disk_fault_test.cc.
+class SmallDisk {
+ public:
+  explicit SmallDisk(std::uint64_t bytes) {
+    const std::string options = "size=" + std::to_string(bytes);
+    is_mounted_ = ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (is_mounted_) ::umount2(scratch_.path().c_str(), MNT_DETACH);
+  }
+  bool make_read_only() {
+    return ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) == 0;
+  }
+  [[nodiscard]] bool is_mounted() const { return is_mounted_; }
+  [[nodiscard]] const std::string& path() const { return scratch_.path(); }
+
+ private:
+  ScratchDirectory scratch_;
+  bool is_mounted_ = false;
+};
+
+TEST(SmallDiskTest, AReadOnlyDirectoryIsLeftAloneAndTold) {
+  SmallDisk disk(8 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  ASSERT_TRUE(rig.open().is_ok());
+  ASSERT_TRUE(rig.write(1).is_ok());
+  rig.close();
+  ASSERT_TRUE(disk.make_read_only());
+  const auto before = tree(disk.path());
+  const Status status = rig.open();
+  EXPECT_EQ(status.code(), Code::kRefused);
+  EXPECT_THAT(status.message(), HasSubstr("EROFS"));
+  EXPECT_EQ(tree(disk.path()), before);
+  EXPECT_TRUE(inspect_directory(disk.path()).has_value());
+}
+
+TEST(SmallDiskTest, ASmallerDiskThanAskedForIsUsedAsFarAsItGoes) {
+  const SmallDisk disk(24 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  rig.options().blocks = 0;
+  rig.options().size = 64_MiB;
+  ASSERT_EQ(rig.open().text(), Status().text());
+  ASSERT_EQ(rig.tier().problems().size(), 1U);
+  EXPECT_THAT(rig.tier().problems()[0],
+              HasSubstr("disk.size: 64 MiB asked for, 17 MiB can be had in disk.paths: the disk "
+                        "tier is smaller"));
+  EXPECT_THAT(
+      rig.tier().problems()[0],
+      HasSubstr(disk.path() + "/terrace-00: holds 0 MiB; its file system has 24 MiB, 23 MiB "
+                              "free, of which 6 MiB stay free"));
+  EXPECT_THAT(rig.log(), HasSubstr("error disk problem=\"disk.size: 64 MiB asked for"));
+  EXPECT_GT(rig.tier().slots(), 100U);
+  rig.settle();
+  EXPECT_GE(fs::space(disk.path()).available, 5U << 20U);
+  for (std::uint64_t n = 0; n < 20; ++n) EXPECT_TRUE(rig.write(n).is_ok());
+}
+
+TEST(SmallDiskTest, PathsOnOneFileSystemShareWhatIsFreeThere) {
+  const SmallDisk disk(32 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path() + "/a", disk.path() + "/b"};
+  rig.options().blocks = 0;
+  rig.options().size = 64_MiB;
+  ASSERT_EQ(rig.open().text(), Status().text());
+  EXPECT_THAT(rig.log(), HasSubstr("2 of disk.paths share it"));
+  rig.settle();
+  EXPECT_GE(fs::space(disk.path()).available, 7U << 20U);
+  EXPECT_LE(fs::space(disk.path()).available, 10U << 20U);
+}
+
+// Somebody else filled it meanwhile: what is there stays, or every full disk would empty the cache.
+TEST(SmallDiskTest, AReserveThatIsGoneTakesNoBlock) {
+  const SmallDisk disk(32 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  rig.options().blocks = 0;
+  rig.options().size = 16_MiB;
+  ASSERT_TRUE(rig.open().is_ok());
+  rig.settle();
+  for (std::uint64_t n = 0; n < 200; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  rig.close();
+  {
+    std::ofstream hog(disk.path() + "/somebody-elses", std::ios::binary);
+    const std::string megabyte(1 << 20, 'x');
+    for (int i = 0; i < 14; ++i) hog << megabyte;
+  }
+  ASSERT_EQ(rig.open().text(), Status().text());
+  for (std::uint64_t n = 0; n < 200; ++n) EXPECT_TRUE(rig.read(n).is_ok()) << n;
+  // Without anything of its own it takes nothing, and says what is missing.
+  rig.close();
+  fs::remove_all(disk.path() + "/terrace-00");
+  std::ofstream(disk.path() + "/more", std::ios::binary) << std::string(11 << 20, 'x');
+  const Status status = rig.open();
+  EXPECT_EQ(status.code(), Code::kRefused);
+  EXPECT_THAT(status.message(), HasSubstr("disk.size"));
+  EXPECT_THAT(status.message(), HasSubstr("MiB stay free for others"));
+}
+
+TEST(SmallDiskTest, ADiskThatFillsUpWhileServingDropsWritesAndRecovers) {
+  const SmallDisk disk(40 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  rig.options().preallocate = "zerofill";
+  rig.options().blocks = 0;
+  rig.options().size = 16_MiB;
+  ASSERT_TRUE(rig.open().is_ok());
+  const std::string hog = disk.path() + "/somebody-elses";
+  {
+    std::ofstream file(hog, std::ios::binary);
+    const std::string megabyte(1 << 20, 'x');
+    while (file.good()) file.write(megabyte.data(), 1 << 20).flush();
+  }
+  std::uint64_t number = 0;
+  Status status;
+  while (status.is_ok() && number < 5000) status = rig.write(number++);
+  EXPECT_TRUE(status.code() == Code::kExhausted || status.code() == Code::kUnavailable)
+      << status.text();
+  EXPECT_THAT(rig.tier().problems().at(0), HasSubstr("state=full"));
+  for (std::uint64_t n = 0; n + 1 < number; ++n) EXPECT_TRUE(rig.read(n).is_ok());
+  fs::remove(hog);
+  ASSERT_TRUE(rig.reopen().is_ok());
+  EXPECT_TRUE(rig.write(9999).is_ok());
+}
+
+TEST(DiskSizeTest, AGrownTierKeepsItsBlocks) {
+  Rig rig;
+  ASSERT_TRUE(rig.open().is_ok());
+  for (std::uint64_t n = 0; n < 16; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  rig.options().blocks = 64;
+  ASSERT_TRUE(rig.reopen().is_ok());
+  EXPECT_EQ(rig.tier().slots(), 64U);
+  for (std::uint64_t n = 0; n < 16; ++n) EXPECT_TRUE(rig.read(n).is_ok()) << n;
+  for (std::uint64_t n = 16; n < 64; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  EXPECT_TRUE(rig.has(0));
+}
+
+TEST(DiskSizeTest, AShrunkTierKeepsWhatFits) {
+  Rig rig;
+  rig.options().blocks = 64;
+  ASSERT_TRUE(rig.open().is_ok());
+  for (std::uint64_t n = 0; n < 64; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  rig.options().blocks = 24;
+  ASSERT_TRUE(rig.reopen().is_ok());
+  EXPECT_EQ(rig.tier().slots(), 24U);
+  std::uint32_t kept = 0;
+  for (std::uint64_t n = 0; n < 64; ++n) {
+    if (!rig.has(n)) continue;
+    ++kept;
+    EXPECT_TRUE(rig.read(n).is_ok());
+  }
+  EXPECT_EQ(kept, 24U);
+  EXPECT_TRUE(rig.write(100).is_ok());
+  // What was cut off must not come back when the tier grows again.
+  rig.options().blocks = 64;
+  ASSERT_TRUE(rig.reopen().is_ok());
+  for (std::uint64_t n = 0; n < 64; ++n) {
+    if (rig.has(n)) {
+      EXPECT_EQ(rig.read(n).text(), Status().text());
+    }
+  }
+}
+
+TEST(DiskSizeTest, AnAddedPathWipesNothingAndIsUsed) {
+  Rig rig;
+  ASSERT_TRUE(rig.open().is_ok());
+  for (std::uint64_t n = 0; n < 16; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  const ScratchDirectory second;
+  rig.options().paths = {second.path(), rig.path()};
+  rig.options().blocks = 40;
+  ASSERT_TRUE(rig.reopen().is_ok());
+  for (std::uint64_t n = 0; n < 16; ++n) EXPECT_TRUE(rig.read(n).is_ok()) << n;
+  for (std::uint64_t n = 16; n < 40; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  for (std::uint64_t n = 0; n < 40; ++n) EXPECT_TRUE(rig.read(n).is_ok()) << n;
+  const auto seen = inspect_directory(second.path());
+  ASSERT_TRUE(seen.has_value());
+  EXPECT_GT(seen->at(0).namespaces.at(0).sealed, 4U);
+}
+
+TEST(DiskSizeTest, BlocksAreStripedOverPathsAndSurviveALostOne) {
+  const ScratchDirectory second;
+  Rig rig;
+  rig.options().paths.push_back(second.path());
+  ASSERT_TRUE(rig.open().is_ok());
+  for (std::uint64_t n = 0; n < 16; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  const auto seen = inspect_directory(second.path());
+  EXPECT_EQ(seen->at(0).namespaces.at(0).sealed, 8U);
+  rig.close();
+  fs::remove_all(second.path() + "/terrace-00");
+  ASSERT_TRUE(rig.open().is_ok());
+  std::uint32_t found = 0;
+  for (std::uint64_t n = 0; n < 16; ++n) found += rig.read(n).is_ok() ? 1 : 0;
+  EXPECT_EQ(found, 8U);
+}
+
+TEST(DiskSizeTest, NotEvenOneBlockIsAnErrorThatNamesTheSetting) {
+  Rig rig;
+  rig.options().blocks = 0;
+  rig.options().size = 4_KiB;
+  const Status status = rig.open();
+  EXPECT_FALSE(status.is_ok());
+  EXPECT_THAT(status.message(), HasSubstr("disk.size"));
+}
+
+TEST(DiskSizeTest, MemoryPerSlotIsBoundedWhateverTheSize) {
+  Rig rig({1, {8192}}, std::filesystem::temp_directory_path().string());
+  rig.options().blocks = 0;
+  rig.options().size = 4_GiB;
+  ASSERT_EQ(rig.open().text(), Status().text());
+  EXPECT_GT(rig.tier().slots(), 300'000U);
+  EXPECT_TRUE(rig.write(1).is_ok());
+  EXPECT_LE(rig.tier().memory().value() / rig.tier().slots(), 72U);  // 64 + 8 for the alias.
+}
+
+}  // namespace
+}  // namespace terrace::tier::disk
