@@ -37,7 +37,8 @@ Nanoseconds process_start() {
   std::int64_t ticks = 0;
   const long per_second = ::sysconf(_SC_CLK_TCK);
   if (!(fields >> ticks) || per_second <= 0) return Nanoseconds(0);
-  const std::int64_t since_boot = ticks * (1'000'000'000 / per_second);
+  const std::int64_t since_boot =
+      (ticks + 1) * (1'000'000'000 / per_second);  // Rounded down there.
   return Nanoseconds(read_ns(CLOCK_REALTIME) - (read_ns(CLOCK_BOOTTIME) - since_boot));
 }
 

@@ -29,8 +29,8 @@ class ThreadCpuClock final : public Clock {
   [[nodiscard]] std::int64_t wall_seconds() const override;
 };
 
-// When this process started, since 1970 by the wall clock as it goes now; 0 when nobody says. A
-// child of fork() started when it was forked.
+// When this process started, since 1970 by the wall clock as it goes now; 0 when nobody says. Up to
+// 10 ms late, never early. A child of fork() started when it was forked.
 [[nodiscard]] Nanoseconds process_start();
 
 inline constexpr Nanoseconds kNoDeadline{INT64_MAX};

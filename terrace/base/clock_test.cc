@@ -30,6 +30,21 @@ TEST(ProcessStartTest, LiesBetweenTheProgramAndWhatItWrites) {
   std::fclose(file);
 }
 
+// A model that was copied a moment before is not younger than the engine.
+TEST(ProcessStartTest, IsNotBeforeWhatWasWrittenBeforehand) {
+  for (int i = 0; i < 20; ++i) {
+    std::FILE* const file = std::tmpfile();
+    ASSERT_NE(file, nullptr);
+    const Nanoseconds written = change_of(::fileno(file));
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(written < process_start() ? 0 : 1);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    std::fclose(file);
+  }
+}
+
 TEST(ProcessStartTest, StaysAsItIsAndIsAForksOwn) {
   const Nanoseconds first = process_start();
   const pid_t child = ::fork();
