@@ -10,7 +10,8 @@
  * Rules for all functions
  * - Nothing throws, aborts, prints or calls back. Every result is a code; text by
  * terrace_last_error() (per thread). After a broken invariant of ours the instance is POISONED:
- * look-ups miss, health says why, the process lives.
+ * look-ups miss, health says why, the process lives. A call that finds no memory fails alone, with
+ * EXHAUSTED; in the middle of a change of an owner's state that is a broken invariant.
  * - Structs begin with `struct_size`, set by the caller to sizeof; in an array all have one size.
  * An older caller's is shorter: what it lacks counts as 0. A newer caller's is longer: it is taken
  * while its surplus bytes are 0, else the call is INVALID, for it asks for what is unknown here.
@@ -47,7 +48,7 @@ typedef enum terrace_code {
   TERRACE_OK = 0,
   TERRACE_INVALID = 1,     /* The input is wrong: tell whoever gave it. */
   TERRACE_NOT_FOUND = 2,   /* Unknown handle, request or name. */
-  TERRACE_EXHAUSTED = 3,   /* No room: the work is dropped and counted. */
+  TERRACE_EXHAUSTED = 3,   /* No room, or no memory: the work is dropped. */
   TERRACE_UNAVAILABLE = 4, /* Not yet: ask again. */
   TERRACE_DEADLINE = 5,    /* Too late: recompute. */
   TERRACE_CORRUPT = 6,     /* Bytes did not verify: recompute. */
@@ -192,8 +193,9 @@ typedef struct terrace_progress {
 } terrace_progress;
 TERRACE_API terrace_code terrace_advance_request(terrace_owner* owner,
                                                  const terrace_progress* progress);
-/* Ends the step: the orders for all workers. Empty (length 0) when nothing is due. Engine thread.
- * Never blocks. */
+/* Ends the step: the orders for all workers. Empty (length 0) when nothing is due. Without orders,
+ * or on any other code than OK, every load accepted for this step has failed. Engine thread. Never
+ * blocks. */
 TERRACE_API terrace_code terrace_build_orders(terrace_owner* owner, terrace_bytes* orders);
 /* One worker's report, or several concatenated. Unknown, old, cut or foreign ones are refused and
  * counted. Engine thread. Never blocks. */
@@ -286,7 +288,8 @@ TERRACE_API terrace_code terrace_run_canary(terrace_worker* worker, const uint8_
 TERRACE_API terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders,
                                            uint64_t length, uint32_t* failed_blocks,
                                            uint64_t failed_capacity, uint64_t* failed_count);
-/* Copies out and checksums all saves. Engine thread. Copies. */
+/* Copies out and checksums all saves. UNAVAILABLE = the loads of these orders were not run: what
+ * was computed on them is not saved. Engine thread. Copies. */
 TERRACE_API terrace_code terrace_run_saves(terrace_worker* worker, const uint8_t* orders,
                                            uint64_t length);
 /* What the worker did since the last call; empty when nothing. Engine thread. Never blocks. */

@@ -336,6 +336,34 @@ def test_a_refused_request_keeps_the_load_that_it_was_promised_in_the_same_step(
     assert table.count()["end_request"] == 1
 
 
+NO_MEMORY = ("begin_request", "poll_request", "accept_load", "advance_request", "build_orders")
+
+
+@pytest.mark.parametrize("function", [*NO_MEMORY, "take_report", "take_events", "read_log"])
+def test_a_core_that_finds_no_memory_for_one_call_is_only_a_miss(function: str) -> None:
+    table, half = make(has_events=True)
+    table.codes[function] = Code.EXHAUSTED
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    table.external = [8]
+    found = half.match(request, 0)
+    assert found == (0 if function in NO_MEMORY[:2] else 8)
+    half.accept(request, 0, found, ([10, 11, 12],))
+    step(half, request, 8, 1)
+    half.take_output([b"report"], ())
+    assert half.events() == ""
+    half.end(request)
+
+
+def test_a_ledger_that_found_no_memory_is_missing() -> None:
+    table, half = make()
+    request = Request("a", [1], kv_transfer_params={"terrace": {"ledger": True}})
+    half.begin(request)
+    table.codes["end_request"] = Code.EXHAUSTED
+    assert half.end(request) is None
+    assert half.end(request) is None
+
+
 @pytest.mark.parametrize("function", ["poll_request", "accept_load", "advance_request"])
 def test_a_poisoned_core_is_an_error_here(function: str) -> None:
     table, half = make()

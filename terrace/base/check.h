@@ -4,6 +4,7 @@
 // Functions that can check are not noexcept. Bad input is a Status, never a check.
 #pragma once
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -12,6 +13,15 @@ namespace terrace::base {
 class Breach : public std::logic_error {
  public:
   using std::logic_error::logic_error;
+};
+
+// Memory ran out in the middle of a change, so nobody knows what holds any more: as a Breach, but
+// thrown without taking memory. Before a change std::bad_alloc passes, and only the call fails.
+class MemoryBreach final : public std::exception {
+ public:
+  [[nodiscard]] const char* what() const noexcept override {
+    return "no memory in the middle of a change";
+  }
 };
 
 [[noreturn]] void breach(const char* condition, const char* file, int line);

@@ -20,15 +20,29 @@ void reset_affinity() {
   std::memset(&all, 0xFF, sizeof all);
   (void)pthread_setaffinity_np(pthread_self(), sizeof all, &all);
 }
+
+// All signals blocked as long as it lives: new threads inherit it, and the engine's own thread gets
+// its mask back whatever is thrown.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
 }  // namespace
 
 Result<std::jthread> start_thread(const std::string& name,
                                   std::function<void(std::stop_token)> body,
                                   std::function<void(const char*)> on_breach) {
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);  // Inherited by the new thread.
+  const BlockedSignals blocked;
   Result<std::jthread> thread;
   try {
     thread = std::jthread(
@@ -46,7 +60,6 @@ Result<std::jthread> start_thread(const std::string& name,
   } catch (const std::system_error& error) {
     thread = fail(Code::kExhausted, "start thread " + name + ": " + error.what(), Scope::kNode);
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread;
 }
 

@@ -43,6 +43,11 @@ terrace_code set_error(const Status& status) {
   return set_error(static_cast<terrace_code>(status.code()), status.message());
 }
 
+terrace_code set_out_of_memory() noexcept {
+  last_error.assign("out of memory");  // Fits into the string itself.
+  return TERRACE_EXHAUSTED;
+}
+
 terrace_code put_bytes(BufferKind kind, std::string text, terrace_bytes* bytes) {
   std::string& buffer = buffers[static_cast<std::size_t>(kind)];
   buffer = std::move(text);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -17,13 +18,19 @@ namespace terrace::capi {
 // Stores the text for terrace_last_error() and gives the code.
 terrace_code set_error(const Status& status);
 terrace_code set_error(terrace_code code, std::string text);
+// TERRACE_EXHAUSTED with a text, for which no memory is needed.
+terrace_code set_out_of_memory() noexcept;
 
-// Runs `body` (returning terrace_code); an escaped exception is TERRACE_INTERNAL, and `on_breach`
-// (a call with the text) poisons the handle.
+// Runs `body` (returning terrace_code). Where it finds no memory only this call fails, with
+// TERRACE_EXHAUSTED: whoever was in the middle of a change throws a MemoryBreach instead. Any other
+// exception that escapes is TERRACE_INTERNAL, and `on_breach` (a call with the text) poisons the
+// handle.
 template <typename Body, typename OnBreach>
 terrace_code guarded(Body&& body, OnBreach&& on_breach) noexcept {
   try {
     return body();
+  } catch (const std::bad_alloc&) {
+    return set_out_of_memory();
   } catch (const std::exception& error) {
     try {
       on_breach(error.what());

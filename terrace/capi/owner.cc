@@ -187,7 +187,13 @@ terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
 terrace_code terrace_take_events(terrace_owner* owner, terrace_bytes* events_json) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
     if (events_json == nullptr) return set_error(TERRACE_INVALID, "terrace_take_events: NULL");
-    return put_bytes(BufferKind::kEvents, events_to_json(manager.take_events()), events_json);
+    const auto events = manager.take_events();
+    try {
+      return put_bytes(BufferKind::kEvents, events_to_json(events), events_json);
+    } catch (const std::bad_alloc&) {
+      manager.lose_events();
+      throw;
+    }
   });
 }
 

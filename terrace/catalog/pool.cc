@@ -1,6 +1,7 @@
 #include "terrace/catalog/pool.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "terrace/base/check.h"
 
@@ -30,6 +31,7 @@ Result<std::unique_ptr<Pool>> Pool::create(const Options& options) {
   TERRACE_ASSIGN_OR_RETURN(auto free, FreeSet::create(options.slots));
   TERRACE_ASSIGN_OR_RETURN(auto table, index::ZeroedArray<Slot>::create(options.slots));
   TERRACE_ASSIGN_OR_RETURN(auto policy, policy::make_eviction(options.eviction, options.slots));
+  if (options.make_policy) policy = options.make_policy(options.slots);
   return std::unique_ptr<Pool>(
       new Pool(options, std::move(index), std::move(free), std::move(table), std::move(policy)));
 }
@@ -80,6 +82,7 @@ void Pool::evict(SlotIndex index) {
 }
 
 Result<ReservedSlot> Pool::reserve(const BlockKey& key) {
+  throw_kept_breach();
   auto index = free_.take_lowest();
   if (!index) {
     const auto victim = policy_->victim();
@@ -100,6 +103,7 @@ Result<ReservedSlot> Pool::reserve(const BlockKey& key) {
 }
 
 std::optional<EvictingSlot> Pool::begin_evict() {
+  throw_kept_breach();
   const auto victim = policy_->victim();
   if (!victim) return std::nullopt;
   policy_->remove(*victim);
@@ -176,12 +180,14 @@ Pin Pool::add_pin(SlotIndex index) {
 }
 
 std::optional<Pin> Pool::pin(const BlockKey& key) {
+  throw_kept_breach();
   const auto index = index_.find(key);
   if (!index || table_[index->value()].pins == kMaxPins) return std::nullopt;
   return add_pin(*index);
 }
 
 std::optional<Pin> Pool::pin(SlotRef ref) {
+  throw_kept_breach();
   const Slot* slot = resolve(ref, SlotState::kSealed);
   if (slot == nullptr) slot = resolve(ref, SlotState::kEvicting);
   if (slot == nullptr || slot->pins == kMaxPins) return std::nullopt;
@@ -189,6 +195,7 @@ std::optional<Pin> Pool::pin(SlotRef ref) {
 }
 
 PinRun Pool::pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes) {
+  throw_kept_breach();
   // In steps whose slots stay in the nearest cache between being found and being pinned.
   constexpr std::size_t kStep = 1024;
   std::array<SlotIndex, kStep> found;
@@ -235,6 +242,7 @@ void Pool::touch_chain(NamespaceId name_space, GroupId group,
 
 std::size_t Pool::match(NamespaceId name_space, GroupId group,
                         std::span<const SequenceHash> hashes) const {
+  throw_kept_breach();
   return index_.match(name_space, group, hashes, {});
 }
 
@@ -243,6 +251,7 @@ bool Pool::contains(const BlockKey& key) const { return index_.find(key).has_val
 bool Pool::is_filling(const BlockKey& key) const { return index_.has_hidden(key); }
 
 std::optional<Eviction> Pool::next_victim() const {
+  throw_kept_breach();
   const auto victim = policy_->victim();
   if (!victim) return std::nullopt;
   const SlotRef ref = ref_of(*victim);
@@ -252,6 +261,7 @@ std::optional<Eviction> Pool::next_victim() const {
 }
 
 std::vector<Eviction> Pool::take_evicted() {
+  throw_kept_breach();
   std::vector<Eviction> taken(evicted_.begin(), evicted_.end());
   evicted_.clear();
   return taken;
@@ -285,8 +295,27 @@ void Pool::start_filling(SlotRef ref) {
   if (Slot* slot = resolve(ref, SlotState::kReserved)) set_state(*slot, SlotState::kFilling);
 }
 
-void Pool::abandon(SlotRef ref, SlotState state) {
-  if (resolve(ref, state) != nullptr) free_slot(ref.index);
+template <typename Verb>
+void Pool::keep_breach(Verb&& verb) noexcept {
+  try {
+    verb();
+  } catch (const std::exception& error) {
+    // The first one tells most; after it anything may follow.
+    if (kept_breach_[0] != '\0') return;
+    std::strncpy(kept_breach_.data(), error.what(), kept_breach_.size() - 1);
+    has_kept_breach_ = true;
+  }
+}
+
+void Pool::throw_breach() const {
+  has_kept_breach_ = false;
+  throw base::Breach(kept_breach_.data());
+}
+
+void Pool::abandon(SlotRef ref, SlotState state) noexcept {
+  keep_breach([&] {
+    if (resolve(ref, state) != nullptr) free_slot(ref.index);
+  });
 }
 
 void Pool::quarantine(SlotRef ref) {
@@ -309,25 +338,25 @@ std::optional<Pin> Pool::seal(SlotRef ref) {
   return Pin(this, ref);
 }
 
-void Pool::unpin(SlotRef ref) {
+void Pool::unpin(SlotRef ref) noexcept {
   Slot* slot = resolve(ref, SlotState::kSealed);
   if (slot == nullptr || slot->pins == 0) return;
   slot->pins = (slot->pins - 1U) & kMaxPins;
   if (slot->pins > 0) return;
   --pinned_;
-  policy_->touch(ref.index);
+  keep_breach([&] { policy_->touch(ref.index); });
 }
 
-void Pool::end_evict(SlotRef ref, bool keeps) {
+void Pool::end_evict(SlotRef ref, bool keeps) noexcept {
   Slot* slot = resolve(ref, SlotState::kEvicting);
   if (slot == nullptr) {
     unpin(ref);  // Taken back meanwhile: the hold has become a pin like any other.
   } else if (keeps) {
     slot->pins = 0;
     set_state(*slot, SlotState::kSealed);
-    policy_->touch(ref.index);
+    keep_breach([&] { policy_->touch(ref.index); });
   } else {
-    free_slot(ref.index);
+    keep_breach([&] { free_slot(ref.index); });
   }
 }
 

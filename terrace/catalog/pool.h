@@ -7,6 +7,8 @@
 // at the recent end. So a request that drops its pins deepest block first leaves its leaves to be
 // evicted before its roots, which on a prefix tree is leaf-first: touch_chain() and PinRun keep to
 // that, and so must whoever holds the pins of a request by other means.
+// Handles are dropped in destructors, where nothing can be thrown: an invariant that a drop finds
+// broken is thrown by the pool's next call instead.
 // Threading: thread-compatible; the tier's lock guards it, and handles are dropped under it.
 // Owns: slot states, key index, eviction order.  Waits: never.
 // Memory: 53 bytes per slot with index and `lru`, all from create().  Source: design.md section 5.
@@ -15,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -171,6 +174,8 @@ class Pool {
     std::string eviction = "lru";
     // Evictions kept for take_evicted(); beyond it the oldest are forgotten and counted.
     std::uint32_t evicted_limit = 65'536;
+    // Makes the policy in place of `eviction`, for faults in tests; empty = as is.
+    std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make_policy = {};
   };
   // Instant for any size: nothing is touched. Errors: kInvalid for 0 or over 2^31 - 1 slots or an
   // unknown policy; kExhausted if memory is refused.
@@ -267,13 +272,23 @@ class Pool {
   Pin add_pin(SlotIndex index);
   void touch_slot(SlotIndex index);
 
-  // The handles' verbs. None of them throws: a handle may be dropped while a Breach unwinds.
+  // The handles' verbs. Those of drops do not throw: a handle may be dropped while a Breach
+  // unwinds, and where nothing can be thrown. What they find broken is kept for
+  // throw_kept_breach().
   void start_filling(SlotRef ref);
-  void abandon(SlotRef ref, SlotState state);
+  void abandon(SlotRef ref, SlotState state) noexcept;
   void quarantine(SlotRef ref);
   [[nodiscard]] std::optional<Pin> seal(SlotRef ref);
-  void unpin(SlotRef ref);
-  void end_evict(SlotRef ref, bool keeps);
+  void unpin(SlotRef ref) noexcept;
+  void end_evict(SlotRef ref, bool keeps) noexcept;
+  template <typename Verb>
+  void keep_breach(Verb&& verb) noexcept;
+  // Throws what a drop found broken, once. In every call that looks up or takes a slot.
+  void throw_kept_breach() const {
+    if (has_kept_breach_) [[unlikely]]
+      throw_breach();
+  }
+  [[noreturn]] void throw_breach() const;
 
   const std::uint32_t slots_;
   const std::uint32_t evicted_limit_;
@@ -285,6 +300,8 @@ class Pool {
   std::uint32_t pinned_ = 0;
   std::deque<Eviction> evicted_;
   std::uint64_t evicted_forgotten_ = 0;
+  mutable bool has_kept_breach_ = false;
+  std::array<char, 160> kept_breach_{};
 };
 
 }  // namespace terrace::catalog

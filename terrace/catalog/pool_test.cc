@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "terrace/base/check.h"
 #include "terrace/testing/keys.h"
 
 namespace terrace::catalog {
@@ -52,6 +53,47 @@ TEST(PoolTest, DroppedReservedAndFillingSlotsAreFree) {
   }
   EXPECT_EQ(pool->count(SlotState::kFree), 2U);
   EXPECT_FALSE(pool->is_filling(key(1)));
+}
+
+// Finds an invariant broken at each touch, once told to.
+class BreakingPolicy final : public policy::EvictionPolicy {
+ public:
+  BreakingPolicy(std::uint32_t slots, const bool& is_broken)
+      : inner_(policy::make_lru(slots)), is_broken_(is_broken) {}
+  void touch(SlotIndex slot) override {
+    if (is_broken_) throw base::Breach("made up");
+    inner_->touch(slot);
+  }
+  void remove(SlotIndex slot) override { inner_->remove(slot); }
+  std::optional<SlotIndex> victim() const override { return inner_->victim(); }
+  Bytes memory() const override { return inner_->memory(); }
+
+ private:
+  std::unique_ptr<policy::EvictionPolicy> inner_;
+  const bool& is_broken_;
+};
+
+TEST(PoolTest, WhatADropFindsBrokenIsThrownByTheNextCallAndOnce) {
+  bool is_broken = false;
+  auto pool = Pool::create({.slots = 4,
+                            .make_policy =
+                                [&](std::uint32_t slots) {
+                                  return std::make_unique<BreakingPolicy>(slots, is_broken);
+                                }})
+                  .value();
+  Pin first = store(*pool, key(1));
+  {
+    const Pin second = store(*pool, key(2));
+  }
+  EvictingSlot evicting = *pool->begin_evict();
+  is_broken = true;
+  first = Pin();  // In a function that must not throw, as in every destructor.
+  is_broken = false;
+  EXPECT_THROW((void)pool->match(NamespaceId(1), GroupId(0), {}), base::Breach);
+  EXPECT_EQ(pool->match(NamespaceId(1), GroupId(0), {}), 0U);
+  is_broken = true;
+  std::move(evicting).keep();
+  EXPECT_NO_THROW((void)pool->take_evicted());  // The first breach has told all.
 }
 
 TEST(PoolTest, FirstSealedWriterOfAKeyStays) {

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <limits>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "terrace/config/source_internal.h"
@@ -104,6 +105,8 @@ void read_json(const Sources& sources, std::vector<Given>& given, Problems& prob
   try {
     // A refusal has already been recorded as a problem.
     static_cast<void>(Json::sax_parse(text, &flattener));
+  } catch (const std::bad_alloc&) {
+    throw;  // No fault of the settings.
   } catch (const std::exception&) {
     problems.add(fmt::format("{}: not valid JSON", kOrigin));
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <new>
 #include <optional>
 
 #include "terrace/base/file.h"
@@ -167,6 +168,8 @@ Settings defaults() {
 Result<Loaded> load(const Sources& sources) {
   try {
     return load_all(sources);
+  } catch (const std::bad_alloc&) {
+    throw;  // No fault of the settings.
   } catch (const std::exception& error) {
     return fail(Code::kInternal, fmt::format("settings: {}", error.what()));
   }

@@ -7,6 +7,7 @@
 #include <toml++/toml.h>
 
 #include <exception>
+#include <new>
 
 #include "terrace/config/source_internal.h"
 
@@ -75,6 +76,8 @@ void read_toml(std::string_view text, const std::string& path, std::vector<Given
       return;
     }
     Walk{path, given, problems}.table("", result.table(), 1);
+  } catch (const std::bad_alloc&) {
+    throw;  // No fault of the settings.
   } catch (const std::exception&) {
     problems.add(fmt::format("{}: not valid TOML", path));
   }

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <functional>
+#include <new>
 #include <thread>
 #include <utility>
 
 #include "terrace/attach/attach_server.h"
+#include "terrace/base/check.h"
 #include "terrace/base/file.h"
 #include "terrace/base/left_behind.h"
 #include "terrace/base/rng.h"
@@ -77,6 +79,10 @@ struct BlockManager::State {
   std::jthread io;
 
   [[nodiscard]] Status append_tokens(Request& request, std::span<const std::uint32_t> tokens);
+  // Runs `change(core)` under the lock. What finds no memory in there leaves a core of which nobody
+  // knows what holds: poisoned before anybody else sees it.
+  template <typename Change>
+  auto change_core(Change&& change);
   void run_io(const std::stop_token& stop);
   void poison(const std::string& reason);
   void signal_if_due();
@@ -85,6 +91,17 @@ struct BlockManager::State {
   // False when the thread was left behind because it did not end in time.
   bool join(std::jthread& thread, const std::atomic<bool>& is_done, Nanoseconds deadline);
 };
+
+template <typename Change>
+auto BlockManager::State::change_core(Change&& change) {
+  const MutexLock lock(shared.mutex);
+  try {
+    return change(shared.core);
+  } catch (const std::bad_alloc&) {
+    shared.core.poison_at_once();
+    throw base::MemoryBreach();
+  }
+}
 
 void BlockManager::State::poison(const std::string& reason) {
   {
@@ -269,40 +286,40 @@ Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   } else {
     request->ledger.first_miss = MissReason::kUnkeyable;
   }
-  bool has_jobs = false;
-  {
-    const MutexLock lock(state.shared.mutex);
-    state.shared.core.add_request(std::move(request), state.clock.now());
-    has_jobs = state.shared.core.has_jobs();
-  }
+  const bool has_jobs = state.change_core([&](Core& core) {
+    core.add_request(std::move(request), state.clock.now());
+    return core.has_jobs();
+  });
   if (has_jobs) state.driver.wake();
   return id;
 }
 
 Result<MatchAnswer> BlockManager::poll_request(RequestId request, Tokens local, Tokens limit) {
   State& state = *state_;
-  MatchAnswer answer;
-  bool has_jobs = false;
-  {
-    const MutexLock lock(state.shared.mutex);
-    Request* found = state.shared.core.find(request);
-    if (found == nullptr) return fail(Code::kNotFound, "poll_request: no such request");
-    if (local % state.options.layout.block_tokens != 0) {
-      return fail(Code::kInvalid, "poll_request: local tokens are no whole blocks");
-    }
-    answer = state.shared.core.poll(*found, local, limit, state.clock.now());
-    has_jobs = !answer.is_ready && state.shared.core.has_jobs();
+  if (local % state.options.layout.block_tokens != 0) {
+    return fail(Code::kInvalid, "poll_request: local tokens are no whole blocks");
   }
+  bool has_jobs = false;
+  const auto answer = state.change_core([&](Core& core) {
+    std::optional<MatchAnswer> given;
+    if (Request* found = core.find(request); found != nullptr) {
+      given = core.poll(*found, local, limit, state.clock.now());
+      has_jobs = !given->is_ready && core.has_jobs();
+    }
+    return given;
+  });
+  if (!answer) return fail(Code::kNotFound, "poll_request: no such request");
   if (has_jobs) state.driver.wake();
-  return answer;
+  return *answer;
 }
 
 Status BlockManager::accept_load(RequestId request, Tokens local, Tokens external,
                                  std::span<const std::span<const std::uint32_t>> block_tables) {
-  const MutexLock lock(state_->shared.mutex);
-  Request* found = state_->shared.core.find(request);
-  if (found == nullptr) return {Code::kNotFound, "accept_load: no such request"};
-  return state_->shared.core.accept(*found, local, external, block_tables);
+  return state_->change_core([&](Core& core) -> Status {
+    Request* found = core.find(request);
+    if (found == nullptr) return {Code::kNotFound, "accept_load: no such request"};
+    return core.accept(*found, local, external, block_tables);
+  });
 }
 
 // Hashing, by the engine thread, which owns the chain. What fails here, or is refused, leaves a
@@ -335,17 +352,14 @@ Status BlockManager::advance_request(const Progress& progress) {
   }
   if (found == nullptr) return {Code::kNotFound, "advance_request: no such request"};
   if (found->is_keyed) TERRACE_RETURN_IF_ERROR(state.append_tokens(*found, progress.new_tokens));
-  const MutexLock lock(state.shared.mutex);
-  state.shared.core.advance(*found, progress);
+  state.change_core([&](Core& core) { core.advance(*found, progress); });
   return {};
 }
 
 Result<std::string> BlockManager::build_orders() {
-  std::optional<wire::Orders> orders;
-  {
-    const MutexLock lock(state_->shared.mutex);
-    orders = state_->shared.core.build_orders(state_->clock.now());
-  }
+  const auto orders =
+      state_->change_core([&](Core& core) { return core.build_orders(state_->clock.now()); });
+  // Orders that are lost from here on are as those that never arrive: no rank reports the step.
   return orders ? wire::encode(*orders) : std::string();
 }
 
@@ -357,37 +371,37 @@ Status BlockManager::take_report(std::span<const std::byte> bytes) {
     return std::move(reports).error();
   }
   Status first;
-  bool has_jobs = false;
-  {
-    const MutexLock lock(state.shared.mutex);
+  const bool has_jobs = state.change_core([&](Core& core) {
     for (const wire::Report& report : *reports) {
-      Status status = state.shared.core.take_report(report, state.clock.now());
+      Status status = core.take_report(report, state.clock.now());
       if (first.is_ok()) first = std::move(status);
     }
-    has_jobs = state.shared.core.has_jobs();
-  }
+    return core.has_jobs();
+  });
   if (has_jobs) state.driver.wake();
   return first;
 }
 
 Result<Ledger> BlockManager::end_request(RequestId request) {
-  const MutexLock lock(state_->shared.mutex);
-  Request* found = state_->shared.core.find(request);
-  if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
-  return state_->shared.core.end_request(*found);
+  return state_->change_core([&](Core& core) -> Result<Ledger> {
+    Request* found = core.find(request);
+    if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
+    return core.end_request(*found);
+  });
 }
 
 std::vector<Event> BlockManager::take_events() {
   state_->clear_signal();
+  return state_->change_core([](Core& core) { return core.take_events(); });
+}
+
+void BlockManager::lose_events() {
   const MutexLock lock(state_->shared.mutex);
-  return state_->shared.core.take_events();
+  state_->shared.core.context().events.lose();
 }
 
 Status BlockManager::reset() {
-  {
-    const MutexLock lock(state_->shared.mutex);
-    state_->shared.core.reset();
-  }
+  state_->change_core([](Core& core) { core.reset(); });
   state_->signal_if_due();
   return {};
 }

@@ -2,9 +2,10 @@
 // later, per daemon attachment). Threading: thread-safe behind one lock that is never held during
 // I/O, hashing or allocation of size; two threads of its own: `terrace-open` (opens the tiers,
 // populates host memory, then ends) and `terrace-io` (disk reads and writes, verification,
-// attachments, deadlines). Owns: host and disk tier, attach server, all request state. Waits: only
-// close(), up to its deadline. Every look-up and load has a deadline and ends. Source: design.md
-// sections 3, 5, 6.
+// attachments, deadlines). Memory: a call that finds none before the state changes throws
+// std::bad_alloc and has done nothing; in the middle of a change it is a breach. Owns: host and
+// disk tier, attach server, all request state. Waits: only close(), up to its deadline. Every
+// look-up and load has a deadline and ends. Source: design.md sections 3, 5, 6.
 #pragma once
 
 #include <cstdint>
@@ -76,6 +77,8 @@ class BlockManager {
   [[nodiscard]] Status take_report(std::span<const std::byte> bytes);
   [[nodiscard]] Result<Ledger> end_request(RequestId request);
   [[nodiscard]] std::vector<Event> take_events();
+  // What was taken did not reach the engine: the next events begin with `cleared`.
+  void lose_events();
   // Nothing stored before can match afterwards, in any tier.
   [[nodiscard]] Status reset();
 

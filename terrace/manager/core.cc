@@ -327,7 +327,12 @@ void Core::reset() {
 }
 
 void Core::poison(const std::string& reason) {
+  poison_at_once();
   if (poison_reason_.empty()) poison_reason_ = reason.empty() ? "unknown" : reason;
+}
+
+void Core::poison_at_once() noexcept {
+  is_poisoned_ = true;
   context_.counters.poisoned.set(1);
 }
 

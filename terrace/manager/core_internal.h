@@ -71,7 +71,9 @@ class Core {
   [[nodiscard]] std::vector<Event> take_events();
   void reset();
   void poison(const std::string& reason);
-  [[nodiscard]] bool is_poisoned() const { return !poison_reason_.empty(); }
+  // The same where nothing may be thrown and no memory is to be had; the reason follows if it can.
+  void poison_at_once() noexcept;
+  [[nodiscard]] bool is_poisoned() const { return is_poisoned_; }
 
   // ---- I/O thread.
   // Deadlines, eviction ahead.
@@ -158,6 +160,7 @@ class Core {
   std::string lower_problem_;
   bool is_closing_ = false;
   bool has_signal_ = false;
+  bool is_poisoned_ = false;
   std::string poison_reason_;
 };
 

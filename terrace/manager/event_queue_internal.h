@@ -36,6 +36,8 @@ class EventQueue {
     events_.clear();
     return taken;
   }
+  // What was taken did not reach the reader.
+  void lose() { has_overflown_ = true; }
   [[nodiscard]] bool is_empty() const { return events_.empty(); }
   [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
 

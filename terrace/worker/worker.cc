@@ -17,6 +17,7 @@
 #include "terrace/memory/device/cpu/cpu_device.h"
 #include "terrace/worker/canary.h"
 #include "terrace/worker/copy_pool.h"
+#include "terrace/worker/open_calls_internal.h"
 
 namespace terrace::worker {
 namespace {
@@ -42,22 +43,6 @@ enum class Way : std::uint8_t { kIn, kOut };
 }  // namespace
 
 struct Worker::State {
-  // One of the engine's calls. Nothing is touched through one that was refused.
-  class Call {
-   public:
-    explicit Call(State& state) : state_(state), is_admitted_(state.enter()) {}
-    Call(const Call&) = delete;
-    Call& operator=(const Call&) = delete;
-    ~Call() {
-      if (is_admitted_) state_.leave();
-    }
-    [[nodiscard]] bool is_admitted() const { return is_admitted_; }
-
-   private:
-    State& state_;
-    const bool is_admitted_;
-  };
-
   const Options options;
   const Clock& clock;
   LogSink& log;
@@ -69,31 +54,30 @@ struct Worker::State {
   // The step's orders come to the canary, to the loads and to the saves: read once. Engine thread.
   std::vector<std::byte> last_bytes;
   wire::Orders last_orders;
+  // The last step whose loads were run, each of them known as good or named. Engine thread.
+  std::uint64_t loaded_owner = 0;
+  StepId loaded_step{0};
   Counter loaded;
   Counter corrupt;
   Counter refused;
   Counter saved;
   std::atomic<wire::CanaryResult> canary{wire::CanaryResult::kNotRun};
-  Mutex calls_mutex;
-  CondVar calls_ended;
-  unsigned calls TERRACE_GUARDED_BY(calls_mutex) = 0;
-  bool is_closing TERRACE_GUARDED_BY(calls_mutex) = false;
+  OpenCalls calls;
   mutable Mutex mutex;
   std::string canary_problem TERRACE_GUARDED_BY(mutex);
 
   State(Options given, const Clock& its_clock, LogSink& its_log)
       : options(std::move(given)), clock(its_clock), log(its_log) {}
 
-  [[nodiscard]] bool enter();
-  void leave();
-  // No call is let in any more; false when one still runs at `deadline`.
-  [[nodiscard]] bool end_calls(Nanoseconds deadline);
   // Valid until the next call.
   [[nodiscard]] Result<const wire::Orders*> read(std::span<const std::byte> bytes);
   // Null, with the reason logged, when these orders cannot be run now.
   [[nodiscard]] AttachmentPtr attachment_for(const wire::Orders& orders) const;
   [[nodiscard]] wire::Report& report_for(const wire::Orders& orders,
                                          const AttachmentPtr& attachment);
+  // Nobody knows what became of its loads: as if it had never been reported.
+  void forget_report(const wire::Orders& orders);
+  [[nodiscard]] std::vector<std::uint32_t> load(const wire::Orders& orders);
   [[nodiscard]] std::optional<std::uint16_t> group_index(GroupId group) const;
   [[nodiscard]] std::uint64_t shard_bytes(const Copy& copy) const {
     return options.layout.groups[copy.shard.group].shard_bytes().value();
@@ -112,30 +96,6 @@ struct Worker::State {
   // Returns the bytes copied.
   std::uint64_t run(std::vector<Copy>& copies, Way way) const;
 };
-
-bool Worker::State::enter() {
-  const MutexLock lock(calls_mutex);
-  if (is_closing) return false;
-  ++calls;
-  return true;
-}
-
-void Worker::State::leave() {
-  const MutexLock lock(calls_mutex);
-  --calls;
-  calls_ended.notify_all();
-}
-
-bool Worker::State::end_calls(Nanoseconds deadline) {
-  const MutexLock lock(calls_mutex);
-  is_closing = true;
-  while (calls != 0) {
-    const Nanoseconds left = deadline - clock.now();
-    if (left <= Nanoseconds(0)) return false;
-    (void)calls_ended.wait_for(calls_mutex, left);
-  }
-  return true;
-}
 
 Result<const wire::Orders*> Worker::State::read(std::span<const std::byte> bytes) {
   const bool is_read = !bytes.empty() && bytes.size() == last_bytes.size() &&
@@ -182,6 +142,12 @@ wire::Report& Worker::State::report_for(const wire::Orders& orders,
   report.rank = options.rank;
   report.step = orders.step;
   return reports.emplace_back(std::move(report));
+}
+
+void Worker::State::forget_report(const wire::Orders& orders) {
+  std::erase_if(reports, [&](const wire::Report& report) {
+    return report.owner == orders.owner && report.step == orders.step;
+  });
 }
 
 std::optional<std::uint16_t> Worker::State::group_index(GroupId group) const {
@@ -328,7 +294,8 @@ bool Worker::close(Nanoseconds limit) {
   const Nanoseconds begin = state.clock.now();
   const Nanoseconds deadline = begin + std::clamp(limit, Nanoseconds(0), kLongestClose);
   // To the owner the end of the attachment means that no late write can land: calls go first.
-  if (state.end_calls(deadline) && state.pool->close(deadline + kCloseGrace, state.clock) &&
+  if (state.calls.end(deadline, state.clock) &&
+      state.pool->close(deadline + kCloseGrace, state.clock) &&
       state.client->close(deadline + kCloseGrace)) {
     return true;
   }
@@ -339,7 +306,7 @@ bool Worker::close(Nanoseconds limit) {
 
 Status Worker::run_canary(std::span<const std::byte> encoded) {
   State& state = *state_;
-  const State::Call call(state);
+  const OpenCalls::Call call(state.calls);
   if (!call.is_admitted()) return {Code::kClosed, "run_canary: closed"};
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
@@ -365,34 +332,46 @@ Status Worker::run_canary(std::span<const std::byte> encoded) {
 
 Result<std::vector<std::uint32_t>> Worker::run_loads(std::span<const std::byte> encoded) {
   State& state = *state_;
-  const State::Call call(state);
+  const OpenCalls::Call call(state.calls);
   if (!call.is_admitted()) return fail(Code::kClosed, "run_loads: closed");
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
-  const AttachmentPtr attachment = state.attachment_for(orders);
-  wire::Report& report = state.report_for(orders, attachment);
+  try {
+    return state.load(orders);
+  } catch (...) {
+    state.forget_report(orders);
+    throw;
+  }
+}
+
+std::vector<std::uint32_t> Worker::State::load(const wire::Orders& orders) {
+  const AttachmentPtr attachment = attachment_for(orders);
+  wire::Report& report = report_for(orders, attachment);
   std::vector<bool> is_good(orders.loads.size());
   if (attachment != nullptr) {
-    const Nanoseconds begin = state.clock.now();
-    std::vector<Copy> copies = state.accept_loads(orders, *attachment);
-    report.load_bytes += state.run(copies, Way::kIn);
-    report.load_ns += static_cast<std::uint64_t>((state.clock.now() - begin).value());
-    state.refused.add(orders.loads.size() - copies.size());
+    const Nanoseconds begin = clock.now();
+    std::vector<Copy> copies = accept_loads(orders, *attachment);
+    report.load_bytes += run(copies, Way::kIn);
+    report.load_ns += static_cast<std::uint64_t>((clock.now() - begin).value());
+    refused.add(orders.loads.size() - copies.size());
     for (const Copy& copy : copies) {
-      const Checksum expected = orders.loads[copy.order].checksums[state.options.rank.value()];
+      const Checksum expected = orders.loads[copy.order].checksums[options.rank.value()];
       is_good[copy.order] = copy.is_done && copy.shard.checksum == expected;
-      (is_good[copy.order] ? state.loaded : state.corrupt).add();
+      (is_good[copy.order] ? loaded : corrupt).add();
     }
   } else {
-    state.refused.add(orders.loads.size());
+    refused.add(orders.loads.size());
   }
-  return state.report_failures(orders, is_good, report);
+  auto failed = report_failures(orders, is_good, report);
+  loaded_owner = orders.owner;
+  loaded_step = orders.step;
+  return failed;
 }
 
 Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byte> encoded) {
   State& state = *state_;
-  const State::Call call(state);
+  const OpenCalls::Call call(state.calls);
   if (!call.is_admitted()) return fail(Code::kClosed, "run_loads: closed");
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
@@ -404,11 +383,17 @@ Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byt
 
 Status Worker::run_saves(std::span<const std::byte> encoded) {
   State& state = *state_;
-  const State::Call call(state);
+  const OpenCalls::Call call(state.calls);
   if (!call.is_admitted()) return {Code::kClosed, "run_saves: closed"};
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
   if (orders.saves.empty()) return {};
+  if (!orders.loads.empty() &&
+      (state.loaded_owner != orders.owner || state.loaded_step != orders.step)) {
+    // Computed on blocks that nobody filled. Without a report the owner takes the step for lost.
+    state.refused.add(orders.saves.size());
+    return {Code::kUnavailable, "run_saves: the loads of these orders were not run"};
+  }
   const AttachmentPtr attachment = state.attachment_for(orders);
   wire::Report& report = state.report_for(orders, attachment);
   const std::size_t first = report.saves.size();
@@ -434,7 +419,7 @@ Status Worker::run_saves(std::span<const std::byte> encoded) {
 }
 
 std::string Worker::build_report() {
-  const State::Call call(*state_);
+  const OpenCalls::Call call(state_->calls);
   std::string bytes;
   if (!call.is_admitted()) return bytes;
   for (const wire::Report& report : state_->reports) bytes += wire::encode(report);

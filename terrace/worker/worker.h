@@ -71,11 +71,12 @@ class Worker {
   [[nodiscard]] Status run_canary(std::span<const std::byte> encoded);
   // Device blocks of group 0 that must not be used, ascending. If orders cannot be run at all (not
   // attached, other owner), all their blocks. Errors: kInvalid, kRefused = they cannot be read.
+  // std::bad_alloc: as if never called, and the step's saves are not run either.
   [[nodiscard]] Result<std::vector<std::uint32_t>> run_loads(std::span<const std::byte> encoded);
   // All loads of the orders as failed, nothing touched: for a poisoned instance.
   [[nodiscard]] Result<std::vector<std::uint32_t>> refuse_loads(std::span<const std::byte> encoded);
   // What could not be saved is reported as not filled. Errors: kInvalid, kRefused = unreadable
-  // orders.
+  // orders; kUnavailable = their loads were not run, so nothing is saved or reported.
   [[nodiscard]] Status run_saves(std::span<const std::byte> encoded);
   // Encoded wire::Reports, one after the other, of all work since the last call, one for each step;
   // empty when there was none.

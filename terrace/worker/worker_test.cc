@@ -126,10 +126,26 @@ TEST_F(WorkerTest, ContradictingOrdersAreNotRun) {
   step.loads = {load(1, 11, first)};
   step.saves = {save(4, 1), save(4, 2), save(1, 2), save(7, 1), save(6, 1)};
   (void)reports();
+  EXPECT_TRUE(run_loads(step).empty());
   run_saves(step);
   const wire::Report done = report();
   for (std::size_t i = 0; i < 4; ++i) EXPECT_FALSE(done.saves.at(i).is_filled) << i;
   EXPECT_TRUE(done.saves.at(4).is_filled);
+}
+
+TEST_F(WorkerTest, WhatIsComputedOnLoadsThatWereNeverRunIsNotSavedAndTheStepNotReported) {
+  start();
+  engine_.fill(0, 1, 1);
+  const Checksum checksum = saved(1, 1);
+  wire::Orders step = orders(2);
+  step.loads = {load(1, 9, checksum)};
+  step.saves = {save(4, 1)};
+  const std::string bytes = encode(step);
+  EXPECT_EQ(worker_->run_saves(bytes_of(bytes)).code(), Code::kUnavailable);
+  EXPECT_TRUE(reports().empty());
+  EXPECT_TRUE(run_loads(step).empty());
+  run_saves(step);
+  EXPECT_TRUE(report().saves.at(0).is_filled);
 }
 
 TEST_F(WorkerTest, BeforeAttachingAllLoadsFailAndSavesAreNotFilled) {

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from terrace._native import TerraceError
+
 LOGGER = logging.getLogger("vllm.terrace")
 
 _LEVELS = {
@@ -32,6 +34,11 @@ class Drain:
             self.now()
 
     def now(self) -> None:
-        for line in self._read().splitlines():
+        try:
+            text = self._read()
+        except TerraceError as error:
+            LOGGER.info("terrace: log not read: %s", error)
+            return
+        for line in text.splitlines():
             level, _, text = line.partition(" ")
             LOGGER.log(_LEVELS.get(level, logging.INFO), "terrace: %s", text)

@@ -86,7 +86,11 @@ class SchedulerHalf:
             self._count_unkeyable(found.unkeyable)
         if request.skip_reading_prefix_cache:
             flags |= _native.REQUEST_NO_LOAD
-        handle = self.owner.begin_request(tokens, flags, found.extra_keys)
+        try:
+            handle = self.owner.begin_request(tokens, flags, found.extra_keys)
+        except TerraceError as error:
+            _tolerate("request not cached", error)
+            return
         wants_ledger = _wants_ledger(request.kv_transfer_params)
         if found.unkeyable:
             text = self.owner.end_request(handle)
@@ -127,9 +131,7 @@ class SchedulerHalf:
         try:
             self.owner.accept_load(live.handle, local_tokens, external, tables)
         except TerraceError as error:
-            if error.code in _FATAL:
-                raise
-            LOGGER.info("terrace: load not accepted: %s", error)
+            _tolerate("load not accepted", error)
             live.has_failed = True
             self._pending.failed_blocks += blocks
             return
@@ -152,7 +154,11 @@ class SchedulerHalf:
         if live is None:
             text = self._unkeyed.pop(request.request_id, "")
             return _answer(text) if text else None
-        text = self.owner.end_request(live.handle)
+        try:
+            text = self.owner.end_request(live.handle)
+        except TerraceError as error:
+            _tolerate("ledger lost", error)
+            return None
         LOGGER.debug("terrace: request %s %s", request.request_id, text)
         return _answer(text) if live.wants_ledger else None
 
@@ -178,9 +184,7 @@ class SchedulerHalf:
         try:
             orders = self.owner.build_orders()
         except TerraceError as error:
-            if error.code in _FATAL:
-                raise
-            LOGGER.info("terrace: step without orders: %s", error)
+            _tolerate("step without orders", error)
             orders = b""
         if pending.load_blocks and not orders:
             pending.failed_blocks += pending.load_blocks
@@ -238,9 +242,7 @@ class SchedulerHalf:
             try:
                 self.owner.take_report(joined)
             except TerraceError as error:
-                if error.code in _FATAL:
-                    raise
-                LOGGER.info("terrace: report refused: %s", error)
+                _tolerate("report refused", error)
         failed = set(failed_blocks)
         if failed:
             for live, blocks in self._loading:
@@ -256,7 +258,11 @@ class SchedulerHalf:
         if now < self._next_events:
             return ""
         self._next_events = now + EVENTS_EVERY_S
-        return self.owner.take_events()
+        try:
+            return self.owner.take_events()
+        except TerraceError as error:
+            _tolerate("events lost", error)  # The next ones begin with `cleared`.
+            return ""
 
     def reset(self) -> None:
         self.owner.reset()
@@ -266,14 +272,19 @@ class SchedulerHalf:
         self.owner.close(CLOSE_DEADLINE_NS)
 
 
+def _tolerate(what: str, error: TerraceError) -> None:
+    """Of a call that failed alone: a miss. A core that is poisoned or closed ends this half."""
+    if error.code in _FATAL:
+        raise error
+    LOGGER.info("terrace: %s: %s", what, error)
+
+
 def _close(live: Live, error: TerraceError) -> None:
     """The request goes on without us; the core keeps it until its end, as loads may be under way.
 
     To end it here would take back what the engine was promised for this very step.
     """
-    if error.code in _FATAL:
-        raise error
-    LOGGER.info("terrace: request dropped: %s", error)
+    _tolerate("request dropped", error)
     live.is_closed = True
 
 

@@ -49,9 +49,14 @@ class WorkerHalf:
     def report(self) -> bytes:
         if not self._has_worked:
             return b""
-        self._has_worked = False
         self._drain.due()
-        return self.worker.build_report()
+        try:
+            report = self.worker.build_report()
+        except TerraceError as error:
+            self._tolerate(error)  # It comes with the next step's.
+            return b""
+        self._has_worked = False
+        return report
 
     def close(self) -> None:
         self._drain.now()
