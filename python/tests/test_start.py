@@ -96,6 +96,19 @@ def test_whatever_a_worker_is_refused_for_only_stops_terrace(
     assert str(error) in told
 
 
+def test_who_asks_for_a_ledger_hears_why_there_is_none(
+    connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "pipeline parallelism is not served yet"
+    monkeypatch.setattr(connector.TerraceConnector, "_refused", lambda _self: why)
+    made = connector.TerraceConnector(None, 1, None)
+    asked = SimpleNamespace(request_id="a", kv_transfer_params={"terrace": {"ledger": True}})
+    silent = SimpleNamespace(request_id="b", kv_transfer_params=None)
+    found = {"ledger": None, "health": "red", "problem": why}
+    assert made.request_finished_all_groups(asked, ([],)) == (False, {"terrace": found})
+    assert made.request_finished_all_groups(silent, ([],)) == (False, None)
+
+
 def test_a_hook_that_fails_in_each_step_is_told_once(
     connector: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

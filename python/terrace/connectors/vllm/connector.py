@@ -24,7 +24,7 @@ from terrace import _native
 from terrace.connectors.vllm import compat, events, fingerprint, layout
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.log import LOGGER
-from terrace.connectors.vllm.scheduler import SchedulerHalf, Step
+from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
 from terrace.connectors.vllm.worker import WorkerHalf, failed_without_worker
 
 
@@ -167,8 +167,9 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
     def _fall(self, reason: str) -> None:
         """An internal error: this half only misses from now on."""
         if self._has_fallen:
-            return  # A body that fails without its half, too: told once, or each step would tell it.
+            return  # A body that fails without its half, too: each step would tell it.
         self._has_fallen = True
+        self._refusal = self._refusal or f"an internal error: {reason}"
         try:
             LOGGER.error("terrace: health=red: stands aside after an internal error: %s", reason)
             if self._scheduler is not None:
@@ -255,6 +256,12 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         found = self.request_finished_all_groups(request, (block_ids,))
         return found
 
+    def _answer_without_half(self, request: Any) -> dict[str, Any] | None:
+        """Who asks for the ledger hears why there is none: the log is not all that people see."""
+        if not wants_ledger(request.kv_transfer_params):
+            return None
+        return {"terrace": {"ledger": None, "health": "red", "problem": self._refusal}}
+
     @hook(_unfinished)
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
@@ -262,7 +269,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         del block_ids  # Everything that is kept was copied out before its step ended.
         self._local.pop(request.request_id, None)
         if self._scheduler is None:
-            return False, None
+            return False, self._answer_without_half(request)
         return False, self._scheduler.end(request)
 
     @hook(lambda _self: ())

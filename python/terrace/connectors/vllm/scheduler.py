@@ -91,13 +91,13 @@ class SchedulerHalf:
         except TerraceError as error:
             _tolerate("request not cached", error)
             return
-        wants_ledger = _wants_ledger(request.kv_transfer_params)
+        is_asked = wants_ledger(request.kv_transfer_params)
         if found.unkeyable:
             text = self.owner.end_request(handle)
-            if wants_ledger:
+            if is_asked:
                 self._unkeyed[request.request_id] = text
             return
-        self._live[request.request_id] = Live(request, handle, wants_ledger, len(tokens))
+        self._live[request.request_id] = Live(request, handle, is_asked, len(tokens))
         self._pending.is_due = True
 
     def _count_unkeyable(self, reason: str) -> None:
@@ -300,7 +300,7 @@ def _token_ids(numbers: Iterable[int]) -> array[int] | None:
         return None
 
 
-def _wants_ledger(params: Any) -> bool:
+def wants_ledger(params: Any) -> bool:
     """A request asks by kv_transfer_params {"terrace": {"ledger": true}}."""
     own = params.get("terrace") if isinstance(params, dict) else None
     return isinstance(own, dict) and bool(own.get("ledger"))

@@ -118,6 +118,7 @@ def _mend(engine: Engine, halves: tuple[Any, Any]) -> None:
     own._scheduler, worker._worker = halves
     own._kept, worker._kept, worker._fallen = [], [], []
     own._has_fallen = worker._has_fallen = False
+    own._refusal = worker._refusal = ""
     for request_id in list(halves[0]._live):
         halves[0].owner.end_request(halves[0]._live.pop(request_id).handle)
     halves[0]._pending = type(halves[0]._pending)()
@@ -128,7 +129,7 @@ def _has_fallen(engine: Engine) -> bool:
 
 
 def _call(engine: Engine, name: str) -> None:
-    """What an engine calls at other times than a prompt's, or in a configuration of another kind."""
+    """What an engine calls at other times than a prompt's, or when configured otherwise."""
     if name == "reset_cache":
         engine.llm.reset_prefix_cache(reset_connector=True)
     if name == "request_finished":
