@@ -281,3 +281,16 @@ def test_every_kept_result_is_explained_and_whole() -> None:
         for row in path.read_text().splitlines():
             result = json.loads(row)
             assert {"name", "params", "unit", "value", "runs", "machine", "commit"} <= set(result)
+
+
+def test_every_folder_says_what_lives_there() -> None:
+    without = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [
+            name
+            for name in folders
+            if name not in ("build", "dist", "__pycache__") and not name.startswith(".")
+        ]
+        if files and "README.md" not in files:
+            without.append(str(Path(folder).relative_to(ROOT)))
+    assert without == []
