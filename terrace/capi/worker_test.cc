@@ -2,7 +2,7 @@
 #include <terrace/terrace.h>
 
 #include <array>
-#include <future>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -129,11 +129,11 @@ TEST(WorkerCloseTest, AThreadThatHangsIsLeftBehindWithWhatItUses) {
   owner_options.settings_json = settings.c_str();
   terrace_owner* owner = nullptr;
   ASSERT_EQ(terrace_open_owner(&owner_options, &owner), TERRACE_OK) << terrace_last_error();
-  std::promise<void> arrives;
-  std::promise<void> goes_on;
-  base::set_sync_point("attach.client.populate", [&, gate = goes_on.get_future().share()] {
-    arrives.set_value();
-    gate.wait();
+  std::atomic<bool> has_arrived{false};
+  std::atomic<bool> may_go_on{false};
+  base::set_sync_point("attach.client.populate", [&] {
+    has_arrived.store(true);
+    EXPECT_TRUE(testing::eventually([&] { return may_go_on.load(); }));
   });
   std::vector<std::uint8_t> memory(4096 * 8);
   const terrace_region region = {sizeof region, 0, memory.data(), 4096, 4096};
@@ -142,12 +142,12 @@ TEST(WorkerCloseTest, AThreadThatHangsIsLeftBehindWithWhatItUses) {
                                           settings.c_str()};
   terrace_worker* worker = nullptr;
   ASSERT_EQ(terrace_open_worker(&options, &worker), TERRACE_OK) << terrace_last_error();
-  arrives.get_future().wait();
+  ASSERT_TRUE(testing::eventually([&] { return has_arrived.load(); }));
   terrace_close_worker(worker, 0);
   ASSERT_TRUE(testing::has_thread("terrace-worker"));
   const auto soil = testing::soil_freed_memory();
   base::set_sync_point("attach.client.populate", {});
-  goes_on.set_value();
+  may_go_on.store(true);
   EXPECT_TRUE(testing::eventually([] { return !testing::has_thread("terrace-worker"); }));
   terrace_close_owner(owner, 0);
 }

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
-#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -326,21 +326,21 @@ TEST_F(WorkerTest, ClosingEndsByItsLimitBesideACopyThatHangsAndAgainOnceItHasEnd
   start_owner();
   open_worker(device);
   attach();
-  std::promise<void> arrives;
-  std::promise<void> goes_on;
-  base::set_sync_point("worker.save.copied", [&, gate = goes_on.get_future().share()] {
-    arrives.set_value();
-    gate.wait();
+  std::atomic<bool> has_arrived{false};
+  std::atomic<bool> may_go_on{false};
+  base::set_sync_point("worker.save.copied", [&] {
+    has_arrived.store(true);
+    EXPECT_TRUE(eventually([&] { return may_go_on.load(); }));
   });
   wire::Orders step = orders();
   step.saves = {save(6, 3)};
   std::thread hanging([&] { run_saves(step); });
-  arrives.get_future().wait();
+  ASSERT_TRUE(eventually([&] { return has_arrived.load(); }));
   EXPECT_FALSE(worker_->close(Nanoseconds(0)));
   EXPECT_TRUE(owner_->all_attached());  // The owner must not think that no late write can land.
   const std::string next = encode(orders(2));
   EXPECT_EQ(worker_->run_saves(bytes_of(next)).code(), Code::kClosed);
-  goes_on.set_value();
+  may_go_on.store(true);
   EXPECT_TRUE(worker_->close(testing::kPatience));
   hanging.join();
   base::set_sync_point("worker.save.copied", {});
