@@ -78,15 +78,19 @@ void Context::note_disk_evictions() {
     if (host != nullptr && !pool().contains(key_of(gone.key.hash))) {
       ghosts.remember(gone.key.hash, MissReason::kEvicted);
     }
-    const auto known = announced_.find(gone.key.hash);
-    if (known == announced_.end()) continue;
-    events.push({.kind = Event::Kind::kRemoved,
-                 .tier = Tier::kDisk,
-                 .group = gone.key.group,
-                 .hash = gone.key.hash,
-                 .alias = known->second});
-    announced_.erase(known);
+    note_disk_removal(gone.key);
   }
+}
+
+void Context::note_disk_removal(const BlockKey& key) {
+  const auto known = announced_.find(key.hash);
+  if (known == announced_.end()) return;
+  events.push({.kind = Event::Kind::kRemoved,
+               .tier = Tier::kDisk,
+               .group = key.group,
+               .hash = key.hash,
+               .alias = known->second});
+  announced_.erase(known);
 }
 
 MissReason Context::why_missing(const SequenceHash& hash) const {

@@ -55,6 +55,8 @@ class Context {
   // Announced once per block and session.
   void note_disk_stored(Event event);
   void note_disk_evictions();
+  // The block of `key` left the disk tier; told if it was announced.
+  void note_disk_removal(const BlockKey& key);
   // Why is a block that no tier offers not there?
   [[nodiscard]] MissReason why_missing(const SequenceHash& hash) const;
   void note(LogLevel level, std::string line);

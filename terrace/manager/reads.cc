@@ -111,6 +111,10 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
       context_.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kDisk)].add();
     }
     context_.ghosts.remember(read.key.hash, *outcome.reason);
+    // What does not verify, the disk lets go of.
+    if (context_.lower != nullptr && !context_.lower->contains(read.key.group, read.key.hash)) {
+      context_.note_disk_removal(read.key);
+    }
     return outcome;  // The slot goes back: the disk promised that nothing writes to it any more.
   }
   if (read.key.name_space != context_.name_space) {
