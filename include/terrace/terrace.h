@@ -203,8 +203,8 @@ TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t
                                              uint64_t length);
 /* The request is over (finished or aborted, at any state). Unknown ids are TERRACE_NOT_FOUND and
  * harmless. A load accepted for a step without orders yet fails in them, all of it. `*ledger_json`
- * (may be NULL): tokens per tier, reason of the first miss. Engine thread.
- * Never blocks. */
+ * (may be NULL): tokens per tier, those whose load is not reported yet, reason of the first miss.
+ * Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
                                              terrace_bytes* ledger_json);
 

@@ -33,9 +33,9 @@ std::string ledger_to_json(const manager::Ledger& ledger) {
   }
   return fmt::format(
       "{{\"prompt_tokens\":{},\"local_tokens\":{},\"hit_tokens\":{{{}}},\"failed_tokens\":{},"
-      "\"first_miss\":{},\"lookup_wait_ns\":{}}}",
+      "\"pending_tokens\":{},\"first_miss\":{},\"lookup_wait_ns\":{}}}",
       ledger.prompt.value(), ledger.local.value(), hits, ledger.failed.value(),
-      ledger.first_miss ? json_text(to_string(*ledger.first_miss)) : "null",
+      ledger.pending.value(), ledger.first_miss ? json_text(to_string(*ledger.first_miss)) : "null",
       ledger.lookup_wait.value());
 }
 

@@ -12,10 +12,11 @@ TEST(JsonTest, LedgerNamesTiersWithHitsAndTheFirstMiss) {
   ledger.prompt = Tokens(100);
   ledger.local = Tokens(32);
   ledger.hit[static_cast<std::size_t>(Tier::kDisk)] = Tokens(64);
+  ledger.pending = Tokens(16);
   ledger.first_miss = manager::MissReason::kNeverStored;
   EXPECT_EQ(ledger_to_json(ledger),
             R"({"prompt_tokens":100,"local_tokens":32,"hit_tokens":{"disk":64},"failed_tokens":0,)"
-            R"("first_miss":"never_stored","lookup_wait_ns":0})");
+            R"("pending_tokens":16,"first_miss":"never_stored","lookup_wait_ns":0})");
 }
 
 TEST(JsonTest, EventsAreSelfDescribingAndNoneIsEmpty) {

@@ -288,8 +288,14 @@ Ledger Core::end_request(Request& request) {
   if (request.is_keyed && context_.host != nullptr && request.cursor > 0) {
     context_.touch(request.chain.hashes());
   }
-  if (request.has_looked_up) hits_.add(request.ledger);
+  request.ledger.pending =
+      context_.options.layout.block_tokens * steps_.blocks_under_way(request.id);
   const Ledger ledger = request.ledger;
+  if (ledger.pending > Tokens(0)) {
+    unreported_.emplace(request.id, ledger);
+  } else if (request.has_looked_up) {
+    hits_.add(ledger);
+  }
   requests_.erase(request.id);
   return ledger;
 }

@@ -150,6 +150,9 @@ class Core {
   Nanoseconds hits_logged_at_;
   std::uint64_t hits_logged_ended_ = 0;
   std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
+  // Requests that ended before the reports of their loads came: an engine ends a request that asked
+  // for one token within the step that loads its prompt.
+  std::unordered_map<RequestId, Ledger> unreported_;
   std::uint64_t last_check_ = 0;
   std::unordered_map<std::uint64_t, Check> checks_;
   std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.

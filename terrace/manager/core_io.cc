@@ -64,6 +64,9 @@ void Core::finish_loads(Step& step) {
 
 void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   Request* request = find(batch.request);
+  const auto late = unreported_.find(batch.request);
+  Ledger* ledger = request == nullptr ? nullptr : &request->ledger;
+  if (late != unreported_.end()) ledger = &late->second;
   const Tokens block_tokens = context_.options.layout.block_tokens;
   const std::size_t count = batch.device_blocks.size();
   std::size_t good = 0;  // The engine keeps what leads up to the first bad block.
@@ -71,10 +74,17 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
     const auto tier = static_cast<std::size_t>(batch.from_disk[good] ? Tier::kDisk : Tier::kHost);
     context_.counters.hit_tokens[tier].add(block_tokens.value());
     context_.counters.hit_blocks[tier].add();
-    if (request != nullptr) request->ledger.hit[tier] += block_tokens;
+    if (ledger != nullptr) ledger->hit[tier] += block_tokens;
     ++good;
   }
   context_.counters.verified_blocks.add(good);
+  if (late != unreported_.end()) {
+    ledger->pending -= block_tokens * count;
+    if (ledger->pending == Tokens(0)) {
+      hits_.add(*ledger);
+      unreported_.erase(late);
+    }
+  }
   if (good == count) {
     context_.counters.loads.add();
     return;

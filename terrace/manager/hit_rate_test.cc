@@ -39,6 +39,42 @@ TEST(HitRateTest, EndedRequestsMoveRatesAndCounters) {
   EXPECT_EQ(rig.counters.hit_blocks[static_cast<std::size_t>(Tier::kHost)].value(), 4U);
 }
 
+TEST(HitRateTest, ARequestThatEndsWithinTheStepOfItsLoadCountsWhenTheReportIsIn) {
+  Rig rig({.ranks = 2});
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  const auto before = rig.core.hits().totals();
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 4U);
+  ASSERT_TRUE(rig.accept(id, 0, 4, Rig::make_table(4, 30)).is_ok());
+  const auto orders = rig.build();
+  ASSERT_TRUE(orders.has_value());
+  const Ledger ledger = rig.end(id);
+  EXPECT_EQ(ledger.pending, rig.options.layout.block_tokens * 4);
+  EXPECT_EQ(ledger.hit[static_cast<std::size_t>(Tier::kHost)], Tokens(0));
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.core.hits().totals().asked, before.asked) << "one rank is not all";
+  ASSERT_TRUE(rig.core.take_report(rig.obey(1, *orders), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.core.hits().totals().host - before.host, 4U);
+  EXPECT_EQ(rig.core.hits().totals().asked - before.asked, 4U);
+}
+
+TEST(HitRateTest, ALoadThatFailsAfterItsRequestEndedIsNoHit) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  const auto before = rig.core.hits().totals();
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 4U);
+  ASSERT_TRUE(rig.accept(id, 0, 4, Rig::make_table(4, 30)).is_ok());
+  const auto orders = rig.build();
+  ASSERT_TRUE(orders.has_value());
+  (void)rig.end(id);
+  rig.kill(0);
+  EXPECT_EQ(rig.core.hits().totals().host, before.host);
+  EXPECT_EQ(rig.core.hits().totals().asked - before.asked, 4U);
+}
+
 TEST(HitRateTest, LineIsLoggedOncePerIntervalAndOnlyAfterARequestEnded) {
   Rig rig({.tune = [](Options& options) { options.log_hits_every = seconds(5); }});
   EXPECT_THAT(hit_lines(rig), ::testing::IsEmpty());

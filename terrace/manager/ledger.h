@@ -32,6 +32,7 @@ struct Ledger {
   Tokens local{0};                       // Hit in the engine's own cache.
   std::array<Tokens, kTierCount> hit{};  // Verified in the device, by the tier they came from.
   Tokens failed{0};                      // Promised, then not delivered.
+  Tokens pending{0};                     // Promised, and not reported yet when the request ended.
   std::optional<MissReason> first_miss;
   Nanoseconds lookup_wait{0};  // From the first poll to the ready answer.
 };

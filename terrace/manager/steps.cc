@@ -22,6 +22,16 @@ bool Steps::has_load(RequestId request, std::uint64_t first) const {
   });
 }
 
+std::uint64_t Steps::blocks_under_way(RequestId request) const {
+  std::uint64_t blocks = 0;
+  for (const auto& [id, step] : in_flight_) {
+    for (const LoadBatch& batch : step.loads) {
+      if (batch.request == request) blocks += batch.device_blocks.size();
+    }
+  }
+  return blocks;
+}
+
 void Steps::forget_pending(RequestId request) {
   for (LoadBatch& batch : next_.loads) {
     if (batch.request == request) batch.pins.shrink(0);
