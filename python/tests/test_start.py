@@ -109,6 +109,33 @@ def test_who_asks_for_a_ledger_hears_why_there_is_none(
     assert made.request_finished_all_groups(silent, ([],)) == (False, None)
 
 
+def test_a_second_engine_of_the_process_ends_the_work_for_the_first_ones_memory(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+    half = SimpleNamespace(
+        before_step=lambda _orders: calls.append("before_step"),
+        save=lambda _orders: calls.append("save"),
+        load=lambda _orders, _blocks: set(calls.append("load") or ()),
+        close=lambda: calls.append("close"),
+    )
+    monkeypatch.setattr(connector.TerraceConnector, "_open_worker", lambda *_args: half)
+    made = connector.TerraceConnector(None, 2, None)
+    made.register_kv_caches({})
+    made.register_kv_caches({})
+    made._connector_metadata = connector.TerraceMetadata(connector.Step(b"orders", (7,)))
+    made.handle_preemptions(made._connector_metadata)
+    made.start_load_kv(None)
+    made.wait_for_save()
+    assert made.get_block_ids_with_load_errors() == {7}
+    (told,) = made.build_connector_worker_meta().fallen
+    assert "second engine in this process" in told
+    assert caplog.text.count("second engine in this process") == 1
+    assert not calls
+    made.shutdown()
+    assert calls == ["close"]
+
+
 def test_a_hook_that_fails_in_each_step_is_told_once(
     connector: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

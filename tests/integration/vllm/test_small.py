@@ -57,6 +57,7 @@ def found(models: Path, llama: str, work: Path) -> dict[str, Any]:
             "groups plain": ("small.plain", gemma),
             "groups": ("small.refused", gemma),
             "worker refused": ("small.worker_refused", same),
+            "second": ("small.second", same),
             "producer": ("small.twice", same | shared | {"role": "kv_producer"}),
             "consumer": ("small.twice", same | shared | {"role": "kv_consumer"}),
         },
@@ -110,6 +111,14 @@ def test_a_model_of_several_kv_groups_runs_as_without_terrace(found: dict[str, A
 def test_a_worker_that_stands_aside_takes_the_owner_along(found: dict[str, Any]) -> None:
     assert not found["worker refused"]["has_half"]
     assert tokens(found["worker refused"]["answers"]) == tokens(found["plain"]["cold"])
+
+
+def test_a_second_engine_in_one_process_costs_hits_and_no_answer(found: dict[str, Any]) -> None:
+    case = found["second"]
+    for name in ("cold", "other", "again"):
+        assert tokens(case[name]) == tokens(found["plain"]["cold"])
+    assert not case["hits"]
+    assert not all(case["has_half"]), "nobody was told"
 
 
 def test_a_producer_only_stores_its_first_request_included(found: dict[str, Any]) -> None:

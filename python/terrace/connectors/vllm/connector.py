@@ -27,6 +27,12 @@ from terrace.connectors.vllm.log import LOGGER
 from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
 from terrace.connectors.vllm.worker import WorkerHalf, failed_without_worker
 
+# vLLM keeps one worker connector per process: a second engine gets the first one's.
+_SECOND_ENGINE = (
+    "a second engine in this process was given the first one's connector; start each in a process "
+    "of its own, or call ensure_kv_transfer_shutdown() between them"
+)
+
 
 @dataclass
 class TerraceMetadata(KVConnectorMetadata):  # type: ignore[misc] # vLLM is Any to mypy
@@ -292,6 +298,13 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
     @hook(_nothing)
     def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
         if self._refusal:
+            return
+        if self._worker is not None:
+            # Whose memory a step's orders mean could not be told any more.
+            self._refusal = _SECOND_ENGINE
+            self._kept.append(self._worker)
+            self._worker = None
+            self._say_refusal()
             return
         try:
             self._worker = self._open_worker(kv_caches)

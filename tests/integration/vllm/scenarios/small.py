@@ -138,6 +138,24 @@ def refused(say: Say, model: str, prompts: list[list[int]], **more: Any) -> None
     say({"answers": ask(engine, prompts), "has_half": engine.half is not None})
 
 
+def second(say: Say, model: str, prompts: list[list[int]]) -> None:
+    """Two engines live in one process; vLLM gives the second one the first one's connector."""
+    first = make(model, {})
+    cold = ask(first, prompts)
+    other = make(model, {})
+    first.forget_local()
+    say(
+        {
+            "cold": cold,
+            "other": ask(other, prompts),
+            "again": ask(first, prompts),
+            "once more": ask(other, prompts),
+            "hits": first.metric(HOST) if first.half is not None else 0,
+            "has_half": [engine.half is not None for engine in (first, other)],
+        }
+    )
+
+
 def worker_refused(say: Say, model: str, prompts: list[list[int]]) -> None:
     """The worker finds KV memory of a form that is not served, after the owner was opened."""
     from terrace.connectors.vllm import layout
