@@ -19,6 +19,8 @@ import pytest
 
 from engine_env import ROOT, engine_env
 
+# Not `vllm serve`: it looks for a package named vllm, which the CPU build's is not.
+SERVER = ["python", "-m", "vllm.entrypoints.openai.api_server"]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:\./dev|terrace|pip) [^`]+)`")
@@ -41,6 +43,7 @@ ELSEWHERE = {
     "./dev demo": "minutes on the real engine: started by hand; its plan is printed here, its "
     "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
     "./dev demo --stay": "as ./dev demo",
+    "./dev setup": "it installs; ./dev test runs it before this test",
     "./dev test": "it is what runs this test",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev check": "needs clang; tests/tools tests its rules, and CI runs it",
@@ -122,7 +125,7 @@ def settings_of(words: list[str]) -> dict[str, object]:
 def test_every_block_is_run_or_named() -> None:
     for _, words in commands():
         told = shlex.join(words)
-        assert words[:2] == ["vllm", "serve"] or told in ELSEWHERE, (
+        assert words[:3] == SERVER or told in ELSEWHERE, (
             f"{told}: run it in this file, or say in ELSEWHERE why not"
         )
 
@@ -178,13 +181,14 @@ def test_the_one_flags_settings_are_accepted_by_the_real_loader(serving: list[st
 
 
 ENGINE = """
-import json, sys
+import importlib.util, json, sys
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.engine.arg_utils import EngineArgs
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 words = json.loads(sys.argv[1])
 parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
+assert importlib.util.find_spec(words[2]) is not None
 config = parser.parse_args(words[3:]).kv_transfer_config
 cls = KVConnectorFactory.get_connector_class(config)
 print(json.dumps({
@@ -200,7 +204,7 @@ print(json.dumps({
 def test_the_one_flag_is_accepted_by_the_engine_and_names_our_class(
     serving: list[str], tmp_path: Path
 ) -> None:
-    assert serving[:3] == ["vllm", "serve", "MODEL"]
+    assert serving[:5] == [*SERVER, "--model", "MODEL"]
     done = subprocess.run(
         [sys.executable, "-c", ENGINE, json.dumps(serving)],
         env=engine_env(tmp_path),
