@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from terrace.connectors.vllm.compat import is_wrong_setting
 
 BASE = "vllm.distributed.kv_transfer.kv_connector.v1.base"
 CONNECTOR = "terrace.connectors.vllm.connector"
+SETTINGS: dict[str, Any] = {}  # Of every start; a test that changes them changes them back.
 
 
 class Base:
@@ -24,7 +26,7 @@ class Base:
         self._vllm_config, self._kv_cache_config = vllm_config, kv_cache_config
         self._kv_transfer_config = SimpleNamespace(
             engine_id="an engine",
-            kv_connector_extra_config={},
+            kv_connector_extra_config=SETTINGS,
             kv_load_failure_policy="recompute",
         )
 
@@ -71,6 +73,29 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
     refuse(monkeypatch, connector, "_open_scheduler", WRONG_SETTING)
     with pytest.raises(ValueError, match=r"terrace: host\.size: 3 bananas"):
         connector.TerraceConnector(None, 1, None)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, float("nan"), b"1GiB"])
+def test_a_setting_that_is_no_json_stops_the_start_and_is_named(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    monkeypatch.setitem(SETTINGS, "host.size", value)
+    monkeypatch.setattr(connector.compat, "has_kv_events", lambda _config: False)
+    monkeypatch.setattr(
+        connector.TerraceConnector, "_open_scheduler", lambda made: made._settings_json()
+    )
+    with pytest.raises(ValueError, match=r"terrace: setting host\.size \(engine JSON\)"):
+        connector.TerraceConnector(None, 1, None)
+
+
+def test_a_path_may_stand_among_the_settings(
+    connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, "disk.paths", [Path("/a"), "/b"])
+    monkeypatch.setattr(connector.compat, "has_kv_events", lambda _config: False)
+    refuse(monkeypatch, connector, "_open_scheduler", RuntimeError("odd"))
+    made = connector.TerraceConnector(None, 1, None)
+    assert made._settings_json() == '{"disk.paths": ["/a", "/b"]}'
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +141,14 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         settings = dict(self._kv_transfer_config.kv_connector_extra_config or {})
         if compat.has_kv_events(self._vllm_config):
             settings.setdefault("events.enabled", True)
-        return json.dumps(settings)
+        for name, value in settings.items():
+            try:
+                json.dumps(value, default=os.fspath, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise _native.TerraceError(
+                    "settings", _native.Code.INVALID, f"setting {name} (engine JSON): {error}"
+                ) from error
+        return json.dumps(settings, default=os.fspath)
 
     def _planned(self) -> _native.Layout:
         ranks = self._vllm_config.parallel_config.tensor_parallel_size
