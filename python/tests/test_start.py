@@ -75,6 +75,15 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
         connector.TerraceConnector(None, 1, None)
 
 
+@pytest.mark.parametrize("role", [1, 2])
+def test_the_engine_may_drop_what_is_not_stored_yet(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, role: int
+) -> None:
+    refuse(monkeypatch, connector, "_open_scheduler", RuntimeError("odd"))
+    made = connector.TerraceConnector(None, role, None)
+    assert made.requires_kv_delivery is False, "vLLM's default for whoever produces is True"
+
+
 @pytest.mark.parametrize("value", [{1, 2}, float("nan"), b"1GiB"])
 def test_a_setting_that_is_no_json_stops_the_start_and_is_named(
     connector: Any, monkeypatch: pytest.MonkeyPatch, value: Any
