@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -308,6 +309,16 @@ def test_the_ledger_is_returned_to_who_asks() -> None:
         half.begin(request)
         assert half.end(request) == expected
         assert half.end(request) is None
+
+
+def test_each_ledger_is_a_line_in_the_engines_debug_log(caplog: pytest.LogCaptureFixture) -> None:
+    table, half = make()
+    table.texts["end_request"] = b'{"host": 3}'
+    request = Request("a", [1])
+    half.begin(request)
+    with caplog.at_level(logging.DEBUG, logger="vllm.terrace"):
+        half.end(request)
+    assert caplog.messages == ['terrace: request a {"host": 3}']
 
 
 def test_a_request_that_the_core_lost_is_only_a_miss() -> None:
