@@ -125,9 +125,32 @@ def test_minor_versions_and_packing_differ_patch_releases_do_not() -> None:
     assert text(config, isa="vec") != text(config, isa="amx")
 
 
-def test_layout_fields_follow_the_groups() -> None:
+def _with_block_size(plan: Any) -> None:
+    plan.kv_cache_groups[0].kv_cache_spec.block_size = 64
+
+
+def _with_heads(plan: Any) -> None:
+    plan.kv_cache_groups[0].kv_cache_spec.num_kv_heads = 4
+
+
+def _with_layer(plan: Any) -> None:
+    plan.kv_cache_groups[0].layer_names.append("layer.1")
+
+
+def _with_group(plan: Any) -> None:
+    plan.kv_cache_groups.append(plan.kv_cache_groups[0])
+
+
+def _with_order(plan: Any) -> None:
+    plan.kv_cache_layout = "BLHNC"
+
+
+@pytest.mark.parametrize(
+    "change", [_with_block_size, _with_heads, _with_layer, _with_group, _with_order]
+)
+def test_layout_fields_follow_the_engines_plan(change: Callable[[Any], None]) -> None:
     other = make_plan()
-    other.kv_cache_groups[0].kv_cache_spec.block_size = 64
+    change(other)
     assert text(make_config()) != text(make_config(), other)
 
 
