@@ -28,6 +28,7 @@ ASSIGNMENT = re.compile(r"([A-Z_]+)=(.*)", re.DOTALL)
 
 # Run as they stand, with a host tier as the only setting.
 RUN = {
+    "./dev terrace config",
     "./dev terrace config --explain",
     "./dev terrace config --markdown > docs/settings.md",
     "terrace config",
