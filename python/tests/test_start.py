@@ -84,6 +84,18 @@ def test_the_engine_may_drop_what_is_not_stored_yet(
     assert made.requires_kv_delivery is False, "vLLM's default for whoever produces is True"
 
 
+@pytest.mark.parametrize("answer", [None, {"terrace": {"ledger": {}}}])
+def test_a_request_that_ended_gives_its_blocks_back_at_once(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    refuse(monkeypatch, connector, "_open_scheduler", RuntimeError("odd"))
+    made = connector.TerraceConnector(None, 1, None)
+    made._scheduler = SimpleNamespace(end=lambda _request: answer)
+    request = SimpleNamespace(request_id="a")
+    assert made.request_finished_all_groups(request, ([1],)) == (False, answer)
+    assert made.request_finished(request, [1]) == (False, answer)
+
+
 @pytest.mark.parametrize("value", [{1, 2}, float("nan"), b"1GiB"])
 def test_a_setting_that_is_no_json_stops_the_start_and_is_named(
     connector: Any, monkeypatch: pytest.MonkeyPatch, value: Any
