@@ -45,6 +45,13 @@ def test_several_answers_to_one_prompt_equal_those_of_a_local_hit(found: dict[st
     assert case["grown"][HOST] == 288
 
 
+def test_the_ledger_of_a_single_token_names_what_was_promised(found: dict[str, Any]) -> None:
+    case = found["one_token"]
+    ledger = case["answer"]["ledger"]
+    assert ledger["pending_tokens"] + ledger["hit_tokens"].get("host", 0) == 288
+    assert case["grown"][HOST] == 288
+
+
 def test_a_prompt_stored_in_several_steps_is_hit_whole(found: dict[str, Any]) -> None:
     case = found["over_several_steps"]
     assert case["outside"]["cached"] == 896

@@ -85,6 +85,16 @@ def several_answers(engine: Engine) -> Any:
     return {"local": local, "outside": outside, "grown": engine.grown(before)}
 
 
+def one_token(engine: Engine) -> Any:
+    """Ended by the engine within the step that loads its prompt, before any report of it."""
+    prompt = engine.tokens(300)
+    engine.one(prompt)
+    engine.forget_local()
+    before = engine.metrics()
+    answer = engine.one(prompt, max_tokens=1)
+    return {"answer": answer, "grown": engine.grown(before)}
+
+
 def over_several_steps(engine: Engine) -> Any:
     """Longer than a step takes: stored over several steps, then hit."""
     prompt = engine.tokens(900)
@@ -249,6 +259,7 @@ CASES = (
     salts,
     prompt_log_probabilities,
     several_answers,
+    one_token,
     over_several_steps,
     shared_prefix,
     next_turn,
