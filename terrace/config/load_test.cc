@@ -174,6 +174,13 @@ TEST(LoadTest, BrokenSourcesAreRefusedWithTheirPlace) {
   const TomlFile file("host.size = '1GiB'\nwhat now\n");
   EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
               AllOf(HasSubstr(file.path() + ":2: not valid TOML")));
+  std::string deep;
+  while (deep.size() < 1'000'000) deep += "a.";
+  for (const std::string& text : {deep + "a = 1\n", "[" + deep + "a]\nb = 1\n"}) {
+    const TomlFile nested(text);
+    EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", nested.path())),
+                AllOf(HasSubstr(nested.path()), HasSubstr("nested too deeply")));
+  }
   EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", "/nonexistent/t.toml")),
               AllOf(HasSubstr("setting config.file (environment TERRACE_CONFIG_FILE)"),
                     HasSubstr("ENOENT"), HasSubstr("name a readable TOML file")));

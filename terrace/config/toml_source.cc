@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <exception>
 #include <new>
 
@@ -13,6 +14,11 @@
 
 namespace terrace::config {
 namespace {
+
+// toml++ frees what it read recursively, and each dot of a key may open a table: without a bound a
+// file of "a.a.a…" overflows the stack. Quotes and comments are counted too, for telling them apart
+// takes the parser that is to be spared.
+constexpr std::ptrdiff_t kMostDots = 16'384;
 
 struct Walk {
   const std::string& path;
@@ -68,6 +74,13 @@ struct Walk {
 
 void read_toml(std::string_view text, const std::string& path, std::vector<Given>& given,
                Problems& problems) {
+  if (std::ranges::count(text, '.') > kMostDots) {
+    problems.add(
+        fmt::format("{}: has more than {} dots, its keys could be nested too deeply; remove "
+                    "what is no setting",
+                    path, kMostDots));
+    return;
+  }
   try {
     const toml::parse_result result = toml::parse(text);
     if (!result) {
