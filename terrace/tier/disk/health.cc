@@ -47,7 +47,8 @@ void Health::succeeded(std::uint32_t volume, bool is_write) {
   if (state.is_lost) return;
   if (state.failures >= kFailuresToClose) say(volume, {});
   state.failures = 0;
-  if (is_write && state.is_full) {
+  // Before that, it is one of those that were under way: others are still turned away.
+  if (is_write && state.is_full && clock_.now() >= state.full_until) {
     state.is_full = false;
     say(volume, {});
   }
