@@ -141,6 +141,17 @@ TEST_F(LeftAloneTest, AMissingHeaderBesideData) {
   expect_left_alone("no extents.meta");
 }
 
+TEST_F(LeftAloneTest, AFileInThePathsPlace) {
+  const std::string file = rig_.path() + "/file";
+  write_text(file, "a file");
+  rig_.options().paths = {file};
+  const Status status = rig_.open();
+  EXPECT_EQ(status.code(), Code::kRefused) << status.text();
+  EXPECT_THAT(status.message(), HasSubstr("opendir " + file));
+  EXPECT_THAT(status.message(), HasSubstr("name another directory in disk.paths"));
+  EXPECT_EQ(fs::file_size(file), 6U);
+}
+
 TEST_F(LeftAloneTest, AnUnusablePathDoesNotStopTheOthers) {
   fs::create_directories(rig_.owner());
   write_text(rig_.owner() + "/holiday.jpg", "not a cache");

@@ -151,6 +151,11 @@ struct Opened {
   std::vector<std::string> problems;
 };
 
+std::string unusable(const std::string& path, const Status& why) {
+  return fmt::format("disk.paths {}: {}; put that right, or name another directory in disk.paths",
+                     path, why.message());
+}
+
 // Adopts and opens each path; what cannot be used becomes a problem.
 Opened open_volumes(const DiskTier::Options& options, const Clock& clock, LogSink& log) {
   Opened opened;
@@ -162,7 +167,7 @@ Opened open_volumes(const DiskTier::Options& options, const Clock& clock, LogSin
   for (const std::string& path : options.paths) {
     auto adoption = disk::adopt_owner_directory(path, content, layout);
     if (!adoption) {
-      opened.problems.push_back(fmt::format("disk.paths {}: {}", path, adoption.error().message()));
+      opened.problems.push_back(unusable(path, adoption.error()));
       continue;
     }
     for (std::string& problem : adoption->problems) {
@@ -180,7 +185,7 @@ Opened open_volumes(const DiskTier::Options& options, const Clock& clock, LogSin
     if (volume) {
       opened.volumes.push_back(*std::move(volume));
     } else {
-      opened.problems.push_back(fmt::format("disk.paths {}: {}", path, volume.error().message()));
+      opened.problems.push_back(unusable(path, volume.error()));
     }
   }
   return opened;
