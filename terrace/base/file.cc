@@ -26,6 +26,7 @@ Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode) {
 namespace {
 std::string_view kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
+  if (S_ISLNK(mode)) return "a symbolic link";
   if (S_ISFIFO(mode)) return "a named pipe";
   if (S_ISSOCK(mode)) return "a socket";
   if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
@@ -45,7 +46,10 @@ Result<UniqueFd> open_regular_file(const std::string& path, int flags, unsigned 
   // Looked at before, because opening alone can do something to a device; and after, because what
   // the name stands for may have changed in between.
   struct stat facts{};
-  if (::stat(path.c_str(), &facts) == 0) TERRACE_RETURN_IF_ERROR(check_regular(facts, path));
+  const bool is_followed = (flags & O_NOFOLLOW) == 0;
+  if ((is_followed ? ::stat(path.c_str(), &facts) : ::lstat(path.c_str(), &facts)) == 0) {
+    TERRACE_RETURN_IF_ERROR(check_regular(facts, path));
+  }
   TERRACE_ASSIGN_OR_RETURN(UniqueFd file, open_file(path, flags | O_NONBLOCK | O_NOCTTY, mode));
   if (::fstat(file.get(), &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
   TERRACE_RETURN_IF_ERROR(check_regular(facts, path));
@@ -89,8 +93,9 @@ Status write_all(int fd, std::string_view content, const std::string& path) {
 Status write_file_atomic(const std::string& path, std::string_view content) {
   const std::string temporary = path + ".tmp";
   {
-    TERRACE_ASSIGN_OR_RETURN(const UniqueFd file,
-                             open_regular_file(temporary, O_WRONLY | O_CREAT | O_TRUNC));
+    TERRACE_ASSIGN_OR_RETURN(
+        const UniqueFd file,
+        open_regular_file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW));
     TERRACE_RETURN_IF_ERROR(write_all(file.get(), content, temporary));
     if (::fsync(file.get()) != 0) return Status::from_errno(errno, "fsync", temporary);
   }

@@ -34,7 +34,8 @@ class UniqueFd {
 // else chose or could have put there, take open_regular_file.
 [[nodiscard]] Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode = 0600);
 // The same for a regular file (or a link to one) alone: never waits on a pipe, a socket or a
-// device. Errors: kInvalid = something else is there; says what, and the way out.
+// device. With O_NOFOLLOW a link is refused too: for what is written where others could have put
+// one. Errors: kInvalid = something else is there; says what, and the way out.
 [[nodiscard]] Result<UniqueFd> open_regular_file(const std::string& path, int flags,
                                                  unsigned mode = 0600);
 // A whole regular file, refused (kInvalid) when longer than `limit`.

@@ -180,6 +180,30 @@ TEST_F(LeftAloneTest, APipeInAFilesPlaceIsRefusedAtOnce) {
   }
 }
 
+// Following it, an owner would write its records over whatever file the link names.
+TEST_F(LeftAloneTest, ALinkInAFilesPlaceIsNotFollowed) {
+  const ScratchDirectory elsewhere;
+  const std::string target = elsewhere.path() + "/letters.txt";
+  for (const std::string name :
+       {"owner.lock", "extents.meta", "0.slots", "ns-0001/slots.meta", "ns-0001/used.txt.tmp"}) {
+    make_used();
+    const std::string file = rig_.owner() + "/" + name;
+    write_text(target, "a letter");
+    if (fs::exists(file)) {  // Whole, so that nothing but the link is wrong.
+      fs::copy_file(file, target, fs::copy_options::overwrite_existing);
+      fs::remove(file);
+    }
+    fs::create_symlink(target, file);
+    const auto before = tree(elsewhere.path());
+    const Status status = rig_.open();
+    EXPECT_FALSE(status.is_ok()) << name;
+    EXPECT_THAT(status.message(), HasSubstr(file + ": it is a symbolic link"));
+    rig_.close();
+    EXPECT_EQ(tree(elsewhere.path()), before) << name;
+    fs::remove_all(rig_.owner());
+  }
+}
+
 TEST_F(LeftAloneTest, APipeInThePlaceOfTheTimeOfUseLosesNoBlock) {
   make_used();
   const std::string file = rig_.owner() + "/ns-0001/used.txt";

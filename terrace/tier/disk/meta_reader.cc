@@ -43,7 +43,7 @@ void MetaReader::list_ranges() {
     const Volume& volume = *context_->volumes[v];
     int file = volume.meta_file();
     if (volume.is_direct()) {
-      if (auto direct = open_regular_file(volume.meta_path(), O_RDONLY | O_DIRECT)) {
+      if (auto direct = open_regular_file(volume.meta_path(), O_RDONLY | O_DIRECT | O_NOFOLLOW)) {
         file = direct->get();
         direct_.push_back(*std::move(direct));
         backend_->name_file(file, volume.meta_path());

@@ -64,7 +64,7 @@ Result<std::optional<DirectoryLock>> DirectoryLock::try_lock(const std::string& 
   // this process holds would free it.
   const MutexLock guard(locks.mutex);
   if (const auto id = id_of(path); id && locks.files.contains(*id)) return std::nullopt;
-  TERRACE_ASSIGN_OR_RETURN(UniqueFd file, open_regular_file(path, O_RDWR | O_CREAT));
+  TERRACE_ASSIGN_OR_RETURN(UniqueFd file, open_regular_file(path, O_RDWR | O_CREAT | O_NOFOLLOW));
   struct stat facts{};
   if (::fstat(file.get(), &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
   const FileId id{facts.st_dev, facts.st_ino};
@@ -91,7 +91,7 @@ Result<bool> DirectoryLock::is_locked(const std::string& directory) {
   const auto id = id_of(path);
   if (!id) return false;
   if (is_held_here(*id)) return true;
-  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_regular_file(path, O_RDONLY));
+  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_regular_file(path, O_RDONLY | O_NOFOLLOW));
   struct flock lock = whole_file(F_WRLCK);
   if (::fcntl(file.get(), F_GETLK, &lock) != 0) {
     return fail(Status::from_errno(errno, "fcntl F_GETLK", path));

@@ -48,7 +48,7 @@ Result<std::unique_ptr<Volume>> Volume::open(OwnerDirectory owner, const Options
   }
   TERRACE_ASSIGN_OR_RETURN(volume->table_, ExtentTable::read(volume->extents_path()));
   TERRACE_ASSIGN_OR_RETURN(volume->extents_file_,
-                           open_regular_file(volume->extents_path(), O_RDWR));
+                           open_regular_file(volume->extents_path(), O_RDWR | O_NOFOLLOW));
   TERRACE_RETURN_IF_ERROR(volume->open_data(options));
   TERRACE_RETURN_IF_ERROR(volume->enter_namespace(options));
   return volume;
@@ -64,7 +64,7 @@ Status Volume::initialise(const Options& options) {
 }
 
 Status Volume::open_data(const Options& options) {
-  const int flags = O_RDWR | O_CREAT;
+  const int flags = O_RDWR | O_CREAT | O_NOFOLLOW;
   is_direct_ = options.is_direct;
   const bool is_by_open = is_direct_ && !options.is_direct_by_fcntl;
   auto file = open_regular_file(data_path(), is_by_open ? flags | O_DIRECT : flags);
@@ -230,7 +230,8 @@ std::string Volume::meta_path() const {
 }
 
 Status Volume::open_meta() {
-  TERRACE_ASSIGN_OR_RETURN(meta_file_, open_regular_file(meta_path(), O_RDWR | O_CREAT));
+  TERRACE_ASSIGN_OR_RETURN(meta_file_,
+                           open_regular_file(meta_path(), O_RDWR | O_CREAT | O_NOFOLLOW));
   meta_ = {};
   bool is_found = false;
   for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
