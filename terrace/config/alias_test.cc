@@ -202,6 +202,25 @@ TEST(KvbmTest, DiskByAliasBringsKvbmsFilter) {
   EXPECT_EQ(own->settings.disk.admission, "all");
 }
 
+TEST(KvbmTest, ADiskThatAHigherSourceSizesHasNoFilterOfKvbm) {
+  const auto admission = [](const char* json, Environment environment) {
+    Sources sources;
+    sources.environment = std::move(environment);
+    sources.environment.emplace("HOME", "/home/u");
+    sources.engine_json = json;
+    const auto loaded = load(sources);
+    return loaded.has_value() ? loaded->settings.disk.admission : loaded.error().message();
+  };
+  const Environment kvbm = {{"DYN_KVBM_DISK_CACHE_GB", "8"}};
+  EXPECT_EQ(admission(R"({"disk.size":"8GiB"})", kvbm), "all");
+  EXPECT_EQ(admission(R"({"disk.blocks":100})", kvbm), "all");
+  EXPECT_EQ(admission(R"({"host.size":"1GiB"})", kvbm), "frequency");
+  EXPECT_EQ(
+      admission(R"({"disk.size":"8GiB"})", {{"DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS", "9"}}),
+      "frequency");
+  EXPECT_EQ(admission(R"({"disk.size":"8GiB","disk.admission":"frequency"})", kvbm), "frequency");
+}
+
 TEST(KvbmTest, FilterSwitchedOffOrNamedOtherwiseIsObeyed) {
   const char* const off = "DYN_KVBM_DISABLE_DISK_OFFLOAD_FILTER";
   const auto switched = load_with({{"DYN_KVBM_DISK_CACHE_GB", "8"}, {off, "true"}});

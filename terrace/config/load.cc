@@ -80,6 +80,20 @@ void read_overrides(const Sources& sources, std::vector<Given>& given) {
   }
 }
 
+// KVBM's filter belongs to a disk that KVBM's names size, not to one that a higher source sizes.
+// A file is the lowest source, so it need not be read before.
+void drop_filter_of_another_disk(ChosenMap& chosen) {
+  const auto filter = chosen.find("disk.admission");
+  const bool is_kvbms = filter != chosen.end() && filter->second.is_alias &&
+                        filter->second.value == Value(std::string("frequency"));
+  if (!is_kvbms) return;
+  const auto blocks = chosen.find("disk.blocks");
+  const bool is_by_blocks =
+      blocks != chosen.end() && blocks->second.value != Value(std::int64_t{0});
+  const auto sized = is_by_blocks ? blocks : chosen.find("disk.size");
+  if (sized == chosen.end() || !sized->second.is_alias) chosen.erase(filter);
+}
+
 // The file is named by the other sources, so they are read first.
 void read_file_named_in(const ChosenMap& chosen, std::vector<Given>& given, Problems& problems) {
   const auto at = chosen.find("config.file");
@@ -131,6 +145,7 @@ Result<Loaded> load_all(const Sources& sources) {
   read_overrides(sources, given);
   for (const Given& item : given) merge(item, chosen, problems);
   given.clear();
+  drop_filter_of_another_disk(chosen);
   read_file_named_in(chosen, given, problems);
   for (const Given& item : given) merge(item, chosen, problems);
   fill(chosen, loaded);
