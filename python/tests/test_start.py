@@ -162,7 +162,7 @@ def test_a_second_engine_of_the_process_ends_the_work_for_the_first_ones_memory(
     half = SimpleNamespace(
         before_step=lambda _orders: calls.append("before_step"),
         save=lambda _orders: calls.append("save"),
-        load=lambda _orders, _blocks: set(calls.append("load") or ()),
+        load=lambda _orders, _blocks: calls.append("load"),
         close=lambda: calls.append("close"),
     )
     monkeypatch.setattr(connector.TerraceConnector, "_open_worker", lambda *_args: half)
