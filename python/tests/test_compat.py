@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from terrace.connectors.vllm import compat
+from terrace.connectors.vllm import compat, contract
 
 
 class FullAttentionSpec(SimpleNamespace):
@@ -96,6 +97,21 @@ def test_old_engines_and_engines_without_a_needed_hook_are_refused() -> None:
     assert compat.contract_refusal(complete, "0.32.0") == ""
     assert "older" in compat.contract_refusal(complete, "0.29.1")
     assert "on_new_request" in compat.contract_refusal(object, "0.33.0")
+
+
+def test_where_the_contract_departs_from_the_tested_one_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tested = contract.kept("0.32.0")
+    assert tested is not None
+    found = copy.deepcopy(tested)
+    monkeypatch.setattr(contract, "read_installed", lambda: found)
+    assert compat.contract_report(object, "0.32.1")[-1].endswith("contract equals the tested one")
+    found["KVConnectorBase_V1"]["start_load_kv"] = "(self, tomorrow)"
+    told = compat.contract_report(object, "0.32.1")[-1]
+    assert "1 differences from the tested contract" in told
+    assert "KVConnectorBase_V1.start_load_kv: " in told
+    assert told.endswith(" -> (self, tomorrow)")
 
 
 def test_a_version_that_nobody_tested_is_said_to_be_so() -> None:

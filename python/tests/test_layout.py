@@ -72,6 +72,15 @@ def strided_inside(found: dict[str, Any]) -> None:
     found["layer.1"]._stride = (HEADS * TOKENS * WIDTH * 2, TOKENS * WIDTH * 2, WIDTH * 2, 2)
 
 
+def interleaved(found: dict[str, Any]) -> None:
+    """Blocks as far apart as planned, but each reaches into the next one."""
+    found["layer.1"]._stride = (HEADS * TOKENS * WIDTH, TOKENS * WIDTH * 2, WIDTH * 2, 2)
+
+
+def transposed(found: dict[str, Any]) -> None:
+    found["layer.1"]._stride = (HEADS * TOKENS * WIDTH, WIDTH, HEADS * WIDTH, 1)
+
+
 def fewer_blocks(found: dict[str, Any]) -> None:
     found["layer.1"].shape = (BLOCKS - 1, HEADS, TOKENS, WIDTH)
 
@@ -104,6 +113,8 @@ def other_width(found: dict[str, Any]) -> None:
     "change",
     [
         strided_inside,
+        interleaved,
+        transposed,
         fewer_blocks,
         several_kernel_blocks,
         overlapping,
