@@ -84,6 +84,15 @@ def test_groups_that_are_not_served_are_named(specs: tuple[Any, ...], words: str
     assert words in compat.refusal(make_config(), make_plan(*specs))
 
 
+@pytest.mark.parametrize(
+    ("mark", "words"), [("is_eagle_group", "draft models"), ("host_resident", "host memory")]
+)
+def test_a_group_that_is_not_the_models_own_on_the_device_is_refused(mark: str, words: str) -> None:
+    plan = make_plan(FullAttentionSpec())
+    setattr(plan.kv_cache_groups[0], mark, True)
+    assert words in compat.refusal(make_config(), plan)
+
+
 def test_proposers_with_kv_of_their_own_are_refused() -> None:
     config = make_config()
     config.speculative_config = SimpleNamespace(method="eagle3")
