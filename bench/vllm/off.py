@@ -152,8 +152,8 @@ def emit_inside(kind: str, env: dict[str, str]) -> None:
 
 def main() -> int:
     if sys.argv[1:2] == ["--in-process"]:
-        kind, number, timed, answer = sys.argv[2:6]
-        Path(answer).write_text(json.dumps(serve_once(kind, int(number), timed == "1")))
+        kind, turn, timed, answer = sys.argv[2:6]
+        Path(answer).write_text(json.dumps(serve_once(kind, int(turn), timed == "1")))
         return 0
     shutil.rmtree(WORK / "cache", ignore_errors=True)
     (WORK / "cache").mkdir(parents=True)

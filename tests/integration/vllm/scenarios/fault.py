@@ -158,7 +158,7 @@ def once(say: Say, model: str, name: str) -> None:
     with broken_body(name):
         engine = make(model, {})
         prompts = _prompts(engine)
-        found = {}
+        found: dict[str, Any] = {}
         if name in AT_END:
             engine.generate(prompts)
             halves = (engine.half, engine.worker_connector._worker)
