@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,18 +118,26 @@ def prompt(length: int, number: int) -> list[int]:
 
 
 def copy_rate() -> float:
-    """Bytes per second of copying 96 KiB pieces between cold buffers: the limit of a host load."""
+    """Bytes per second that two threads, as many as a load has, copy in pieces of 96 KiB.
+
+    Between cold buffers: the limit of a host load.
+    """
     import numpy as np
 
     source = np.ones(256 << 20, dtype=np.uint8)
     target = np.ones_like(source)
-    piece = 96 << 10
-    rates = []
-    for _ in range(5):
-        began = time.perf_counter()
-        for at in range(0, len(source), piece):
+    piece, half = 96 << 10, len(source) // 2
+
+    def copy_half(start: int) -> None:
+        for at in range(start, start + half, piece):
             target[at : at + piece] = source[at : at + piece]
-        rates.append(len(source) / (time.perf_counter() - began))
+
+    rates = []
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            began = time.perf_counter()
+            list(pool.map(copy_half, (0, half)))
+            rates.append(len(source) / (time.perf_counter() - began))
     return statistics.median(rates)
 
 
@@ -135,7 +145,7 @@ def fio_rate(folder: Path) -> float:
     """Bytes per second of direct reads of one block's size, as many in flight as a load has."""
     piece = BLOCK_TOKENS * BYTES_PER_TOKEN // 4096 * 4096
     words = ["fio", "--name=r", f"--directory={folder}", "--size=512M", f"--bs={piece}"]
-    words += ["--rw=read", "--direct=1", "--ioengine=io_uring", "--iodepth=16", "--loops=4"]
+    words += ["--rw=read", "--direct=1", "--ioengine=io_uring", "--iodepth=16", "--loops=2"]
     words += ["--output-format=json", "--filename=fio.tmp", "--group_reporting"]
     out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     (folder / "fio.tmp").unlink(missing_ok=True)
@@ -147,15 +157,19 @@ def is_full_hit(ledger: dict[str, Any], tier: str, tokens: int) -> bool:
 
 
 def alternate(
-    engine: Engine, prompts: list[list[int]], tier: str, full: int, pairs: int
-) -> tuple[Samples, Samples, int]:
-    """Pairs of a hit in Terrace and the engine's own, and how many did not count.
+    engine: Engine,
+    prompts: list[list[int]],
+    tier: str,
+    full: int,
+    rate: Callable[[], float],
+) -> tuple[Samples, Samples, list[float], int]:
+    """Pairs of a hit in Terrace and the engine's own, the limit's rates, how many did not count.
 
     Where Terrace's half was no full hit, the other half is left out, too: what is compared was
-    measured one after the other.
+    measured one after the other. The limit's rate is taken before, between and after the pairs.
     """
-    ours, own, wrong = Samples(), Samples(), 0
-    for turn in range(2 * pairs):
+    ours, own, wrong, rates = Samples(), Samples(), 0, [rate()]
+    for turn in range(2 * PAIRS):
         tokens = prompts[turn % len(prompts)]
         engine.forget()
         first, second = engine.ask(tokens), engine.ask(tokens)
@@ -164,20 +178,23 @@ def alternate(
             continue
         ours.add(first)
         own.add(second)
-        if len(ours.wall) == pairs:
+        if len(ours.wall) == PAIRS:
             break
-    return ours, own, wrong
+        if len(ours.wall) % 4 == 0:
+            rates.append(rate())
+    return ours, own, [*rates, rate()], wrong
 
 
-def measure(engine: Engine, tier: str, length: int, rate: float, runs: int) -> None:
+def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) -> None:
     # Three prompts do not fit into the small host tier of the disk runs: each pushes another out.
     prompts = [prompt(length, number) for number in range(3 if tier == "disk" else 1)]
     full = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     cold = Samples()
     for tokens in prompts:
         cold.add(engine.ask(tokens))
-    ours, own, wrong = alternate(engine, prompts, tier, full, runs)
-    if len(ours.wall) < runs:
+    ours, own, rates, wrong = alternate(engine, prompts, tier, full, limit)
+    rate = statistics.median(rates)
+    if len(ours.wall) < PAIRS:
         print(
             f"vllm-ttft.{tier} {length}: no line, {wrong} of {wrong + len(ours.wall)} samples were "
             "no full hit",
@@ -210,12 +227,12 @@ def run_tier(tier: str) -> None:
     if tier == "host":
         engine = Engine(work / "cache", host_tokens=48_000, disk_bytes=0)
         for length in LENGTHS:
-            measure(engine, tier, length, copy_rate(), PAIRS)
+            measure(engine, tier, length, copy_rate)
     else:
         for length in LENGTHS:
             # A waiting request may pin half of the host tier: room for two prompts, not for three.
             engine = Engine(work / "cache", int(2.3 * length), 4 << 30)
-            measure(engine, tier, length, fio_rate(work), PAIRS)
+            measure(engine, tier, length, lambda: fio_rate(work))
             return_to_os(engine)
 
 

@@ -1,6 +1,6 @@
 // lookup.prefix: the longest prefix of 1,000 blocks in a full index of 10^7, against as many
 // prefetched random reads of an equally large table, both in huge pages: what the memory allows to
-// anyone who keeps entries of a key and a slot, 24 bytes, in one place each.
+// anyone who keeps entries of a key and a slot, 24 bytes, each within one line of the cache.
 #include <cstdio>
 #include <vector>
 
@@ -17,7 +17,7 @@ constexpr std::size_t kChain = 1000;
 constexpr std::size_t kLookupsPerSample = 100;
 constexpr int kRuns = 15;
 
-struct Entry {
+struct alignas(32) Entry {
   std::uint64_t words[3];
 };
 

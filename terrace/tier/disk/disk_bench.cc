@@ -51,12 +51,18 @@ unsigned depth_of(bool is_read, const std::string& backend) {
 // Bytes per second that fio reports. The frames are no frames any more when it wrote.
 double run_fio(const std::string& file, bool is_read, std::uint64_t piece, std::uint64_t bytes,
                const std::string& backend) {
+  const std::uint64_t part = bytes / kThreads / piece * piece;
+  const std::string how =
+      backend == "threads"
+          ? fmt::format("--ioengine=psync --thread --numjobs={} --size={} --offset_increment={}",
+                        kThreads, part, part)
+          : fmt::format("--ioengine=io_uring --iodepth={} --size={}", depth_of(is_read, backend),
+                        bytes);
   const std::string command = fmt::format(
       "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 fio --name=limit --filename={} --allow_file_create=0 "
-      "--direct=1 --rw={} --bs={} --size={} --iodepth={} --ioengine={}{} "
+      "--direct=1 --rw={} --bs={} {} --group_reporting{} "
       "--output-format=terse --terse-version=3 2>/dev/null",
-      file, is_read ? "read" : "write", piece, bytes, depth_of(is_read, backend),
-      backend == "threads" ? "libaio" : "io_uring",
+      file, is_read ? "read" : "write", piece, how,
       is_read ? "" : fmt::format(" --fdatasync={}", kSyncBytes / piece));
   FILE* const pipe = ::popen(command.c_str(), "re");
   TERRACE_CHECK(pipe != nullptr);
