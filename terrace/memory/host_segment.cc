@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "terrace/base/check.h"
+#include "terrace/base/sync_point.h"
 #include "terrace/memory/memory_room.h"
 
 namespace terrace::memory {
@@ -82,6 +83,8 @@ struct Lane::State {
   std::byte* reserved = nullptr;  // What munmap gets.
   std::size_t reserved_bytes = 0;
   std::byte* base = nullptr;
+  std::byte* lost = nullptr;  // A part of the range that may be somebody else's by now.
+  std::size_t lost_bytes = 0;
   bool is_huge = false;
   bool is_owner = false;
   pid_t process = 0;
@@ -93,7 +96,16 @@ struct Lane::State {
   State& operator=(const State&) = delete;
   ~State() {
     // A forked child has no such mapping (MADV_DONTFORK); by now something else may lie there.
-    if (reserved != nullptr && process == ::getpid()) ::munmap(reserved, reserved_bytes);
+    if (reserved == nullptr || process != ::getpid()) return;
+    std::byte* const end = reserved + reserved_bytes;
+    if (lost_bytes == 0) {
+      ::munmap(reserved, reserved_bytes);
+      return;
+    }
+    if (lost != reserved) ::munmap(reserved, static_cast<std::size_t>(lost - reserved));
+    if (lost + lost_bytes != end) {
+      ::munmap(lost + lost_bytes, static_cast<std::size_t>(end - lost - lost_bytes));
+    }
   }
 
   [[nodiscard]] std::uint64_t mapped_bytes(std::uint32_t file) const {
@@ -103,6 +115,7 @@ struct Lane::State {
   [[nodiscard]] Status reserve(const SegmentGeometry& wanted);
   [[nodiscard]] Status make_file(std::uint32_t file, const std::string& name);
   [[nodiscard]] Status map_file(std::uint32_t file);
+  void give_up(std::byte* address, std::uint64_t bytes);
   [[nodiscard]] Status touch(std::byte* address, std::uint64_t bytes) const;
 };
 
@@ -162,7 +175,10 @@ Status Lane::State::map_file(std::uint32_t file) {
   const std::uint64_t bytes = mapped_bytes(file);
   if (::mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, files[file].get(),
              0) == MAP_FAILED) {
-    return refused_memory(errno, "mmap", "raise RLIMIT_AS (ulimit -v) or lower host.size");
+    const int error = errno;
+    TERRACE_SYNC_POINT("memory.lane.refused");
+    give_up(address, bytes);
+    return refused_memory(error, "mmap", "raise RLIMIT_AS (ulimit -v) or lower host.size");
   }
   // KV bytes are users' conversations, and gigabytes: neither in core dumps nor in children.
   if (::madvise(address, bytes, MADV_DONTDUMP) != 0 ||
@@ -172,6 +188,19 @@ Status Lane::State::map_file(std::uint32_t file) {
   // Takes effect only where /sys/kernel/mm/transparent_hugepage/shmem_enabled allows it.
   if (!is_huge) (void)::madvise(address, bytes, MADV_HUGEPAGE);
   return {};
+}
+
+// A refused MAP_FIXED may have unmapped what was there before (for want of huge pages it does). In
+// that hole another thread's stack or memory may lie by now, which must not be unmapped: it is
+// taken back only if it is still free, else left for good. It is address space, no memory.
+void Lane::State::give_up(std::byte* address, std::uint64_t bytes) {
+  void* const again =
+      ::mmap(address, bytes, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (again == address) return;
+  if (again != MAP_FAILED) ::munmap(again, bytes);  // Before Linux 4.17.
+  lost = address;
+  lost_bytes = bytes;
 }
 
 Status Lane::State::touch(std::byte* address, std::uint64_t bytes) const {

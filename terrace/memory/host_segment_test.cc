@@ -14,9 +14,11 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "terrace/base/check.h"
 #include "terrace/base/rng.h"
+#include "terrace/base/sync_point.h"
 
 namespace terrace::memory {
 namespace {
@@ -199,6 +201,35 @@ TEST(LaneTest, PopulatingKeepsBytesThatAreThere) {
   EXPECT_EQ(worker->slot(SlotIndex(35))[1000], std::byte{0x5A});
   EXPECT_EQ(present_bytes(owner), geometry.lane_bytes().value());
   EXPECT_EQ(worker->populate(geometry.extents()).code(), Code::kInvalid);
+}
+
+// Where there are no huge pages their refusal opens a hole in the lane's range for a moment.
+TEST(LaneTest, MemoryThatOthersMapMeanwhileStaysTheirs) {
+  constexpr std::size_t kBytes = 1U << 20U;
+  const auto body = [] {
+    std::vector<char*> others;
+    base::set_sync_point("memory.lane.refused", [&] {
+      for (int i = 0; i < 512; ++i) {  // More than the hole holds; the kernel fills holes first.
+        void* const got = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (got == MAP_FAILED) return;
+        others.push_back(static_cast<char*>(got));
+        others.back()[0] = static_cast<char>(i);
+      }
+    });
+    const auto lane = Lane::create(geometry_of(1_MiB, 64), true, "test");
+    base::set_sync_point("memory.lane.refused", {});
+    if (!lane.has_value() || (others.empty() && !lane->uses_huge_pages())) return false;
+    for (std::size_t i = 0; i < lane->geometry().slots; ++i) {
+      std::memset(lane->slot(SlotIndex(static_cast<std::uint32_t>(i))).data(), 0xEE, 4096);
+    }
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      if (others[i][0] != static_cast<char>(i)) return false;
+      others[i][0] = 1;
+    }
+    return true;
+  };
+  EXPECT_EQ(in_child(body), 0);
 }
 
 TEST(LaneTest, WorksWhetherOrNotThereAreHugePages) {
