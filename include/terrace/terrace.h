@@ -220,7 +220,7 @@ TERRACE_API terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* l
 /* Becomes readable when events wait, when a block that a look-up waits for has been read (or could
  * not be), and when the canary has opened the tiers; up to 20 ms late. terrace_take_events makes it
  * unreadable again. Log lines alone do not make it readable: fetch them at leisure. -1 if there is
- * none. Owned by the library. Thread-safe. */
+ * none, or in a forked child. Owned by the library. Thread-safe. */
 TERRACE_API int terrace_owner_event_fd(const terrace_owner* owner);
 /* Forget every block of this owner's namespace in every tier; OK = nothing old can match any more
  * while this owner lives. What is stored afterwards stays in host memory: it may be of weights that

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <terrace/terrace.h>
 #include <unistd.h>
 
@@ -146,6 +147,18 @@ TEST_F(AbiEngineTest, ThreadThatClosingLeavesBehindKeepsWhatItUses) {
   is_stuck.store(false);  // Lets it go on: it finds no weights and says so.
   EXPECT_TRUE(
       terrace::testing::eventually([] { return !terrace::testing::has_thread("terrace-open"); }));
+}
+
+TEST_F(AbiEngineTest, AForkedChildHasNoEventDescriptor) {
+  terrace_owner* owner = nullptr;
+  ASSERT_EQ(terrace_open_owner(&owner_options_, &owner), TERRACE_OK) << terrace_last_error();
+  EXPECT_GE(terrace_owner_event_fd(owner), 0);
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(terrace_owner_event_fd(owner) == -1 ? 0 : 1);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  terrace_close_owner(owner, 0);
 }
 
 TEST_F(AbiEngineTest, NullArraysWithACountAreInvalid) {

@@ -221,7 +221,7 @@ terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* lines) {
 }
 
 int terrace_owner_event_fd(const terrace_owner* owner) {
-  return owner == nullptr ? -1 : owner->manager->event_fd();
+  return owner == nullptr || !owner->is_ours() ? -1 : owner->manager->event_fd();
 }
 
 terrace_code terrace_reset_owner(terrace_owner* owner) {

@@ -18,7 +18,7 @@ constexpr double kGi = kKi * kMi;
 constexpr double kTi = kKi * kGi;
 constexpr double kSecond = 1e9;
 constexpr double kHour = 3600 * kSecond;
-constexpr double kMost32 = 4294967295.0;  // 2^32 - 1: pools count slots in 32 bits.
+constexpr double kMost32 = 4294967294.0;  // 2^32 - 2: pools number slots in 32 bits; one is none.
 // A Unix socket's path ends at 107 bytes; 40 of them are kept for the file's name.
 constexpr double kSocketDirectory = 66;
 

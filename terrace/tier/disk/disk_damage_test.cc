@@ -13,6 +13,7 @@ namespace terrace::tier::disk {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr std::uint64_t kFrame = 4096 + 8192;
 constexpr const char* kCorrupt = "terrace_disk_corrupt_blocks_total";
@@ -196,6 +197,7 @@ TEST_F(DiskDamageTest, ATruncatedSlotsMetaKeepsWhatIsInFront) {
   EXPECT_TRUE(rig_.read(1).is_ok());
   EXPECT_FALSE(rig_.has(2));
   EXPECT_FALSE(rig_.has(3));
+  EXPECT_THAT(rig_.log(), HasSubstr("it was cut short"));
   write_blocks(2, 4);
 }
 
@@ -203,6 +205,7 @@ TEST_F(DiskDamageTest, OneLostHeaderPageOfSlotsMetaCostsNothing) {
   patch("ns-0001/slots.meta", 0, std::string(4096, '\xAA'));
   ASSERT_TRUE(rig_.reopen().is_ok());
   for (std::uint64_t n = 0; n < 4; ++n) EXPECT_TRUE(rig_.read(n).is_ok());
+  EXPECT_THAT(rig_.log(), Not(HasSubstr("lost_blocks=")));
 }
 
 TEST_F(DiskDamageTest, BothHeaderPagesLostForgetsTheBlocksAndServes) {
@@ -218,6 +221,7 @@ TEST_F(DiskDamageTest, ADeletedSlotsMetaForgetsTheBlocksAndServes) {
   std::filesystem::remove(rig_.owner() + "/ns-0001/slots.meta");
   ASSERT_TRUE(rig_.reopen().is_ok());
   for (std::uint64_t n = 0; n < 4; ++n) EXPECT_FALSE(rig_.has(n));
+  EXPECT_THAT(rig_.log(), HasSubstr("lost_blocks="));
   write_blocks(0, 4);
 }
 

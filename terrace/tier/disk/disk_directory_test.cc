@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -106,6 +107,46 @@ TEST_F(LeftAloneTest, AForeignDirectory) {
 TEST_F(LeftAloneTest, AFileInTheDirectorysPlace) {
   write_text(rig_.owner(), "a file");
   expect_left_alone("opendir");
+}
+
+// Their checksums would be right: what is planted is a hit.
+TEST_F(LeftAloneTest, ADirectoryInWhichOthersMayWrite) {
+  make_used();
+  for (const auto open_to : {fs::perms::group_write, fs::perms::others_write}) {
+    fs::permissions(rig_.owner(), open_to, fs::perm_options::add);
+    expect_left_alone("others may write there");
+    fs::permissions(rig_.owner(), open_to, fs::perm_options::remove);
+  }
+  ASSERT_TRUE(rig_.open().is_ok());
+  EXPECT_TRUE(rig_.has(1));
+}
+
+TEST_F(LeftAloneTest, ALinkInTheDirectorysPlace) {
+  make_used();
+  const ScratchDirectory elsewhere;
+  fs::rename(rig_.owner(), elsewhere.path() + "/moved");
+  fs::create_directory_symlink(elsewhere.path() + "/moved", rig_.owner());
+  expect_left_alone("it is a symbolic link");
+}
+
+// Needs root to make another user's directory.
+TEST(DiskDirectoryTest, AnotherUsersDirectoryIsPassedOver) {
+  if (::geteuid() != 0) return;
+  Rig rig;
+  ASSERT_TRUE(rig.open().is_ok());
+  ASSERT_TRUE(rig.write(1).is_ok());
+  rig.close();
+  ASSERT_EQ(::chown(rig.owner(0).c_str(), 1000, 1000), 0);
+  const auto before = tree(rig.owner(0));
+  ASSERT_EQ(rig.open().text(), Status().text());
+  EXPECT_FALSE(rig.has(1));
+  EXPECT_TRUE(fs::exists(rig.owner(1)));
+  EXPECT_EQ(tree(rig.owner(0)), before);
+  rig.close();
+  // A file server that maps users gives path and directory one owner.
+  ASSERT_EQ(::chown(rig.path().c_str(), 1000, 1000), 0);
+  ASSERT_TRUE(rig.open().is_ok());
+  EXPECT_TRUE(rig.has(1));
 }
 
 TEST_F(LeftAloneTest, ANewerFormat) {

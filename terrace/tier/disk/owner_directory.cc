@@ -197,12 +197,40 @@ Result<OwnerDirectory> make_owner_directory(const std::string& path) {
 }
 }  // namespace
 
+namespace {
+enum class Trust : std::uint8_t { kOurs, kAnothers, kOpen };
+
+// Whoever can write in a directory can plant blocks there: checksums are no signatures. `path` may
+// be shared by users; its owner is trusted, because a file server may map this user to another one.
+Trust trust_in(const std::string& directory, const std::string& path) {
+  struct stat facts{};
+  struct stat above{};
+  if (::lstat(directory.c_str(), &facts) != 0 || ::stat(path.c_str(), &above) != 0) {
+    return Trust::kOurs;  // Judged by who reads it.
+  }
+  const bool is_trusted =
+      facts.st_uid == ::geteuid() || facts.st_uid == above.st_uid || facts.st_uid == 0;
+  if (!is_trusted) return Trust::kAnothers;
+  const bool is_open = S_ISDIR(facts.st_mode) && (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  return is_open || S_ISLNK(facts.st_mode) ? Trust::kOpen : Trust::kOurs;
+}
+}  // namespace
+
 Result<Adoption> adopt_owner_directory(const std::string& path, const std::string& content_digest,
                                        const std::string& layout_digest) {
   TERRACE_RETURN_IF_ERROR(make_directories(path));
   TERRACE_ASSIGN_OR_RETURN(const auto directories, list_owner_directories(path));
   Adoption adoption;
   for (const std::string& directory : directories) {
+    const Trust trust = trust_in(directory, path);
+    if (trust == Trust::kAnothers) continue;  // Another user's cache, beside ours.
+    if (trust == Trust::kOpen) {
+      adoption.problems.push_back(fmt::format(
+          "{}: others may write there, or it is a symbolic link; it is left alone: chmod "
+          "go-w, or name the directory itself in disk.paths",
+          directory));
+      continue;
+    }
     // A directory that is not ours gets not even a lock file.
     if (DirectoryFacts facts = judge(directory);
         facts.state != DirectoryState::kEmpty && facts.state != DirectoryState::kUsable) {

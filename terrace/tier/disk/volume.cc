@@ -208,21 +208,38 @@ Status Volume::fit(std::uint64_t bytes) {
   TERRACE_RETURN_IF_ERROR(cut(static_cast<std::uint32_t>(capacity_)));
   const MetaHeader wanted{meta_.epoch, static_cast<std::uint32_t>(layout_.groups.size()),
                           geometry_.run_slots, geometry_.run_extents};
+  list_runs();
+  TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
   if (meta_ != wanted) {
     // New, damaged or of another shape: what records there are must not be believed.
+    tell_lost_records("its header is missing, damaged or of another shape", 0);
     meta_ = wanted;
     ++meta_.epoch;
     TERRACE_RETURN_IF_ERROR(write_meta_header());
+  } else {
+    tell_lost_records("it was cut short", size);
   }
-  list_runs();
   // Whole pages, for reads that bypass the page cache.
   const std::uint64_t meta_bytes =
       round_up(Bytes(record_offset(0, slots())), Bytes(kPageBytes)).value();
-  TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
   if (size < meta_bytes && ::ftruncate(meta_file_.get(), static_cast<off_t>(meta_bytes)) != 0) {
     return Status::from_errno(errno, "ftruncate", meta_path());
   }
   return {};
+}
+
+// Names what is lost where runs of ours have their records at or behind `bytes`.
+void Volume::tell_lost_records(const char* reason, std::uint64_t bytes) {
+  std::uint32_t lost = 0;
+  for (std::uint32_t run = 0; run < run_count(); ++run) {
+    const std::uint64_t end = record_offset(0, (run + 1) * geometry_.run_slots);
+    if (run_state(run) == RunState::kOurs && end > bytes) ++lost;
+  }
+  if (lost == 0) return;
+  log_.write(LogLevel::kError,
+             fmt::format("disk file={} lost_blocks={} reason=\"{}\": at most so many blocks are "
+                         "misses and their space is used anew; nothing to do",
+                         meta_path(), std::uint64_t{lost} * geometry_.run_slots, reason));
 }
 
 std::string Volume::meta_path() const {

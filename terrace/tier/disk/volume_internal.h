@@ -112,6 +112,7 @@ class Volume {
   [[nodiscard]] Status make_namespace(const Fingerprint& fingerprint);
   [[nodiscard]] std::string text_path(const NamespaceFacts& facts) const;
   void tell_damaged_texts(const NamespaceFacts* ours);
+  void tell_lost_records(const char* reason, std::uint64_t bytes);
   void remove_empty_namespaces();
   [[nodiscard]] Status open_meta();
   [[nodiscard]] Status write_meta_header();

@@ -15,7 +15,12 @@ from dev.check.tree import Tree, is_test
 GNU = re.compile(r"^(?P<path>[^:\s]+):(?P<line>\d+):(?:\d+:)? (?P<text>(?:\w+ )?\w+: .*)$")
 HEADER_FLAGS = ("-std=c++23", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I.", "-Iinclude")
 # What the build defines for tests.
-TEST_FLAGS = ("-Itests", "-DTERRACE_SYNC_POINTS", '-DTERRACE_CLI="terrace"')
+TEST_FLAGS = (
+    "-Itests",
+    "-DTERRACE_SYNC_POINTS",
+    '-DTERRACE_CLI="terrace"',
+    '-DTERRACE_ATTACH_WORKER="attach_worker"',
+)
 PYTHON_PLACES = ("tools", "python", "tests", "bench")
 
 
