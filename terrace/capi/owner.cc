@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "terrace/base/clock.h"
+#include "terrace/base/left_behind.h"
 #include "terrace/base/log.h"
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/guard_internal.h"
@@ -95,7 +96,8 @@ void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
     owner->manager->close(Nanoseconds(deadline_ns));
     // A thread that hangs goes on one day, with clock, log and state of this handle: then all of it
     // is left to the process's end, on purpose.
-    if (!owner->manager->has_left_thread()) delete owner;
+    std::unique_ptr<terrace_owner> handle(owner);
+    if (handle->manager->has_left_thread()) leave_behind(std::move(handle));
     return TERRACE_OK;
   });
 }

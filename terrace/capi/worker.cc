@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "terrace/base/clock.h"
+#include "terrace/base/left_behind.h"
 #include "terrace/base/log.h"
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/guard_internal.h"
@@ -114,7 +115,9 @@ void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns) {
   (void)guarded([&] {
     // What hangs goes on one day, with clock, log and state of this handle: then all of it is left
     // to the process's end, on purpose.
-    if (!worker->worker || worker->worker->close(Nanoseconds(deadline_ns))) delete worker;
+    const bool is_closed = !worker->worker || worker->worker->close(Nanoseconds(deadline_ns));
+    std::unique_ptr<terrace_worker> handle(worker);
+    if (!is_closed) leave_behind(std::move(handle));
     return TERRACE_OK;
   });
 }

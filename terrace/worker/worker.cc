@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "terrace/attach/attach_client.h"
+#include "terrace/base/left_behind.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/mutex.h"
 #include "terrace/base/sync_point.h"
@@ -286,7 +287,7 @@ Result<std::unique_ptr<Worker>> Worker::open(Options options, const Clock& clock
 
 Worker::~Worker() {
   // In a forked child nothing is its own.
-  if (state_->process != ::getpid() || !close(kDestroyLimit)) (void)state_.release();
+  if (state_->process != ::getpid() || !close(kDestroyLimit)) leave_behind(std::move(state_));
 }
 
 bool Worker::close(Nanoseconds limit) {
