@@ -28,15 +28,18 @@ class Engine:
 
 def test_a_sample_that_was_no_full_hit_takes_its_other_half_along() -> None:
     engine: Any = Engine(odd=3)
-    ours, own, wrong = ttft.alternate(engine, [[1]], "host", FULL, 15)
+    rates = iter(range(1, 10))
+    ours, own, found, wrong = ttft.alternate(engine, [[1]], "host", FULL, lambda: next(rates))
     assert len(ours.wall) == len(own.wall) == 15
     assert wrong == 7
+    # Before, after each fourth pair, at the end.
+    assert found == [1, 2, 3, 4, 5]
     assert {b - a for a, b in zip(ours.wall, own.wall, strict=True)} == {1.0}
 
 
 def test_an_engine_that_never_hits_gives_no_pair_and_comes_to_an_end() -> None:
     engine: Any = Engine(odd=1)
-    ours, own, wrong = ttft.alternate(engine, [[1]], "host", FULL, 15)
+    ours, own, _, wrong = ttft.alternate(engine, [[1]], "host", FULL, lambda: 1.0)
     assert not ours.wall
     assert not own.wall
     assert wrong == 30
