@@ -94,7 +94,19 @@ def test_an_adapter_replaced_under_its_path_has_no_key_any_more(tmp_path: Path) 
     assert maker.read(request).unkeyable
 
 
-@pytest.mark.parametrize("other", [{"load_inplace": True}, {"field_of_tomorrow": 0}])
+def test_options_that_are_off_do_not_keep_an_adapter_from_its_key(tmp_path: Path) -> None:
+    off = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_config_dict": None}
+    plain, same = adapter(tmp_path), adapter(tmp_path, **off)
+    maker = make()
+    keys = [maker.read(Request(str(i), [1], lora_request=r)) for i, r in enumerate((plain, same))]
+    assert keys[0] == keys[1]
+    assert not keys[0].unkeyable
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"load_inplace": True}, {"tensorizer_config_dict": {"a": 1}}, {"field_of_tomorrow": 0}],
+)
 def test_an_adapter_with_unread_options_has_no_key(tmp_path: Path, other: dict[str, Any]) -> None:
     request = Request("a", [1], lora_request=adapter(tmp_path, **other))
     assert make().read(request).unkeyable

@@ -65,7 +65,8 @@ _WITHOUT_EFFECT = {
 }
 _KNOWN = _KEYED | _UNKEYABLE | _WITHOUT_EFFECT
 _LORA_KNOWN = {"lora_name", "lora_int_id", "lora_path", "base_model_name"}
-_LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False}
+# Of any release: weights by way of tensorizer went with 0.32.
+_LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_config_dict": None}
 
 
 @dataclass(frozen=True)
