@@ -304,6 +304,15 @@ std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::
     pendings += is_pending;
     __builtin_prefetch(buckets_.data() + probes[i] + is_pending);
   }
+  // Most of what is left lies in the bucket behind its home.
+  std::size_t behind = 0;
+  for (std::size_t p = 0; p < pendings; ++p) {
+    const std::size_t i = pending[p];
+    places[i] = glance(buckets_[after(probes[i])], hashes[i], domain);
+    pending[behind] = pending[p];
+    behind += opaque(static_cast<std::uint64_t>(places[i] == 0));
+  }
+  pendings = behind;
   // Each round looks closer at what is left and asks for the bucket after it.
   std::size_t length = hashes.size();
   while (pendings > 0) {
