@@ -202,6 +202,7 @@ enum class Trust : std::uint8_t { kOurs, kAnothers, kOpen };
 
 // Whoever can write in a directory can plant blocks there: checksums are no signatures. `path` may
 // be shared by users; its owner is trusted, because a file server may map this user to another one.
+// So is the directory's group: Kubernetes gives it every file of a volume (fsGroup).
 Trust trust_in(const std::string& directory, const std::string& path) {
   struct stat facts{};
   struct stat above{};
@@ -211,7 +212,7 @@ Trust trust_in(const std::string& directory, const std::string& path) {
   const bool is_trusted =
       facts.st_uid == ::geteuid() || facts.st_uid == above.st_uid || facts.st_uid == 0;
   if (!is_trusted) return Trust::kAnothers;
-  const bool is_open = S_ISDIR(facts.st_mode) && (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  const bool is_open = S_ISDIR(facts.st_mode) && (facts.st_mode & S_IWOTH) != 0;
   return is_open || S_ISLNK(facts.st_mode) ? Trust::kOpen : Trust::kOurs;
 }
 }  // namespace
