@@ -39,15 +39,14 @@ using BlockTables = std::vector<std::span<const std::uint32_t>>;
 [[nodiscard]] Result<BlockTables> convert_tables(std::size_t groups,
                                                  const std::uint32_t* const* blocks,
                                                  const std::uint64_t* counts);
-[[nodiscard]] Result<manager::RequestOptions> convert_request(
-    const terrace_request_options& options);
-[[nodiscard]] Result<manager::Progress> convert_progress(const terrace_progress& progress,
+[[nodiscard]] Result<manager::RequestOptions> convert_request(const terrace_request_options& given);
+[[nodiscard]] Result<manager::Progress> convert_progress(const terrace_progress& given,
                                                          std::size_t groups);
 [[nodiscard]] Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
                                                                std::uint64_t count);
-[[nodiscard]] Result<manager::Options> convert_owner(const terrace_owner_options& options,
+[[nodiscard]] Result<manager::Options> convert_owner(const terrace_owner_options& given,
                                                      const config::Settings& settings);
-[[nodiscard]] Result<worker::Worker::Options> convert_worker(const terrace_worker_options& options,
+[[nodiscard]] Result<worker::Worker::Options> convert_worker(const terrace_worker_options& given,
                                                              const config::Settings& settings);
 // The engine's JSON over the process's environment over the file.
 [[nodiscard]] Result<config::Loaded> load_settings(const char* settings_json);

@@ -21,7 +21,11 @@ thread_local int allocations_left = -1;  // Of this thread, before one is refuse
 
 // Not inlined: the compiler would see free() meet another operator new than this one.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
-  if (allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
+  if (allocations_left >= 0) {
+    const bool is_refused = allocations_left == 0;
+    --allocations_left;
+    if (is_refused) throw std::bad_alloc();
+  }
   if (void* const memory = std::malloc(bytes == 0 ? 1 : bytes); memory != nullptr) return memory;
   throw std::bad_alloc();
 }

@@ -19,6 +19,9 @@ using Blocks32 = std::vector<std::uint32_t>;
 
 // A worker without an owner: whatever it is to load fails, and is named.
 class WorkerAbiTest : public ::testing::Test {
+ public:
+  ~WorkerAbiTest() override { terrace_close_worker(worker_, 0); }
+
  protected:
   WorkerAbiTest() {
     const terrace_region region = {sizeof region, 0, memory_.data(), kPiece, kPiece};
@@ -29,7 +32,6 @@ class WorkerAbiTest : public ::testing::Test {
                                             settings.c_str()};
     EXPECT_EQ(terrace_open_worker(&options, &worker_), TERRACE_OK) << terrace_last_error();
   }
-  ~WorkerAbiTest() override { terrace_close_worker(worker_, 0); }
 
   static std::string orders_of(std::uint64_t step, const Blocks32& blocks) {
     wire::Orders orders;
@@ -135,7 +137,7 @@ TEST(WorkerCloseTest, AThreadThatHangsIsLeftBehindWithWhatItUses) {
     has_arrived.store(true);
     EXPECT_TRUE(testing::eventually([&] { return may_go_on.load(); }));
   });
-  std::vector<std::uint8_t> memory(4096 * 8);
+  std::vector<std::uint8_t> memory(std::size_t{4096} * 8);
   const terrace_region region = {sizeof region, 0, memory.data(), 4096, 4096};
   const terrace_group_regions group = {sizeof group, 1, &region, 8, 0, 1};
   const terrace_worker_options options = {sizeof options,  0, 1, 16, 1, 0, &group, "hangs",
