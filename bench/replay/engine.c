@@ -45,7 +45,7 @@ static void open_both(struct Engine* engine, const char* engine_id, const char* 
         .piece_bytes = recording->piece_bytes,
     };
   }
-  const terrace_group_layout layout = {sizeof layout, recording->pieces, pieces};
+  const terrace_group_layout layout = {sizeof layout, recording->pieces, pieces, 0, 0, 0};
   const terrace_owner_options owner = {
       .struct_size = sizeof owner,
       .block_tokens = recording->block_tokens,

@@ -109,6 +109,9 @@ typedef struct terrace_group_layout {
   uint32_t struct_size;
   uint32_t piece_count;        /* Layers of the group. */
   const uint64_t* piece_bytes; /* Bytes of one block in each, per rank. */
+  uint64_t window_tokens;      /* 0: a token sees all before it; else itself and window - 1. */
+  uint32_t null_block;         /* Stands in the group's block tables for "none". */
+  uint32_t has_null_block;
 } terrace_group_layout;
 
 typedef struct terrace_owner_options {
@@ -157,16 +160,18 @@ TERRACE_API terrace_code terrace_begin_request(terrace_owner* owner,
                                                terrace_request* request);
 /* How many tokens beyond `local_tokens` (a multiple of block_tokens) can be loaded now, at most
  * `limit_tokens` in all (local included). OK: `*external_tokens` (0 = miss) is pinned for
- * lookup.pin_time. UNAVAILABLE: ask again next step; never for longer than lookup.deadline (or
- * attach.lookup_wait while opening). Repeating the call is harmless. Engine thread. Never blocks.
+ * lookup.pin_time; of several groups, or one with a window, all of it can be accepted or none.
+ * UNAVAILABLE: ask again next step; never for longer than lookup.deadline (or attach.lookup_wait
+ * while opening). Repeating the call is harmless. Engine thread. Never blocks.
  */
 TERRACE_API terrace_code terrace_poll_request(terrace_owner* owner, terrace_request request,
                                               uint64_t local_tokens, uint64_t limit_tokens,
                                               uint64_t* external_tokens);
 /* The engine allocated device blocks: load `external_tokens` (0 = none wanted: pins are dropped)
  * after `local_tokens` into them. `blocks[g]` is group g's block table from token 0,
- * `block_counts[g]` long. Each accepted load ends in the report of the step whose orders carry it.
- * Engine thread. Never blocks. */
+ * `block_counts[g]` long. Of several groups, or one with a window, a load that fails in part has
+ * failed: the request's look-ups miss from then on. Each accepted load ends in the report of the
+ * step whose orders carry it. Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_request request,
                                              uint64_t local_tokens, uint64_t external_tokens,
                                              const uint32_t* const* blocks,
@@ -278,13 +283,13 @@ TERRACE_API void terrace_close_worker(terrace_worker* worker, int64_t deadline_n
  * Copies one block. */
 TERRACE_API terrace_code terrace_run_canary(terrace_worker* worker, const uint8_t* orders,
                                             uint64_t length);
-/* Copies in and verifies all loads of the orders. `failed_blocks` receives the device blocks (group
- * 0) that must not be used, `*failed_count` how many there are; if that exceeds `failed_capacity`,
- * nothing is written: call again with the same orders and more room, and the work is not repeated.
- * Other orders are run, and the list that was not fetched is gone. OK: no bad block is missing from
- * the list. On every other code EVERY block that the step was to load counts as failed, whatever
- * the list says (it may be empty: orders that cannot be read name no blocks). Engine thread.
- * Copies: release interpreter locks. */
+/* Copies in and verifies all loads of the orders. `failed_blocks` receives the device blocks (of
+ * any group) that must not be used, `*failed_count` how many there are; if that exceeds
+ * `failed_capacity`, nothing is written: call again with the same orders and more room, and the
+ * work is not repeated. Other orders are run, and the list that was not fetched is gone. OK: no bad
+ * block is missing from the list. On every other code EVERY block that the step was to load counts
+ * as failed, whatever the list says (it may be empty: orders that cannot be read name no blocks).
+ * Engine thread. Copies: release interpreter locks. */
 TERRACE_API terrace_code terrace_run_loads(terrace_worker* worker, const uint8_t* orders,
                                            uint64_t length, uint32_t* failed_blocks,
                                            uint64_t failed_capacity, uint64_t* failed_count);

@@ -64,6 +64,9 @@ class GroupLayoutStruct(c.Structure):
         ("struct_size", c.c_uint32),
         ("piece_count", c.c_uint32),
         ("piece_bytes", c.c_void_p),
+        ("window_tokens", c.c_uint64),
+        ("null_block", c.c_uint32),
+        ("has_null_block", c.c_uint32),
     )
 
 

@@ -138,11 +138,23 @@ def digest_weights(directory: str, native: Native | None = None) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """What owner and workers must agree on: bytes of one block in each piece of each group."""
+    """What owner and workers must agree on: bytes of one block in each piece of each group.
+
+    What follows is for the owner alone: how many tokens back each group looks, the present one
+    included (0 = to the start, as all do when `windows` is empty), and the device block that stands
+    for none in block tables.
+    """
 
     block_tokens: int
     rank_count: int
     groups: tuple[tuple[int, ...], ...]
+    windows: tuple[int, ...] = ()
+    null_block: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """One group that needs all: a load that fails in part is worth its leading part."""
+        return len(self.groups) == 1 and not any(self.windows)
 
 
 class _Tables:
@@ -186,6 +198,10 @@ class Owner:
             struct.struct_size = c.sizeof(GroupLayoutStruct)
             struct.piece_count = len(pieces)
             struct.piece_bytes = _address(pieces)
+            struct.null_block = layout.null_block or 0
+            struct.has_null_block = int(layout.null_block is not None)
+        for struct, window in zip(groups, layout.windows, strict=False):
+            struct.window_tokens = window
         options = OwnerOptionsStruct(
             struct_size=c.sizeof(OwnerOptionsStruct),
             block_tokens=layout.block_tokens,

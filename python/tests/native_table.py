@@ -168,9 +168,9 @@ class Table:
         return self._fill("read_worker_log", text)
 
 
-def make_owner(table: Table, block_tokens: int = 4) -> _native.Owner:
+def make_owner(table: Table, block_tokens: int = 4, groups: int = 1) -> _native.Owner:
     return _native.Owner(
-        _native.Layout(block_tokens, 1, ((64, 64),)),
+        _native.Layout(block_tokens, 1, ((64, 64),) * groups),
         engine_id="engine",
         settings_json="{}",
         fingerprint="",

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from terrace._native import Layout
 from terrace.connectors.vllm import log, scheduler
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.scheduler import SchedulerHalf
@@ -32,6 +33,7 @@ def stand_in() -> ModuleType:
     class Base:
         def __init__(self, *_args: Any) -> None:
             self._connector_metadata: Any = None
+            self._kv_cache_config = SimpleNamespace(kv_cache_groups=[None])
 
         def bind_connector_metadata(self, metadata: Any) -> None:
             self._connector_metadata = metadata
@@ -42,6 +44,7 @@ def stand_in() -> ModuleType:
     module: Any = ModuleType(BASE)
     module.KVConnectorBase_V1 = Base
     module.KVConnectorRole = SimpleNamespace(SCHEDULER=0, WORKER=1)
+    module.KVConnectorTransferResults = SimpleNamespace
     for name in ("KVConnectorMetadata", "KVConnectorWorkerMetadata", "SupportsHMA"):
         setattr(module, name, type(name, (), {}))
     return module  # type: ignore[no-any-return]
@@ -87,7 +90,9 @@ class Engine:
         self.scheduler, self.worker = roles
         owner = make_owner(self.table, BLOCK)
         keys = KeyMaker(lambda _path: "digest")
-        self.scheduler._scheduler = SchedulerHalf(owner, keys, BLOCK, has_events=has_events)
+        self.scheduler._scheduler = SchedulerHalf(
+            owner, keys, Layout(BLOCK, 1, ((64, 64),)), has_events=has_events
+        )
         self.worker._worker = WorkerHalf(make_worker(self.table))
         self.settle()
 
@@ -145,7 +150,9 @@ class Engine:
 
 
 def output_of(report: Any) -> Any:
-    return SimpleNamespace(kv_connector_worker_meta=report, invalid_block_ids=set())
+    return SimpleNamespace(
+        kv_connector_worker_meta=report, failed_recving=(), invalid_block_ids=set()
+    )
 
 
 def table_of(tokens: int) -> list[int]:

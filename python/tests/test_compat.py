@@ -13,11 +13,15 @@ from terrace.connectors.vllm import compat, contract
 
 
 class FullAttentionSpec(SimpleNamespace):
-    pass
+    block_size = 32
 
 
 class SlidingWindowSpec(SimpleNamespace):
-    pass
+    block_size = 32
+
+
+class MambaSpec(SimpleNamespace):
+    block_size = 32
 
 
 def make_config() -> SimpleNamespace:
@@ -49,8 +53,16 @@ def setter(part: str, name: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
-def test_the_plain_case_is_served() -> None:
-    assert compat.refusal(make_config(), make_plan(FullAttentionSpec())) == ""
+@pytest.mark.parametrize(
+    "specs",
+    [
+        (FullAttentionSpec(),),
+        (SlidingWindowSpec(),),
+        (SlidingWindowSpec(), FullAttentionSpec(), SlidingWindowSpec()),
+    ],
+)
+def test_full_attention_and_windows_are_served(specs: tuple[Any, ...]) -> None:
+    assert compat.refusal(make_config(), make_plan(*specs)) == ""
 
 
 @pytest.mark.parametrize(
@@ -76,8 +88,9 @@ def test_a_case_that_is_not_served_is_named(change: Callable[[Any], None], words
     ("specs", "words"),
     [
         ((), "no KV cache"),
-        ((FullAttentionSpec(), SlidingWindowSpec()), "2 KV groups"),
-        ((SlidingWindowSpec(),), "SlidingWindowSpec"),
+        ((MambaSpec(),), "MambaSpec"),
+        ((FullAttentionSpec(), MambaSpec()), "MambaSpec"),
+        ((FullAttentionSpec(), SlidingWindowSpec(block_size=64)), "blocks of [32, 64] tokens"),
     ],
 )
 def test_groups_that_are_not_served_are_named(specs: tuple[Any, ...], words: str) -> None:

@@ -145,3 +145,22 @@ def test_layers_that_share_memory_are_refused() -> None:
     disagreeing.kv_cache_tensors[0].layer_stride = 0
     with pytest.raises(layout.LayoutError, match="share"):
         layout.registered(disagreeing, shared)
+
+
+def test_a_window_counts_what_the_engine_keeps_and_full_groups_need_all() -> None:
+    def spec(kind: str, **more: Any) -> Any:
+        return type(kind, (SimpleNamespace,), {})(block_size=TOKENS, page_size_bytes=PAGE, **more)
+
+    groups = [
+        spec("FullAttentionSpec", sliding_window=128),
+        spec("SlidingWindowSpec", sliding_window=128),
+        spec("SlidingWindowSpec", sliding_window=128, extra_retained_tokens=3),
+    ]
+    named = [SimpleNamespace(layer_names=["a", "b"], kv_cache_spec=one) for one in groups]
+    planned = layout.planned(SimpleNamespace(kv_cache_groups=named), 2)
+    assert planned.windows == (0, 128, 131)
+    assert planned.null_block == layout.NULL_BLOCK
+    assert not planned.is_plain
+    plain = layout.planned(SimpleNamespace(kv_cache_groups=named[:1]), 2)
+    assert plain.is_plain
+    assert not layout.planned(SimpleNamespace(kv_cache_groups=named[1:2]), 2).is_plain

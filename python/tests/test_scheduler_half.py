@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from terrace import _native
-from terrace._native import Code, TerraceError
+from terrace._native import Code, Layout, TerraceError
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.scheduler import SchedulerHalf
 from tests.engine_objects import Output, Request, Scheduled
@@ -17,10 +17,17 @@ from tests.native_table import Table, make_owner
 BLOCK = 4
 
 
-def make(*, has_events: bool = False) -> tuple[Table, SchedulerHalf]:
+PLAIN = Layout(BLOCK, 1, ((64, 64),))
+
+
+WINDOWED = Layout(BLOCK, 1, ((64,), (64,)), (0, 2 * BLOCK), 0)
+
+
+def make(*, has_events: bool = False, layout: Layout = PLAIN) -> tuple[Table, SchedulerHalf]:
     table = Table()
     keys = KeyMaker(lambda _path: "digest")
-    return table, SchedulerHalf(make_owner(table, BLOCK), keys, BLOCK, has_events=has_events)
+    owner = make_owner(table, BLOCK, groups=len(layout.groups))
+    return table, SchedulerHalf(owner, keys, layout, has_events=has_events)
 
 
 def step(half: SchedulerHalf, request: Request, computed: int, count: int, **other: Any) -> Any:
@@ -402,3 +409,53 @@ def test_an_admission_without_load_is_told_too() -> None:
     (seen,) = table.named("accept_load")
     assert (seen["local"], seen["external"]) == (8, 0)
     assert half.build_step(Output()).load_blocks == ()
+
+
+def admit_windowed(table: Table, half: SchedulerHalf, request: Request, external: int) -> None:
+    table.external = [external]
+    assert half.match(request, 0) == external
+    half.accept(request, 0, external, ([10, 11, 12], [0, 21, 22]))
+
+
+def test_a_load_that_the_engine_does_not_wait_for_goes_by_request() -> None:
+    table, half = make(layout=WINDOWED)
+    assert half.is_async
+    table.texts["build_orders"] = b"orders"
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    admit_windowed(table, half, request, 8)
+    found = half.build_step(Output([]))
+    assert found.load_requests == (("a", (10, 11, 0, 21)),)
+    assert (found.load_blocks, found.failed_blocks, found.failed_requests) == ((), (), ())
+    half.accept(request, 0, 0, ((), ()))  # It has come: not told as a load of nothing.
+    assert table.count()["accept_load"] == 1
+    half.accept(request, 0, 0, ((), ()))
+    assert table.count()["accept_load"] == 2
+
+
+def test_a_load_that_failed_is_not_offered_again() -> None:
+    table, half = make(layout=WINDOWED)
+    table.texts["build_orders"] = b"orders"
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    admit_windowed(table, half, request, 8)
+    half.build_step(Output([]))
+    half.take_output([], (), {"a", "unknown"})
+    assert half.match(request, 0) == 0
+    half.accept(request, 0, 0, ((), ()))  # Its ledger is settled.
+    assert table.count()["accept_load"] == 2
+
+
+def test_a_load_that_nobody_runs_is_named_by_its_request() -> None:
+    table, half = make(layout=WINDOWED)
+    refused, unordered = Request("refused", list(range(9))), Request("unordered", list(range(9)))
+    half.begin(refused)
+    half.begin(unordered)
+    admit_windowed(table, half, unordered, 8)
+    table.codes["accept_load"] = Code.EXHAUSTED
+    admit_windowed(table, half, refused, 8)
+    assert sorted(half.promised_requests()) == ["refused", "unordered"]
+    found = half.build_step(Output([]))  # Without orders.
+    assert sorted(found.failed_requests) == ["refused", "unordered"]
+    assert found.load_requests == ()
+    assert half.match(refused, 0) == 0

@@ -38,6 +38,7 @@ def connector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     names = ("KVConnectorMetadata", "KVConnectorWorkerMetadata", "SupportsHMA")
     made: dict[str, Any] = {name: type(name, (), {}) for name in names}
     made |= {"KVConnectorBase_V1": Base, "KVConnectorRole": SimpleNamespace(SCHEDULER=1, WORKER=2)}
+    made["KVConnectorTransferResults"] = SimpleNamespace
     vars(base).update(made)
     parts = BASE.split(".")
     for count in range(1, len(parts)):

@@ -6,7 +6,7 @@ import pytest
 
 from terrace._native import Code, TerraceError
 from terrace.connectors.vllm.scheduler import Step
-from terrace.connectors.vllm.worker import WorkerHalf, failed_without_worker
+from terrace.connectors.vllm.worker import Arrivals, WorkerHalf, failed_without_worker
 from tests.native_table import Table, make_worker
 
 
@@ -59,3 +59,17 @@ def test_what_was_not_saved_is_no_error_but_poison_is() -> None:
 
 def test_without_a_worker_everything_promised_has_failed() -> None:
     assert failed_without_worker(Step(b"orders", (1, 2), (3,))) == {1, 2, 3}
+
+
+def test_each_arrival_is_told_once_and_a_bad_block_names_its_requests() -> None:
+    arrivals = Arrivals()
+    step = Step(load_requests=(("a", (4, 5)), ("b", (5, 6)), ("c", (7,))), failed_requests=("d",))
+    arrivals.note(step, {5})
+    assert arrivals.take() == ({"a", "b", "c", "d"}, {"a", "b", "d"})
+    assert arrivals.take() == (set(), set())
+
+
+def test_without_a_worker_every_request_has_arrived_and_failed() -> None:
+    arrivals = Arrivals()
+    arrivals.note_all_failed(Step(load_requests=(("a", (4,)),), failed_requests=("d",)))
+    assert arrivals.take() == ({"a", "d"}, {"a", "d"})

@@ -80,7 +80,7 @@ class AbiEngineTest : public testing::Test {
   const terrace::testing::ScratchDirectory scratch_;
   std::string settings_;
   const uint64_t pieces_[1] = {4096};
-  const terrace_group_layout layout_ = {sizeof layout_, 1, pieces_};
+  const terrace_group_layout layout_ = {sizeof layout_, 1, pieces_, 0, 0, 0};
   terrace_owner_options owner_options_ = {};
 };
 
@@ -202,7 +202,7 @@ TEST_F(AbiEngineTest, NullArraysWithACountAreInvalid) {
 
 TEST(AbiTest, WrongSettingIsNamedAndTheNearestSuggested) {
   const uint64_t pieces[1] = {4096};
-  const terrace_group_layout group = {sizeof group, 1, pieces};
+  const terrace_group_layout group = {sizeof group, 1, pieces, 0, 0, 0};
   terrace_owner_options options = {};
   options.struct_size = sizeof options;
   options.block_tokens = 16;

@@ -45,6 +45,23 @@ Result<Layout> owner_layout(const terrace_owner_options& options) {
   return layout;
 }
 
+// owner_layout() has looked at them.
+Result<std::vector<manager::GroupRule>> group_rules(const terrace_owner_options& options) {
+  std::vector<manager::GroupRule> rules;
+  for (std::uint32_t g = 0; g < options.group_count; ++g) {
+    TERRACE_ASSIGN_OR_RETURN(const terrace_group_layout group,
+                             adopt_element("terrace_group_layout", options.groups, g));
+    manager::GroupRule rule{.window = Tokens(group.window_tokens), .null_block = std::nullopt};
+    if (group.window_tokens > kMaxTokens) {
+      return fail(Code::kInvalid, fmt::format("layout: group {} has a window of {} tokens", g,
+                                              group.window_tokens));
+    }
+    if (group.has_null_block != 0) rule.null_block = group.null_block;
+    rules.push_back(rule);
+  }
+  return rules;
+}
+
 manager::HostOptions host_options(const config::HostSettings& host) {
   return {.size = host.is_staging ? host.staging : host.size,
           .blocks = host.blocks.value(),
@@ -226,6 +243,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   }
   manager::Options made;
   made.layout = std::move(layout);
+  TERRACE_ASSIGN_OR_RETURN(made.group_rules, group_rules(options));
   made.fingerprint = std::move(fingerprint);
   made.model_directory = text_or_empty(options.model_directory);
   if (!made.model_directory.empty()) {

@@ -18,7 +18,7 @@ class ConvertTest : public testing::Test {
     owner_.can_load = 1;
   }
   const std::uint64_t pieces_[2] = {24576, 24576};
-  terrace_group_layout group_{sizeof(terrace_group_layout), 2, pieces_};
+  terrace_group_layout group_{sizeof(terrace_group_layout), 2, pieces_, 0, 0, 0};
   terrace_owner_options owner_{};
   config::Settings settings_;
 };

@@ -40,7 +40,7 @@ static terrace_request begin(uint64_t* hit) { /* Each poll is one (here: empty) 
 int main(void) {
   char id[32], set[] = "{\"host.size\":\"16MiB\"}";
   snprintf(id, sizeof id, "example-%d", (int)getpid());
-  const terrace_group_layout layout = {sizeof layout, 1, pieces};
+  const terrace_group_layout layout = {sizeof layout, 1, pieces, 0, 0, 0};
   const terrace_region region = {sizeof region, 0, kv[0], PIECE, PIECE};
   const terrace_group_regions memory = {sizeof memory, 1, &region, BLOCKS, 0, 1};
   terrace_worker_options rank = {sizeof rank, 0, 1, BLOCK_TOKENS, 1, 0, &memory, id, set};

@@ -47,7 +47,7 @@ class Engine {
                 R"("attach.directory":")" +
                 scratch_.path() + R"("})";
     const std::uint64_t pieces[] = {kPiece};
-    const terrace_group_layout layout = {sizeof layout, 1, pieces};
+    const terrace_group_layout layout = {sizeof layout, 1, pieces, 0, 0, 0};
     terrace_owner_options options = {};
     options.struct_size = sizeof options;
     options.block_tokens = kBlockTokens;
@@ -264,7 +264,7 @@ TEST(OpeningMemoryTest, WhoeverFindsNoMemoryToOpenOpensNothingAndCanTryAgain) {
   const std::string settings =
       R"({"host.size":"1MiB","attach.directory":")" + scratch.path() + R"("})";
   const std::uint64_t pieces[] = {kPiece};
-  const terrace_group_layout layout = {sizeof layout, 1, pieces};
+  const terrace_group_layout layout = {sizeof layout, 1, pieces, 0, 0, 0};
   terrace_owner_options options = {};
   options.struct_size = sizeof options;
   options.block_tokens = kBlockTokens;

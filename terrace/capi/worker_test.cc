@@ -120,7 +120,7 @@ TEST(WorkerCloseTest, AThreadThatHangsIsLeftBehindWithWhatItUses) {
   const std::string settings =
       R"({"host.size":"16MiB","attach.directory":")" + scratch.path() + R"("})";
   const std::uint64_t pieces[] = {4096};
-  const terrace_group_layout layout = {sizeof layout, 1, pieces};
+  const terrace_group_layout layout = {sizeof layout, 1, pieces, 0, 0, 0};
   terrace_owner_options owner_options = {};
   owner_options.struct_size = sizeof owner_options;
   owner_options.block_tokens = 16;

@@ -4,20 +4,11 @@
 
 namespace terrace::manager {
 
-namespace {
-
-Bytes rank_bytes(const Layout& layout) {
-  return layout.groups.empty() ? Bytes(0) : layout.groups.front().shard_bytes();
-}
-
-}  // namespace
-
 Context::Context(const Options& manager_options, Counters& cells)
     : options(manager_options),
       counters(cells),
-      shard_bytes(rank_bytes(options.layout)),
-      block_bytes(shard_bytes * options.layout.ranks),
-      planner(policy::Planner::Options{.block_bytes = block_bytes,
+      groups(options.layout, options.group_rules),
+      planner(policy::Planner::Options{.block_bytes = groups.load_bytes(),
                                        .block_tokens = options.layout.block_tokens,
                                        .is_enabled = options.has_planner}),
       admission(policy::make_admit_all()) {}
@@ -67,7 +58,8 @@ void Context::note_host_stored(Event event) {
 
 void Context::note_disk_stored(Event event) {
   if (!options.has_events) return;
-  if (!announced_.emplace(event.hash, event.alias).second) return;
+  const ShardGroup key{.group = event.group, .hash = event.hash};
+  if (!announced_.emplace(key, event.alias).second) return;
   event.tier = Tier::kDisk;
   events.push(std::move(event));
 }
@@ -75,7 +67,7 @@ void Context::note_disk_stored(Event event) {
 void Context::note_disk_evictions() {
   if (lower == nullptr) return;
   for (const catalog::Eviction& gone : lower->take_evicted()) {
-    if (host != nullptr && !pool().contains(key_of(gone.key.hash))) {
+    if (host != nullptr && !pool().contains(key_of(gone.key.group, gone.key.hash))) {
       ghosts.remember(gone.key.hash, MissReason::kEvicted);
     }
     note_disk_removal(gone.key);
@@ -83,7 +75,7 @@ void Context::note_disk_evictions() {
 }
 
 void Context::note_disk_removal(const BlockKey& key) {
-  const auto known = announced_.find(key.hash);
+  const auto known = announced_.find({.group = key.group, .hash = key.hash});
   if (known == announced_.end()) return;
   events.push({.kind = Event::Kind::kRemoved,
                .tier = Tier::kDisk,
@@ -105,7 +97,7 @@ void Context::note(LogLevel level, std::string line) {
 
 void Context::touch(std::span<const SequenceHash> chain) {
   if (host == nullptr || chain.empty()) return;
-  if (chain.size() <= kTouchAtOnce || to_touch_.size() >= kMaxChains) {
+  if (chain.size() <= touch_at_once() || to_touch_.size() >= kMaxChains) {
     touch_now(chain);
   } else {
     // In memory that was used before: fresh pages for half a megabyte cost as much as hashing a
@@ -123,7 +115,7 @@ void Context::touch(std::span<const SequenceHash> chain) {
 bool Context::touch_some() {
   if (to_touch_.empty()) return false;
   std::vector<SequenceHash>& chain = to_touch_.front();
-  const std::size_t left = chain.size() - std::min(chain.size(), kTouchAtOnce);
+  const std::size_t left = chain.size() - std::min(chain.size(), touch_at_once());
   touch_now(std::span(chain).subspan(left));
   chain.resize(left);
   if (chain.empty()) {
@@ -134,8 +126,15 @@ bool Context::touch_some() {
 }
 
 void Context::touch_now(std::span<const SequenceHash> chain) {
-  pool().touch_chain(name_space, kGroup, chain);
-  if (lower != nullptr) lower->touch_chain(kGroup, chain);
+  const std::size_t slice = groups.count() == 1 ? chain.size() : kTouchInTurn;
+  while (!chain.empty()) {
+    const auto deepest = chain.last(std::min(slice, chain.size()));
+    for (std::uint16_t group = 0; group < groups.count(); ++group) {
+      pool().touch_chain(name_space, GroupId(group), deepest);
+      if (lower != nullptr) lower->touch_chain(GroupId(group), deepest);
+    }
+    chain = chain.first(chain.size() - deepest.size());
+  }
 }
 
 void Context::renew_name_space() {

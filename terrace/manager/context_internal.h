@@ -17,6 +17,7 @@
 #include "terrace/manager/counters_internal.h"
 #include "terrace/manager/event_queue_internal.h"
 #include "terrace/manager/ghosts_internal.h"
+#include "terrace/manager/groups_internal.h"
 #include "terrace/manager/lower_tier_internal.h"
 #include "terrace/manager/options.h"
 #include "terrace/policy/admission/admission.h"
@@ -25,11 +26,17 @@
 
 namespace terrace::manager {
 
-// One KV group is served for now; a layout with more of them only misses.
-inline constexpr GroupId kGroup{0};
+// One block's part in one KV group, in whatever namespace is the present one.
+struct ShardGroup {
+  GroupId group;
+  SequenceHash hash;
+  friend bool operator==(const ShardGroup&, const ShardGroup&) = default;
+};
 
-struct HashOfSequence {
-  std::size_t operator()(const SequenceHash& hash) const noexcept { return hash.low; }
+struct HashOfShardGroup {
+  std::size_t operator()(const ShardGroup& key) const noexcept {
+    return key.hash.low + key.group.value();
+  }
 };
 
 struct Note {
@@ -41,8 +48,8 @@ class Context {
  public:
   Context(const Options& manager_options, Counters& cells);
 
-  [[nodiscard]] BlockKey key_of(const SequenceHash& hash) const {
-    return {name_space, kGroup, hash};
+  [[nodiscard]] BlockKey key_of(GroupId group, const SequenceHash& hash) const {
+    return {name_space, group, hash};
   }
   [[nodiscard]] catalog::Pool& pool() { return host->pool(); }
   // Takes a host slot; what had to go for it is announced first. Errors: kExhausted.
@@ -70,8 +77,7 @@ class Context {
 
   const Options& options;
   Counters& counters;
-  const Bytes shard_bytes;               // One rank's payload.
-  const Bytes block_bytes;               // All ranks.
+  const Groups groups;
   std::unique_ptr<tier::HostTier> host;  // Null until opened.
   LowerTier* lower = nullptr;            // Null: no disk, or not opened yet.
   bool is_lower_readable = false;        // The disk leg of the canary came back right.
@@ -84,9 +90,12 @@ class Context {
 
  private:
   static constexpr std::size_t kMaxNotes = 256;
-  static constexpr std::size_t kTouchAtOnce = 512;  // Blocks; some 50 us.
+  static constexpr std::size_t kTouchAtOnce = 512;  // Shard groups; some 50 us.
+  // Of several groups: a root of one must not age before the leaves of another.
+  static constexpr std::size_t kTouchInTurn = 16;
   static constexpr std::size_t kMaxChains = 256;
   static constexpr std::size_t kMaxSpareChains = 4;
+  [[nodiscard]] std::size_t touch_at_once() const { return kTouchAtOnce / groups.count(); }
   void touch_now(std::span<const SequenceHash> chain);
   void note_host_evictions();
 
@@ -94,7 +103,7 @@ class Context {
   std::vector<std::vector<SequenceHash>> spare_chains_;  // Empty, kept for their memory.
   // Disk blocks that were announced, with their aliases; only kept when somebody wants events.
   // Bounded by the disk's slots: an evicted block leaves it.
-  std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> announced_;
+  std::unordered_map<ShardGroup, std::uint64_t, HashOfShardGroup> announced_;
 };
 
 }  // namespace terrace::manager

@@ -27,12 +27,7 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nano
               .max_in_flight = 256,
               .timeout = options.step_timeout}),
       hits_(options.hit_window, options.layout.block_tokens),
-      hits_logged_at_(now) {
-  if (options.layout.groups.size() != 1) {
-    gate_.shut(fmt::format("layout: {} KV groups; only models with one are served for now",
-                           options.layout.groups.size()));
-  }
-}
+      hits_logged_at_(now) {}
 
 void Core::open_host(std::unique_ptr<tier::HostTier> host) {
   context_.host = std::move(host);
@@ -55,7 +50,7 @@ void Core::on_lower_canary(const std::string& problem) {
 }
 
 Result<catalog::FillingSlot> Core::reserve_canary() {
-  return context_.reserve({NamespaceId(0), kGroup, kCanaryHash});
+  return context_.reserve({NamespaceId(0), GroupId(0), kCanaryHash});
 }
 
 void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
@@ -130,26 +125,48 @@ Status Core::accept(Request& request, Tokens local, Tokens external,
     return {Code::kInvalid, fmt::format("accept: {} + {} tokens are no whole blocks of {}",
                                         local.value(), external.value(), block_tokens.value())};
   }
-  if (block_tables.empty() || block_tables[0].size() < first + count) {
+  if (blocks_in(block_tables) < first + count) {
     look_ups_.settle(request, local, 0);
     return {Code::kInvalid, fmt::format("accept: block table ends before block {}", first + count)};
   }
+  add_load(request, first, count, block_tables);
+  return {};
+}
+
+std::uint64_t Core::blocks_in(std::span<const std::span<const std::uint32_t>> block_tables) const {
+  if (block_tables.size() < context_.groups.count()) return 0;
+  std::uint64_t blocks = UINT64_MAX;
+  for (std::uint16_t group = 0; group < context_.groups.count(); ++group) {
+    blocks = std::min<std::uint64_t>(blocks, block_tables[group].size());
+  }
+  return blocks;
+}
+
+void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
+                    std::span<const std::span<const std::uint32_t>> block_tables) {
   LoadBatch batch{.request = request.id,
                   .first = first,
-                  .pins = {},
-                  .device_blocks = {},
+                  .blocks = count,
                   .from_disk = std::vector<bool>(count),
-                  .failed = {}};
-  batch.pins = look_ups_.accept(request, first, count);
-  look_ups_.settle(request, local, batch.pins.size());
-  if (!steps_.has_room()) batch.pins.shrink(0);
-  const auto table = block_tables[0].subspan(first, count);
-  batch.device_blocks.assign(table.begin(), table.end());
+                  .groups = {}};
+  std::vector<Strand> strands = look_ups_.accept(request, first, count);
+  std::uint64_t held = strands.empty() ? 0 : count;
+  for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
+    const GroupId group(number);
+    const std::uint64_t from = std::max(first, context_.groups.first_needed(group, first + count));
+    const auto table = block_tables[number].subspan(from, first + count - from);
+    GroupLoad load{.group = group, .from = from, .pins = {}, .device_blocks = {}, .failed = {}};
+    load.device_blocks.assign(table.begin(), table.end());
+    if (!strands.empty()) load.pins = std::move(strands[number].run);
+    held = std::min<std::uint64_t>(held, load.pins.size() + (from - first));
+    batch.groups.push_back(std::move(load));
+  }
+  look_ups_.settle(request, context_.options.layout.block_tokens * first, held);
+  if (!steps_.has_room()) batch.void_all();
   for (std::uint64_t i = 0; i < count && first + i < request.from_disk.size(); ++i) {
     batch.from_disk[i] = request.from_disk[first + i];
   }
   steps_.add_load(std::move(batch));
-  return {};
 }
 
 bool Core::can_store_now() const {
@@ -173,9 +190,9 @@ void Core::advance(Request& request, const Progress& progress) {
   }
   std::uint64_t end = progress.computed / context_.options.layout.block_tokens;
   end = std::min<std::uint64_t>(
-      {end, request.chain.hashes().size(), progress.block_tables[0].size()});
+      {end, request.chain.hashes().size(), blocks_in(progress.block_tables)});
   if (context_.options.is_prompt_only) end = std::min(end, request.prompt_blocks);
-  offload(request, end, progress.block_tables[0]);
+  offload(request, end, progress.block_tables);
 }
 
 bool Core::is_held(const BlockKey& key) const {
@@ -185,32 +202,52 @@ bool Core::is_held(const BlockKey& key) const {
           context_.lower->contains(key.group, key.hash));
 }
 
-bool Core::is_in_doubt(const BlockKey& key) {
-  const auto pin = context_.pool().pin(key);
-  return pin && look_ups_.is_condemned(pin->slot());
+std::uint64_t Core::leading_in_host(std::span<const SequenceHash> hashes) {
+  std::uint64_t leading = hashes.size();
+  for (std::uint16_t group = 0; group < context_.groups.count(); ++group) {
+    leading = context_.pool().match(context_.name_space, GroupId(group), hashes.first(leading));
+  }
+  return leading;
 }
 
-void Core::offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table) {
+void Core::offload(Request& request, std::uint64_t end,
+                   std::span<const std::span<const std::uint32_t>> tables) {
   if (request.cursor >= end) return;
-  const auto hashes = request.chain.hashes();
-  const bool has_doubts = !look_ups_.condemned().empty();
+  const bool has_doubts = !look_ups_.survey().condemned().empty();
   std::optional<std::uint64_t> doubtful;  // Considered again, once it is known to be bad.
   std::uint64_t block = request.cursor;
   if (!has_doubts) {
-    block += context_.pool().match(context_.name_space, kGroup, hashes.subspan(block, end - block));
+    block += leading_in_host(request.chain.hashes().subspan(block, end - block));
   }
   for (; block < end; ++block) {
-    const BlockKey key = context_.key_of(hashes[block]);
+    bool is_in_doubt = false;
+    if (!offload_block(request, block, tables, is_in_doubt)) break;
+    if (is_in_doubt && !doubtful) doubtful = block;
+  }
+  request.cursor = doubtful.value_or(block);
+  request.over_cap_from = block;
+  request.over_cap = end - block;
+}
+
+bool Core::offload_block(const Request& request, std::uint64_t block,
+                         std::span<const std::span<const std::uint32_t>> tables,
+                         bool& is_in_doubt) {
+  for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
+    const GroupId group(number);
+    const std::uint32_t device_block = tables[number][block];
+    // Out of its window, and gone from the engine.
+    if (context_.groups.is_null(group, device_block)) continue;
+    const BlockKey key = context_.key_of(group, request.chain.hashes()[block]);
     if (is_held(key)) {
-      if (has_doubts && !doubtful && is_in_doubt(key)) doubtful = block;
+      is_in_doubt = is_in_doubt || look_ups_.survey().is_in_doubt(key);
       continue;
     }
     // One block always goes, or a cap below one block would switch offloading off.
-    const Bytes ordered = context_.block_bytes * (steps_.pending_saves() + 1);
-    if (steps_.pending_saves() > 0 && ordered > context_.options.offload_step_bytes) break;
+    const Bytes ordered = context_.groups.most_bytes() * (steps_.pending_saves() + 1);
+    if (steps_.pending_saves() > 0 && ordered > context_.options.offload_step_bytes) return false;
     if (!steps_.has_room()) {
       context_.counters.drop_steps.add();
-      break;
+      return false;
     }
     auto slot = context_.reserve(key);
     if (!slot) {
@@ -218,19 +255,17 @@ void Core::offload(Request& request, std::uint64_t end, std::span<const std::uin
       context_.ghosts.remember(key.hash, MissReason::kDropped);
       continue;
     }
-    add_save(request, block, std::move(*slot), table[block]);
+    add_save(request, group, block, std::move(*slot), device_block);
   }
-  request.cursor = doubtful.value_or(block);
-  request.over_cap_from = block;
-  request.over_cap = end - block;
+  return true;
 }
 
-void Core::add_save(const Request& request, std::uint64_t block, catalog::FillingSlot slot,
-                    std::uint32_t device_block) {
+void Core::add_save(const Request& request, GroupId group, std::uint64_t block,
+                    catalog::FillingSlot slot, std::uint32_t device_block) {
   const SlotRef place = slot.slot();
   Save save{.request = request.id,
             .block = block,
-            .key = context_.key_of(request.chain.hashes()[block]),
+            .key = context_.key_of(group, request.chain.hashes()[block]),
             .slot = std::move(slot),
             .place = place,
             .device_block = device_block,
@@ -239,7 +274,7 @@ void Core::add_save(const Request& request, std::uint64_t block, catalog::Fillin
             .filled_ranks = 0,
             .checksums = {}};
   if (context_.options.has_events) {
-    save.event = describe(request, block, context_.options.layout.block_tokens);
+    save.event = describe(request, group, block, context_.options.layout.block_tokens);
   }
   steps_.add_save(std::move(save));
 }

@@ -28,6 +28,7 @@ namespace terrace::manager {
 // Is a sealed host block still what its checksums say? Asked after a rank found a load bad.
 struct CheckJob {
   std::uint64_t token = 0;
+  GroupId group{};
   SlotIndex slot{};
   std::vector<Checksum> checksums{};
 };
@@ -115,17 +116,28 @@ class Core {
   };
   [[nodiscard]] Serving serving(Nanoseconds now) const;
   [[nodiscard]] bool can_store_now() const;
-  void offload(Request& request, std::uint64_t end, std::span<const std::uint32_t> table);
+  // As far as every group's table goes.
+  [[nodiscard]] std::uint64_t blocks_in(
+      std::span<const std::span<const std::uint32_t>> block_tables) const;
+  void add_load(Request& request, std::uint64_t first, std::uint64_t count,
+                std::span<const std::span<const std::uint32_t>> block_tables);
+  void offload(Request& request, std::uint64_t end,
+               std::span<const std::span<const std::uint32_t>> tables);
+  // False when this step takes no more. `is_in_doubt`: a load of a host copy failed, and whether
+  // that copy is bad is still being checked.
+  [[nodiscard]] bool offload_block(const Request& request, std::uint64_t block,
+                                   std::span<const std::span<const std::uint32_t>> tables,
+                                   bool& is_in_doubt);
+  [[nodiscard]] std::uint64_t leading_in_host(std::span<const SequenceHash> hashes);
   [[nodiscard]] bool is_held(const BlockKey& key) const;
-  // A load of its host copy failed, and whether the copy is bad is still being checked.
-  [[nodiscard]] bool is_in_doubt(const BlockKey& key);
-  void add_save(const Request& request, std::uint64_t block, catalog::FillingSlot slot,
-                std::uint32_t device_block);
+  void add_save(const Request& request, GroupId group, std::uint64_t block,
+                catalog::FillingSlot slot, std::uint32_t device_block);
   // True when blocks that it loaded are bad: whatever was ordered since may build on them.
   bool finish(Step step, Nanoseconds now);
   void finish_all(std::vector<Step> over, Nanoseconds now);
   void finish_loads(Step& step);
   void finish_batch(const LoadBatch& batch, bool is_known);
+  void settle_late(const LoadBatch& batch, Ledger& ledger);
   void finish_saves(Step& step, Nanoseconds now);
   void keep_roots(RequestId id, std::size_t stored);
   // Nothing when somebody else's block of this key was first.

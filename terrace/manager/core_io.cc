@@ -68,42 +68,47 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   Ledger* ledger = request == nullptr ? nullptr : &request->ledger;
   if (late != unreported_.end()) ledger = &late->second;
   const Tokens block_tokens = context_.options.layout.block_tokens;
-  const std::size_t count = batch.device_blocks.size();
-  std::size_t good = 0;  // The engine keeps what leads up to the first bad block.
-  while (is_known && good < count && !batch.failed[good]) {
-    const auto tier = static_cast<std::size_t>(batch.from_disk[good] ? Tier::kDisk : Tier::kHost);
+  // The engine keeps what leads up to the first bad block, of several groups nothing.
+  std::uint64_t good = is_known ? batch.good() : 0;
+  if (good < batch.blocks && !context_.groups.is_plain()) good = 0;
+  for (std::uint64_t i = 0; i < good; ++i) {
+    const auto tier = static_cast<std::size_t>(batch.from_disk[i] ? Tier::kDisk : Tier::kHost);
     context_.counters.hit_tokens[tier].add(block_tokens.value());
     context_.counters.hit_blocks[tier].add();
     if (ledger != nullptr) ledger->hit[tier] += block_tokens;
-    ++good;
   }
   context_.counters.verified_blocks.add(good);
-  if (late != unreported_.end()) {
-    ledger->pending -= block_tokens * count;
-    if (ledger->pending == Tokens(0)) {
-      hits_.add(*ledger);
-      unreported_.erase(late);
-    }
-  }
-  if (good == count) {
+  if (late != unreported_.end()) settle_late(batch, *ledger);
+  if (good == batch.blocks) {
     context_.counters.loads.add();
     return;
   }
   context_.counters.failed_loads.add();
-  const Tokens lost = block_tokens * (count - good);
+  const Tokens lost = block_tokens * (batch.blocks - good);
   context_.counters.failed_tokens.add(lost.value());
   // Without a pin the answer had expired before it was taken.
-  const bool is_void = good >= batch.pins.size();
+  const bool is_void = std::ranges::all_of(batch.groups, [&](const GroupLoad& load) {
+    return load.from + load.pins.size() <= batch.first + good;
+  });
   const MissReason reason = is_void ? MissReason::kLate : MissReason::kCorrupt;
-  context_.counters.miss_blocks[static_cast<std::size_t>(reason)].add(count - good);
-  for (std::size_t i = 0; is_known && i < batch.pins.size(); ++i) {
-    if (batch.failed[i]) question(batch.pins.slot(i));
+  context_.counters.miss_blocks[static_cast<std::size_t>(reason)].add(batch.blocks - good);
+  for (const GroupLoad& load : batch.groups) {
+    for (std::size_t i = 0; is_known && i < load.pins.size(); ++i) {
+      if (load.failed[i]) question(load.pins.slot(i));
+    }
   }
   if (request == nullptr) return;
   request->has_failed = true;
   request->ledger.failed += lost;
   if (!request->ledger.first_miss) request->ledger.first_miss = reason;
   rewind(batch.request, batch.first);
+}
+
+void Core::settle_late(const LoadBatch& batch, Ledger& ledger) {
+  ledger.pending -= context_.options.layout.block_tokens * batch.blocks;
+  if (ledger.pending != Tokens(0)) return;
+  hits_.add(ledger);
+  unreported_.erase(batch.request);
 }
 
 void Core::finish_saves(Step& step, Nanoseconds now) {
@@ -208,11 +213,13 @@ void Core::observe(const Step& step, Nanoseconds now) {
 }
 
 void Core::question(SlotRef slot) {
-  if (std::ranges::find(look_ups_.condemned(), slot) != look_ups_.condemned().end()) return;
+  if (std::ranges::find(look_ups_.survey().condemned(), slot) !=
+      look_ups_.survey().condemned().end())
+    return;
   auto pin = context_.pool().pin(slot);
   const auto key = context_.pool().key_of(slot);
   if (!pin || !key) return;
-  look_ups_.condemn(slot);
+  look_ups_.survey().condemn(slot);
   checks_.emplace(++last_check_, Check{.pin = std::move(*pin), .key = *key});
 }
 
@@ -222,7 +229,7 @@ void Core::on_check(std::uint64_t token, bool is_right) {
   const SlotRef slot = node.mapped().pin.slot();
   node.mapped().pin.reset();
   if (is_right) {  // The bytes are good: something between host and device was not.
-    look_ups_.absolve(slot);
+    look_ups_.survey().absolve(slot);
     return;
   }
   context_.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kHost)].add();
@@ -235,7 +242,7 @@ void Core::on_check(std::uint64_t token, bool is_right) {
 void Core::remove_condemned() {
   std::erase_if(to_remove_, [&](SlotRef slot) {
     if (!context_.remove(slot, MissReason::kCorrupt)) return false;
-    look_ups_.absolve(slot);
+    look_ups_.survey().absolve(slot);
     return true;
   });
 }
@@ -264,7 +271,8 @@ void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
   writes_.take(limit, jobs.writes);
   for (auto& [token, check] : checks_) {
     if (std::exchange(check.is_begun, true)) continue;
-    CheckJob job{.token = token, .slot = check.pin.slot().index, .checksums = {}};
+    CheckJob job{
+        .token = token, .group = check.key.group, .slot = check.pin.slot().index, .checksums = {}};
     for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {
       job.checksums.push_back(context_.host->checksum(job.slot, RankId(rank)));
     }
@@ -279,7 +287,7 @@ void Core::on_read(std::uint64_t token, const Status& status, std::span<const Ch
   if (!outcome->reason) look_ups_.on_disk_read(now);
   for (const Waiter& waiter : outcome->waiters) {
     if (Request* request = find(waiter.request); request != nullptr) {
-      look_ups_.on_block(*request, waiter.block, outcome->reason);
+      look_ups_.on_block(*request, waiter.group, waiter.block, outcome->reason);
     }
   }
   has_signal_ = true;

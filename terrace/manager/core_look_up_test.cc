@@ -100,7 +100,7 @@ TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
   rig.run_cold(Rig::make_tokens(32, 2));  // Pushes them out of host.
   policy::Planner& planner = rig.core.context().planner;
   for (int i = 0; i < 20; ++i) {
-    planner.observe_load(Tier::kDisk, rig.core.context().block_bytes, Nanoseconds(70'000));
+    planner.observe_load(Tier::kDisk, rig.core.context().groups.most_bytes(), Nanoseconds(70'000));
     planner.observe_prefill(Tokens(rig::kBlockTokens), Nanoseconds(100'000));
   }
   rig.disk.is_stuck = true;

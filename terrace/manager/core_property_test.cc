@@ -387,7 +387,7 @@ class Model {
     auto it = rig_.disk.blocks.begin();
     std::advance(it, static_cast<std::ptrdiff_t>(rng_.below(rig_.disk.blocks.size())));
     it->second.payloads[0][3] = static_cast<char>(it->second.payloads[0][3] ^ 1);
-    broken_.insert(it->first);
+    broken_.insert(it->first.hash);
   }
 
   const std::string& content(const SequenceHash& hash, std::uint16_t rank) {
@@ -416,10 +416,10 @@ class Model {
             << "a host block has the wrong bytes";
       }
     }
-    for (const auto& [hash, block] : rig_.disk.blocks) {
-      if (broken_.contains(hash) || hash.low == ~std::uint64_t{0}) continue;
+    for (const auto& [place, block] : rig_.disk.blocks) {
+      if (broken_.contains(place.hash) || ~place.hash.low == 0) continue;
       for (std::uint16_t rank = 0; rank < kRanks; ++rank) {
-        EXPECT_EQ(block.payloads[rank], content(hash, rank)) << "a disk block has the wrong bytes";
+        EXPECT_EQ(block.payloads[rank], content(place.hash, rank)) << "wrong bytes on disk";
       }
     }
   }

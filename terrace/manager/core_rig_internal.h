@@ -22,6 +22,18 @@
 
 namespace terrace::manager::rig {
 
+// Of group 0 where no group is named.
+struct DiskKey {
+  SequenceHash hash;
+  GroupId group{0};
+  DiskKey(const SequenceHash& its_hash) : hash(its_hash) {}  // NOLINT(google-explicit-constructor)
+  DiskKey(GroupId its_group, const SequenceHash& its_hash) : hash(its_hash), group(its_group) {}
+  friend auto operator<=>(const DiskKey& a, const DiskKey& b) {
+    return std::pair(a.hash, a.group) <=> std::pair(b.hash, b.group);
+  }
+  friend bool operator==(const DiskKey&, const DiskKey&) = default;
+};
+
 // A disk without a disk: what was written stays until more than `capacity` blocks are there, then
 // the oldest goes. Operations finish `latency` after they began, unless a fault says otherwise.
 class MemoryDisk final : public LowerTier {
@@ -40,21 +52,24 @@ class MemoryDisk final : public LowerTier {
   std::function<Status(const SequenceHash&, bool is_read)>
       fault;              // Ok, or what the operation ends as.
   bool is_stuck = false;  // Nothing finishes.
-  std::map<SequenceHash, Block> blocks;
+  std::map<DiskKey, Block> blocks;
   std::set<SequenceHash> foreign;
   std::uint64_t reads = 0;
   std::uint64_t writes = 0;
 
-  std::size_t match(GroupId, std::span<const SequenceHash> hashes) const override {
+  std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const override {
     std::size_t count = 0;
-    while (count < hashes.size() && blocks.contains(hashes[count])) ++count;
+    while (count < hashes.size() && blocks.contains({group, hashes[count]})) ++count;
     return count;
   }
-  bool contains(GroupId, const SequenceHash& hash) const override { return blocks.contains(hash); }
+  bool contains(GroupId group, const SequenceHash& hash) const override {
+    return blocks.contains({group, hash});
+  }
   bool is_foreign(const SequenceHash& hash) const override { return foreign.contains(hash); }
-  void touch_chain(GroupId, std::span<const SequenceHash> hashes) override {
+  void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
     for (std::size_t i = hashes.size(); i > 0; --i) {
-      if (const auto it = blocks.find(hashes[i - 1]); it != blocks.end()) it->second.age = ++age_;
+      const auto it = blocks.find({group, hashes[i - 1]});
+      if (it != blocks.end()) it->second.age = ++age_;
     }
   }
   void forget_all() override {
@@ -64,15 +79,15 @@ class MemoryDisk final : public LowerTier {
   std::vector<catalog::Eviction> take_evicted() override { return std::exchange(evicted_, {}); }
   std::vector<std::string> problems() const override { return {}; }
 
-  Status begin_write(std::uint64_t token, GroupId, const SequenceHash& hash, std::uint64_t alias,
-                     std::span<const tier::ShardMemory> ranks,
+  Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                     std::uint64_t alias, std::span<const tier::ShardMemory> ranks,
                      std::span<const Checksum> checksums) override {
     if (is_stopped_) return {Code::kUnavailable, "stopped"};
-    if (blocks.contains(hash)) return {Code::kInvalid, "there already"};
+    if (blocks.contains({group, hash})) return {Code::kInvalid, "there already"};
     if (in_flight(false) >= depth) return {Code::kExhausted, "queue full"};
     ops_.push_back({token,
                     false,
-                    hash,
+                    {group, hash},
                     clock_.now() + latency,
                     {ranks.begin(), ranks.end()},
                     {checksums.begin(), checksums.end()},
@@ -80,14 +95,14 @@ class MemoryDisk final : public LowerTier {
                     generation_});
     return {};
   }
-  Status begin_read(std::uint64_t token, GroupId, const SequenceHash& hash,
+  Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                     std::span<const tier::ShardMemory> ranks, transfer::IoClass,
                     Nanoseconds deadline) override {
-    if (!blocks.contains(hash)) return {Code::kNotFound, "not there"};
+    if (!blocks.contains({group, hash})) return {Code::kNotFound, "not there"};
     if (in_flight(true) >= depth) return {Code::kExhausted, "queue full"};
     ops_.push_back({token,
                     true,
-                    hash,
+                    {group, hash},
                     std::min(clock_.now() + latency, deadline),
                     {ranks.begin(), ranks.end()},
                     {},
@@ -115,7 +130,7 @@ class MemoryDisk final : public LowerTier {
   struct Op {
     std::uint64_t token;
     bool is_read;
-    SequenceHash hash;
+    DiskKey key;
     Nanoseconds due;
     std::vector<tier::ShardMemory> ranks;
     std::vector<Checksum> checksums;
@@ -128,16 +143,16 @@ class MemoryDisk final : public LowerTier {
     return count;
   }
   [[nodiscard]] Status fault_of(const Op& op) const {
-    return fault ? fault(op.hash, op.is_read) : Status();
+    return fault ? fault(op.key.hash, op.is_read) : Status();
   }
   tier::DiskDone read(const Op& op) {
     ++reads;
     tier::DiskDone done{
         .token = op.token, .is_read = true, .status = fault_of(op), .checksums = {}, .alias = 0};
-    const auto found = blocks.find(op.hash);
+    const auto found = blocks.find(op.key);
     if (done.status.is_ok() && found == blocks.end()) done.status = {Code::kNotFound, "evicted"};
     if (!done.status.is_ok()) {
-      if (done.status.code() == Code::kCorrupt) blocks.erase(op.hash);
+      if (done.status.code() == Code::kCorrupt) blocks.erase(op.key);
       return done;
     }
     const Block& block = found->second;
@@ -146,7 +161,7 @@ class MemoryDisk final : public LowerTier {
       std::memcpy(op.ranks[rank].payload, payload.data(), payload.size());
       if (checksum_of(std::as_bytes(std::span(payload))) != block.checksums[rank]) {
         done.status = {Code::kCorrupt, "checksum"};
-        blocks.erase(op.hash);
+        blocks.erase(op.key);
         return done;
       }
     }
@@ -170,11 +185,11 @@ class MemoryDisk final : public LowerTier {
         if (it->second.age < oldest->second.age) oldest = it;
       }
       catalog::Eviction gone;
-      gone.key = {NamespaceId(1), kGroup, oldest->first};
+      gone.key = {NamespaceId(1), oldest->first.group, oldest->first.hash};
       evicted_.push_back(gone);
       blocks.erase(oldest);
     }
-    blocks.emplace(op.hash, std::move(block));
+    blocks.emplace(op.key, std::move(block));
     return done;
   }
 
@@ -311,17 +326,24 @@ class Rig {
     }
     throw std::runtime_error("a look-up did not end");
   }
+  using Tables = std::vector<std::span<const std::uint32_t>>;  // [group]
   Status accept(RequestId id, std::uint64_t local, std::uint64_t external,
                 std::span<const std::uint32_t> table) {
-    const std::span<const std::uint32_t> tables[] = {table};
+    return accept_all(id, local, external, Tables{table});
+  }
+  Status accept_all(RequestId id, std::uint64_t local, std::uint64_t external,
+                    const Tables& tables) {
     return core.accept(*core.find(id), Tokens(local * kBlockTokens),
                        Tokens(external * kBlockTokens), tables);
   }
   void advance(RequestId id, std::uint64_t computed_blocks, std::span<const std::uint32_t> table) {
+    advance_all(id, computed_blocks, Tables{table});
+  }
+  void advance_all(RequestId id, std::uint64_t computed_blocks, const Tables& tables) {
     Progress progress;
     progress.request = id;
     progress.computed = Tokens(computed_blocks * kBlockTokens);
-    progress.block_tables = {table};
+    progress.block_tables = tables;
     core.advance(*core.find(id), progress);
   }
   std::optional<wire::Orders> build() { return core.build_orders(clock.now()); }
@@ -365,8 +387,8 @@ class Rig {
   Ledger end(RequestId id) { return core.end_request(*core.find(id)); }
 
   // ---- Content: what the engine computes for a block follows from its chain alone.
-  static std::string content(const SequenceHash& hash, std::uint16_t rank) {
-    Rng rng(hash.high ^ (hash.low * 3) ^ (rank + 1ULL));
+  static std::string content(const SequenceHash& hash, std::uint16_t rank, GroupId group = {}) {
+    Rng rng(hash.high ^ (hash.low * 3) ^ (rank + 1ULL) ^ (std::uint64_t{group.value()} << 32U));
     std::string bytes(kPieceBytes * kPieces, '\0');
     for (std::size_t at = 0; at + 8 <= bytes.size(); at += 8) {
       const std::uint64_t word = rng.next();
@@ -378,24 +400,25 @@ class Rig {
     const auto chain = core.find(id)->chain.hashes();
     return {chain.begin(), chain.end()};
   }
-  void compute(RequestId id, std::uint64_t block, std::uint32_t device_block) {
+  void compute(RequestId id, std::uint64_t block, std::uint32_t device_block, GroupId group = {}) {
     const SequenceHash hash = core.find(id)->chain.hashes()[block];
     for (std::uint16_t rank = 0; rank < rank_count(); ++rank) {
-      ranks[rank].device[device_block] = content(hash, rank);
+      ranks[rank].device[device_block] = content(hash, rank, group);
     }
   }
-  [[nodiscard]] bool is_right(RequestId id, std::uint64_t block, std::uint32_t device_block) {
+  [[nodiscard]] bool is_right(RequestId id, std::uint64_t block, std::uint32_t device_block,
+                              GroupId group = {}) {
     const SequenceHash hash = core.find(id)->chain.hashes()[block];
     for (std::uint16_t rank = 0; rank < rank_count(); ++rank) {
-      if (ranks[rank].device[device_block] != content(hash, rank)) return false;
+      if (ranks[rank].device[device_block] != content(hash, rank, group)) return false;
     }
     return true;
   }
   std::span<std::byte> shard(SlotIndex slot, std::uint16_t rank) {
     return core.context().host->shard(slot, RankId(rank)).first(kPieceBytes * kPieces);
   }
-  [[nodiscard]] bool in_host(const SequenceHash& hash) {
-    return core.context().pool().contains(core.context().key_of(hash));
+  [[nodiscard]] bool in_host(const SequenceHash& hash, GroupId group = {}) {
+    return core.context().pool().contains(core.context().key_of(group, hash));
   }
   [[nodiscard]] std::uint32_t count(catalog::SlotState state) {
     return core.context().pool().count(state);

@@ -79,18 +79,6 @@ TEST(CoreTest, AFailedCanaryMeansOnlyMissesAndSaysWhy) {
   EXPECT_EQ(rig.counters.canaries_failed.value(), 1U);
 }
 
-TEST(CoreTest, SeveralKvGroupsOnlyMiss) {
-  Rig rig({.opens = false, .tune = [](Options& options) {
-             GroupLayout second;
-             second.group = GroupId(1);
-             second.piece_bytes = {Bytes(64)};
-             options.layout.groups.push_back(second);
-           }});
-  const RequestId id = rig.begin(Rig::make_tokens(2, 1));
-  EXPECT_EQ(rig.offered(id), 0U);
-  EXPECT_NE(rig.core.gate().reason(rig.clock.now()).find("2 KV groups"), std::string::npos);
-}
-
 TEST(CoreTest, ForeignOldAndRepeatedReportsAreRefusedAndCounted) {
   Rig rig;
   const RequestId id = rig.begin(Rig::make_tokens(1, 1));

@@ -4,7 +4,7 @@
 //
 //   opening --(host, ranks, canary)--> serving --(a rank died)--> opening
 //   opening --(attach_timeout)--> late: misses at once, but a late rank still opens the gate
-//   anything --(canary wrong, several KV groups, host refused)--> shut, for good
+//   anything --(canary wrong, host refused)--> shut, for good
 // Threading: thread-compatible; the manager's lock guards it.  Waits: never.
 // Source: design.md sections 3 and 4.
 #pragma once

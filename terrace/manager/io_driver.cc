@@ -12,6 +12,8 @@ namespace {
 
 // No chain gives it: it would need a SHA-256 digest of 128 ones.
 constexpr SequenceHash kDiskCanary{.high = ~std::uint64_t{0}, .low = ~std::uint64_t{0}};
+// All groups go the same way: one stands for them.
+constexpr GroupId kCanaryGroup{0};
 constexpr Nanoseconds kCanaryPatience = seconds(30);
 constexpr Nanoseconds kOpeningPatience = seconds(30);
 
@@ -71,13 +73,13 @@ bool IoDriver::tick() {
   return is_busy;
 }
 
-std::vector<tier::ShardMemory> IoDriver::memory_of(SlotIndex slot) const {
+std::vector<tier::ShardMemory> IoDriver::memory_of(SlotIndex slot, GroupId group) const {
   const tier::HostTier* host = nullptr;
   std::size_t payload = 0;
   {
     const MutexLock lock(shared_.mutex);
     host = shared_.core.context().host.get();  // Never replaced once it is there.
-    payload = shared_.core.context().shard_bytes.value();
+    payload = shared_.core.context().groups.shard_bytes(group).value();
   }
   std::vector<tier::ShardMemory> memory;
   for (std::uint16_t rank = 0; rank < host->geometry().lanes; ++rank) {
@@ -96,8 +98,8 @@ bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
     Status status = none;
     if (lower != nullptr) {
       status = reads_back.empty()
-                   ? lower->begin_read(job.token | kReadBit, kGroup, job.hash, memory_of(job.slot),
-                                       job.io_class, job.deadline)
+                   ? lower->begin_read(job.token | kReadBit, job.group, job.hash,
+                                       memory_of(job.slot, job.group), job.io_class, job.deadline)
                    : Status(Code::kExhausted, "");
     }
     if (status.code() == Code::kExhausted) {
@@ -113,9 +115,10 @@ bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
   for (const WriteJob& job : jobs.writes) {
     Status status = none;
     if (lower != nullptr) {
-      status = writes_back.empty() ? lower->begin_write(job.token, kGroup, job.hash, job.alias,
-                                                        memory_of(job.slot), job.checksums)
-                                   : Status(Code::kExhausted, "");
+      status = writes_back.empty()
+                   ? lower->begin_write(job.token, job.group, job.hash, job.alias,
+                                        memory_of(job.slot, job.group), job.checksums)
+                   : Status(Code::kExhausted, "");
     }
     if (status.code() == Code::kExhausted) {
       writes_back.push_back(job.token);
@@ -141,7 +144,7 @@ bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
 }
 
 bool IoDriver::is_right(const CheckJob& job) const {
-  const auto ranks = memory_of(job.slot);
+  const auto ranks = memory_of(job.slot, job.group);
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     const std::span<const std::byte> payload(ranks[rank].payload, ranks[rank].payload_bytes);
     if (checksum_of(payload) != job.checksums[rank]) return false;
@@ -254,14 +257,15 @@ void IoDriver::tick_canary(LowerTier& lower) {
 }
 
 void IoDriver::begin_canary_write(LowerTier& lower) {
-  const auto memory = memory_of(canary_slot_->slot().index);
+  const auto memory = memory_of(canary_slot_->slot().index, kCanaryGroup);
   std::vector<Checksum> checksums;
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     const std::span<std::byte> payload(memory[rank].payload, memory[rank].payload_bytes);
     fill_pattern(payload, rank);
     checksums.push_back(checksum_of(payload));
   }
-  const Status status = lower.begin_write(kCanaryBit, kGroup, kDiskCanary, 0, memory, checksums);
+  const Status status =
+      lower.begin_write(kCanaryBit, kCanaryGroup, kDiskCanary, 0, memory, checksums);
   if (status.is_ok()) {
     canary_ = Canary::kWriting;
   } else if (status.code() == Code::kInvalid) {
@@ -272,9 +276,9 @@ void IoDriver::begin_canary_write(LowerTier& lower) {
 }
 
 void IoDriver::begin_canary_read(LowerTier& lower) {
-  const auto memory = memory_of(canary_slot_->slot().index);
+  const auto memory = memory_of(canary_slot_->slot().index, kCanaryGroup);
   for (const tier::ShardMemory& shard : memory) std::memset(shard.payload, 0, shard.payload_bytes);
-  const Status status = lower.begin_read(kCanaryBit | kReadBit, kGroup, kDiskCanary, memory,
+  const Status status = lower.begin_read(kCanaryBit | kReadBit, kCanaryGroup, kDiskCanary, memory,
                                          transfer::IoClass::kTtftRead, *canary_deadline_);
   canary_ = Canary::kReading;
   if (status.is_ok()) return;
@@ -298,7 +302,7 @@ void IoDriver::on_canary(const tier::DiskDone& done) {
     return;
   }
   if (done.status.is_ok()) {
-    const auto memory = memory_of(canary_slot_->slot().index);
+    const auto memory = memory_of(canary_slot_->slot().index, kCanaryGroup);
     bool is_equal = true;
     for (std::size_t rank = 0; rank < memory.size(); ++rank) {
       is_equal = is_equal && has_pattern({memory[rank].payload, memory[rank].payload_bytes}, rank);

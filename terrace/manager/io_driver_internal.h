@@ -45,7 +45,7 @@ class IoDriver {
   static constexpr int kMaxCanaryTries = 3;
 
   bool pump_attach();
-  [[nodiscard]] std::vector<tier::ShardMemory> memory_of(SlotIndex slot) const;
+  [[nodiscard]] std::vector<tier::ShardMemory> memory_of(SlotIndex slot, GroupId group) const;
   // True when all of a full batch was taken: there may be more.
   bool begin(LowerTier* lower, const Jobs& jobs);
   void apply(const std::vector<CheckJob>& checks);

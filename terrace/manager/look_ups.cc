@@ -25,9 +25,28 @@ std::uint64_t LookUps::max_waiting_pins() const {
   return static_cast<std::uint64_t>(slots * context_.options.pin_share);
 }
 
-std::optional<Event> LookUps::event_of(const Request& request, std::uint64_t block) const {
+std::uint64_t LookUps::room() const {
+  return max_waiting_pins() - std::min(max_waiting_pins(), waiting_pins_);
+}
+
+std::optional<Event> LookUps::event_of(const Request& request, GroupId group,
+                                       std::uint64_t block) const {
   if (!context_.options.has_events) return std::nullopt;
-  return describe(request, block, context_.options.layout.block_tokens);
+  return describe(request, group, block, context_.options.layout.block_tokens);
+}
+
+bool LookUps::want(Request& request, GroupId group, std::uint64_t block, transfer::IoClass io_class,
+                   bool is_waiting, Nanoseconds now) {
+  std::optional<Waiter> waiter;
+  if (is_waiting) waiter = Waiter{.request = request.id, .group = group, .block = block};
+  const auto& hash = request.chain.hashes()[block];
+  const bool is_coming =
+      reads_.want(context_.key_of(group, hash), io_class, read_deadline(context_.options, now),
+                  waiter, event_of(request, group, block));
+  if (!is_coming) return false;
+  mark_from_disk(request, block);
+  if (context_.options.has_events) context_.note_disk_stored(*event_of(request, group, block));
+  return true;
 }
 
 void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
@@ -37,22 +56,20 @@ void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
   }
   const auto hashes = request.chain.hashes();
   std::vector<policy::SourceRun> runs;
-  const std::size_t in_host = context_.pool().match(context_.name_space, kGroup, hashes);
-  (void)survey(hashes, in_host, runs);
+  const std::uint64_t end = survey_.resume_at(hashes, 0, hashes.size(), true, runs);
   // Half of what waiting requests may hold: a prefetch is a guess about how much the engine has
   // itself.
   const std::uint64_t room = max_waiting_pins() / 2;
-  std::uint64_t block = 0;
-  for (const policy::SourceRun& run : runs) {
-    for (std::uint64_t i = 0; i < run.blocks; ++i, ++block) {
-      if (run.source != Tier::kDisk) continue;
+  for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
+    const GroupId group(number);
+    std::uint64_t block = context_.groups.first_needed(group, end);
+    if (block == 0 && !runs.empty() && runs.front().source == Tier::kHost) {
+      block = runs.front().blocks;  // Asked about one by one, many cost more than they are worth.
+    }
+    for (; block < end; ++block) {
+      if (context_.pool().contains(context_.key_of(group, hashes[block]))) continue;
       if (reads_.size() >= room) return;
-      const bool is_coming =
-          reads_.want(context_.key_of(hashes[block]), transfer::IoClass::kPrefetch,
-                      read_deadline(context_.options, now), std::nullopt, event_of(request, block));
-      if (!is_coming) return;
-      mark_from_disk(request, block);
-      if (context_.options.has_events) context_.note_disk_stored(*event_of(request, block));
+      if (!want(request, group, block, transfer::IoClass::kPrefetch, false, now)) return;
     }
   }
 }
@@ -94,24 +111,21 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   expire(request, now);
   if (!look_up.first_probe) look_up.first_probe = now;
   const Nanoseconds deadline = *look_up.first_probe + context_.options.lookup_deadline;
-  if (look_up.phase == LookUp::Phase::kNone) {
-    probe(request, hashes.subspan(first, look_up.end - first), now < deadline && !is_disk_stuck_,
-          now);
-  }
-  if (look_up.phase == LookUp::Phase::kWaiting) {
-    if (look_up.tail_missing > 0 && now < deadline) return {};
-    if (look_up.tail_missing > 0) {
+  while (look_up.phase != LookUp::Phase::kReady) {
+    if (look_up.phase == LookUp::Phase::kNone) {
+      probe(request, now < deadline && !is_disk_stuck_ && !look_up.is_host_only, now);
+    }
+    if (look_up.missing() > 0) {
+      if (now < deadline) return {};
       context_.counters.late_look_ups.add();
       is_disk_stuck_ = last_read_ < *look_up.first_probe;
-      const auto gap =
-          std::ranges::find_if(look_up.tail, [](const auto& pin) { return !pin.holds(); });
-      cut(look_up, look_up.run.size() + static_cast<std::uint64_t>(gap - look_up.tail.begin()),
-          MissReason::kLate);
+      give_up(request);
     }
+    if (look_up.phase == LookUp::Phase::kNone) continue;  // Cut: there may be less to resume from.
     finish(request, now);
+    break;
   }
-  const std::uint64_t blocks =
-      std::min<std::uint64_t>(look_up.run.size(), look_up.end - look_up.first);
+  const std::uint64_t blocks = std::min(look_up.blocks, look_up.end - look_up.first);
   return {.is_ready = true, .external = block_tokens * blocks};
 }
 
@@ -122,55 +136,42 @@ void LookUps::touch(Request& request) {
   context_.touch(request.chain.hashes());
 }
 
-std::uint64_t LookUps::survey(std::span<const SequenceHash> hashes, std::uint64_t in_host,
-                              std::vector<policy::SourceRun>& runs) const {
-  std::uint64_t found = in_host;
-  if (in_host > 0) runs.push_back({Tier::kHost, in_host});
-  if (context_.lower == nullptr || !context_.is_lower_readable) return found;
-  while (found < hashes.size() && runs.size() < kMaxRuns) {
-    const std::size_t on_disk = context_.lower->match(kGroup, hashes.subspan(found));
-    if (on_disk == 0) break;
-    // Within a run on disk blocks may be in host as well; those need no read, but the plan is about
-    // what it costs at most.
-    runs.push_back({Tier::kDisk, on_disk});
-    found += on_disk;
-    const std::size_t more =
-        context_.host->pool().match(context_.name_space, kGroup, hashes.subspan(found));
-    if (more == 0) break;
-    runs.push_back({Tier::kHost, more});
-    found += more;
-  }
-  return found;
+std::uint64_t LookUps::worth(std::span<const SequenceHash> found,
+                             const std::vector<policy::SourceRun>& runs) const {
+  if (found.empty()) return 0;
+  std::array<Bytes, kTierCount> queued{};
+  queued[static_cast<std::size_t>(Tier::kDisk)] = reads_.queued_beside(found);
+  return std::min<std::uint64_t>(found.size(), context_.planner.plan(runs, queued).blocks);
 }
 
-void LookUps::probe(Request& request, std::span<const SequenceHash> hashes, bool may_read,
-                    Nanoseconds now) {
+void LookUps::probe(Request& request, bool may_read, Nanoseconds now) {
   LookUp& look_up = request.look_up;
-  look_up.run = context_.pool().pin_run(context_.name_space, kGroup, hashes);
+  if (context_.groups.is_plain()) {
+    choose_plain(request, may_read);
+  } else {
+    choose(request, may_read);
+  }
+  look_up.phase = LookUp::Phase::kWaiting;
+  look_up.expires = now + context_.options.lookup_deadline + context_.options.pin_time;
+  collect(request, now);
+}
+
+void LookUps::choose_plain(Request& request, bool may_read) {
+  constexpr GroupId kOnly{0};
+  LookUp& look_up = request.look_up;
+  const auto hashes = request.chain.hashes().subspan(look_up.first, look_up.end - look_up.first);
+  look_up.strands.clear();
+  Strand& strand = look_up.strands.emplace_back(Strand{.group = kOnly, .from = look_up.first});
   std::optional<MissReason> reason;
-  for (std::size_t i = 0; !condemned_.empty() && i < look_up.run.size(); ++i) {
-    if (!is_condemned(look_up.run.slot(i))) continue;
-    look_up.run.shrink(i);
-    reason = MissReason::kCorrupt;
-  }
+  if (!hold(strand, hashes)) reason = MissReason::kCorrupt;
   std::vector<policy::SourceRun> runs;
-  std::uint64_t found = look_up.run.size();
-  if (may_read && !reason) {
-    found = survey(hashes, look_up.run.size(), runs);
-  } else if (found > 0) {
-    runs.push_back({Tier::kHost, found});
-  }
-  std::uint64_t wanted = 0;
-  if (found > 0) {
-    std::array<Bytes, kTierCount> queued{};
-    queued[static_cast<std::size_t>(Tier::kDisk)] = reads_.queued_beside(hashes.first(found));
-    wanted = std::min(found, context_.planner.plan(runs, queued).blocks);
-  }
+  const std::uint64_t found =
+      survey_.leading(kOnly, hashes, strand.run.size(), may_read && !reason, runs);
+  std::uint64_t wanted = worth(hashes.first(found), runs);
   if (!reason && wanted < found) reason = MissReason::kNotWorthIt;
-  const std::uint64_t room = max_waiting_pins() - std::min(max_waiting_pins(), waiting_pins_);
-  if (wanted > room) {
-    context_.counters.drop_pins.add(wanted - room);
-    wanted = room;
+  if (wanted > room()) {
+    context_.counters.drop_pins.add(wanted - room());
+    wanted = room();
     reason = MissReason::kDropped;
   }
   // After the deadline the first finding stands: it says what was waited for.
@@ -178,71 +179,162 @@ void LookUps::probe(Request& request, std::span<const SequenceHash> hashes, bool
     reason = why_short(hashes[found], may_read);
   }
   if (reason || found >= hashes.size()) look_up.reason = reason;
-  look_up.run.shrink(wanted);
+  strand.run.shrink(wanted);
+  look_up.blocks = wanted;
   charge(look_up, wanted);
-  look_up.phase = LookUp::Phase::kWaiting;
-  look_up.expires = now + context_.options.lookup_deadline + context_.options.pin_time;
-  collect_tail(request, hashes, wanted, now);
+}
+
+bool LookUps::hold(Strand& strand, std::span<const SequenceHash> hashes) {
+  strand.run = context_.pool().pin_run(context_.name_space, strand.group, hashes);
+  for (std::size_t i = 0; !survey_.condemned().empty() && i < strand.run.size(); ++i) {
+    if (!survey_.is_condemned(strand.run.slot(i))) continue;
+    strand.run.shrink(i);
+    return false;
+  }
+  return true;
+}
+
+std::uint64_t LookUps::pins_for(std::uint64_t first, std::uint64_t end) const {
+  std::uint64_t pins = 0;
+  for (std::uint16_t group = 0; group < context_.groups.count(); ++group) {
+    pins += end - std::min(end, std::max(first, context_.groups.first_needed(GroupId(group), end)));
+  }
+  return pins;
+}
+
+std::uint64_t LookUps::fitting(std::uint64_t first, std::uint64_t end) const {
+  const std::uint64_t most = room();
+  std::uint64_t low = first;  // Fits; pins never decrease with the end.
+  std::uint64_t high = end;
+  while (low < high) {
+    const std::uint64_t middle = high - (high - low) / 2;
+    if (pins_for(first, middle) <= most) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+void LookUps::choose(Request& request, bool may_read) {
+  LookUp& look_up = request.look_up;
+  const auto hashes = request.chain.hashes();
+  const std::uint64_t first = look_up.first;
+  const std::uint64_t end = std::max(first, std::min(look_up.end, look_up.limit));
+  std::vector<policy::SourceRun> runs;
+  const std::uint64_t found = survey_.resume_at(hashes, first, end, may_read, runs);
+  std::optional<MissReason> reason;
+  if (found < end && (may_read || !look_up.reason)) reason = why_short(hashes[found], may_read);
+  std::uint64_t at = first + worth(hashes.subspan(first, found - first), runs);
+  if (at < found) reason = MissReason::kNotWorthIt;
+  if (const std::uint64_t fits = fitting(first, at); fits < at) {
+    context_.counters.drop_pins.add(at - fits);
+    at = fits;
+    reason = MissReason::kDropped;
+  }
+  if (at < found) at = survey_.resume_at(hashes, first, at, may_read, runs);
+  // What was waited for and did not come says more than what is found afterwards.
+  if (reason || found >= look_up.end) look_up.reason = reason;
+  look_up.blocks = at - first;
+  look_up.strands.clear();
+  for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
+    const GroupId group(number);
+    const std::uint64_t from = std::max(first, context_.groups.first_needed(group, at));
+    look_up.strands.push_back(Strand{.group = group, .from = from});
+    if (from < at) (void)hold(look_up.strands.back(), hashes.subspan(from, at - from));
+  }
+  charge(look_up, pins_for(first, at));
 }
 
 MissReason LookUps::why_short(const SequenceHash& hash, bool may_read) {
-  const bool is_below = !may_read && context_.lower != nullptr && context_.is_lower_readable &&
-                        context_.lower->contains(kGroup, hash);
+  bool is_below = false;
+  for (std::uint16_t group = 0; group < context_.groups.count() && !may_read; ++group) {
+    is_below = is_below || (context_.lower != nullptr && context_.is_lower_readable &&
+                            context_.lower->contains(GroupId(group), hash));
+  }
   if (!is_below) return context_.why_missing(hash);
   context_.counters.late_look_ups.add();
   return MissReason::kLate;
 }
 
-void LookUps::collect_tail(Request& request, std::span<const SequenceHash> hashes,
-                           std::uint64_t count, Nanoseconds now) {
+void LookUps::collect(Request& request, Nanoseconds now) {
   LookUp& look_up = request.look_up;
-  const std::uint64_t leading = look_up.run.size();
-  if (count <= leading) return;
-  look_up.tail.resize(count - leading);
-  look_up.tail_missing = look_up.tail.size();
+  const auto hashes = request.chain.hashes();
+  const std::uint64_t end = look_up.first + look_up.blocks;
   // First hold what is there: reserving slots for the rest must not evict it.
-  for (std::uint64_t i = leading; i < count; ++i) {
-    auto pin = context_.pool().pin(context_.key_of(hashes[i]));
-    if (!pin || is_condemned(pin->slot())) continue;
-    look_up.tail[i - leading] = std::move(*pin);
-    --look_up.tail_missing;
-  }
-  for (std::uint64_t i = leading; i < count; ++i) {
-    if (look_up.tail[i - leading].holds()) continue;
-    const std::uint64_t block = look_up.first + i;
-    const bool is_coming =
-        reads_.want(context_.key_of(hashes[i]), transfer::IoClass::kTtftRead,
-                    read_deadline(context_.options, now),
-                    Waiter{.request = request.id, .block = block}, event_of(request, block));
-    if (!is_coming) {
-      cut(look_up, i, MissReason::kDropped);
-      return;
+  for (Strand& strand : look_up.strands) {
+    const std::uint64_t tail_from = strand.from + strand.run.size();
+    if (tail_from >= end) continue;
+    strand.tail.resize(end - tail_from);
+    strand.missing = strand.tail.size();
+    for (std::uint64_t i = 0; i < strand.tail.size(); ++i) {
+      auto pin = context_.pool().pin(context_.key_of(strand.group, hashes[tail_from + i]));
+      if (!pin || survey_.is_condemned(pin->slot())) continue;
+      strand.tail[i] = std::move(*pin);
+      --strand.missing;
     }
-    mark_from_disk(request, block);
-    if (context_.options.has_events) context_.note_disk_stored(*event_of(request, block));
+  }
+  for (std::size_t number = 0; number < look_up.strands.size(); ++number) {
+    Strand& strand = look_up.strands[number];
+    const std::uint64_t tail_from = strand.from + strand.run.size();
+    for (std::uint64_t i = 0; strand.missing > 0 && i < strand.tail.size(); ++i) {
+      if (strand.tail[i].holds()) continue;
+      if (want(request, strand.group, tail_from + i, transfer::IoClass::kTtftRead, true, now)) {
+        continue;
+      }
+      // No slot is to be had for the rest.
+      look_up.is_host_only = !context_.groups.is_plain();
+      return cut(request, strand.group, tail_from + i, MissReason::kDropped);
+    }
   }
 }
 
-void LookUps::on_block(Request& request, std::uint64_t block, std::optional<MissReason> reason) {
+void LookUps::on_block(Request& request, GroupId group, std::uint64_t block,
+                       std::optional<MissReason> reason) {
   LookUp& look_up = request.look_up;
-  if (look_up.phase != LookUp::Phase::kWaiting || block < look_up.first + look_up.run.size())
-    return;
-  const std::uint64_t at = block - look_up.first - look_up.run.size();
-  if (at >= look_up.tail.size() || look_up.tail[at].holds()) return;
+  if (look_up.phase != LookUp::Phase::kWaiting || group.value() >= look_up.strands.size()) return;
+  Strand& strand = look_up.strands[group.value()];
+  const std::uint64_t tail_from = strand.from + strand.run.size();
+  if (block < tail_from || block - tail_from >= strand.tail.size()) return;
+  catalog::Pin& place = strand.tail[block - tail_from];
+  if (place.holds()) return;
   std::optional<catalog::Pin> pin;
-  if (!reason) pin = context_.pool().pin(context_.key_of(request.chain.hashes()[block]));
+  if (!reason) {
+    pin = context_.pool().pin(context_.key_of(group, request.chain.hashes()[block]));
+  }
   if (pin) {
-    look_up.tail[at] = std::move(*pin);
-    --look_up.tail_missing;
+    place = std::move(*pin);
+    --strand.missing;
   } else {
-    cut(look_up, block - look_up.first, reason.value_or(MissReason::kEvicted));
+    cut(request, group, block, reason.value_or(MissReason::kEvicted));
   }
 }
 
-void LookUps::cut(LookUp& look_up, std::uint64_t blocks, MissReason reason) {
-  look_up.shrink(blocks);
-  charge(look_up, blocks);
+void LookUps::give_up(Request& request) {
+  LookUp& look_up = request.look_up;
+  look_up.is_host_only = true;
+  for (const Strand& strand : look_up.strands) {
+    const auto gap =
+        std::ranges::find_if(strand.tail, [](const auto& pin) { return !pin.holds(); });
+    if (gap == strand.tail.end()) continue;
+    const auto place = static_cast<std::uint64_t>(gap - strand.tail.begin());
+    return cut(request, strand.group, strand.from + strand.run.size() + place, MissReason::kLate);
+  }
+}
+
+void LookUps::cut(Request& request, GroupId group, std::uint64_t block, MissReason reason) {
+  LookUp& look_up = request.look_up;
   look_up.reason = reason;
+  if (context_.groups.is_plain()) {
+    Strand& strand = look_up.strands[group.value()];
+    strand.shrink(block - strand.from);
+    look_up.blocks = block - strand.from;
+    charge(look_up, look_up.blocks);
+    return;
+  }
+  look_up.limit = std::max(look_up.first, block);
+  drop(request);
 }
 
 void LookUps::charge(LookUp& look_up, std::uint64_t pins) {
@@ -253,27 +345,33 @@ void LookUps::charge(LookUp& look_up, std::uint64_t pins) {
 
 void LookUps::finish(Request& request, Nanoseconds now) {
   LookUp& look_up = request.look_up;
-  for (catalog::Pin& pin : look_up.tail) look_up.run.add(std::move(pin));
-  look_up.tail.clear();
+  for (Strand& strand : look_up.strands) {
+    for (catalog::Pin& pin : strand.tail) strand.run.add(std::move(pin));
+    strand.tail.clear();
+  }
   look_up.expires = now + context_.options.pin_time;
   // Nothing found: the next poll may look again, at little cost. What the planner refused stays
   // refused for a while, so that asking again does not count as another request.
-  const bool is_sticky = !look_up.run.empty() || look_up.reason == MissReason::kNotWorthIt;
+  const bool is_sticky = look_up.blocks > 0 || look_up.reason == MissReason::kNotWorthIt;
   look_up.phase = is_sticky ? LookUp::Phase::kReady : LookUp::Phase::kNone;
   if (request.ledger.lookup_wait == Nanoseconds(0) && look_up.first_poll) {
     request.ledger.lookup_wait = now - *look_up.first_poll;
   }
 }
 
-catalog::PinRun LookUps::accept(Request& request, std::uint64_t first, std::uint64_t blocks) {
+std::vector<Strand> LookUps::accept(Request& request, std::uint64_t first, std::uint64_t blocks) {
   LookUp& look_up = request.look_up;
-  catalog::PinRun run;
+  std::vector<Strand> strands;
   if (look_up.phase == LookUp::Phase::kReady && look_up.first == first) {
-    run = std::move(look_up.run);
-    run.shrink(blocks);
+    if (context_.groups.is_plain()) {
+      strands = std::move(look_up.strands);
+      strands.front().shrink(blocks);
+    } else if (look_up.blocks == blocks) {
+      strands = std::move(look_up.strands);
+    }
   }
   drop(request);
-  return run;
+  return strands;
 }
 
 void LookUps::settle(Request& request, Tokens local, std::uint64_t accepted) {
@@ -294,7 +392,9 @@ void LookUps::settle(Request& request, Tokens local, std::uint64_t accepted) {
 
 void LookUps::drop(Request& request) {
   LookUp& look_up = request.look_up;
-  look_up.shrink(0);
+  for (Strand& strand : look_up.strands) strand.shrink(0);
+  look_up.strands.clear();
+  look_up.blocks = 0;
   charge(look_up, 0);
   look_up.phase = LookUp::Phase::kNone;
 }
@@ -302,10 +402,6 @@ void LookUps::drop(Request& request) {
 void LookUps::expire(Request& request, Nanoseconds now) {
   if (request.look_up.phase != LookUp::Phase::kNone && now >= request.look_up.expires)
     drop(request);
-}
-
-bool LookUps::is_condemned(SlotRef slot) const {
-  return !condemned_.empty() && std::ranges::find(condemned_, slot) != condemned_.end();
 }
 
 }  // namespace terrace::manager

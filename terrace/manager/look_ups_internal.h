@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "terrace/manager/context_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
+#include "terrace/manager/survey_internal.h"
 
 namespace terrace::manager {
 
@@ -27,21 +27,24 @@ enum class Serving : std::uint8_t {
 
 class LookUps {
  public:
-  LookUps(Context& context, Reads& reads) : context_(context), reads_(reads) {}
+  LookUps(Context& context, Reads& reads) : context_(context), reads_(reads), survey_(context) {}
 
   // Starts bringing to host what lies on disk. No pins are taken yet.
   void begin(Request& request, Serving serving, Nanoseconds now);
   [[nodiscard]] MatchAnswer poll(Request& request, Tokens local, Tokens limit, Serving serving,
                                  Nanoseconds now);
-  // The engine took the answer: hands over the pins of blocks [first, first + blocks). Fewer than
-  // asked for when they expired meanwhile.
-  [[nodiscard]] catalog::PinRun accept(Request& request, std::uint64_t first, std::uint64_t blocks);
+  // The engine took the answer: hands over the pins of blocks [first, first + blocks), by group.
+  // Where groups can do with a part, fewer than asked for if they expired meanwhile; else all or
+  // none.
+  [[nodiscard]] std::vector<Strand> accept(Request& request, std::uint64_t first,
+                                           std::uint64_t blocks);
   // Writes what the look-up came to into the ledger and the counters, then forgets it.
   void settle(Request& request, Tokens local, std::uint64_t accepted);
   // Drops what the request holds, deepest first.
   void drop(Request& request);
   // A block that the request waited for is there (`reason` empty), or will not come.
-  void on_block(Request& request, std::uint64_t block, std::optional<MissReason> reason);
+  void on_block(Request& request, GroupId group, std::uint64_t block,
+                std::optional<MissReason> reason);
   // A read from disk brought its block, for whomever.
   void on_disk_read(Nanoseconds now) {
     last_read_ = now;
@@ -50,36 +53,47 @@ class LookUps {
   // Drops the pins of an answer that was not taken in time.
   void expire(Request& request, Nanoseconds now);
 
-  // A slot whose bytes are in doubt: not offered until it is cleared or removed.
-  void condemn(SlotRef slot) { condemned_.push_back(slot); }
-  void absolve(SlotRef slot) { std::erase(condemned_, slot); }
-  [[nodiscard]] const std::vector<SlotRef>& condemned() const { return condemned_; }
-  [[nodiscard]] bool is_condemned(SlotRef slot) const;
+  [[nodiscard]] Survey& survey() { return survey_; }
+  [[nodiscard]] const Survey& survey() const { return survey_; }
   [[nodiscard]] std::uint64_t waiting_pins() const { return waiting_pins_; }
   [[nodiscard]] std::uint64_t max_waiting_pins() const;
 
  private:
-  static constexpr std::size_t kMaxRuns = 64;
   [[nodiscard]] MatchAnswer miss(Request& request, std::optional<MissReason> reason,
                                  Nanoseconds now);
   // Once per look-up: the chain was used, the engine's local part included.
   void touch(Request& request);
-  void probe(Request& request, std::span<const SequenceHash> hashes, bool may_read,
-             Nanoseconds now);
-  // Leading blocks of `hashes` that some tier offers, as runs.
-  [[nodiscard]] std::uint64_t survey(std::span<const SequenceHash> hashes, std::uint64_t in_host,
-                                     std::vector<policy::SourceRun>& runs) const;
+  // Finds, chooses and holds what is there; the rest is asked for.
+  void probe(Request& request, bool may_read, Nanoseconds now);
+  // Both leave strands that hold what leads them in host, and `blocks`.
+  void choose_plain(Request& request, bool may_read);
+  void choose(Request& request, bool may_read);
+  // Pins what leads `hashes` in host; false if that ends at a block in doubt.
+  bool hold(Strand& strand, std::span<const SequenceHash> hashes);
+  // How many of `found` blocks that lie in `runs` are worth loading.
+  [[nodiscard]] std::uint64_t worth(std::span<const SequenceHash> found,
+                                    const std::vector<policy::SourceRun>& runs) const;
+  // The most blocks, at most `end`, whose pins fit into what is left of the share.
+  [[nodiscard]] std::uint64_t fitting(std::uint64_t first, std::uint64_t end) const;
+  [[nodiscard]] std::uint64_t pins_for(std::uint64_t first, std::uint64_t end) const;
+  [[nodiscard]] std::uint64_t room() const;
   // Why a run ends before this block; without time to read, what lies on disk is late.
   [[nodiscard]] MissReason why_short(const SequenceHash& hash, bool may_read);
-  void collect_tail(Request& request, std::span<const SequenceHash> hashes, std::uint64_t count,
-                    Nanoseconds now);
-  void cut(LookUp& look_up, std::uint64_t blocks, MissReason reason);
+  void collect(Request& request, Nanoseconds now);
+  [[nodiscard]] bool want(Request& request, GroupId group, std::uint64_t block,
+                          transfer::IoClass io_class, bool is_waiting, Nanoseconds now);
+  // What is not there by now is not waited for any longer.
+  void give_up(Request& request);
+  // `block` of `group` will not come.
+  void cut(Request& request, GroupId group, std::uint64_t block, MissReason reason);
   void charge(LookUp& look_up, std::uint64_t pins);
   void finish(Request& request, Nanoseconds now);
-  [[nodiscard]] std::optional<Event> event_of(const Request& request, std::uint64_t block) const;
+  [[nodiscard]] std::optional<Event> event_of(const Request& request, GroupId group,
+                                              std::uint64_t block) const;
 
   Context& context_;
   Reads& reads_;
+  Survey survey_;
   std::uint64_t waiting_pins_ = 0;
   // One request has waited its whole time for the tiers to open: the next ones do not, until they
   // do.
@@ -88,7 +102,6 @@ class LookUps {
   // until it does. Prefetches go on asking.
   bool is_disk_stuck_ = false;
   Nanoseconds last_read_{0};
-  std::vector<SlotRef> condemned_;
 };
 
 }  // namespace terrace::manager

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,16 @@ struct DiskOptions {
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };
 
+// What a KV group needs of the past, and how it looks in block tables.
+struct GroupRule {
+  // 0 = all of it; else a token sees itself and the window - 1 tokens before it.
+  Tokens window{0};
+  std::optional<std::uint32_t> null_block{};  // Stands for "no block" in the group's tables.
+};
+
 struct Options {
   Layout layout;
+  std::vector<GroupRule> group_rules;  // [group]; none = each group needs all, without null block.
   Fingerprint fingerprint;  // Weights are added from model_directory by the opening thread.
   std::string model_directory;
   // When the engine may have begun to load them, wall clock since 1970: weights that changed later

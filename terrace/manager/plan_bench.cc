@@ -105,7 +105,7 @@ class Bench {
   void store() {
     Request& request = begin();
     for (const SequenceHash& hash : request.chain.hashes()) {
-      (void)core_.context().reserve(core_.context().key_of(hash)).value().seal();
+      (void)core_.context().reserve(core_.context().key_of(GroupId(0), hash)).value().seal();
     }
     (void)core_.end_request(request);
   }

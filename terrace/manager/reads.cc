@@ -31,7 +31,8 @@ MissReason reason_of(const Status& status) {
 
 bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
                  std::optional<Waiter> waiter, std::optional<Event> event) {
-  if (const auto known = tokens_.find(key.hash); known != tokens_.end()) {
+  if (const auto known = tokens_.find({.group = key.group, .hash = key.hash});
+      known != tokens_.end()) {
     Read& read = reads_.at(known->second);
     if (read.key != key) return false;  // Of a namespace that was left.
     if (waiter) read.waiters.push_back(*waiter);
@@ -53,16 +54,20 @@ bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds de
             .event = std::move(event)};
   if (waiter) read.waiters.push_back(*waiter);
   reads_.emplace(token, std::move(read));
-  tokens_.emplace(key.hash, token);
+  tokens_.emplace(ShardGroup{.group = key.group, .hash = key.hash}, token);
   queue_of(io_class).push_back(token);
   return true;
 }
 
 Bytes Reads::queued_beside(std::span<const SequenceHash> hashes) const {
   if (reads_.empty()) return Bytes(0);
-  const auto own = std::ranges::count_if(
-      hashes, [&](const SequenceHash& hash) { return tokens_.contains(hash); });
-  return context_.block_bytes * (reads_.size() - static_cast<std::size_t>(own));
+  std::size_t own = 0;
+  for (std::uint16_t group = 0; group < context_.groups.count(); ++group) {
+    for (const SequenceHash& hash : hashes) {
+      own += tokens_.count({.group = GroupId(group), .hash = hash});
+    }
+  }
+  return context_.groups.most_bytes() * (reads_.size() - own);
 }
 
 void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs) {
@@ -77,6 +82,7 @@ void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs)
       read.is_begun = true;
       if (begun_++ == 0) window_start_ = now;
       jobs.push_back({.token = token,
+                      .group = read.key.group,
                       .hash = read.key.hash,
                       .slot = read.slot.slot().index,
                       .io_class = read.io_class,
@@ -100,9 +106,9 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
   auto node = reads_.extract(token);
   if (node.empty()) return std::nullopt;
   Read& read = node.mapped();
-  tokens_.erase(read.key.hash);
+  tokens_.erase({.group = read.key.group, .hash = read.key.hash});
   const bool is_whole = status.is_ok() && checksums.size() == context_.options.layout.ranks;
-  observe(is_whole, now);
+  observe(read.key.group, is_whole, now);
   ReadOutcome outcome{.key = read.key, .waiters = std::move(read.waiters), .pin = {}, .reason = {}};
   if (!is_whole) {
     outcome.reason = reason_of(status);
@@ -128,15 +134,15 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
   }
   const std::uint64_t known = read.event && read.event->alias != 0 ? read.event->alias : alias;
   context_.host->set_alias(slot, known);
-  context_.counters.prefetch_bytes.add(context_.block_bytes.value());
+  context_.counters.prefetch_bytes.add(context_.groups.bytes(read.key.group).value());
   outcome.pin = std::move(read.slot).seal();
   if (outcome.pin && read.event) context_.note_host_stored(std::move(*read.event));
   return outcome;
 }
 
-void Reads::observe(bool is_ok, Nanoseconds now) {
+void Reads::observe(GroupId group, bool is_ok, Nanoseconds now) {
   --begun_;
-  if (is_ok) window_bytes_ += context_.block_bytes;
+  if (is_ok) window_bytes_ += context_.groups.bytes(group);
   if (begun_ > 0 && window_bytes_ < kWindow) return;
   context_.planner.observe_load(Tier::kDisk, window_bytes_, now - window_start_);
   window_start_ = now;

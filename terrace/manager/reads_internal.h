@@ -19,11 +19,13 @@ namespace terrace::manager {
 // A look-up that waits for a block of its request.
 struct Waiter {
   RequestId request{};
+  GroupId group{};
   std::uint64_t block = 0;
 };
 
 struct ReadJob {
   std::uint64_t token = 0;
+  GroupId group{};
   SequenceHash hash{};
   SlotIndex slot{};
   transfer::IoClass io_class = transfer::IoClass::kPrefetch;
@@ -76,12 +78,12 @@ class Reads {
   [[nodiscard]] std::deque<std::uint64_t>& queue_of(transfer::IoClass io_class) {
     return queues_[io_class == transfer::IoClass::kTtftRead ? 0 : 1];
   }
-  void observe(bool is_ok, Nanoseconds now);
+  void observe(GroupId group, bool is_ok, Nanoseconds now);
 
   Context& context_;
   std::uint64_t last_token_ = 0;
   std::unordered_map<std::uint64_t, Read> reads_;  // By token.
-  std::unordered_map<SequenceHash, std::uint64_t, HashOfSequence> tokens_;
+  std::unordered_map<ShardGroup, std::uint64_t, HashOfShardGroup> tokens_;
   std::array<std::deque<std::uint64_t>, 2> queues_;
   // The disk's speed is taken over whole busy periods: single reads overlap.
   std::uint64_t begun_ = 0;

@@ -28,9 +28,9 @@ void add_extra_keys(const Request& request, std::uint64_t first_token, std::uint
 
 }  // namespace
 
-Event describe(const Request& request, std::uint64_t block, Tokens block_tokens) {
+Event describe(const Request& request, GroupId group, std::uint64_t block, Tokens block_tokens) {
   const auto hashes = request.chain.hashes();
-  Event event{.group = GroupId(0), .hash = hashes[block], .alias = request.alias(block)};
+  Event event{.group = group, .hash = hashes[block], .alias = request.alias(block)};
   if (block > 0) {
     event.parent = hashes[block - 1];
     event.parent_alias = request.alias(block - 1);

@@ -17,8 +17,27 @@
 
 namespace terrace::manager {
 
-// From the first poll to accept_load. Pins stand for blocks first, first + 1, ... in chain order:
-// `run` the leading ones, then `tail`, which fills up as reads from disk arrive.
+// What a look-up holds of one KV group: pins for blocks from, from + 1, ... in chain order, `run`
+// the leading ones, then `tail`, which fills up as reads from disk arrive.
+struct Strand {
+  GroupId group{};
+  std::uint64_t from = 0;
+  catalog::PinRun run{};
+  std::vector<catalog::Pin> tail{};
+  std::uint64_t missing = 0;  // Of the tail.
+
+  [[nodiscard]] std::uint64_t size() const { return run.size() + tail.size(); }
+  // Drops pins from the deepest on until `count` are left.
+  void shrink(std::uint64_t count) {
+    while (!tail.empty() && size() > count) {
+      if (!tail.back().holds()) --missing;
+      tail.pop_back();
+    }
+    run.shrink(count);
+  }
+};
+
+// From the first poll to accept_load.
 struct LookUp {
   enum class Phase : std::uint8_t {
     kNone,     // Not probed, or nothing held: the next poll probes.
@@ -31,20 +50,18 @@ struct LookUp {
   bool has_touched = false;
   std::uint64_t first = 0;  // Blocks of the request that the answer is about: [first, end).
   std::uint64_t end = 0;
-  catalog::PinRun run;
-  std::vector<catalog::Pin> tail;
-  std::uint64_t tail_missing = 0;
+  std::uint64_t blocks = 0;          // The answer, once it is complete: [first, first + blocks).
+  std::uint64_t limit = UINT64_MAX;  // A read failed: not beyond this block any more.
+  bool is_host_only = false;         // Nothing more is waited for.
+  std::vector<Strand> strands;       // [group]; empty = nothing held.
   std::uint64_t charged = 0;         // Pins counted against the waiting requests' share.
   std::optional<MissReason> reason;  // Why the run ends where it ends.
   Nanoseconds expires{0};
 
-  // Drops pins from the deepest on until `count` are left.
-  void shrink(std::uint64_t count) {
-    while (!tail.empty() && run.size() + tail.size() > count) {
-      if (!tail.back().holds()) --tail_missing;
-      tail.pop_back();
-    }
-    run.shrink(count);
+  [[nodiscard]] std::uint64_t missing() const {
+    std::uint64_t sum = 0;
+    for (const Strand& strand : strands) sum += strand.missing;
+    return sum;
   }
 };
 
@@ -78,7 +95,8 @@ struct Request {
   }
 };
 
-// A `stored` event of one of the request's full blocks, tier left open.
-[[nodiscard]] Event describe(const Request& request, std::uint64_t block, Tokens block_tokens);
+// A `stored` event of one of the request's full blocks in one group, tier left open.
+[[nodiscard]] Event describe(const Request& request, GroupId group, std::uint64_t block,
+                             Tokens block_tokens);
 
 }  // namespace terrace::manager

@@ -36,7 +36,7 @@ TierStatus disk_status(const Options& options, const Core& core, const Opened& o
   if (!opened.has_disk.load() || core.context().lower == nullptr) return status;
   const tier::DiskTier& disk = *opened.disk;
   if (status.detail.empty()) status.detail = disk.backend_name();
-  status.capacity = core.context().block_bytes * disk.slots();
+  status.capacity = core.context().groups.most_bytes() * disk.slots();
   for (int i = 0; i < catalog::kSlotStateCount; ++i) {
     status.slots[static_cast<std::size_t>(i)] = disk.count(static_cast<catalog::SlotState>(i));
   }

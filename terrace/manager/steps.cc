@@ -8,11 +8,27 @@
 
 namespace terrace::manager {
 
-bool Step::has_failed_load() const {
-  return std::ranges::any_of(loads, [](const LoadBatch& batch) {
-    return std::ranges::find(batch.failed, true) != batch.failed.end();
+std::uint64_t LoadBatch::good() const {
+  std::uint64_t end = first + blocks;
+  for (const GroupLoad& load : groups) {
+    const auto bad = std::ranges::find(load.failed, true);
+    if (bad == load.failed.end()) continue;
+    end = std::min(end, load.from + static_cast<std::uint64_t>(bad - load.failed.begin()));
+  }
+  return end - first;
+}
+
+bool LoadBatch::has_failed() const {
+  return std::ranges::any_of(groups, [](const GroupLoad& load) {
+    return std::ranges::find(load.failed, true) != load.failed.end();
   });
 }
+
+void LoadBatch::void_all() {
+  for (GroupLoad& load : groups) load.pins.shrink(0);
+}
+
+bool Step::has_failed_load() const { return std::ranges::any_of(loads, &LoadBatch::has_failed); }
 
 Steps::Steps(const Options& options) : options_(options) {}
 
@@ -26,7 +42,7 @@ std::uint64_t Steps::blocks_under_way(RequestId request) const {
   std::uint64_t blocks = 0;
   for (const auto& [id, step] : in_flight_) {
     for (const LoadBatch& batch : step.loads) {
-      if (batch.request == request) blocks += batch.device_blocks.size();
+      if (batch.request == request) blocks += batch.blocks;
     }
   }
   return blocks;
@@ -34,7 +50,7 @@ std::uint64_t Steps::blocks_under_way(RequestId request) const {
 
 void Steps::forget_pending(RequestId request) {
   for (LoadBatch& batch : next_.loads) {
-    if (batch.request == request) batch.pins.shrink(0);
+    if (batch.request == request) batch.void_all();
   }
   std::erase_if(next_.saves, [&](const Save& save) { return save.request == request; });
 }
@@ -42,7 +58,7 @@ void Steps::forget_pending(RequestId request) {
 std::vector<Save> Steps::drop_pending_saves() { return std::exchange(next_.saves, {}); }
 
 void Steps::void_pending_loads() {
-  for (LoadBatch& batch : next_.loads) batch.pins.shrink(0);
+  for (LoadBatch& batch : next_.loads) batch.void_all();
 }
 
 bool Steps::is_due() const {
@@ -65,24 +81,7 @@ Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* h
     orders.canary_slot = step.canary->slot().index.value();
     step.canary_results.assign(options_.ranks, wire::CanaryResult::kNotRun);
   }
-  for (LoadBatch& batch : step.loads) {
-    batch.failed.assign(batch.device_blocks.size(), false);
-    for (std::size_t i = 0; i < batch.device_blocks.size(); ++i) {
-      wire::LoadOrder order;
-      order.device_block = batch.device_blocks[i];
-      order.is_void = i >= batch.pins.size();
-      if (order.is_void) {
-        batch.failed[i] = true;
-      } else {
-        order.slot = batch.pins.slot(i);
-      }
-      for (std::uint16_t rank = 0; rank < options_.ranks; ++rank) {
-        order.checksums.push_back(order.is_void ? Checksum{}
-                                                : host->checksum(order.slot.index, RankId(rank)));
-      }
-      orders.loads.push_back(std::move(order));
-    }
-  }
+  for (LoadBatch& batch : step.loads) add_orders(batch, host, orders);
   orders.saves.reserve(step.saves.size());
   for (const Save& save : step.saves) {
     orders.saves.push_back(
@@ -96,6 +95,28 @@ Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* h
     in_flight_.emplace(step.id.value(), std::move(step));
   }
   return built;
+}
+
+void Steps::add_orders(LoadBatch& batch, const tier::HostTier* host, wire::Orders& orders) const {
+  for (GroupLoad& load : batch.groups) {
+    load.failed.assign(load.device_blocks.size(), false);
+    for (std::size_t i = 0; i < load.device_blocks.size(); ++i) {
+      wire::LoadOrder order;
+      order.group = load.group;
+      order.device_block = load.device_blocks[i];
+      order.is_void = i >= load.pins.size();
+      if (order.is_void) {
+        load.failed[i] = true;
+      } else {
+        order.slot = load.pins.slot(i);
+      }
+      for (std::uint16_t rank = 0; rank < options_.ranks; ++rank) {
+        order.checksums.push_back(order.is_void ? Checksum{}
+                                                : host->checksum(order.slot.index, RankId(rank)));
+      }
+      orders.loads.push_back(std::move(order));
+    }
+  }
 }
 
 Result<std::vector<Step>> Steps::take(const wire::Report& report) {
@@ -153,8 +174,10 @@ void Steps::note_failures(Step& step, const std::vector<wire::LoadFailure>& fail
   for (const wire::LoadFailure& failure : failures)
     named.emplace(failure.device_block, failure.slot);
   for (LoadBatch& batch : step.loads) {
-    for (std::size_t i = 0; i < batch.pins.size(); ++i) {
-      if (named.contains({batch.device_blocks[i], batch.pins.slot(i)})) batch.failed[i] = true;
+    for (GroupLoad& load : batch.groups) {
+      for (std::size_t i = 0; i < load.pins.size(); ++i) {
+        if (named.contains({load.device_blocks[i], load.pins.slot(i)})) load.failed[i] = true;
+      }
     }
   }
 }
@@ -191,8 +214,8 @@ void Steps::quarantine(Step& step) {
   }
   // A load that still copies from a slot that changes fails its check: nothing is handed on.
   for (LoadBatch& batch : step.loads) {
-    batch.failed.assign(batch.failed.size(), true);
-    batch.pins.shrink(0);
+    for (GroupLoad& load : batch.groups) load.failed.assign(load.failed.size(), true);
+    batch.void_all();
   }
 }
 

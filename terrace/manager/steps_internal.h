@@ -19,15 +19,28 @@
 
 namespace terrace::manager {
 
-// One request's accepted load: host slot pins[i] into device_blocks[i]; without a pin the order is
-// void.
+// One KV group's part of a load, from block `from` on: host slot pins[i] into device_blocks[i];
+// without a pin the order is void.
+struct GroupLoad {
+  GroupId group{};
+  std::uint64_t from = 0;
+  catalog::PinRun pins{};
+  std::vector<std::uint32_t> device_blocks{};
+  std::vector<bool> failed{};  // [i], filled by reports.
+};
+
+// One request's accepted load of blocks [first, first + blocks).
 struct LoadBatch {
   RequestId request{};
   std::uint64_t first = 0;
-  catalog::PinRun pins{};
-  std::vector<std::uint32_t> device_blocks{};
-  std::vector<bool> from_disk{};  // [i]
-  std::vector<bool> failed{};     // [i], filled by reports.
+  std::uint64_t blocks = 0;
+  std::vector<bool> from_disk{};  // [i]: some group's part of block first + i was.
+  std::vector<GroupLoad> groups{};
+
+  // Leading blocks of which nothing failed.
+  [[nodiscard]] std::uint64_t good() const;
+  [[nodiscard]] bool has_failed() const;
+  void void_all();
 };
 
 struct Save {
@@ -118,6 +131,7 @@ class Steps {
   using InFlight = std::map<std::uint64_t, Step>;
   void clear_rank(InFlight::iterator step, RankId rank, std::vector<Step>& over);
   static void quarantine(Step& step);
+  void add_orders(LoadBatch& batch, const tier::HostTier* host, wire::Orders& orders) const;
   static void note_failures(Step& step, const std::vector<wire::LoadFailure>& failures);
   static void note_save(Step& step, RankId rank, const wire::SaveReport& report, std::size_t hint);
 

@@ -96,6 +96,7 @@ void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
     Write& write = found->second;
     write.is_begun = true;
     WriteJob job{.token = token,
+                 .group = write.key.group,
                  .hash = write.key.hash,
                  .slot = write.place.index,
                  .alias = context_.host->alias(write.place.index)};
@@ -122,7 +123,7 @@ void Writes::finish(std::uint64_t token, const Status& status) {
   const bool is_on_disk = status.is_ok() || status.code() == Code::kInvalid;
   if (status.is_ok()) {
     context_.counters.write_blocks.add();
-    context_.counters.write_bytes.add(context_.block_bytes.value());
+    context_.counters.write_bytes.add(context_.groups.bytes(write.key.group).value());
     if (write.key.name_space == context_.name_space && context_.options.has_events) {
       Event event = write.stored ? std::move(*write.stored)
                                  : Event{.group = write.key.group,

@@ -18,6 +18,7 @@ namespace terrace::manager {
 
 struct WriteJob {
   std::uint64_t token = 0;
+  GroupId group{};
   SequenceHash hash{};
   SlotIndex slot{};
   std::uint64_t alias = 0;

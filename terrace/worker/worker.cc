@@ -239,17 +239,16 @@ std::uint64_t Worker::State::run(std::vector<Copy>& copies, Way way) const {
   return bytes;
 }
 
-// Puts every load that is not good into the report; returns the device blocks of the first group.
+// Puts every load that is not good into the report; returns their device blocks.
 std::vector<std::uint32_t> Worker::State::report_failures(const wire::Orders& orders,
                                                           const std::vector<bool>& is_good,
                                                           wire::Report& report) const {
   std::vector<std::uint32_t> failed;
-  const GroupId first_group = options.layout.groups.front().group;
   for (std::size_t i = 0; i < orders.loads.size(); ++i) {
     if (is_good[i]) continue;
     const wire::LoadOrder& load = orders.loads[i];
     report.failures.push_back({load.slot, load.group, load.device_block});
-    if (load.group == first_group) failed.push_back(load.device_block);
+    failed.push_back(load.device_block);
   }
   if (!report.failures.empty()) {
     log.write(LogLevel::kWarn,

@@ -69,9 +69,9 @@ class Worker {
   // Does nothing when the orders ask for no canary. Errors: kInvalid, kRefused = unreadable orders;
   // kUnavailable = not attached, or another owner's orders; kCorrupt = it differs: reported too.
   [[nodiscard]] Status run_canary(std::span<const std::byte> encoded);
-  // Device blocks of group 0 that must not be used, ascending. If orders cannot be run at all (not
-  // attached, other owner), all their blocks. Errors: kInvalid, kRefused = they cannot be read.
-  // std::bad_alloc: as if never called, and the step's saves are not run either.
+  // Device blocks of any group that must not be used, ascending. If orders cannot be run at all
+  // (not attached, other owner), all their blocks. Errors: kInvalid, kRefused = they cannot be
+  // read. std::bad_alloc: as if never called, and the step's saves are not run either.
   [[nodiscard]] Result<std::vector<std::uint32_t>> run_loads(std::span<const std::byte> encoded);
   // All loads of the orders as failed, nothing touched: for a poisoned instance.
   [[nodiscard]] Result<std::vector<std::uint32_t>> refuse_loads(std::span<const std::byte> encoded);

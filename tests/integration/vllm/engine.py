@@ -48,6 +48,15 @@ def until(what: str, is_so: Callable[[], bool], limit_s: float = DEADLINE_S) -> 
         time.sleep(0.01)
 
 
+def _digest(group: Any, block: int) -> str:
+    """Of one block's bytes over all layers of its group, as they lie in the engine's memory."""
+    digest = hashlib.sha256()
+    for region in group.regions:
+        address = region.address + block * region.block_stride
+        digest.update(ctypes.string_at(address, region.piece_bytes))
+    return digest.hexdigest()
+
+
 class Engine:
     """One LLM, greedy, deterministic; with Terrace unless `settings` is None."""
 
@@ -69,7 +78,8 @@ class Engine:
         from vllm import LLM
 
         self.settings = settings
-        self._regions: list[Any] = []
+        self._regions: list[Any] = []  # Of the first group.
+        self._groups: list[Any] = []
         self.requests: list[Any] = []
         if settings is not None:
             self._look_inside()
@@ -100,7 +110,7 @@ class Engine:
 
         def keep_regions(plan: Any, caches: Any) -> Any:
             groups = registered(plan, caches)
-            self._regions = list(groups[0].regions)
+            self._groups, self._regions = list(groups), list(groups[0].regions)
             return groups
 
         def keep_request(half: Any, request: Any) -> None:
@@ -235,10 +245,20 @@ class Engine:
         name = 'terrace_transfer_bytes_total{op="offload",source="host",target="disk"}'
         until(f"{blocks} blocks on disk", lambda: self.metric(name) >= blocks * size)
 
-    def cached_block(self, block_hash: bytes) -> int | None:
+    def cached_block(self, block_hash: bytes, group: int = 0) -> int | None:
         """The device block that the engine's own cache holds under its hash."""
-        found = self.scheduler.kv_cache_manager.block_pool.get_cached_block(block_hash, [0])
+        found = self.scheduler.kv_cache_manager.block_pool.get_cached_block(block_hash, [group])
         return None if not found else int(found[0].block_id)
+
+    def group_digests(self, hashes: Sequence[bytes]) -> list[list[str | None]]:
+        """block_digests of every group; None where the engine keeps the block no more."""
+        return [
+            [
+                None if (block := self.cached_block(one, number)) is None else _digest(group, block)
+                for one in hashes
+            ]
+            for number, group in enumerate(self._groups)
+        ]
 
     def block_digests(self, hashes: Iterable[bytes]) -> list[str]:
         """SHA-256 of each block's bytes over all layers, as they lie in the engine's memory."""
@@ -246,9 +266,5 @@ class Engine:
         for block_hash in hashes:
             block = self.cached_block(block_hash)
             assert block is not None, "block left the engine's cache"
-            digest = hashlib.sha256()
-            for region in self._regions:
-                address = region.address + block * region.block_stride
-                digest.update(ctypes.string_at(address, region.piece_bytes))
-            digests.append(digest.hexdigest())
+            digests.append(_digest(self._groups[0], block))
         return digests

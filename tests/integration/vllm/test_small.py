@@ -18,8 +18,7 @@ POLICY = "kv_load_failure_policy is 'fail'"
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    for kind in ("llama", "gemma"):
-        harness.run(folder, "tiny.make", name=kind, folder=str(folder / kind), kind=kind)
+    harness.run(folder, "tiny.make", folder=str(folder / "llama"), kind="llama")
     return folder
 
 
@@ -37,7 +36,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(models: Path, llama: str, work: Path) -> dict[str, Any]:
     """Engines that need no other process: one after the other."""
     same: dict[str, Any] = {"model": llama, "prompts": PROMPTS}
-    gemma: dict[str, Any] = {"model": str(models / "gemma"), "prompts": PROMPTS}
     narrow: dict[str, Any] = {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
     whole: dict[str, Any] = {"enable_chunked_prefill": False, "max_num_batched_tokens": 2048}
     strict: dict[str, Any] = {"failure_policy": "fail", "settings": {}}
@@ -54,8 +52,6 @@ def found(models: Path, llama: str, work: Path) -> dict[str, Any]:
             "preempted": ("small.preempted", {"model": llama}),
             "eight bits plain": ("small.plain", same | narrow),
             "eight bits": ("small.twice", same | narrow | {"settings": {}}),
-            "groups plain": ("small.plain", gemma),
-            "groups": ("small.refused", gemma),
             "worker refused": ("small.worker_refused", same),
             "second": ("small.second", same),
             "producer": ("small.twice", same | shared | {"role": "kv_producer"}),
@@ -101,11 +97,6 @@ def test_eight_bit_kv_hits_as_the_engines_own_cache_does(found: dict[str, Any]) 
     case = found["eight bits"]
     assert tokens(case["host"]["answers"]) == tokens(found["eight bits plain"]["local"])
     assert case["host"]["grown"][HOST] == HITS
-
-
-def test_a_model_of_several_kv_groups_runs_as_without_terrace(found: dict[str, Any]) -> None:
-    assert not found["groups"]["has_half"]
-    assert tokens(found["groups"]["answers"]) == tokens(found["groups plain"]["cold"])
 
 
 def test_a_worker_that_stands_aside_takes_the_owner_along(found: dict[str, Any]) -> None:

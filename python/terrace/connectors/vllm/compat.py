@@ -37,8 +37,8 @@ _OPTIONAL = (
     "get_mem_pool_context",
     "finish_forward",
 )
-# KV groups whose every block is whole, stays, and is a function of the tokens before it.
-_SERVED_SPECS = {"FullAttentionSpec", "MLAAttentionSpec"}
+# KV groups whose every block is a function of the tokens before it, and is whole once it is full.
+_SERVED_SPECS = {"FullAttentionSpec", "MLAAttentionSpec", "SlidingWindowSpec"}
 # Weight formats whose bytes the core can identify.
 _IDENTIFIED_FORMATS = {"auto", "safetensors", "hf", "fastsafetensors", "runai_streamer"}
 # Proposers that keep no KV of their own.
@@ -99,15 +99,17 @@ def _groups_refusal(kv_cache_config: Any) -> str:
     groups = kv_cache_config.kv_cache_groups
     if not groups:
         return "the model keeps no KV cache"
-    if len(groups) > 1:
-        return f"the model has {len(groups)} KV groups; several groups only miss for now"
-    kind = type(groups[0].kv_cache_spec).__name__
-    if kind not in _SERVED_SPECS:
-        return f"KV groups of kind {kind} are not served yet"
-    if getattr(groups[0], "is_eagle_group", False):
-        return "KV of draft models is not served yet"
-    if getattr(groups[0], "host_resident", False):
-        return "KV that the engine itself keeps in host memory is not served"
+    for group in groups:
+        kind = type(group.kv_cache_spec).__name__
+        if kind not in _SERVED_SPECS:
+            return f"KV groups of kind {kind} are not served yet"
+        if getattr(group, "is_eagle_group", False):
+            return "KV of draft models is not served yet"
+        if getattr(group, "host_resident", False):
+            return "KV that the engine itself keeps in host memory is not served"
+    sizes = sorted({int(group.kv_cache_spec.block_size) for group in groups})
+    if len(sizes) > 1:
+        return f"KV groups with blocks of {sizes} tokens are not served together yet"
     return ""
 
 

@@ -17,6 +17,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
     KVConnectorMetadata,
     KVConnectorRole,
+    KVConnectorTransferResults,
     KVConnectorWorkerMetadata,
     SupportsHMA,
 )
@@ -26,7 +27,7 @@ from terrace.connectors.vllm import compat, events, fingerprint, layout
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.log import LOGGER
 from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
-from terrace.connectors.vllm.worker import WorkerHalf, failed_without_worker
+from terrace.connectors.vllm.worker import Arrivals, WorkerHalf, failed_without_worker
 
 # vLLM keeps one worker connector per process: a second engine gets the first one's.
 _SECOND_ENGINE = (
@@ -92,7 +93,9 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         self._kept: list[Any] = []  # Halves that fell: their memory stays until shutdown.
         self._local: dict[str, int] = {}  # Request -> local tokens of its last look-up.
         self._owed: list[int] = []  # Promised blocks that nobody will load.
+        self._owed_requests: list[str] = []  # The same of loads that the engine does not wait for.
         self._failed: set[int] = set()  # Worker: blocks of this step that must not be used.
+        self._arrivals = Arrivals()
         self._refusal = ""
         try:
             self._refusal = self._refused()
@@ -175,7 +178,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         )
         has_events = compat.has_kv_events(config)
         return SchedulerHalf(
-            owner, KeyMaker(_native.digest_weights), planned.block_tokens, has_events=has_events
+            owner, KeyMaker(_native.digest_weights), planned, has_events=has_events
         )
 
     def _fall(self, reason: str) -> None:
@@ -188,6 +191,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             LOGGER.error("terrace: health=red: stands aside after an internal error: %s", reason)
             if self._scheduler is not None:
                 self._owed += self._scheduler.promised_blocks()
+                self._owed_requests += self._scheduler.promised_requests()
                 self._kept.append(self._scheduler)
             if self._worker is not None:
                 self._kept.append(self._worker)
@@ -216,16 +220,23 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         if self._scheduler is None:
             return 0, False
         self._local[request.request_id] = num_computed_tokens
-        return self._scheduler.match(request, num_computed_tokens), False
+        found = self._scheduler.match(request, num_computed_tokens)
+        return found, bool(found) and self._scheduler.is_async
 
     def _owe(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
         """Tokens were promised and will not come: their blocks will be reported as failed."""
         if num_external_tokens <= 0:
             return
+        if not self._planned().is_plain:
+            self._owed_requests.append(request.request_id)
+            return
         size = self._planned().block_tokens
         local = self._local.get(request.request_id, 0)
         last = -(-(local + num_external_tokens) // size)
         self._owed += blocks.get_block_ids()[0][local // size : last]
+
+    def _no_tables(self) -> tuple[tuple[int, ...], ...]:
+        return ((),) * len(self._kv_cache_config.kv_cache_groups)
 
     @hook(_owe)
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
@@ -233,12 +244,13 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             self._owe(request, blocks, num_external_tokens)
             return
         local = self._local.get(request.request_id, 0)
-        tables = blocks.get_block_ids() if num_external_tokens else ((),)
+        tables = blocks.get_block_ids() if num_external_tokens else self._no_tables()
         self._scheduler.accept(request, local, num_external_tokens, tables)
 
     def _bare_metadata(self, _output: Any) -> TerraceMetadata:
         owed, self._owed = self._owed, []
-        return TerraceMetadata(Step(failed_blocks=tuple(owed)))
+        requests, self._owed_requests = self._owed_requests, []
+        return TerraceMetadata(Step(failed_blocks=tuple(owed), failed_requests=tuple(requests)))
 
     @hook(_bare_metadata)
     def build_connector_meta(self, scheduler_output: Any) -> TerraceMetadata:
@@ -257,7 +269,11 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             if meta.fallen:
                 self._fall(f"a worker stands aside: {meta.fallen[0]}")
                 return
-        self._scheduler.take_output(reports, connector_output.invalid_block_ids or ())
+        self._scheduler.take_output(
+            reports,
+            connector_output.invalid_block_ids or (),
+            connector_output.failed_recving or (),
+        )
 
     def _unfinished(self, *_args: Any) -> tuple[bool, dict[str, Any] | None]:
         return False, None
@@ -344,18 +360,21 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     def _fail_loads(self, *_args: Any, **_kwargs: Any) -> None:
         self._failed |= failed_without_worker(self._step())
+        self._arrivals.note_all_failed(self._step())
 
     @hook(_fail_loads)
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         del forward_context, kwargs
         step = self._step()
-        if not step.load_blocks and not step.failed_blocks:
+        if not step.promises:
             return
         if self._worker is None:
             self._fail_loads()
             return
-        self._failed |= set(step.failed_blocks)
-        self._failed |= self._worker.load(step.orders, step.load_blocks)
+        failed = self._worker.load(step.orders, step.load_blocks or step.request_blocks())
+        self._arrivals.note(step, failed)
+        if not step.load_requests:
+            self._failed |= failed | set(step.failed_blocks)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         """Loads are complete before the forward pass begins."""
@@ -377,6 +396,15 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
     @hook(_all_failed)
     def get_block_ids_with_load_errors(self) -> set[int]:
         return self._all_failed()
+
+    def _arrived(self, *_args: Any) -> KVConnectorTransferResults:
+        finished, failed = self._arrivals.take()
+        return KVConnectorTransferResults(finished_recving=finished, failed_recving=failed)
+
+    @hook(_arrived)
+    def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
+        del finished_req_ids  # Nothing is held for them.
+        return self._arrived()
 
     def _fallen_metadata(self) -> TerraceWorkerMetadata | None:
         fallen, self._fallen = self._fallen, []

@@ -23,13 +23,29 @@ def _piece_bytes(spec: Any) -> int:
     return int(getattr(spec, "unpadded_page_size_bytes", spec.page_size_bytes))
 
 
+def _window(spec: Any) -> int:
+    """Tokens that a group keeps for the next one to see, that one included; 0 = all.
+
+    Where the engine keeps every block of a windowed model, its groups are of the full kind.
+    """
+    if type(spec).__name__ != "SlidingWindowSpec":
+        return 0
+    return int(spec.sliding_window) + int(getattr(spec, "extra_retained_tokens", 0) or 0)
+
+
 def planned(kv_cache_config: Any, rank_count: int) -> Layout:
-    """Sizes by the engine's plan."""
+    """Sizes and windows by the engine's plan."""
     groups = []
     for group in kv_cache_config.kv_cache_groups:
         groups.append((_piece_bytes(group.kv_cache_spec),) * len(group.layer_names))
-    spec = kv_cache_config.kv_cache_groups[0].kv_cache_spec
-    return Layout(int(spec.block_size), rank_count, tuple(groups))
+    specs = [group.kv_cache_spec for group in kv_cache_config.kv_cache_groups]
+    return Layout(
+        int(specs[0].block_size),
+        rank_count,
+        tuple(groups),
+        tuple(_window(spec) for spec in specs),
+        NULL_BLOCK,
+    )
 
 
 def _placements(kv_cache_config: Any) -> dict[str, tuple[int, int, int]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from terrace import _native
-from terrace._native import Code, Owner, TerraceError
+from terrace._native import Code, Layout, Owner, TerraceError
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
 
@@ -35,6 +35,7 @@ class Live:
     reported: int = 0  # Full blocks that the core was told of.
     aliased: int = 0  # Blocks whose engine hash the core has.
     has_failed: bool = False  # A load failed: it is not offered again.
+    is_arriving: bool = False  # Its load is under way, or has ended and the engine has not said so.
     is_closed: bool = False  # Without key, or refused by the core: no more stored or looked up.
 
 
@@ -45,6 +46,20 @@ class Step:
     orders: bytes = b""
     load_blocks: tuple[int, ...] = ()  # Device blocks that the orders load.
     failed_blocks: tuple[int, ...] = ()  # Promised to the engine, but nobody will load them.
+    # The same for loads that the engine does not wait for, by request, with its device blocks.
+    load_requests: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    failed_requests: tuple[str, ...] = ()
+
+    @property
+    def promises(self) -> bool:
+        """Something was promised to the engine, whether it will come or not."""
+        return bool(
+            self.load_blocks or self.failed_blocks or self.load_requests or self.failed_requests
+        )
+
+    def request_blocks(self) -> tuple[int, ...]:
+        """Device blocks of the loads that the engine does not wait for."""
+        return tuple(block for _, blocks in self.load_requests for block in blocks)
 
 
 @dataclass(slots=True)
@@ -54,16 +69,19 @@ class _Pending:
     is_due: bool = False  # The core has something to say.
     load_blocks: list[int] = field(default_factory=list)
     failed_blocks: list[int] = field(default_factory=list)
+    load_requests: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    failed_requests: list[str] = field(default_factory=list)
     loading: list[tuple[Live, frozenset[int]]] = field(default_factory=list)
 
 
 class SchedulerHalf:
-    def __init__(
-        self, owner: Owner, keys: KeyMaker, block_tokens: int, *, has_events: bool
-    ) -> None:
+    def __init__(self, owner: Owner, keys: KeyMaker, layout: Layout, *, has_events: bool) -> None:
         self.owner = owner
         self._keys = keys
-        self._block_tokens = block_tokens
+        self._block_tokens = layout.block_tokens
+        # Loads of several groups, or of a window, end at once or not at all, and the engine takes
+        # their failures only by request: it does not wait for them.
+        self.is_async = not layout.is_plain
         self._has_events = has_events
         self._live: dict[str, Live] = {}
         self._unkeyed: dict[str, str] = {}  # Ledgers of unkeyable requests that asked for them.
@@ -111,7 +129,8 @@ class SchedulerHalf:
         live = self._live.get(request.request_id)
         if live is None or live.has_failed or live.is_closed or request.skip_reading_prefix_cache:
             return 0
-        # A synchronous hit must leave one token to compute.
+        live.is_arriving = False
+        # A hit must leave one token to compute.
         limit = request.num_tokens - 1
         try:
             found = self.owner.poll_request(live.handle, local_tokens, limit)
@@ -124,29 +143,44 @@ class SchedulerHalf:
     def accept(self, request: Any, local_tokens: int, external: int, tables: Any) -> None:
         """The request was admitted; with 0 external tokens only its ledger is settled."""
         live = self._live.get(request.request_id)
-        if live is None:
-            self._pending.failed_blocks += self.covered(tables, local_tokens, external)
+        if live is not None and not external and live.is_arriving:
+            live.is_arriving = False  # What was accepted earlier has come: nothing new.
             return
         blocks = self.covered(tables, local_tokens, external)
+        if live is None:
+            self._fail(request.request_id, blocks, external)
+            return
         try:
             self.owner.accept_load(live.handle, local_tokens, external, tables)
         except TerraceError as error:
             _tolerate("load not accepted", error)
             live.has_failed = True
-            self._pending.failed_blocks += blocks
+            self._fail(request.request_id, blocks, external)
             return
         self._pending.is_due = True
-        if external:
+        if external and self.is_async:
+            live.is_arriving = True
+            self._pending.load_requests[request.request_id] = tuple(blocks)
+        elif external:
             self._pending.load_blocks += blocks
             self._pending.loading.append((live, frozenset(blocks)))
+
+    def _fail(self, request_id: str, blocks: list[int], external: int) -> None:
+        """The engine was promised what nobody will load."""
+        if not external:
+            return
+        if self.is_async:
+            self._pending.failed_requests.append(request_id)
+        else:
+            self._pending.failed_blocks += blocks
 
     def covered(
         self, tables: Sequence[Sequence[int]], local_tokens: int, external: int
     ) -> list[int]:
-        """Device blocks that hold the external tokens."""
+        """Device blocks that hold the external tokens, of all groups."""
         first = local_tokens // self._block_tokens
         last = -(-(local_tokens + external) // self._block_tokens)
-        return list(tables[0][first:last])
+        return [block for table in tables for block in table[first:last]]
 
     def end(self, request: Any) -> dict[str, Any] | None:
         """The ledger, if the request asked for it."""
@@ -175,7 +209,13 @@ class SchedulerHalf:
         orders = b""
         if pending.is_due or not self._has_ordered:
             orders = self._orders(pending)
-        step = Step(orders, tuple(pending.load_blocks), tuple(pending.failed_blocks))
+        step = Step(
+            orders,
+            tuple(pending.load_blocks),
+            tuple(pending.failed_blocks),
+            tuple(pending.load_requests.items()),
+            tuple(pending.failed_requests),
+        )
         self._loading = pending.loading
         self._pending = _Pending()
         return step
@@ -186,15 +226,21 @@ class SchedulerHalf:
         except TerraceError as error:
             _tolerate("step without orders", error)
             orders = b""
-        if pending.load_blocks and not orders:
+        if not orders:
             pending.failed_blocks += pending.load_blocks
             pending.load_blocks = []
+            pending.failed_requests += pending.load_requests
+            pending.load_requests = {}
         self._has_ordered = self._has_ordered or bool(orders)
         return orders
 
     def promised_blocks(self) -> list[int]:
         """Blocks that the engine was promised in this step, for when no orders can be built."""
         return self._pending.load_blocks + self._pending.failed_blocks
+
+    def promised_requests(self) -> list[str]:
+        """The same of loads that it does not wait for."""
+        return [*self._pending.load_requests, *self._pending.failed_requests]
 
     def _advance(self, output: Any, request_id: str, computed: int, bad: frozenset[int]) -> None:
         live = self._live.get(request_id)
@@ -210,7 +256,7 @@ class SchedulerHalf:
         if full <= live.reported and not live.has_failed:
             return
         tables = output.kv_connector_block_state.get_block_ids(request_id)
-        if tables is None or (bad and not bad.isdisjoint(tables[0])):
+        if tables is None or (bad and any(not bad.isdisjoint(table) for table in tables)):
             return  # This step computes on blocks that nobody filled: nothing of it is kept.
         tokens = _token_ids(live.request.all_token_ids[live.given : known])
         if tokens is None:
@@ -235,7 +281,12 @@ class SchedulerHalf:
         hashes = live.request.block_hashes[live.aliased : full]
         return array("Q", [int.from_bytes(value[-8:], "big") for value in hashes])
 
-    def take_output(self, reports: Iterable[bytes], failed_blocks: Iterable[int]) -> None:
+    def take_output(
+        self,
+        reports: Iterable[bytes],
+        failed_blocks: Iterable[int],
+        failed_requests: Iterable[str] = (),
+    ) -> None:
         joined = b"".join(reports)
         if joined:
             self._next_events = 0.0
@@ -243,6 +294,10 @@ class SchedulerHalf:
                 self.owner.take_report(joined)
             except TerraceError as error:
                 _tolerate("report refused", error)
+        for request_id in failed_requests:
+            live = self._live.get(request_id)
+            if live is not None:
+                live.has_failed, live.is_arriving = True, False
         failed = set(failed_blocks)
         if failed:
             for live, blocks in self._loading:

@@ -72,3 +72,35 @@ class WorkerHalf:
 def failed_without_worker(step: Any) -> set[int]:
     """With no worker at all, whatever the step promised has failed."""
     return set(step.load_blocks) | set(step.failed_blocks)
+
+
+class Arrivals:
+    """Requests whose loads have ended in this rank, until the engine asks: each is told once.
+
+    For loads that the engine does not wait for: there a failure names the request, not blocks.
+    """
+
+    def __init__(self) -> None:
+        self._finished: set[str] = set()
+        self._failed: set[str] = set()
+
+    def note(self, step: Any, failed_blocks: set[int]) -> None:
+        """The step's loads were run; `failed_blocks` must not be used."""
+        for request_id, blocks in step.load_requests:
+            self._finished.add(request_id)
+            if not failed_blocks.isdisjoint(blocks):
+                self._failed.add(request_id)
+        self._finished.update(step.failed_requests)
+        self._failed.update(step.failed_requests)
+
+    def note_all_failed(self, step: Any) -> None:
+        """None of the step's loads was run."""
+        ids = {request_id for request_id, _ in step.load_requests} | set(step.failed_requests)
+        self._finished |= ids
+        self._failed |= ids
+
+    def take(self) -> tuple[set[str], set[str]]:
+        """Those that have ended, and those among them that have failed."""
+        told = self._finished, self._failed
+        self._finished, self._failed = set(), set()
+        return told

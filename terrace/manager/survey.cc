@@ -1,0 +1,106 @@
+#include <algorithm>
+
+#include "terrace/manager/survey_internal.h"
+
+namespace terrace::manager {
+
+namespace {
+
+void trim(std::vector<policy::SourceRun>& runs, std::uint64_t blocks) {
+  for (policy::SourceRun& run : runs) {
+    run.blocks = std::min(run.blocks, blocks);
+    blocks -= run.blocks;
+  }
+  std::erase_if(runs, [](const policy::SourceRun& run) { return run.blocks == 0; });
+}
+
+}  // namespace
+
+bool Survey::is_condemned(SlotRef slot) const {
+  return !condemned_.empty() && std::ranges::find(condemned_, slot) != condemned_.end();
+}
+
+bool Survey::is_in_doubt(const BlockKey& key) {
+  if (condemned_.empty()) return false;
+  const auto pin = context_.pool().pin(key);
+  return pin && is_condemned(pin->slot());
+}
+
+std::uint64_t Survey::leading(GroupId group, std::span<const SequenceHash> hashes,
+                              std::uint64_t in_host, bool may_read,
+                              std::vector<policy::SourceRun>& runs) const {
+  std::uint64_t found = in_host;
+  if (in_host > 0) runs.push_back({Tier::kHost, in_host});
+  if (!may_read || !can_read()) return found;
+  while (found < hashes.size() && runs.size() < kMaxRuns) {
+    const std::size_t on_disk = context_.lower->match(group, hashes.subspan(found));
+    if (on_disk == 0) break;
+    // Within a run on disk blocks may be in host as well; those need no read, but the plan is about
+    // what it costs at most.
+    runs.push_back({Tier::kDisk, on_disk});
+    found += on_disk;
+    const std::size_t more =
+        context_.pool().match(context_.name_space, group, hashes.subspan(found));
+    if (more == 0) break;
+    runs.push_back({Tier::kHost, more});
+    found += more;
+  }
+  return found;
+}
+
+std::uint64_t Survey::in_host(GroupId group, std::span<const SequenceHash> hashes) {
+  const std::uint64_t found = context_.pool().match(context_.name_space, group, hashes);
+  for (std::uint64_t i = 0; !condemned_.empty() && i < found; ++i) {
+    if (is_in_doubt(context_.key_of(group, hashes[i]))) return i;
+  }
+  return found;
+}
+
+bool Survey::is_offered(GroupId group, const SequenceHash& hash, bool may_read) {
+  const BlockKey key = context_.key_of(group, hash);
+  if (context_.pool().contains(key)) return !is_in_doubt(key);
+  return may_read && can_read() && context_.lower->contains(group, hash);
+}
+
+std::uint64_t Survey::windowed(GroupId group, std::span<const SequenceHash> hashes,
+                               std::uint64_t first, std::uint64_t end, bool may_read) {
+  std::uint64_t at = end;
+  std::uint64_t block = end;  // Those in [block, at) are there.
+  while (at > first && block > std::max(first, context_.groups.first_needed(group, at))) {
+    --block;
+    if (!is_offered(group, hashes[block], may_read)) at = block;
+  }
+  return at;
+}
+
+std::uint64_t Survey::resume_at(std::span<const SequenceHash> hashes, std::uint64_t first,
+                                std::uint64_t end, bool may_read,
+                                std::vector<policy::SourceRun>& runs) {
+  const Groups& groups = context_.groups;
+  std::uint64_t at = end;
+  runs.clear();
+  for (std::uint16_t number = 0; number < groups.count(); ++number) {
+    const GroupId group(number);
+    if (!groups.needs_all(group)) continue;
+    const auto wanted = hashes.subspan(first, at - first);
+    std::vector<policy::SourceRun> own;
+    at = first + leading(group, wanted, in_host(group, wanted), may_read, own);
+    if (runs.empty()) runs = std::move(own);
+  }
+  // One group's end moves another's window, until all agree.
+  for (std::uint64_t before = end + 1; before != at && at > first;) {
+    before = at;
+    for (std::uint16_t number = 0; number < groups.count(); ++number) {
+      if (!groups.needs_all(GroupId(number))) {
+        at = windowed(GroupId(number), hashes, first, at, may_read);
+      }
+    }
+  }
+  trim(runs, at - first);
+  // Windows alone: as dear as the slowest tier makes a whole run.
+  if (runs.empty() && at > first)
+    runs.push_back({may_read ? Tier::kDisk : Tier::kHost, at - first});
+  return at;
+}
+
+}  // namespace terrace::manager
