@@ -33,7 +33,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(models: Path, llama: str, work: Path) -> dict[str, Any]:
+def found(llama: str, work: Path) -> dict[str, Any]:
     """Engines that need no other process: one after the other."""
     same: dict[str, Any] = {"model": llama, "prompts": PROMPTS}
     narrow: dict[str, Any] = {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
