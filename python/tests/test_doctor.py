@@ -1,20 +1,31 @@
-"""The doctor names what stands in the way, and goes on to the next check."""
+"""The doctor names what stands in the way and the way out, and goes on to the next check."""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from dev import build
 from terrace import doctor
+from terrace.doctor import Asked, Finding
 
 
-def _good() -> Iterator[str]:
-    yield "fine"
+@pytest.fixture(autouse=True)
+def _program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERRACE_PROGRAM", str(build.folder("release") / "bin" / "terrace"))
 
 
-def _bad() -> Iterator[str]:
-    yield "begun"
+def _good(_asked: Asked) -> Iterator[Finding]:
+    yield doctor.ok("fine")
+
+
+def _bad(_asked: Asked) -> Iterator[Finding]:
+    yield doctor.ok("begun")
     raise RuntimeError("the disk is a spoon")
 
 
@@ -28,22 +39,93 @@ def test_a_failed_check_is_named_and_the_rest_still_runs(
     assert "ok   fine" in shown
 
 
-def test_with_nothing_wrong_the_exit_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_nothing_wrong_the_exit_is_0_and_json_says_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(doctor, "CHECKS", (("only", _good),))
     assert doctor.main() == 0
+    capsys.readouterr()
+    assert doctor.main(["--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["findings"]
+    assert row == {"check": "only", "state": "ok", "text": "fine", "way_out": ""}
 
 
 def test_a_missing_library_fails_its_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERRACE_LIBRARY", "/nowhere/libterrace.so")
-    monkeypatch.setattr(doctor, "CHECKS", (("library", doctor._library),))
+    monkeypatch.setattr(doctor, "CHECKS", (("library", doctor.library),))
     assert doctor.main() == 1
     assert "/nowhere/libterrace.so" in capsys.readouterr().out
 
 
-def test_the_machine_is_described(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = list(doctor._machine())
-    assert any(line.startswith("cpu:") for line in lines)
-    assert any("shared memory" in line for line in lines)
-    capsys.readouterr()
+def one(check: doctor.Check, asked: Asked | None = None) -> Finding:
+    (found,) = check(asked or Asked(settings={}))
+    return found
+
+
+@pytest.mark.parametrize("check", [doctor.cpu, doctor.memory, doctor.limits, doctor.io_uring])
+def test_the_machine_is_described(check: doctor.Check) -> None:
+    assert [finding.text for finding in check(Asked(settings={}))]
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERRACE_HOST_SIZE", "3bananas")
+    found = one(doctor.settings)
+    assert found.state == "fail"
+    assert "bananas" in found.text
+
+
+def test_settings_without_a_size_are_no_failure() -> None:
+    assert one(doctor.settings).state == "note"
+
+
+def test_a_directory_of_sockets_that_is_open_to_others_is_told(tmp_path: Path) -> None:
+    asked = Asked(settings={"attach.directory": str(tmp_path / "run")})
+    assert one(doctor.attach_directory, asked).state == "ok"  # Will be made.
+    (tmp_path / "run").mkdir(mode=0o755)
+    found = one(doctor.attach_directory, asked)
+    assert (found.state, found.way_out) == ("fail", f"chmod 700 {tmp_path / 'run'}")
+    (tmp_path / "run").chmod(0o700)
+    assert one(doctor.attach_directory, asked).state == "ok"
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "run")
+    assert (
+        one(doctor.attach_directory, Asked(settings={"attach.directory": str(link)})).state
+        == "fail"
+    )
+
+
+def test_a_disk_that_is_none_or_lives_short_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(path: object) -> list[Finding]:
+        return list(doctor.disk(Asked(settings={"disk.paths": str(path)})))
+
+    assert found(tmp_path)[0].state == "ok"
+    file = tmp_path / "file"
+    file.touch()
+    assert [finding.state for finding in found(file)] == ["fail"]
+    monkeypatch.setattr(doctor, "_file_system", lambda _path: "tmpfs")
+    monkeypatch.setattr(doctor, "_try_direct", lambda _folder: "O_DIRECT refused")
+    assert [finding.state for finding in found(tmp_path)] == ["ok", "warn", "warn"]
+    assert all(finding.way_out for finding in found(tmp_path)[1:])
+
+
+def test_nothing_is_left_of_the_write_that_was_tried(tmp_path: Path) -> None:
+    doctor._try_direct(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_taken_port_is_told() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        found = one(doctor.port, Asked(port=other.getsockname()[1]))
+    assert found.state == "fail"
+
+
+def test_a_model_without_weights_is_told(tmp_path: Path) -> None:
+    found = one(doctor.model, Asked(model=str(tmp_path)))
+    assert found.state == "fail"
+    assert str(tmp_path) in found.text

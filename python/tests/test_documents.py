@@ -53,6 +53,13 @@ ELSEWHERE = {
     "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
     "tests/scenario/cli_inspect_test.cc runs it on real ones",
     "pip install .": "test_wheel.py does it",
+    "terrace doctor": "test_doctor.py",
+    "terrace serve MODEL --host 20GiB --disk 200GiB --disk-path /var/cache/terrace -- FLAGS…": "it "
+    "starts a server on a made-up model; test_cli_serve.py makes such commands",
+    "terrace selftest --model MODEL FLAGS…": "a minute on the real engine: test_commands.py",
+    "terrace selftest --model M": "the same",
+    "terrace migrate-config": "test_cli_migrate.py",
+    "terrace migrate-config lmcache.yaml": "the file is made up; test_cli_migrate.py",
 }
 
 

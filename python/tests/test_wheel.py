@@ -56,9 +56,10 @@ def test_the_wheel_fits_every_python_3(wheel: Path) -> None:
 def test_the_package_is_whole_and_carries_nothing_else(unpacked: Path) -> None:
     names = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
     assert "terrace/lib/libterrace.so" in names
+    assert "terrace/bin/terrace" in names
     assert "terrace/connectors/vllm/connector.py" in names
     assert any(name.startswith("terrace/connectors/vllm/contracts/vllm-") for name in names)
-    assert not [name for name in names if "test" in name or "__pycache__" in name]
+    assert not [name for name in names if "/test" in name or "__pycache__" in name]
     tops = {name.split("/")[0] for name in names}
     assert tops - {"terrace"} == {top for top in tops if top.endswith(".dist-info")}
 
@@ -67,6 +68,18 @@ def test_vllm_finds_the_short_name(unpacked: Path) -> None:
     (points,) = unpacked.glob("*.dist-info/entry_points.txt")
     assert "[vllm.general_plugins]" in points.read_text()
     assert "terrace.connectors.vllm:register" in points.read_text()
+
+
+def test_the_command_comes_along(unpacked: Path) -> None:
+    (points,) = unpacked.glob("*.dist-info/entry_points.txt")
+    assert "terrace = terrace.cli.main:main" in points.read_text()
+    program = unpacked / "terrace" / "bin" / "terrace"
+    program.chmod(0o755)  # As pip does; zipfile does not.
+    command = [sys.executable, "-m", "terrace.cli", "version"]
+    env = {name: text for name, text in os.environ.items() if not name.startswith("TERRACE_")}
+    env["PYTHONPATH"] = str(unpacked)
+    said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+    assert said.startswith("terrace ")
 
 
 def test_only_the_c_abi_is_exported(unpacked: Path) -> None:
@@ -80,9 +93,13 @@ def test_only_the_c_abi_is_exported(unpacked: Path) -> None:
     assert {name for name in names if not name.startswith(("terrace_", "TERRACE_"))} == set()
 
 
-def test_no_symbol_needs_a_newer_glibc(unpacked: Path) -> None:
+@pytest.mark.parametrize("file", ["lib/libterrace.so", "bin/terrace"])
+def test_no_symbol_needs_a_newer_glibc(unpacked: Path, file: str) -> None:
     listed = subprocess.run(
-        ["objdump", "-T", str(library(unpacked))], check=True, capture_output=True, text=True
+        ["objdump", "-T", str(unpacked / "terrace" / file)],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     needed = {
         tuple(int(part) for part in version.split("."))

@@ -297,6 +297,7 @@ TEST(LoadTest, SecretsAreNotRepeatedInMessages) {
 TEST(LoadTest, ToolVariablesAreNotSettings) {
   Sources sources = engine(R"({"host.size":"1GiB"})");
   sources.environment["TERRACE_LIBRARY"] = "/x/libterrace.so";
+  sources.environment["TERRACE_PROGRAM"] = "/x/terrace";
   sources.environment["TERRACE_CACHE_DIR"] = "/x";
   EXPECT_TRUE(load(sources).has_value());
 }

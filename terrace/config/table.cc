@@ -292,8 +292,9 @@ constexpr Ineffective kIneffective[] = {
     {"DYN_FATBIN_PATH", "KVBM's copy kernel is not used"},
 };
 
-// Where the build tools keep things, and which library Python loads.
-constexpr std::string_view kToolNames[] = {"TERRACE_CACHE_DIR", "TERRACE_LIBRARY"};
+// Where the build tools keep things, which library Python loads and which program it runs.
+constexpr std::string_view kToolNames[] = {"TERRACE_CACHE_DIR", "TERRACE_LIBRARY",
+                                           "TERRACE_PROGRAM"};
 
 }  // namespace
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from demo import conversation, damage
+from demo import conversation
 from demo.conversation import Conversation
 from demo.report import Report, Row
 from demo.server import Answer, Server
 from terrace import _native
+from terrace.cli import damage
 
 ANSWER_TOKENS = 48
 # The engine answers before the workers' report of the first step is in: a ledger that names what

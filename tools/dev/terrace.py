@@ -1,16 +1,34 @@
-"""./dev terrace: the command line program of this tree, built when it is not there."""
+"""./dev terrace: the command of this tree, native program and Python package, built when not there."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from dev import build, run, setup
+from dev import build, paths, run, setup
+from engine_env import LIBRARY, installed
 
 PROGRAM = build.folder("release") / "bin" / "terrace"
+# Those that python/terrace/cli does itself; they may start an engine.
+OF_THE_PACKAGE = ("serve", "selftest", "doctor", "migrate-config")
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in OF_THE_PACKAGE:
+        return _package(arguments)
     if not PROGRAM.exists():
         setup.require(("build",), engine=False)
         build.build("release", ["bin/terrace"])
     return run.shown([PROGRAM, *arguments])
+
+
+def _package(arguments: Sequence[str]) -> int:
+    setup.require()
+    build.build("release", ["lib/libterrace.so", "bin/terrace"])
+    env = os.environ | {
+        "PYTHONPATH": str(paths.ROOT / "python"),
+        "TERRACE_LIBRARY": str(LIBRARY),
+        "TERRACE_PROGRAM": str(PROGRAM),
+    }
+    python = installed()["venv"] / "bin" / "python"
+    return run.shown([python, "-m", "terrace.cli", *arguments], env=env)

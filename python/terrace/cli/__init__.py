@@ -1,0 +1,1 @@
+"""The `terrace` command of the installed package; `main.py` lists what it can do."""

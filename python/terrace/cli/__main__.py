@@ -1,0 +1,5 @@
+import sys
+
+from terrace.cli.main import main
+
+sys.exit(main())

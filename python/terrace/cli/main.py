@@ -1,0 +1,48 @@
+"""The `terrace` command: what needs Python is done here, the rest by the native program.
+
+Exit codes as the native program's: 0 = done; 1 = failed, or something is wrong with what was asked
+about; 2 = the command line was not understood.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from terrace.cli import program
+
+FAILED = 1
+# Name -> module with `main(arguments) -> int`, and what `terrace --help` says about it.
+OWN = {
+    "serve": ("terrace.cli.serve", "Start an engine with Terrace below its KV cache."),
+    "selftest": ("terrace.cli.selftest", "Prove hits, restart and damage on your own engine."),
+    "doctor": ("terrace.doctor", "Say what is installed, what fits, and what stands in the way."),
+    "migrate-config": ("terrace.cli.migrate", "Print Terrace's settings for those of another."),
+}
+
+
+def _help() -> int:
+    code = subprocess.run([program.find(), "--help"], check=False).returncode
+    print("\nOf the Python package:")
+    for name, (_, text) in OWN.items():
+        print(f"  {name:<26}{text}")
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in OWN:
+        own = importlib.import_module(OWN[given[0]][0])
+        code: int = own.main(given[1:])
+        return code
+    try:
+        if given in (["--help"], ["-h"]):
+            return _help()
+        path = program.find()
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    os.execv(path, [str(path), *given])

@@ -1,0 +1,229 @@
+"""`terrace migrate-config`: Terrace's settings for KVBM's environment or LMCache's file and environment.
+
+Names, units and defaults are those of kvbm 1.6.1 and lmcache 0.5.6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from terrace.cli import program
+
+FAILED = 1
+GIB = 1 << 30
+_TRUE = {"1", "true", "yes", "on"}
+
+
+@dataclass
+class Found:
+    """Settings that follow, and a sentence for whatever has no counterpart or needs a word."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class WrongValueError(Exception):
+    """A value that LMCache would not take either; the text names it."""
+
+
+def _is_on(value: Any) -> bool:
+    return value is True or str(value).strip().lower() in _TRUE
+
+
+def _gib(name: str, value: Any) -> int:
+    """LMCache counts in GiB, fractions allowed."""
+    try:
+        size = float(value)
+    except (TypeError, ValueError):
+        raise WrongValueError(f"{name}: {value!r} is no number of GiB") from None
+    return int(size * GIB)
+
+
+def _paths(value: Any) -> list[str]:
+    parts = [part.strip() for part in str(value).split(",")]
+    return [part.removeprefix("file://").rstrip("/") or "/" for part in parts if part]
+
+
+def _host(values: Mapping[str, Any], found: Found) -> None:
+    size = _gib("max_local_cpu_size", values.get("max_local_cpu_size", 5.0))
+    if _is_on(values.get("local_cpu", True)):
+        found.settings["host.size"] = f"{size}B"
+        found.notes.append("host.size is for all ranks together; LMCache's is for each rank")
+    else:
+        found.settings["host.staging"] = f"{size}B"
+        found.notes.append("local_cpu off: host memory only passes blocks on (host.staging)")
+
+
+def _disk(values: Mapping[str, Any], found: Found) -> None:
+    if not values.get("local_disk"):
+        return
+    size = _gib("max_local_disk_size", values.get("max_local_disk_size", 0.0))
+    found.settings["disk.paths"] = _paths(values["local_disk"])
+    if size:
+        found.settings["disk.size"] = f"{size}B"
+        found.notes.append("disk.size is for all ranks together; blocks are found after a restart")
+    else:
+        found.notes.append("max_local_disk_size is 0: give disk.size")
+
+
+# What LMCache has and Terrace answers otherwise; said only when it is set.
+_ELSEWHERE = {
+    "chunk_size": "chunk_size: blocks are the engine's own (--block-size)",
+    "remote_url": "remote_url: object and peer tiers are not built yet",
+    "remote_serde": "remote_serde: KV is stored as it is, bit for bit",
+    "enable_blending": "enable_blending: only whole prefixes are reused",
+    "enable_p2p": "enable_p2p: peers are not built yet",
+    "enable_pd": "enable_pd: use vLLM's MultiConnector with Terrace beside the transfer connector",
+    "enable_controller": "enable_controller: no controller is needed on one node",
+    "pre_caching_hash_algorithm": "pre_caching_hash_algorithm: keys are SHA-256; no seed is needed",
+    "use_layerwise": "use_layerwise: loads are complete before the forward pass",
+    "cache_policy": "cache_policy: eviction is lru, leaves first",
+    "priority_limit": "priority_limit: priorities are not served yet",
+    "min_retrieve_tokens": "min_retrieve_tokens: the planner measures what pays (planner.enabled)",
+    "gds_path": "gds_path: GPU Direct Storage is not built; use disk.paths",
+    "internal_api_server_enabled": "internal_api_server_enabled: see `terrace status`",
+    "save_unfull_chunk": "save_unfull_chunk: only full blocks are stored",
+}
+
+
+def _rest(values: Mapping[str, Any], found: Found) -> None:
+    if not _is_on(values.get("save_decode_cache", False)):
+        found.settings["offload.scope"] = "prompt"
+        found.notes.append(
+            "LMCache stores no answers by default; leave offload.scope out to have them"
+        )
+    if _is_on(values.get("local_cpu_use_hugepages", False)):
+        found.settings["host.huge_pages"] = "auto"
+    if _is_on(values.get("enable_kv_events", False)):
+        found.settings["events.enabled"] = True
+    if "lookup_timeout_ms" in values:
+        found.settings["lookup.deadline"] = f"{int(float(values['lookup_timeout_ms']))}ms"
+    known = {"local_cpu", "max_local_cpu_size", "local_disk", "max_local_disk_size"}
+    known |= {"save_decode_cache", "local_cpu_use_hugepages", "enable_kv_events"}
+    known |= {"lookup_timeout_ms"}
+    for name in sorted(set(values) - known):
+        found.notes.append(_ELSEWHERE.get(name, f"{name}: has no counterpart here"))
+
+
+def from_lmcache(file: Mapping[str, Any], environment: Mapping[str, str]) -> Found:
+    """LMCache's file, with LMCACHE_* over it.  Raises WrongValueError."""
+    values: dict[str, Any] = dict(file)
+    for name, text in environment.items():
+        if name.startswith("LMCACHE_") and name != "LMCACHE_CONFIG_FILE":
+            values[name.removeprefix("LMCACHE_").lower()] = text
+    found = Found()
+    for part in (_host, _disk, _rest):
+        part(values, found)
+    return found
+
+
+def from_kvbm(environment: Mapping[str, str]) -> Found:
+    """What the native program makes of DYN_KVBM_* alone.  Raises WrongValueError."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("TERRACE_")}
+    kept = {name: text for name, text in kept.items() if not name.startswith("DYN_")}
+    done = subprocess.run(
+        [program.find(), "config", "--json"],
+        env=kept | dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise WrongValueError(done.stderr.strip())
+    read = json.loads(done.stdout)
+    found = Found(notes=[*read["warnings"], *read["notes"]])
+    for name, one in read["settings"].items():
+        if "environment" in one["level"]:
+            found.settings[name] = one["value"]
+    return found
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        import yaml
+    except ImportError:
+        raise WrongValueError(f"{path}: reading YAML needs the package PyYAML") from None
+    try:
+        read = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise WrongValueError(f"{path}: {error}") from None
+    if not isinstance(read, dict):
+        raise WrongValueError(f"{path}: is no mapping of names to values")
+    return read
+
+
+def toml(found: Found) -> str:
+    """A settings file, one table for each part, with the notes above it."""
+    lines = [f"# {note}" for note in found.notes]
+    tables: dict[str, list[str]] = {}
+    for name, value in sorted(found.settings.items()):
+        table, _, key = name.rpartition(".")
+        tables.setdefault(table, []).append(f"{key} = {json.dumps(value)}")
+    for table, rows in tables.items():
+        lines += ["", f"[{table}]", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def environment(found: Found) -> str:
+    """The same as shell assignments."""
+    lines = [f"# {note}" for note in found.notes]
+    for name, value in sorted(found.settings.items()):
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        variable = "TERRACE_" + name.replace(".", "_").upper()
+        lines.append(f"export {variable}='{text}'")
+    return "\n".join(lines) + "\n"
+
+
+_FORMS: dict[str, Callable[[Found], str]] = {
+    "toml": toml,
+    "env": environment,
+    "json": lambda found: json.dumps({"settings": found.settings, "notes": found.notes}) + "\n",
+    "engine": lambda found: json.dumps(found.settings) + "\n",
+}
+
+
+def _source(options: argparse.Namespace) -> Found:
+    mine = {name: text for name, text in os.environ.items() if name.startswith("LMCACHE_")}
+    theirs = {
+        name: text
+        for name, text in os.environ.items()
+        if name.startswith(("DYN_", "KVBM_", "ENABLE_KVBM_"))
+    }
+    file = options.file or os.environ.get("LMCACHE_CONFIG_FILE")
+    kind = options.source or ("lmcache" if file or mine else "kvbm")
+    if kind == "lmcache":
+        if not file and not mine:
+            raise WrongValueError("neither an LMCache file nor LMCACHE_* is given")
+        return from_lmcache(_yaml(Path(file)) if file else {}, mine)
+    if not theirs:
+        raise WrongValueError("no DYN_KVBM_* is set; for LMCache name its file, or set LMCACHE_*")
+    return from_kvbm(theirs)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="terrace migrate-config", description=__doc__)
+    parser.add_argument("file", nargs="?", help="LMCache's YAML file; else the environment")
+    parser.add_argument("--from", dest="source", choices=("kvbm", "lmcache"))
+    parser.add_argument(
+        "--as",
+        dest="form",
+        choices=tuple(_FORMS),
+        default="toml",
+        help="a file, shell assignments, JSON with notes, or kv_connector_extra_config",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        found = _source(options)
+    except (WrongValueError, FileNotFoundError) as error:
+        print(f"terrace migrate-config: {error}", file=sys.stderr)
+        return FAILED
+    sys.stdout.write(_FORMS[options.form](found))
+    return 0
