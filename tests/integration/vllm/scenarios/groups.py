@@ -99,7 +99,7 @@ def broken(say: Say, model: str, **more: Any) -> None:
 
     engine = make(model, {}, **more)
     prompt = prompts()[2]
-    found = {"cold": ask(engine, [prompt])}
+    found: dict[str, Any] = {"cold": ask(engine, [prompt])}
     engine.forget_local()
     flip_host_bytes()
     found["corrupt"] = measured(engine, [prompt])
@@ -116,7 +116,7 @@ def broken(say: Say, model: str, **more: Any) -> None:
         raise RuntimeError("made up")
 
     kept = worker.WorkerHalf.load
-    worker.WorkerHalf.load = fall  # type: ignore[method-assign]
+    worker.WorkerHalf.load = fall  # type: ignore[method-assign,assignment]
     try:
         found["fallen"] = ask(engine, [prompt])
         engine.forget_local()
