@@ -9,74 +9,124 @@ namespace terrace::tier::disk {
 namespace {
 constexpr std::uint64_t kAllocateStep = 1ULL << 30U;
 constexpr std::uint64_t kZeroStep = 1ULL << 20U;
+constexpr std::uint64_t kLeastMetaStep = 64ULL << 10U;  // 1024 records.
 constexpr Nanoseconds kRetryTime = seconds(10);
 }  // namespace
 
 Allocator::Allocator(Context& context) : context_(context), states_(context.volumes.size()) {
   for (std::size_t i = 0; i < states_.size(); ++i) {
-    states_[i].reached = context.volumes[i]->allocated_bytes();
-    states_[i].step = kAllocateStep;
+    const Volume& volume = *context.volumes[i];
+    states_[i].data = {volume.allocated_bytes(), kAllocateStep, 0};
+    states_[i].meta = {volume.reserved_meta_bytes(), kAllocateStep, 0};
     states_[i].is_zeroing = context.options.preallocate == "zerofill";
   }
 }
 
-bool Allocator::is_done(std::uint32_t volume) const {
-  return states_[volume].reached >= context_.volumes[volume]->capacity_bytes();
+bool Allocator::is_done(std::uint32_t v) const {
+  const Volume& volume = *context_.volumes[v];
+  return states_[v].data.reached >= volume.capacity_bytes() &&
+         states_[v].meta.reached >= volume.meta_bytes();
+}
+
+// One run ahead of the frames, so that zeros for many records keep no frame waiting.
+bool Allocator::is_meta_due(std::uint32_t v) const {
+  const Volume& volume = *context_.volumes[v];
+  const State& state = states_[v];
+  if (state.data.reached >= volume.capacity_bytes()) return true;
+  const std::uint64_t runs = state.data.reached / volume.geometry().run_bytes() + 1;
+  const std::uint64_t wanted = runs < volume.run_count()
+                                   ? volume.records_end(static_cast<std::uint32_t>(runs - 1))
+                                   : volume.meta_bytes();
+  return state.meta.reached < wanted;
+}
+
+// Zeros over records that may count would lose them: such runs stay as they are.
+void Allocator::pass_over_records(std::uint32_t v) {
+  State& state = states_[v];
+  Volume& volume = *context_.volumes[v];
+  if (!state.is_zeroing || state.meta.reached >= volume.meta_bytes()) return;
+  state.meta.reached = volume.next_meta_gap(state.meta.reached, kZeroStep).first;
+  volume.set_reserved_meta(state.meta.reached);
 }
 
 void Allocator::advance() {
+  if (is_stopped_) return;
   for (std::uint32_t v = 0; v < states_.size(); ++v) {
     State& state = states_[v];
     const Volume& volume = *context_.volumes[v];
-    if (state.is_flying || is_done(v) || context_.clock.now() < state.retry_at) continue;
-    const std::uint64_t left = volume.capacity_bytes() - state.reached;
-    transfer::Transfer transfer;
-    transfer.file = volume.data_file();
-    transfer.offset = state.reached;
-    if (state.is_zeroing) {
-      if (zeros_.empty()) zeros_.resize(kZeroStep + kPageBytes);
-      const auto address = reinterpret_cast<std::uintptr_t>(zeros_.data());
-      transfer.token = Ticket{Purpose::kZeroFill, 0, v}.token();
-      transfer.op = transfer::IoOp::kWrite;
-      transfer.io_class = transfer::IoClass::kScrub;
-      transfer.pieces[0] = {zeros_.data() + (kPageBytes - address % kPageBytes) % kPageBytes,
-                            std::min(left, kZeroStep)};
-      transfer.piece_count = 1;
-    } else {
-      transfer.token = Ticket{Purpose::kAllocate, 0, v}.token();
-      transfer.op = transfer::IoOp::kAllocate;
-      transfer.io_class = transfer::IoClass::kPrefetch;
-      transfer.length = std::min(left, state.step);
+    if (state.is_flying || context_.clock.now() < state.retry_at) continue;
+    pass_over_records(v);
+    if (is_done(v)) continue;
+    state.is_meta = is_meta_due(v);
+    Target& target = state.is_meta ? state.meta : state.data;
+    const std::uint64_t end = state.is_meta ? volume.meta_bytes() : volume.capacity_bytes();
+    const std::uint64_t step = state.is_zeroing ? kZeroStep : target.step;
+    target.flying = std::min(end, target.reached + step);
+    if (state.is_zeroing && state.is_meta) {
+      target.flying = volume.next_meta_gap(target.reached, step).second;
     }
-    state.is_flying = true;
-    context_.push(transfer);
+    if (state.is_zeroing) {
+      start_zeros(v, target.reached, target.flying - target.reached);
+    } else {
+      start_fallocate(v, target.reached, target.flying - target.reached);
+    }
   }
 }
 
-bool Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
+void Allocator::start_zeros(std::uint32_t v, std::uint64_t offset, std::uint64_t bytes) {
+  if (zeros_.empty()) zeros_.resize(kZeroStep + kPageBytes);
+  const auto address = reinterpret_cast<std::uintptr_t>(zeros_.data());
+  transfer::Transfer transfer;
+  transfer.token = Ticket{Purpose::kZeroFill, 0, v}.token();
+  transfer.op = transfer::IoOp::kWrite;
+  transfer.io_class = transfer::IoClass::kScrub;
+  transfer.file =
+      states_[v].is_meta ? context_.volumes[v]->meta_file() : context_.volumes[v]->data_file();
+  transfer.offset = offset;
+  transfer.pieces[0] = {zeros_.data() + (kPageBytes - address % kPageBytes) % kPageBytes, bytes};
+  transfer.piece_count = 1;
+  states_[v].is_flying = true;
+  context_.push(transfer);
+}
+
+void Allocator::start_fallocate(std::uint32_t v, std::uint64_t offset, std::uint64_t bytes) {
+  transfer::Transfer transfer;
+  transfer.token = Ticket{Purpose::kAllocate, 0, v}.token();
+  transfer.op = transfer::IoOp::kAllocate;
+  transfer.io_class = transfer::IoClass::kPrefetch;
+  transfer.file =
+      states_[v].is_meta ? context_.volumes[v]->meta_file() : context_.volumes[v]->data_file();
+  transfer.offset = offset;
+  transfer.length = bytes;
+  states_[v].is_flying = true;
+  context_.push(transfer);
+}
+
+void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   State& state = states_[v];
+  Target& target = state.is_meta ? state.meta : state.data;
   Volume& volume = *context_.volumes[v];
   state.is_flying = false;
-  const std::uint64_t left = volume.capacity_bytes() - state.reached;
   if (status.is_ok()) {
-    state.reached += std::min(left, purpose == Purpose::kAllocate ? state.step : kZeroStep);
-    volume.set_allocated(state.reached - state.reached % volume.geometry().extent_bytes);
+    target.reached = target.flying;
+    volume.set_reserved_meta(state.meta.reached);
+    volume.set_allocated(state.data.reached - state.data.reached % volume.geometry().extent_bytes);
     state.is_full = false;
     if (state.is_zeroing) note_progress(v);
-    return true;
+    return;
   }
   if (status.code() == Code::kUnavailable && context_.options.preallocate == "auto") {
     state.is_zeroing = true;
     context_.log.write(LogLevel::kInfo,
                        fmt::format("disk path={} preallocate=zerofill reason=\"{}\"",
                                    volume.directory(), status.message()));
-    return false;
+    return;
   }
   // A smaller step may still fit.
-  if (status.code() == Code::kExhausted && purpose == Purpose::kAllocate &&
-      state.step > volume.geometry().extent_bytes) {
-    state.step = std::max(state.step / 8, volume.geometry().extent_bytes);
-    return false;
+  const std::uint64_t least = state.is_meta ? kLeastMetaStep : volume.geometry().extent_bytes;
+  if (status.code() == Code::kExhausted && purpose == Purpose::kAllocate && target.step > least) {
+    target.step = std::max(target.step / 8, least);
+    return;
   }
   state.is_full = true;
   state.reason = status;
@@ -86,13 +136,12 @@ bool Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   } else {
     context_.health.failed(v, status);
   }
-  return true;
 }
 
 void Allocator::note_progress(std::uint32_t v) {
   State& state = states_[v];
   const Volume& volume = *context_.volumes[v];
-  const auto tenths = static_cast<unsigned>(state.reached * 10 / volume.capacity_bytes());
+  const auto tenths = static_cast<unsigned>(state.data.reached * 10 / volume.capacity_bytes());
   if (tenths == state.said) return;
   state.said = tenths;
   context_.log.write(LogLevel::kInfo, fmt::format("disk path={} zeroed_percent={}",

@@ -1,5 +1,6 @@
-// Gives the slot files their blocks in the background, lowest extents first, while the tier serves:
-// fallocate in steps, or zeros where the file system refuses that.
+// Gives the slot files and slots.meta their blocks in the background, lowest extents first, while
+// the tier serves: fallocate in steps, or zeros where the file system refuses that. The records of
+// a run get theirs before its frames, so that what was written can also be recorded on a full disk.
 // Threading: the I/O thread's.  Waits: never.  Bounds: one step per volume at a time.
 #pragma once
 
@@ -16,8 +17,9 @@ class Allocator {
 
   // Starts the next step of each volume that needs one.
   void advance();
-  // True when the volume's allocated bytes grew or it is now known that they will not for a while.
-  [[nodiscard]] bool finish(Purpose purpose, std::uint32_t volume, const Status& status);
+  // No further step: the tier closes, and what is under way should end.
+  void stop() { is_stopped_ = true; }
+  void finish(Purpose purpose, std::uint32_t volume, const Status& status);
   // The medium has no room for more now.
   [[nodiscard]] bool is_full(std::uint32_t volume) const { return states_[volume].is_full; }
   [[nodiscard]] const Status& reason(std::uint32_t volume) const { return states_[volume].reason; }
@@ -26,20 +28,30 @@ class Allocator {
   [[nodiscard]] bool is_zeroing(std::uint32_t volume) const { return states_[volume].is_zeroing; }
 
  private:
-  struct State {
+  struct Target {
     std::uint64_t reached = 0;  // Bytes; allocated_bytes() is that in whole extents.
-    std::uint64_t step = 0;
+    std::uint64_t step = 0;     // Of the next fallocate, at most.
+    std::uint64_t flying = 0;   // Where the step under way ends.
+  };
+  struct State {
+    Target data, meta;
     bool is_flying = false;
+    bool is_meta = false;  // The step under way is slots.meta's.
     bool is_zeroing = false;
     bool is_full = false;
     Nanoseconds retry_at{INT64_MIN};
     Status reason;
     unsigned said = 0;  // Tenths of the zeroing in the log.
   };
+  [[nodiscard]] bool is_meta_due(std::uint32_t volume) const;
+  void pass_over_records(std::uint32_t volume);
+  void start_zeros(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);
+  void start_fallocate(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);
   void note_progress(std::uint32_t volume);
 
   Context& context_;
   std::vector<State> states_;
+  bool is_stopped_ = false;
   std::vector<std::byte> zeros_;  // Page-aligned inside.
 };
 

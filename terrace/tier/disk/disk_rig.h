@@ -2,6 +2,7 @@
 // one call each. Tests only. Threading: thread-compatible.
 #pragma once
 
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -64,6 +65,28 @@ class ScratchDirectory {
 inline void write_text(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
+
+// A file system of a given size, made for one test; needs the right to mount, which CI's root has.
+// What fills up or fails without it is in disk_fault_test.cc.
+class SmallDisk {
+ public:
+  explicit SmallDisk(std::uint64_t bytes) {
+    const std::string options = "size=" + std::to_string(bytes);
+    is_mounted_ = ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (is_mounted_) ::umount2(scratch_.path().c_str(), MNT_DETACH);
+  }
+  bool make_read_only() {
+    return ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) == 0;
+  }
+  [[nodiscard]] bool is_mounted() const { return is_mounted_; }
+  [[nodiscard]] const std::string& path() const { return scratch_.path(); }
+
+ private:
+  ScratchDirectory scratch_;
+  bool is_mounted_ = false;
+};
 
 // One block's shards in page-aligned memory.
 class BlockMemory {

@@ -1,7 +1,6 @@
 // What survives a change of size or paths, and what a file system that is small or full means.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 #include <fstream>
 
@@ -13,28 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-
-// A file system of a given size, made for one test; needs the right to mount, which CI's root has.
-// What fills up or fails without it is in disk_fault_test.cc.
-class SmallDisk {
- public:
-  explicit SmallDisk(std::uint64_t bytes) {
-    const std::string options = "size=" + std::to_string(bytes);
-    is_mounted_ = ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
-  }
-  ~SmallDisk() {
-    if (is_mounted_) ::umount2(scratch_.path().c_str(), MNT_DETACH);
-  }
-  bool make_read_only() {
-    return ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) == 0;
-  }
-  [[nodiscard]] bool is_mounted() const { return is_mounted_; }
-  [[nodiscard]] const std::string& path() const { return scratch_.path(); }
-
- private:
-  ScratchDirectory scratch_;
-  bool is_mounted_ = false;
-};
 
 TEST(SmallDiskTest, AReadOnlyDirectoryIsLeftAloneAndTold) {
   SmallDisk disk(8 << 20);

@@ -96,8 +96,7 @@ struct DiskTier::State {
         return writer.finish_meta_sync(ticket.number, completion.status, ready);
       case Purpose::kAllocate:
       case Purpose::kZeroFill:
-        (void)writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
-        return;
+        return writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kLoad:
         return;
     }

@@ -100,8 +100,15 @@ Status Volume::enter_namespace(const Options& options) {
     TERRACE_RETURN_IF_ERROR(write_file_atomic(text_path(*ours), options.fingerprint->text()));
   }
   name_space_ = ours->number;
-  TERRACE_RETURN_IF_ERROR(write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
-                                            fmt::format("{}\n", options.now_seconds)));
+  Status noted = write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
+                                   fmt::format("{}\n", options.now_seconds));
+  if (noted.code() == Code::kInvalid) return noted;  // Somebody put something there.
+  if (!noted.is_ok()) {  // A full disk is no reason not to serve what is there.
+    log_.write(
+        LogLevel::kWarn,
+        fmt::format("disk {}: what is there is served, but counts as long unused: free space",
+                    noted.message()));
+  }
   return sync_directory(owner_.directory);
 }
 
@@ -219,13 +226,62 @@ Status Volume::fit(std::uint64_t bytes) {
   } else {
     tell_lost_records("it was cut short", size);
   }
-  // Whole pages, for reads that bypass the page cache.
-  const std::uint64_t meta_bytes =
-      round_up(Bytes(record_offset(0, slots())), Bytes(kPageBytes)).value();
-  if (size < meta_bytes && ::ftruncate(meta_file_.get(), static_cast<off_t>(meta_bytes)) != 0) {
+  reserve_extents_file();
+  return size_meta(size);
+}
+
+// Blocks on the medium come later, in the background (Allocator): zeros for many records take long.
+Status Volume::size_meta(std::uint64_t size) {
+  if (size < meta_bytes() && ::ftruncate(meta_file_.get(), static_cast<off_t>(meta_bytes())) != 0) {
     return Status::from_errno(errno, "ftruncate", meta_path());
   }
+  struct stat facts{};
+  if (::fstat(meta_file_.get(), &facts) != 0) {
+    return Status::from_errno(errno, "fstat", meta_path());
+  }
+  // Sparse: new, grown, or of an earlier Terrace, which reserved nothing.
+  const bool is_whole = static_cast<std::uint64_t>(facts.st_blocks) * 512 >= meta_bytes();
+  reserved_meta_bytes_ = is_whole ? meta_bytes() : kRecordsOffset;
   return {};
+}
+
+// So that a full disk cannot stop a claim: at most 32 MiB, mostly less than a page.
+void Volume::reserve_extents_file() {
+  const std::uint64_t bytes = ExtentTable::offset(static_cast<std::uint32_t>(capacity_));
+  Status status;
+  if (::fallocate(extents_file_.get(), 0, 0, static_cast<off_t>(bytes)) != 0) {
+    const int error = errno;
+    const auto size = size_of(extents_file_.get(), extents_path());
+    if (error != EOPNOTSUPP || !size) {
+      status = Status::from_errno(error, "fallocate", extents_path());
+    } else if (*size < bytes) {
+      const std::vector<std::byte> zeros(bytes - *size);
+      status = write_at(extents_file_.get(), zeros, *size, extents_path());
+    }
+  }
+  if (status.is_ok()) return;
+  log_.write(LogLevel::kWarn,
+             fmt::format("disk {}: what is there is served, but new blocks may be dropped: free "
+                         "space or lower disk.size",
+                         status.message()));
+}
+
+// Whole pages, for reads that bypass the page cache.
+std::uint64_t Volume::meta_bytes() const {
+  return round_up(Bytes(record_offset(0, slots())), Bytes(kPageBytes)).value();
+}
+
+std::pair<std::uint64_t, std::uint64_t> Volume::next_meta_gap(std::uint64_t offset,
+                                                              std::uint64_t most) const {
+  const std::uint64_t run_bytes = records_end(0) - kRecordsOffset;
+  auto run = static_cast<std::uint32_t>((offset - kRecordsOffset) / run_bytes);
+  for (; run < run_count() && run_state(run) == RunState::kOurs; ++run) offset = records_end(run);
+  if (run >= run_count()) return {meta_bytes(), meta_bytes()};
+  std::uint64_t end = offset;
+  while (run < run_count() && run_state(run) != RunState::kOurs && end - offset < most) {
+    end = records_end(run++);
+  }
+  return {offset, std::min(end, offset + most)};
 }
 
 // Names what is lost where runs of ours have their records at or behind `bytes`.

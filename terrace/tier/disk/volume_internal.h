@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "terrace/base/clock.h"
@@ -96,6 +97,23 @@ class Volume {
   [[nodiscard]] bool is_allocated(std::uint32_t run) const {
     return (run + 1) * geometry_.run_bytes() <= allocated_bytes_;
   }
+  // slots.meta as a whole, and up to where it has blocks on the medium.
+  [[nodiscard]] std::uint64_t meta_bytes() const;
+  [[nodiscard]] std::uint64_t reserved_meta_bytes() const { return reserved_meta_bytes_; }
+  void set_reserved_meta(std::uint64_t bytes) { reserved_meta_bytes_ = bytes; }
+  // Where the records of `run` end in slots.meta.
+  [[nodiscard]] std::uint64_t records_end(std::uint32_t run) const {
+    return record_offset(0, (run + 1) * geometry_.run_slots);
+  }
+  // Begin and end of the first piece of slots.meta from `offset` on, of at most `most` bytes, in
+  // which no record counts: runs of ours are left out. Empty, at the file's end, when there is
+  // none.
+  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> next_meta_gap(std::uint64_t offset,
+                                                                      std::uint64_t most) const;
+  // Frames and records of the run have blocks on the medium: a full one cannot stop a block there.
+  [[nodiscard]] bool has_room(std::uint32_t run) const {
+    return is_allocated(run) && records_end(run) <= reserved_meta_bytes_;
+  }
   [[nodiscard]] bool is_direct() const { return is_direct_; }
   // False once somebody deleted a file of ours under our feet.
   [[nodiscard]] bool is_linked() const;
@@ -116,6 +134,8 @@ class Volume {
   void remove_empty_namespaces();
   [[nodiscard]] Status open_meta();
   [[nodiscard]] Status write_meta_header();
+  [[nodiscard]] Status size_meta(std::uint64_t size);
+  void reserve_extents_file();
   [[nodiscard]] Status cut(std::uint32_t extents);
   void list_runs();
 
@@ -133,6 +153,7 @@ class Volume {
   std::uint32_t name_space_ = 0;
   std::uint64_t capacity_ = 0;  // Extents.
   std::uint64_t allocated_bytes_ = 0;
+  std::uint64_t reserved_meta_bytes_ = 0;
   std::uint64_t damaged_texts_ = 0;
   bool is_direct_ = false;
 };

@@ -83,7 +83,7 @@ void Writer::route(std::uint32_t number) {
   Stream& stream = streams_[operation.place.volume];
   Volume& volume = *context_.volumes[operation.place.volume];
   const std::uint32_t run = volume.run_of(operation.place.slot);
-  if (!volume.is_allocated(run)) {
+  if (!volume.has_room(run)) {
     stream.for_space.push_back(number);
   } else if (volume.run_state(run) != RunState::kOurs ||
              stream.is_recorded[operation.group][operation.place.slot] != 0) {
@@ -249,6 +249,7 @@ void Writer::set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t
 
 void Writer::stop(std::vector<DiskDone>& done) {
   is_stopped_ = true;
+  allocator_.stop();
   const Status closed{Code::kClosed, "the disk tier is closing"};
   for (Stream& stream : streams_) {
     end_all(stream.for_space, closed, done);
