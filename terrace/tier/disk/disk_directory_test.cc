@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
 #include <fstream>
 
 #include "terrace/tier/disk/disk_rig.h"
@@ -173,6 +175,55 @@ TEST_F(LeftAloneTest, ADamagedHeader) {
   file.write("xx", 2);
   file.close();
   expect_left_alone("checksum");
+}
+
+// Whole by its checksum, but no Terrace writes it: somebody's or some program's mistake.
+class HeaderFieldTest : public LeftAloneTest {
+ protected:
+  // Puts the field at `at`, and the page's checksum right.
+  template <typename T>
+  void put_field(std::size_t at, T value) {
+    const std::string path = rig_.owner() + "/extents.meta";
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    std::array<std::byte, kPageBytes> page{};
+    file.read(reinterpret_cast<char*>(page.data()), kPageBytes);
+    std::memcpy(page.data() + at, &value, sizeof value);
+    std::memset(page.data() + kCrcAt, 0, sizeof(std::uint32_t));
+    const std::uint32_t crc = crc32c(page);
+    std::memcpy(page.data() + kCrcAt, &crc, sizeof crc);
+    file.seekp(0);
+    file.write(reinterpret_cast<const char*>(page.data()), kPageBytes);
+  }
+  void expect_refused(const std::string& field) {
+    const std::string file = rig_.owner() + "/extents.meta";
+    expect_left_alone(file + ": field " + field);
+    expect_left_alone("damaged or foreign; it is left alone: delete it, or name another directory");
+    const auto seen = inspect_directory(rig_.path());
+    ASSERT_TRUE(seen.has_value());
+    EXPECT_THAT(seen->at(0).problem, HasSubstr("field " + field));
+  }
+  static constexpr std::size_t kVersionAt = 8;
+  static constexpr std::size_t kCrcAt = 12;
+  static constexpr std::size_t kExtentBytesAt = 16;
+};
+
+TEST_F(HeaderFieldTest, AnExtentSizeOutsideTheFormat) {
+  make_used();
+  for (const std::uint64_t bytes :
+       {std::uint64_t{0}, std::uint64_t{4096}, kLeastExtentBytes / 2, kLeastExtentBytes + 4096,
+        2 * kMostExtentBytes, std::uint64_t{1} << 63U, UINT64_MAX}) {
+    put_field(kExtentBytesAt, bytes);
+    expect_refused("extent_bytes: " + std::to_string(bytes));
+  }
+  put_field(kExtentBytesAt, kLeastExtentBytes);  // As it was: nothing of the cache is lost.
+  ASSERT_EQ(rig_.open().text(), Status().text());
+  EXPECT_TRUE(rig_.read(1).is_ok());
+}
+
+TEST_F(HeaderFieldTest, VersionZero) {
+  make_used();
+  put_field(kVersionAt, std::uint32_t{0});
+  expect_refused("version: 0");
 }
 
 TEST_F(LeftAloneTest, AMissingHeaderBesideData) {

@@ -116,7 +116,7 @@ Result<VolumeHeader> decode_volume(std::span<const std::byte, kPageBytes> page) 
   VolumePage bytes;
   std::memcpy(&bytes, page.data(), sizeof bytes);
   if (std::memcmp(bytes.magic, kVolumeMagic, sizeof bytes.magic) != 0) {
-    return fail(Code::kCorrupt, "not a Terrace disk header");
+    return fail(Code::kCorrupt, "field magic: not a Terrace disk header");
   }
   // The version stands before the check: a newer format may be summed differently.
   if (bytes.version > kFormatVersion) {
@@ -127,9 +127,15 @@ Result<VolumeHeader> decode_volume(std::span<const std::byte, kPageBytes> page) 
   if (bytes.crc != page_crc(bytes, page)) {
     return fail(Code::kCorrupt, "the header's checksum does not match");
   }
-  constexpr std::uint64_t kLeast = 4096;
-  if (!std::has_single_bit(bytes.extent_bytes) || bytes.extent_bytes < kLeast) {
-    return fail(Code::kCorrupt, "the header's extent size makes no sense");
+  if (bytes.version == 0) {
+    return fail(Code::kCorrupt, "field version: 0, which no Terrace writes; damaged or foreign");
+  }
+  if (!std::has_single_bit(bytes.extent_bytes) || bytes.extent_bytes < kLeastExtentBytes ||
+      bytes.extent_bytes > kMostExtentBytes) {
+    return fail(Code::kCorrupt,
+                fmt::format("field extent_bytes: {}, not a power of two from {} to {}; damaged or "
+                            "foreign",
+                            bytes.extent_bytes, kLeastExtentBytes, kMostExtentBytes));
   }
   return VolumeHeader{bytes.extent_bytes, bytes.created_seconds};
 }

@@ -16,13 +16,18 @@ namespace terrace::tier::disk {
 inline constexpr std::uint32_t kFormatVersion = 1;
 inline constexpr std::size_t kPageBytes = 4096;
 
+// Extents are powers of two in this range; a header that says otherwise is not ours.
+inline constexpr std::uint64_t kLeastExtentBytes = 64ULL << 10U;
+inline constexpr std::uint64_t kMostExtentBytes = 64ULL << 20U;
+
 // First page of extents.meta.
 struct VolumeHeader {
   std::uint64_t extent_bytes = 0;
   std::int64_t created_seconds = 0;
 };
 void encode(const VolumeHeader& header, std::span<std::byte, kPageBytes> page);
-// Errors: kCorrupt = not ours or damaged; kRefused = written by a newer Terrace.
+// Errors: kCorrupt = not ours or damaged, and the field that says so; kRefused = written by a newer
+// Terrace.
 [[nodiscard]] Result<VolumeHeader> decode_volume(std::span<const std::byte, kPageBytes> page);
 
 // One extent's owner. Extents of one run carry the same first, count and stamp.

@@ -12,8 +12,6 @@
 namespace terrace::tier::disk {
 
 namespace {
-constexpr std::uint64_t kSmallestExtent = 64ULL << 10U;
-constexpr std::uint64_t kLargestExtent = 64ULL << 20U;
 constexpr std::uint64_t kMostRunExtents = 1024;
 constexpr std::uint64_t kLeastReserve = 1ULL << 30U;
 constexpr std::uint64_t kMostReserve = 64ULL << 30U;
@@ -36,7 +34,7 @@ std::uint64_t block_bytes_of(const Layout& layout) {
 }
 
 std::uint64_t choose_extent_bytes(std::uint64_t bytes) {
-  return std::clamp(std::bit_floor(bytes / 64), kSmallestExtent, kLargestExtent);
+  return std::clamp(std::bit_floor(bytes / 64), kLeastExtentBytes, kMostExtentBytes);
 }
 
 Result<RunGeometry> plan_runs(const Layout& layout, std::uint64_t extent_bytes,
