@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "terrace/base/check.h"
+#include "terrace/base/log_limit.h"
 #include "terrace/base/metric.h"
 #include "terrace/tier/disk/disk_tier.h"
 #include "terrace/tier/disk/health_internal.h"
@@ -86,6 +87,7 @@ struct Context {
   const DiskTier::Options& options;
   const Clock& clock;
   LogSink& log;
+  LogLimit& corrupt_log;  // A disk that rots has many corrupt blocks.
   std::vector<std::unique_ptr<Volume>>& volumes;
   Slots& slots;
   Health& health;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
@@ -266,6 +267,31 @@ TEST_F(DiskDamageTest, RandomDamageNeverDeliversWrongBytes) {
     for (std::uint64_t i = 0; i < bytes; ++i) noise.push_back(static_cast<char>(rng.next()));
     patch(name, rng.below(size), noise);
   }
+}
+
+// A disk that rots would else push every other line out of the log.
+TEST(DiskRotTest, ManyCorruptBlocksAreAFewLinesAndAnExactCount) {
+  constexpr std::uint64_t kBlocks = 40;
+  Rig rig;
+  rig.options().blocks = kBlocks;
+  ASSERT_TRUE(rig.open().is_ok());
+  for (std::uint64_t n = 0; n < kBlocks; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  rig.close();
+  const std::string path = rig.owner() + "/0.slots";
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  for (std::uint64_t at = 5000; at < std::filesystem::file_size(path); at += kFrame) {
+    file.seekp(static_cast<std::streamoff>(at));
+    file.write("rot", 3);
+  }
+  file.close();
+  ASSERT_TRUE(rig.open().is_ok());
+  for (std::uint64_t n = 0; n < kBlocks; ++n) EXPECT_EQ(rig.read(n).code(), Code::kCorrupt);
+  EXPECT_EQ(rig.metric(kCorrupt), kBlocks);
+  rig.close();
+  const std::size_t lines = rig.log_lines().count("corrupt=1 slot=");
+  EXPECT_EQ(lines + rig.log_lines().sum("disk corrupt=1 left_out="), kBlocks);
+  EXPECT_GE(lines, 1U);
+  EXPECT_LE(lines, kBlocks / 2);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 
 #include "terrace/base/log.h"
 #include "terrace/base/rng.h"
+#include "terrace/testing/memory_log.h"
 #include "terrace/tier/disk/disk_tier.h"
 
 namespace terrace::tier::disk {
@@ -160,17 +161,6 @@ class CellReader final : public MetricVisitor {
   std::map<std::string, double> values_;
 };
 
-class MemoryLog final : public LogSink {
- public:
-  void write(LogLevel level, std::string_view line) override {
-    text_ += std::string(to_string(level)) + " " + std::string(line) + "\n";
-  }
-  [[nodiscard]] const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
-
 class Rig {
  public:
   struct Shape {
@@ -285,14 +275,15 @@ class Rig {
     tier_->visit_metrics(cells);
     return cells.value(name);
   }
-  [[nodiscard]] const std::string& log() const { return log_.text(); }
+  [[nodiscard]] std::string log() const { return log_.text(); }
+  [[nodiscard]] const testing::MemoryLog& log_lines() const { return log_; }
   [[nodiscard]] const Clock& clock() const { return clock_; }
 
  private:
   Shape shape_;
   ScratchDirectory scratch_;
   SystemClock clock_;
-  MemoryLog log_;
+  testing::MemoryLog log_;
   DiskTier::Options options_;
   std::unique_ptr<DiskTier> tier_;
   std::uint64_t next_token_ = 1;

@@ -55,7 +55,9 @@ struct DiskTier::State {
               {queue_capacity(options, volumes.size()),
                {1ULL << 40U, 64ULL << 20U, 16ULL << 20U, 4ULL << 20U},
                [this](transfer::Transfer& transfer) { return prepare(transfer); }}),
-        context{options, clock_in, log_in, volumes, *slots, health, queue, pages, meters},
+        corrupt_log(clock_in, log_in, "disk corrupt=1"),
+        context{options, clock_in, log_in, corrupt_log, volumes,
+                *slots,  health,   queue,  pages,       meters},
         writer(context),
         reader(context, writer) {
     context.content_digest = digest_bytes(options.fingerprint.content_digest());
@@ -113,6 +115,7 @@ struct DiskTier::State {
 
   void pump() {
     check_links();
+    corrupt_log.tick();
     (void)slots->sweep(kSweepSlots);
     writer.advance(ready);
     completions.clear();
@@ -136,6 +139,7 @@ struct DiskTier::State {
   disk::Meters meters;
   disk::Pages pages;
   transfer::Queue queue;
+  LogLimit corrupt_log;
   disk::Context context;
   disk::Writer writer;
   disk::Reader reader;
@@ -291,6 +295,7 @@ DiskTier::DiskTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 DiskTier::~DiskTier() {
   stop_writes();
+  state_->corrupt_log.flush();
   const Nanoseconds limit = state_->clock.now() + kDrainLimit;
   while (state_->backend->in_flight() > 0 && state_->clock.now() < limit) {
     state_->backend->wait(milliseconds(50));

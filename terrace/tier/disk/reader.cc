@@ -142,9 +142,10 @@ void Reader::complete(std::uint32_t number, std::vector<DiskDone>& done) {
       context_.slots.unpin(operation.group, std::move(operation.pinned), is_corrupt || is_failed);
   if (is_corrupt) {
     context_.meters.corrupt_blocks.add();
-    context_.log.write(LogLevel::kWarn, fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
-                                                    context_.volumes[volume]->directory(), slot,
-                                                    result.status.message()));
+    context_.corrupt_log.write(
+        LogLevel::kWarn,
+        fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
+                    context_.volumes[volume]->directory(), slot, result.status.message()));
     writer_.invalidate(operation.group, {volume, slot});
   } else if (is_failed) {
     context_.health.failed(volume, result.status);
