@@ -27,6 +27,7 @@
 #include "terrace/attach/channel_internal.h"
 #include "terrace/attach/claim_internal.h"
 #include "terrace/testing/eventually.h"
+#include "terrace/testing/memory_log.h"
 #include "terrace/testing/scratch_directory.h"
 #include "terrace/wire/attach_messages.h"
 
@@ -164,7 +165,7 @@ class AttachTest : public ::testing::Test {
 
   testing::ScratchDirectory scratch_;
   SystemClock clock_;
-  NullLog log_;
+  testing::MemoryLog log_;
   memory::SegmentGeometry geometry_;
   std::vector<memory::Lane> lanes_;
   std::vector<AttachEvent> events_;

@@ -27,7 +27,8 @@ namespace terrace::attach {
 
 // kAttached: the lane is mapped, orders may be sent. kPopulated: and its pages are present.
 // kDied: the process is gone, or it closed its attachment: no late write of that epoch can land.
-// kRefused: somebody was turned away, or failed to map; no epoch.
+// kRefused: somebody was turned away, or failed to map; no epoch, and a rank only if it was a
+// worker of ours. The log says who and why.
 enum class AttachChange : std::uint8_t { kAttached, kPopulated, kDied, kRefused };
 
 struct AttachEvent {

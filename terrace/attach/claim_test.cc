@@ -73,6 +73,10 @@ TEST_F(ClaimTest, AnotherUserIsRefusedOnEitherSide) {
   });
   ASSERT_TRUE(comes(*owner, AttachChange::kRefused));
   EXPECT_TRUE(has_text(find(AttachChange::kRefused)->detail, "user 1000"));
+  EXPECT_GE(log_.count("warn part=attach event=stranger_refused process=" +
+                       std::to_string(stranger.pid()) + " user=1000"),
+            1U)
+      << log_.text();
   EXPECT_FALSE(owner->all_attached());
 }
 

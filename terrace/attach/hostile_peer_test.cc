@@ -62,6 +62,31 @@ TEST_F(HostilePeerTest, GarbageIsRefusedAndTheServerLives) {
   EXPECT_EQ(owner->problem(), "");
 }
 
+// It has no rank, and it says nothing of ours: who it is, and why, as a warning; a few times.
+TEST_F(HostilePeerTest, StrangersAreToldByProcessAndUserAndDoNotFloodTheLog) {
+  constexpr std::size_t kStrangers = 50;
+  auto owner = server();
+  for (std::size_t i = 0; i < kStrangers; ++i) {
+    const UniqueFd peer(connected_socket(path()));
+    (void)::send(peer.get(), "x", 1, MSG_NOSIGNAL);
+    ASSERT_TRUE(eventually([&] { return Channel(UniqueFd(::dup(peer.get()))).has_hung_up(); }));
+  }
+  // A worker whose layout differs is told all the same, with its rank: somebody must act.
+  const auto worker = client(0, layout_of(3));
+  ASSERT_TRUE(eventually([&] { return log_.count("error part=attach event=refused") > 0; }));
+  owner.reset();
+  const std::string who =
+      "process=" + std::to_string(::getpid()) + " user=" + std::to_string(::geteuid());
+  const std::size_t lines =
+      log_.count("warn part=attach event=stranger_refused " + who + " reason=\"");
+  EXPECT_GE(lines, 1U) << log_.text();
+  EXPECT_LE(lines, kStrangers / 2);
+  EXPECT_EQ(lines + log_.sum("stranger_refused left_out="), kStrangers);
+  EXPECT_EQ(
+      log_.count("error part=attach event=refused rank=0 " + who + " reason=\"rank 0: layout"), 1U)
+      << log_.text();
+}
+
 TEST_F(HostilePeerTest, DescriptorsSentUninvitedAreNotTaken) {
   const auto owner = server();
   const auto open_here = [] {

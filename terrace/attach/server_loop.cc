@@ -31,14 +31,23 @@ ServerLoop::ServerLoop(const AttachServer::Options& options, int listener, int s
       stop_fd_(stop_fd),
       board_(board),
       clock_(clock),
-      log_(log) {}
+      log_(log),
+      refused_workers_(clock, log, "part=attach event=refused"),
+      refused_strangers_(clock, log, "part=attach event=stranger_refused"),
+      failed_accepts_(clock, log, "part=attach event=accept_failed") {}
 
 void ServerLoop::run() {
   while (!is_readable(stop_fd_)) {
     accept_all();
     for (Connection& connection : connections_) step(connection);
     std::erase_if(connections_, [](const Connection& c) { return c.phase == Phase::kClosed; });
+    for (LogLimit* limit : {&refused_workers_, &refused_strangers_, &failed_accepts_}) {
+      limit->tick();
+    }
     wait();
+  }
+  for (LogLimit* limit : {&refused_workers_, &refused_strangers_, &failed_accepts_}) {
+    limit->flush();
   }
 }
 
@@ -73,10 +82,10 @@ void ServerLoop::accept_all() {
     if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
       // Out of descriptors: the listener stays readable, so look away for a while.
       accept_after_ = clock_.now() + kAcceptPause;
-      log_.write(LogLevel::kError,
-                 fmt::format("part=attach event=accept_failed errno={} way_out=\"raise "
-                             "RLIMIT_NOFILE (ulimit -n)\"",
-                             errno));
+      failed_accepts_.write(LogLevel::kError,
+                            fmt::format("part=attach event=accept_failed errno={} way_out=\"raise "
+                                        "RLIMIT_NOFILE (ulimit -n)\"",
+                                        errno));
     }
     return;
   }
@@ -90,6 +99,7 @@ void ServerLoop::accept_one(UniqueFd socket) {
   if (static_cast<std::size_t>(strangers) >= kStrangers) {
     // Connections are in order of arrival. A real worker says hello at once and is not the oldest.
     const auto oldest = std::find_if(connections_.begin(), connections_.end(), is_stranger);
+    tell_refused(*oldest, "too many connections that do not finish their handshake");
     end(*oldest, "too many connections");
   }
   Connection connection;
@@ -143,6 +153,7 @@ void ServerLoop::receive(Connection& connection) {
       take_progress(connection, progress->stage);
     } else if (const auto* refusal = std::get_if<wire::AttachRefusal>(&received->message);
                refusal != nullptr) {
+      tell_refused(connection, "it gave up: " + refusal->detail);
       board_.push({AttachChange::kRefused, connection.rank, Epoch(0),
                    fmt::format("rank {}: {}", connection.rank.value(), refusal->detail)});
       end(connection, "gave up: " + refusal->detail);
@@ -153,6 +164,7 @@ void ServerLoop::receive(Connection& connection) {
 }
 
 void ServerLoop::take_hello(Connection& connection, const wire::AttachHello& hello) {
+  connection.is_worker = true;
   connection.rank = hello.rank;
   const std::string difference = layout_difference(options_.layout, hello.layout);
   if (!difference.empty()) {
@@ -239,9 +251,25 @@ void ServerLoop::take_progress(Connection& connection, wire::AttachStage stage) 
 
 void ServerLoop::refuse(Connection& connection, Code code, const std::string& detail) {
   (void)connection.channel.send(wire::AttachRefusal{code, detail});
-  log_.write(LogLevel::kWarn, fmt::format("part=attach event=refused detail=\"{}\"", detail));
+  tell_refused(connection, detail);
   board_.push({AttachChange::kRefused, connection.rank, Epoch(0), detail});
   end(connection, "refused");
+}
+
+// A worker that cannot attach is a cache that serves nothing; a stranger is none of ours.
+void ServerLoop::tell_refused(const Connection& connection, const std::string& why) {
+  const Peer& peer = connection.peer;
+  if (connection.is_worker) {
+    refused_workers_.write(
+        LogLevel::kError,
+        fmt::format("part=attach event=refused rank={} process={} user={} reason=\"{}\"",
+                    connection.rank.value(), peer.process, peer.user, why));
+  } else {
+    refused_strangers_.write(
+        LogLevel::kWarn,
+        fmt::format("part=attach event=stranger_refused process={} user={} reason=\"{}\"",
+                    peer.process, peer.user, why));
+  }
 }
 
 void ServerLoop::end(Connection& connection, const std::string& how) {

@@ -10,6 +10,7 @@
 
 #include "terrace/attach/attach_server.h"
 #include "terrace/attach/channel_internal.h"
+#include "terrace/base/log_limit.h"
 #include "terrace/base/mutex.h"
 
 namespace terrace::attach {
@@ -52,7 +53,8 @@ class ServerLoop {
     Phase phase = Phase::kHello;
     Nanoseconds deadline{0};
     Peer peer;
-    UniqueFd process;  // pidfd
+    UniqueFd process;        // pidfd
+    bool is_worker = false;  // It said a hello of ours: it has a rank. Else it is a stranger.
     RankId rank;
     Epoch epoch;
     bool is_welcomed = false;
@@ -68,6 +70,7 @@ class ServerLoop {
   void take_progress(Connection& connection, wire::AttachStage stage);
   void send_rest(Connection& connection);
   void refuse(Connection& connection, Code code, const std::string& detail);
+  void tell_refused(const Connection& connection, const std::string& why);
   void end(Connection& connection, const std::string& how);
   // Empty, or why `rank` cannot attach now.
   [[nodiscard]] std::string occupant(RankId rank);
@@ -78,6 +81,10 @@ class ServerLoop {
   ServerBoard& board_;
   const Clock& clock_;
   LogSink& log_;
+  // Apart, so that strangers cannot hide why a worker is refused.
+  LogLimit refused_workers_;
+  LogLimit refused_strangers_;
+  LogLimit failed_accepts_;
   std::vector<Connection> connections_;
   std::uint64_t last_epoch_ = 0;
   Nanoseconds accept_after_{0};

@@ -62,10 +62,7 @@ void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
                                 event.epoch.value(), event.process));
       return;
     case attach::AttachChange::kPopulated:
-      return;
-    case attach::AttachChange::kRefused:
-      context_.note(LogLevel::kError, fmt::format("event=attach_refused rank={} reason=\"{}\"",
-                                                  event.rank.value(), event.detail));
+    case attach::AttachChange::kRefused:  // The server has told who and why.
       return;
     case attach::AttachChange::kDied:
       break;

@@ -79,6 +79,21 @@ TEST(CoreTest, AFailedCanaryMeansOnlyMissesAndSaysWhy) {
   EXPECT_EQ(rig.counters.canaries_failed.value(), 1U);
 }
 
+// The attachment server has told who was refused and why; it may have been nobody with a rank.
+TEST(CoreTest, ARefusalAtTheSocketIsNotToldTwiceAndChangesNothing) {
+  Rig rig;
+  rig.core.context().notes.clear();
+  const std::string before = rig.core.gate().reason(rig.clock.now());
+  rig.core.on_attach({.change = attach::AttachChange::kRefused,
+                      .rank = RankId(0),
+                      .epoch = Epoch(0),
+                      .detail = "a stranger",
+                      .process = 0},
+                     rig.clock.now());
+  EXPECT_TRUE(rig.core.context().notes.empty());
+  EXPECT_EQ(rig.core.gate().reason(rig.clock.now()), before);
+}
+
 TEST(CoreTest, ForeignOldAndRepeatedReportsAreRefusedAndCounted) {
   Rig rig;
   const RequestId id = rig.begin(Rig::make_tokens(1, 1));
