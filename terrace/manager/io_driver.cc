@@ -15,6 +15,9 @@ constexpr SequenceHash kDiskCanary{.high = ~std::uint64_t{0}, .low = ~std::uint6
 // All groups go the same way: one stands for them.
 constexpr GroupId kCanaryGroup{0};
 constexpr Nanoseconds kCanaryPatience = seconds(30);
+constexpr Nanoseconds kFirstCanaryRest = seconds(30);  // Doubles from rest to rest, up to
+constexpr Nanoseconds kLongestCanaryRest = seconds(600);
+constexpr int kMostCanaryRests = 16;  // 930 s + 11 × 600 s: about two hours.
 constexpr Nanoseconds kOpeningPatience = seconds(30);
 
 // The same in every run, so that a canary found from before can be compared as well. No two ranks
@@ -69,6 +72,7 @@ bool IoDriver::tick() {
   if (lower != nullptr) lower->poll(done_);
   is_busy = is_busy || !done_.empty() || !jobs.checks.empty();
   apply(jobs.checks);
+  if (lower != nullptr) expire_canary();
   write_notes();
   return is_busy;
 }
@@ -229,22 +233,15 @@ void IoDriver::tell_late_opening() {
 
 // ---- The canary's disk leg: a made-up block goes to disk and comes back, before any block found
 // there is offered. One from an earlier run is read again; if that one is damaged, a new one is
-// written.
+// written. What differs keeps the disk off for good. What only fails or does not come in time says
+// nothing about the bytes (a stopped process, a disk that was busy, full or away): it is tried
+// again, ever more rarely, for about two hours.
 
 void IoDriver::tick_canary(LowerTier& lower) {
   if (canary_ == Canary::kDone || canary_ == Canary::kLate) return;
-  if (canary_ == Canary::kNone) canary_ = Canary::kNeeded;
+  if (canary_ == Canary::kResting && clock_.now() < canary_retry_at_) return;
+  if (canary_ == Canary::kNone || canary_ == Canary::kResting) canary_ = Canary::kNeeded;
   if (!canary_deadline_) canary_deadline_ = clock_.now() + kCanaryPatience;
-  if (clock_.now() >= *canary_deadline_) {
-    const bool is_under_way = canary_ != Canary::kNeeded;
-    canary_ = Canary::kLate;
-    // The device may still read or fill the slot: it is kept until the answer comes, if it does.
-    if (!is_under_way) free_canary_slot();
-    tell_canary(fmt::format(
-        "disk canary: no answer within {} s: the disk hangs or is overloaded; nothing is read from "
-        "it until the engine restarts: check the devices of disk.paths and the kernel's log",
-        kCanaryPatience / seconds(1)));
-  }
   if (canary_ != Canary::kNeeded) return;
   if (!canary_slot_) {
     const MutexLock lock(shared_.mutex);
@@ -254,6 +251,15 @@ void IoDriver::tick_canary(LowerTier& lower) {
     canary_slot_ = std::move(*slot);
   }
   begin_canary_write(lower);
+}
+
+// After the answers that have come were taken: a process that was stopped finds them waiting.
+void IoDriver::expire_canary() {
+  const bool is_under_way = canary_ == Canary::kWriting || canary_ == Canary::kReading;
+  if (!is_under_way && canary_ != Canary::kNeeded) return;
+  if (!canary_deadline_ || clock_.now() < *canary_deadline_) return;
+  put_off_canary(fmt::format("no answer within {} s: the disk hangs or is overloaded",
+                             kCanaryPatience / seconds(1)));
 }
 
 void IoDriver::begin_canary_write(LowerTier& lower) {
@@ -271,13 +277,14 @@ void IoDriver::begin_canary_write(LowerTier& lower) {
   } else if (status.code() == Code::kInvalid) {
     begin_canary_read(lower);
   } else if (status.code() != Code::kExhausted) {  // kExhausted: again next round.
-    end_canary(fmt::format("disk canary: write: {}", status.text()));
+    fail_canary("write", status);
   }
 }
 
 void IoDriver::begin_canary_read(LowerTier& lower) {
   const auto memory = memory_of(canary_slot_->slot().index, kCanaryGroup);
   for (const tier::ShardMemory& shard : memory) std::memset(shard.payload, 0, shard.payload_bytes);
+  canary_deadline_ = clock_.now() + kCanaryPatience;
   const Status status = lower.begin_read(kCanaryBit | kReadBit, kCanaryGroup, kDiskCanary, memory,
                                          transfer::IoClass::kTtftRead, *canary_deadline_);
   canary_ = Canary::kReading;
@@ -292,12 +299,15 @@ void IoDriver::begin_canary_read(LowerTier& lower) {
 void IoDriver::on_canary(const tier::DiskDone& done) {
   LowerTier* lower = lower_.load();
   if (lower == nullptr || !canary_slot_) return;
-  if (canary_ == Canary::kLate) return free_canary_slot();
+  if (canary_ == Canary::kLate) {
+    canary_ = canary_rests_ > kMostCanaryRests ? Canary::kDone : Canary::kResting;
+    return free_canary_slot();
+  }
   if (canary_ == Canary::kWriting) {
     if (done.status.is_ok()) {
       begin_canary_read(*lower);
     } else {
-      end_canary(fmt::format("disk canary: write: {}", done.status.text()));
+      fail_canary("write", done.status);
     }
     return;
   }
@@ -311,7 +321,7 @@ void IoDriver::on_canary(const tier::DiskDone& done) {
   } else if (++canary_tries_ < kMaxCanaryTries) {
     canary_ = Canary::kNeeded;
   } else {
-    end_canary(fmt::format("disk canary: read: {}", done.status.text()));
+    fail_canary("read", done.status);
   }
 }
 
@@ -319,6 +329,50 @@ void IoDriver::end_canary(const std::string& problem) {
   canary_ = Canary::kDone;
   free_canary_slot();
   tell_canary(problem);
+}
+
+void IoDriver::fail_canary(const char* leg, const Status& status) {
+  switch (status.code()) {
+    case Code::kIo:
+    case Code::kExhausted:
+    case Code::kUnavailable:
+    case Code::kDeadline:
+    case Code::kNotFound:
+      canary_ = Canary::kNeeded;  // Nothing of it is under way.
+      return put_off_canary(fmt::format("{}: {}", leg, status.text()));
+    case Code::kOk:
+    case Code::kInvalid:
+    case Code::kCorrupt:
+    case Code::kRefused:
+    case Code::kClosed:
+    case Code::kInternal:
+      return end_canary(fmt::format("disk canary: {}: {}", leg, status.text()));
+  }
+}
+
+void IoDriver::put_off_canary(const std::string& why) {
+  // The device may still read or fill the slot: it is kept until the answer comes, if it does.
+  const bool is_under_way = canary_ != Canary::kNeeded;
+  if (!is_under_way) free_canary_slot();
+  const bool is_last = ++canary_rests_ > kMostCanaryRests;
+  canary_rest_ =
+      canary_rests_ == 1 ? kFirstCanaryRest : std::min(canary_rest_ * 2, kLongestCanaryRest);
+  canary_retry_at_ = clock_.now() + canary_rest_;
+  canary_deadline_.reset();
+  canary_tries_ = 0;
+  if (is_under_way) {
+    canary_ = Canary::kLate;
+  } else {
+    canary_ = is_last ? Canary::kDone : Canary::kResting;
+  }
+  const std::string again =
+      is_last ? "until the engine restarts"
+              : fmt::format("for now, it is tried again in {} s{}", canary_rest_ / seconds(1),
+                            is_under_way ? " or when this answer has come, if that is later" : "");
+  tell_canary(
+      fmt::format("disk canary: {}; nothing is read from disk {}; check the devices of disk.paths "
+                  "and the kernel's log",
+                  why, again));
 }
 
 void IoDriver::free_canary_slot() {
@@ -331,8 +385,12 @@ void IoDriver::tell_canary(const std::string& problem) {
     const MutexLock lock(shared_.mutex);
     shared_.core.on_lower_canary(problem);
   }
-  if (!problem.empty())
+  if (!problem.empty()) {
     log_.write(LogLevel::kError, fmt::format("event=disk_off reason=\"{}\"", problem));
+  } else if (canary_rests_ > 0) {
+    log_.write(LogLevel::kInfo,
+               "event=disk_on reason=\"the disk canary came back right: what is there is served\"");
+  }
 }
 
 }  // namespace terrace::manager

@@ -38,7 +38,15 @@ class IoDriver {
   [[nodiscard]] bool is_idle() const;
 
  private:
-  enum class Canary : std::uint8_t { kNone, kNeeded, kWriting, kReading, kDone, kLate };
+  enum class Canary : std::uint8_t {
+    kNone,
+    kNeeded,
+    kWriting,
+    kReading,
+    kLate,     // Given up, but the device has not let go of the slot yet.
+    kResting,  // Tried again at canary_retry_at_.
+    kDone
+  };
   static constexpr std::uint64_t kReadBit = std::uint64_t{1} << 63U;
   static constexpr std::uint64_t kCanaryBit = std::uint64_t{1} << 62U;
   static constexpr std::size_t kJobsPerTick = 64;
@@ -54,10 +62,13 @@ class IoDriver {
 
   void tell_late_opening();
   void tick_canary(LowerTier& lower);
+  void expire_canary();
   void begin_canary_write(LowerTier& lower);
   void begin_canary_read(LowerTier& lower);
   void on_canary(const tier::DiskDone& done);
   void end_canary(const std::string& problem);
+  void put_off_canary(const std::string& why);
+  void fail_canary(const char* leg, const Status& status);
   void free_canary_slot();
   // What it found out, told to the core and to whoever reads the log.
   void tell_canary(const std::string& problem);
@@ -72,7 +83,10 @@ class IoDriver {
   bool has_told_late_opening_ = false;
   Canary canary_ = Canary::kNone;
   int canary_tries_ = 0;
-  std::optional<Nanoseconds> canary_deadline_;  // From the first try on.
+  std::optional<Nanoseconds> canary_deadline_;  // Of a round of tries, from its first one on.
+  int canary_rests_ = 0;
+  Nanoseconds canary_rest_{0};  // The last one.
+  Nanoseconds canary_retry_at_{0};
   std::optional<catalog::FillingSlot> canary_slot_;
   Mutex wait_mutex_;
   CondVar wait_condition_;
