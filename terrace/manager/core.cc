@@ -279,9 +279,9 @@ void Core::add_save(const Request& request, GroupId group, std::uint64_t block,
 void Core::order_canary(Nanoseconds now) {
   if (gate_.is_canary_ordered() && ++canary_waits_ >= kCanarySteps &&
       now - canary_ordered_ >= kCanaryPatience) {
-    gate_.on_canary_lost();  // A rank that had not seen its attachment yet ran none.
+    lose_canary(now);  // A rank that had not seen its attachment yet ran none.
   }
-  if (!gate_.wants_canary() || !steps_.has_room() || is_poisoned()) return;
+  if (!gate_.wants_canary(now) || !steps_.has_room() || is_poisoned()) return;
   auto slot = reserve_canary();
   if (!slot) return;
   steps_.add_canary(std::move(*slot));

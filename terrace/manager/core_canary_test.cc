@@ -158,5 +158,63 @@ TEST_F(DiskCanaryTest, OneThatNeverVerifiesStaysOffForGood) {
   EXPECT_FALSE(is_on());
 }
 
+// ---- The ranks' canary.
+
+// Its step was given up, so its slot may be written late; a new one is ordered and passes.
+TEST(RankCanaryTest, OneWhoseRankStoodStillIsOrderedAgain) {
+  Rig rig({.opens = false});
+  rig.attach(0);
+  const auto orders = rig.build();
+  ASSERT_TRUE(orders.has_value());
+  rig.clock.advance(rig.options.step_timeout + seconds(1));
+  rig.settle();
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
+  EXPECT_FALSE(rig.core.gate().is_serving());
+  const auto again = rig.step();
+  ASSERT_TRUE(again.has_value());
+  EXPECT_NE(again->canary_slot, UINT32_MAX);
+  EXPECT_TRUE(rig.core.gate().is_serving());
+  EXPECT_EQ(rig.count(catalog::SlotState::kQuarantined), 0U);
+}
+
+// Given up for a second one, yet from the same process: it differs, so nothing is served any more.
+TEST(RankCanaryTest, AWrongAnswerThatComesSecondShutsTheGateToo) {
+  Rig rig({.opens = false});
+  rig.attach(0);
+  const auto first = rig.build();
+  ASSERT_TRUE(first.has_value());
+  rig.clock.advance(seconds(2));
+  std::optional<wire::Orders> second;
+  for (int i = 0; i < 5 && !second; ++i) second = rig.build();
+  ASSERT_TRUE(second.has_value());
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *first), rig.clock.now()).is_ok());
+  EXPECT_TRUE(rig.core.gate().is_serving());
+  EXPECT_EQ(rig.counters.canaries_passed.value(), 1U);
+  rig.ranks[0].canary = wire::CanaryResult::kFailed;
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *second), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.core.gate().state(rig.clock.now()), Gate::State::kShut);
+  EXPECT_EQ(rig.counters.canaries_failed.value(), 1U);
+}
+
+TEST(RankCanaryTest, OneThatIsNeverReportedIsToldAndStillOpensLater) {
+  Rig rig({.host_blocks = 400, .opens = false});
+  rig.attach(0);
+  std::optional<wire::Orders> last;
+  for (int i = 0; i < 64 * 8; ++i) {  // Steps that nobody answers.
+    if (auto orders = rig.build()) last = std::move(orders);
+    rig.clock.advance(milliseconds(500));
+    rig.settle();
+  }
+  EXPECT_NE(rig.log.text.find("error event=canary_late"), std::string::npos);
+  EXPECT_EQ(rig.log.text.find("canary_late"), rig.log.text.rfind("canary_late"));
+  const RequestId id = rig.begin(Rig::make_tokens(2, 1));
+  EXPECT_EQ(rig.offered(id), 0U);  // At once.
+  ASSERT_TRUE(last.has_value());
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *last), rig.clock.now()).is_ok());
+  rig.clock.advance(seconds(600));
+  rig.step();
+  EXPECT_TRUE(rig.core.gate().is_serving());
+}
+
 }  // namespace
 }  // namespace terrace::manager

@@ -145,7 +145,8 @@ class Core {
   // Their requests offer them again.
   void drop_saves(std::span<const Save> saves, Counter& counter);
   void rewind(RequestId request, std::uint64_t block);
-  void finish_canary(const Step& step);
+  void finish_canary(const Step& step, Nanoseconds now);
+  void lose_canary(Nanoseconds now);
   void observe(const Step& step, Nanoseconds now);
   void question(SlotRef slot);
   void remove_condemned();

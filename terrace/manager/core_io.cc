@@ -47,7 +47,7 @@ bool Core::finish(Step step, Nanoseconds now) {
   }
   finish_loads(step);
   finish_saves(step, now);
-  finish_canary(step);
+  finish_canary(step, now);
   observe(step, now);
   has_signal_ = has_signal_ || !context_.events.is_empty();
   return has_bad_loads;
@@ -184,22 +184,27 @@ void Core::rewind(RequestId request, std::uint64_t block) {
   }
 }
 
-void Core::finish_canary(const Step& step) {
+void Core::lose_canary(Nanoseconds now) {
+  if (!gate_.on_canary_lost(now)) return;
+  context_.note(LogLevel::kError,
+                fmt::format("event=canary_late reason=\"{}\"", gate_.reason(now)));
+}
+
+void Core::finish_canary(const Step& step, Nanoseconds now) {
   if (step.canary_results.empty()) return;
-  if (step.has_lost_reports) {
-    gate_.on_canary_lost();
-    return;
-  }
+  if (step.has_lost_reports) return lose_canary(now);
+  const Gate::State before = gate_.state(now);
   gate_.on_canary(step.canary_results);
+  if (gate_.state(now) == before) return;  // Of older ranks, or a second answer that agrees.
   if (gate_.is_serving()) {
     context_.counters.canaries_passed.add();
     context_.note(LogLevel::kInfo, fmt::format("event=serving canary={}",
                                                gate_.has_run_canary() ? "passed" : "not_run"));
     has_signal_ = true;
-  } else if (gate_.state(step.issued) == Gate::State::kShut) {
+  } else if (gate_.state(now) == Gate::State::kShut) {
     context_.counters.canaries_failed.add();
     context_.note(LogLevel::kError,
-                  fmt::format("event=canary_failed reason=\"{}\"", gate_.reason(step.issued)));
+                  fmt::format("event=canary_failed reason=\"{}\"", gate_.reason(now)));
   }
 }
 

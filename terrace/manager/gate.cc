@@ -23,22 +23,36 @@ void Gate::on_attached(RankId rank, Epoch epoch, std::int64_t process) {
   if (known == epoch) return;
   if (known == Epoch(0)) ++attached_;
   known = epoch;
-  canary_ = Canary::kNeeded;  // A new process has a new layout of its own memory.
+  need_canary();  // A new process has a new layout of its own memory.
 }
 
 void Gate::on_died(RankId rank, Epoch epoch, Nanoseconds now) {
   if (rank.value() >= epochs_.size() || epochs_[rank.value()] != epoch || epoch == Epoch(0)) return;
   epochs_[rank.value()] = Epoch(0);
   --attached_;
-  canary_ = Canary::kNeeded;
+  need_canary();
   attach_deadline_ = now + options_.attach_timeout;
 }
 
-bool Gate::wants_canary() const { return state_ok() && canary_ == Canary::kNeeded; }
+void Gate::need_canary() {
+  canary_ = Canary::kNeeded;
+  is_order_current_ = false;
+  lost_canaries_ = 0;
+  canary_rest_ = Nanoseconds(0);
+  canary_after_ = Nanoseconds(INT64_MIN);
+}
+
+bool Gate::wants_canary(Nanoseconds now) const {
+  return state_ok() && canary_ == Canary::kNeeded && now >= canary_after_;
+}
+
+void Gate::on_canary_ordered() {
+  canary_ = Canary::kOrdered;
+  is_order_current_ = true;
+}
 
 void Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
-  if (canary_ != Canary::kOrdered)
-    return;  // A rank went meanwhile: this answer is about the old ones.
+  if (!is_order_current_) return;  // A rank went meanwhile: this answer is about the old ones.
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     if (results[rank] == wire::CanaryResult::kFailed) {
       shut(
@@ -53,15 +67,20 @@ void Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
   canary_ = Canary::kPassed;
 }
 
-void Gate::on_canary_lost() {
-  if (canary_ != Canary::kOrdered) return;
+bool Gate::on_canary_lost(Nanoseconds now) {
+  if (canary_ != Canary::kOrdered) return false;
   canary_ = Canary::kNeeded;
-  if (++lost_canaries_ >= kMaxLostCanaries) shut("canary: ordered 64 times and never reported");
+  if (++lost_canaries_ < kQuickCanaries) return false;
+  canary_rest_ = lost_canaries_ == kQuickCanaries ? kFirstCanaryRest
+                                                  : std::min(canary_rest_ * 2, kLongestCanaryRest);
+  canary_after_ = now + canary_rest_;
+  return lost_canaries_ == kQuickCanaries;
 }
 
 Gate::State Gate::state(Nanoseconds now) const {
   if (!shut_reason_.empty()) return State::kShut;
   if (is_serving()) return State::kServing;
+  if (lost_canaries_ >= kQuickCanaries) return State::kLate;
   // Once all are attached only the canary is missing: one step of the engine, not a late rank.
   return now >= attach_deadline_ && !all_attached() ? State::kLate : State::kOpening;
 }
@@ -81,6 +100,12 @@ std::string Gate::reason(Nanoseconds now) const {
   if (!all_attached()) {
     return fmt::format("{}: {} of {} ranks attached",
                        now >= attach_deadline_ ? "attach" : "opening", attached_, epochs_.size());
+  }
+  if (lost_canaries_ >= kQuickCanaries) {
+    return fmt::format(
+        "canary: ordered {} times and never reported; it is ordered again, ever more "
+        "rarely: look whether the ranks' processes run",
+        lost_canaries_);
   }
   return "opening: the canary has not come back yet";
 }

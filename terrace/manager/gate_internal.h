@@ -4,6 +4,7 @@
 //
 //   opening --(host, ranks, canary)--> serving --(a rank died)--> opening
 //   opening --(attach_timeout)--> late: misses at once, but a late rank still opens the gate
+//   opening --(canary lost often)--> late: it is ordered again, ever more rarely
 //   anything --(canary wrong, host refused)--> shut, for good
 // Threading: thread-compatible; the manager's lock guards it.  Waits: never.
 // Source: design.md sections 3 and 4.
@@ -36,12 +37,14 @@ class Gate {
   void on_died(RankId rank, Epoch epoch, Nanoseconds now);
 
   // The canary has to be ordered.
-  [[nodiscard]] bool wants_canary() const;
-  void on_canary_ordered() { canary_ = Canary::kOrdered; }
+  [[nodiscard]] bool wants_canary(Nanoseconds now) const;
+  void on_canary_ordered();
   [[nodiscard]] bool is_canary_ordered() const { return canary_ == Canary::kOrdered; }
-  // One entry per rank. A canary whose answers got lost is ordered again, a few times.
+  // One entry per rank. An answer that comes late counts, as long as it is of the same processes.
   void on_canary(const std::vector<wire::CanaryResult>& results);
-  void on_canary_lost();
+  // A canary whose answers got lost says nothing: it is ordered again, at first at once. True when
+  // that has not helped so often that it becomes rare now.
+  bool on_canary_lost(Nanoseconds now);
 
   [[nodiscard]] State state(Nanoseconds now) const;
   [[nodiscard]] bool is_serving() const { return state_ok() && canary_ == Canary::kPassed; }
@@ -57,7 +60,10 @@ class Gate {
 
  private:
   enum class Canary : std::uint8_t { kNeeded, kOrdered, kPassed };
-  static constexpr int kMaxLostCanaries = 64;
+  static constexpr int kQuickCanaries = 64;
+  static constexpr Nanoseconds kFirstCanaryRest = seconds(60);  // Doubles up to the longest.
+  static constexpr Nanoseconds kLongestCanaryRest = seconds(600);
+  void need_canary();
   [[nodiscard]] bool state_ok() const {
     return has_host_ && all_attached() && shut_reason_.empty();
   }
@@ -69,7 +75,10 @@ class Gate {
   bool has_host_ = false;
   bool has_run_canary_ = false;
   Canary canary_ = Canary::kNeeded;
+  bool is_order_current_ = false;  // Some canary was ordered from just these processes.
   int lost_canaries_ = 0;
+  Nanoseconds canary_rest_{0};
+  Nanoseconds canary_after_{INT64_MIN};
   Nanoseconds attach_deadline_;
   std::string shut_reason_;
 };

@@ -71,9 +71,9 @@ TEST(GateTest, ServesOnlyWithHostAllRanksAndTheirCanary) {
   gate.on_attached(RankId(0), Epoch(1));  // Told twice: still one.
   EXPECT_FALSE(gate.all_attached());
   gate.on_attached(RankId(1), Epoch(2));
-  EXPECT_FALSE(gate.wants_canary());  // No host tier to run it through.
+  EXPECT_FALSE(gate.wants_canary(Nanoseconds(0)));  // No host tier to run it through.
   gate.open_host();
-  EXPECT_TRUE(gate.wants_canary());
+  EXPECT_TRUE(gate.wants_canary(Nanoseconds(0)));
   gate.on_canary_ordered();
   EXPECT_FALSE(gate.is_serving());
   gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
@@ -89,7 +89,7 @@ TEST(GateTest, ACanaryOfRanksThatWentMeanwhileDoesNotOpenIt) {
   gate.on_attached(RankId(1), Epoch(3));
   gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
   EXPECT_FALSE(gate.is_serving());
-  EXPECT_TRUE(gate.wants_canary());
+  EXPECT_TRUE(gate.wants_canary(Nanoseconds(0)));
 }
 
 TEST(GateTest, TheDeathOfAnEpochThatWasReplacedChangesNothing) {
@@ -106,8 +106,58 @@ TEST(GateTest, AWrongCanaryShutsItForGood) {
   gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed});
   EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kShut);
   gate.on_attached(RankId(1), Epoch(9));
-  EXPECT_FALSE(gate.wants_canary());
+  EXPECT_FALSE(gate.wants_canary(Nanoseconds(0)));
   EXPECT_NE(gate.reason(Nanoseconds(0)).find("rank 1"), std::string::npos);
+}
+
+// A rank's process may stand still, or map its memory for long: nothing was wrong.
+TEST(GateTest, ACanaryThatIsNeverReportedIsOrderedAgainEverMoreRarely) {
+  Gate gate = open_gate();
+  Nanoseconds now(0);
+  for (int i = 1; i <= 64; ++i) {
+    ASSERT_TRUE(gate.wants_canary(now)) << i;
+    gate.on_canary_ordered();
+    EXPECT_EQ(gate.on_canary_lost(now), i == 64);
+  }
+  EXPECT_EQ(gate.state(now), Gate::State::kLate);  // Nobody waits for it any more.
+  EXPECT_NE(gate.reason(now).find("never reported"), std::string::npos);
+  for (const std::int64_t rest : {60, 120, 240, 480, 600, 600}) {
+    EXPECT_FALSE(gate.wants_canary(now + seconds(rest) - Nanoseconds(1)));
+    now += seconds(rest);
+    EXPECT_TRUE(gate.wants_canary(now));
+    gate.on_canary_ordered();
+    EXPECT_FALSE(gate.on_canary_lost(now));
+  }
+  now += seconds(600);
+  gate.on_canary_ordered();
+  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_EQ(gate.state(now), Gate::State::kServing);
+}
+
+TEST(GateTest, ALateAnswerOfTheSameProcessesCounts) {
+  Gate gate = open_gate();
+  gate.on_canary_ordered();
+  (void)gate.on_canary_lost(Nanoseconds(0));
+  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_TRUE(gate.is_serving());
+  Gate wrong = open_gate();
+  wrong.on_canary_ordered();
+  (void)wrong.on_canary_lost(Nanoseconds(0));
+  wrong.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed});
+  EXPECT_EQ(wrong.state(Nanoseconds(0)), Gate::State::kShut);
+}
+
+TEST(GateTest, ANewProcessIsAskedAtOnce) {
+  Gate gate = open_gate();
+  for (int i = 0; i < 70; ++i) {
+    gate.on_canary_ordered();
+    (void)gate.on_canary_lost(Nanoseconds(0));
+  }
+  ASSERT_FALSE(gate.wants_canary(Nanoseconds(0)));
+  gate.on_died(RankId(1), Epoch(2), Nanoseconds(0));
+  gate.on_attached(RankId(1), Epoch(3));
+  EXPECT_TRUE(gate.wants_canary(Nanoseconds(0)));
+  EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kOpening);
 }
 
 TEST(GateTest, WithoutANullBlockItServesAndSaysThatNoCanaryRan) {
