@@ -39,6 +39,30 @@ constexpr std::uint32_t kBlockTokens = 16;
 constexpr std::uint32_t kDeviceBlocks = 16;
 constexpr std::uint64_t kPiece = 512;
 
+// What both kinds of test open an owner with. The options point into it and into `settings`.
+class OwnerOptions {
+ public:
+  explicit OwnerOptions(const std::string& settings) {
+    options_.struct_size = sizeof options_;
+    options_.block_tokens = kBlockTokens;
+    options_.rank_count = 1;
+    options_.group_count = 1;
+    options_.groups = &layout_;
+    options_.engine_id = "memory";
+    options_.settings_json = settings.c_str();
+    options_.can_store = 1;
+    options_.can_load = 1;
+  }
+  OwnerOptions(const OwnerOptions&) = delete;
+  OwnerOptions& operator=(const OwnerOptions&) = delete;
+  [[nodiscard]] const terrace_owner_options* get() const { return &options_; }
+
+ private:
+  const std::uint64_t pieces_[1] = {kPiece};
+  const terrace_group_layout layout_ = {sizeof layout_, 1, pieces_, 0, 0, 0};
+  terrace_owner_options options_ = {};
+};
+
 // An engine of one rank; one call of its choice finds no memory at one of its allocations.
 class Engine {
  public:
@@ -46,19 +70,8 @@ class Engine {
     settings_ = R"({"host.size":"1MiB","events.enabled":true,"planner.enabled":false,)"
                 R"("attach.directory":")" +
                 scratch_.path() + R"("})";
-    const std::uint64_t pieces[] = {kPiece};
-    const terrace_group_layout layout = {sizeof layout, 1, pieces, 0, 0, 0};
-    terrace_owner_options options = {};
-    options.struct_size = sizeof options;
-    options.block_tokens = kBlockTokens;
-    options.rank_count = 1;
-    options.group_count = 1;
-    options.groups = &layout;
-    options.engine_id = "memory";
-    options.settings_json = settings_.c_str();
-    options.can_store = 1;
-    options.can_load = 1;
-    EXPECT_EQ(terrace_open_owner(&options, &owner_), TERRACE_OK) << terrace_last_error();
+    const OwnerOptions options(settings_);
+    EXPECT_EQ(terrace_open_owner(options.get(), &owner_), TERRACE_OK) << terrace_last_error();
     const terrace_region region = {sizeof region, 0, memory_.data(), kPiece, kPiece};
     const terrace_group_regions group = {sizeof group, 1, &region, kDeviceBlocks, 0, 1};
     const terrace_worker_options mine = {sizeof mine, 0,      1,        kBlockTokens,     1,
@@ -263,23 +276,14 @@ TEST(OpeningMemoryTest, WhoeverFindsNoMemoryToOpenOpensNothingAndCanTryAgain) {
   const testing::ScratchDirectory scratch;
   const std::string settings =
       R"({"host.size":"1MiB","attach.directory":")" + scratch.path() + R"("})";
-  const std::uint64_t pieces[] = {kPiece};
-  const terrace_group_layout layout = {sizeof layout, 1, pieces, 0, 0, 0};
-  terrace_owner_options options = {};
-  options.struct_size = sizeof options;
-  options.block_tokens = kBlockTokens;
-  options.rank_count = 1;
-  options.group_count = 1;
-  options.groups = &layout;
-  options.engine_id = "memory";
-  options.settings_json = settings.c_str();
+  const OwnerOptions options(settings);
   sigset_t before = {};
   pthread_sigmask(SIG_SETMASK, nullptr, &before);
   terrace_owner* owner = nullptr;
   int refused = 0;
   for (;; ++refused) {
     allocations_left = refused;
-    const terrace_code code = terrace_open_owner(&options, &owner);
+    const terrace_code code = terrace_open_owner(options.get(), &owner);
     const bool is_over = allocations_left >= 0;
     allocations_left = -1;
     if (is_over) break;
