@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import bench, campaign, paths, run, say
+from dev import bench, campaign, paths, run, say, test
 
 TABLE = """
 [[bench]]
@@ -82,6 +82,21 @@ def test_own_tables_are_sound() -> None:
     for name, row in campaign.table().items():
         assert row["text"], name
         assert row["run"], name
+
+
+def test_a_long_test_runs_its_campaigns_and_fails_with_the_worst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[list[str]] = []
+
+    def one(arguments: list[str]) -> int:
+        ran.append(arguments)
+        return 1 if arguments[0] == "vllm-0.30" else 0
+
+    monkeypatch.setattr(campaign, "main", one)
+    assert test.main(["vllm-versions", "-x"]) == 1
+    assert ran == [["vllm-0.30", "-x"], ["vllm-0.31", "-x"], ["engine", "-x"]]
+    assert all(name in campaign.table() for names in test.LONG.values() for name in names)
 
 
 def test_an_unknown_campaign_names_the_known() -> None:

@@ -1,9 +1,9 @@
 """./dev campaign: long runs that are no part of ./dev test, listed in tools/campaigns.toml.
 
 Each entry is a table [campaign.NAME] with `text`, `run` (the command; {build} is the preset's build
-folder, {python} the environment's interpreter) and optionally `preset` (default release),
-`engine = true`, and `release` of the engine when it is another one than the locked one.  Arguments
-after the name go to the command.
+folder, {python} the environment's interpreter, {hybrid} the real model of several KV groups) and
+optionally `preset` (default release), `engine = true`, `hybrid = true`, and `release` of the engine
+when it is another one than the locked one.  Arguments after the name go to the command.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from dev import build, engines, paths, run, say, setup, venv
+from dev import build, engines, gemma, paths, run, say, setup, venv
 from dev.test import paths_environment
 
 TABLE = paths.ROOT / "tools" / "campaigns.toml"
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         "build": str(build.build(preset)),
         "python": str(venv.python()) if engine else "",
         "jobs": str(build.jobs()),
+        "hybrid": str(gemma.ensure()) if entry.get("hybrid") else "",
     }
     command = [word.format(**places) for word in entry["run"]]
     paths.LOGS.mkdir(parents=True, exist_ok=True)

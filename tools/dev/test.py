@@ -27,10 +27,15 @@ LONGEST_FIRST = ("test_truth.py", "test_server.py", "test_tiers.py")
 CTEST_ROW = re.compile(r"^\s*(?:\d+/\d+ Test\s+#|Start\s+\d+: )")
 
 
+# Names of tests that take long, or ask for more than ./dev test makes; each is made of campaigns.
+LONG = {"vllm-versions": ("vllm-0.30", "vllm-0.31", "engine"), "hybrid-real": ("hybrid-real",)}
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev test",
         description="Every suite: C++ (ctest), Python, integration with the real engine.",
+        epilog="Long ones on request: " + "; ".join(f"./dev test {name}" for name in LONG),
     )
     parser.add_argument("--only", choices=SUITES, action="append", help="this suite alone")
     parser.add_argument("-k", metavar="TEXT", help="only tests whose name contains TEXT")
@@ -158,7 +163,15 @@ def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> 
     return total
 
 
+def _long(name: str, more: Sequence[str]) -> int:
+    from dev import campaign  # It starts tests as this does.
+
+    return max(campaign.main([one, *more]) for one in LONG[name])
+
+
 def main(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in LONG:
+        return _long(arguments[0], arguments[1:])
     options = parse(arguments)
     chosen = options.only or SUITES
     setup.require(engine=chosen != ["cpp"])

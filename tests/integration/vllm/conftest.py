@@ -12,3 +12,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=False,
         help="every pair of dtype and block size against an engine without Terrace, and restarted",
     )
+    parser.addoption(
+        "--hybrid-model",
+        default="",
+        help="folder of a real model of several KV groups, for test_groups.py in place of a tiny one",
+    )

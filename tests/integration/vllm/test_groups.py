@@ -6,15 +6,23 @@ from typing import Any
 
 import pytest
 from tests.integration.vllm import harness
-from tests.integration.vllm.scenarios.groups import BLOCK, FAILED, LENGTHS
+from tests.integration.vllm.scenarios.groups import BLOCK, BLOCKS, FAILED, lengths
 from tests.integration.vllm.scenarios.small import DISK, HOST
 
-HITS = [(length - 1) // BLOCK * BLOCK for length in LENGTHS]
 LOCAL = BLOCK * 5
+# The real model's windows hold 16 blocks.
+REAL = {"blocks": 40, "memory": 600 << 20, "max_model_len": 2048}
+
+
+def hits(found: dict[str, Any]) -> list[int]:
+    return [(length - 1) // BLOCK * BLOCK for length in lengths(found["blocks"])]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    named = request.config.getoption("--hybrid-model")
+    if named:
+        return str(named)
     folder = tmp_path_factory.mktemp("model")
     harness.run(folder, "tiny.make", folder=str(folder / "gemma"), kind="gemma")
     return str(folder / "gemma")
@@ -25,7 +33,12 @@ def found(
     request: pytest.FixtureRequest, model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     work = tmp_path_factory.mktemp(request.param)
+    is_real = bool(request.config.getoption("--hybrid-model"))
+    if is_real and request.param != "float32":
+        pytest.skip("the real model is made in float32")
     same: dict[str, Any] = {"model": model, "dtype": request.param}
+    if is_real:
+        same |= REAL
     settings = {"disk.size": "256MiB", "disk.paths": [str(work / "disk")]}
     (work / "disk").mkdir()
     answer: dict[str, Any] = harness.run_several(
@@ -34,14 +47,13 @@ def found(
             "reference": ("groups.reference", same),
             "broken": ("groups.broken", same),
             "aborted": ("groups.aborted", same),
-            "preempted": ("groups.preempted", same),
-        },
+        }
+        | ({} if is_real else {"preempted": ("groups.preempted", same)}),
     )
     kept = same | {"settings": settings}
     answer["truth"] = harness.run(work, "groups.truth", **kept, is_killed=True, ends_by_kill=True)
     answer["restarted"] = harness.run(work, "groups.restarted", **kept)
-    answer["dtype"] = request.param
-    return answer
+    return answer | {"dtype": request.param, "blocks": same.get("blocks", BLOCKS)}
 
 
 def of(answers: list[Any], what: str) -> list[Any]:
@@ -70,28 +82,31 @@ def test_blocks_after_a_hit_equal_those_before(found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("tier", ["host", "disk"])
 def test_a_hit_is_the_engines_own_hit_bit_by_bit(found: dict[str, Any], tier: str) -> None:
-    hits = found["truth"]["host"] if tier == "host" else found["restarted"]["disk"]
+    loaded = found["truth"]["host"] if tier == "host" else found["restarted"]["disk"]
     name = HOST if tier == "host" else DISK
-    assert [one["grown"].get(name) for one in hits] == HITS
-    assert of(served(hits), "logprobs") == of(found["reference"]["local"], "logprobs")
-    assert of(served(hits), "tokens") == of(found["reference"]["local"], "tokens")
+    assert [one["grown"].get(name) for one in loaded] == hits(found)
+    assert of(served(loaded), "logprobs") == of(found["reference"]["local"], "logprobs")
+    assert of(served(loaded), "tokens") == of(found["reference"]["local"], "tokens")
 
 
 def test_a_hit_is_a_cold_run_that_is_split_where_it_ends(found: dict[str, Any]) -> None:
-    assert of(served(found["truth"]["host"]), "logprobs") == of(
-        found["reference"]["split"], "logprobs"
-    )
+    split = of(found["reference"]["split"], "logprobs")
+    is_own = of(found["reference"]["local"], "logprobs") == split
+    # What the engine stores of a long chunk may differ in the last bits from what it makes of a
+    # shorter one: then its own hits differ as well.
+    assert is_own or found["blocks"] > BLOCKS
+    assert (of(served(found["truth"]["host"]), "logprobs") == split) == is_own
 
 
 def test_a_part_in_the_engines_own_cache_is_not_loaded(found: dict[str, Any]) -> None:
     mixed = found["truth"]["mixed"]
-    assert [one["grown"][HOST] for one in mixed] == [hit - LOCAL for hit in HITS]
+    assert [one["grown"][HOST] for one in mixed] == [hit - LOCAL for hit in hits(found)]
     assert of(served(mixed), "logprobs") == of(found["reference"]["local"], "logprobs")
 
 
 def test_several_at_once_answer_as_alone(found: dict[str, Any]) -> None:
     together = found["truth"]["together"]
-    assert together["grown"][HOST] == sum(HITS)
+    assert together["grown"][HOST] == sum(hits(found))
     if found["dtype"] == "float32":
         assert of(together["answers"], "tokens") == of(found["reference"]["cold"], "tokens")
     assert found["truth"]["status"]["health"] == "green"
@@ -127,11 +142,13 @@ def test_what_nobody_loads_is_computed(found: dict[str, Any]) -> None:
 def test_aborted_requests_give_back_what_they_held(found: dict[str, Any]) -> None:
     case = found["aborted"]
     assert (case["leaked_blocks"], case["live"]) == (0, 0)
-    assert case["after"]["grown"][HOST] == HITS[2]
+    assert case["after"]["grown"][HOST] == hits(found)[2]
     assert case["status"]["health"] == "green"
 
 
 def test_preempted_requests_answer_as_alone(found: dict[str, Any]) -> None:
+    if "preempted" not in found:
+        return  # Of the tiny model alone: the real one's smallest cache holds all of them.
     case = found["preempted"]
     assert sum(case["preemptions"]) > 0
     if found["dtype"] == "float32":

@@ -13,13 +13,17 @@ from tests.integration.vllm.scenarios.trap import flip_host_bytes
 
 Say = Callable[[object], None]
 BLOCK = 32
-LENGTHS = [BLOCK * 12 - 1, BLOCK * 12, BLOCK * 12 + 1]
+BLOCKS = 12  # Of a prompt: more than the tiny model's windows hold.
 FAILED = 'terrace_loads_total{result="failed"}'
 
 
-def prompts() -> list[list[int]]:
+def lengths(blocks: int) -> list[int]:
+    return [BLOCK * blocks - 1, BLOCK * blocks, BLOCK * blocks + 1]
+
+
+def prompts(blocks: int) -> list[list[int]]:
     """Of each length, none the beginning of another."""
-    return [numbers(seed, length) for seed, length in enumerate(LENGTHS)]
+    return [numbers(seed, length) for seed, length in enumerate(lengths(blocks))]
 
 
 def hit(prompt: list[int]) -> int:
@@ -32,12 +36,12 @@ def capacity(engine: Engine) -> dict[str, int]:
     return {"blocks": config.num_blocks, "groups": len(config.kv_cache_groups)}
 
 
-def reference(say: Say, model: str, **more: Any) -> None:
+def reference(say: Say, model: str, blocks: int = BLOCKS, **more: Any) -> None:
     """Without Terrace: cold, out of the engine's own cache, and split where a hit would end."""
     engine = make(model, None, **more)
     found: dict[str, Any] = {"cold": [], "local": [], "split": [], "capacity": capacity(engine)}
     budget = engine.scheduler.max_num_scheduled_tokens
-    for prompt in prompts():
+    for prompt in prompts(blocks):
         engine.forget_local()
         found["cold"] += ask(engine, [prompt])
         found["local"] += ask(engine, [prompt])
@@ -55,12 +59,17 @@ def _digests(engine: Engine, prompt: list[int]) -> list[list[str | None]]:
 
 
 def truth(
-    say: Say, model: str, settings: dict[str, Any], is_killed: bool = False, **more: Any
+    say: Say,
+    model: str,
+    settings: dict[str, Any],
+    blocks: int = BLOCKS,
+    is_killed: bool = False,
+    **more: Any,
 ) -> None:
     """Cold, out of host, and with a part in the engine's own cache; may end by kill -9."""
     engine = make(model, settings, **more)
     found: dict[str, Any] = {"cold": [], "host": [], "mixed": [], "bytes": []}
-    for prompt in prompts():
+    for prompt in prompts(blocks):
         engine.forget_local()
         found["cold"].append(measured(engine, [prompt]))
         stored = _digests(engine, prompt)
@@ -71,7 +80,7 @@ def truth(
         ask(engine, [prompt[: BLOCK * 5 + 1]], max_tokens=1)
         found["mixed"].append(measured(engine, [prompt]))
     engine.forget_local()
-    together = measured(engine, prompts())
+    together = measured(engine, prompts(blocks))
     sealed = engine.metric(OFFLOADED)
     say(
         found
@@ -83,22 +92,24 @@ def truth(
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def restarted(say: Say, model: str, settings: dict[str, Any], **more: Any) -> None:
+def restarted(
+    say: Say, model: str, settings: dict[str, Any], blocks: int = BLOCKS, **more: Any
+) -> None:
     """A new engine over the old disk: its very first request hits."""
     engine = make(model, settings, **more)
     found = []
-    for prompt in prompts():
+    for prompt in prompts(blocks):
         engine.forget_local()
         found.append(measured(engine, [prompt]))
     say({"disk": found, "status": engine.status()})
 
 
-def broken(say: Say, model: str, **more: Any) -> None:
+def broken(say: Say, model: str, blocks: int = BLOCKS, **more: Any) -> None:
     """Loads that fail: corrupt in host, refused by a worker that fell, accepted by no core."""
     from terrace.connectors.vllm import worker
 
     engine = make(model, {}, **more)
-    prompt = prompts()[2]
+    prompt = prompts(blocks)[2]
     found: dict[str, Any] = {"cold": ask(engine, [prompt])}
     engine.forget_local()
     flip_host_bytes()
@@ -132,12 +143,12 @@ def _exhausted() -> Exception:
     return _native.TerraceError("accept_load", _native.Code.EXHAUSTED, "made up")
 
 
-def aborted(say: Say, model: str, **more: Any) -> None:
+def aborted(say: Say, model: str, blocks: int = BLOCKS, **more: Any) -> None:
     """Requests end at each step of their way; blocks and requests are given back."""
     from vllm import SamplingParams
 
     engine = make(model, {}, **more)
-    prompt = prompts()[2]
+    prompt = prompts(blocks)[2]
     cold = ask(engine, [prompt])
     engine.forget_local()
     core, pool = engine.llm.llm_engine, engine.scheduler.kv_cache_manager.block_pool
