@@ -46,6 +46,8 @@ ELSEWHERE = {
     "./dev demo --stay": "as ./dev demo",
     "./dev setup": "it installs; ./dev test runs it before this test",
     "./dev test": "it is what runs this test",
+    "./dev test hybrid-real": "it downloads a model; tests/tools/test_runners.py tests the verb",
+    "./dev test vllm-versions": "half an hour; the same",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev check": "needs clang; tests/tools tests its rules, and CI runs it",
     "./dev clean --all": "it removes what every test stands on; tests/tools/test_clean.py runs it "
