@@ -39,6 +39,14 @@ def transfer_config(
     return config | ({"engine_id": engine_id} if engine_id else {})
 
 
+def among(config: dict[str, Any], before: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """MultiConnector with Terrace behind others; a child may have no engine id of its own."""
+    own = {name: value for name, value in config.items() if name != "engine_id"}
+    outer = {name: config[name] for name in config.keys() - {"kv_connector_module_path"}}
+    outer |= {"kv_connector": "MultiConnector"}
+    return outer | {"kv_connector_extra_config": {"connectors": [*before, own]}}
+
+
 def until(what: str, is_so: Callable[[], bool], limit_s: float = DEADLINE_S) -> None:
     """Waits for an event; fails when it does not come."""
     deadline = time.monotonic() + limit_s
@@ -73,6 +81,7 @@ class Engine:
         engine_id: str | None = None,
         failure_policy: str = "recompute",
         memory: int = 300 << 20,
+        beside: Sequence[dict[str, Any]] = (),
         **more: Any,
     ) -> None:
         from vllm import LLM
@@ -84,7 +93,8 @@ class Engine:
         if settings is not None:
             self._look_inside()
             merged = SETTINGS | settings
-            more["kv_transfer_config"] = transfer_config(merged, role, engine_id, failure_policy)
+            config = transfer_config(merged, role, engine_id, failure_policy)
+            more["kv_transfer_config"] = among(config, beside) if beside else config
         options: dict[str, Any] = {
             "dtype": dtype,
             "block_size": block_size,
@@ -130,7 +140,7 @@ class Engine:
         from vllm.distributed import cleanup_dist_env_and_memory
         from vllm.distributed.kv_transfer import ensure_kv_transfer_shutdown
 
-        if self.settings is not None and self.connector is not None:
+        if self.settings is not None:
             self.connector.shutdown()
         self.llm.llm_engine.engine_core.shutdown()
         ensure_kv_transfer_shutdown()
@@ -147,7 +157,10 @@ class Engine:
 
     @property
     def connector(self) -> Any:
-        return self.scheduler.connector
+        """Terrace's, also among others."""
+        found = self.scheduler.connector
+        children = getattr(found, "sub_connectors", [found])
+        return next(one for one in children if type(one).__name__ == "TerraceConnector")
 
     @property
     def half(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.integration.vllm import harness
+from tests.integration.vllm.scenarios.multi import BAD_BLOCK
 from tests.integration.vllm.scenarios.small import DISK, HOST, OFFLOADED, numbers
 
 PROMPTS = [numbers(1, 300), numbers(2, 321)]
@@ -54,6 +55,7 @@ def found(llama: str, work: Path) -> dict[str, Any]:
             "eight bits": ("small.twice", same | narrow | {"settings": {}}),
             "worker refused": ("small.worker_refused", same),
             "second": ("small.second", same),
+            "among others": ("multi.run", same),
             "producer": ("small.twice", same | shared | {"role": "kv_producer"}),
             "consumer": ("small.twice", same | shared | {"role": "kv_consumer"}),
         },
@@ -110,6 +112,40 @@ def test_a_second_engine_in_one_process_costs_hits_and_no_answer(found: dict[str
         assert tokens(case[name]) == tokens(found["plain"]["cold"])
     assert not case["hits"]
     assert not all(case["has_half"]), "nobody was told"
+
+
+def test_among_other_connectors_hits_come_from_host_and_equal_the_engines_own(
+    found: dict[str, Any],
+) -> None:
+    case = found["among others"]
+    for name in ("cold", "local", "host", "again"):
+        assert tokens(case[name]["answers"]) == tokens(found["plain"]["cold"])[:1]
+    assert [case[name]["grown"][HOST] for name in ("host", "again")] == [288, 288]
+    assert case["host"]["answers"][0]["ledger"]["hit_tokens"] == {"host": 288}
+    assert case["host"]["answers"][0]["logprobs"] == case["local"]["answers"][0]["logprobs"]
+    assert case["bytes"][0] == case["bytes"][1]
+    assert case["status"]["health"] == "green"
+
+
+def test_among_other_connectors_a_bad_block_is_counted_and_computed_anew(
+    found: dict[str, Any],
+) -> None:
+    case = found["among others"]
+    assert case["corrupt"] == 1
+    assert case["flipped"]["grown"][HOST] == BAD_BLOCK * 32
+    ledger = case["flipped"]["answers"][0]["ledger"]
+    assert (ledger["first_miss"], ledger["failed_tokens"]) == ("corrupt", 288 - BAD_BLOCK * 32)
+    assert tokens(case["flipped"]["answers"]) == tokens(found["plain"]["cold"])[:1]
+
+
+def test_among_other_connectors_each_gets_its_own_messages_and_may_hold_blocks(
+    found: dict[str, Any],
+) -> None:
+    sender = found["among others"]["sender"]
+    assert sender["receipts"] == list(range(1, sender["sent"] + 1))
+    assert sender["allocated"] == [0] * sender["requests"]
+    # The last one is sent with the step after its end, which never comes.
+    assert sender["delivered"] == sender["requests"] - 1
 
 
 def test_a_producer_only_stores_its_first_request_included(found: dict[str, Any]) -> None:
