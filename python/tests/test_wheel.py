@@ -1,4 +1,4 @@
-"""One wheel for every Python 3: closed library, old glibc, no engine needed."""
+"""One wheel for every Python 3: closed library, old glibc; an engine finds it by its short name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.integration.vllm import harness
+from tests.integration.vllm.scenarios.small import numbers
 
 from dev import build
 
@@ -183,3 +185,24 @@ def test_the_short_name_is_an_entry_point_of_the_installed_package(fresh: Path) 
     )
     told = alone(fresh, "-c", program)
     assert told.stdout.strip() == "['register']", told.stderr
+
+
+def test_an_engine_needs_the_short_name_alone_and_hits(wheel: Path, tmp_path: Path) -> None:
+    """In both of its processes; nothing of this tree's own package can be found there."""
+    package, model = tmp_path / "package", tmp_path / "llama"
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target"]
+    subprocess.run([*command, str(package), str(wheel)], check=True, capture_output=True)
+    harness.run(tmp_path, "tiny.make", folder=str(model), kind="llama")
+    found = harness.run(
+        tmp_path,
+        "spawned.short",
+        multiprocessing=True,
+        package=package,
+        settings_env={"TERRACE_HOST_SIZE": "64MiB", "TERRACE_PLANNER_ENABLED": "false"},
+        model=str(model),
+        prompts=[numbers(1, 300)],
+    )
+    assert found["libraries"] == [str(library(package))]
+    assert [answer["ledger"]["hit_tokens"] for answer in found["cold"]] == [{}]
+    assert [answer["ledger"]["hit_tokens"] for answer in found["host"]] == [{"host": 288}]
+    assert found["host"][0]["tokens"] == found["cold"][0]["tokens"]

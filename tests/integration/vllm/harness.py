@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,19 @@ class EngineProcess:
 
 
 def start(
-    work: Path, scenario: str, *, multiprocessing: bool = False, name: str = "", **arguments: Any
+    work: Path,
+    scenario: str,
+    *,
+    multiprocessing: bool = False,
+    name: str = "",
+    package: Path | None = None,
+    settings_env: Mapping[str, str] | None = None,
+    **arguments: Any,
 ) -> EngineProcess:
-    """Starts `scenarios.<module>.<function>`, named `module.function`, with JSON arguments."""
+    """Starts `scenarios.<module>.<function>`, named `module.function`, with JSON arguments.
+
+    `package`: the folder of an installed package, to be taken instead of this tree's.
+    """
     folder = work / (name or scenario)
     folder.mkdir(parents=True, exist_ok=True)
     asked, answer = folder / "asked.json", folder / "answer.json"
@@ -67,6 +78,10 @@ def start(
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env["PYTHONPATH"]])
     if os.environ.get("TERRACE_LIBRARY"):
         env["TERRACE_LIBRARY"] = os.environ["TERRACE_LIBRARY"]
+    if package is not None:
+        env["PYTHONPATH"] = env["PYTHONPATH"].replace(str(ROOT / "python"), str(package))
+        del env["TERRACE_LIBRARY"]
+    env |= settings_env or {}
     output = folder / "output.txt"
     with output.open("wb") as stream:
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.integration.vllm.engine import DEADLINE_S, SETTINGS, transfer_config
@@ -14,7 +15,7 @@ from tests.integration.vllm.engine import DEADLINE_S, SETTINGS, transfer_config
 Say = Callable[[object], None]
 
 
-def _open(model: str, settings: dict[str, Any]) -> Any:
+def _open(model: str, transfer: dict[str, Any]) -> Any:
     from vllm import LLM
 
     return LLM(
@@ -28,8 +29,12 @@ def _open(model: str, settings: dict[str, Any]) -> Any:
         kv_cache_memory_bytes=64 << 20,
         skip_tokenizer_init=True,
         disable_log_stats=True,
-        kv_transfer_config=transfer_config(SETTINGS | settings, "kv_both", None),
+        kv_transfer_config=transfer,
     )
+
+
+def _by_module(settings: dict[str, Any]) -> dict[str, Any]:
+    return transfer_config(SETTINGS | settings, "kv_both", None)
 
 
 def _ask(llm: Any, prompts: list[list[int]]) -> list[dict[str, Any]]:
@@ -55,7 +60,7 @@ def killed(say: Say, model: str, prompts: list[list[int]], settings: dict[str, A
 
     How the front end takes that is vLLM's own: as a rule with EngineDeadError, at times it hangs.
     """
-    llm = _open(model, settings)
+    llm = _open(model, _by_module(settings))
     cold = _ask(llm, prompts)
     assert llm.reset_prefix_cache()
     host = _ask(llm, prompts)
@@ -69,4 +74,19 @@ def killed(say: Say, model: str, prompts: list[list[int]], settings: dict[str, A
 
 
 def restarted(say: Say, model: str, prompts: list[list[int]], settings: dict[str, Any]) -> None:
-    say({"answers": _ask(_open(model, settings), prompts)})
+    say({"answers": _ask(_open(model, _by_module(settings)), prompts)})
+
+
+def short(say: Say, model: str, prompts: list[list[int]]) -> None:
+    """The short name alone, settings from the environment: cold and out of host.
+
+    Says, too, which library the core has, as nothing else tells where its package came from.
+    """
+    llm = _open(model, {"kv_connector": "TerraceConnector", "kv_role": "kv_both"})
+    cold = _ask(llm, prompts)
+    assert llm.reset_prefix_cache()
+    host = _ask(llm, prompts)
+    (core,) = multiprocessing.active_children()
+    maps = Path(f"/proc/{core.pid}/maps").read_text().splitlines()
+    libraries = {line.split()[-1] for line in maps if "libterrace" in line}
+    say({"cold": cold, "host": host, "libraries": sorted(libraries)})
