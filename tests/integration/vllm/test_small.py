@@ -51,8 +51,11 @@ def found(llama: str, work: Path) -> dict[str, Any]:
             ),
             "no chunks": ("small.twice", same | strict | whole),
             "preempted": ("small.preempted", {"model": llama}),
-            "eight bits plain": ("small.plain", same | narrow),
-            "eight bits": ("small.twice", same | narrow | {"settings": {}}),
+            "resumed": ("small.resumed", {"model": llama}),
+            "fp8 plain": ("small.plain", same | narrow),
+            "fp8": ("small.rungs", same | narrow),
+            "fp8_e5m2": ("small.rungs", same | narrow | {"kv_cache_dtype": "fp8_e5m2"}),
+            "float16": ("small.rungs", same | {"dtype": "float16"}),
             "worker refused": ("small.worker_refused", same),
             "second": ("small.second", same),
             "among others": ("multi.run", same),
@@ -95,10 +98,35 @@ def test_a_preempted_request_may_be_aborted(found: dict[str, Any]) -> None:
     assert found["preempted"]["aborted"] == {"count": 1, "leaked_blocks": 0, "live": 0}
 
 
-def test_eight_bit_kv_hits_as_the_engines_own_cache_does(found: dict[str, Any]) -> None:
-    case = found["eight bits"]
-    assert tokens(case["host"]["answers"]) == tokens(found["eight bits plain"]["local"])
-    assert case["host"]["grown"][HOST] == HITS
+def test_a_preempted_request_resumes_from_host_as_from_the_engines_own_cache(
+    found: dict[str, Any],
+) -> None:
+    host, local = found["resumed"]["host"], found["resumed"]["local"]
+    assert host["preemptions"] == local["preemptions"] == 1
+    assert HOST not in local["grown"]
+    assert host["grown"][HOST] == 224
+    assert (host["tokens"], host["logprobs"]) == (local["tokens"], local["logprobs"])
+    assert len(host["logprobs"][0]) == 60
+
+
+@pytest.mark.parametrize("kind", ["fp8", "fp8_e5m2", "float16"])
+def test_narrow_kv_hits_as_the_engines_own_cache_does(found: dict[str, Any], kind: str) -> None:
+    case = found[kind]
+    for host, local in zip(case["host"], case["local"], strict=True):
+        assert (host["tokens"], host["logprobs"]) == (local["tokens"], local["logprobs"])
+    assert [answer["cached"] for answer in case["host"]] == [288, 320]
+    assert case["grown"][HOST] == HITS
+    for stored, onboarded in case["bytes"]:
+        assert stored
+        assert stored == onboarded
+    # 4 layers, 2 KV heads, 64 wide, K and V.
+    assert case["block_bytes"] == 4 * 2 * 64 * 2 * 32 * (2 if kind == "float16" else 1)
+
+
+def test_eight_bit_kv_answers_as_without_terrace(found: dict[str, Any]) -> None:
+    assert tokens(found["fp8"]["local"]) == tokens(found["fp8 plain"]["local"])
+    # The two formats are told apart: with one for both, these would be equal.
+    assert found["fp8"]["bytes"] != found["fp8_e5m2"]["bytes"]
 
 
 def test_a_worker_that_stands_aside_takes_the_owner_along(found: dict[str, Any]) -> None:

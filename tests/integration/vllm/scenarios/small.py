@@ -74,6 +74,23 @@ def once(
     say(measured(engine, prompts) | {"status": engine.status()})
 
 
+def rungs(say: Say, model: str, prompts: list[list[int]], **more: Any) -> None:
+    """Each prompt cold, from the engine's own cache and out of host, with its blocks' bytes."""
+    engine = make(model, {}, **more)
+    found: dict[str, Any] = {"cold": [], "local": [], "host": [], "bytes": []}
+    before = engine.metrics()
+    for prompt in prompts:
+        found["cold"] += ask(engine, [prompt])
+        hashes = engine.requests[-1].block_hashes[: (len(prompt) - 1) // engine.block_size]
+        stored = engine.block_digests(hashes)
+        found["local"] += ask(engine, [prompt])
+        engine.forget_local()
+        found["host"] += ask(engine, [prompt])
+        found["bytes"].append([stored, engine.block_digests(hashes)])
+    block = sum(region.piece_bytes for region in engine._regions)
+    say(found | {"grown": engine.grown(before), "block_bytes": block})
+
+
 def _abort_preempted(engine: Engine, prompts: list[list[int]]) -> dict[str, Any]:
     """Ends a request while it waits to be resumed; the others run to their end."""
     from vllm import SamplingParams
@@ -130,6 +147,38 @@ def preempted(say: Say, model: str) -> None:
             "status": engine.status(),
         }
     )
+
+
+def _resumed(engine: Engine, prompt: list[int], salt: str, is_forgotten: bool) -> dict[str, Any]:
+    """A request alone, preempted once; it resumes from the engine's own cache, or without it."""
+    from vllm import SamplingParams
+
+    core, scheduler = engine.llm.llm_engine, engine.scheduler
+    params = SamplingParams(
+        temperature=0, max_tokens=60, ignore_eos=True, detokenize=False, logprobs=3
+    )
+    asked = {"prompt_token_ids": prompt, "cache_salt": salt}
+    core.add_request(f"resumed-{salt}", asked, params)
+    request, before, answers = engine.requests[-1], engine.metrics(), []
+    while core.has_unfinished_requests():
+        answers += core.step()
+        # Some steps after a block was filled: it is sealed by then.
+        if request.num_preemptions == 0 and request.num_output_tokens == 30:
+            if is_forgotten:
+                scheduler.reset_prefix_cache(reset_running_requests=True)
+            else:
+                scheduler.running.remove(request)
+                scheduler._preempt_request(request, 0.0, drop_stale_output=True)
+                scheduler.prev_step_scheduled_req_ids.clear()
+    grown = engine.grown(before)
+    return engine._answer(answers[-1]) | {"grown": grown, "preemptions": request.num_preemptions}
+
+
+def resumed(say: Say, model: str) -> None:
+    engine = make(model, {})
+    prompt = numbers(1, 200)
+    local = _resumed(engine, prompt, "local", is_forgotten=False)
+    say({"local": local, "host": _resumed(engine, prompt, "host", is_forgotten=True)})
 
 
 def refused(say: Say, model: str, prompts: list[list[int]], **more: Any) -> None:
