@@ -55,6 +55,21 @@ def test_what_comes_too_late_is_computed_and_hit_later(found: dict[str, Any]) ->
     assert later["answers"][0]["tokens"] == right
 
 
+def test_beside_a_late_look_up_the_answer_is_a_cold_runs_split_where_the_hit_ends(
+    found: dict[str, Any],
+) -> None:
+    answer, split = found["late"]["first"]["answers"][0], found["late"]["split"]
+    assert split["cached"] == 0
+    assert (answer["tokens"], answer["logprobs"]) == (split["tokens"], split["logprobs"])
+
+
+def test_what_came_late_answers_as_the_engines_own_hit_of_it(found: dict[str, Any]) -> None:
+    answer, own = found["late"]["later"]["answers"][0], found["late"]["own"]
+    assert own["cached"] == answer["cached"]
+    assert not own["ledger"]["hit_tokens"]
+    assert (answer["tokens"], answer["logprobs"]) == (own["tokens"], own["logprobs"])
+
+
 def test_a_system_prompt_that_the_engine_hits_itself_never_ages_out_of_host(
     found: dict[str, Any],
 ) -> None:

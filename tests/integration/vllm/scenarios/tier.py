@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from tests.integration.vllm.engine import Engine, until
 from tests.integration.vllm.scenarios.small import ask, make, measured, numbers
 
@@ -26,7 +27,39 @@ def late(
         return bool(later[-1]["answers"][0]["cached"])
 
     until("a later look-up hits", hits)
-    say({"first": first, "later": later[-1]})
+    lengths = [one["answers"][0]["cached"] for one in (first, later[-1])]
+    own = _own_hit(engine, prompts[0], lengths[1])
+    split = _split(engine, prompts[0], lengths[0])
+    say({"first": first, "later": later[-1], "own": own, "split": split})
+
+
+def _own_hit(engine: Engine, prompt: list[int], length: int) -> dict[str, Any]:
+    """The same blocks out of the engine's own cache, and no others from anywhere."""
+    engine.forget_local()
+    ask(engine, [prompt[: length + 1]], max_tokens=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.half, "match", lambda *_arguments: 0)
+        return ask(engine, [prompt])[0]
+
+
+def _split(engine: Engine, prompt: list[int], length: int) -> dict[str, Any]:
+    """The same prompt computed whole, in two chunks that meet where a hit of `length` ends."""
+    from vllm import SamplingParams
+
+    engine.forget_local()
+    core, budget = engine.llm.llm_engine, engine.scheduler.max_num_scheduled_tokens
+    params = SamplingParams(
+        temperature=0, max_tokens=8, ignore_eos=True, detokenize=False, logprobs=3
+    )
+    core.add_request("split", {"prompt_token_ids": prompt, "cache_salt": "split"}, params)
+    engine.scheduler.max_num_scheduled_tokens = length or budget
+    answers: list[Any] = []
+    while engine.requests[-1].num_computed_tokens < (length or 1):
+        answers += core.step()
+    engine.scheduler.max_num_scheduled_tokens = budget
+    while core.has_unfinished_requests():
+        answers += core.step()
+    return engine._answer(answers[-1])
 
 
 def _rush(engine: Engine) -> None:
