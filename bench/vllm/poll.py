@@ -95,7 +95,7 @@ class Engine:
                 time.sleep(QUIET_S)
 
     def polls(self, tokens: list[int], pause_s: float = 0.0) -> tuple[list[float], float, int]:
-        """Of one request, from its arrival on: polls that wait, the one that answers, its answer."""
+        """Of one request, from its arrival on: polls that wait, the last one, what it answered."""
         from vllm import SamplingParams
         from vllm.v1.request import Request
 
@@ -105,9 +105,7 @@ class Engine:
         waits: list[float] = []
         deadline = time.monotonic() + WAIT_S
         while True:
-            spent, (found, _) = timed(
-                lambda: self.connector.get_num_new_matched_tokens(request, 0)
-            )
+            spent, (found, _) = timed(lambda: self.connector.get_num_new_matched_tokens(request, 0))
             if found is not None:
                 break
             waits.append(spent)
