@@ -1,4 +1,4 @@
-"""`terrace doctor`: what is installed here, what it fits, what stands in the way, and the way out."""
+"""`terrace doctor`: what is installed here, what stands in the way, and the way out of that."""
 
 from __future__ import annotations
 

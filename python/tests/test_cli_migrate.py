@@ -29,7 +29,7 @@ def test_lmcaches_environment_beats_its_file_and_answers_are_stored_when_it_does
     assert found.settings == {"host.staging": f"{5 << 30}B"}
 
 
-def test_what_nobody_knows_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_nobody_knows_is_said() -> None:
     found = migrate.from_lmcache({"remote_url": "redis://x", "made_up": 1}, {})
     assert "made_up: has no counterpart here" in found.notes
     assert any("remote_url" in note for note in found.notes)

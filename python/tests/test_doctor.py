@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +113,7 @@ def test_a_disk_that_is_none_or_lives_short_is_told(
 
 def test_nothing_is_left_of_the_write_that_was_tried(tmp_path: Path) -> None:
     doctor._try_direct(tmp_path)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_port_is_told() -> None:

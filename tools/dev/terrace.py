@@ -1,4 +1,4 @@
-"""./dev terrace: the command of this tree, native program and Python package, built when not there."""
+"""./dev terrace: the command of this tree, native program and Python package, built if need be."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python -m model.gemma FOLDER TARGET       FOLDER holds the unpacked packages
 
-Gemma's terms of use apply to the weights, which is why nothing but its own test asks for them.  Needs the
-engine's environment and accelerate.  The weights are Q4_K_M, dequantised by transformers.
+Gemma's terms of use apply to the weights, which is why nothing but its own test asks for them.
+Needs the engine's environment and accelerate.  The weights are Q4_K_M, dequantised by transformers.
 """
 
 from __future__ import annotations

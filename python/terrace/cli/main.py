@@ -46,3 +46,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return FAILED
     os.execv(path, [str(path), *given])
+    raise AssertionError("execv came back")

@@ -1,4 +1,4 @@
-"""`terrace migrate-config`: Terrace's settings for KVBM's environment or LMCache's file and environment.
+"""`terrace migrate-config`: Terrace's settings for KVBM's environment, or LMCache's and its file.
 
 Names, units and defaults are those of kvbm 1.6.1 and lmcache 0.5.6.
 """
@@ -148,7 +148,7 @@ def from_kvbm(environment: Mapping[str, str]) -> Found:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped]
     except ImportError:
         raise WrongValueError(f"{path}: reading YAML needs the package PyYAML") from None
     try:

@@ -1,4 +1,4 @@
-"""The native program `terrace`, which does what needs no engine: settings, disk directories, metrics."""
+"""The native program `terrace`, which does what needs no engine: settings, disk directories, …"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`terrace selftest --model M [engine flags]`: does a hit change nothing, on your engine and model?
 
-Four engines run one after the other, each ended by kill -9: one without Terrace; one that stores and
-hits out of host memory; one that hits on disk after the restart; one over a disk of which a byte was
-flipped.  Nothing of it is kept but the report.
+Four engines run one after the other, each ended by kill -9: one without Terrace; one that stores
+and hits out of host memory; one that hits on disk after the restart; one over a disk of which a
+byte was flipped.  Nothing of it is kept but the report.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One step of `terrace selftest` in a process of its own: an engine, a few prompts, what came out.
 
-Run as `python -m terrace.cli.selftest_engine STEP ASKED ANSWER`, the last two being JSON files.  The
-engine stays in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0), so that its KV can be looked at.
+Run as `python -m terrace.cli.selftest_engine STEP ASKED ANSWER`, the last two being JSON files.
+The engine stays in this process (VLLM_ENABLE_V1_MULTIPROCESSING=0), so that its KV can be seen.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Engine:
         return found
 
     def digests(self, prompt: list[int]) -> list[list[str | None]]:
-        """SHA-256 of each full block by group, as it lies in the device; None = not cached there."""
+        """SHA-256 of each full block by group, as it lies in the device; None = not there."""
         pool = self.core.scheduler.kv_cache_manager.block_pool
         hashes = self._hashes(prompt)
         found = []

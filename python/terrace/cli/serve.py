@@ -1,4 +1,4 @@
-"""`terrace serve MODEL --host 20GB --disk 100GB [-- engine flags]`: vLLM's server with Terrace below it."""
+"""`terrace serve MODEL --host 20GB --disk 100GB [-- flags]`: vLLM's server over Terrace's tiers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from terrace.cli import program
@@ -50,7 +51,7 @@ def command(model: str, settings: dict[str, Any], flags: Sequence[str]) -> list[
 
 def refusal(settings: dict[str, Any]) -> str:
     """What a start with these settings would be refused for; "" = nothing."""
-    asked = [program.find(), "config", "--json", "--engine", json.dumps(settings)]
+    asked: list[str | Path] = [program.find(), "config", "--json", "--engine", json.dumps(settings)]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     return done.stderr.strip() if done.returncode else ""
 
@@ -98,3 +99,4 @@ def main(arguments: Sequence[str]) -> int:
         print(f"terrace serve: vLLM is not installed for {sys.executable}", file=sys.stderr)
         return FAILED
     os.execv(asked[0], asked)
+    raise AssertionError("execv came back")

@@ -15,5 +15,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hybrid-model",
         default="",
-        help="folder of a real model of several KV groups, for test_groups.py in place of a tiny one",
+        help="folder of a real model of several KV groups, for test_groups.py",
     )
