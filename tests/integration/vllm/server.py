@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
@@ -27,7 +27,9 @@ READY_LIMIT_S = 600.0  # Three processes import vLLM, on processors that others 
 class OnlineEngine:
     """One server without a prefix cache of its own: whatever is hit, Terrace served."""
 
-    def __init__(self, work: Path, model: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, work: Path, model: str, settings: dict[str, Any], flags: Sequence[str] = ()
+    ) -> None:
         work.mkdir()
         port = free_port()
         config = transfer_config(SETTINGS | settings, "kv_both", None)
@@ -36,7 +38,7 @@ class OnlineEngine:
         command += ["--served-model-name", NAME, "--dtype", "float32", "--block-size", "32"]
         command += ["--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "4"]
         command += ["--kv-cache-memory-bytes", "64M", "--no-enable-prefix-caching", "--seed", "0"]
-        command += ["--kv-transfer-config", json.dumps(config)]
+        command += ["--kv-transfer-config", json.dumps(config), *flags]
         env = engine_env(work, multiprocessing=True) | SHORTCUTS
         if os.environ.get("TERRACE_LIBRARY"):
             env["TERRACE_LIBRARY"] = os.environ["TERRACE_LIBRARY"]
@@ -113,8 +115,10 @@ class OnlineEngine:
         body |= {"temperature": 0, "ignore_eos": True}
         return body | {"kv_transfer_params": {"terrace": {"ledger": True}}} | more
 
-    def complete(self, prompt: str, count: int = 8, **more: Any) -> dict[str, Any]:
-        reply = self.server.post("/v1/completions", self._body(prompt, count, more))
+    def complete(
+        self, prompt: str, count: int = 8, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> dict[str, Any]:
+        reply = self.server.post("/v1/completions", self._body(prompt, count, more), headers)
         ledger = ((reply.get("kv_transfer_params") or {}).get("terrace") or {}).get("ledger")
         return {"text": reply["choices"][0]["text"], "ledger": ledger}
 
