@@ -48,6 +48,7 @@ ELSEWHERE = {
     "./dev test": "it is what runs this test",
     "./dev test hybrid-real": "it downloads a model; tests/tools/test_runners.py tests the verb",
     "./dev test vllm-versions": "half an hour; the same",
+    "./dev matrix --write": "it writes what the tests before it proved; tests/tools/test_matrix.py",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev check": "needs clang; tests/tools tests its rules, and CI runs it",
     "./dev clean --all": "it removes what every test stands on; tests/tools/test_clean.py runs it "

@@ -10,6 +10,7 @@ MODULES = {
     "fmt": "dev.check.fmt",
     "terrace": "dev.terrace",
     "campaign": "dev.campaign",
+    "matrix": "dev.matrix",
     "clean": "dev.clean",
 }
 VERBS = tuple(MODULES)
