@@ -416,6 +416,20 @@ void BlockManager::visit_metrics(MetricVisitor& visitor) const {
   visit_all(state_->shared, state_->parts, state_->counters, visitor);
 }
 
+void BlockManager::set_mode(Mode mode, std::string_view by) {
+  State& state = *state_;
+  const bool is_new = state.change_core([&](Core& core) { return core.set_mode(mode); });
+  if (!is_new) return;
+  state.log.write(LogLevel::kInfo, fmt::format("event=mode mode={} by={}", to_string(mode), by));
+  state.signal_if_due();
+  state.driver.wake();  // Writes that waited go on.
+}
+
+Mode BlockManager::mode() const {
+  const MutexLock lock(state_->shared.mutex);
+  return state_->shared.core.context().mode;
+}
+
 void BlockManager::poison(const std::string& reason) { state_->poison(reason); }
 
 int BlockManager::event_fd() const { return state_->event_fd.get(); }

@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "terrace/base/clock.h"
@@ -24,6 +25,7 @@
 #include "terrace/block/sequence_hash.h"
 #include "terrace/manager/events.h"
 #include "terrace/manager/ledger.h"
+#include "terrace/manager/mode.h"
 #include "terrace/manager/options.h"
 #include "terrace/manager/status_report.h"
 
@@ -85,6 +87,9 @@ class BlockManager {
   // Any thread.
   [[nodiscard]] StatusReport status() const;
   void visit_metrics(MetricVisitor& visitor) const;
+  // Effective before the engine's next call. `by`: who asked, for the log.
+  void set_mode(Mode mode, std::string_view by);
+  [[nodiscard]] Mode mode() const;
   // After a broken invariant: look-ups miss, nothing is stored, health is red.
   void poison(const std::string& reason);
   [[nodiscard]] int event_fd() const;

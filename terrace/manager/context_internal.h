@@ -19,6 +19,7 @@
 #include "terrace/manager/ghosts_internal.h"
 #include "terrace/manager/groups_internal.h"
 #include "terrace/manager/lower_tier_internal.h"
+#include "terrace/manager/mode.h"
 #include "terrace/manager/options.h"
 #include "terrace/policy/admission/admission.h"
 #include "terrace/policy/planner/planner.h"
@@ -82,6 +83,7 @@ class Context {
   LowerTier* lower = nullptr;            // Null: no disk, or not opened yet.
   bool is_lower_readable = false;        // The disk leg of the canary came back right.
   NamespaceId name_space{1};
+  Mode mode = Mode::kOn;
   Ghosts ghosts;
   EventQueue events;
   policy::Planner planner;

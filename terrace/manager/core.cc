@@ -167,7 +167,8 @@ void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
 }
 
 bool Core::can_store_now() const {
-  return !is_poisoned() && !is_closing_ && gate_.is_serving() && context_.options.can_store;
+  return !is_poisoned() && !is_closing_ && gate_.is_serving() && context_.options.can_store &&
+         context_.mode == Mode::kOn;
 }
 
 void Core::advance(Request& request, const Progress& progress) {
@@ -364,6 +365,24 @@ void Core::reset() {
   has_signal_ = context_.options.has_events;
 }
 
+bool Core::set_mode(Mode mode) {
+  if (context_.mode == mode || is_closing_) return false;
+  context_.mode = mode;
+  context_.counters.mode.set(static_cast<std::int64_t>(mode));
+  if (mode != Mode::kOn) drop_saves(steps_.drop_pending_saves(), context_.counters.drop_mode);
+  if (mode == Mode::kPaused) cancel_reads();
+  return true;
+}
+
+void Core::cancel_reads() {
+  for (const Waiter& waiter : reads_.cancel_queued()) {
+    if (Request* request = find(waiter.request); request != nullptr) {
+      look_ups_.on_block(*request, waiter.group, waiter.block, MissReason::kPaused);
+    }
+    has_signal_ = true;
+  }
+}
+
 void Core::poison(const std::string& reason) {
   poison_at_once();
   if (poison_reason_.empty()) poison_reason_ = reason.empty() ? "unknown" : reason;
@@ -374,6 +393,9 @@ void Core::poison_at_once() noexcept {
   context_.counters.poisoned.set(1);
 }
 
-void Core::begin_close() { is_closing_ = true; }
+void Core::begin_close() {
+  is_closing_ = true;
+  if (context_.mode != Mode::kOn) writes_.stop();  // What waits for another mode never begins.
+}
 
 }  // namespace terrace::manager

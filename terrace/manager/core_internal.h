@@ -71,6 +71,8 @@ class Core {
   [[nodiscard]] Ledger end_request(Request& request);
   [[nodiscard]] std::vector<Event> take_events();
   void reset();
+  // Answers whether that is a change.
+  bool set_mode(Mode mode);
   void poison(const std::string& reason);
   // The same where nothing may be thrown and no memory is to be had; the reason follows if it can.
   void poison_at_once() noexcept;
@@ -150,6 +152,8 @@ class Core {
   void observe(const Step& step, Nanoseconds now);
   void question(SlotRef slot);
   void remove_condemned();
+  // Nothing more is read from disk; who waits for it is told.
+  void cancel_reads();
   void order_canary(Nanoseconds now);
   void log_hits(Nanoseconds now);
 

@@ -260,6 +260,7 @@ void Core::tick(Nanoseconds now) {
   log_hits(now);
   if (context_.host == nullptr) return;
   remove_condemned();
+  if (context_.mode == Mode::kPaused) cancel_reads();  // The disk may have given some back.
   has_more_to_touch_ = context_.touch_some();
   context_.note_disk_evictions();
   writes_.drive_eviction(now);

@@ -1,11 +1,11 @@
 // Seeded random operations over the whole core: many requests on a tree of prefixes, two ranks
 // whose reports come late, twice or never, ranks that die, bytes that rot in host and on disk, a
-// disk that fails and hangs, resets. What must always hold is checked after every few steps:
+// disk that fails and hangs, resets, switches. What must always hold is checked after every few
+// steps:
 // - an engine block that was not reported bad has the bytes of its key,
-// - everything that can be found, in host or on disk, has the bytes of its key unless the test
-// broke it,
-// - slots sum up, waiting requests pin no more than their share, no look-up waits beyond its
-// deadline,
+// - everything findable, in host or on disk, has its key's bytes unless the test broke it,
+// - slots sum up, waiting requests pin at most their share, no look-up waits beyond its deadline,
+// - paused, no look-up hits and the disk begins nothing; read-only, it begins no write,
 // - when all is over nothing is pinned, filling or quarantined.
 // Threading: one thread.  `--seed=N --steps=N` replays and lengthens.
 #include <gtest/gtest.h>
@@ -90,47 +90,20 @@ class Model {
   }
 
   void act() {
-    switch (rng_.below(20)) {
-      case 0:
-      case 1:
-        begin();
-        break;
-      case 2:
-      case 3:
-      case 4:
-        poll();
-        break;
-      case 5:
-      case 6:
-      case 7:
-        admit();
-        break;
-      case 8:
-      case 9:
-        work();
-        break;
-      case 10:
-      case 11:
-        execute();
-        break;
-      case 12:
-      case 13:
-      case 14:
-        deliver();
-        break;
-      case 15:
-        end();
-        break;
-      case 16:
-      case 17:
-        rig_.driver.tick();
-        break;
-      case 18:
-        rig_.clock.advance(milliseconds(static_cast<std::int64_t>(rng_.below(200))));
-        break;
-      default:
-        misfortune();
-        break;
+    const std::uint64_t dice = rng_.below(20);
+    if (dice < 2) return begin();
+    if (dice < 5) return poll();
+    if (dice < 8) return admit();
+    if (dice < 10) return work();
+    if (dice < 12) return execute();
+    if (dice < 15) return deliver();
+    if (dice < 16) return end();
+    if (dice < 18) {
+      rig_.driver.tick();
+    } else if (dice < 19) {
+      rig_.clock.advance(milliseconds(static_cast<std::int64_t>(rng_.below(200))));
+    } else {
+      misfortune();
     }
   }
 
@@ -154,6 +127,7 @@ class Model {
     Live* live = pick();
     if (live == nullptr || live->is_admitted) return;
     const MatchAnswer answer = rig_.poll(live->id, rng_.chance(80) ? 0 : rng_.below(3));
+    EXPECT_TRUE(answer.external == Tokens(0) || mode_ != Mode::kPaused);
     if (answer.is_ready) return;
     const bool is_serving = rig_.core.gate().is_serving();
     auto& since = is_serving ? live->waiting_since : live->opening_since;
@@ -352,12 +326,22 @@ class Model {
       case 11:
         (void)rig_.core.take_events();
         break;
+      case 12:
+      case 13:
+        switch_to(rng_.chance(50) ? Mode::kPaused : Mode::kReadOnly);
+        break;
       default:
         rig_.disk.is_stuck = false;
+        switch_to(Mode::kOn);
         break;
     }
   }
 
+  void switch_to(Mode mode) {
+    (void)rig_.core.set_mode(mode);
+    mode_ = mode;
+    begun_ = {rig_.disk.begun_reads, rig_.disk.begun_writes};
+  }
   void kill() {
     const auto rank = static_cast<std::uint16_t>(rng_.below(kRanks));
     if (rig_.ranks[rank].epoch == Epoch(0)) return;
@@ -403,6 +387,8 @@ class Model {
       sum += pool.count(static_cast<catalog::SlotState>(i));
     }
     EXPECT_EQ(sum, 24U);
+    EXPECT_TRUE(mode_ != Mode::kPaused || rig_.disk.begun_reads == begun_.first);
+    EXPECT_TRUE(mode_ == Mode::kOn || rig_.disk.begun_writes == begun_.second);
     EXPECT_LE(rig_.core.look_ups().waiting_pins(), 12U);
     for (std::uint32_t i = 0; i < 24; ++i) {
       const SlotIndex slot(i);
@@ -426,6 +412,7 @@ class Model {
 
   void wind_up() {
     rig_.disk.is_stuck = false;
+    switch_to(Mode::kOn);
     faults_on_ = false;
     while (!built_.empty()) execute();
     while (!live_.empty()) {
@@ -466,6 +453,8 @@ class Model {
   std::deque<Flight> built_;
   std::array<std::deque<wire::Report>, kRanks> reports_;
   bool faults_on_ = false;
+  Mode mode_ = Mode::kOn;
+  std::pair<std::uint64_t, std::uint64_t> begun_;  // Reads and writes when it was switched.
 };
 
 TEST(CorePropertyTest, RandomOperationsNeverGiveWrongBytesAndLeaveNothingBehind) {

@@ -54,8 +54,10 @@ class MemoryDisk final : public LowerTier {
   bool is_stuck = false;  // Nothing finishes.
   std::map<DiskKey, Block> blocks;
   std::set<SequenceHash> foreign;
-  std::uint64_t reads = 0;
+  std::uint64_t reads = 0;  // That ended.
   std::uint64_t writes = 0;
+  std::uint64_t begun_reads = 0;
+  std::uint64_t begun_writes = 0;
 
   std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const override {
     std::size_t count = 0;
@@ -85,6 +87,7 @@ class MemoryDisk final : public LowerTier {
     if (is_stopped_) return {Code::kUnavailable, "stopped"};
     if (blocks.contains({group, hash})) return {Code::kInvalid, "there already"};
     if (in_flight(false) >= depth) return {Code::kExhausted, "queue full"};
+    ++begun_writes;
     ops_.push_back({token,
                     false,
                     {group, hash},
@@ -100,6 +103,7 @@ class MemoryDisk final : public LowerTier {
                     Nanoseconds deadline) override {
     if (!blocks.contains({group, hash})) return {Code::kNotFound, "not there"};
     if (in_flight(true) >= depth) return {Code::kExhausted, "queue full"};
+    ++begun_reads;
     ops_.push_back({token,
                     true,
                     {group, hash},

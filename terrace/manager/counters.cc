@@ -55,6 +55,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_drop(visitor, "disk_write", drop_disk_write);
   visit_drop(visitor, "admission", drop_admission);
   visit_drop(visitor, "demote", drop_demote);
+  visit_drop(visitor, "mode", drop_mode);
   visit_drop(visitor, "pins", drop_pins);
   visitor.counter("terrace_loads_total", "result=\"loaded\"", loads.value());
   visitor.counter("terrace_loads_total", "result=\"failed\"", failed_loads.value());
@@ -69,6 +70,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_disk_failures_total", "op=\"read\"", read_failures.value());
   visitor.counter("terrace_disk_failures_total", "op=\"write\"", write_failures.value());
   visitor.gauge("terrace_poisoned", "", static_cast<double>(poisoned.value()));
+  visitor.gauge("terrace_mode", "", static_cast<double>(mode.value()));
 }
 
 }  // namespace terrace::manager

@@ -36,6 +36,7 @@ struct Counters {
   Counter drop_disk_write;  // Disk queue full, or the disk refused.
   Counter drop_admission;
   Counter drop_demote;  // Evicted from host while disk had no copy: the driver was too slow.
+  Counter drop_mode;    // Not copied out because somebody switched storing off meanwhile.
   Counter drop_pins;    // Look-up shortened: waiting requests hold their share of the host already.
 
   Counter loads;
@@ -51,6 +52,7 @@ struct Counters {
   Counter read_failures;
   Counter write_failures;
   Gauge poisoned;
+  Gauge mode;  // As in Mode.
 
   void visit(MetricVisitor& visitor) const;
 };

@@ -20,6 +20,8 @@ std::string_view to_string(MissReason reason) {
       return "not_worth_it";
     case MissReason::kUnkeyable:
       return "unkeyable";
+    case MissReason::kPaused:
+      return "paused";
   }
   return "unknown";
 }

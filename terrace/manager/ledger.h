@@ -21,9 +21,10 @@ enum class MissReason : std::uint8_t {
   kLate,
   kDropped,
   kNotWorthIt,
-  kUnkeyable
+  kUnkeyable,
+  kPaused,  // Somebody paused the owner.
 };
-inline constexpr int kMissReasonCount = 8;
+inline constexpr int kMissReasonCount = 9;
 [[nodiscard]] std::string_view to_string(MissReason reason);
 
 struct Ledger {

@@ -51,7 +51,7 @@ bool LookUps::want(Request& request, GroupId group, std::uint64_t block, transfe
 
 void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
   if (serving != Serving::kAll || context_.lower == nullptr || !context_.is_lower_readable ||
-      !request.can_load || !context_.options.can_load) {
+      context_.mode == Mode::kPaused || !request.can_load || !context_.options.can_load) {
     return;
   }
   const auto hashes = request.chain.hashes();
@@ -95,6 +95,9 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   if (!request.is_keyed) return miss(request, MissReason::kUnkeyable, now);
   if (!request.can_load || request.has_failed || serving == Serving::kNothing) {
     return miss(request, std::nullopt, now);
+  }
+  if (context_.mode == Mode::kPaused && context_.options.can_load) {
+    return miss(request, MissReason::kPaused, now);
   }
   const bool may_wait_to_open =
       !has_waited_in_vain_ && now < *look_up.first_poll + context_.options.attach_lookup_wait;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "terrace/manager/reads_internal.h"
 
@@ -90,6 +91,21 @@ void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs)
       --limit;
     }
   }
+}
+
+std::vector<Waiter> Reads::cancel_queued() {
+  std::vector<Waiter> waiters;
+  for (auto& queue : queues_) {
+    for (const std::uint64_t token : std::exchange(queue, {})) {
+      const auto found = reads_.find(token);
+      if (found == reads_.end() || found->second.is_begun) continue;
+      const Read& read = found->second;
+      waiters.insert(waiters.end(), read.waiters.begin(), read.waiters.end());
+      tokens_.erase({.group = read.key.group, .hash = read.key.hash});
+      reads_.erase(found);  // Its slot is free again.
+    }
+  }
+  return waiters;
 }
 
 void Reads::put_back(std::uint64_t token) {

@@ -50,6 +50,8 @@ class Reads {
             std::optional<Waiter> waiter, std::optional<Event> event);
   // Jobs to begin, ttft_read first, at most `limit`.
   void take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs);
+  // What has not begun is not read, for now; their waiters are to be told.
+  [[nodiscard]] std::vector<Waiter> cancel_queued();
   // The disk took no more: next time.
   void put_back(std::uint64_t token);
   // Nothing if the token is unknown.

@@ -118,6 +118,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   const MutexLock lock(shared.mutex);
   const Core& core = shared.core;
   report.is_poisoned = core.is_poisoned();
+  report.mode = core.context().mode;
   report.is_ready = core.gate().is_serving() && !core.is_poisoned();
   report.canary = canary_text(core.gate(), now);
   report.tiers = {host_status(core), disk_status(options, core, opened)};

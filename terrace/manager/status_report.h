@@ -13,6 +13,7 @@
 #include "terrace/block/location.h"
 #include "terrace/catalog/pool.h"
 #include "terrace/manager/ledger.h"
+#include "terrace/manager/mode.h"
 
 namespace terrace::manager {
 
@@ -55,6 +56,7 @@ struct StatusReport {
   bool is_healthy = true;
   std::vector<std::string> problems;
   bool is_poisoned = false;
+  Mode mode = Mode::kOn;    // What somebody has switched to; no matter of health.
   bool is_ready = false;    // All ranks attached and the host tier serves.
   std::string canary;       // "pending", "passed", "failed: …"
   std::string fingerprint;  // Clear text, one field a line.

@@ -20,7 +20,7 @@ std::uint32_t Writes::free_soon() const {
 }
 
 bool Writes::is_behind() const {
-  if (context_.host == nullptr || context_.lower == nullptr || is_stopped_ ||
+  if (context_.host == nullptr || context_.lower == nullptr || is_stopped_ || !may_begin() ||
       writes_.size() >= limit() || free_soon() >= free_ahead()) {
     return false;
   }
@@ -56,6 +56,7 @@ void Writes::enqueue(Write write) {
 }
 
 void Writes::drive_eviction(Nanoseconds now) {
+  if (!may_begin()) return;  // What lies in host stays, as long as nobody needs its slot.
   catalog::Pool& pool = context_.pool();
   // Each turn frees a slot or starts a write; what is being written counts as free soon.
   for (std::uint32_t turn = 0; turn < free_ahead(); ++turn) {
@@ -88,7 +89,7 @@ void Writes::drive_eviction(Nanoseconds now) {
 }
 
 void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
-  while (!queue_.empty() && limit > 0) {
+  while (!queue_.empty() && limit > 0 && may_begin()) {
     const std::uint64_t token = queue_.front();
     queue_.pop_front();
     const auto found = writes_.find(token);
@@ -111,6 +112,7 @@ void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
 void Writes::put_back(std::uint64_t token) {
   const auto found = writes_.find(token);
   if (found == writes_.end()) return;
+  if (is_stopped_) return drop(token);
   found->second.is_begun = false;
   queue_.push_front(token);
 }
@@ -147,12 +149,14 @@ void Writes::release(Write& write) {
 
 void Writes::stop() {
   is_stopped_ = true;
-  for (const std::uint64_t token : std::exchange(queue_, {})) {
-    auto node = writes_.extract(token);
-    if (node.empty()) continue;
-    context_.counters.drop_disk_write.add();
-    std::move(node.mapped().victim).keep();
-  }
+  for (const std::uint64_t token : std::exchange(queue_, {})) drop(token);
+}
+
+void Writes::drop(std::uint64_t token) {
+  auto node = writes_.extract(token);
+  if (node.empty()) return;
+  context_.counters.drop_disk_write.add();
+  std::move(node.mapped().victim).keep();
 }
 
 void Writes::forget_stale() {

@@ -38,6 +38,7 @@ class Writes {
   void offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now);
   // Makes host slots free ahead: victims that disk lacks are written, then freed.
   void drive_eviction(Nanoseconds now);
+  // None in a mode that stores nothing: what is queued waits for the next one that does.
   void take(std::size_t limit, std::vector<WriteJob>& jobs);
   void put_back(std::uint64_t token);
   void finish(std::uint64_t token, const Status& status);
@@ -47,7 +48,7 @@ class Writes {
   void forget_stale();
 
   [[nodiscard]] std::size_t size() const { return writes_.size(); }
-  [[nodiscard]] bool has_jobs() const { return !queue_.empty(); }
+  [[nodiscard]] bool has_jobs() const { return !queue_.empty() && may_begin(); }
   // Fewer slots are free than wanted, and the next victim has to be written first.
   [[nodiscard]] bool is_behind() const;
 
@@ -61,12 +62,14 @@ class Writes {
     bool is_begun = false;
   };
   static constexpr std::uint32_t kMaxFreeAhead = 64;
+  [[nodiscard]] bool may_begin() const { return context_.mode == Mode::kOn; }
   [[nodiscard]] std::size_t limit() const;
   [[nodiscard]] std::uint32_t free_ahead() const;
   // Free, or about to be.
   [[nodiscard]] std::uint32_t free_soon() const;
   void enqueue(Write write);
   void release(Write& write);
+  void drop(std::uint64_t token);
 
   Context& context_;
   bool is_stopped_ = false;

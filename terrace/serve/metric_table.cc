@@ -64,6 +64,7 @@ constexpr MetricRow kRows[] = {
     {"terrace_reports_total", kCounter, "result", "Reports of workers, taken or refused."},
     {"terrace_lost_steps_total", kCounter, "", "Engine steps whose report never came."},
     {"terrace_canaries_total", kCounter, "result", "Canary runs, passed or failed."},
+    {"terrace_mode", kGauge, "", "0 on, 1 read-only, 2 paused: what somebody has switched to."},
     {"terrace_poisoned", kGauge, "", "1 after a broken invariant: every look-up misses."},
 };
 

@@ -31,6 +31,18 @@ std::string_view health(const StatusReport& report) {
   return report.is_healthy && !report.is_poisoned ? "green" : "red";
 }
 
+std::string_view mode_text(manager::Mode mode) {
+  switch (mode) {
+    case manager::Mode::kOn:
+      return "";
+    case manager::Mode::kReadOnly:
+      return "mode: readonly: hits are served, nothing is stored; terrace resume ends it\n";
+    case manager::Mode::kPaused:
+      return "mode: paused: every look-up misses, nothing is stored; terrace resume ends it\n";
+  }
+  return "";
+}
+
 double in_seconds(Nanoseconds time) { return static_cast<double>(time.value()) * 1e-9; }
 
 Json tiers_json(const StatusReport& report) {
@@ -159,9 +171,13 @@ void write_counters(const StatusReport& report, std::string& out) {
 }  // namespace
 
 std::string status_json(const StatusReport& report) {
-  Json out = {{"health", health(report)},       {"problems", report.problems},
-              {"poisoned", report.is_poisoned}, {"ready", report.is_ready},
-              {"canary", report.canary},        {"uptime_seconds", in_seconds(report.uptime)},
+  Json out = {{"health", health(report)},
+              {"problems", report.problems},
+              {"poisoned", report.is_poisoned},
+              {"mode", to_string(report.mode)},
+              {"ready", report.is_ready},
+              {"canary", report.canary},
+              {"uptime_seconds", in_seconds(report.uptime)},
               {"tiers", tiers_json(report)}};
   out = lists_json(report, std::move(out));
   out["requests"] = report.requests;
@@ -187,6 +203,7 @@ std::string status_text(const StatusReport& report) {
     fmt::format_to(std::back_inserter(out), "  {}\n", problem);
   }
   if (report.is_poisoned) out += "  poisoned: every look-up misses until the engine restarts\n";
+  out += mode_text(report.mode);
   fmt::format_to(std::back_inserter(out), "ready: {}; canary: {}; up {:.0f} s\n",
                  report.is_ready ? "yes" : "not yet", report.canary.empty() ? "–" : report.canary,
                  in_seconds(report.uptime));

@@ -40,6 +40,7 @@ TEST(StatusTextTest, JsonHoldsWhatTheReportHolds) {
   const auto json = nlohmann::json::parse(status_json(sample()));
   EXPECT_EQ(json["health"], "green");
   EXPECT_EQ(json["ready"], true);
+  EXPECT_EQ(json["mode"], "on");
   EXPECT_EQ(json["tiers"][0]["tier"], "disk");
   EXPECT_EQ(json["tiers"][0]["slots"]["free"], 1);
   EXPECT_EQ(json["tiers"][0]["slots"]["quarantined"], 6);
@@ -61,6 +62,16 @@ TEST(StatusTextTest, HealthIsRedWithItsReasons) {
   EXPECT_EQ(nlohmann::json::parse(status_json(report))["health"], "red");
   EXPECT_THAT(status_text(report),
               StartsWith("health: red\n  disk: /kv: EROFS; remount it writable\n"));
+}
+
+TEST(StatusTextTest, ASwitchedModeIsSaidAndLeavesHealthGreen) {
+  auto report = sample();
+  report.mode = manager::Mode::kPaused;
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["mode"], "paused");
+  EXPECT_THAT(status_text(report), StartsWith("health: green\nmode: paused: every look-up misses"));
+  report.mode = manager::Mode::kReadOnly;
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["mode"], "readonly");
+  EXPECT_THAT(status_text(report), HasSubstr("mode: readonly: hits are served"));
 }
 
 TEST(StatusTextTest, PoisonedIsNeverGreen) {

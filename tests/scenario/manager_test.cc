@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "scenario/manager_rig.h"
 
@@ -354,6 +355,36 @@ TEST(ManagerScenario, CloseEndsByItsDeadlineAlthoughTheDiskHangs) {
   engine.manager().close(milliseconds(30));
   engine.manager().close(milliseconds(30));  // Again: nothing happens.
   EXPECT_FALSE(engine.manager().begin_request({}).has_value());
+}
+
+TEST(ManagerScenario, ASwitchFromAnotherThreadActsOnTheNextRequestAndIsSaid) {
+  const Scratch scratch;
+  Engine engine(scratch, {.disk_path = scratch.path() + "/d"});
+  ASSERT_TRUE(engine.wait_ready());
+  const auto tokens = Engine::make_tokens(6, 1);
+  engine.run(tokens);
+  ASSERT_TRUE(engine.wait_on_disk(7));
+  const auto switch_to = [&](manager::Mode mode) {
+    std::jthread([&] { engine.manager().set_mode(mode, "\"process 1, user 2\""); }).join();
+  };
+  switch_to(manager::Mode::kPaused);
+  const Outcome paused = engine.run(tokens);
+  EXPECT_EQ(paused.loaded, 0U);
+  EXPECT_EQ(paused.ledger.first_miss, MissReason::kPaused);
+  EXPECT_EQ(engine.manager().status().mode, manager::Mode::kPaused);
+  EXPECT_TRUE(engine.manager().status().is_healthy);
+  switch_to(manager::Mode::kReadOnly);
+  EXPECT_EQ(engine.run(tokens).loaded, 6U);
+  const auto fresh = Engine::make_tokens(6, 2);
+  EXPECT_EQ(engine.run(fresh).loaded, 0U);
+  EXPECT_EQ(engine.run(fresh).loaded, 0U);
+  switch_to(manager::Mode::kOn);
+  EXPECT_EQ(engine.run(fresh).loaded, 0U);
+  EXPECT_EQ(engine.run(fresh).loaded, 6U);
+  EXPECT_TRUE(engine.wait_on_disk(13));
+  const std::string log = engine.logged();
+  EXPECT_THAT(log, ::testing::HasSubstr("event=mode mode=paused by=\"process 1, user 2\""));
+  EXPECT_THAT(log, ::testing::HasSubstr("event=mode mode=on by="));
 }
 
 TEST(ManagerScenario, DemotedBlocksComeBackFromDisk) {

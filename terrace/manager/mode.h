@@ -1,0 +1,21 @@
+// What a person lets the owner do while the engine runs: everything, serve only, or nothing.
+// Threading: immutable values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace terrace::manager {
+
+// kReadOnly: hits are served, nothing new is stored in any tier; a hit on disk still takes host
+// slots. kPaused: every look-up misses as well, and nothing is brought up from disk. What is under
+// way when the mode changes ends as it would have; what was promised to the engine is loaded.
+enum class Mode : std::uint8_t { kOn, kReadOnly, kPaused };
+
+// "on", "readonly", "paused".
+[[nodiscard]] std::string_view to_string(Mode mode);
+// Nothing when `text` is none of them.
+[[nodiscard]] std::optional<Mode> mode_of(std::string_view text);
+
+}  // namespace terrace::manager
