@@ -32,6 +32,12 @@ find_path(CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
 add_library(terrace_cli11 INTERFACE)
 target_include_directories(terrace_cli11 SYSTEM INTERFACE ${CLI11_INCLUDE})
 
+# Headers only; Boost.System needs no library since 1.69.
+find_path(BOOST_INCLUDE boost/beast/http.hpp REQUIRED)
+add_library(terrace_beast INTERFACE)
+target_link_libraries(terrace_beast INTERFACE Threads::Threads)
+target_include_directories(terrace_beast SYSTEM INTERFACE ${BOOST_INCLUDE})
+
 if(TERRACE_TESTS)
   enable_testing()
   find_package(GTest REQUIRED)

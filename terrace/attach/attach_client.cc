@@ -13,7 +13,7 @@
 
 #include "terrace/attach/attach_server.h"
 #include "terrace/attach/channel_internal.h"
-#include "terrace/attach/claim_internal.h"
+#include "terrace/attach/claim.h"
 #include "terrace/base/mutex.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"

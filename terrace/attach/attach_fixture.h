@@ -25,7 +25,7 @@
 #include "terrace/attach/attach_client.h"
 #include "terrace/attach/attach_server.h"
 #include "terrace/attach/channel_internal.h"
-#include "terrace/attach/claim_internal.h"
+#include "terrace/attach/claim.h"
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/memory_log.h"
 #include "terrace/testing/scratch_directory.h"

@@ -8,7 +8,7 @@
 #include <thread>
 #include <utility>
 
-#include "terrace/attach/claim_internal.h"
+#include "terrace/attach/claim.h"
 #include "terrace/attach/server_loop_internal.h"
 #include "terrace/base/thread.h"
 

@@ -116,15 +116,6 @@ bool Channel::has_hung_up() const {
   return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-Result<Peer> peer_of(int socket) {
-  ucred credentials{};
-  socklen_t length = sizeof credentials;
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
-    return fail(Status::from_errno(errno, "getsockopt SO_PEERCRED", "attach socket"));
-  }
-  return Peer{credentials.pid, credentials.uid};
-}
-
 UniqueFd watch_peer(int socket, const Peer& peer) {
   int fd = -1;
   socklen_t length = sizeof fd;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "terrace/attach/claim.h"
 #include "terrace/base/file.h"
 #include "terrace/base/status.h"
 #include "terrace/wire/attach_messages.h"
@@ -39,12 +40,6 @@ class Channel {
  private:
   UniqueFd socket_;
 };
-
-struct Peer {
-  pid_t process = 0;  // 0 = in a PID namespace that this one cannot see.
-  uid_t user = 0;
-};
-[[nodiscard]] Result<Peer> peer_of(int socket);
 
 // A pidfd of the peer, readable once it has died; closed where the kernel or a PID namespace does
 // not allow one: then only the end of the connection tells.

@@ -1,3 +1,5 @@
+#include "terrace/attach/claim.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -14,7 +16,7 @@
 
 #include "terrace/attach/attach_server.h"
 #include "terrace/attach/channel_internal.h"
-#include "terrace/attach/claim_internal.h"
+#include "terrace/base/mutex.h"
 
 namespace terrace::attach {
 namespace {
@@ -26,6 +28,11 @@ constexpr std::int64_t kYoungSeconds = 60;  // A lock file this new may be one b
 constexpr std::string_view kSocketEnding = ".sock";
 constexpr std::string_view kLockEnding = ".lock";
 
+// Record locks are the process's, so what keeps its own claims apart has to be as well: a sweep
+// that opened and closed a lock file which another thread has just locked, and not listened yet,
+// would give up that lock and remove the socket.
+constinit Mutex taking;
+
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -33,8 +40,9 @@ sockaddr_un address_of(const std::string& path) {
   return address;
 }
 
-UniqueFd make_socket() {
-  return UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+UniqueFd make_socket(SocketKind kind = SocketKind::kMessages) {
+  const int type = kind == SocketKind::kMessages ? SOCK_SEQPACKET : SOCK_STREAM;
+  return UniqueFd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 // 0, or errno.
@@ -67,8 +75,8 @@ bool is_same_file(int fd, const std::string& path) {
 // Our own process' locks do not stop us, and closing a second descriptor of the lock file would
 // even give up the first one's lock: so our own owner is looked for by its listening socket,
 // before.
-Status refuse_own_owner(const std::string& path) {
-  const UniqueFd probe = make_socket();
+Status refuse_own_owner(const std::string& path, SocketKind kind) {
+  const UniqueFd probe = make_socket(kind);
   if (!probe.is_open() || connect_socket(probe, path) != 0) return {};
   const auto peer = peer_of(probe.get());
   if (!peer.has_value() || peer->process != ::getpid()) return {};
@@ -139,8 +147,8 @@ void sweep(const std::string& directory, const std::string& own_lock, const Cloc
   for (const std::string& name : names) sweep_one(directory, name, clock);
 }
 
-Result<UniqueFd> listen_at(const std::string& path) {
-  UniqueFd socket = make_socket();
+Result<UniqueFd> listen_at(const std::string& path, SocketKind kind) {
+  UniqueFd socket = make_socket(kind);
   if (!socket.is_open()) return fail(Status::from_errno(errno, "socket", path));
   ::unlink(path.c_str());  // The lock is ours, so whoever made it is dead.
   const sockaddr_un address = address_of(path);
@@ -155,13 +163,17 @@ Result<UniqueFd> listen_at(const std::string& path) {
 }  // namespace
 
 Result<std::string> socket_path(const std::string& directory, const std::string& engine_id) {
+  return place_of(directory, engine_id, kSocketEnding);
+}
+
+Result<std::string> place_of(const std::string& directory, const std::string& engine_id,
+                             std::string_view ending) {
   constexpr std::size_t kMaxPath = sizeof(sockaddr_un::sun_path) - 1;  // 107
   if (directory.empty() || directory.front() != '/' || directory.find('\0') != std::string::npos) {
     return fail(Code::kInvalid,
                 fmt::format("attach.directory: '{}' is no absolute path", directory));
   }
-  std::string path =
-      fmt::format("{}/{}{}", directory, wire::rendezvous_name(engine_id), kSocketEnding);
+  std::string path = fmt::format("{}/{}{}", directory, wire::rendezvous_name(engine_id), ending);
   if (path.size() > kMaxPath) {
     return fail(Code::kInvalid,
                 fmt::format("attach.directory: '{}' is too long: a socket's path ends at {} bytes, "
@@ -169,6 +181,15 @@ Result<std::string> socket_path(const std::string& directory, const std::string&
                             directory, kMaxPath, path.size()));
   }
   return path;
+}
+
+Result<Peer> peer_of(int socket) {
+  ucred credentials{};
+  socklen_t length = sizeof credentials;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
+    return fail(Status::from_errno(errno, "getsockopt SO_PEERCRED", "attach socket"));
+  }
+  return Peer{credentials.pid, credentials.uid};
 }
 
 Status secure_directory(const std::string& directory) {
@@ -215,13 +236,14 @@ Result<UniqueFd> connect_to(const std::string& path) {
   return socket;
 }
 
-Result<Claim> Claim::take(const std::string& directory, const std::string& path,
-                          const Clock& clock) {
+Result<Claim> Claim::take(const std::string& directory, const std::string& path, const Clock& clock,
+                          SocketKind kind) {
+  const MutexLock lock(taking);
   TERRACE_RETURN_IF_ERROR(secure_directory(directory));
-  TERRACE_RETURN_IF_ERROR(refuse_own_owner(path));
+  TERRACE_RETURN_IF_ERROR(refuse_own_owner(path, kind));
   Claim claim;
   TERRACE_ASSIGN_OR_RETURN(claim.lock_, take_lock(path));
-  TERRACE_ASSIGN_OR_RETURN(claim.listener_, listen_at(path));
+  TERRACE_ASSIGN_OR_RETURN(claim.listener_, listen_at(path, kind));
   claim.path_ = path;
   claim.process_ = ::getpid();
   sweep(directory, lock_path(path), clock);

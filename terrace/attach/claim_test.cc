@@ -1,3 +1,6 @@
+#include <optional>
+#include <thread>
+
 #include "terrace/attach/attach_fixture.h"
 
 namespace terrace::attach {
@@ -154,6 +157,35 @@ TEST_F(ClaimTest, RemainsOfOtherDeadOwnersAreSweptAndLiveOnesAreNot) {
   owner.reset();
   EXPECT_NE(::access(file_of("engine", ".sock").c_str(), F_OK), 0);
   EXPECT_NE(::access(file_of("engine", ".lock").c_str(), F_OK), 0);
+}
+
+TEST_F(ClaimTest, ClaimsOfOneProcessTakenAtOnceSpareEachOther) {
+  ASSERT_EQ(::mkdir(directory().c_str(), 0700), 0);
+  const auto place = [&](std::string_view ending) {
+    return place_of(directory(), "engine", ending).value();
+  };
+  for (int round = 0; round < 200; ++round) {
+    // What an owner of both that was killed has left.
+    for (const std::string_view ending : {".lock", "-admin.lock"}) {
+      ::close(::open(place(ending).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+      const timespec old[2] = {{1'000'000, 0}, {1'000'000, 0}};
+      ASSERT_EQ(::utimensat(AT_FDCWD, place(ending).c_str(), old, 0), 0);
+    }
+    std::optional<Claim> one;
+    std::optional<Claim> other;
+    {
+      const std::jthread thread([&] {
+        auto taken = Claim::take(directory(), place("-admin.sock"), clock_, SocketKind::kBytes);
+        if (taken.has_value()) other.emplace(std::move(*taken));
+      });
+      auto taken = Claim::take(directory(), place(".sock"), clock_);
+      if (taken.has_value()) one.emplace(std::move(*taken));
+    }
+    ASSERT_TRUE(one.has_value() && other.has_value()) << round;
+    for (const std::string_view ending : {".sock", ".lock", "-admin.sock", "-admin.lock"}) {
+      ASSERT_EQ(::access(place(ending).c_str(), F_OK), 0) << ending << " in round " << round;
+    }
+  }
 }
 
 }  // namespace

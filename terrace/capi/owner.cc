@@ -13,6 +13,7 @@
 #include "terrace/capi/json_internal.h"
 #include "terrace/capi/structs_internal.h"
 #include "terrace/manager/block_manager.h"
+#include "terrace/serve/admin_server.h"
 #include "terrace/serve/metrics_text.h"
 #include "terrace/serve/status_text.h"
 
@@ -31,9 +32,14 @@ struct terrace_owner final : ExitClosed {
   void close_at_exit() noexcept override {
     if (!is_ours() || !manager) return;
     (void)guarded([&] {
+      if (!close_admin(clock.now() + kExitLimit)) leave_behind(std::move(admin));
       manager->close(kExitLimit);
       return TERRACE_OK;
     });
+  }
+  // False when its thread hangs in the system.
+  [[nodiscard]] bool close_admin(Nanoseconds deadline) {
+    return admin == nullptr || admin->close(deadline);
   }
   using ExitClosed::is_ours;
 
@@ -42,6 +48,7 @@ struct terrace_owner final : ExitClosed {
   std::size_t groups;
   config::KvbmNames kvbm_names = config::KvbmNames::kOff;
   std::unique_ptr<manager::BlockManager> manager;
+  std::unique_ptr<serve::AdminServer> admin;  // Asks the manager: goes before it.
 };
 
 namespace {
@@ -53,6 +60,34 @@ terrace_code with_manager(terrace_owner* owner, Body&& body) noexcept {
   if (!owner->is_ours()) return TERRACE_CLOSED;
   return guarded([&] { return body(*owner->manager); },
                  [&](const char* text) { owner->manager->poison(text); });
+}
+
+std::string metrics_of(const terrace_owner& owner) {
+  serve::MetricsText writer(owner.kvbm_names);
+  owner.manager->visit_metrics(writer);
+  return writer.text();
+}
+
+// An owner that cannot be asked from outside works as well.
+void start_admin(terrace_owner& owner, const config::Settings& settings, const char* engine_id) {
+  if (!settings.admin.enabled) return;
+  auto started = serve::AdminServer::start(
+      {.directory = settings.attach.directory,
+       .engine_id = engine_id,
+       .hooks = {.status = [&owner] { return serve::status_json(owner.manager->status()); },
+                 .metrics = [&owner] { return metrics_of(owner); },
+                 .set_mode = [&owner](manager::Mode mode,
+                                      std::string_view by) { owner.manager->set_mode(mode, by); }},
+       .on_breach = [&owner](const std::string& reason) { owner.manager->poison(reason); }},
+      owner.clock, owner.log);
+  if (started.has_value()) {
+    owner.admin = std::move(*started);
+    return;
+  }
+  owner.log.write(LogLevel::kWarn,
+                  fmt::format("event=admin_off path=\"{}\" reason=\"{}\" detail=\"raise the limits "
+                              "on threads and open files, or set admin.enabled = false\"",
+                              settings.attach.directory, started.error().message()));
 }
 
 terrace_code finish(const Status& status) {
@@ -85,6 +120,7 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
     if (!manager) return set_error(manager.error());
     handle->kvbm_names = settings->settings.metrics.kvbm_names;
     handle->manager = std::move(*manager);
+    start_admin(*handle, settings->settings, given->engine_id);
     *owner = handle.release();
     return TERRACE_OK;
   });
@@ -93,11 +129,12 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
 void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
   if (owner == nullptr || !owner->is_ours()) return;
   (void)guarded([&] {
+    const bool is_admin_over = owner->close_admin(owner->clock.now() + kExitLimit);
     owner->manager->close(Nanoseconds(deadline_ns));
     // A thread that hangs goes on one day, with clock, log and state of this handle: then all of it
     // is left to the process's end, on purpose.
     std::unique_ptr<terrace_owner> handle(owner);
-    if (handle->manager->has_left_thread()) leave_behind(std::move(handle));
+    if (!is_admin_over || handle->manager->has_left_thread()) leave_behind(std::move(handle));
     return TERRACE_OK;
   });
 }
@@ -207,11 +244,9 @@ terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes* status_jso
 }
 
 terrace_code terrace_read_metrics(terrace_owner* owner, terrace_bytes* text) {
-  return with_manager(owner, [&](manager::BlockManager& manager) {
+  return with_manager(owner, [&](manager::BlockManager&) {
     if (text == nullptr) return set_error(TERRACE_INVALID, "terrace_read_metrics: NULL");
-    serve::MetricsText writer(owner->kvbm_names);
-    manager.visit_metrics(writer);
-    return put_bytes(BufferKind::kMetrics, writer.text(), text);
+    return put_bytes(BufferKind::kMetrics, metrics_of(*owner), text);
   });
 }
 

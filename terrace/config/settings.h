@@ -76,6 +76,10 @@ struct AttachSettings {
   std::string directory;
 };
 
+struct AdminSettings {
+  bool enabled = true;
+};
+
 struct PlannerSettings {
   bool enabled = true;
 };
@@ -147,6 +151,7 @@ struct Settings {
   OffloadSettings offload;
   LookupSettings lookup;
   AttachSettings attach;
+  AdminSettings admin;
   PlannerSettings planner;
   EventsSettings events;
   MetricsSettings metrics;

@@ -167,6 +167,10 @@ constexpr Row kRows[] = {
      .text = "Directory of the sockets over which ranks attach.", .field = FIELD(attach.directory),
      .fallback_note = "$XDG_RUNTIME_DIR/terrace, else /tmp/terrace-<uid>"},
 
+    {.name = "admin.enabled", .type = kBool, .fallback = "true",
+     .text = "Answer `terrace status` and its like on a socket in attach.directory.",
+     .field = FIELD(admin.enabled)},
+
     {.name = "planner.enabled", .type = kBool, .fallback = "true",
      .text = "Load only what is measured to be cheaper than computing; off: load all that is "
          "found.", .field = FIELD(planner.enabled)},

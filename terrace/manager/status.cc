@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "terrace/manager/status_internal.h"
 
@@ -104,6 +105,8 @@ std::string canary_text(const Gate& gate, Nanoseconds now) {
 StatusReport make_status(const Options& options, const Shared& shared, const Opened& opened,
                          const Counters& counters, Nanoseconds now, Nanoseconds opened_at) {
   StatusReport report;
+  report.engine = options.engine_id;
+  report.process = ::getpid();
   report.uptime = now - opened_at;
   if (opened.has_fingerprint.load()) {
     report.fingerprint = opened.fingerprint.text();

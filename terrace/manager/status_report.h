@@ -51,6 +51,8 @@ struct NamespaceStatus {
 };
 
 struct StatusReport {
+  std::string engine;        // Its id.
+  std::int64_t process = 0;  // The owner's.
   // Red when a person should look: a tier failed, poisoned, the engine cannot be served, the canary
   // differed. Each reason says what to do.
   bool is_healthy = true;

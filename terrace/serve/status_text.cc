@@ -171,7 +171,9 @@ void write_counters(const StatusReport& report, std::string& out) {
 }  // namespace
 
 std::string status_json(const StatusReport& report) {
-  Json out = {{"health", health(report)},
+  Json out = {{"engine", report.engine},
+              {"process", report.process},
+              {"health", health(report)},
               {"problems", report.problems},
               {"poisoned", report.is_poisoned},
               {"mode", to_string(report.mode)},

@@ -14,6 +14,8 @@ using ::testing::StartsWith;
 
 manager::StatusReport sample() {
   manager::StatusReport report;
+  report.engine = "e-1";
+  report.process = 4711;
   report.is_ready = true;
   report.canary = "passed";
   report.uptime = seconds(90);
@@ -38,6 +40,8 @@ manager::StatusReport sample() {
 
 TEST(StatusTextTest, JsonHoldsWhatTheReportHolds) {
   const auto json = nlohmann::json::parse(status_json(sample()));
+  EXPECT_EQ(json["engine"], "e-1");
+  EXPECT_EQ(json["process"], 4711);
   EXPECT_EQ(json["health"], "green");
   EXPECT_EQ(json["ready"], true);
   EXPECT_EQ(json["mode"], "on");

@@ -1,4 +1,4 @@
-// The socket's place in the file system: a private directory, one live owner per name, no remains
+// A socket's place in the file system: a private directory, one live owner per name, no remains
 // of dead ones. A POSIX record lock says who lives: unlike flock it does not survive in forked
 // children. Threading: thread-compatible.  Owns: lock file, socket file, listening socket. Waits:
 // never.  Source: docs/formats/attach.md.
@@ -6,13 +6,29 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "terrace/base/clock.h"
 #include "terrace/base/file.h"
 #include "terrace/base/status.h"
 
 namespace terrace::attach {
+
+// Of messages for the rendezvous, of bytes for whoever talks HTTP.
+enum class SocketKind : std::uint8_t { kMessages, kBytes };
+
+// `<directory>/<24 hex digits of the engine id's digest><ending>`, never longer than 107 bytes;
+// `ending` ends in ".sock". Errors: kInvalid names attach.directory when it is too long or empty.
+[[nodiscard]] Result<std::string> place_of(const std::string& directory,
+                                           const std::string& engine_id, std::string_view ending);
+
+struct Peer {
+  pid_t process = 0;  // 0 = in a PID namespace that this one cannot see.
+  uid_t user = 0;
+};
+[[nodiscard]] Result<Peer> peer_of(int socket);
 
 // Makes `directory` with mode 0700 if it is missing.
 // Errors: kRefused = a link, no directory, of another user, or open to others; kIo.
@@ -23,9 +39,9 @@ namespace terrace::attach {
 
 class Claim {
  public:
-  // Errors: kRefused = a live owner has the name; kIo.
+  // One at a time in a process. Errors: kRefused = a live owner has the name; kIo.
   static Result<Claim> take(const std::string& directory, const std::string& path,
-                            const Clock& clock);
+                            const Clock& clock, SocketKind kind = SocketKind::kMessages);
   Claim(Claim&&) noexcept = default;
   Claim& operator=(Claim&&) = delete;
   ~Claim();  // Removes socket and lock file, in the process that made them only.

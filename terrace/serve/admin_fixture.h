@@ -1,0 +1,169 @@
+// What the admin socket's tests share: a server over hooks that count, raw connections, facts about
+// this process. Threading: test thread.
+#pragma once
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "terrace/base/check.h"
+#include "terrace/base/file.h"
+#include "terrace/base/log.h"
+#include "terrace/base/mutex.h"
+#include "terrace/serve/admin_client.h"
+#include "terrace/serve/admin_server.h"
+#include "terrace/testing/eventually.h"
+#include "terrace/testing/scratch_directory.h"
+
+namespace terrace::serve {
+
+using testing::eventually;
+
+class Lines final : public LogSink {
+ public:
+  void write(LogLevel level, std::string_view line) override {
+    const MutexLock lock(mutex_);
+    text_.append(to_string(level)).append(" ").append(line).append("\n");
+  }
+  [[nodiscard]] std::string text() const {
+    const MutexLock lock(mutex_);
+    return text_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::string text_ TERRACE_GUARDED_BY(mutex_);
+};
+
+// A connection that does only what it is told.
+class Raw {
+ public:
+  explicit Raw(const std::string& path, int flags = 0)
+      : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.data(), path.size());
+    is_connected_ =
+        ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  }
+  [[nodiscard]] bool is_connected() const { return is_connected_; }
+  // False once the other side has gone.
+  bool send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent < 0) return false;
+      bytes.remove_prefix(static_cast<std::size_t>(sent));
+    }
+    return true;
+  }
+  void end_sending() { ::shutdown(socket_.get(), SHUT_WR); }
+  // All that comes until the other side closes.
+  std::string receive() {
+    std::string text;
+    char piece[4096];
+    for (;;) {
+      pollfd entry{socket_.get(), POLLIN, 0};
+      if (::poll(&entry, 1, 60'000) <= 0) return text + "(nothing for a minute)";
+      const ssize_t got = ::recv(socket_.get(), piece, sizeof piece, 0);
+      if (got <= 0) return text;
+      text.append(piece, static_cast<std::size_t>(got));
+    }
+  }
+  [[nodiscard]] bool has_been_closed() const {
+    pollfd entry{socket_.get(), POLLRDHUP, 0};
+    return ::poll(&entry, 1, 0) > 0;
+  }
+
+ private:
+  UniqueFd socket_;
+  bool is_connected_ = false;
+};
+
+inline std::vector<int> open_files() {
+  std::vector<int> files;
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir("/proc/self/fd"), ::closedir);
+  while (const dirent* entry = ::readdir(listing.get())) {
+    const int fd = std::atoi(entry->d_name);
+    if (entry->d_name[0] != '.' && fd != ::dirfd(listing.get())) files.push_back(fd);
+  }
+  return files;
+}
+
+class AdminServerTest : public ::testing::Test {
+ protected:
+  [[nodiscard]] std::string directory() const { return scratch_.path() + "/s"; }
+  [[nodiscard]] std::string path() const { return admin_path(directory(), "engine").value(); }
+
+  [[nodiscard]] AdminServer::Options options(Nanoseconds io_limit = seconds(60)) {
+    AdminServer::Options options;
+    options.directory = directory();
+    options.engine_id = "engine";
+    options.io_limit = io_limit;
+    options.hooks.status = [this] {
+      ++asked_;
+      if (fault_) fault_();
+      return std::string(R"({"health":"green"})");
+    };
+    options.hooks.metrics = [this] { return metrics_; };
+    options.hooks.set_mode = [this](manager::Mode mode, std::string_view by) {
+      mode_.store(mode);
+      by_ = by;
+    };
+    options.on_breach = [this](const std::string& reason) { breach_ = reason; };
+    return options;
+  }
+  std::unique_ptr<AdminServer> start(AdminServer::Options options) {
+    auto started = AdminServer::start(std::move(options), clock_, log_);
+    EXPECT_TRUE(started.has_value()) << started.error().text();
+    return std::move(*started);
+  }
+  std::unique_ptr<AdminServer> serving(Nanoseconds io_limit = seconds(60)) {
+    auto server = start(options(io_limit));
+    EXPECT_TRUE(eventually([&] { return server->is_open(); })) << log_.text();
+    return server;
+  }
+  AdminReply ask(std::string_view method, std::string_view target, std::string_view body = "") {
+    auto reply = ask_admin(path(), method, target, body, seconds(60), clock_);
+    EXPECT_TRUE(reply.has_value()) << reply.error().text();
+    return reply.has_value() ? std::move(*reply) : AdminReply{};
+  }
+  // The status line of what comes back, or what else does.
+  std::string first_line(std::string_view request) {
+    Raw raw(path());
+    raw.send(request);
+    const std::string answer = raw.receive();
+    return answer.substr(0, answer.find('\r'));
+  }
+  bool answers() { return ask("GET", "/status").code == 200; }
+
+  testing::ScratchDirectory scratch_;
+  SystemClock clock_;
+  Lines log_;
+  std::atomic<std::uint64_t> asked_{0};
+  std::atomic<manager::Mode> mode_{manager::Mode::kOn};
+  std::string by_;
+  std::string metrics_ = "terrace_mode 0\n";
+  std::string breach_;
+  std::function<void()> fault_;
+};
+
+}  // namespace terrace::serve
