@@ -1,7 +1,9 @@
 // The sub-commands behind `terrace`. Each returns what to print; main() chooses streams and exit
-// code. Threading: single-threaded.  Waits: for the files it is asked about.
+// code. Threading: single-threaded.  Waits: for the files it is asked
+// about, and up to a limit for each engine.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,6 +44,18 @@ struct InspectOptions {
 };
 // Failed also when something in the directory is damaged or no namespace matches `against`.
 [[nodiscard]] Answer run_inspect(const InspectOptions& options);
+
+enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume };
+
+struct LiveOptions {
+  LiveVerb verb = LiveVerb::kStatus;
+  std::string engine;  // Empty = the only one; of status: all.
+  bool is_all = false;
+  std::string directory;  // Empty = attach.directory of the settings.
+  bool is_json = false;
+};
+// Asks running engines, or switches them. Failed also when one is not well.
+[[nodiscard]] Answer run_live(const LiveOptions& options);
 
 [[nodiscard]] Answer run_version(bool is_json);
 

@@ -2,9 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "terrace/cli/commands_internal.h"
@@ -12,11 +14,17 @@
 namespace terrace::cli {
 namespace {
 
+struct LiveCommand {
+  LiveOptions options;
+  CLI::App* command = nullptr;
+};
+
 struct Commands {
   CLI::App app{"Terrace: a tiered KV cache for LLM engines.", "terrace"};
   ConfigOptions config;
   MetricsOptions metrics;
   InspectOptions inspect;
+  std::array<LiveCommand, 4> live;
   bool is_version = false;
   bool is_version_json = false;
   bool is_list = false;
@@ -61,6 +69,25 @@ void declare_inspect(Commands& commands) {
   commands.inspect_command = command;
 }
 
+void declare_live(Commands& commands) {
+  constexpr std::pair<const char*, const char*> kTexts[] = {
+      {"status", "Ask running engines how they are."},
+      {"pause", "Switch Terrace off in a running engine: it only misses, and stores nothing."},
+      {"readonly", "Let a running engine hit, and store nothing new."},
+      {"resume", "End pause or readonly."}};
+  for (std::size_t i = 0; i < commands.live.size(); ++i) {
+    LiveOptions& options = commands.live[i].options;
+    options.verb = static_cast<LiveVerb>(i);
+    CLI::App* command = commands.app.add_subcommand(kTexts[i].first, kTexts[i].second);
+    command->add_option("--engine", options.engine, "Id of the engine meant, if several run.");
+    command->add_flag("--all", options.is_all, "All of them.");
+    command->add_option("--directory", options.directory,
+                        "attach.directory of the engine; none = that of the settings.");
+    command->add_flag("--json", options.is_json, "Print JSON.");
+    commands.live[i].command = command;
+  }
+}
+
 void declare_version(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand("version", "Print the version.");
   command->add_flag("--json", commands.is_version_json, "Print JSON.");
@@ -71,6 +98,9 @@ Answer answer(const Commands& commands) {
   if (commands.config_command->parsed()) return run_config(commands.config);
   if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
   if (commands.inspect_command->parsed()) return run_inspect(commands.inspect);
+  for (const LiveCommand& live : commands.live) {
+    if (live.command->parsed()) return run_live(live.options);
+  }
   return run_version(commands.is_version_json);  // Or `--version`.
 }
 
@@ -107,6 +137,7 @@ int run(int argc, char** argv) {
   declare_config(commands);
   declare_metrics(commands);
   declare_inspect(commands);
+  declare_live(commands);
   declare_version(commands);
   if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {
     return refuse_command(commands, word);
