@@ -22,6 +22,12 @@ CLOSE_DEADLINE_NS = 3_600_000_000_000  # The setting shutdown.flush decides; thi
 EVENTS_EVERY_S = 0.1
 _FATAL = (Code.INTERNAL, Code.CLOSED)
 _NO_TOKEN_IDS = "token ids outside 32 bits"
+_MODES = {
+    "on": 0,
+    "readonly": _native.REQUEST_NO_STORE,
+    "off": _native.REQUEST_NO_LOAD | _native.REQUEST_NO_STORE,
+}
+_MOST_STRANGE_MODES = 16  # Remembered, to say each once: users send what they like.
 
 
 @dataclass(slots=True)
@@ -36,7 +42,8 @@ class Live:
     aliased: int = 0  # Blocks whose engine hash the core has.
     has_failed: bool = False  # A load failed: it is not offered again.
     is_arriving: bool = False  # Its load is under way, or has ended and the engine has not said so.
-    is_closed: bool = False  # Without key, or refused by the core: no more stored or looked up.
+    # Without key, opted out, or refused by the core: no more stored or looked up.
+    is_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ class SchedulerHalf:
         self._next_events = 0.0
         self._drain = Drain(owner.read_log)
         self.unkeyable: dict[str, int] = {}
+        self._strange_modes: set[str] = set()
 
     # ---- One request ----------------------------------------------------------------------------
 
@@ -104,6 +112,7 @@ class SchedulerHalf:
             self._count_unkeyable(found.unkeyable)
         if request.skip_reading_prefix_cache:
             flags |= _native.REQUEST_NO_LOAD
+        flags |= self._mode_flags(request.kv_transfer_params)
         try:
             handle = self.owner.begin_request(tokens, flags, found.extra_keys)
         except TerraceError as error:
@@ -115,8 +124,29 @@ class SchedulerHalf:
             if is_asked:
                 self._unkeyed[request.request_id] = text
             return
-        self._live[request.request_id] = Live(request, handle, is_asked, len(tokens))
+        # What neither loads nor stores needs no more calls until its end.
+        is_off = flags & _MODES["off"] == _MODES["off"]
+        self._live[request.request_id] = Live(
+            request, handle, is_asked, len(tokens), is_closed=is_off
+        )
         self._pending.is_due = True
+
+    def _mode_flags(self, params: Any) -> int:
+        """A request opts out by kv_transfer_params {"terrace": {"mode": "off" | "readonly"}}."""
+        own = params.get("terrace") if isinstance(params, dict) else None
+        if not isinstance(own, dict) or "mode" not in own:
+            return 0
+        mode = own["mode"]
+        if isinstance(mode, str) and mode in _MODES:
+            return _MODES[mode]
+        text = repr(mode)[:64]
+        if text not in self._strange_modes and len(self._strange_modes) < _MOST_STRANGE_MODES:
+            self._strange_modes.add(text)
+            LOGGER.warning(
+                "terrace: a request asks for mode %s, taken for off: modes are on, readonly, off",
+                text,
+            )
+        return _MODES["off"]
 
     def _count_unkeyable(self, reason: str) -> None:
         count = self.unkeyable.get(reason, 0)
