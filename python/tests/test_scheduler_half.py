@@ -68,53 +68,6 @@ def test_a_request_that_must_not_read_caches_is_answered_without_asking() -> Non
     assert table.count()["poll_request"] == 0
 
 
-def opting(mode: Any) -> dict[str, Any]:
-    return {"terrace": {"mode": mode, "ledger": True}}
-
-
-def test_a_request_that_opts_out_neither_loads_nor_stores_and_has_its_ledger() -> None:
-    table, half = make()
-    table.texts["end_request"] = b'{"first_miss":null}'
-    request = Request("a", list(range(8)), kv_transfer_params=opting("off"))
-    half.begin(request)
-    both = _native.REQUEST_NO_LOAD | _native.REQUEST_NO_STORE
-    assert table.named("begin_request")[0]["flags"] == both
-    assert half.match(request, 0) == 0
-    step(half, request, 0, 8)
-    assert table.count()["poll_request"] == table.count()["advance_request"] == 0
-    assert half.end(request) == {"terrace": {"ledger": {"first_miss": None}}}
-
-
-def test_a_request_that_only_reads_is_looked_up_and_not_stored() -> None:
-    table, half = make()
-    request = Request("a", list(range(9)), kv_transfer_params=opting("readonly"))
-    half.begin(request)
-    assert table.named("begin_request")[0]["flags"] == _native.REQUEST_NO_STORE
-    admit(table, half, request, 8)
-
-
-@pytest.mark.parametrize("params", [None, {}, {"terrace": None}, {"terrace": {}}, opting("on")])
-def test_a_request_that_does_not_opt_out_is_served_whole(params: Any) -> None:
-    table, half = make()
-    half.begin(Request("a", list(range(8)), kv_transfer_params=params))
-    assert table.named("begin_request")[0]["flags"] == 0
-
-
-def test_an_unknown_mode_is_off_and_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
-    table, half = make()
-    strange: list[Any] = ["Off", None, 0, ["off"], {"a": 1}, "x" * 100_000]
-    for number, mode in enumerate(strange * 2):
-        half.begin(Request(f"a{number}", list(range(8)), kv_transfer_params=opting(mode)))
-    both = _native.REQUEST_NO_LOAD | _native.REQUEST_NO_STORE
-    assert {seen["flags"] for seen in table.named("begin_request")} == {both}
-    assert caplog.text.count("taken for off") == len(strange)
-    assert "mode 'Off'" in caplog.text
-    assert len(caplog.text) < 5_000
-    for number in range(1_000):
-        half.begin(Request(f"b{number}", [1], kv_transfer_params=opting(number + 1)))
-    assert caplog.text.count("taken for off") <= 16
-
-
 def test_an_unkeyable_request_is_counted_and_then_ignored() -> None:
     table, half = make()
     request = Request("a", list(range(8)), prompt_embeds=object())
