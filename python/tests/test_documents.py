@@ -62,6 +62,14 @@ ELSEWHERE = {
     "terrace selftest --model MODEL FLAGS…": "a minute on the real engine: test_commands.py",
     "terrace selftest --model M": "the same",
     "terrace migrate-config": "test_cli_migrate.py",
+    "terrace status": "it asks a running engine: tests/scenario/cli_live_test.cc on made-up ones, "
+    "tests/integration/vllm/test_live.py on a real one",
+    "terrace status --json": "as terrace status",
+    "terrace pause": "as terrace status",
+    "terrace readonly": "as terrace status",
+    "terrace resume": "as terrace status",
+    "curl --unix-socket SOCKET http://terrace/metrics": "the same socket; "
+    "terrace/capi/admin_test.cc asks it",
     "terrace migrate-config lmcache.yaml": "the file is made up; test_cli_migrate.py",
 }
 
