@@ -1,6 +1,7 @@
 #include "terrace/serve/admin_server.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,10 +32,11 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using Local = asio::local::stream_protocol;
+using Descriptor = asio::posix::stream_descriptor;
 using Stream = beast::basic_stream<Local, asio::io_context::executor_type>;
 using boost::system::error_code;
 
-constexpr Nanoseconds kAcceptPause = milliseconds(100);  // After running out of descriptors.
+constexpr Nanoseconds kPause = milliseconds(100);  // After running out of descriptors or memory.
 constexpr Nanoseconds kJoinGrace = seconds(2);
 constexpr std::size_t kAcceptsInTurn = 16;  // Then those that came before get their turn.
 
@@ -148,33 +150,33 @@ class Loop {
   ~Loop() { (void)listener_.release(); }  // The claim closes it.
 
   void run() {
-    listen();
     while (!io_.stopped()) {
       try {
+        if (!is_waiting_) listen();
         io_.run();
       } catch (const std::exception&) {
-        // No memory for one connection, which is gone: the others go on.
+        // No memory: for one connection, which is gone, or to go on listening, which is tried
+        // again.
+        (void)::poll(nullptr, 0, static_cast<int>(kPause / milliseconds(1)));
       }
     }
   }
 
  private:
   void listen() {
-    listener_.async_wait(
-        asio::posix::stream_descriptor::wait_read, [this](const error_code& error) {
-          if (error) return;
-          bool is_well = false;
-          try {
-            is_well = accept_some();
-          } catch (const std::exception&) {  // Out of memory, or of what a reactor needs.
-          }
-          if (is_well) return listen();
-          // What is not accepted keeps the socket readable: without a pause this would spin.
-          pause_.expires_after(chrono_of(kAcceptPause));
-          pause_.async_wait([this](const error_code& cut) {
-            if (!cut) listen();
-          });
-        });
+    listener_.async_wait(Descriptor::wait_read, [this](const error_code& error) {
+      is_waiting_ = false;
+      if (error) return;
+      if (accept_some()) return listen();
+      // What is not accepted keeps the socket readable: without a pause this would spin.
+      pause_.expires_after(chrono_of(kPause));
+      pause_.async_wait([this](const error_code& cut) {
+        is_waiting_ = false;
+        if (!cut) listen();
+      });
+      is_waiting_ = true;
+    });
+    is_waiting_ = true;
   }
 
   // False when this process can take no more for now.
@@ -206,8 +208,9 @@ class Loop {
 
   asio::io_context& io_;
   const AdminServer::Options& options_;
-  asio::posix::stream_descriptor listener_;
+  Descriptor listener_;
   asio::steady_timer pause_;
+  bool is_waiting_ = false;                      // For a connection, or for the pause to end.
   std::deque<std::weak_ptr<Session>> sessions_;  // Oldest first.
 };
 
