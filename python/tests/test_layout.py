@@ -164,3 +164,16 @@ def test_a_window_counts_what_the_engine_keeps_and_full_groups_need_all() -> Non
     plain = layout.planned(SimpleNamespace(kv_cache_groups=named[:1]), 2)
     assert plain.is_plain
     assert not layout.planned(SimpleNamespace(kv_cache_groups=named[1:2]), 2).is_plain
+
+
+def test_no_address_is_read_on_a_device_without_copies() -> None:
+    class OnGpu(Tensor):
+        def data_ptr(self) -> int:
+            raise AssertionError("an address that nobody may use was read")
+
+    found = caches()
+    for name, tensor in found.items():
+        found[name] = OnGpu(tensor.address, tensor.shape, tensor.stride())
+        found[name].device = SimpleNamespace(type="cuda")
+    with pytest.raises(layout.LayoutError, match="lies on cuda"):
+        layout.registered(plan(), found)
