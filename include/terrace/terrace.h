@@ -227,11 +227,14 @@ TERRACE_API terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* l
  * unreadable again. Log lines alone do not make it readable: fetch them at leisure. -1 if there is
  * none, or in a forked child. Owned by the library. Thread-safe. */
 TERRACE_API int terrace_owner_event_fd(const terrace_owner* owner);
-/* Forget every block of this owner's namespace in every tier; OK = nothing old can match any more
- * while this owner lives. What is stored afterwards stays in host memory: it may be of weights that
- * only this process has. Until a next write or close the disk may still show the old blocks to the
- * next owner, which finds them only under the weights they were made with.
- * Thread-safe. Never blocks. */
+/* Forget every block of this owner's namespace in every tier. Nothing old matches in this process
+ * from the call on, whatever it returns. OK = nothing old can match any more, in no later owner
+ * either. TERRACE_UNAVAILABLE = a path of disk.paths could not be told so yet: its blocks would
+ * match after a restart; the status names it, and the owner goes on trying while it lives.
+ * What is stored afterwards is served from host and disk as before, and ends with this owner: it
+ * may be of weights that only this process has.
+ * Thread-safe. WAITS for the disk up to 5 seconds, mostly for one sync: the engine is paused for a
+ * reset, and asks for few. */
 TERRACE_API terrace_code terrace_reset_owner(terrace_owner* owner);
 
 /* ---- Worker --------------------------------------------------------------------------------- */

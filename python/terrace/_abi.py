@@ -202,7 +202,7 @@ FUNCTIONS: dict[str, Prototype] = {
     "terrace_read_metrics": Prototype(_CODE, (_HANDLE, _BYTES)),
     "terrace_read_log": Prototype(_CODE, (_HANDLE, _BYTES)),
     "terrace_owner_event_fd": Prototype(c.c_int, (_HANDLE,)),
-    "terrace_reset_owner": Prototype(_CODE, (_HANDLE,)),
+    "terrace_reset_owner": Prototype(_CODE, (_HANDLE,), waits=True),
     "terrace_open_worker": Prototype(
         _CODE, (c.POINTER(WorkerOptionsStruct), c.POINTER(_HANDLE)), waits=True
     ),

@@ -262,7 +262,8 @@ int terrace_owner_event_fd(const terrace_owner* owner) {
 }
 
 terrace_code terrace_reset_owner(terrace_owner* owner) {
-  return with_manager(owner,
-                      [&](manager::BlockManager& manager) { return finish(manager.reset()); });
+  constexpr Nanoseconds kLimit = seconds(5);
+  return with_manager(
+      owner, [&](manager::BlockManager& manager) { return finish(manager.reset(kLimit)); });
 }
 }

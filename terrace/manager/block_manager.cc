@@ -88,6 +88,8 @@ struct BlockManager::State {
   void signal_if_due();
   void clear_signal();
   void flush(Nanoseconds deadline);
+  // Until the disk has forgotten for good what a reset dropped, or the time is over.
+  [[nodiscard]] Status await_drop(Nanoseconds deadline);
   // False when the thread was left behind because it did not end in time.
   bool join(std::jthread& thread, const std::atomic<bool>& is_done, Nanoseconds deadline);
 };
@@ -207,6 +209,20 @@ bool BlockManager::State::join(std::jthread& thread, const std::atomic<bool>& is
   return true;
 }
 
+Status BlockManager::State::await_drop(Nanoseconds deadline) {
+  driver.wake();
+  for (;;) {
+    const Nanoseconds now = clock.now();
+    {
+      const MutexLock lock(shared.mutex);
+      if (auto outcome = shared.core.drop_outcome()) return *std::move(outcome);
+      if (now >= deadline || is_io_done.load()) return shared.core.undropped();
+    }
+    const MutexLock lock(flush_mutex);
+    flush_condition.wait_for(flush_mutex, std::min(deadline - now, kIdleNap));
+  }
+}
+
 // Until everything queued for disk is there, or the time is over.
 void BlockManager::State::flush(Nanoseconds deadline) {
   for (;;) {
@@ -214,7 +230,8 @@ void BlockManager::State::flush(Nanoseconds deadline) {
     if (now >= deadline) return;
     {
       const MutexLock lock(shared.mutex);
-      if (!shared.core.has_queued_writes() || shared.core.is_poisoned()) return;
+      const bool is_dropped = shared.core.drop_outcome().has_value();
+      if (is_dropped && (!shared.core.has_queued_writes() || shared.core.is_poisoned())) return;
     }
     driver.wake();
     const MutexLock lock(flush_mutex);
@@ -400,10 +417,17 @@ void BlockManager::lose_events() {
   state_->shared.core.context().events.lose();
 }
 
-Status BlockManager::reset() {
-  state_->change_core([](Core& core) { core.reset(); });
-  state_->signal_if_due();
-  return {};
+Status BlockManager::reset(Nanoseconds limit) {
+  State& state = *state_;
+  const Nanoseconds deadline = state.clock.now() + limit;
+  state.change_core([](Core& core) { core.reset(); });
+  state.signal_if_due();
+  const Status status = state.await_drop(deadline);
+  if (!status.is_ok()) {
+    state.log.write(LogLevel::kError,
+                    fmt::format("event=reset_incomplete reason=\"{}\"", status.message()));
+  }
+  return status;
 }
 
 StatusReport BlockManager::status() const {

@@ -4,8 +4,8 @@
 // populates host memory, then ends) and `terrace-io` (disk reads and writes, verification,
 // attachments, deadlines). Memory: a call that finds none before the state changes throws
 // std::bad_alloc and has done nothing; in the middle of a change it is a breach. Owns: host and
-// disk tier, attach server, all request state. Waits: only close(), up to its deadline. Every
-// look-up and load has a deadline and ends. Source: design.md sections 3, 5, 6.
+// disk tier, attach server, all request state. Waits: only close() and reset(), up to their
+// deadlines. Every look-up and load has a deadline and ends. Source: design.md sections 3, 5, 6.
 #pragma once
 
 #include <cstdint>
@@ -81,8 +81,10 @@ class BlockManager {
   [[nodiscard]] std::vector<Event> take_events();
   // What was taken did not reach the engine: the next events begin with `cleared`.
   void lose_events();
-  // Nothing stored before can match afterwards, in any tier.
-  [[nodiscard]] Status reset();
+  // Nothing stored before can match afterwards, in any tier: at once in this process; ok = nor in
+  // any later one. WAITS for the disk, up to `limit`. Errors: kUnavailable = not on every path of
+  // the disk in time; says which, and the I/O thread goes on trying.
+  [[nodiscard]] Status reset(Nanoseconds limit);
 
   // Any thread.
   [[nodiscard]] StatusReport status() const;

@@ -34,7 +34,10 @@ void Core::open_host(std::unique_ptr<tier::HostTier> host) {
   gate_.open_host();
 }
 
-void Core::open_lower(LowerTier& lower) { context_.lower = &lower; }
+void Core::open_lower(LowerTier& lower) {
+  if (was_reset_) lower.forget_all();  // What was asked for while it was opening.
+  context_.lower = &lower;
+}
 
 void Core::close_lower(const std::string& reason) {
   context_.lower = nullptr;
@@ -358,9 +361,7 @@ void Core::reset() {
   }
   context_.renew_name_space();
   writes_.forget_stale();
-  // The engine may go on with weights that no fingerprint tells from those it will start with
-  // again: what it stores from here on ends with this process.
-  writes_.stop();
+  was_reset_ = true;
   if (context_.lower != nullptr) context_.lower->forget_all();
   has_signal_ = context_.options.has_events;
 }
@@ -383,6 +384,29 @@ void Core::cancel_reads() {
   }
 }
 
+std::optional<Status> Core::drop_outcome() const {
+  if (!was_reset_) return Status();
+  if (context_.lower != nullptr) {
+    if (context_.lower->is_drop_pending()) return std::nullopt;
+  } else if (!is_lower_settled_) {
+    return std::nullopt;
+  }
+  return undropped();
+}
+
+Status Core::undropped() const {
+  if (!was_reset_ || context_.options.disk.paths.empty()) return {};
+  if (context_.lower == nullptr) {
+    return {Code::kUnavailable,
+            fmt::format("reset: the disk tier is not open, so what lies in disk.paths would match "
+                        "after a restart: delete it before the next start, or put this right: {}",
+                        lower_problem_.empty() ? "it is opening" : lower_problem_)};
+  }
+  const auto undropped = context_.lower->undropped();
+  if (undropped.empty()) return {};
+  return {Code::kUnavailable, fmt::format("reset: {}", fmt::join(undropped, "; "))};
+}
+
 void Core::poison(const std::string& reason) {
   poison_at_once();
   if (poison_reason_.empty()) poison_reason_ = reason.empty() ? "unknown" : reason;
@@ -395,7 +419,8 @@ void Core::poison_at_once() noexcept {
 
 void Core::begin_close() {
   is_closing_ = true;
-  if (context_.mode != Mode::kOn) writes_.stop();  // What waits for another mode never begins.
+  // What waits for another mode never begins; what is of after a reset nobody would find.
+  if (context_.mode != Mode::kOn || was_reset_) writes_.stop();
 }
 
 }  // namespace terrace::manager

@@ -70,9 +70,15 @@ class Core {
   [[nodiscard]] Status take_report(const wire::Report& report, Nanoseconds now);
   [[nodiscard]] Ledger end_request(Request& request);
   [[nodiscard]] std::vector<Event> take_events();
+  // Nothing stored before matches in this process from here on.
   void reset();
   // Answers whether that is a change.
   bool set_mode(Mode mode);
+  // Whether no later owner can find it either. Nothing while the I/O thread may still bring that
+  // about; kUnavailable, with what to do, when it cannot.
+  [[nodiscard]] std::optional<Status> drop_outcome() const;
+  // The same, and what is in the way, once nobody waits any more.
+  [[nodiscard]] Status undropped() const;
   void poison(const std::string& reason);
   // The same where nothing may be thrown and no memory is to be had; the reason follows if it can.
   void poison_at_once() noexcept;
@@ -178,6 +184,7 @@ class Core {
   bool has_more_to_touch_ = false;
   bool is_lower_settled_ = false;
   std::string lower_problem_;
+  bool was_reset_ = false;
   bool is_closing_ = false;
   bool has_signal_ = false;
   bool is_poisoned_ = false;

@@ -1,7 +1,7 @@
 // Seeded random operations over the whole core: many requests on a tree of prefixes, two ranks
 // whose reports come late, twice or never, ranks that die, bytes that rot in host and on disk, a
-// disk that fails and hangs, resets, switches. What must always hold is checked after every few
-// steps:
+// disk that fails and hangs, switches, resets after which blocks have other bytes, as of other
+// weights. What must always hold is checked after every few steps:
 // - an engine block that was not reported bad has the bytes of its key,
 // - everything findable, in host or on disk, has its key's bytes unless the test broke it,
 // - slots sum up, waiting requests pin at most their share, no look-up waits beyond its deadline,
@@ -34,6 +34,7 @@ struct Live {
   std::vector<std::uint32_t> table;  // Own device blocks; empty before admission.
   std::uint64_t computed = 0;        // Blocks.
   bool is_admitted = false;
+  std::uint32_t weights = 0;  // That it computes with.
   // First poll without an answer while opening, and while serving: each has its own limit.
   std::optional<Nanoseconds> opening_since;
   std::optional<Nanoseconds> waiting_since;
@@ -45,6 +46,7 @@ struct Flight {
   struct Compute {
     SequenceHash hash;
     std::uint32_t block = 0;
+    std::uint32_t weights = 0;
     std::vector<std::uint32_t> reads;  // The request's device blocks before it: bad in, bad out.
   };
   std::vector<Compute> computes;  // What the engine computes in it, in order.
@@ -155,6 +157,7 @@ class Model {
     EXPECT_LE(external, blocks);
     ASSERT_TRUE(rig_.accept(live->id, 0, external, live->table).is_ok());
     live->is_admitted = true;
+    live->weights = weights_;
     live->computed = external;
     if (external > 0 || rng_.chance(70)) work_on(*live);
   }
@@ -170,8 +173,10 @@ class Model {
         std::min<std::uint64_t>(1 + rng_.below(4), live.hashes.size() - live.computed);
     for (std::uint64_t i = 0; i < more; ++i, ++live.computed) {
       const auto before = live.table.begin() + static_cast<std::ptrdiff_t>(live.computed);
-      next_.computes.push_back(
-          {live.hashes[live.computed], live.table[live.computed], {live.table.begin(), before}});
+      next_.computes.push_back({live.hashes[live.computed],
+                                live.table[live.computed],
+                                live.weights,
+                                {live.table.begin(), before}});
     }
     rig_.advance(live.id, live.computed, live.table);
     if (rng_.chance(80)) build();
@@ -208,12 +213,12 @@ class Model {
     }
     check_loads(flight.orders, failed);
     bad_.insert(failed.begin(), failed.end());
-    for (const auto& [hash, block, reads] : flight.computes) {
+    for (const auto& [hash, block, weights, reads] : flight.computes) {
       const bool has_bad =
           std::ranges::any_of(reads, [&](std::uint32_t read) { return bad_.contains(read); });
       for (std::uint16_t rank = 0; rank < kRanks; ++rank) {
-        rig_.ranks[rank].device[block] =
-            has_bad ? std::string(rig::kPieceBytes * rig::kPieces, 'X') : content(hash, rank);
+        rig_.ranks[rank].device[block] = has_bad ? std::string(rig::kPieceBytes * rig::kPieces, 'X')
+                                                 : content(hash, rank, weights);
       }
       if (has_bad) {
         bad_.insert(block);
@@ -355,6 +360,11 @@ class Model {
     while (!built_.empty()) execute();
     rig_.core.reset();
     broken_.clear();
+    ++weights_;
+    // What has computed something goes on as it is: nothing of it may be stored any more.
+    for (Live& live : live_) {
+      if (live.computed == 0) live.weights = weights_;
+    }
   }
   void rot_host() {
     const SlotIndex slot(static_cast<std::uint32_t>(rng_.below(24)));
@@ -375,8 +385,12 @@ class Model {
   }
 
   const std::string& content(const SequenceHash& hash, std::uint16_t rank) {
-    auto [at, is_new] = contents_.try_emplace({hash, rank});
-    if (is_new) at->second = Rig::content(hash, rank);
+    return content(hash, rank, weights_);
+  }
+  const std::string& content(const SequenceHash& hash, std::uint16_t rank, std::uint32_t weights) {
+    const SequenceHash of_weights{hash.high, hash.low + weights};
+    auto [at, is_new] = contents_.try_emplace({of_weights, rank});
+    if (is_new) at->second = Rig::content(of_weights, rank);
     return at->second;
   }
 
@@ -455,10 +469,10 @@ class Model {
   bool faults_on_ = false;
   Mode mode_ = Mode::kOn;
   std::pair<std::uint64_t, std::uint64_t> begun_;  // Reads and writes when it was switched.
+  std::uint32_t weights_ = 0;
 };
 
 TEST(CorePropertyTest, RandomOperationsNeverGiveWrongBytesAndLeaveNothingBehind) {
-  // A process's life: after its first reset it does not write to disk any more.
   constexpr std::uint64_t kLife = 2'000;
   const auto chosen = testing::property(20261122, 100'000);
   std::map<std::string, std::uint64_t> seen;

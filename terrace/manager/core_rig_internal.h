@@ -78,13 +78,19 @@ class MemoryDisk final : public LowerTier {
     blocks.clear();
     ++generation_;
   }
+  std::uint32_t resets() const override { return static_cast<std::uint32_t>(generation_); }
+  bool is_drop_pending() const override { return is_stuck && generation_ > 0; }
+  std::vector<std::string> undropped() const override {
+    return is_drop_pending() ? std::vector<std::string>{"/kv"} : std::vector<std::string>{};
+  }
   std::vector<catalog::Eviction> take_evicted() override { return std::exchange(evicted_, {}); }
   std::vector<std::string> problems() const override { return {}; }
 
   Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                      std::uint64_t alias, std::span<const tier::ShardMemory> ranks,
-                     std::span<const Checksum> checksums) override {
+                     std::span<const Checksum> checksums, std::uint32_t resets) override {
     if (is_stopped_) return {Code::kUnavailable, "stopped"};
+    if (resets != generation_) return {Code::kNotFound, "reset"};
     if (blocks.contains({group, hash})) return {Code::kInvalid, "there already"};
     if (in_flight(false) >= depth) return {Code::kExhausted, "queue full"};
     ++begun_writes;

@@ -223,13 +223,65 @@ TEST(CoreTest, AfterAResetNothingOldMatchesAndRunningRequestsStoreNoMore) {
   EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
 }
 
-TEST(CoreTest, WhatIsStoredAfterAResetDoesNotOutliveTheProcess) {
-  Rig rig({.host_blocks = 8, .has_disk = true});
+TEST(CoreTest, AfterAResetTheDiskServesWhatLeftTheHost) {
+  Rig rig({.host_blocks = 16, .has_disk = true});
   rig.core.reset();
-  rig.disk.blocks.clear();  // The canary's.
-  for (std::uint32_t seed = 1; seed < 4; ++seed) rig.run_cold(Rig::make_tokens(3, seed), 3 * seed);
-  EXPECT_TRUE(rig.disk.blocks.empty());  // It may be of weights that were swapped in memory only.
-  EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(3, 3))), 3U);
+  for (std::uint32_t seed = 1; seed < 8; ++seed) rig.run_cold(Rig::make_tokens(3, seed), 3 * seed);
+  const RequestId first = rig.begin(Rig::make_tokens(3, 1));
+  ASSERT_FALSE(rig.in_host(rig.hashes(first)[0]));
+  EXPECT_EQ(rig.look_up(first), 3U);
+}
+
+TEST(CoreTest, AWriteThatWasTakenBeforeAResetIsNotBegunAfterIt) {
+  Rig rig({.has_disk = true, .tune = [](Options& options) { options.disk.queue_blocks = 8; }});
+  const auto tokens = Rig::make_tokens(2, 1);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 0U);
+  rig.advance(id, 2, Rig::make_table(2));
+  rig.step();
+  Jobs jobs;
+  rig.core.take_jobs(8, rig.clock.now(), jobs);
+  ASSERT_EQ(jobs.writes.size(), 2U);
+  rig.core.reset();  // The I/O thread has the jobs, and the lock is free.
+  const WriteJob& job = jobs.writes[0];
+  EXPECT_EQ(rig.disk.begin_write(job.token, job.group, job.hash, 0, {}, {}, job.resets).code(),
+            Code::kNotFound);
+}
+
+TEST(CoreTest, AResetIsOverForLaterOwnersOnlyWhenTheDiskSaysSo) {
+  Rig rig({.has_disk = true});
+  EXPECT_TRUE(rig.core.drop_outcome()->is_ok());  // There was none.
+  rig.disk.is_stuck = true;
+  rig.core.reset();
+  EXPECT_FALSE(rig.core.drop_outcome().has_value());
+  EXPECT_EQ(rig.core.undropped().code(), Code::kUnavailable);
+  rig.disk.is_stuck = false;
+  EXPECT_TRUE(rig.core.drop_outcome()->is_ok());
+  EXPECT_TRUE(rig.core.undropped().is_ok());
+}
+
+TEST(CoreTest, AResetWhileTheDiskOpensForgetsWhatItFinds) {
+  Rig rig(
+      {.is_disk_opening = true, .tune = [](Options& options) { options.disk.paths = {"memory"}; }});
+  rig.core.reset();
+  EXPECT_FALSE(rig.core.drop_outcome().has_value());
+  EXPECT_EQ(rig.core.undropped().code(), Code::kUnavailable);
+  const auto tokens = Rig::make_tokens(2, 1);
+  for (const SequenceHash& hash : rig.hashes(rig.begin(tokens)))
+    rig.disk.blocks[{GroupId(0), hash}];
+  rig.core.open_lower(rig.disk);
+  EXPECT_TRUE(rig.disk.blocks.empty());
+  EXPECT_TRUE(rig.core.drop_outcome()->is_ok());
+}
+
+TEST(CoreTest, AResetWithoutTheDiskThatWasWantedIsNotOver) {
+  Rig rig(
+      {.is_disk_opening = true, .tune = [](Options& options) { options.disk.paths = {"memory"}; }});
+  rig.core.reset();
+  rig.core.close_lower("/kv: EACCES");
+  ASSERT_TRUE(rig.core.drop_outcome().has_value());
+  EXPECT_EQ(rig.core.drop_outcome()->code(), Code::kUnavailable);
+  EXPECT_NE(rig.core.drop_outcome()->message().find("/kv: EACCES"), std::string::npos);
 }
 
 TEST(CoreTest, NoOldBlockMatchesWhenTheNamespaceNumberComesRound) {

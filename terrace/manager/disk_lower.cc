@@ -18,13 +18,16 @@ class DiskLower final : public LowerTier {
     disk_.touch_chain(group, hashes);
   }
   void forget_all() override { disk_.forget_all(); }
+  std::uint32_t resets() const override { return disk_.resets(); }
+  bool is_drop_pending() const override { return disk_.is_drop_pending(); }
+  std::vector<std::string> undropped() const override { return disk_.undropped(); }
   std::vector<catalog::Eviction> take_evicted() override { return disk_.take_evicted(); }
   std::vector<std::string> problems() const override { return disk_.problems(); }
 
   Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                      std::uint64_t alias, std::span<const tier::ShardMemory> ranks,
-                     std::span<const Checksum> checksums) override {
-    return disk_.begin_write(token, group, hash, alias, ranks, checksums);
+                     std::span<const Checksum> checksums, std::uint32_t resets) override {
+    return disk_.begin_write(token, group, hash, alias, ranks, checksums, resets);
   }
   Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                     std::span<const tier::ShardMemory> ranks, transfer::IoClass io_class,

@@ -121,7 +121,7 @@ bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
     if (lower != nullptr) {
       status = writes_back.empty()
                    ? lower->begin_write(job.token, job.group, job.hash, job.alias,
-                                        memory_of(job.slot, job.group), job.checksums)
+                                        memory_of(job.slot, job.group), job.checksums, job.resets)
                    : Status(Code::kExhausted, "");
     }
     if (status.code() == Code::kExhausted) {
@@ -270,8 +270,8 @@ void IoDriver::begin_canary_write(LowerTier& lower) {
     fill_pattern(payload, rank);
     checksums.push_back(checksum_of(payload));
   }
-  const Status status =
-      lower.begin_write(kCanaryBit, kCanaryGroup, kDiskCanary, 0, memory, checksums);
+  const Status status = lower.begin_write(kCanaryBit, kCanaryGroup, kDiskCanary, 0, memory,
+                                          checksums, lower.resets());
   if (status.is_ok()) {
     canary_ = Canary::kWriting;
   } else if (status.code() == Code::kInvalid) {
@@ -306,6 +306,8 @@ void IoDriver::on_canary(const tier::DiskDone& done) {
   if (canary_ == Canary::kWriting) {
     if (done.status.is_ok()) {
       begin_canary_read(*lower);
+    } else if (done.status.code() == Code::kNotFound && ++canary_tries_ < kMaxCanaryTries) {
+      canary_ = Canary::kNeeded;  // A reset came in between.
     } else {
       fail_canary("write", done.status);
     }

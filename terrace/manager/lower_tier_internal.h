@@ -25,15 +25,20 @@ class LowerTier {
   [[nodiscard]] virtual bool is_foreign(const SequenceHash& hash) const = 0;
   // Deepest first, gaps skipped.
   virtual void touch_chain(GroupId group, std::span<const SequenceHash> hashes) = 0;
+  // As tier::DiskTier has them.
   virtual void forget_all() = 0;
+  [[nodiscard]] virtual std::uint32_t resets() const = 0;
+  [[nodiscard]] virtual bool is_drop_pending() const = 0;
+  [[nodiscard]] virtual std::vector<std::string> undropped() const = 0;
   [[nodiscard]] virtual std::vector<catalog::Eviction> take_evicted() = 0;
   [[nodiscard]] virtual std::vector<std::string> problems() const = 0;
 
-  // I/O.
+  // I/O. `resets`: of when the job was taken; kNotFound if there was one since.
   [[nodiscard]] virtual Status begin_write(std::uint64_t token, GroupId group,
                                            const SequenceHash& hash, std::uint64_t alias,
                                            std::span<const tier::ShardMemory> ranks,
-                                           std::span<const Checksum> checksums) = 0;
+                                           std::span<const Checksum> checksums,
+                                           std::uint32_t resets) = 0;
   [[nodiscard]] virtual Status begin_read(std::uint64_t token, GroupId group,
                                           const SequenceHash& hash,
                                           std::span<const tier::ShardMemory> ranks,

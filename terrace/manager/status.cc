@@ -54,6 +54,11 @@ void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
     report.problems.push_back(core.gate().reason(now));
   }
   if (!core.lower_problem().empty()) report.problems.push_back(core.lower_problem());
+  if (core.context().lower == nullptr) {
+    if (const Status undropped = core.undropped(); !undropped.is_ok()) {
+      report.problems.push_back(undropped.message());
+    }
+  }
   if (core.context().lower != nullptr) {
     for (std::string& problem : core.context().lower->problems()) {
       report.problems.push_back(std::move(problem));

@@ -100,7 +100,8 @@ void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
                  .group = write.key.group,
                  .hash = write.key.hash,
                  .slot = write.place.index,
-                 .alias = context_.host->alias(write.place.index)};
+                 .alias = context_.host->alias(write.place.index),
+                 .resets = context_.lower == nullptr ? 0 : context_.lower->resets()};
     for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {
       job.checksums.push_back(context_.host->checksum(write.place.index, RankId(rank)));
     }

@@ -22,6 +22,7 @@ struct WriteJob {
   SequenceHash hash{};
   SlotIndex slot{};
   std::uint64_t alias = 0;
+  std::uint32_t resets = 0;  // The lower tier's, when the job was taken.
   std::vector<Checksum> checksums{};
 };
 

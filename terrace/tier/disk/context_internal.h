@@ -96,6 +96,9 @@ struct Context {
   Meters& meters;
   std::array<std::uint8_t, 32> content_digest{};
   std::array<std::uint8_t, 32> layout_digest{};
+  // Stands for the content in frames from a reset on: of this process alone, and written nowhere
+  // but there. So no other owner ever asks for what they hold.
+  std::array<std::uint8_t, 32> session_digest{};
   std::uint64_t next_sequence = 1;  // Of records and claims, over all volumes.
 
   [[nodiscard]] std::size_t ranks() const { return options.layout.ranks; }
@@ -106,8 +109,10 @@ struct Context {
   }
   // Ranks, sizes and alignment as the layout has them.
   [[nodiscard]] Status check(std::size_t group, std::span<const ShardMemory> shards) const;
+  // `epoch`: of the block, as Slots count it.
   [[nodiscard]] wire::FrameHeader header(std::size_t group, const SequenceHash& hash,
-                                         std::size_t rank, std::uint32_t generation) const;
+                                         std::size_t rank, std::uint32_t generation,
+                                         std::uint32_t epoch) const;
 };
 
 }  // namespace terrace::tier::disk

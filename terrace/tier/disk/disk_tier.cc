@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
+#include <iterator>
 
 #include "terrace/base/left_behind.h"
+#include "terrace/base/rng.h"
 #include "terrace/tier/disk/foreign_blocks_internal.h"
 #include "terrace/tier/disk/loader_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
@@ -30,6 +33,18 @@ std::array<std::uint8_t, 32> digest_bytes(const std::string& hex) {
   return bytes;
 }
 
+std::array<std::uint8_t, 32> random_digest() {
+  std::array<std::uint8_t, 32> bytes{};
+  for (std::size_t at = 0; at < bytes.size(); at += 8) {
+    const std::uint64_t word = random_u64();
+    std::memcpy(bytes.data() + at, &word, sizeof word);
+  }
+  return bytes;
+}
+
+constexpr std::string_view kUndropped =
+    "blocks of before the last reset would be found there after a restart";
+
 // Everything that can be under way at once, so that a push is never refused.
 std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes) {
   const std::size_t ranks = options.layout.ranks;
@@ -43,12 +58,14 @@ struct DiskTier::State {
   State(Options options_in, const Clock& clock_in, LogSink& log_in,
         std::unique_ptr<transfer::Backend> backend_in,
         std::vector<std::unique_ptr<disk::Volume>> volumes_in,
-        std::unique_ptr<disk::Slots> slots_in, std::vector<std::string> problems)
+        std::unique_ptr<disk::Slots> slots_in, std::vector<std::string> problems,
+        std::vector<std::string> unopened_in)
       : options(std::move(options_in)),
         clock(clock_in),
         backend(std::move(backend_in)),
         volumes(std::move(volumes_in)),
         slots(std::move(slots_in)),
+        unopened(std::move(unopened_in)),
         health(directories(), std::move(problems), clock_in, log_in),
         pages(backend->depth()),
         queue(*backend, clock_in,
@@ -62,6 +79,7 @@ struct DiskTier::State {
         reader(context, writer) {
     context.content_digest = digest_bytes(options.fingerprint.content_digest());
     context.layout_digest = digest_bytes(options.fingerprint.layout_digest());
+    context.session_digest = random_digest();
     for (const auto& volume : volumes) {
       backend->name_file(volume->data_file(), volume->data_path());
       backend->name_file(volume->meta_file(), volume->meta_path());
@@ -134,6 +152,7 @@ struct DiskTier::State {
   std::unique_ptr<transfer::Backend> backend;
   std::vector<std::unique_ptr<disk::Volume>> volumes;
   std::unique_ptr<disk::Slots> slots;
+  const std::vector<std::string> unopened;  // Of the paths.
   disk::ForeignBlocks foreign;
   disk::Health health;
   disk::Meters meters;
@@ -152,6 +171,18 @@ namespace {
 struct Opened {
   std::vector<std::unique_ptr<disk::Volume>> volumes;
   std::vector<std::string> problems;
+  std::uint64_t generation = 0;  // The newest found of the namespace.
+
+  // Paths without a volume.
+  [[nodiscard]] std::vector<std::string> unopened(const std::vector<std::string>& paths) const {
+    std::vector<std::string> missing;
+    std::ranges::copy_if(paths, std::back_inserter(missing), [&](const std::string& path) {
+      return std::ranges::none_of(volumes, [&](const auto& volume) {
+        return volume->directory().starts_with(path + "/terrace-");
+      });
+    });
+    return missing;
+  }
 };
 
 std::string unusable(const std::string& path, const Status& why) {
@@ -176,6 +207,7 @@ Opened open_volumes(const DiskTier::Options& options, const Clock& clock, LogSin
     for (std::string& problem : adoption->problems) {
       opened.problems.push_back("disk.paths " + std::move(problem));
     }
+    opened.generation = std::max(opened.generation, adoption->generation);
     if (!adoption->owner) continue;
     disk::Volume::Options volume_options;
     volume_options.layout = &options.layout;
@@ -219,7 +251,8 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
   for (std::size_t i = 0; i < given.size(); ++i) {
     sum += given[i];
     rooms += "; " + opened.volumes[i]->room_text();
-    if (const Status status = opened.volumes[i]->fit(given[i]); !status.is_ok()) {
+    if (const Status status = opened.volumes[i]->fit(given[i], opened.generation);
+        !status.is_ok()) {
       opened.problems.push_back(fmt::format("disk.paths {}: {} ({})",
                                             opened.volumes[i]->directory(), status.message(),
                                             opened.volumes[i]->room_text()));
@@ -268,22 +301,19 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
                 Scope::kBackend);
   }
   std::vector<std::uint32_t> counts;
-  std::uint32_t epoch = 0;
-  for (const auto& volume : opened.volumes) {
-    counts.push_back(volume->slots());
-    epoch = std::max(epoch, volume->meta_header().epoch);
-  }
+  for (const auto& volume : opened.volumes) counts.push_back(volume->slots());
   disk::SlotMap map(counts);
   const std::uint32_t slots =
       options.blocks > 0
           ? static_cast<std::uint32_t>(std::min<std::uint64_t>(options.blocks, map.size()))
           : map.size();
   TERRACE_ASSIGN_OR_RETURN(
-      auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction, epoch},
+      auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction},
                                      std::move(map), opened.volumes.size()));
+  std::vector<std::string> unopened = opened.unopened(options.paths);
   auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
                                        std::move(opened.volumes), std::move(pool),
-                                       std::move(opened.problems));
+                                       std::move(opened.problems), std::move(unopened));
   TERRACE_RETURN_IF_ERROR(disk::Loader(state->context, *state->backend, state->writer).load());
   log.write(LogLevel::kInfo,
             fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
@@ -297,7 +327,10 @@ DiskTier::~DiskTier() {
   stop_writes();
   state_->corrupt_log.flush();
   const Nanoseconds limit = state_->clock.now() + kDrainLimit;
-  while (state_->backend->in_flight() > 0 && state_->clock.now() < limit) {
+  const auto is_busy = [&] {
+    return state_->backend->in_flight() > 0 || state_->writer.is_drop_due();
+  };
+  while (is_busy() && state_->clock.now() < limit) {
     state_->backend->wait(milliseconds(50));
     state_->pump();
   }
@@ -343,10 +376,39 @@ void DiskTier::forget_all() {
   state_->backend->wake();
 }
 
+std::uint32_t DiskTier::resets() const { return state_->slots->epoch(); }
+
+bool DiskTier::is_drop_pending() const {
+  for (std::uint32_t v = 0; v < state_->volumes.size(); ++v) {
+    if (!state_->slots->is_dropped(v)) return true;
+  }
+  return false;
+}
+
+std::vector<std::string> DiskTier::undropped() const {
+  std::vector<std::string> all;
+  if (resets() == 0) return all;
+  for (std::uint32_t v = 0; v < state_->volumes.size(); ++v) {
+    if (state_->slots->is_dropped(v)) continue;
+    all.push_back(fmt::format(
+        "disk path={}: {}; dropping them is tried again and again while the engine runs: check the "
+        "device and the kernel's log, or delete the directory before the next start",
+        state_->volumes[v]->directory(), kUndropped));
+  }
+  for (const std::string& path : state_->unopened) {
+    all.push_back(
+        fmt::format("disk.paths {}: {}, for it could not be opened: delete terrace-* "
+                    "there before the next start",
+                    path, kUndropped));
+  }
+  return all;
+}
+
 Status DiskTier::begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                              std::uint64_t alias, std::span<const ShardMemory> ranks,
-                             std::span<const Checksum> checksums) {
-  return state_->writer.begin(token, group.value(), hash, alias, ranks, checksums);
+                             std::span<const Checksum> checksums,
+                             std::optional<std::uint32_t> resets) {
+  return state_->writer.begin(token, group.value(), hash, alias, ranks, checksums, resets);
 }
 
 Status DiskTier::begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
@@ -380,7 +442,11 @@ void DiskTier::stop_writes() {
   for (transfer::Completion& completion : cancelled) state_->finish(completion);
 }
 
-std::vector<std::string> DiskTier::problems() const { return state_->health.problems(); }
+std::vector<std::string> DiskTier::problems() const {
+  std::vector<std::string> all = state_->health.problems();
+  std::ranges::move(undropped(), std::back_inserter(all));
+  return all;
+}
 
 std::string_view DiskTier::backend_name() const { return state_->backend->name(); }
 

@@ -41,7 +41,7 @@ struct DiskDone {
   bool is_read = false;
   // Read: kCorrupt (checksum, key, torn frame), kDeadline, kNotFound (the cache was reset
   // meanwhile), kIo. Write: kIo, kExhausted (the medium is full), kUnavailable, kClosed, kNotFound
-  // (reset). ok on a write = sealed and durable.
+  // (reset). ok on a write = sealed, and durable unless the tier was reset.
   Status status;
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
   std::uint64_t alias = 0;          // The engine's own hash, as stored.
@@ -90,17 +90,26 @@ class DiskTier {
   // The whole chain, deepest first, gaps skipped.
   void touch_chain(GroupId group, std::span<const SequenceHash> hashes);
   // Drops every block of this namespace: nothing stored before, or being stored, matches from now
-  // on. No I/O wait: the new epoch is made durable by the next polls, and is_idle() is false until
-  // then.
+  // on. No I/O wait: the next polls see to it that no later owner finds it either; see undropped().
+  // What is stored from here on is served by this tier alone, and found by nobody after it.
   void forget_all();
+  // How often that was done.
+  [[nodiscard]] std::uint32_t resets() const;
+  // The next polls can make a reset durable that is not yet.
+  [[nodiscard]] bool is_drop_pending() const;
+  // Of which directories the next owner would find blocks of before the last reset, and what to do.
+  [[nodiscard]] std::vector<std::string> undropped() const;
 
   // ---- I/O side, one thread.
   // Writes all ranks' shards of a block; the memory stays untouched by the caller until the
-  // DiskDone. Errors at once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy),
-  // kInvalid (already stored or being stored: nothing to do; or not the layout's sizes), kClosed.
+  // DiskDone. `resets`: of when the bytes were read, if they may be older than a reset. Errors at
+  // once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy), kInvalid (already
+  // stored or being stored: nothing to do; or not the layout's sizes), kClosed, kNotFound (reset
+  // since).
   [[nodiscard]] Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                    std::uint64_t alias, std::span<const ShardMemory> ranks,
-                                   std::span<const Checksum> checksums);
+                                   std::span<const Checksum> checksums,
+                                   std::optional<std::uint32_t> resets = {});
   // Reads and verifies all ranks' shards into memory. The memory may be written until the DiskDone,
   // which can come after the deadline: a read that waits in the queue ends as kDeadline on time,
   // one that the device has ends when the device lets go, as ok if its bytes are right. Who cannot

@@ -31,6 +31,7 @@ struct MetaPage {
   std::uint32_t groups;
   std::uint32_t run_slots;
   std::uint32_t run_extents;
+  std::uint64_t generation;
 };
 struct ExtentBytes {
   std::uint32_t name_space;
@@ -161,6 +162,7 @@ void encode(const MetaHeader& header, std::span<std::byte, kPageBytes> page) {
   bytes.groups = header.groups;
   bytes.run_slots = header.run_slots;
   bytes.run_extents = header.run_extents;
+  bytes.generation = header.generation;
   put_page(bytes, kMetaMagic, page);
 }
 
@@ -171,7 +173,8 @@ std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> pag
       bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page)) {
     return std::nullopt;
   }
-  return MetaHeader{bytes.epoch, bytes.groups, bytes.run_slots, bytes.run_extents};
+  return MetaHeader{bytes.epoch, bytes.groups, bytes.run_slots, bytes.run_extents,
+                    bytes.generation};
 }
 
 void encode(const SlotRecord& record, std::uint32_t slot,

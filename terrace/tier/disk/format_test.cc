@@ -108,7 +108,7 @@ TEST(DiskFormatTest, HeaderPagesAreReadBackAndNoticeDamageAnywhere) {
   ASSERT_TRUE(decode_volume(volume).has_value());
   EXPECT_EQ(decode_volume(volume)->extent_bytes, 1U << 20);
   std::array<std::byte, kPageBytes> meta{};
-  const MetaHeader header{5, 2, 21, 3};
+  const MetaHeader header{5, 2, 21, 3, 7};
   encode(header, meta);
   EXPECT_EQ(decode_meta(meta), header);
   Rng rng(1);
@@ -121,6 +121,26 @@ TEST(DiskFormatTest, HeaderPagesAreReadBackAndNoticeDamageAnywhere) {
     volume[at] ^= std::byte{0x10};
     meta[at] ^= std::byte{0x10};
   }
+}
+
+// Earlier versions know no generation: to them these bytes are 0 in what they write, and nothing in
+// what they read.
+TEST(DiskFormatTest, AGenerationStandsBehindWhatEarlierVersionsKnow) {
+  std::array<std::byte, kPageBytes> page{};
+  encode(MetaHeader{5, 2, 21, 3, 0x0102}, page);
+  EXPECT_EQ(hex(std::span(page).subspan<16, 24>()),
+            "05000000"
+            "02000000"
+            "15000000"
+            "03000000"
+            "0201000000000000");
+  encode(MetaHeader{5, 2, 21, 3, 0}, page);
+  EXPECT_EQ(hex(std::span(page).subspan<16, 24>()),
+            "05000000"
+            "02000000"
+            "15000000"
+            "03000000"
+            "0000000000000000");
 }
 
 TEST(DiskFormatTest, ANewerVersionIsRefusedNotCalledDamaged) {

@@ -80,7 +80,7 @@ std::optional<MetaScan> scan_meta(const std::string& directory, const std::strin
       header->groups == 0 || header->groups > kMostGroups) {
     return std::nullopt;
   }
-  MetaScan scan{.epoch = header->epoch};
+  MetaScan scan{.epoch = header->epoch, .generation = header->generation};
   for (std::uint32_t extent = 0; extent < table.size();) {
     const ExtentRecord& record = table[extent];
     if (record.name_space != number || record.count != header->run_extents ||

@@ -23,6 +23,7 @@ struct MetaScan {
   std::uint64_t slots = 0;    // In the namespace's runs, of all groups.
   std::uint64_t damaged = 0;  // Records that do not match their checksum.
   std::uint32_t epoch = 0;
+  std::uint64_t generation = 0;
 };
 
 // Visits the sealed records of namespace `number`, whose files lie in `directory`/`name`, until

@@ -47,18 +47,26 @@ std::optional<Digests> read_frame(int data, const SealedSlot& sealed, std::uint6
   return Digests{hex_of(frame->content_digest), hex_of(frame->layout_digest)};
 }
 
-// What the namespace's own frames say; nothing when no whole one is found.
-std::optional<Digests> ask_frames(const std::string& directory, const NamespaceFacts& facts,
+// What the namespace's own frames say; nothing when no whole one is found. Into `facts`: what the
+// records say.
+std::optional<Digests> ask_frames(const std::string& directory, NamespaceFacts& facts,
                                   const ExtentTable& table) {
   const auto data = open_regular_file(directory + "/0.slots", O_RDONLY);
-  if (!data) return std::nullopt;
   std::optional<Digests> found;
   int asked = 0;
-  (void)scan_meta(directory, facts.directory, facts.number, table, [&](const SealedSlot& sealed) {
-    if (sealed.record.group != 0 || !sealed.is_first_of_run) return true;
-    found = read_frame(data->get(), sealed, table.extent_bytes());
-    return !found && ++asked < kMostRunsAsked;
-  });
+  bool has_blocks = false;
+  const auto scan =
+      scan_meta(directory, facts.directory, facts.number, table, [&](const SealedSlot& sealed) {
+        has_blocks = true;
+        if (!data) return false;
+        if (sealed.record.group != 0 || !sealed.is_first_of_run) return true;
+        found = read_frame(data->get(), sealed, table.extent_bytes());
+        return !found && ++asked < kMostRunsAsked;
+      });
+  if (scan) {
+    facts.generation = scan->generation;
+    facts.has_blocks = has_blocks;
+  }
   return found;
 }
 

@@ -21,6 +21,8 @@ struct NamespaceFacts {
   std::string layout_digest;
   std::int64_t used_seconds = 0;  // When an owner opened it last, since 1970; 0 = not known.
   std::uint64_t extents = 0;      // In whole runs.
+  std::uint64_t generation = 0;   // Resets of the namespace, as slots.meta has them.
+  bool has_blocks = true;         // False: no record counts, so there is nothing to lose.
   std::uint32_t sealed = 0;       // Filled in by inspect_directory only.
 };
 

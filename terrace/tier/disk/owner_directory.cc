@@ -101,6 +101,16 @@ const NamespaceFacts* DirectoryFacts::find(const std::string& content_digest,
   return best;
 }
 
+std::uint64_t DirectoryFacts::generation_of(const std::string& content_digest,
+                                            const std::string& layout_digest) const {
+  std::uint64_t newest = 0;
+  for (const NamespaceFacts& facts : namespaces) {
+    if (facts.content_digest != content_digest || facts.layout_digest != layout_digest) continue;
+    newest = std::max(newest, facts.generation);
+  }
+  return newest;
+}
+
 DirectoryFacts judge(const std::string& directory) {
   DirectoryFacts facts;
   const auto refuse = [&](DirectoryState state, const std::string& why) {
@@ -233,8 +243,10 @@ Result<Adoption> adopt_owner_directory(const std::string& path, const std::strin
       continue;
     }
     // A directory that is not ours gets not even a lock file.
-    if (DirectoryFacts facts = judge(directory);
-        facts.state != DirectoryState::kEmpty && facts.state != DirectoryState::kUsable) {
+    const DirectoryFacts facts = judge(directory);
+    adoption.generation =
+        std::max(adoption.generation, facts.generation_of(content_digest, layout_digest));
+    if (facts.state != DirectoryState::kEmpty && facts.state != DirectoryState::kUsable) {
       const auto is_locked = DirectoryLock::is_locked(directory);
       if (!is_locked || !*is_locked) adoption.problems.push_back(facts.reason);
       continue;

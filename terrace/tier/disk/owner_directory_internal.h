@@ -54,6 +54,9 @@ struct DirectoryFacts {
   // The one with most extents, should there be several (a text was damaged, and came back).
   [[nodiscard]] const NamespaceFacts* find(const std::string& content_digest,
                                            const std::string& layout_digest) const;
+  // The newest, should there be several.
+  [[nodiscard]] std::uint64_t generation_of(const std::string& content_digest,
+                                            const std::string& layout_digest) const;
 };
 [[nodiscard]] DirectoryFacts judge(const std::string& directory);
 
@@ -73,6 +76,8 @@ struct OwnerDirectory {
 struct Adoption {
   std::optional<OwnerDirectory> owner;
   std::vector<std::string> problems;  // Directories left alone, and why.
+  // The newest of this namespace in any directory below the path, whoever holds it.
+  std::uint64_t generation = 0;
 };
 // Locks the free directory with most extents of this namespace, else an empty one, else the free
 // one used longest ago, else makes a new one. What is foreign, newer or damaged is left alone;

@@ -24,9 +24,15 @@ Status Context::check(std::size_t group, std::span<const ShardMemory> shards) co
 }
 
 wire::FrameHeader Context::header(std::size_t group, const SequenceHash& hash, std::size_t rank,
-                                  std::uint32_t generation) const {
+                                  std::uint32_t generation, std::uint32_t epoch) const {
   wire::FrameHeader header;
   header.content_digest = content_digest;
+  if (epoch != 0) {
+    header.content_digest = session_digest;
+    for (unsigned i = 0; i < 4; ++i) {
+      header.content_digest[i] ^= static_cast<std::uint8_t>(epoch >> (8 * i));
+    }
+  }
   header.layout_digest = layout_digest;
   header.hash = hash;
   header.group = GroupId(static_cast<std::uint16_t>(group));
@@ -99,7 +105,8 @@ Status Reader::verify(const Operation& operation, std::size_t rank, Checksum& ch
                                                                  wire::kFrameHeaderBytes);
   auto header = wire::decode_frame(page);
   if (!header) return {Code::kCorrupt, header.error().message()};
-  auto wanted = context_.header(operation.group, operation.hash, rank, operation.pinned.generation);
+  auto wanted = context_.header(operation.group, operation.hash, rank, operation.pinned.generation,
+                                operation.pinned.epoch);
   wanted.payload_checksum = header->payload_checksum;
   if (*header != wanted) return {Code::kCorrupt, "the frame is another block's"};
   checksum = checksum_of({operation.shards[rank].payload, operation.shards[rank].payload_bytes});

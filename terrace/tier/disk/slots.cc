@@ -18,7 +18,7 @@ GroupId group_id(std::size_t group) { return GroupId(static_cast<std::uint16_t>(
 Result<std::unique_ptr<Slots>> Slots::create(const Options& options, SlotMap map,
                                              std::size_t volumes) {
   const std::uint32_t size = std::min(options.slots, map.size());
-  std::unique_ptr<Slots> slots(new Slots(std::move(map), size, options.epoch, volumes));
+  std::unique_ptr<Slots> slots(new Slots(std::move(map), size, volumes));
   const MutexLock lock(slots->mutex_);
   for (std::size_t group = 0; group < options.groups; ++group) {
     TERRACE_ASSIGN_OR_RETURN(auto pool, catalog::Pool::create({size, options.eviction, 65'536}));
@@ -83,8 +83,12 @@ void Slots::note_evicted(std::size_t group) {
 }
 
 Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& hash,
-                                       const std::vector<bool>& is_blocked) {
+                                       const std::vector<bool>& is_blocked,
+                                       std::optional<std::uint32_t> wanted_epoch) {
   const MutexLock lock(mutex_);
+  if (wanted_epoch && *wanted_epoch != epoch_) {
+    return fail(Code::kNotFound, "the cache was reset meanwhile");
+  }
   catalog::Pool& pool = *pools_[group];
   const BlockKey wanted = key(group, hash);
   if (pool.contains(wanted) || pool.is_filling(wanted)) {
@@ -191,6 +195,17 @@ void Slots::forget_all() {
 std::uint32_t Slots::epoch() const {
   const MutexLock lock(mutex_);
   return epoch_;
+}
+
+void Slots::note_dropped(std::uint32_t volume, std::uint32_t epoch) {
+  const MutexLock lock(mutex_);
+  dropped_[volume] = epoch;
+}
+
+// Files that were deleted nobody finds again.
+bool Slots::is_dropped(std::uint32_t volume) const {
+  const MutexLock lock(mutex_);
+  return dropped_[volume] == epoch_ || is_forgotten_[volume];
 }
 
 void Slots::forget_volume(std::uint32_t volume) {

@@ -25,7 +25,6 @@ class Slots {
     std::size_t groups = 0;
     std::uint32_t slots = 0;  // Of each group; at most the map's.
     std::string eviction;
-    std::uint32_t epoch = 0;
   };
   static Result<std::unique_ptr<Slots>> create(const Options& options, SlotMap map,
                                                std::size_t volumes);
@@ -54,9 +53,10 @@ class Slots {
     std::uint32_t epoch = 0;
   };
   // Slots of volumes where `is_blocked` are set aside until unblock(). Errors: kInvalid = the block
-  // is there or being written; kExhausted = no slot.
+  // is there or being written; kExhausted = no slot; kNotFound = reset since `wanted_epoch`.
   [[nodiscard]] Result<Reserved> reserve(std::size_t group, const SequenceHash& hash,
-                                         const std::vector<bool>& is_blocked);
+                                         const std::vector<bool>& is_blocked,
+                                         std::optional<std::uint32_t> wanted_epoch);
   void unblock(std::uint32_t volume);
   // Foreign blocks in these slots of the volume, any group, are gone.
   void drop_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count);
@@ -79,7 +79,11 @@ class Slots {
 
   // ---- Forgetting.
   void forget_all();
+  // How often that was done.
   [[nodiscard]] std::uint32_t epoch() const;
+  // What is on the volume's medium from before `epoch` cannot be found by any later owner.
+  void note_dropped(std::uint32_t volume, std::uint32_t epoch);
+  [[nodiscard]] bool is_dropped(std::uint32_t volume) const;
   void forget_volume(std::uint32_t volume);
   // Frees forgotten blocks, looking at no more than `limit` slots. True when there is nothing left.
   bool sweep(std::uint32_t limit);
@@ -94,12 +98,12 @@ class Slots {
   [[nodiscard]] Bytes memory() const;
 
  private:
-  Slots(SlotMap map, std::uint32_t size, std::uint32_t epoch, std::size_t volumes)
+  Slots(SlotMap map, std::uint32_t size, std::size_t volumes)
       : map_(std::move(map)),
         size_(size),
-        epoch_(epoch),
         set_aside_(volumes),
-        is_forgotten_(volumes, false) {}
+        is_forgotten_(volumes, false),
+        dropped_(volumes, 0) {}
   [[nodiscard]] BlockKey key(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
   void note_evicted(std::size_t group) TERRACE_REQUIRES(mutex_);
@@ -115,10 +119,11 @@ class Slots {
   std::vector<std::unique_ptr<catalog::Pool>> pools_ TERRACE_GUARDED_BY(mutex_);
   std::vector<index::ZeroedArray<std::uint64_t>> aliases_ TERRACE_GUARDED_BY(mutex_);
   NamespaceId current_ TERRACE_GUARDED_BY(mutex_){1};
-  std::uint32_t epoch_ TERRACE_GUARDED_BY(mutex_);
+  std::uint32_t epoch_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::uint64_t foreign_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::vector<std::vector<SetAside>> set_aside_ TERRACE_GUARDED_BY(mutex_);  // [volume]
   std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);                // [volume]
+  std::vector<std::uint32_t> dropped_ TERRACE_GUARDED_BY(mutex_);            // [volume]; epochs.
   std::uint64_t sweep_at_ TERRACE_GUARDED_BY(mutex_) = UINT64_MAX;
   std::vector<catalog::Eviction> evicted_ TERRACE_GUARDED_BY(mutex_);
 };

@@ -207,19 +207,24 @@ std::uint64_t Volume::device() const {
   return ::fstat(data_.get(), &facts) == 0 ? facts.st_dev : 0;
 }
 
-Status Volume::fit(std::uint64_t bytes) {
+Status Volume::fit(std::uint64_t bytes, std::uint64_t generation) {
   capacity_ = std::min(bytes / table_.extent_bytes(), kMostExtents);
   TERRACE_RETURN_IF_ERROR(open_meta());
   TERRACE_ASSIGN_OR_RETURN(geometry_,
                            plan_runs(layout_, table_.extent_bytes(), capacity_, meta_.run_extents));
   TERRACE_RETURN_IF_ERROR(cut(static_cast<std::uint32_t>(capacity_)));
   const MetaHeader wanted{meta_.epoch, static_cast<std::uint32_t>(layout_.groups.size()),
-                          geometry_.run_slots, geometry_.run_extents};
+                          geometry_.run_slots, geometry_.run_extents,
+                          std::max(meta_.generation, generation)};
   list_runs();
   TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
   if (meta_ != wanted) {
     // New, damaged or of another shape: what records there are must not be believed.
-    tell_lost_records("its header is missing, damaged or of another shape", 0);
+    // Or a reset is known elsewhere that this directory has not seen.
+    const bool is_dropped = meta_.generation != wanted.generation && meta_.epoch != 0;
+    tell_lost_records(
+        is_dropped ? "a reset dropped them" : "its header is missing, damaged or of another shape",
+        0);
     meta_ = wanted;
     ++meta_.epoch;
     TERRACE_RETURN_IF_ERROR(write_meta_header());
@@ -382,7 +387,9 @@ std::int64_t Volume::run_used_seconds(std::uint32_t run) const {
   const std::uint32_t first = run * geometry_.run_extents;
   for (std::uint32_t extent = first; extent < first + geometry_.run_extents; ++extent) {
     for (const NamespaceFacts& facts : owner_.facts.namespaces) {
-      if (facts.number == table_[extent].name_space) last = std::max(last, facts.used_seconds);
+      if (facts.number == table_[extent].name_space && facts.has_blocks) {
+        last = std::max(last, facts.used_seconds);
+      }
     }
   }
   return last;

@@ -49,9 +49,10 @@ class Volume {
   // The figures behind it, for people.
   [[nodiscard]] const std::string& room_text() const { return room_text_; }
   [[nodiscard]] std::uint64_t device() const;
-  // Takes `bytes` of the medium: drops extents beyond it, plans the runs, opens slots.meta.
+  // Takes `bytes` of the medium: drops extents beyond it, plans the runs, opens slots.meta. What is
+  // older than `generation` of the namespace counts no more, durably.
   // Errors: kInvalid when not one block fits.
-  [[nodiscard]] Status fit(std::uint64_t bytes);
+  [[nodiscard]] Status fit(std::uint64_t bytes, std::uint64_t generation);
 
   [[nodiscard]] const RunGeometry& geometry() const { return geometry_; }
   [[nodiscard]] std::uint32_t slots() const { return geometry_.run_slots * run_count(); }
@@ -61,7 +62,8 @@ class Volume {
   }
   [[nodiscard]] RunState run_state(std::uint32_t run) const { return runs_[run].state; }
   [[nodiscard]] std::uint64_t run_stamp(std::uint32_t run) const { return runs_[run].stamp; }
-  // When the namespaces in a foreign run were used last; the run may be taken in that order.
+  // When the namespaces in a foreign run were used last; the run may be taken in that order. One
+  // without blocks, as a reset leaves it, counts as never used.
   [[nodiscard]] std::int64_t run_used_seconds(std::uint32_t run) const;
   void set_run(std::uint32_t run, RunState state, std::uint64_t stamp);
   // The records that make `run` ours, as they go to extents.meta at claim_offset().
@@ -76,7 +78,7 @@ class Volume {
                kSlotRecordBytes;
   }
   [[nodiscard]] MetaHeader meta_header() const { return meta_; }
-  void set_epoch(std::uint32_t epoch) { meta_.epoch = epoch; }
+  void set_meta_header(const MetaHeader& header) { meta_ = header; }
   [[nodiscard]] std::uint32_t name_space() const { return name_space_; }
   [[nodiscard]] std::uint64_t highest_stamp() const { return table_.highest_stamp(); }
   [[nodiscard]] std::uint64_t damaged_extents() const { return table_.damaged(); }

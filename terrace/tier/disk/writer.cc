@@ -27,13 +27,14 @@ Writer::Writer(Context& context)
   for (std::uint32_t v = 0; v < streams_.size(); ++v) {
     streams_[v].is_recorded.assign(context.options.layout.groups.size(),
                                    std::vector<std::uint8_t>(context.volumes[v]->slots(), 0));
-    streams_[v].durable_epoch = context.volumes[v]->meta_header().epoch;
+    streams_[v].first_header = context.volumes[v]->meta_header();
   }
 }
 
 Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash& hash,
                      std::uint64_t alias, std::span<const ShardMemory> shards,
-                     std::span<const Checksum> checksums) {
+                     std::span<const Checksum> checksums,
+                     std::optional<std::uint32_t> wanted_epoch) {
   if (is_stopped_) return {Code::kClosed, "the disk tier is closing"};
   TERRACE_RETURN_IF_ERROR(context_.check(group, shards));
   if (checksums.size() != shards.size()) {
@@ -54,7 +55,7 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
     context_.meters.dropped_unavailable.add();
     return {Code::kUnavailable, "no disk path takes writes now"};
   }
-  auto reserved = context_.slots.reserve(group, hash, is_blocked_);
+  auto reserved = context_.slots.reserve(group, hash, is_blocked_, wanted_epoch);
   if (!reserved) {
     if (reserved.error().code() == Code::kExhausted) context_.meters.dropped_no_slot.add();
     return reserved.error();
@@ -125,8 +126,8 @@ bool Writer::prepare(Ticket ticket, transfer::Transfer& transfer) {
   if (page == nullptr) {
     page = context_.pages.take();
     if (page == nullptr) return false;
-    auto header =
-        context_.header(operation.group, operation.hash, ticket.rank, operation.generation);
+    auto header = context_.header(operation.group, operation.hash, ticket.rank,
+                                  operation.generation, operation.epoch);
     header.payload_checksum = operation.checksums[ticket.rank];
     wire::encode(header, std::span<std::byte, wire::kFrameHeaderBytes>(page, kPageBytes));
   }
@@ -147,6 +148,8 @@ void Writer::finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& d
   --stream.writing;
   if (operation.status.is_ok()) {
     context_.health.succeeded(v, true);
+    // Found by nobody after this process, or not even by it: nothing need outlive a crash.
+    if (operation.epoch != 0 || context_.slots.epoch() != 0) return end(ticket.number, {}, done);
     stream.written.push_back(ticket.number);
     for (const ShardMemory& shard : operation.shards) stream.written_bytes += shard.payload_bytes;
     return;
@@ -259,16 +262,21 @@ void Writer::stop(std::vector<DiskDone>& done) {
 
 bool Writer::is_idle() const {
   if (free_.size() != operations_.size()) return false;
-  const std::uint32_t epoch = context_.slots.epoch();
   for (std::uint32_t v = 0; v < streams_.size(); ++v) {
     const Stream& stream = streams_[v];
     if (stream.batch.phase != Phase::kIdle) return false;
     // A volume that is left alone for now keeps nobody waiting.
-    if (context_.health.may_read(v) && (stream.durable_epoch != epoch || !stream.voids.empty())) {
-      return false;
-    }
+    if (context_.health.may_read(v) && !stream.voids.empty()) return false;
   }
-  return true;
+  return !is_drop_due();
+}
+
+bool Writer::is_drop_due() const {
+  const std::uint32_t epoch = context_.slots.epoch();
+  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
+    if (context_.health.may_read(v) && streams_[v].durable_epoch != epoch) return true;
+  }
+  return false;
 }
 
 }  // namespace terrace::tier::disk

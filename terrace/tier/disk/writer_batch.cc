@@ -6,11 +6,18 @@
 
 namespace terrace::tier::disk {
 
+namespace {
+// A reset that could not be written is tried again until it is.
+constexpr Nanoseconds kEpochRetryTime = milliseconds(100);
+}  // namespace
+
 void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   Stream& stream = streams_[v];
   Batch& batch = stream.batch;
   const std::uint32_t epoch = context_.slots.epoch();
-  const bool is_epoch_due = stream.durable_epoch != epoch;
+  const bool is_epoch_due =
+      stream.durable_epoch != epoch && context_.clock.now() >= stream.epoch_retry_at;
+  if (epoch != 0) end_stale(stream.synced, done);
   // Preparing blocks is worth a sync of its own only when the device would run dry; else it goes
   // with the next blocks' records.
   const bool is_dry = stream.writing < context_.queue.depth();
@@ -38,19 +45,33 @@ void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   add_claims(v);
   add_entries(v);
   encode_batch(v);
-  if (is_epoch_due) {
-    batch.header_bytes.resize(kPageBytes);
-    MetaHeader header = context_.volumes[v]->meta_header();
-    header.epoch = batch.epoch;
-    encode(header, std::span<std::byte, kPageBytes>(batch.header_bytes.data(), kPageBytes));
-    const int file = context_.volumes[v]->meta_file();
-    for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
-      push_meta_write(v, file, copy * kPageBytes, batch.header_bytes);
-    }
-  }
+  if (is_epoch_due) push_header(v);
   push_records(v);
   if (batch.pending == 0) {  // All that was asked for has become void meanwhile.
     finish_batch(v, done);
+  }
+}
+
+void Writer::end_stale(std::vector<std::uint32_t>& numbers, std::vector<DiskDone>& done) {
+  const std::uint32_t epoch = context_.slots.epoch();
+  std::erase_if(numbers, [&](std::uint32_t number) {
+    if (operations_[number].epoch == epoch) return false;
+    end(number, {}, done);
+    return true;
+  });
+}
+
+void Writer::push_header(std::uint32_t v) {
+  Stream& stream = streams_[v];
+  Batch& batch = stream.batch;
+  batch.header = stream.first_header;
+  batch.header.epoch += batch.epoch;
+  batch.header.generation += batch.epoch;
+  batch.header_bytes.resize(kPageBytes);
+  encode(batch.header, std::span<std::byte, kPageBytes>(batch.header_bytes.data(), kPageBytes));
+  const int file = context_.volumes[v]->meta_file();
+  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+    push_meta_write(v, file, copy * kPageBytes, batch.header_bytes);
   }
 }
 
@@ -111,8 +132,8 @@ SlotRecord Writer::record_of(std::uint32_t v, const Entry& entry) {
   record.stamp = volume.run_stamp(volume.run_of(entry.slot));
   record.name_space = volume.name_space();
   record.group = static_cast<std::uint16_t>(entry.group);
+  record.epoch = streams_[v].first_header.epoch;  // After a reset nothing gets a record.
   if (entry.operation == kNone) {
-    record.epoch = context_.slots.epoch();
     record.state = RecordState::kVoid;
     return record;
   }
@@ -120,7 +141,6 @@ SlotRecord Writer::record_of(std::uint32_t v, const Entry& entry) {
   record.hash = operation.hash;
   record.alias = operation.alias;
   record.generation = operation.generation;
-  record.epoch = operation.epoch;
   record.state = RecordState::kSealed;
   return record;
 }
@@ -216,7 +236,12 @@ void Writer::finish_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   }
   if (!batch.header_bytes.empty()) {
     stream.durable_epoch = batch.epoch;
-    volume.set_epoch(batch.epoch);
+    volume.set_meta_header(batch.header);
+    for (auto& is_recorded : stream.is_recorded) {
+      std::fill(is_recorded.begin(), is_recorded.end(), std::uint8_t{0});
+    }
+    context_.health.succeeded(v, false);
+    context_.slots.note_dropped(v, batch.epoch);
   }
   end_all(batch.recorded, {}, done);
   for (const std::uint32_t number : batch.prepared) {
@@ -236,6 +261,9 @@ void Writer::fail_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   Volume& volume = *context_.volumes[v];
   batch.phase = Phase::kIdle;
   for (const std::uint32_t run : batch.claims) volume.set_run(run, RunState::kFree, 0);
+  if (!batch.header_bytes.empty()) {
+    streams_[v].epoch_retry_at = context_.clock.now() + kEpochRetryTime;
+  }
   if (batch.status.code() == Code::kExhausted) {
     context_.health.filled_up(v, batch.status);
   } else {

@@ -3,8 +3,10 @@
 //   -> frames -> sync of the slot file -> record -> sync of slots.meta -> findable, done.
 // Claims, void records and records of many blocks share one batch, and so one sync; while it is
 // under way the next blocks' frames are being written. One batch and one data sync per volume at a
-// time. Threading: the I/O thread's.  Waits: never.  Bounds: Options::queue_blocks operations.
-// Source: docs/formats/disk.md, docs/adr/0006-disk-writes-in-groups.md.
+// time. After a reset a block ends with this process: it gets frames that name nobody else's
+// content, and no record. Threading: the I/O thread's.  Waits: never.  Bounds:
+// Options::queue_blocks operations. Source: docs/formats/disk.md,
+// docs/adr/0006-disk-writes-in-groups.md.
 #pragma once
 
 #include <vector>
@@ -20,7 +22,8 @@ class Writer {
 
   [[nodiscard]] Status begin(std::uint64_t token, std::size_t group, const SequenceHash& hash,
                              std::uint64_t alias, std::span<const ShardMemory> shards,
-                             std::span<const Checksum> checksums);
+                             std::span<const Checksum> checksums,
+                             std::optional<std::uint32_t> wanted_epoch);
   [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
   void finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& done);
   void finish_data_sync(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
@@ -40,6 +43,8 @@ class Writer {
   void stop(std::vector<DiskDone>& done);
   // Nothing under way, and what was reset is durable.
   [[nodiscard]] bool is_idle() const;
+  // A reset is not durable yet on a volume that can be asked.
+  [[nodiscard]] bool is_drop_due() const;
 
  private:
   struct Operation {
@@ -74,7 +79,8 @@ class Writer {
     std::vector<std::byte> record_bytes;
     std::vector<std::byte> claim_bytes;
     std::vector<std::byte> header_bytes;
-    std::uint32_t epoch = 0;  // In header_bytes.
+    MetaHeader header;        // In header_bytes,
+    std::uint32_t epoch = 0;  // and the resets it stands for.
     std::size_t pending = 0;
     Status status;
   };
@@ -86,7 +92,9 @@ class Writer {
     std::vector<std::uint32_t> syncing;
     std::vector<std::uint32_t> synced;
     std::uint64_t written_bytes = 0;
-    std::uint32_t durable_epoch = 0;
+    MetaHeader first_header;          // As it was when the tier opened.
+    std::uint32_t durable_epoch = 0;  // Resets, as Slots count them.
+    Nanoseconds epoch_retry_at{INT64_MIN};
     std::vector<Entry> voids;
     std::vector<std::vector<std::uint8_t>> is_recorded;  // [group][slot]: 1 = a record that counts.
     Batch batch;
@@ -96,6 +104,9 @@ class Writer {
   void write_frames(std::uint32_t number);
   void start_data_sync(std::uint32_t volume);
   void start_batch(std::uint32_t volume, std::vector<DiskDone>& done);
+  // Of before a reset: no record may tell of them.
+  void end_stale(std::vector<std::uint32_t>& numbers, std::vector<DiskDone>& done);
+  void push_header(std::uint32_t volume);
   void add_entries(std::uint32_t volume);
   void add_claims(std::uint32_t volume);
   void encode_batch(std::uint32_t volume);

@@ -313,9 +313,8 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     @hook(lambda _self: False)
     def reset_cache(self) -> bool | None:
-        if self._scheduler is not None:
-            self._scheduler.reset()
-        return True
+        # None of what a half that is not there has stored can match.
+        return self._scheduler is None or self._scheduler.reset()
 
     # ---- Worker's side --------------------------------------------------------------------------
 

@@ -349,8 +349,15 @@ class SchedulerHalf:
             _tolerate("events lost", error)  # The next ones begin with `cleared`.
             return ""
 
-    def reset(self) -> None:
-        self.owner.reset()
+    def reset(self) -> bool:
+        """False when a later engine could still find on disk what was stored before."""
+        try:
+            self.owner.reset()
+        except TerraceError as error:
+            _tolerate("reset", error)
+            LOGGER.warning("terrace: the cache is not reset on disk: %s", error)
+            return False
+        return True
 
     def close(self) -> None:
         self._drain.now()
