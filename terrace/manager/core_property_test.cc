@@ -1,7 +1,6 @@
 // Seeded random operations over the whole core: many requests on a tree of prefixes, two ranks
 // whose reports come late, twice or never, ranks that die, bytes that rot in host and on disk, a
-// disk that fails and hangs, switches, resets after which blocks have other bytes, as of other
-// weights. What must always hold is checked after every few steps:
+// disk that fails and hangs, switches, resets to other weights. Checked after every few steps:
 // - an engine block that was not reported bad has the bytes of its key,
 // - everything findable, in host or on disk, has its key's bytes unless the test broke it,
 // - slots sum up, waiting requests pin at most their share, no look-up waits beyond its deadline,
@@ -362,9 +361,7 @@ class Model {
     broken_.clear();
     ++weights_;
     // What has computed something goes on as it is: nothing of it may be stored any more.
-    for (Live& live : live_) {
-      if (live.computed == 0) live.weights = weights_;
-    }
+    for (Live& live : live_) live.weights = live.computed == 0 ? weights_ : live.weights;
   }
   void rot_host() {
     const SlotIndex slot(static_cast<std::uint32_t>(rng_.below(24)));

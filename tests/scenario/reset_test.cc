@@ -1,0 +1,241 @@
+// Resets of a whole owner: nothing old matches at once, in this process and after a restart, and
+// host and disk go on serving.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "scenario/manager_rig.h"
+
+namespace terrace::scenario {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using transfer::Fault;
+using transfer::IoOp;
+
+constexpr Nanoseconds kLong = seconds(30);
+constexpr Nanoseconds kShort = milliseconds(30);
+constexpr auto kDisk = static_cast<std::size_t>(Tier::kDisk);
+
+// Other prompts, until the host has only those.
+void push_out_of_host(Engine& engine, std::uint32_t seed) {
+  for (std::uint32_t i = 0; i < 4; ++i) engine.run(Engine::make_tokens(6, seed + i));
+}
+
+TEST(ResetScenario, NothingOldMatchesAndTheDiskGoesOnServingUntilTheRestart) {
+  const Scratch scratch;
+  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
+  const auto before = Engine::make_tokens(4, 1);
+  const auto after = Engine::make_tokens(4, 2);
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(before);
+    ASSERT_TRUE(engine.wait_on_disk(5));
+    EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+    EXPECT_TRUE(engine.manager().status().is_healthy);
+    EXPECT_EQ(engine.run(before).loaded, 0U);
+    ASSERT_TRUE(engine.wait_on_disk(4));
+    engine.run(after);
+    ASSERT_TRUE(engine.wait_on_disk(8));
+    push_out_of_host(engine, 10);
+    const Outcome hit = engine.run(after);
+    EXPECT_EQ(hit.loaded, 4U);
+    EXPECT_TRUE(hit.is_right);
+    EXPECT_GT(hit.ledger.hit[kDisk].value(), 0U);
+    engine.kill();
+  }
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    EXPECT_EQ(engine.run(before).loaded, 0U);
+    ASSERT_TRUE(engine.wait_on_disk(5));
+    EXPECT_EQ(engine.run(after).loaded, 0U);
+  }
+  Engine engine(scratch, options);  // What it stored outlives it again.
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_EQ(engine.run(before).loaded, 4U);
+}
+
+TEST(ResetScenario, SeveralInARow) {
+  const Scratch scratch;
+  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    for (std::uint32_t round = 0; round < 8; ++round) {
+      const auto tokens = Engine::make_tokens(4, 100);
+      EXPECT_EQ(engine.run(tokens).loaded, 0U) << round;
+      push_out_of_host(engine, 10);
+      EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+      if (round % 2 == 0) {
+        EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+      }
+    }
+  }
+  Engine engine(scratch, options);
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_EQ(engine.run(Engine::make_tokens(4, 100)).loaded, 0U);
+  EXPECT_EQ(engine.run(Engine::make_tokens(6, 10)).loaded, 0U);
+}
+
+TEST(ResetScenario, WhileTheDiskOpensItIsDoneWhenItHasOpened) {
+  const Scratch scratch;
+  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
+  const auto tokens = Engine::make_tokens(4, 1);
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(tokens);
+    ASSERT_TRUE(engine.wait_on_disk(5));
+  }
+  std::atomic<bool> may_open{false};
+  base::set_sync_point("manager.open.disk",
+                       [&] { (void)wait_until([&] { return may_open.load(); }); });
+  {
+    Engine engine(scratch, options);
+    const Status status = engine.manager().reset(kShort);
+    EXPECT_EQ(status.code(), Code::kUnavailable);
+    EXPECT_THAT(engine.manager().status().problems,
+                Contains(HasSubstr("the disk tier is not open")));
+    std::jthread opener([&] { may_open.store(true); });
+    EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+    base::set_sync_point("manager.open.disk", {});
+    ASSERT_TRUE(engine.wait_ready());
+    EXPECT_TRUE(engine.manager().status().is_healthy);
+    EXPECT_EQ(engine.run(tokens).loaded, 0U);
+  }
+  Engine engine(scratch, options);
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+}
+
+// Asked once, before it opened, and never again.
+TEST(ResetScenario, OneThatCameTooEarlyIsMadeUpFor) {
+  const Scratch scratch;
+  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
+  const auto tokens = Engine::make_tokens(4, 1);
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(tokens);
+    ASSERT_TRUE(engine.wait_on_disk(5));
+  }
+  std::atomic<bool> may_open{false};
+  base::set_sync_point("manager.open.disk",
+                       [&] { (void)wait_until([&] { return may_open.load(); }); });
+  {
+    Engine engine(scratch, options);
+    EXPECT_EQ(engine.manager().reset(kShort).code(), Code::kUnavailable);
+    may_open.store(true);
+    ASSERT_TRUE(engine.wait_ready());
+    base::set_sync_point("manager.open.disk", {});
+    EXPECT_EQ(engine.run(tokens).loaded, 0U);
+    EXPECT_TRUE(wait_until([&] { return engine.manager().status().is_healthy; }));
+  }
+  Engine engine(scratch, options);
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+}
+
+TEST(ResetScenario, AFailingDiskIsNotDroppedAndTriedOn) {
+  const Scratch scratch;
+  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
+  const auto tokens = Engine::make_tokens(4, 1);
+  for (const Fault fault : {Fault::kError, Fault::kNoSpace}) {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(tokens);
+    ASSERT_TRUE(engine.wait_on_disk(5));
+    engine.in_io_thread([&] { engine.fault()->aim(fault, IoOp::kWrite, 4, "slots.meta"); });
+    const Status status = engine.manager().reset(kShort);
+    EXPECT_EQ(status.code(), Code::kUnavailable);
+    EXPECT_THAT(status.message(), HasSubstr(options.disk_path));
+    EXPECT_THAT(engine.manager().status().problems, Contains(HasSubstr("before the last reset")));
+    EXPECT_EQ(engine.run(tokens).loaded, 0U);
+    EXPECT_TRUE(wait_until([&] {
+      return !::testing::Matches(Contains(HasSubstr("before the last reset")))(
+          engine.manager().status().problems);
+    }));
+    engine.kill();
+  }
+  Engine engine(scratch, options);
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+}
+
+TEST(ResetScenario, ADiskThatHangsHoldsTheEngineOnlyUntilTheDeadline) {
+  const Scratch scratch;
+  Engine engine(scratch, {.host_blocks = 16, .disk_path = scratch.path() + "/d"});
+  ASSERT_TRUE(engine.wait_ready());
+  const auto tokens = Engine::make_tokens(4, 1);
+  engine.run(tokens);
+  ASSERT_TRUE(engine.wait_on_disk(5));
+  engine.in_io_thread([&] { engine.fault()->hold(true); });
+  EXPECT_EQ(engine.manager().reset(kShort).code(), Code::kUnavailable);
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+  EXPECT_EQ(engine.run(tokens).loaded, 4U);  // From host.
+  engine.in_io_thread([&] { engine.fault()->hold(false); });
+  EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+}
+
+TEST(ResetScenario, ADiskThatCannotBeUsedIsNotDropped) {
+  const Scratch scratch;
+  const std::string path = scratch.path() + "/d";
+  std::ofstream(path) << "a file where a directory should be";
+  Engine engine(scratch, {.disk_path = path});
+  ASSERT_TRUE(engine.wait_ready());
+  const auto tokens = Engine::make_tokens(4, 1);
+  engine.run(tokens);
+  const Status status = engine.manager().reset(kLong);
+  EXPECT_EQ(status.code(), Code::kUnavailable);
+  EXPECT_THAT(status.message(), HasSubstr(path));
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+}
+
+TEST(ResetScenario, ADirectoryRemovedWhileRunningHoldsNobodyUp) {
+  const Scratch scratch;
+  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
+  Engine engine(scratch, options);
+  ASSERT_TRUE(engine.wait_ready());
+  engine.run(Engine::make_tokens(4, 1));
+  ASSERT_TRUE(engine.wait_on_disk(5));
+  std::filesystem::remove_all(options.disk_path);
+  EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+  EXPECT_EQ(engine.run(Engine::make_tokens(4, 1)).loaded, 0U);
+}
+
+TEST(ResetScenario, WithoutADiskItIsOverAtOnce) {
+  const Scratch scratch;
+  Engine engine(scratch, {});
+  EXPECT_TRUE(engine.manager().reset(Nanoseconds(0)).is_ok());
+  ASSERT_TRUE(engine.wait_ready());
+  const auto tokens = Engine::make_tokens(4, 1);
+  engine.run(tokens);
+  EXPECT_TRUE(engine.manager().reset(Nanoseconds(0)).is_ok());
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+  EXPECT_EQ(engine.run(tokens).loaded, 4U);
+}
+
+// Before the disk's canary came back, again and again: it is tried at once, and the disk serves.
+TEST(ResetScenario, ACanaryUnderWayIsSentAgain) {
+  const Scratch scratch;
+  Engine engine(scratch, {.host_blocks = 16, .disk_path = scratch.path() + "/d"});
+  (void)engine.manager().reset(kShort);
+  (void)engine.manager().reset(kLong);
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
+  const auto tokens = Engine::make_tokens(4, 1);
+  engine.run(tokens);
+  ASSERT_TRUE(engine.wait_on_disk(4));
+  push_out_of_host(engine, 10);
+  EXPECT_EQ(engine.run(tokens).loaded, 4U);
+  EXPECT_TRUE(engine.manager().status().is_healthy);
+}
+
+}  // namespace
+}  // namespace terrace::scenario
