@@ -459,3 +459,21 @@ def test_a_load_that_nobody_runs_is_named_by_its_request() -> None:
     assert sorted(found.failed_requests) == ["refused", "unordered"]
     assert found.load_requests == ()
     assert half.match(refused, 0) == 0
+
+
+def test_a_reset_is_over_only_when_the_disk_has_forgotten_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table, half = make()
+    assert half.reset() is True
+    table.codes["reset_owner"] = Code.UNAVAILABLE
+    with caplog.at_level(logging.WARNING):
+        assert half.reset() is False
+    assert "not reset on disk: terrace_reset_owner" in caplog.text
+
+
+def test_a_reset_of_a_core_that_is_over_ends_this_half() -> None:
+    table, half = make()
+    table.codes["reset_owner"] = Code.INTERNAL
+    with pytest.raises(TerraceError):
+        half.reset()

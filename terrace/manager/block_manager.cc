@@ -268,7 +268,7 @@ void BlockManager::close(Nanoseconds limit) {
   state.driver.clear_lower();
   {
     const MutexLock lock(state.shared.mutex);
-    state.shared.core.close_lower("closed");
+    state.shared.core.close_lower("closed", true);
   }
   state.parts.lower.reset();
   state.parts.disk.reset();  // Before the host memory that its transfers use.

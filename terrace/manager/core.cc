@@ -39,11 +39,12 @@ void Core::open_lower(LowerTier& lower) {
   context_.lower = &lower;
 }
 
-void Core::close_lower(const std::string& reason) {
+void Core::close_lower(const std::string& reason, bool has_remains) {
   context_.lower = nullptr;
   context_.is_lower_readable = false;
   is_lower_settled_ = true;
   lower_problem_ = reason;
+  has_lower_remains_ = has_remains;
 }
 
 void Core::on_lower_canary(const std::string& problem) {
@@ -397,6 +398,7 @@ std::optional<Status> Core::drop_outcome() const {
 Status Core::undropped() const {
   if (!was_reset_ || context_.options.disk.paths.empty()) return {};
   if (context_.lower == nullptr) {
+    if (!has_lower_remains_) return {};
     return {Code::kUnavailable,
             fmt::format("reset: the disk tier is not open, so what lies in disk.paths would match "
                         "after a restart: delete it before the next start, or put this right: {}",

@@ -47,8 +47,9 @@ class Core {
   void open_host(std::unique_ptr<tier::HostTier> host);
   // `lower` outlives the core's use of it, until close_lower().
   void open_lower(LowerTier& lower);
-  // No disk from now on. `reason` empty = none was wanted.
-  void close_lower(const std::string& reason);
+  // No disk from now on. `reason` empty = none was wanted. `has_remains`: a later owner may find
+  // something there.
+  void close_lower(const std::string& reason, bool has_remains);
   // The disk leg of the canary came back right (empty) or not: blocks on disk may be offered, or
   // never.
   void on_lower_canary(const std::string& problem);
@@ -184,6 +185,7 @@ class Core {
   bool has_more_to_touch_ = false;
   bool is_lower_settled_ = false;
   std::string lower_problem_;
+  bool has_lower_remains_ = true;  // Until it is known.
   bool was_reset_ = false;
   bool is_closing_ = false;
   bool has_signal_ = false;

@@ -259,7 +259,7 @@ class Rig {
       core.open_lower(disk);
       driver.set_lower(disk);
     } else if (!given.is_disk_opening) {
-      core.close_lower("");
+      core.close_lower("", false);
     }
     if (given.opens) open();
   }

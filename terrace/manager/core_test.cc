@@ -278,10 +278,12 @@ TEST(CoreTest, AResetWithoutTheDiskThatWasWantedIsNotOver) {
   Rig rig(
       {.is_disk_opening = true, .tune = [](Options& options) { options.disk.paths = {"memory"}; }});
   rig.core.reset();
-  rig.core.close_lower("/kv: EACCES");
+  rig.core.close_lower("/kv: EACCES", true);
   ASSERT_TRUE(rig.core.drop_outcome().has_value());
   EXPECT_EQ(rig.core.drop_outcome()->code(), Code::kUnavailable);
   EXPECT_NE(rig.core.drop_outcome()->message().find("/kv: EACCES"), std::string::npos);
+  rig.core.close_lower("/kv: EACCES", false);  // And nothing lies there.
+  EXPECT_TRUE(rig.core.drop_outcome()->is_ok());
 }
 
 TEST(CoreTest, NoOldBlockMatchesWhenTheNamespaceNumberComesRound) {

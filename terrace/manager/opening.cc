@@ -21,10 +21,12 @@ void shut(Shared& shared, LogSink& log, const std::string& reason) {
   log.write(LogLevel::kError, fmt::format("event=shut reason=\"{}\"", reason));
 }
 
-void go_without_disk(Shared& shared, LogSink& log, const std::string& reason) {
+void go_without_disk(const Options& options, Shared& shared, LogSink& log,
+                     const std::string& reason) {
+  const bool has_remains = tier::DiskTier::may_hold_blocks(options.disk.paths);
   {
     const MutexLock lock(shared.mutex);
-    shared.core.close_lower(reason);
+    shared.core.close_lower(reason, has_remains);
   }
   if (!reason.empty()) {
     log.write(LogLevel::kError, fmt::format("event=disk_off reason=\"{}\"", reason));
@@ -121,16 +123,17 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   auto fingerprint = whole_fingerprint(options);
   if (!fingerprint) {
     // In host memory only this engine's own blocks lie; on disk those of others do.
-    go_without_disk(shared, log, fmt::format("fingerprint: {}", fingerprint.error().message()));
+    go_without_disk(options, shared, log,
+                    fmt::format("fingerprint: {}", fingerprint.error().message()));
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
-      go_without_disk(shared, log, "");
+      go_without_disk(options, shared, log, "");
     } else if (const Status status = open_disk(options, clock, log, shared, driver, opened);
                !status.is_ok()) {
-      go_without_disk(shared, log, status.message());
+      go_without_disk(options, shared, log, status.message());
     }
   }
   const auto is_stopped = [&] { return stop.stop_requested(); };

@@ -45,7 +45,7 @@ class Bench {
     auto made = tier::HostTier::create(host);
     if (!made) throw std::runtime_error(made.error().message());
     core_.open_host(std::move(*made));
-    core_.close_lower("");
+    core_.close_lower("", false);
     open();
     store();
     for (std::uint64_t block = 0; block < blocks; ++block) {

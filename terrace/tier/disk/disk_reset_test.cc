@@ -11,6 +11,7 @@
 #include <deque>
 #include <filesystem>
 
+#include "terrace/testing/fake_clock.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/inspect.h"
@@ -25,6 +26,19 @@ using ::testing::HasSubstr;
 using transfer::Fault;
 using transfer::FaultBackend;
 using transfer::IoOp;
+
+class SkewedClock final : public Clock {
+ public:
+  explicit SkewedClock(std::int64_t by_seconds) : by_seconds_(by_seconds) {}
+  [[nodiscard]] Nanoseconds now() const override { return clock_.now(); }
+  [[nodiscard]] std::int64_t wall_seconds() const override {
+    return clock_.wall_seconds() + by_seconds_;
+  }
+
+ private:
+  SystemClock clock_;
+  std::int64_t by_seconds_;
+};
 
 class DiskResetTest : public ::testing::Test {
  protected:
@@ -119,6 +133,14 @@ TEST_F(DiskResetTest, NothingOnTheMediumSaysWhoseTheyAre) {
   EXPECT_EQ(after.at(text), before);
   EXPECT_FALSE(fs::exists(rig.owner() + "/ns-0002"));
   EXPECT_EQ(inspect_directory(rig.path())->at(0).namespaces.at(0).sealed, 0U);
+  const std::string& meta = after.at(rig.owner() + "/ns-0001/slots.meta");
+  for (std::size_t at = kRecordsOffset; at + kSlotRecordBytes <= meta.size();
+       at += kSlotRecordBytes) {
+    const auto record =
+        decode_slot(std::as_bytes(std::span(meta)).subspan(at).first<kSlotRecordBytes>(),
+                    static_cast<std::uint32_t>((at - kRecordsOffset) / kSlotRecordBytes));
+    for (const std::uint64_t n : {10, 11, 12, 13}) EXPECT_NE(record.record.hash, hash_of(n));
+  }
   int frames = 0;
   const std::string& slots = after.at(rig.owner() + "/0.slots");
   for (std::size_t at = 0; at + kPageBytes <= slots.size(); at += kPageBytes) {
@@ -275,19 +297,29 @@ TEST_F(DiskResetTest, APathThatIsNotThereIsNotDropped) {
   open(rig);
   write(rig, 0, 12);
   rig.close();
-  const std::string away = rig.path() + "/away";
-  fs::rename(rig.path() + "/b", away);
-  write_text(rig.path() + "/b", "a file");
+  const std::string header = rig.path() + "/b/terrace-00/extents.meta";
+  fs::rename(header, rig.path() + "/away");  // Nobody can say whose it is.
   open(rig);
   rig.tier().forget_all();
   await_drop(rig);
   ASSERT_EQ(rig.tier().undropped().size(), 1U);
   EXPECT_THAT(rig.tier().undropped()[0], HasSubstr("disk.paths " + rig.path() + "/b"));
   rig.close();
-  fs::remove(rig.path() + "/b");
-  fs::rename(away, rig.path() + "/b");
+  fs::rename(rig.path() + "/away", header);
   open(rig);
   expect_none(rig, 0, 12);
+  EXPECT_TRUE(rig.tier().undropped().empty());
+}
+
+TEST_F(DiskResetTest, APathWithNothingInItHoldsNobodyUp) {
+  Rig rig;
+  use_two_paths(rig);
+  write_text(rig.path() + "/b", "a file");
+  open(rig);
+  write(rig, 0, 3);
+  EXPECT_EQ(rig.tier().problems().size(), 1U);
+  rig.tier().forget_all();
+  await_drop(rig);
   EXPECT_TRUE(rig.tier().undropped().empty());
 }
 
@@ -330,6 +362,55 @@ TEST_F(DiskResetTest, AnotherOwnersDirectoryOfTheNamespaceIsDroppedToo) {
   write(first, 0, 4);
   ASSERT_EQ(first.reopen().text(), Status().text());
   expect_served(first, 0, 4);
+}
+
+TEST_F(DiskResetTest, WhatAnotherOwnerStoredAfterItsOwnResetIsDroppedByALaterOne) {
+  testing::FakeClock clock;
+  Rig first;
+  Rig second;
+  second.options().paths = first.options().paths;
+  for (Rig* rig : {&first, &second}) {
+    rig->use_clock(clock);
+    open(*rig);
+  }
+  second.tier().forget_all();
+  await_drop(second);
+  clock.advance(seconds(10));
+  ASSERT_EQ(second.reopen().text(), Status().text());
+  write(second, 0, 8);
+  ASSERT_EQ(second.reopen().text(), Status().text());
+  expect_served(second, 0, 8);
+  second.close();
+  clock.advance(seconds(10));
+  first.tier().forget_all();
+  await_drop(first);
+  first.close();
+  open(first);
+  open(second);
+  expect_none(first, 0, 8);
+  expect_none(second, 0, 8);
+}
+
+// The clock was set back in between: what counts is the order.
+TEST_F(DiskResetTest, AClockThatStepsBackHidesNoReset) {
+  const SkewedClock ahead(1'000'000);
+  const SkewedClock back(-1'000'000);
+  Rig rig;
+  use_two_paths(rig);
+  with_faults(rig);
+  for (const SkewedClock* clock : {&ahead, &back, &back}) {
+    rig.use_clock(*clock);
+    open(rig);
+    expect_none(rig, 0, 12);
+    write(rig, 0, 12);
+    rig.settle();
+    faults_->aim(Fault::kError, IoOp::kWrite, 1'000'000, "b/terrace-00/ns-0001/slots.meta");
+    rig.tier().forget_all();
+    try_in_vain(rig, 1);
+    rig.close();
+  }
+  open(rig);
+  expect_none(rig, 0, 12);
 }
 
 TEST_F(DiskResetTest, AnAddedPathDropsNothing) {

@@ -184,6 +184,8 @@ class Rig {
 
   // ---- Before open().
   DiskTier::Options& options() { return options_; }
+  // For the tier; the rig's own waiting goes by the system's.
+  void use_clock(const Clock& clock) { tier_clock_ = &clock; }
   void set_model(const std::string& name) {
     options_.fingerprint.content = {{"model", name}};
     options_.fingerprint.layout = {{"ranks", std::to_string(shape_.ranks)},
@@ -195,7 +197,7 @@ class Rig {
   }
 
   [[nodiscard]] Status open() {
-    auto opened = DiskTier::open(options_, clock_, log_);
+    auto opened = DiskTier::open(options_, tier_clock_ != nullptr ? *tier_clock_ : clock_, log_);
     if (!opened) return opened.error();
     tier_ = *std::move(opened);
     return {};
@@ -283,6 +285,7 @@ class Rig {
   Shape shape_;
   ScratchDirectory scratch_;
   SystemClock clock_;
+  const Clock* tier_clock_ = nullptr;
   testing::MemoryLog log_;
   DiskTier::Options options_;
   std::unique_ptr<DiskTier> tier_;

@@ -173,13 +173,14 @@ struct Opened {
   std::vector<std::string> problems;
   std::uint64_t generation = 0;  // The newest found of the namespace.
 
-  // Paths without a volume.
+  // Paths without a volume, and perhaps with what others could open.
   [[nodiscard]] std::vector<std::string> unopened(const std::vector<std::string>& paths) const {
     std::vector<std::string> missing;
     std::ranges::copy_if(paths, std::back_inserter(missing), [&](const std::string& path) {
-      return std::ranges::none_of(volumes, [&](const auto& volume) {
+      const bool is_open = std::ranges::any_of(volumes, [&](const auto& volume) {
         return volume->directory().starts_with(path + "/terrace-");
       });
+      return !is_open && disk::may_hold_owners(path);
     });
     return missing;
   }
@@ -319,6 +320,10 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
             fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
                         state->meters.adopted_blocks.value(), state->volumes.size()));
   return std::unique_ptr<DiskTier>(new DiskTier(std::move(state)));
+}
+
+bool DiskTier::may_hold_blocks(std::span<const std::string> paths) {
+  return std::ranges::any_of(paths, disk::may_hold_owners);
 }
 
 DiskTier::DiskTier(std::unique_ptr<State> state) : state_(std::move(state)) {}

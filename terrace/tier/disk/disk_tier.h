@@ -75,6 +75,8 @@ class DiskTier {
   // are one directory or one lies in the other; kExhausted if memory is refused.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
   ~DiskTier();
+  // False when certainly no block lies below the paths. BLOCKS (file I/O).
+  [[nodiscard]] static bool may_hold_blocks(std::span<const std::string> paths);
 
   // Reads what other namespaces have here, for is_foreign(). Once, by the opening thread, while the
   // tier serves. BLOCKS (file I/O), until `is_stopped`.

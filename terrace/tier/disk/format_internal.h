@@ -51,8 +51,8 @@ struct MetaHeader {
   std::uint32_t groups = 0;
   std::uint32_t run_slots = 0;
   std::uint32_t run_extents = 0;
-  // Resets of the namespace, over all its directories: where another one has more, no record here
-  // counts. 0 in what earlier versions wrote.
+  // The last reset of the namespace, over all its directories: where another one has a newer one,
+  // no record here counts. 0 = none; so in what earlier versions wrote.
   std::uint64_t generation = 0;
   friend bool operator==(const MetaHeader&, const MetaHeader&) = default;
 };

@@ -21,7 +21,7 @@ struct NamespaceFacts {
   std::string layout_digest;
   std::int64_t used_seconds = 0;  // When an owner opened it last, since 1970; 0 = not known.
   std::uint64_t extents = 0;      // In whole runs.
-  std::uint64_t generation = 0;   // Resets of the namespace, as slots.meta has them.
+  std::uint64_t generation = 0;   // The last reset, as slots.meta has it.
   bool has_blocks = true;         // False: no record counts, so there is nothing to lose.
   std::uint32_t sealed = 0;       // Filled in by inspect_directory only.
 };

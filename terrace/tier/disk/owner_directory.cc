@@ -185,6 +185,13 @@ Result<std::vector<std::string>> list_owner_directories(const std::string& path)
   return owners;
 }
 
+bool may_hold_owners(const std::string& path) {
+  if (const auto owners = list_owner_directories(path)) return !owners->empty();
+  struct stat facts{};
+  if (::stat(path.c_str(), &facts) == 0) return S_ISDIR(facts.st_mode);
+  return errno != ENOENT && errno != ENOTDIR;
+}
+
 namespace {
 // Makes and locks the first free number. Two owners may race for one: the loser takes the next.
 Result<OwnerDirectory> make_owner_directory(const std::string& path) {

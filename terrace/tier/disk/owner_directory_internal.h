@@ -68,6 +68,9 @@ struct DirectoryFacts {
 // `terrace-00`, `terrace-01`, … below `path`, sorted.
 [[nodiscard]] Result<std::vector<std::string>> list_owner_directories(const std::string& path);
 
+// False when certainly no owner's directory lies below `path`.
+[[nodiscard]] bool may_hold_owners(const std::string& path);
+
 struct OwnerDirectory {
   std::string directory;
   DirectoryLock lock;

@@ -17,7 +17,6 @@ void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   const std::uint32_t epoch = context_.slots.epoch();
   const bool is_epoch_due =
       stream.durable_epoch != epoch && context_.clock.now() >= stream.epoch_retry_at;
-  if (epoch != 0) end_stale(stream.synced, done);
   // Preparing blocks is worth a sync of its own only when the device would run dry; else it goes
   // with the next blocks' records.
   const bool is_dry = stream.writing < context_.queue.depth();
@@ -52,21 +51,14 @@ void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   }
 }
 
-void Writer::end_stale(std::vector<std::uint32_t>& numbers, std::vector<DiskDone>& done) {
-  const std::uint32_t epoch = context_.slots.epoch();
-  std::erase_if(numbers, [&](std::uint32_t number) {
-    if (operations_[number].epoch == epoch) return false;
-    end(number, {}, done);
-    return true;
-  });
-}
-
 void Writer::push_header(std::uint32_t v) {
   Stream& stream = streams_[v];
   Batch& batch = stream.batch;
   batch.header = stream.first_header;
   batch.header.epoch += batch.epoch;
-  batch.header.generation += batch.epoch;
+  // By the wall clock, so that it is newer than what other owners wrote before.
+  const auto now = static_cast<std::uint64_t>(std::max(context_.clock.wall_seconds(), INT64_C(0)));
+  batch.header.generation = std::max(batch.header.generation + batch.epoch, now);
   batch.header_bytes.resize(kPageBytes);
   encode(batch.header, std::span<std::byte, kPageBytes>(batch.header_bytes.data(), kPageBytes));
   const int file = context_.volumes[v]->meta_file();
@@ -132,7 +124,9 @@ SlotRecord Writer::record_of(std::uint32_t v, const Entry& entry) {
   record.stamp = volume.run_stamp(volume.run_of(entry.slot));
   record.name_space = volume.name_space();
   record.group = static_cast<std::uint16_t>(entry.group);
-  record.epoch = streams_[v].first_header.epoch;  // After a reset nothing gets a record.
+  // Only what was begun before a reset gets a record, and it ends with that: under an epoch of
+  // before.
+  record.epoch = streams_[v].first_header.epoch;
   if (entry.operation == kNone) {
     record.state = RecordState::kVoid;
     return record;

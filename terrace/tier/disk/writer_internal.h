@@ -104,8 +104,6 @@ class Writer {
   void write_frames(std::uint32_t number);
   void start_data_sync(std::uint32_t volume);
   void start_batch(std::uint32_t volume, std::vector<DiskDone>& done);
-  // Of before a reset: no record may tell of them.
-  void end_stale(std::vector<std::uint32_t>& numbers, std::vector<DiskDone>& done);
   void push_header(std::uint32_t volume);
   void add_entries(std::uint32_t volume);
   void add_claims(std::uint32_t volume);

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from tests.integration.vllm import harness
+from tests.integration.vllm.scenarios.small import DISK, numbers
 from tests.integration.vllm.scenarios.trap import CORRUPT, HOST
 
 BLOCK = 32
+PROMPT, LATER = numbers(1, 300), numbers(2, 300)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,60 @@ def test_after_a_reset_nothing_old_matches(found: dict[str, Any]) -> None:
     assert case["first"]["cached"] == 0
     assert HOST not in case["grown"]
     assert case["second"]["cached"] == 288
+
+
+@pytest.fixture(scope="module")
+def resets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Three engines on one directory; the first two end by kill -9 after a reset."""
+    work = tmp_path_factory.mktemp("resets")
+    model, disk = str(work / "llama"), work / "disk"
+    disk.mkdir()
+    harness.run(work, "tiny.make", folder=model, kind="llama")
+    same: dict[str, Any] = {"model": model, "disk": str(disk)}
+    first = {"prompt": PROMPT, "ends_by_kill": True}
+    killed = harness.run(work, "trap.reset_then_killed", **same, **first)
+    served = harness.run(work, "trap.reset_then_served", later=LATER, **same, **first)
+    after = harness.run(work, "trap.after_resets", prompts=[PROMPT, LATER], **same)
+    return {"killed": killed, "served": served, "after": after}
+
+
+def hits(measured: dict[str, Any]) -> dict[str, float]:
+    return {name: measured["grown"][name] for name in (HOST, DISK) if name in measured["grown"]}
+
+
+def test_killed_right_after_a_reset_an_engine_finds_nothing_when_it_starts_again(
+    resets: dict[str, Any],
+) -> None:
+    restarted = resets["served"]["restarted"]
+    assert not hits(restarted)
+    assert restarted["answers"][0]["cached"] == 0
+    assert restarted["answers"][0]["tokens"] == resets["killed"]["cold"]["tokens"]
+
+
+def test_after_a_reset_no_tier_has_what_was_stored_before(resets: dict[str, Any]) -> None:
+    case = resets["served"]
+    assert hits(case["stored again"]) == {DISK: 288}  # So there was something to forget.
+    assert case["is_reset"] is True
+    assert not hits(case["reset"])
+    assert case["reset"]["answers"][0]["tokens"] == resets["killed"]["cold"]["tokens"]
+
+
+def test_what_is_stored_after_a_reset_comes_back_from_disk(resets: dict[str, Any]) -> None:
+    case = resets["served"]
+    assert hits(case["from disk"]) == {DISK: 288}
+    assert case["from disk"]["answers"][0]["tokens"] == case["cold"]["tokens"]
+    assert case["status"]["health"] == "green", case["status"]
+
+
+def test_no_later_engine_finds_what_was_stored_before_or_after_a_reset(
+    resets: dict[str, Any],
+) -> None:
+    case = resets["after"]
+    assert not hits(case["first"])
+    right = [resets["killed"]["cold"]["tokens"], resets["served"]["cold"]["tokens"]]
+    assert [one["tokens"] for one in case["first"]["answers"]] == right
+    assert sum(hits(case["again"]).values()) == 576  # It stores as ever.
+    assert case["status"]["health"] == "green", case["status"]
 
 
 def test_the_store_ends_healthy(found: dict[str, Any]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.vllm.engine import Engine, until
-from tests.integration.vllm.scenarios.small import make
+from tests.integration.vllm.scenarios.small import WRITTEN, ask, make, measured, numbers
 
 Say = Callable[[object], None]
 HOST = 'terrace_hit_tokens_total{tier="host"}'
@@ -269,6 +271,56 @@ CASES = (
     corrupt_then_stored_again,
     reset_everything,
 )
+
+
+def _out_of_host(engine: Engine) -> None:
+    """Other prompts, until the host tier of 40 blocks has only those."""
+    for seed in range(500, 505):
+        ask(engine, [numbers(seed, 300)])
+    engine.forget_local()
+
+
+def _with_disk(model: str, disk: str) -> Engine:
+    settings = {"host.blocks": 40, "disk.size": "64MiB", "disk.paths": [disk]}
+    return make(model, settings)
+
+
+def reset_then_killed(say: Say, model: str, disk: str, prompt: list[int]) -> None:
+    """On disk, then forgotten, and not a moment longer."""
+    engine = _with_disk(model, disk)
+    cold = ask(engine, [prompt])[0]
+    engine.wait_for_disk(9)
+    engine.llm.llm_engine.engine_core.engine_core.pause_scheduler(clear_cache=True)
+    say({"cold": cold})
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def reset_then_served(say: Say, model: str, disk: str, prompt: list[int], later: list[int]) -> None:
+    """Restarted; reset again; what is stored then comes back from disk, until the kill."""
+    engine = _with_disk(model, disk)
+    found: dict[str, Any] = {"restarted": measured(engine, [prompt])}
+    engine.wait_for_disk(9)
+    _out_of_host(engine)
+    found["stored again"] = measured(engine, [prompt])
+    found["is_reset"] = engine.llm.reset_prefix_cache(reset_connector=True)
+    found["reset"] = measured(engine, [prompt])
+    _out_of_host(engine)
+    written = engine.metric(WRITTEN)
+    found["cold"] = ask(engine, [later])[0]
+    size = sum(region.piece_bytes for region in engine._regions)
+    until("blocks on disk", lambda: engine.metric(WRITTEN) >= written + 9 * size)
+    _out_of_host(engine)
+    found["from disk"] = measured(engine, [later])
+    found["status"] = engine.status()
+    say(found)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after_resets(say: Say, model: str, disk: str, prompts: list[list[int]]) -> None:
+    engine = _with_disk(model, disk)
+    first = measured(engine, prompts)
+    engine.forget_local()
+    say({"first": first, "again": measured(engine, prompts), "status": engine.status()})
 
 
 def run(say: Say, model: str) -> None:
