@@ -3,9 +3,6 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <deque>
@@ -454,70 +451,17 @@ TEST_F(DiskResetTest, ItsSpaceIsTakenBeforeAnybodyElses) {
   expect_served(rig, 0, 14);
 }
 
-// Acknowledges its reset through the pipe, then goes on writing.
-[[noreturn]] void reset_until_killed(const DiskTier::Options& options, int pipe) {
-  const SystemClock clock;
-  NullLog log;
-  auto tier = DiskTier::open(options, clock, log);
-  if (!tier) ::_exit(2);
-  std::vector<DiskDone> done;
-  const auto write = [&](std::uint64_t n) {
-    BlockMemory memory(1, 8192);
-    memory.fill(n);
-    const bool is_begun =
-        (*tier)
-            ->begin_write(n, GroupId(0), hash_of(n), n * 3, memory.shards(), memory.checksums())
-            .is_ok();
-    const auto is_over = [&] {
-      return std::ranges::any_of(done, [&](const DiskDone& item) { return item.token == n; });
-    };
-    done.clear();
-    while (is_begun && !is_over()) {
-      (*tier)->wait(milliseconds(50));
-      (*tier)->poll(done);
-    }
-  };
-  for (std::uint64_t n = 0; n < 6; ++n) write(n);
-  const BlockMemory under_way(1, 8192);
-  (void)(*tier)->begin_write(50, GroupId(0), hash_of(50), 0, under_way.shards(),
-                             under_way.checksums());
-  (*tier)->forget_all();
-  while ((*tier)->is_drop_pending()) {
-    (*tier)->wait(milliseconds(50));
-    (*tier)->poll(done);
-  }
-  for (std::uint64_t n = 0;; ++n) {
-    if (::write(pipe, &n, 8) != 8) ::_exit(3);
-    write(n % 6);
-    write(100 + n % 20);
-  }
-}
-
-TEST_F(DiskResetTest, KilledRightAfterTheAnswerNothingIsFound) {
-  Rng rng(random_u64());
+// What ends with the process costs neither records nor their syncs.
+TEST_F(DiskResetTest, BlocksStoredAfterwardsNeedNoBatch) {
   Rig rig;
-  for (int round = 0; round < 12; ++round) {
-    int ends[2];
-    ASSERT_EQ(::pipe(ends), 0);
-    const pid_t child = ::fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      ::close(ends[0]);
-      reset_until_killed(rig.options(), ends[1]);
-    }
-    ::close(ends[1]);
-    std::uint64_t number = 0;
-    for (std::uint64_t i = round % 2 == 0 ? 1 : rng.below(40) + 1; i > 0; --i) {
-      ASSERT_EQ(::read(ends[0], &number, 8), 8);
-    }
-    ::kill(child, SIGKILL);
-    ::waitpid(child, nullptr, 0);
-    ::close(ends[0]);
-    open(rig);
-    expect_none(rig, 0, 150);
-    write(rig, 0, 2);  // The next child's reset drops these too.
-    rig.close();
-  }
+  open(rig);
+  write(rig, 0, 16);
+  rig.tier().forget_all();
+  rig.settle();
+  const double batches = rig.metric("terrace_disk_batches_total");
+  write(rig, 0, 16);
+  expect_served(rig, 0, 16);
+  EXPECT_EQ(rig.metric("terrace_disk_batches_total"), batches);
 }
 
 }  // namespace

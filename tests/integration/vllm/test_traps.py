@@ -132,7 +132,7 @@ def resets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     disk.mkdir()
     harness.run(work, "tiny.make", folder=model, kind="llama")
     same: dict[str, Any] = {"model": model, "disk": str(disk)}
-    first = {"prompt": PROMPT, "ends_by_kill": True}
+    first: dict[str, Any] = {"prompt": PROMPT, "ends_by_kill": True}
     killed = harness.run(work, "trap.reset_then_killed", **same, **first)
     served = harness.run(work, "trap.reset_then_served", later=LATER, **same, **first)
     after = harness.run(work, "trap.after_resets", prompts=[PROMPT, LATER], **same)
