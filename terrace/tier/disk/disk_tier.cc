@@ -302,6 +302,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
                 Scope::kBackend);
   }
   std::vector<std::uint32_t> counts;
+  counts.reserve(opened.volumes.size());
   for (const auto& volume : opened.volumes) counts.push_back(volume->slots());
   disk::SlotMap map(counts);
   const std::uint32_t slots =
