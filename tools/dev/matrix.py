@@ -1,4 +1,4 @@
-"""./dev matrix: what the last ./dev test proved of tests/matrix.toml; --write makes docs/support.md of it."""
+"""./dev matrix: what ./dev test proved of tests/matrix.toml; --write makes docs/support.md of it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ PAGE = paths.ROOT / "docs" / "support.md"
 REPORTS = paths.BUILD / "reports"
 HEAD = """# What is supported
 
-Made by `./dev matrix --write` from `tests/matrix.toml` and the results of `./dev test`: a row is here because
-each of its tests passed on the real engine (vLLM 0.32.0, CPU build), or, where something is turned away, in
-the connector's own tests. *Served*: hits are loaded and equal the engine's own. *Not cached*: the request runs
-as without Terrace, and is counted. *Passed through*: the engine does, and its log says why.
+Made by `./dev matrix --write` from `tests/matrix.toml` and the results of `./dev test`: a row is
+here because each of its tests passed on the real engine (vLLM 0.32.0, CPU build), or, where
+something is turned away, in the connector's own tests. *Served*: hits are loaded and equal the
+engine's own. *Not cached*: the request runs as without Terrace, and is counted. *Passed through*:
+the engine does, and its log says why.
 
 | feature | state | tests passed |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""The model compiled, as vLLM does it by default; the other tests run it eagerly, to start sooner."""
+"""The model compiled, as vLLM does by default; other tests run it eagerly, to start sooner."""
 
 from __future__ import annotations
 
