@@ -115,6 +115,28 @@ TEST(CoreGroupsTest, AHoleInAWindowMovesThePointToResumeFrom) {
   EXPECT_EQ(rig.end(third).first_miss, MissReason::kEvicted);
 }
 
+// Without the corrections that a look-up makes when it holds what was found.
+TEST(CoreGroupsTest, ASurveyGoesOnUntilAllGroupsAgree) {
+  Rig rig(with_groups());
+  const auto tokens = Rig::make_tokens(kBlocks, 1);
+  store(rig, tokens);
+  const auto hashes = rig.hashes(rig.begin(tokens));
+  Survey survey(rig.core.context());
+  std::vector<policy::SourceRun> runs;
+  EXPECT_EQ(survey.resume_at(hashes, 0, kBlocks, false, runs), kBlocks);
+  forget(rig, hashes[5], kOneBlock);   // Ends the match at 5, for which the other window
+  forget(rig, hashes[3], kTwoBlocks);  // would need 3 and 4, and at 3 would need 1 and 2.
+  forget(rig, hashes[1], kTwoBlocks);
+  EXPECT_EQ(survey.resume_at(hashes, 0, kBlocks, false, runs), 1U);
+  ASSERT_EQ(runs.size(), 1U);
+  EXPECT_EQ(runs.front().blocks, 1U);  // What the first group has beyond costs nothing.
+  const auto in_doubt =
+      rig.core.context().pool().pin(rig.core.context().key_of(kOneBlock, hashes[0]));
+  ASSERT_TRUE(in_doubt);
+  survey.condemn(in_doubt->slot());
+  EXPECT_EQ(survey.resume_at(hashes, 0, kBlocks, false, runs), 0U);
+}
+
 TEST(CoreGroupsTest, WhatTheEngineHasItselfNeedNotBeThere) {
   Rig rig(with_groups());
   const auto tokens = Rig::make_tokens(kBlocks, 1);
@@ -188,6 +210,25 @@ TEST(CoreGroupsTest, TheAnswerIsTakenWholeOrNotAtAll) {
   ASSERT_TRUE(orders);
   EXPECT_TRUE(std::ranges::all_of(orders->loads, &wire::LoadOrder::is_void));
   EXPECT_EQ(rig.counters.failed_loads.value(), 1U);
+}
+
+TEST(CoreGroupsTest, ALowerLimitIsAnsweredWithWhatResumesThere) {
+  Rig rig(with_groups());
+  const auto tokens = Rig::make_tokens(kBlocks, 1);
+  store(rig, tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), kBlocks);
+  const MatchAnswer answer = rig.poll(id, 0, 4 * kBlockTokens);
+  ASSERT_TRUE(answer.is_ready);
+  EXPECT_EQ(answer.external, Tokens(4 * kBlockTokens));
+  const Tables tables(kBlocks, 100);
+  EXPECT_TRUE(rig.accept_all(id, 0, 4, tables.all()).is_ok());
+  rig.step();
+  EXPECT_TRUE(rig.is_right(id, 2, tables.of[1][2], kTwoBlocks));
+  EXPECT_TRUE(rig.is_right(id, 3, tables.of[2][3], kOneBlock));
+  EXPECT_EQ(rig.counters.failed_loads.value(), 0U);
+  (void)rig.end(id);
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
 }
 
 TEST(CoreGroupsTest, ReadsFromDiskOnlyWhatIsNeeded) {

@@ -89,7 +89,11 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   const auto hashes = request.chain.hashes();
   const std::uint64_t first = local / block_tokens;
   const std::uint64_t end = std::min<std::uint64_t>(hashes.size(), limit / block_tokens);
-  if (look_up.phase != LookUp::Phase::kNone && look_up.first != first) drop(request);
+  // With windows a shorter answer needs other blocks; without, what leads is part of what is held.
+  const bool is_too_long = !context_.groups.is_plain() && first + look_up.blocks > end;
+  if (look_up.phase != LookUp::Phase::kNone && (look_up.first != first || is_too_long)) {
+    drop(request);
+  }
   look_up.first = first;
   look_up.end = std::max(first, end);
   if (!request.is_keyed) return miss(request, MissReason::kUnkeyable, now);
