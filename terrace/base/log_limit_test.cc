@@ -80,8 +80,9 @@ TEST_F(LogLimitTest, TheCountHasTheHighestLevelOfWhatItStandsFor) {
   write(2, LogLevel::kError);
   write(1, LogLevel::kInfo);
   write(1, LogLevel::kWarn);
+  write(1, LogLevel::kInfo);
   limit_.flush();
-  EXPECT_EQ(log_.count("warn part=x event=y left_out=2"), 1U) << log_.text();
+  EXPECT_EQ(log_.count("warn part=x event=y left_out=3"), 1U) << log_.text();
 }
 
 // Whatever comes when: what was written and what was counted is what came.

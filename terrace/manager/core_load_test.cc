@@ -98,6 +98,24 @@ TEST(CoreLoadTest, AFailedLoadTaintsSavesOfItsStepAndOfStepsOrderedBeforeItWasKn
   EXPECT_EQ(rig.look_up(rig.begin(others)), 2U);
 }
 
+TEST(CoreLoadTest, AFailedLoadDropsTheSavesThatAreNotOrderedYet) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  const auto others = Rig::make_tokens(1, 9);
+  const RequestId id = rig.begin(tokens);
+  const RequestId other = rig.begin(others);
+  const wire::Orders bad = order_bad_load(rig, id);
+  rig.compute(other, 0, 20);
+  rig.advance(other, 1, Rig::make_table(1, 20));  // May be computed on the bad blocks.
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, bad), rig.clock.now()).is_ok());
+  EXPECT_FALSE(rig.build().has_value());
+  EXPECT_EQ(rig.counters.drop_tainted.value(), 1U);
+  rig.advance(other, 1, Rig::make_table(1, 20));  // Offered again while the request lives.
+  rig.step();
+  EXPECT_EQ(rig.look_up(rig.begin(others)), 1U);
+}
+
 TEST(CoreLoadTest, ALostReportOfALoadTaintsTheStepWhoseReportShowsIt) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);
