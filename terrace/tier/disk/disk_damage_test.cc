@@ -9,6 +9,7 @@
 
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
+#include "terrace/wire/frame.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -135,6 +136,29 @@ TEST_F(DiskDamageTest, AFrameOfAnEarlierGenerationIsACountedMiss) {
   patch("0.slots", slot * kFrame, old);
   ASSERT_TRUE(rig_.open().is_ok());
   EXPECT_EQ(rig_.read(0).code(), Code::kCorrupt);
+}
+
+// Whole frames of the same key, slot and generation that are not this namespace's, group's or
+// rank's.
+TEST_F(DiskDamageTest, AFrameOfAnotherNamespaceGroupOrRankIsACountedMiss) {
+  using Change = void (*)(wire::FrameHeader&);
+  for (const Change change : {Change([](wire::FrameHeader& f) { f.content_digest[31] ^= 1U; }),
+                              Change([](wire::FrameHeader& f) { f.layout_digest[0] ^= 1U; }),
+                              Change([](wire::FrameHeader& f) { f.group = GroupId(1); }),
+                              Change([](wire::FrameHeader& f) { f.rank = RankId(1); })}) {
+    const std::string page = bytes_of("0.slots", 2 * kFrame, wire::kFrameHeaderBytes);
+    auto header =
+        wire::decode_frame(std::as_bytes(std::span(page)).first<wire::kFrameHeaderBytes>());
+    ASSERT_TRUE(header.has_value());
+    ASSERT_EQ(header->hash, hash_of(2));
+    change(*header);
+    std::string changed(wire::kFrameHeaderBytes, '\0');
+    wire::encode(*header,
+                 std::as_writable_bytes(std::span(changed)).first<wire::kFrameHeaderBytes>());
+    patch("0.slots", 2 * kFrame, changed);
+    expect_only_corrupt(2);  // And writes it anew.
+    rig_.close();
+  }
 }
 
 TEST_F(DiskDamageTest, ATruncatedSlotFileLosesOnlyWhatItHeld) {
