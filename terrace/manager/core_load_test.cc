@@ -98,6 +98,28 @@ TEST(CoreLoadTest, AFailedLoadTaintsSavesOfItsStepAndOfStepsOrderedBeforeItWasKn
   EXPECT_EQ(rig.look_up(rig.begin(others)), 2U);
 }
 
+TEST(CoreLoadTest, WhatLeadsUpToABadBlockIsAHit) {
+  Rig rig;
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 4U);
+  ASSERT_TRUE(rig.accept(id, 0, 4, Rig::make_table(4, 40)).is_ok());
+  const auto orders = rig.build();
+  ASSERT_TRUE(orders.has_value());
+  rig.shard(orders->loads[2].slot.index, 0)[3] ^= std::byte{1};
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
+  rig.settle();
+  const auto host = static_cast<std::size_t>(Tier::kHost);
+  EXPECT_EQ(rig.counters.hit_blocks[host].value(), 2U);
+  EXPECT_EQ(rig.counters.corrupt_blocks[host].value(), 1U);
+  EXPECT_FALSE(rig.in_host(rig.hashes(id)[2]));
+  EXPECT_TRUE(rig.in_host(rig.hashes(id)[3]));
+  const Ledger ledger = rig.end(id);
+  EXPECT_EQ(ledger.hit[host], Tokens(2 * rig::kBlockTokens));
+  EXPECT_EQ(ledger.failed, Tokens(2 * rig::kBlockTokens));
+}
+
 TEST(CoreLoadTest, AFailedLoadDropsTheSavesThatAreNotOrderedYet) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);

@@ -98,6 +98,29 @@ TEST_P(DiskReserveTest, ASparseFileOfAnEarlierTerraceIsReservedAndLosesNothing) 
   expect_all_found(600);
 }
 
+// A hole in front of records that count: it is filled as far as they begin.
+TEST_P(DiskReserveTest, AHoleBeforeOtherRecordsCostsThemNothing) {
+  ASSERT_EQ(rig_.open().text(), Status().text());
+  for (std::uint64_t n = 0; n < 200; ++n) ASSERT_EQ(rig_.write(n).text(), Status().text()) << n;
+  rig_.settle();
+  rig_.close();
+  make_sparse(meta());
+  std::fstream extents(disk_.path() + "/terrace-00/extents.meta",
+                       std::ios::in | std::ios::out | std::ios::binary);
+  extents.seekp(kPageBytes + 5).put('\x7F');  // The first run is nobody's any more.
+  extents.close();
+  ASSERT_EQ(rig_.open().text(), Status().text());
+  std::vector<std::uint64_t> left;
+  for (std::uint64_t n = 0; n < 200; ++n) {
+    if (rig_.has(n)) left.push_back(n);
+  }
+  ASSERT_GT(left.size(), 50U);
+  ASSERT_LT(left.size(), 200U);
+  rig_.settle();
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  for (const std::uint64_t n : left) EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
+}
+
 TEST_P(DiskReserveTest, NoRoomForTheRecordsIsSaidAtStartAndDropsBlocks) {
   rig_.options().blocks = 1500;  // 96,000 bytes of records.
   ASSERT_EQ(rig_.open().text(), Status().text());
