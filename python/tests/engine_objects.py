@@ -6,6 +6,20 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+SETTINGS: dict[str, Any] = {}  # Of every start; a test that changes them changes them back.
+
+
+class Base:
+    """As much of vLLM's base class as a start needs."""
+
+    def __init__(self, vllm_config: Any, _role: Any, kv_cache_config: Any) -> None:
+        self._vllm_config, self._kv_cache_config = vllm_config, kv_cache_config
+        self._kv_transfer_config = SimpleNamespace(
+            engine_id="an engine",
+            kv_connector_extra_config=SETTINGS,
+            kv_load_failure_policy="recompute",
+        )
+
 
 class Request:
     """Like vLLM's: attributes in __dict__, token counts as properties."""

@@ -441,8 +441,20 @@ def test_a_load_that_failed_is_not_offered_again() -> None:
     admit_windowed(table, half, request, 8)
     half.build_step(Output([]))
     half.take_output([], (), {"a", "unknown"})
+    table.external = [8]  # The core would; the engine would ask for it for ever.
     assert half.match(request, 0) == 0
     half.accept(request, 0, 0, ((), ()))  # Its ledger is settled.
+    assert table.count()["accept_load"] == 2
+
+
+def test_a_request_that_asks_again_before_its_load_was_told_is_settled_anew() -> None:
+    table, half = make(layout=WINDOWED)
+    request = Request("a", list(range(9)))
+    half.begin(request)
+    admit_windowed(table, half, request, 8)
+    table.external = [0]
+    assert half.match(request, 0) == 0  # Preempted meanwhile.
+    half.accept(request, 0, 0, ((), ()))
     assert table.count()["accept_load"] == 2
 
 

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from terrace._native import Code, Layout, Owner, TerraceError
 from terrace.connectors.vllm.compat import is_wrong_setting
-
-BASE = "vllm.distributed.kv_transfer.kv_connector.v1.base"
-CONNECTOR = "terrace.connectors.vllm.connector"
-SETTINGS: dict[str, Any] = {}  # Of every start; a test that changes them changes them back.
-
-
-class Base:
-    """As much of vLLM's base class as a start needs."""
-
-    def __init__(self, vllm_config: Any, _role: Any, kv_cache_config: Any) -> None:
-        self._vllm_config, self._kv_cache_config = vllm_config, kv_cache_config
-        self._kv_transfer_config = SimpleNamespace(
-            engine_id="an engine",
-            kv_connector_extra_config=SETTINGS,
-            kv_load_failure_policy="recompute",
-        )
-
-
-@pytest.fixture
-def connector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The connector's module over a base class that needs no engine, and serves everything."""
-    base = ModuleType(BASE)
-    names = ("KVConnectorMetadata", "KVConnectorWorkerMetadata", "SupportsHMA")
-    made: dict[str, Any] = {name: type(name, (), {}) for name in names}
-    made |= {"KVConnectorBase_V1": Base, "KVConnectorRole": SimpleNamespace(SCHEDULER=1, WORKER=2)}
-    made["KVConnectorTransferResults"] = SimpleNamespace
-    vars(base).update(made)
-    parts = BASE.split(".")
-    for count in range(1, len(parts)):
-        name = ".".join(parts[:count])
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, BASE, base)
-    monkeypatch.delitem(sys.modules, CONNECTOR, raising=False)
-    module = importlib.import_module(CONNECTOR)
-    monkeypatch.setattr(module.TerraceConnector, "_refused", lambda _self: "")
-    monkeypatch.setattr(module.TerraceConnector, "_announce", lambda _self: None)
-    yield module
-    sys.modules.pop(CONNECTOR, None)
+from tests.engine_objects import SETTINGS
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception) -> None:
