@@ -74,7 +74,8 @@ typedef struct terrace_bytes {
 TERRACE_API uint32_t terrace_abi_version(void);
 /* "0.1.0". Thread-safe. Never blocks. */
 TERRACE_API const char* terrace_version(void);
-/* Text of the calling thread's last failed call; "" if none. Valid until its next call. */
+/* Text of the calling thread's last failed call; "" if none. Valid until its next call.
+ * Thread-safe. Never blocks. */
 TERRACE_API const char* terrace_last_error(void);
 
 /* ---- Pure functions (for tests, routers and tools). Thread-safe. Never block. ------------------
@@ -135,7 +136,8 @@ TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options
 /* Flushes for at most `deadline_ns` and the setting shutdown.flush, stops threads, frees.
  * Durability does not depend on it. BLOCKS up to the deadline, and at most 2 s more for the threads
  * to end. A thread that hangs even then (a file system that does not answer) is left behind, and so
- * is the handle's memory: the handle is gone for the caller all the same. NULL is allowed. */
+ * is the handle's memory: the handle is gone for the caller all the same. NULL is allowed. Not
+ * thread-safe against any other call on the handle. */
 TERRACE_API void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns);
 
 /* One engine request. Tokens are copied and hashed here, once. `flags`: */
@@ -302,8 +304,11 @@ TERRACE_API terrace_code terrace_run_saves(terrace_worker* worker, const uint8_t
                                            uint64_t length);
 /* What the worker did since the last call; empty when nothing. Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_build_report(terrace_worker* worker, terrace_bytes* report);
+/* Whether it is attached or poisoned, and the problem, as one JSON object. Engine thread. Never
+ * blocks. */
 TERRACE_API terrace_code terrace_read_worker_status(terrace_worker* worker,
                                                     terrace_bytes* status_json);
+/* As terrace_read_log. Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_read_worker_log(terrace_worker* worker, terrace_bytes* lines);
 
 #ifdef __cplusplus
