@@ -16,12 +16,28 @@ using Json = nlohmann::ordered_json;
 
 constexpr Nanoseconds kAnswerLimit = seconds(5);
 
+// Of another version, or of a stranger's socket: what is not of the type expected is not there.
+std::string text_in(const Json& json, const char* name, const char* otherwise = "?") {
+  const auto at = json.find(name);
+  return at != json.end() && at->is_string() ? at->get<std::string>() : otherwise;
+}
+
+double number_in(const Json& json, const char* name) {
+  const auto at = json.find(name);
+  return at != json.end() && at->is_number() ? at->get<double>() : 0;
+}
+
+Json part_of(const Json& json, const char* name, Json::value_t type) {
+  const auto at = json.find(name);
+  return at != json.end() && at->type() == type ? *at : Json(type);
+}
+
 struct Found {
   std::string socket;
   Json status;
-  [[nodiscard]] std::string engine() const { return status.value("engine", std::string("?")); }
+  [[nodiscard]] std::string engine() const { return text_in(status, "engine"); }
   [[nodiscard]] std::string name() const {
-    return fmt::format("engine {} (process {})", engine(), status.value("process", 0));
+    return fmt::format("engine {} (process {:.0f})", engine(), number_in(status, "process"));
   }
 };
 
@@ -122,19 +138,20 @@ void write_counts(const Json& status, const char* field, std::string_view title,
 
 std::string text_of(const Found& one) {
   const Json& status = one.status;
-  std::string out = fmt::format("{}: health {}, mode {}, {}, up {:.0f} s\n", one.name(),
-                                status.value("health", "?"), status.value("mode", "?"),
-                                status.value("ready", false) ? "ready" : "not ready yet",
-                                status.value("uptime_seconds", 0.0));
-  for (const Json& problem : status.value("problems", Json::array())) {
+  const bool is_ready = part_of(status, "ready", Json::value_t::boolean).get<bool>();
+  std::string out =
+      fmt::format("{}: health {}, mode {}, {}, up {:.0f} s\n", one.name(),
+                  text_in(status, "health"), text_in(status, "mode"),
+                  is_ready ? "ready" : "not ready yet", number_in(status, "uptime_seconds"));
+  for (const Json& problem : part_of(status, "problems", Json::value_t::array)) {
     out += fmt::format("  problem: {}\n", problem.is_string() ? problem.get<std::string>() : "?");
   }
-  for (const Json& tier : status.value("tiers", Json::array())) {
-    if (!tier.is_object() || tier.value("state", "off") == "off") continue;
-    const Json slots = tier.value("slots", Json::object());
-    out += fmt::format("  {}: {}, {} blocks, {} slots free; {}\n", tier.value("tier", "?"),
-                       tier.value("state", "?"), slots.value("sealed", 0), slots.value("free", 0),
-                       tier.value("detail", ""));
+  for (const Json& tier : part_of(status, "tiers", Json::value_t::array)) {
+    if (!tier.is_object() || text_in(tier, "state", "off") == "off") continue;
+    const Json slots = part_of(tier, "slots", Json::value_t::object);
+    out += fmt::format("  {}: {}, {:.0f} blocks, {:.0f} slots free; {}\n", text_in(tier, "tier"),
+                       text_in(tier, "state"), number_in(slots, "sealed"), number_in(slots, "free"),
+                       text_in(tier, "detail", ""));
   }
   write_counts(status, "hit_tokens", "hit tokens", out);
   write_counts(status, "miss_blocks", "missed blocks", out);
@@ -149,7 +166,7 @@ Answer show(const LiveOptions& options, const Search& found) {
   Answer answer{found.has_failed ? kFailed : kDone, "", found.error};
   Json all = Json::array();
   for (const Found& one : found.engines) {
-    if (one.status.value("health", "") != "green") answer.exit_code = kFailed;
+    if (text_in(one.status, "health") != "green") answer.exit_code = kFailed;
     if (!options.is_json) answer.out += text_of(one);
     all.push_back(one.status);
     all.back()["socket"] = one.socket;
@@ -171,12 +188,12 @@ Answer switch_all(const LiveOptions& options, const Search& found, const Clock& 
           fmt::format("terrace {}: {}: {}\n", verb, one.name(), reply.error().message());
       continue;
     }
-    const std::string mode = reply->value("mode", "?");
+    const std::string mode = text_in(*reply, "mode");
     if (!options.is_json) answer.out += fmt::format("{}: mode {}\n", one.name(), mode);
     all.push_back({{"engine", one.engine()},
-                   {"process", one.status.value("process", 0)},
+                   {"process", part_of(one.status, "process", Json::value_t::number_unsigned)},
                    {"mode", mode},
-                   {"before", one.status.value("mode", "?")}});
+                   {"before", text_in(one.status, "mode")}});
   }
   if (options.is_json) answer.out = dump(all);
   return answer;

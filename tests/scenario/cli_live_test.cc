@@ -28,12 +28,13 @@ using ::testing::Not;
 // As far as the command line can see one.
 class MadeUpEngine {
  public:
-  MadeUpEngine(const std::string& directory, const std::string& id, std::string health = "green") {
+  MadeUpEngine(const std::string& directory, const std::string& id, std::string health = "green",
+               const nlohmann::json& other = nlohmann::json::object()) {
     serve::AdminServer::Options options;
     options.directory = directory;
     options.engine_id = id;
-    options.hooks.status = [this, id, health] {
-      return nlohmann::json{{"engine", id},
+    options.hooks.status = [this, id, health, other] {
+      nlohmann::json status{{"engine", id},
                             {"process", 77},
                             {"health", health},
                             {"problems", {"made up"}},
@@ -44,8 +45,9 @@ class MadeUpEngine {
                                {"state", "open"},
                                {"detail", "d"},
                                {"slots", {{"sealed", 3}, {"free", 5}}}}}},
-                            {"miss_blocks", {{"paused", 4}, {"late", 0}}}}
-          .dump();
+                            {"miss_blocks", {{"paused", 4}, {"late", 0}}}};
+      status.update(other);
+      return status.dump();
     };
     options.hooks.set_mode = [this](manager::Mode mode, std::string_view) { mode_.store(mode); };
     auto started = serve::AdminServer::start(std::move(options), clock_, log_);
@@ -148,6 +150,25 @@ TEST_F(CliLiveTest, RedHealthIsAFailureAndTheProblemIsShown) {
   const Ran ran = run("status");
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.out, HasSubstr("health red, mode on, ready, up 0 s\n  problem: made up\n"));
+}
+
+// As another version could answer: what is understood is shown, and the others as ever.
+TEST_F(CliLiveTest, AnAnswerOfOtherTypesHidesNobody) {
+  const MadeUpEngine strange(directory(), "strange", "green",
+                             {{"health", 5},
+                              {"process", "77"},
+                              {"ready", "yes"},
+                              {"uptime_seconds", nullptr},
+                              {"problems", {{"a", 1}}},
+                              {"tiers", {{{"tier", 1}, {"slots", 2}, {"state", "open"}}}},
+                              {"miss_blocks", 7}});
+  const MadeUpEngine usual(directory(), "usual");
+  const Ran shown = run("status");
+  EXPECT_EQ(shown.code, 1);  // Nobody says that it is well.
+  EXPECT_THAT(shown.out, HasSubstr("engine strange (process 0): health ?, mode on, not ready yet"));
+  EXPECT_THAT(shown.out, HasSubstr("engine usual (process 77): health green"));
+  EXPECT_EQ(run("pause --all").code, 0);
+  EXPECT_EQ(strange.mode(), manager::Mode::kPaused);
 }
 
 TEST_F(CliLiveTest, TheDirectoryIsThatOfTheSettings) {
