@@ -68,7 +68,13 @@ def test_what_a_start_would_refuse_is_refused_first(
 
 @pytest.mark.parametrize(
     "wrong",
-    [["M"], [], ["M", "--host", "1GB", "--", "--kv-transfer-config", "{}"], ["M", "--hots", "1GB"]],
+    [
+        ["M"],
+        [],
+        ["M", "--host", "1GB", "--", "--kv-transfer-config", "{}"],
+        ["M", "--hots", "1GB"],
+        ["M", "--host", "1GB", "--set", "log.level"],
+    ],
 )
 def test_a_command_line_that_says_too_little_or_too_much_is_usage(
     wrong: list[str], asked: list[dict[str, Any]]

@@ -74,6 +74,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--print", action="store_true", help="print the command and stop")
     options = parser.parse_args(given[:cut])
     options.flags = given[cut + 1 :]
+    for text in options.set:
+        if not text.partition("=")[1]:
+            parser.error(f"--set takes NAME=VALUE, as host.huge_pages=off; got '{text}'")
     if not options.host and not options.disk and not options.set:
         parser.error("say how much: --host SIZE, --disk SIZE, or both")
     if any(flag.split("=")[0] == "--kv-transfer-config" for flag in options.flags):
