@@ -12,7 +12,8 @@ from engine_env import engine_env
 CONVERTER = paths.ROOT / "tools" / "model" / "gemma.py"
 TERMS = (
     "Gemma 3 270M is used under Gemma's terms of use, which apply to whoever runs this; its "
-    "weights (240 MB to download, 1.1 GB converted, 4 GiB of memory meanwhile) stay in the cache folder"
+    "weights (240 MB to download, 1.1 GB converted, 4 GiB of memory meanwhile) stay in the cache "
+    "folder"
 )
 
 

@@ -1,4 +1,4 @@
-"""./dev matrix: what ./dev test proved of tests/matrix.toml; --write makes docs/support.md of it."""
+"""./dev matrix: what ./dev test proved of tests/matrix.toml; --write makes docs/support.md."""
 
 from __future__ import annotations
 
