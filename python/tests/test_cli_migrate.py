@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -59,9 +60,27 @@ def test_each_form_says_the_same(
         assert migrate.main(["--as", form]) == 0
         forms[form] = capsys.readouterr().out
     assert tomllib.loads(forms["toml"])["host"]["size"] == size
-    assert f"export TERRACE_HOST_SIZE='{size}'" in forms["env"]
+    assert f"export TERRACE_HOST_SIZE={size}\n" in forms["env"]
     assert json.loads(forms["json"])["settings"]["host.size"] == size
     assert json.loads(forms["engine"])["host.size"] == size
+
+
+@pytest.mark.parametrize("name", ["MAX_LOCAL_CPU_SIZE", "LOOKUP_TIMEOUT_MS"])
+@pytest.mark.parametrize("text", ["abc", "inf", "nan", "-1", ""])
+def test_a_number_that_is_none_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(migrate.WrongValueError, match=f"{name.lower()}: .* is no number of"):
+        migrate.from_lmcache({}, {f"LMCACHE_{name}": text})
+
+
+def test_what_a_shell_would_read_otherwise_is_quoted() -> None:
+    found = migrate.Found(settings={"disk.paths": ["/a/it's", "/b c"]})
+    printed = subprocess.run(
+        ["sh", "-c", f'{migrate.environment(found)}printf %s "$TERRACE_DISK_PATHS"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout == "/a/it's,/b c"
 
 
 def test_with_nothing_to_go_by_it_says_what_to_give(

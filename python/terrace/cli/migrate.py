@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,13 +40,19 @@ def _is_on(value: Any) -> bool:
     return value is True or str(value).strip().lower() in _TRUE
 
 
+def _number(name: str, value: Any, unit: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise WrongValueError(f"{name}: {value!r} is no number of {unit}")
+    return number
+
+
 def _gib(name: str, value: Any) -> int:
     """LMCache counts in GiB, fractions allowed."""
-    try:
-        size = float(value)
-    except (TypeError, ValueError):
-        raise WrongValueError(f"{name}: {value!r} is no number of GiB") from None
-    return int(size * GIB)
+    return int(_number(name, value, "GiB") * GIB)
 
 
 def _paths(value: Any) -> list[str]:
@@ -105,7 +113,8 @@ def _rest(values: Mapping[str, Any], found: Found) -> None:
     if _is_on(values.get("enable_kv_events", False)):
         found.settings["events.enabled"] = True
     if "lookup_timeout_ms" in values:
-        found.settings["lookup.deadline"] = f"{int(float(values['lookup_timeout_ms']))}ms"
+        wait = _number("lookup_timeout_ms", values["lookup_timeout_ms"], "milliseconds")
+        found.settings["lookup.deadline"] = f"{int(wait)}ms"
     known = {"local_cpu", "max_local_cpu_size", "local_disk", "max_local_disk_size"}
     known |= {"save_decode_cache", "local_cpu_use_hugepages", "enable_kv_events"}
     known |= {"lookup_timeout_ms"}
@@ -178,7 +187,7 @@ def environment(found: Found) -> str:
     for name, value in sorted(found.settings.items()):
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         variable = "TERRACE_" + name.replace(".", "_").upper()
-        lines.append(f"export {variable}='{text}'")
+        lines.append(f"export {variable}={shlex.quote(text)}")
     return "\n".join(lines) + "\n"
 
 
