@@ -2,8 +2,9 @@
 
 Each entry is a table [campaign.NAME] with `text`, `run` (the command; {build} is the preset's build
 folder, {python} the environment's interpreter, {hybrid} the real model of several KV groups) and
-optionally `preset` (default release), `engine = true`, `hybrid = true`, and `release` of the engine
-when it is another one than the locked one.  Arguments after the name go to the command.
+optionally `preset` (default release), `targets` (what of it is built; default all), `engine`,
+`hybrid` (true), and `release` of the engine when it is another one than the locked one.  Arguments
+after the name go to the command.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     engine = bool(entry.get("engine", False))
     setup.require(engine=engine)
     places = {
-        "build": str(build.build(preset)),
+        "build": str(build.build(preset, entry.get("targets", ()))),
         "python": str(venv.python()) if engine else "",
         "jobs": str(build.jobs()),
         "hybrid": str(gemma.ensure()) if entry.get("hybrid") else "",

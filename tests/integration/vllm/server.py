@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +21,7 @@ from demo.server import Server, free_port
 from engine_env import engine_env
 
 NAME = "tiny"
+Serve = Callable[[list[str], dict[str, str], Path, int], Server]
 READY_LIMIT_S = 600.0  # Three processes import vLLM, on processors that others use as well.
 
 
@@ -28,8 +29,16 @@ class OnlineEngine:
     """One server without a prefix cache of its own: whatever is hit, Terrace served."""
 
     def __init__(
-        self, work: Path, model: str, settings: dict[str, Any], flags: Sequence[str] = ()
+        self,
+        work: Path,
+        model: str,
+        settings: dict[str, Any],
+        flags: Sequence[str] = (),
+        *,
+        more_env: Mapping[str, str] | None = None,
+        serve: Serve = Server,
     ) -> None:
+        """`serve` starts the command; later flags win over those that stand here."""
         work.mkdir()
         port = free_port()
         config = transfer_config(SETTINGS | settings, "kv_both", None)
@@ -39,11 +48,11 @@ class OnlineEngine:
         command += ["--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "4"]
         command += ["--kv-cache-memory-bytes", "64M", "--no-enable-prefix-caching", "--seed", "0"]
         command += ["--kv-transfer-config", json.dumps(config), *flags]
-        env = engine_env(work, multiprocessing=True) | SHORTCUTS
+        env = engine_env(work, multiprocessing=True) | SHORTCUTS | dict(more_env or {})
         if os.environ.get("TERRACE_LIBRARY"):
             env["TERRACE_LIBRARY"] = os.environ["TERRACE_LIBRARY"]
         self.port = port
-        self.server = Server(command, env, work / "output.txt", port)
+        self.server = serve(command, env, work / "output.txt", port)
 
     def wait_ready(self) -> None:
         until("the server is ready or ended", self._is_settled, READY_LIMIT_S)
