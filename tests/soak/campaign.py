@@ -107,7 +107,7 @@ class Campaign:
         rough = actions.drawn(self.options.seed, actions.ROUGH)
         action, next_action = self._draw(calm)
         while (now := self._clock.now()) < end and len(self.tally.findings) < MOST_FINDINGS:
-            if not self.place.is_alive():
+            if self.crew.over.is_set() or not self.place.is_alive():
                 self._find(Finding("server ended", judge.cause(self.place.output())))
                 return
             if now >= next_idle:

@@ -19,9 +19,9 @@ FIRST_WORDS, TURN_WORDS = 75, 24
 WORDS = (
     "a the old new red small quiet tall careful early late river mountain keeper baker train "
     "letter garden clock window sailor teacher bridge market winter summer morning evening reads "
-    "writes finds keeps opens closes paints counts visits forgets remembers beside behind under over near "
-    "before after because while although whether and but then slowly quickly often never again why "
-    "how where who said asked wanted hoped believed bread water paper stone light music road"
+    "writes finds keeps opens closes paints counts visits forgets remembers beside behind under "
+    "over near before after because while although whether and but then slowly quickly never again "
+    "why how where who said asked wanted hoped believed bread water paper stone light music road"
 ).split()
 
 Encode = Callable[[str], list[int]]

@@ -55,14 +55,17 @@ class Turnstile:
         self._inside = 0
         self.outages = 0  # How often the server was taken from those inside.
 
-    def enter(self) -> bool:
-        """Waits while it is closed; False when it is over."""
+    def enter(self) -> int | None:
+        """Waits while it is closed; how many outages there were by then, None when it is over.
+
+        Counted here: whoever is inside when the server is taken away has the older number.
+        """
         with self._change:
             self._change.wait_for(lambda: self._is_open or self._has_ended)
             if self._has_ended:
-                return False
+                return None
             self._inside += 1
-            return True
+            return self.outages
 
     def leave(self) -> None:
         with self._change:
@@ -129,24 +132,25 @@ class Crew:
             conversation = self._conversations[rng.choice(sorted(self._conversations))]
             salt = rng.choice(SALTS) if rng.random() < 0.3 else ""
             for turn in conversation:
-                if not self.turnstile.enter():
+                outages = self.turnstile.enter()
+                if outages is None:
                     return
                 try:
-                    self._request(rng, turn, salt)
+                    self._request(rng, turn, salt, outages)
                 except Exception as error:  # A thread that ends unseen would look like rest.
                     self.tally.find([Finding("harness", f"{turn.name}: {error!r}")])
                 finally:
                     self.turnstile.leave()
                 self.over.wait(rng.random() * self._think_s)
 
-    def _request(self, rng: random.Random, turn: Turn, salt: str) -> None:
+    def _request(self, rng: random.Random, turn: Turn, salt: str, outages: int) -> None:
         asked = Asked(turn.prompt, salt)
         kind = rng.random()
         if kind < 0.15:
             asked.is_streamed = True
         elif kind < 0.30:
             asked.is_streamed = True
-            self._give_up(asked, turn, rng.randrange(ANSWER_TOKENS // 2))
+            self._give_up(asked, turn, rng.randrange(ANSWER_TOKENS // 2), outages)
             return
         elif kind < 0.38:
             asked.count = 2
@@ -154,7 +158,7 @@ class Crew:
             asked.has_prompt_logprobs = True
         elif kind < 0.52:
             asked.mode = rng.choice(("off", "readonly"))
-        self.ask(asked, turn)
+        self.ask(asked, turn, outages)
 
     def _sent(self, asked: Asked, turn: Turn) -> None:
         self.facts.asked_tokens += len(turn.prompt) * asked.count
@@ -167,8 +171,7 @@ class Crew:
         if not self.place.is_alive():
             self.over.set()
 
-    def _give_up(self, asked: Asked, turn: Turn, most: int) -> None:
-        outages = self.turnstile.outages
+    def _give_up(self, asked: Asked, turn: Turn, most: int, outages: int) -> None:
         self._sent(asked, turn)
         try:
             tokens = self.place.stream(asked, most)
@@ -180,9 +183,8 @@ class Crew:
             more = {"expected": turn.answer, "given": [tokens], "prompt": turn.prompt}
             self.tally.find([Finding("wrong answer", f"{turn.name}, given up", more)])
 
-    def ask(self, asked: Asked, turn: Turn) -> dict[str, Any] | None:
-        """One request, judged; its ledger."""
-        outages = self.turnstile.outages
+    def ask(self, asked: Asked, turn: Turn, outages: int = 0) -> dict[str, Any] | None:
+        """One request, judged; its ledger. `outages`: how many there had been when it began."""
         self._sent(asked, turn)
         try:
             answer = self.place.ask(asked)
