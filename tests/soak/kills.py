@@ -34,7 +34,7 @@ ASKED_AFTER = 4  # Turns after each restart.
 LOAD_S = (0.02, 2.5)
 REST_LIMIT_S = 60.0
 SAY_EVERY_S = 30.0
-ORPHANS_S = 1.0  # A forked core holds the pipe by which it would see the server's end.
+ORPHANS_S = 1.0  # How long they may go on beside nobody, ten times as often as the real ones.
 REAL_EVERY = 20  # One kill of so many has the real model.
 MOST_FINDINGS = 20
 
