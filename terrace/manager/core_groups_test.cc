@@ -253,6 +253,22 @@ TEST(CoreGroupsTest, ReadsFromDiskOnlyWhatIsNeeded) {
   EXPECT_EQ(ledger.hit[static_cast<std::size_t>(Tier::kDisk)], Tokens(kBlocks * kBlockTokens));
 }
 
+// Where a prompt is short, windows begin at its start, too.
+TEST(CoreGroupsTest, APrefetchAsksForWhatEachGroupLacks) {
+  Rig rig(with_groups({.has_disk = true}));
+  const auto tokens = Rig::make_tokens(2, 1);
+  store(rig, tokens);
+  const RequestId old = rig.begin(tokens);
+  for (const SequenceHash& hash : rig.hashes(old)) forget(rig, hash, kTwoBlocks);
+  (void)rig.end(old);
+  const std::uint64_t reads = rig.disk.reads;
+  const RequestId id = rig.begin(tokens);
+  rig.settle();
+  EXPECT_EQ(rig.disk.reads, reads + 2);  // Before anybody polled.
+  EXPECT_EQ(rig.look_up(id), 2U);
+  EXPECT_EQ(rig.disk.reads, reads + 2);
+}
+
 TEST(CoreGroupsTest, AReadThatFailsLeavesAShorterMatch) {
   Rig rig(with_groups({.has_disk = true}));
   const auto tokens = Rig::make_tokens(kBlocks, 1);

@@ -49,6 +49,15 @@ bool LookUps::want(Request& request, GroupId group, std::uint64_t block, transfe
   return true;
 }
 
+std::uint64_t LookUps::leading_in_host(GroupId group, std::span<const SequenceHash> hashes,
+                                       const std::vector<policy::SourceRun>& runs) {
+  if (!context_.groups.is_plain()) {
+    return context_.pool().match(context_.name_space, group, hashes);
+  }
+  const bool is_there = !runs.empty() && runs.front().source == Tier::kHost;
+  return is_there ? runs.front().blocks : 0;  // Found by the survey already.
+}
+
 void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
   if (serving != Serving::kAll || context_.lower == nullptr || !context_.is_lower_readable ||
       context_.mode == Mode::kPaused || !request.can_load || !context_.options.can_load) {
@@ -63,9 +72,8 @@ void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
   for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
     const GroupId group(number);
     std::uint64_t block = context_.groups.first_needed(group, end);
-    if (block == 0 && !runs.empty() && runs.front().source == Tier::kHost) {
-      block = runs.front().blocks;  // Asked about one by one, many cost more than they are worth.
-    }
+    // Asked about one by one, many cost more than they are worth.
+    block += leading_in_host(group, hashes.subspan(block, end - block), runs);
     for (; block < end; ++block) {
       if (context_.pool().contains(context_.key_of(group, hashes[block]))) continue;
       if (reads_.size() >= room) return;

@@ -61,6 +61,9 @@ class LookUps {
  private:
   [[nodiscard]] MatchAnswer miss(Request& request, std::optional<MissReason> reason,
                                  Nanoseconds now);
+  // Of a group's chain that a survey found in `runs`.
+  [[nodiscard]] std::uint64_t leading_in_host(GroupId group, std::span<const SequenceHash> hashes,
+                                              const std::vector<policy::SourceRun>& runs);
   // Once per look-up: the chain was used, the engine's local part included.
   void touch(Request& request);
   // Finds, chooses and holds what is there; the rest is asked for.
