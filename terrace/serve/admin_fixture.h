@@ -32,27 +32,12 @@
 #include "terrace/serve/admin_client.h"
 #include "terrace/serve/admin_server.h"
 #include "terrace/testing/eventually.h"
+#include "terrace/testing/memory_log.h"
 #include "terrace/testing/scratch_directory.h"
 
 namespace terrace::serve {
 
 using testing::eventually;
-
-class Lines final : public LogSink {
- public:
-  void write(LogLevel level, std::string_view line) override {
-    const MutexLock lock(mutex_);
-    text_.append(to_string(level)).append(" ").append(line).append("\n");
-  }
-  [[nodiscard]] std::string text() const {
-    const MutexLock lock(mutex_);
-    return text_;
-  }
-
- private:
-  mutable Mutex mutex_;
-  std::string text_ TERRACE_GUARDED_BY(mutex_);
-};
 
 // A connection that does only what it is told.
 class Raw {
@@ -157,7 +142,7 @@ class AdminServerTest : public ::testing::Test {
 
   testing::ScratchDirectory scratch_;
   SystemClock clock_;
-  Lines log_;
+  testing::MemoryLog log_;
   std::atomic<std::uint64_t> asked_{0};
   std::atomic<manager::Mode> mode_{manager::Mode::kOn};
   std::string by_;

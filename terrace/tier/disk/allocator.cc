@@ -77,27 +77,27 @@ void Allocator::start_zeros(std::uint32_t v, std::uint64_t offset, std::uint64_t
   if (zeros_.empty()) zeros_.resize(kZeroStep + kPageBytes);
   const auto address = reinterpret_cast<std::uintptr_t>(zeros_.data());
   transfer::Transfer transfer;
-  transfer.token = Ticket{Purpose::kZeroFill, 0, v}.token();
   transfer.op = transfer::IoOp::kWrite;
   transfer.io_class = transfer::IoClass::kScrub;
-  transfer.file =
-      states_[v].is_meta ? context_.volumes[v]->meta_file() : context_.volumes[v]->data_file();
-  transfer.offset = offset;
   transfer.pieces[0] = {zeros_.data() + (kPageBytes - address % kPageBytes) % kPageBytes, bytes};
   transfer.piece_count = 1;
-  states_[v].is_flying = true;
-  context_.push(transfer);
+  start(v, Purpose::kZeroFill, offset, transfer);
 }
 
 void Allocator::start_fallocate(std::uint32_t v, std::uint64_t offset, std::uint64_t bytes) {
   transfer::Transfer transfer;
-  transfer.token = Ticket{Purpose::kAllocate, 0, v}.token();
   transfer.op = transfer::IoOp::kAllocate;
   transfer.io_class = transfer::IoClass::kPrefetch;
-  transfer.file =
-      states_[v].is_meta ? context_.volumes[v]->meta_file() : context_.volumes[v]->data_file();
-  transfer.offset = offset;
   transfer.length = bytes;
+  start(v, Purpose::kAllocate, offset, transfer);
+}
+
+void Allocator::start(std::uint32_t v, Purpose purpose, std::uint64_t offset,
+                      transfer::Transfer& transfer) {
+  const Volume& volume = *context_.volumes[v];
+  transfer.token = Ticket{purpose, 0, v}.token();
+  transfer.file = states_[v].is_meta ? volume.meta_file() : volume.data_file();
+  transfer.offset = offset;
   states_[v].is_flying = true;
   context_.push(transfer);
 }

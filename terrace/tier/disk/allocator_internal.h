@@ -47,6 +47,9 @@ class Allocator {
   void pass_over_records(std::uint32_t volume);
   void start_zeros(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);
   void start_fallocate(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);
+  // Into the file that is being extended.
+  void start(std::uint32_t volume, Purpose purpose, std::uint64_t offset,
+             transfer::Transfer& transfer);
   void note_progress(std::uint32_t volume);
 
   Context& context_;

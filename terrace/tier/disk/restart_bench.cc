@@ -13,6 +13,7 @@
 
 #include "terrace/base/thread.h"
 #include "terrace/testing/bench_json.h"
+#include "terrace/testing/restart_options.h"
 #include "terrace/tier/disk/full_disk_rig.h"
 #include "terrace/transfer/builtin.h"
 
@@ -167,17 +168,8 @@ void bench(const std::string& directory, int runs, std::uint64_t blocks) {
 }  // namespace terrace::tier::disk
 
 int main(int argc, char** argv) {
-  std::string directory = ".";
-  int runs = 7;
-  std::vector<std::uint64_t> sizes;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument.starts_with("--directory=")) directory = argument.substr(12);
-    if (argument.starts_with("--runs=")) runs = std::atoi(argument.c_str() + 7);
-    if (argument.starts_with("--blocks=")) {
-      sizes.push_back(std::strtoull(argument.c_str() + 9, nullptr, 10));
-    }
+  const auto options = terrace::testing::restart_options(argc, argv);
+  for (const std::uint64_t blocks : options.sizes) {
+    terrace::tier::disk::bench(options.directory, options.runs, blocks);
   }
-  if (sizes.empty()) sizes = {1'000'000, 10'000'000};
-  for (const std::uint64_t blocks : sizes) terrace::tier::disk::bench(directory, runs, blocks);
 }
