@@ -198,6 +198,33 @@ TEST(CoreGroupsTest, ALoadThatFailsInPartHasFailed) {
   EXPECT_EQ(rig.look_up(second), kBlocks - 1);
 }
 
+// Its slot stays until nobody pins it; meanwhile nobody else is given it, and the disk has another.
+TEST(CoreGroupsTest, AShardInDoubtIsNotOfferedThoughTheDiskHasItAsWell) {
+  Rig rig(with_groups({.has_disk = true}));
+  const auto tokens = Rig::make_tokens(kBlocks, 1);
+  store(rig, tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), kBlocks);
+  Context& context = rig.core.context();
+  const SlotRef bad = context.pool().pin(context.key_of(GroupId(0), rig.hashes(id)[3]))->slot();
+  rig.shard(bad.index, 0)[7] ^= std::byte{1};
+  const Tables tables(kBlocks, 100);
+  (void)rig.accept_all(id, 0, kBlocks, tables.all());
+  rig.step();
+  const RequestId second = rig.begin(tokens);
+  const std::uint64_t blocks = rig.look_up(second);
+  (void)rig.accept_all(second, 0, blocks, tables.all());
+  rig.step();
+  EXPECT_EQ(rig.counters.failed_loads.value(), 1U);  // That of the first.
+  for (std::uint64_t block = 0; block < blocks; ++block) {
+    EXPECT_TRUE(rig.is_right(second, block, tables.of[0][block], GroupId(0)));
+  }
+  rig.settle();
+  (void)rig.end(id);
+  (void)rig.end(second);
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), kBlocks);  // From disk again.
+}
+
 TEST(CoreGroupsTest, TheAnswerIsTakenWholeOrNotAtAll) {
   Rig rig(with_groups());
   const auto tokens = Rig::make_tokens(kBlocks, 1);

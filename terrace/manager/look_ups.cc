@@ -317,8 +317,10 @@ void LookUps::on_block(Request& request, GroupId group, std::uint64_t block,
   std::optional<catalog::Pin> pin;
   if (!reason) {
     pin = context_.pool().pin(context_.key_of(group, request.chain.hashes()[block]));
+    // What came from disk gave way to what is in host, and that is in doubt.
+    if (pin && survey_.is_condemned(pin->slot())) reason = MissReason::kCorrupt;
   }
-  if (pin) {
+  if (pin && !reason) {
     place = std::move(*pin);
     --strand.missing;
   } else {
