@@ -273,7 +273,7 @@ void Core::add_save(const Request& request, GroupId group, std::uint64_t block,
             .device_block = device_block,
             .alias = request.alias(block),
             .event = std::nullopt,
-            .filled_ranks = 0,
+            .filled = 0,
             .checksums = {}};
   if (context_.options.has_events) {
     save.event = describe(request, group, block, context_.options.layout.block_tokens);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "terrace/manager/core_internal.h"
 
@@ -150,7 +151,7 @@ void Core::keep_roots(RequestId id, std::size_t stored) {
 }
 
 std::optional<catalog::Pin> Core::seal(Save& save) {
-  if (save.filled_ranks != context_.options.layout.ranks) {
+  if (std::popcount(save.filled) != context_.options.layout.ranks) {
     context_.counters.drop_unfilled.add();
     context_.ghosts.remember(save.key.hash, MissReason::kDropped);
     rewind(save.request, save.block);  // Its lane may not have been populated yet: offered again.

@@ -41,6 +41,23 @@ TEST(CoreOffloadTest, ARankThatFilledNothingKeepsTheBlockInvisibleAndItIsOffered
   EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);
 }
 
+TEST(CoreOffloadTest, ARankThatNamesASaveTwiceIsStillOneRank) {
+  Rig rig({.ranks = 2});
+  const auto tokens = Rig::make_tokens(1, 1);
+  const RequestId id = rig.begin(tokens);
+  rig.compute(id, 0, 7);
+  rig.advance(id, 1, Rig::make_table(1, 7));
+  const auto orders = rig.build();
+  auto twice = rig.obey(0, *orders);
+  twice.saves.push_back(twice.saves[0]);
+  auto unfilled = rig.obey(1, *orders);
+  unfilled.saves[0].is_filled = false;
+  ASSERT_TRUE(rig.core.take_report(twice, rig.clock.now()).is_ok());
+  ASSERT_TRUE(rig.core.take_report(unfilled, rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);
+  EXPECT_EQ(rig.counters.drop_unfilled.value(), 1U);
+}
+
 TEST(CoreOffloadTest, ADeadRanksSlotsAreQuarantinedUntilTheOthersAreThrough) {
   Rig rig({.ranks = 2});
   const auto tokens = Rig::make_tokens(2, 1);

@@ -164,7 +164,7 @@ void Steps::note_save(Step& step, RankId rank, const wire::SaveReport& report, s
   if (at == step.saves.end() || !report.is_filled) return;
   at->checksums.resize(step.epochs.size());
   at->checksums[rank.value()] = report.checksum;
-  ++at->filled_ranks;
+  at->filled |= std::uint64_t{1} << rank.value();
 }
 
 void Steps::note_failures(Step& step, const std::vector<wire::LoadFailure>& failures) {

@@ -52,7 +52,7 @@ struct Save {
   std::uint32_t device_block = 0;
   std::uint64_t alias = 0;
   std::optional<Event> event{};
-  std::uint16_t filled_ranks = 0;
+  std::uint64_t filled = 0;           // Bit per rank.
   std::vector<Checksum> checksums{};  // [rank]
 };
 
