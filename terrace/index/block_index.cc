@@ -284,7 +284,8 @@ inline std::uint32_t BlockIndex::glance(const Bucket& bucket, const SequenceHash
   return place & (0U - static_cast<std::uint32_t>(equals));
 }
 
-std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::uint32_t pair,
+std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes,
+                                     std::span<const SequenceHash> next, std::uint32_t pair,
                                      std::uint32_t domain, std::span<std::uint32_t> places) const {
   std::array<std::uint32_t, kWindow> probes;
   std::array<std::uint16_t, kWindow> pending;
@@ -303,6 +304,13 @@ std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes, std::
     const std::uint64_t is_pending = opaque(static_cast<std::uint64_t>(places[i] == 0));
     pendings += is_pending;
     __builtin_prefetch(buckets_.data() + probes[i] + is_pending);
+  }
+  // The first homes of the next window are on their way while the stragglers of this one are looked
+  // for, if the run may well get there.
+  if (pendings <= hashes.size() / 2) {
+    for (const SequenceHash& hash : next.first(std::min(kAhead, next.size()))) {
+      __builtin_prefetch(buckets_.data() + home(hash, pair));
+    }
   }
   // Most of what is left lies in the bucket behind its home.
   std::size_t behind = 0;
@@ -347,7 +355,8 @@ std::size_t BlockIndex::match(NamespaceId name_space, GroupId group,
   std::size_t done = 0;
   for (std::size_t window = kFirstWindow; done < hashes.size(); window = kWindow) {
     const auto part = hashes.subspan(done, std::min(window, hashes.size() - done));
-    const std::size_t length = match_window(part, pair, domain, places);
+    const auto next = hashes.subspan(done + part.size());
+    const std::size_t length = match_window(part, next, pair, domain, places);
     for (std::size_t i = 0; i < length && !slots.empty(); ++i) {
       slots[done + i] = SlotIndex(places[i] - 1);
     }

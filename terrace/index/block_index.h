@@ -124,8 +124,10 @@ class BlockIndex {
   void vacate(Position at);
   [[nodiscard]] static std::uint32_t glance(const Bucket& bucket, const SequenceHash& hash,
                                             std::uint32_t domain);
-  // One step of match(): writes the places of the leading run and returns its length.
-  [[nodiscard]] std::size_t match_window(std::span<const SequenceHash> hashes, std::uint32_t pair,
+  // One step of match(): writes the places of the leading run and returns its length. `next` are
+  // the hashes of the step after it.
+  [[nodiscard]] std::size_t match_window(std::span<const SequenceHash> hashes,
+                                         std::span<const SequenceHash> next, std::uint32_t pair,
                                          std::uint32_t domain,
                                          std::span<std::uint32_t> places) const;
 
