@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,12 +43,21 @@ def test_what_nobody_knows_is_said() -> None:
 def test_a_file_that_is_none_is_an_error_that_names_it(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("yaml")
     file = tmp_path / "lmcache.yaml"
     file.write_text(text)
     assert migrate.main([str(file)]) == 1
     said = capsys.readouterr().err
     assert "lmcache.yaml" in said or "max_local_cpu_size" in said
+
+
+def test_a_file_that_is_not_there_is_named_before_a_package_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert migrate.main([str(tmp_path / "none.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert "none.yaml" in said
+    assert "PyYAML" not in said
 
 
 def test_each_form_says_the_same(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,16 @@ def test_where_the_engine_does_not_repeat_itself_tokens_alone_decide(
     steps["own"]["again"][1]["logprobs"] = [[[1, -0.51]]]
     steps["store"]["host"][0]["logprobs"] = [[[0, -0.52]]]
     assert judge(monkeypatch, tmp_path, steps).passed
+
+
+def test_without_an_engine_nothing_is_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    report = tmp_path / "report.json"
+    assert selftest.main(["--model", "M", "--report", str(report)]) == 1
+    assert "vLLM is not installed" in capsys.readouterr().err
+    assert not report.exists()
 
 
 def test_an_engine_that_does_not_start_fails_with_its_output(

@@ -38,6 +38,15 @@ def test_progress_does_not_mix_with_what_the_command_prints(
     assert len(shown) == 1
 
 
+def test_a_program_of_an_earlier_source_is_not_run(
+    shown: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none").touch()
+    assert terrace.main(["status"]) == 0
+    assert "built" in capsys.readouterr().err
+    assert len(shown) == 1
+
+
 @pytest.mark.parametrize("command", ["serve", "inspect"])
 def test_relative_paths_are_those_of_whoever_asks(
     shown: list[Any], tmp_path: Path, command: str

@@ -1,4 +1,4 @@
-"""./dev terrace: the command of this tree, native program and Python package, built if need be."""
+"""./dev terrace: the command of this tree, native program and Python package, of the source as it stands."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ OF_THE_PACKAGE = ("serve", "selftest", "doctor", "migrate-config")
 def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in OF_THE_PACKAGE:
         return _package(arguments)
-    if not PROGRAM.exists():
-        with say.on_stderr(True):
-            setup.require(("build",), engine=False)
-            build.build("release", ["bin/terrace"])
+    with say.on_stderr(True):
+        setup.require(("build",), engine=False)
+        build.build("release", ["bin/terrace"])
     return run.shown([PROGRAM, *arguments], cwd=Path.cwd())
 
 

@@ -157,12 +157,16 @@ def from_kvbm(environment: Mapping[str, str]) -> Found:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongValueError(f"{path}: {error}") from None
+    try:
         import yaml  # type: ignore[import-untyped]
     except ImportError:
         raise WrongValueError(f"{path}: reading YAML needs the package PyYAML") from None
     try:
-        read = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        read = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
         raise WrongValueError(f"{path}: {error}") from None
     if not isinstance(read, dict):
         raise WrongValueError(f"{path}: is no mapping of names to values")

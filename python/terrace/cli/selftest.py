@@ -8,6 +8,7 @@ byte was flipped.  Nothing of it is kept but the report.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -208,6 +209,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     options, flags = _parse(arguments)
+    if importlib.util.find_spec("vllm") is None:
+        print(f"terrace selftest: vLLM is not installed for {sys.executable}", file=sys.stderr)
+        return 1
     report = Report(options.model, flags)
     begun = time.monotonic()
     keeps = options.keep
