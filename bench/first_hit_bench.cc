@@ -14,6 +14,7 @@
 #include "terrace/testing/bench_json.h"
 #include "terrace/testing/memory_log.h"
 #include "terrace/testing/restart_options.h"
+#include "terrace/testing/scratch_directory.h"
 #include "terrace/tier/disk/full_disk_rig.h"
 #include "terrace/worker/worker.h"
 
@@ -26,7 +27,7 @@ using tier::disk::RealBlock;
 constexpr std::uint64_t kPayload = 4096;
 constexpr std::uint64_t kBlockTokens = 16;
 constexpr std::uint64_t kPrefixBlocks = 64;  // 1024 tokens.
-constexpr std::uint64_t kFirstSlot = 12'345;
+constexpr std::uint64_t kFirstSlot = 345;
 constexpr std::uint32_t kDeviceBlocks = 128;
 constexpr std::uint64_t kHostBytes = 256ULL << 20U;
 constexpr Nanoseconds kLimit = seconds(60);
@@ -57,7 +58,7 @@ class Start {
     options_.fingerprint.content = {{"model", "bench"}};
     options_.fingerprint.layout = {{"bytes", std::to_string(kPayload)}};
     options_.engine_id = "bench";
-    options_.attach_directory = directory + "/attach";
+    options_.attach_directory = sockets_.path() + "/attach";
     options_.host.size = Bytes(kHostBytes);
     options_.host.huge_pages = false;
     options_.disk.paths = {directory};
@@ -80,6 +81,7 @@ class Start {
     File(directory_ + "/terrace-00/0.slots").settle();
     const Nanoseconds begin = clock_.now();
     auto manager = manager::BlockManager::open(options_, clock_, log_);
+    if (!manager) std::fprintf(stderr, "%s\n", manager.error().text().c_str());
     TERRACE_CHECK(manager.has_value());
     auto worker = worker::Worker::open(worker_options(), clock_, log_);
     TERRACE_CHECK(worker.has_value());
@@ -163,6 +165,7 @@ class Start {
   }
 
   const std::string directory_;
+  const testing::ScratchDirectory sockets_;  // A socket's path must be short.
   SystemClock clock_;
   testing::MemoryLog log_;
   manager::Options options_;

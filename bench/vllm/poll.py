@@ -2,7 +2,7 @@
 
 vLLM asks `get_num_new_matched_tokens` of each waiting request in each step, so a poll must cost
 microseconds, whatever the tiers do.  Measured one by one: polls of a look-up that still reads from
-disk, back to back; the poll that brings its answer, a step after the one before (`answered`) or
+disk, back to back and a step apart (after which a processor has forgotten much); the poll that brings its answer, a step after the one before (`answered`) or
 back to back, where it meets the thread that found the answer (`answered_at_once`); first polls of
 what lies in host already; and all hooks of a step that schedules nothing.
 """
@@ -148,6 +148,7 @@ def measure(length: int, is_last: bool) -> None:
     waiting: list[float] = []
     answers: list[float] = []
     paced: list[float] = []
+    paced_waiting: list[float] = []
     known: list[float] = []
     bare: list[float] = []
     counts: list[int] = []
@@ -161,6 +162,7 @@ def measure(length: int, is_last: bool) -> None:
             continue
         if pause_s:
             paced.append(answer)
+            paced_waiting += waits[1:]  # Each comes after a pause.
         else:
             counts.append(len(waits))
             waiting += waits
@@ -170,6 +172,8 @@ def measure(length: int, is_last: bool) -> None:
             if found and not waits:
                 known.append(answer)
     emit("waiting", length, waiting, bare, polls_per_lookup=statistics.median(counts))
+    if paced_waiting:
+        emit("waiting", length, paced_waiting, bare, every_s=STEP_S)
     emit("answered", length, paced, bare, every_s=STEP_S)
     emit("answered_at_once", length, answers, bare)
     emit("host", length, known, bare)

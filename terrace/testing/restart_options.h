@@ -4,13 +4,14 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 namespace terrace::testing {
 
 struct RestartOptions {
-  std::string directory = ".";
+  std::string directory;  // Absolute; of the process unless given.
   int runs = 7;
   std::vector<std::uint64_t> sizes;  // Blocks on disk, one bench each.
 };
@@ -25,6 +26,8 @@ struct RestartOptions {
       options.sizes.push_back(std::strtoull(argument.c_str() + 9, nullptr, 10));
     }
   }
+  options.directory =
+      std::filesystem::absolute(options.directory.empty() ? "." : options.directory);
   if (options.sizes.empty()) options.sizes = {1'000'000, 10'000'000};
   return options;
 }

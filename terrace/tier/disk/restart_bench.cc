@@ -21,7 +21,7 @@ namespace terrace::tier::disk {
 namespace {
 
 constexpr std::uint64_t kPayload = 4096;
-constexpr std::uint64_t kRealSlot = 12'345;
+constexpr std::uint64_t kRealSlot = 345;
 constexpr std::size_t kThreads = 2;  // As the manager has them.
 
 DiskTier::Options options_for(const std::string& directory, std::uint64_t blocks) {
