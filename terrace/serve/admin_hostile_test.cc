@@ -111,6 +111,29 @@ TEST_F(AdminHostileTest, LongHeadersAndBodiesAreRefused) {
   EXPECT_TRUE(answers());
 }
 
+// Without root nobody can be another user.
+TEST_F(AdminHostileTest, AnotherUserIsNotHeardThoughTheWayIsOpen) {
+  if (::geteuid() != 0) return;
+  const auto server = serving();
+  ASSERT_EQ(::chmod(directory().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(path().c_str(), 0777), 0);
+  const std::string name = "./" + path().substr(path().rfind('/') + 1);
+  const pid_t stranger = ::fork();
+  if (stranger == 0) {
+    // From inside: the folders above may be closed to others.
+    if (::chdir(directory().c_str()) != 0 || ::setgid(1000) != 0 || ::setuid(1000) != 0) ::_exit(2);
+    Raw raw(name);
+    if (!raw.is_connected()) ::_exit(3);
+    raw.send("GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    ::_exit(raw.receive().empty() ? 0 : 4);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(stranger, &status, 0), stranger);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(asked_.load(), 0U);
+  EXPECT_TRUE(answers());
+}
+
 TEST_F(AdminHostileTest, SilentPeersHoldUpNobodyAndTheOldestGoes) {
   const auto server = serving();
   std::vector<std::unique_ptr<Raw>> silent;
