@@ -13,6 +13,8 @@
 #include <string_view>
 #include <thread>
 
+#include "scenario/guest_options.h"
+
 namespace {
 
 void* load(const char* path, int flags) {
@@ -40,21 +42,8 @@ int hash(void* library) {
 }
 
 int leave(void* library, const std::string& directory, bool is_busy) {
-  const std::string settings = R"({"host.size":"32MiB","disk.size":"64MiB","disk.paths":[")" +
-                               directory + R"("],"attach.directory":")" + directory +
-                               R"(/attach"})";
-  const std::uint64_t pieces[1] = {4096};
-  const terrace_group_layout group = {sizeof group, 1, pieces, 0, 0, 0};
-  terrace_owner_options options{};
-  options.struct_size = sizeof options;
-  options.block_tokens = 16;
-  options.rank_count = 1;
-  options.group_count = 1;
-  options.groups = &group;
-  options.engine_id = "guest";
-  options.settings_json = settings.c_str();
-  options.fingerprint = "content.model=x\n";
-  options.can_store = options.can_load = 1;
+  const guest::Guest guest(directory);
+  const terrace_owner_options options = guest.options();
   terrace_owner* owner = nullptr;
   const auto open = find<decltype(&terrace_open_owner)>(library, "terrace_open_owner");
   if (open(&options, &owner) != TERRACE_OK) return 4;

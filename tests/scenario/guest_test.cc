@@ -16,6 +16,7 @@
 #include <set>
 #include <string>
 
+#include "scenario/guest_options.h"
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/scratch_directory.h"
 
@@ -27,29 +28,19 @@ using terrace::testing::eventually;
 class GuestTest : public testing::Test {
  protected:
   void open() {
-    settings_ = R"({"host.size":"32MiB","disk.size":"64MiB","disk.paths":[")" + scratch_.path() +
-                R"("],"attach.directory":")" + scratch_.path() + R"(/attach"})";
-    terrace_owner_options options{};
-    options.struct_size = sizeof options;
-    options.block_tokens = 16;
-    options.rank_count = 1;
-    options.group_count = 1;
-    options.groups = &layout_;
-    options.engine_id = "guest";
-    options.settings_json = settings_.c_str();
-    options.fingerprint = "content.model=x\n";
-    options.can_store = options.can_load = 1;
+    const terrace_owner_options options = guest_.options();
     ASSERT_EQ(terrace_open_owner(&options, &owner_), TERRACE_OK) << terrace_last_error();
-    const terrace_region region = {sizeof region, 0, memory_.data(), 4096, 4096};
+    const terrace_region region = {sizeof region, 0, memory_.data(), guest::Guest::kBlockBytes,
+                                   guest::Guest::kBlockBytes};
     const terrace_group_regions group = {sizeof group, 1, &region, 8, 0, 1};
     terrace_worker_options worker{};
     worker.struct_size = sizeof worker;
     worker.rank_count = 1;
-    worker.block_tokens = 16;
+    worker.block_tokens = guest::Guest::kBlockTokens;
     worker.group_count = 1;
     worker.groups = &group;
-    worker.engine_id = "guest";
-    worker.settings_json = settings_.c_str();
+    worker.engine_id = guest::Guest::kEngine;
+    worker.settings_json = guest_.settings();
     ASSERT_EQ(terrace_open_worker(&worker, &worker_), TERRACE_OK) << terrace_last_error();
     ASSERT_TRUE(eventually([&] { return status().find("\"attached\":true") != std::string::npos; }))
         << status();
@@ -65,10 +56,8 @@ class GuestTest : public testing::Test {
   }
 
   const terrace::testing::ScratchDirectory scratch_;
-  std::string settings_;
-  const std::uint64_t pieces_[1] = {4096};
-  const terrace_group_layout layout_ = {sizeof layout_, 1, pieces_, 0, 0, 0};
-  alignas(64) std::array<std::uint8_t, 8 * 4096> memory_{};
+  const guest::Guest guest_{scratch_.path()};
+  alignas(64) std::array<std::uint8_t, 8 * guest::Guest::kBlockBytes> memory_{};
   terrace_owner* owner_ = nullptr;
   terrace_worker* worker_ = nullptr;
 };

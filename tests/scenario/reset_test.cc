@@ -83,63 +83,62 @@ TEST(ResetScenario, SeveralInARow) {
   EXPECT_EQ(engine.run(Engine::make_tokens(6, 10)).loaded, 0U);
 }
 
-TEST(ResetScenario, WhileTheDiskOpensItIsDoneWhenItHasOpened) {
-  const Scratch scratch;
-  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
-  const auto tokens = Engine::make_tokens(4, 1);
-  {
-    Engine engine(scratch, options);
-    ASSERT_TRUE(engine.wait_ready());
-    engine.run(tokens);
-    ASSERT_TRUE(engine.wait_on_disk(5));
+// A prompt lies on disk, and the disk of the next owner opens no sooner than it may.
+class ResetWhileTheDiskOpens : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    {
+      Engine engine(scratch_, options_);
+      ASSERT_TRUE(engine.wait_ready());
+      engine.run(tokens_);
+      ASSERT_TRUE(engine.wait_on_disk(5));
+    }
+    base::set_sync_point("manager.open.disk",
+                         [this] { (void)wait_until([this] { return may_open_.load(); }); });
   }
-  std::atomic<bool> may_open{false};
-  base::set_sync_point("manager.open.disk",
-                       [&] { (void)wait_until([&] { return may_open.load(); }); });
+  void TearDown() override { base::set_sync_point("manager.open.disk", {}); }
+  void let_open(Engine& engine) {
+    may_open_.store(true);
+    ASSERT_TRUE(engine.wait_ready());
+  }
+  void expect_forgotten() {
+    Engine engine(scratch_, options_);
+    let_open(engine);
+    EXPECT_EQ(engine.run(tokens_).loaded, 0U);
+  }
+
+  const Scratch scratch_;
+  const EngineOptions options_{.host_blocks = 16, .disk_path = scratch_.path() + "/d"};
+  const std::vector<std::uint32_t> tokens_ = Engine::make_tokens(4, 1);
+  std::atomic<bool> may_open_{false};
+};
+
+TEST_F(ResetWhileTheDiskOpens, IsDoneWhenItHasOpened) {
   {
-    Engine engine(scratch, options);
+    Engine engine(scratch_, options_);
     const Status status = engine.manager().reset(kShort);
     EXPECT_EQ(status.code(), Code::kUnavailable);
     EXPECT_THAT(engine.manager().status().problems,
                 Contains(HasSubstr("the disk tier is not open")));
-    std::jthread opener([&] { may_open.store(true); });
+    std::jthread opener([&] { may_open_.store(true); });
     EXPECT_EQ(engine.manager().reset(kLong).text(), Status().text());
-    base::set_sync_point("manager.open.disk", {});
     ASSERT_TRUE(engine.wait_ready());
     EXPECT_TRUE(engine.manager().status().is_healthy);
-    EXPECT_EQ(engine.run(tokens).loaded, 0U);
+    EXPECT_EQ(engine.run(tokens_).loaded, 0U);
   }
-  Engine engine(scratch, options);
-  ASSERT_TRUE(engine.wait_ready());
-  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+  expect_forgotten();
 }
 
 // Asked once, before it opened, and never again.
-TEST(ResetScenario, OneThatCameTooEarlyIsMadeUpFor) {
-  const Scratch scratch;
-  const EngineOptions options{.host_blocks = 16, .disk_path = scratch.path() + "/d"};
-  const auto tokens = Engine::make_tokens(4, 1);
+TEST_F(ResetWhileTheDiskOpens, ThatCameTooEarlyIsMadeUpFor) {
   {
-    Engine engine(scratch, options);
-    ASSERT_TRUE(engine.wait_ready());
-    engine.run(tokens);
-    ASSERT_TRUE(engine.wait_on_disk(5));
-  }
-  std::atomic<bool> may_open{false};
-  base::set_sync_point("manager.open.disk",
-                       [&] { (void)wait_until([&] { return may_open.load(); }); });
-  {
-    Engine engine(scratch, options);
+    Engine engine(scratch_, options_);
     EXPECT_EQ(engine.manager().reset(kShort).code(), Code::kUnavailable);
-    may_open.store(true);
-    ASSERT_TRUE(engine.wait_ready());
-    base::set_sync_point("manager.open.disk", {});
-    EXPECT_EQ(engine.run(tokens).loaded, 0U);
+    let_open(engine);
+    EXPECT_EQ(engine.run(tokens_).loaded, 0U);
     EXPECT_TRUE(wait_until([&] { return engine.manager().status().is_healthy; }));
   }
-  Engine engine(scratch, options);
-  ASSERT_TRUE(engine.wait_ready());
-  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+  expect_forgotten();
 }
 
 TEST(ResetScenario, AFailingDiskIsNotDroppedAndTriedOn) {

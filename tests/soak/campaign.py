@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from tests.soak import actions, judge
 from tests.soak.actions import Action
+from tests.soak.clock import Clock, RealClock
 from tests.soak.conversations import Turn
 from tests.soak.crew import Crew
 from tests.soak.judge import Facts, Finding, Limits
@@ -38,21 +38,6 @@ class Options:
     longest: int = 768  # Tokens of a request.
     tiers: dict[str, int] = field(default_factory=dict)  # Slots, for what must be evicted.
     limits: Limits = field(default_factory=Limits)
-
-
-class Clock(Protocol):
-    def now(self) -> float: ...
-    def pause(self, seconds: float) -> None: ...
-
-
-class RealClock:
-    """Tests have another one."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 class Campaign:

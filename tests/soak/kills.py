@@ -12,7 +12,6 @@ import json
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from tests.integration.vllm import harness
 from tests.soak import book, judge
+from tests.soak.clock import Clock, RealClock
 from tests.soak.conversations import Turn
 from tests.soak.crew import Crew
 from tests.soak.judge import Facts, Finding
@@ -53,6 +53,7 @@ class Story:
     findings: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     sealed: int = 0  # On disk, shortly before the last kill.
+    clock: Clock = field(default_factory=RealClock)
 
     def run(self, kills: int, say_progress: Callable[[int, int], None]) -> None:
         """So many kills, and a last start after them."""
@@ -67,20 +68,20 @@ class Story:
 
     def _life(self, number: int, rng: random.Random, target: str | None, load_s: float) -> None:
         """Start, ask what was asked before, load, kill."""
-        began = time.monotonic()
+        began = self.clock.now()
         crew = Crew(self.place, self.turns, self.users, f"{self.seed}/{self.name}/{number}")
         crew.facts = Facts(longest=LONGEST)
         row: dict[str, Any] = {"number": number, "target": target, "load_s": round(load_s, 3)}
         try:
             self.place.start()
-            row["ready_s"] = round(time.monotonic() - began, 1)
+            row["ready_s"] = round(self.clock.now() - began, 1)
             self._look(crew, rng, row, is_first=number == 0)
             if target is not None:
                 self._load_and_kill(crew, target, load_s, row)
         except Exception as error:
             crew.tally.find([Finding("harness", repr(error))])
             self.place.kill()
-        row["took_s"] = round(time.monotonic() - began, 1)
+        row["took_s"] = round(self.clock.now() - began, 1)
         row["answers"] = crew.tally.counts["answers"]
         self.findings += [found | row for found in crew.tally.findings]
         self.rows.append(row)
@@ -92,13 +93,13 @@ class Story:
             ledger = crew.ask(Asked(turn.prompt), turn) or {"hit_tokens": {}}
             hits += ledger["hit_tokens"].get("disk", 0)
         row["disk_tokens"] = hits
-        deadline = time.monotonic() + self.rest_limit_s
+        deadline = self.clock.now() + self.rest_limit_s
         while True:
             status, metrics = self.place.status(), self.place.metrics()
             found = judge.unrest(status, metrics)
-            if not found or time.monotonic() >= deadline:
+            if not found or self.clock.now() >= deadline:
                 break
-            time.sleep(0.05)
+            self.clock.pause(0.05)
         found += judge.health(status, crew.facts)
         found += judge.counters(metrics, {}, crew.facts, 0.0)
         found += judge.output(self.place.output())
@@ -110,7 +111,7 @@ class Story:
     def _load_and_kill(self, crew: Crew, target: str, load_s: float, row: dict[str, Any]) -> None:
         crew.start()
         try:
-            time.sleep(load_s)
+            self.clock.pause(load_s)
             status = self.place.status()
             disk = [tier for tier in status["tiers"] if tier["tier"] == "disk"]
             self.sealed = sum(tier["slots"]["sealed"] for tier in disk)
@@ -150,11 +151,12 @@ def report(seed: int, stories: Sequence[Story], seconds: float) -> dict[str, Any
 
 
 def _progress(name: str) -> Callable[[int, int], None]:
-    last = [time.monotonic()]
+    clock = RealClock()
+    last = [clock.now()]
 
     def tell(number: int, kills: int) -> None:
-        if time.monotonic() - last[0] >= SAY_EVERY_S:
-            last[0] = time.monotonic()
+        if clock.now() - last[0] >= SAY_EVERY_S:
+            last[0] = clock.now()
             say(f"{name}: {number} of {kills} kills")
 
     return tell
@@ -199,9 +201,10 @@ def main() -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     real = max(1, asked.count // REAL_EVERY)
     say(f"{asked.count} kills, {real} of them with the real model, seed {asked.seed}")
-    began = time.monotonic()
+    clock = RealClock()
+    began = clock.now()
     stories = [_tiny(asked.seed, asked.count - real), _real(asked.seed, real)]
-    found = report(asked.seed, stories, time.monotonic() - began)
+    found = report(asked.seed, stories, clock.now() - began)
     for name, part in found["models"].items():
         say(
             f"{name} model: {part['kills']} kills, {part['hit_from_disk']} of {part['restarts']} "

@@ -28,14 +28,20 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return str(folder / "gemma")
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The real model is made in float32 alone."""
+    if "found" in metafunc.fixturenames:
+        is_real = bool(metafunc.config.getoption("--hybrid-model"))
+        dtypes = ["float32"] if is_real else ["float32", "bfloat16"]
+        metafunc.parametrize("found", dtypes, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def found(
     request: pytest.FixtureRequest, model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     work = tmp_path_factory.mktemp(request.param)
     is_real = bool(request.config.getoption("--hybrid-model"))
-    if is_real and request.param != "float32":
-        pytest.skip("the real model is made in float32")
     same: dict[str, Any] = {"model": model, "dtype": request.param}
     if is_real:
         same |= REAL

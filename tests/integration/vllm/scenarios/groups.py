@@ -8,7 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.integration.vllm.engine import Engine, until
-from tests.integration.vllm.scenarios.small import OFFLOADED, WRITTEN, ask, make, measured, numbers
+from tests.integration.vllm.scenarios.small import (
+    OFFLOADED,
+    WRITTEN,
+    ask,
+    crowd,
+    make,
+    measured,
+    numbers,
+)
 from tests.integration.vllm.scenarios.trap import flip_host_bytes
 
 Say = Callable[[object], None]
@@ -172,14 +180,5 @@ def preempted(say: Say, model: str, **more: Any) -> None:
     """More than the engine's cache holds at once."""
     asked = [numbers(seed, 200) for seed in range(4)]
     engine = make(model, {}, num_gpu_blocks_override=100, max_model_len=320, **more)
-    solo = []
-    for prompt in asked:
-        engine.llm.reset_prefix_cache(reset_connector=True)
-        solo.append(ask(engine, [prompt], max_tokens=80)[0])
-    engine.llm.reset_prefix_cache(reset_connector=True)
-    engine.requests.clear()
-    together = measured(engine, asked, max_tokens=80)
-    preemptions = [request.num_preemptions for request in engine.requests]
-    engine.forget_local()
-    again = measured(engine, asked, max_tokens=80)
-    say({"solo": solo, "together": together, "again": again, "preemptions": preemptions})
+    found = crowd(engine, asked)
+    say(found | {"again": measured(engine, asked, max_tokens=80)})

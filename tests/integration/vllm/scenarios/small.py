@@ -114,10 +114,8 @@ def _abort_preempted(engine: Engine, prompts: list[list[int]]) -> dict[str, Any]
     return {"count": len(found), "leaked_blocks": leaked, "live": len(engine.half._live)}
 
 
-def preempted(say: Say, model: str) -> None:
-    """More than the engine's cache holds at once: requests are preempted and resumed."""
-    prompts = [numbers(seed, 200) for seed in range(4)]
-    engine = make(model, {}, num_gpu_blocks_override=24, max_model_len=512)
+def crowd(engine: Engine, prompts: list[list[int]]) -> dict[str, Any]:
+    """Each alone from nothing, then together more than the engine's cache holds at once."""
     solo = []
     for prompt in prompts:
         engine.llm.reset_prefix_cache(reset_connector=True)
@@ -127,26 +125,24 @@ def preempted(say: Say, model: str) -> None:
     together = measured(engine, prompts, max_tokens=80)
     preemptions = [request.num_preemptions for request in engine.requests]
     engine.forget_local()
-    aborted = _abort_preempted(engine, prompts)
+    return {"solo": solo, "together": together, "preemptions": preemptions}
+
+
+def preempted(say: Say, model: str) -> None:
+    """Requests are preempted and resumed, or end while they wait for that."""
+    prompts = [numbers(seed, 200) for seed in range(4)]
+    engine = make(model, {}, num_gpu_blocks_override=24, max_model_len=512)
+    found = crowd(engine, prompts)
+    found["aborted"] = _abort_preempted(engine, prompts)
     engine.forget_local()
-    again = measured(engine, prompts, max_tokens=80)
+    found["again"] = measured(engine, prompts, max_tokens=80)
     # What was stored around the preemptions, read back prompt by prompt.
-    stored = []
-    for prompt, answer in zip(prompts, solo, strict=True):
+    found["stored"] = []
+    for prompt, answer in zip(prompts, found["solo"], strict=True):
         engine.forget_local()
         whole = prompt + answer["tokens"][0]
-        stored.append(measured(engine, [whole], max_tokens=4))
-    say(
-        {
-            "solo": solo,
-            "together": together,
-            "preemptions": preemptions,
-            "aborted": aborted,
-            "again": again,
-            "stored": stored,
-            "status": engine.status(),
-        }
-    )
+        found["stored"].append(measured(engine, [whole], max_tokens=4))
+    say(found | {"status": engine.status()})
 
 
 def _resumed(engine: Engine, prompt: list[int], salt: str, is_forgotten: bool) -> dict[str, Any]:
@@ -179,12 +175,6 @@ def resumed(say: Say, model: str) -> None:
     prompt = numbers(1, 200)
     local = _resumed(engine, prompt, "local", is_forgotten=False)
     say({"local": local, "host": _resumed(engine, prompt, "host", is_forgotten=True)})
-
-
-def refused(say: Say, model: str, prompts: list[list[int]], **more: Any) -> None:
-    """Terrace stands aside; the answers, and what stands in its place."""
-    engine = make(model, {}, **more)
-    say({"answers": ask(engine, prompts), "has_half": engine.half is not None})
 
 
 def second(say: Say, model: str, prompts: list[list[int]]) -> None:
