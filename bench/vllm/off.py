@@ -3,7 +3,9 @@
 CPU seconds of the same requests in three kinds of engine, one process each, in turn: without a
 connector, with Terrace storing everything, with Terrace only looking up. All prompts are new.
 Equal engines differ by some percent from process to process, so `vllm-off.inside` says beside it
-what one engine spends inside the connector's methods and Terrace's threads, against the rest.
+what one engine spends inside the connector's methods and Terrace's threads, against the rest; and
+`vllm-off.switched` has one engine that stores and is paused in turn: what storing costs it, with all
+that it does to caches and to other threads.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -32,16 +35,20 @@ from engine_env import ROOT, engine_env, installed, transfer_config  # noqa: E40
 ROUNDS = 5
 REQUESTS = 8
 PROMPT, ANSWER = 256, 48
+SWITCHED = 10  # Turns, of one batch stored and one paused each.
 WORK = ROOT / "build" / "bench" / "vllm-off"
+STORED = 'terrace_transfer_blocks_total{op="offload",source="device"'
+TERRACE = ROOT / "build" / "release" / "bin" / "terrace"
 KINDS: dict[str, str | None] = {"absent": None, "store": "kv_both", "lookup": "kv_consumer"}
 
 
-def transfer(kind: str) -> dict[str, Any]:
+def transfer(kind: str, **more: str) -> dict[str, Any]:
     role = KINDS[kind]
     if role is None:
         return {}
     # A folder each: what one kind stores, another one would hit.
     extra = {"host.size": "512MiB", "disk.size": "1GiB", "disk.paths": [str(WORK / "cache" / kind)]}
+    extra |= more
     return {"kv_transfer_config": transfer_config(extra, role)}
 
 
@@ -80,28 +87,36 @@ class Inside:
         return timed
 
 
-def serve_once(kind: str, number: int, is_timed: bool) -> dict[str, float]:
-    """In a process of its own: CPU and wall seconds of the requests after a warm-up."""
-    from vllm import LLM, SamplingParams
+class Engine:
+    """In this process; all its prompts are new."""
 
-    from terrace.connectors.vllm import TerraceConnector
+    def __init__(self, config: dict[str, Any]) -> None:
+        from vllm import LLM, SamplingParams
 
-    inside = Inside(TerraceConnector) if is_timed else None
+        self._llm = LLM(
+            model=str(installed()["model_bfloat16"]),
+            dtype="bfloat16",
+            block_size=32,
+            enforce_eager=True,
+            max_model_len=1024,
+            max_num_seqs=8,
+            kv_cache_memory_bytes=200_000_000,
+            **config,
+        )
+        self._params = SamplingParams(
+            max_tokens=ANSWER, temperature=0, ignore_eos=True, detokenize=False
+        )
 
-    llm = LLM(
-        model=str(installed()["model_bfloat16"]),
-        dtype="bfloat16",
-        block_size=32,
-        enforce_eager=True,
-        max_model_len=1024,
-        max_num_seqs=8,
-        kv_cache_memory_bytes=200_000_000,
-        **transfer(kind),
-    )
-    params = SamplingParams(max_tokens=ANSWER, temperature=0, ignore_eos=True, detokenize=False)
+    def stored(self) -> float:
+        """Blocks that went from the device to host."""
+        connector = self._llm.llm_engine.engine_core.engine_core.scheduler.connector
+        text = connector._scheduler.owner.read_metrics()
+        lines = [line for line in text.splitlines() if line.startswith(STORED)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
-    def batch(seed: int) -> list[Any]:
-        return [
+    def answer(self, seed: int) -> float:
+        """One batch of prompts that follow from `seed`; CPU seconds of the process."""
+        prompts: list[Any] = [
             {
                 "prompt_token_ids": [
                     (31 * i + 9973 * (seed * REQUESTS + r)) % 48_000 + 100 for i in range(PROMPT)
@@ -109,18 +124,47 @@ def serve_once(kind: str, number: int, is_timed: bool) -> dict[str, float]:
             }
             for r in range(REQUESTS)
         ]
+        began = time.process_time()
+        self._llm.generate(prompts, self._params, use_tqdm=False)
+        return time.process_time() - began
 
-    llm.generate(batch(1000 + number), params, use_tqdm=False)
-    wall, cpu, own = time.perf_counter(), time.process_time(), own_threads()
+
+def serve_once(kind: str, number: int, is_timed: bool) -> dict[str, float]:
+    """In a process of its own: CPU and wall seconds of the requests after a warm-up."""
+    from terrace.connectors.vllm import TerraceConnector
+
+    inside = Inside(TerraceConnector) if is_timed else None
+    engine = Engine(transfer(kind))
+    engine.answer(1000 + number)
+    wall, own = time.perf_counter(), own_threads()
     before = inside.seconds if inside else 0.0
-    for part in range(3):
-        llm.generate(batch(10 * number + part), params, use_tqdm=False)
+    cpu = sum(engine.answer(10 * number + part) for part in range(3))
     return {
         "wall": time.perf_counter() - wall,
-        "cpu": time.process_time() - cpu,
+        "cpu": cpu,
         "threads": own_threads() - own,
         "inside": inside.seconds - before if inside else 0.0,
     }
+
+
+def serve_switched() -> dict[str, list[float]]:
+    """In a process of its own: CPU seconds of each batch, stored and paused in turn."""
+    with tempfile.TemporaryDirectory() as sockets:  # A socket's path must be short.
+
+        def switch(verb: str) -> None:
+            line = [TERRACE, verb, "--all", "--directory", sockets]
+            subprocess.run(line, check=True, stdout=sys.stderr)
+
+        engine = Engine(transfer("store", **{"attach.directory": sockets}))
+        engine.answer(2000)
+        found: dict[str, list[float]] = {"resume": [], "pause": [], "blocks": []}
+        for turn in range(2 * SWITCHED):
+            verb = ("resume", "pause")[(turn + turn // 2) % 2]  # Each is first as often.
+            switch(verb)
+            before = engine.stored()
+            found[verb].append(engine.answer(3000 + turn))
+            found["blocks"].append(engine.stored() - before)
+        return found
 
 
 def run_once(kind: str, number: int, env: dict[str, str], timed: bool = False) -> dict[str, float]:
@@ -139,6 +183,23 @@ def run_once(kind: str, number: int, env: dict[str, str], timed: bool = False) -
     return found
 
 
+def emit_switched(env: dict[str, str]) -> None:
+    answer = WORK / "switched.json"
+    words = [sys.executable, __file__, "--switched", str(answer)]
+    subprocess.run(words, env=env, check=True, stdout=sys.stderr)
+    found: dict[str, list[float]] = json.loads(answer.read_text())
+    stored, paused = found["resume"], found["pause"]
+    ratios = [a / b for a, b in zip(stored, paused, strict=True)]
+    blocks = found["blocks"]  # Half of the batches stored none.
+    params = {
+        "requests": REQUESTS,
+        "blocks": max(blocks),
+        "batches_that_stored": sum(count > 0 for count in blocks),
+        "ratio_90": lines.interval(ratios),
+    }
+    lines.emit("vllm-off.switched", params, "cpu s", stored, "the same engine, paused", paused)
+
+
 def emit_inside(kind: str, env: dict[str, str]) -> None:
     run = run_once(kind, ROUNDS, env, timed=True)
     params = {
@@ -154,6 +215,9 @@ def main() -> int:
     if sys.argv[1:2] == ["--in-process"]:
         kind, turn, timed, answer = sys.argv[2:6]
         Path(answer).write_text(json.dumps(serve_once(kind, int(turn), timed == "1")))
+        return 0
+    if sys.argv[1:2] == ["--switched"]:
+        Path(sys.argv[2]).write_text(json.dumps(serve_switched()))
         return 0
     shutil.rmtree(WORK / "cache", ignore_errors=True)
     (WORK / "cache").mkdir(parents=True)
@@ -176,6 +240,7 @@ def main() -> int:
         }
         lines.emit(f"vllm-off.{kind}", params, "cpu s", ours, "engine without connector", absent)
         emit_inside(kind, env)
+    emit_switched(env)
     return 0
 
 
