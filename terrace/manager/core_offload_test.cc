@@ -9,52 +9,56 @@ namespace {
 
 using rig::Rig;
 
+// One block that the engine computed, and what its ranks are ordered to do about it.
+struct Offered {
+  explicit Offered(Rig& rig)
+      : tokens(Rig::make_tokens(1, 1)), id(rig.begin(tokens)), orders(computed(rig, id)) {}
+
+  const std::vector<std::uint32_t> tokens;
+  const RequestId id;
+  const wire::Orders orders;
+
+ private:
+  static wire::Orders computed(Rig& rig, RequestId id) {
+    rig.compute(id, 0, 7);
+    rig.advance(id, 1, Rig::make_table(1, 7));
+    return rig.build().value();
+  }
+};
+
 TEST(CoreOffloadTest, ABlockIsVisibleOnlyWhenEveryRankHasReportedIt) {
   Rig rig({.ranks = 2});
-  const auto tokens = Rig::make_tokens(1, 1);
-  const RequestId id = rig.begin(tokens);
-  rig.compute(id, 0, 7);
-  rig.advance(id, 1, Rig::make_table(1, 7));
-  const auto orders = rig.build();
-  ASSERT_TRUE(orders.has_value());
-  ASSERT_TRUE(rig.core.take_report(rig.obey(1, *orders), rig.clock.now()).is_ok());
-  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);
-  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
-  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);
+  const Offered offered(rig);
+  ASSERT_TRUE(rig.core.take_report(rig.obey(1, offered.orders), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(offered.tokens)), 0U);
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, offered.orders), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(offered.tokens)), 1U);
 }
 
 TEST(CoreOffloadTest, ARankThatFilledNothingKeepsTheBlockInvisibleAndItIsOfferedAgain) {
   Rig rig({.ranks = 2});
-  const auto tokens = Rig::make_tokens(1, 1);
-  const RequestId id = rig.begin(tokens);
-  rig.compute(id, 0, 7);
-  rig.advance(id, 1, Rig::make_table(1, 7));
-  const auto orders = rig.build();
-  auto report = rig.obey(0, *orders);
+  const Offered offered(rig);
+  auto report = rig.obey(0, offered.orders);
   report.saves[0].is_filled = false;
   ASSERT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
-  ASSERT_TRUE(rig.core.take_report(rig.obey(1, *orders), rig.clock.now()).is_ok());
-  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);
+  ASSERT_TRUE(rig.core.take_report(rig.obey(1, offered.orders), rig.clock.now()).is_ok());
+  EXPECT_EQ(rig.look_up(rig.begin(offered.tokens)), 0U);
   EXPECT_EQ(rig.counters.drop_unfilled.value(), 1U);
-  rig.advance(id, 1, Rig::make_table(1, 7));
+  rig.advance(offered.id, 1, Rig::make_table(1, 7));
   rig.step();
-  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);
+  EXPECT_EQ(rig.look_up(rig.begin(offered.tokens)), 1U);
 }
 
 TEST(CoreOffloadTest, ARankThatNamesASaveTwiceIsStillOneRank) {
   Rig rig({.ranks = 2});
-  const auto tokens = Rig::make_tokens(1, 1);
-  const RequestId id = rig.begin(tokens);
-  rig.compute(id, 0, 7);
-  rig.advance(id, 1, Rig::make_table(1, 7));
-  const auto orders = rig.build();
-  auto twice = rig.obey(0, *orders);
+  const Offered offered(rig);
+  auto twice = rig.obey(0, offered.orders);
   twice.saves.push_back(twice.saves[0]);
-  auto unfilled = rig.obey(1, *orders);
+  auto unfilled = rig.obey(1, offered.orders);
   unfilled.saves[0].is_filled = false;
   ASSERT_TRUE(rig.core.take_report(twice, rig.clock.now()).is_ok());
   ASSERT_TRUE(rig.core.take_report(unfilled, rig.clock.now()).is_ok());
-  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);
+  EXPECT_EQ(rig.look_up(rig.begin(offered.tokens)), 0U);
   EXPECT_EQ(rig.counters.drop_unfilled.value(), 1U);
 }
 
