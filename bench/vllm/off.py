@@ -4,8 +4,8 @@ CPU seconds of the same requests in three kinds of engine, one process each, in 
 connector, with Terrace storing everything, with Terrace only looking up. All prompts are new.
 Equal engines differ by some percent from process to process, so `vllm-off.inside` says beside it
 what one engine spends inside the connector's methods and Terrace's threads, against the rest; and
-`vllm-off.switched` has one engine that stores and is paused in turn: what storing costs it, with all
-that it does to caches and to other threads.
+`vllm-off.switched` has one engine that stores and is paused in turn: what storing costs it, with
+all that it does to caches and to other threads.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def serve_switched() -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as sockets:  # A socket's path must be short.
 
         def switch(verb: str) -> None:
-            line = [TERRACE, verb, "--all", "--directory", sockets]
+            line = [str(TERRACE), verb, "--all", "--directory", sockets]
             subprocess.run(line, check=True, stdout=sys.stderr)
 
         engine = Engine(transfer("store", **{"attach.directory": sockets}))

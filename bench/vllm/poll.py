@@ -2,9 +2,10 @@
 
 vLLM asks `get_num_new_matched_tokens` of each waiting request in each step, so a poll must cost
 microseconds, whatever the tiers do.  Measured one by one: polls of a look-up that still reads from
-disk, back to back and a step apart (after which a processor has forgotten much); the poll that brings its answer, a step after the one before (`answered`) or
-back to back, where it meets the thread that found the answer (`answered_at_once`); first polls of
-what lies in host already; and all hooks of a step that schedules nothing.
+disk, back to back and a step apart (after which a processor has forgotten much); the poll that
+brings its answer, a step after the one before (`answered`) or back to back, where it meets the
+thread that found the answer (`answered_at_once`); first polls of what lies in host already; and all
+hooks of a step that schedules nothing.
 """
 
 from __future__ import annotations

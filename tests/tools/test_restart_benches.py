@@ -16,7 +16,8 @@ LINES = {
 
 @pytest.mark.parametrize("program", LINES)
 def test_a_restart_is_measured(program: str, tmp_path: Path) -> None:
-    command = [build.folder("release") / "bench" / program, "--runs=1", "--blocks=1000"]
+    path = build.folder("release") / "bench" / program
+    command = [str(path), "--runs=1", "--blocks=1000"]
     ran = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )

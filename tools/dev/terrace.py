@@ -1,4 +1,4 @@
-"""./dev terrace: the command of this tree, native program and Python package, of the source as it stands."""
+"""./dev terrace: the command of this tree, native program and Python package, built first."""
 
 from __future__ import annotations
 
