@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,9 +55,15 @@ def make_plan() -> SimpleNamespace:
     return SimpleNamespace(kv_cache_groups=[group], kv_cache_layout="LBHNC")
 
 
-def text(config: Any, plan: Any | None = None, version: str = "0.32.0", isa: str = "vec") -> str:
+def text(
+    config: Any,
+    plan: Any | None = None,
+    version: str = "0.32.0",
+    isa: str = "vec",
+    directory: str = "/models/a",
+) -> str:
     return fingerprint.text(
-        fingerprint.content_fields(config, version),
+        fingerprint.content_fields(config, version, directory),
         fingerprint.layout_fields(config, plan or make_plan(), isa),
     )
 
@@ -123,6 +131,29 @@ def test_minor_versions_and_packing_differ_patch_releases_do_not() -> None:
     assert text(config, version="0.32.0") == text(config, version="0.32.1")
     assert text(config, version="0.32.0") != text(config, version="0.31.0")
     assert text(config, isa="vec") != text(config, isa="amx")
+
+
+def test_what_prepares_the_items_counts_where_there_are_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = make_config(), str(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+
+    def changes() -> list[bool]:
+        found = []
+        before = text(config, directory=folder)
+        file.write_text('{"do_rescale": false}')
+        found.append(text(config, directory=folder) != before)
+        before = text(config, directory=folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(metadata, "version", lambda _name: "another")
+            found.append(text(config, directory=folder) != before)
+        file.unlink()
+        return found
+
+    assert changes() == [False, False]
+    config.model_config.multimodal_config = object()
+    assert changes() == [True, True]
 
 
 def _with_block_size(plan: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from terrace._native import ExtraKey
 from terrace.connectors.vllm.keys import KeyMaker
 from tests.engine_objects import Request, feature
+
+HASHES = [hashlib.sha256(item).hexdigest() for item in (b"one", b"other")]
 
 
 def make() -> KeyMaker:
@@ -34,15 +37,15 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
         [1, 2],
         cache_salt="tenant",
         lora_request=adapter(tmp_path),
-        mm_features=[feature("hash1", 3, 4), feature("hash2", 9, 2)],
+        mm_features=[feature(HASHES[0], 3, 4), feature(HASHES[1], 9, 2)],
     )
     found = make().read(request)
     digest = f"adapter\0digest of {tmp_path.name}".encode()
     assert found.extra_keys == (
         ExtraKey(ExtraKey.SALT, b"tenant"),
         ExtraKey(ExtraKey.LORA, digest),
-        ExtraKey(ExtraKey.MULTIMODAL, b"hash1", 3, 4),
-        ExtraKey(ExtraKey.MULTIMODAL, b"hash2", 9, 2),
+        ExtraKey(ExtraKey.MULTIMODAL, HASHES[0].encode(), 3, 4),
+        ExtraKey(ExtraKey.MULTIMODAL, HASHES[1].encode(), 9, 2),
     )
 
 
@@ -56,6 +59,8 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
         {"mm_features": [feature(None, 0, 1)]},
         {"attention_from_a_future_version": 1},
         {"cache_salt": "lone \ud800 surrogate"},
+        {"mm_features": [feature("a name that a client chose", 0, 1)]},
+        {"mm_features": [feature(HASHES[0], 0, 1), feature("cat.png", 1, 1)]},
         {"mm_features": [feature("lone \ud800 surrogate", 0, 1)]},
         {"mm_features": [object()]},
         {"lora_request": object()},
@@ -63,6 +68,14 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_keyed_is_named(other: dict[str, Any]) -> None:
     assert make().read(Request("a", [1], **other)).unkeyable
+
+
+def test_items_that_the_engine_numbers_have_no_key() -> None:
+    request = Request("a", [1], mm_features=[feature(HASHES[0], 0, 1)])
+    assert not make().read(request).unkeyable
+    assert KeyMaker(lambda _path: "", has_item_hashes=False).read(request).unkeyable
+    plain = Request("b", [1])
+    assert not KeyMaker(lambda _path: "", has_item_hashes=False).read(plain).unkeyable
 
 
 def test_an_adapter_whose_name_has_no_utf8_has_no_key(tmp_path: Path) -> None:

@@ -191,8 +191,10 @@ class Engine:
         max_tokens: int = 8,
         salts: Sequence[str | None] | None = None,
         adapter: Any = None,
+        more: Sequence[dict[str, Any]] = (),
         **sampling: Any,
     ) -> list[dict[str, Any]]:
+        """`more`: what each prompt has besides its tokens, such as pictures."""
         from vllm import SamplingParams
 
         asked = []
@@ -200,7 +202,7 @@ class Engine:
             one: dict[str, Any] = {"prompt_token_ids": list(prompt)}
             if salts is not None and salts[number] is not None:
                 one["cache_salt"] = salts[number]
-            asked.append(one)
+            asked.append(one | (more[number] if more else {}))
         chosen: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "logprobs": 3}
         chosen |= {"detokenize": not self.is_bare}
         chosen |= {"extra_args": {"kv_transfer_params": {"terrace": {"ledger": True}}}}
@@ -211,6 +213,7 @@ class Engine:
     def _answer(self, output: Any) -> dict[str, Any]:
         params = output.kv_transfer_params or {}
         return {
+            "prompt": list(output.prompt_token_ids or ()),
             "tokens": [list(one.token_ids) for one in output.outputs],
             "logprobs": [
                 [sorted((token, found.logprob) for token, found in step.items()) for step in steps]

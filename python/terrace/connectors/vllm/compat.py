@@ -186,6 +186,16 @@ def has_kv_events(vllm_config: Any) -> bool:
     return events is not None and bool(events.enable_kv_cache_events)
 
 
+def has_item_hashes(vllm_config: Any) -> bool:
+    """Multimodal items are told apart by content; without caches vLLM numbers them instead."""
+    items = getattr(vllm_config.model_config, "multimodal_config", None)
+    return (
+        items is None
+        or items.mm_processor_cache_gb > 0
+        or bool(vllm_config.cache_config.enable_prefix_caching)
+    )
+
+
 def is_wrong_setting(error: TerraceError) -> bool:
     """Of an owner that did not open: whoever set it up is to be told.
 

@@ -169,17 +169,15 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             engine_id=str(self._kv_transfer_config.engine_id),
             settings_json=self._settings_json(),
             fingerprint=fingerprint.text(
-                fingerprint.content_fields(config, compat.engine_version()),
+                fingerprint.content_fields(config, compat.engine_version(), directory),
                 fingerprint.layout_fields(config, cache, isa),
             ),
             model_directory=directory,
             can_store=self._kv_transfer_config.is_kv_producer,
             can_load=self._kv_transfer_config.is_kv_consumer,
         )
-        has_events = compat.has_kv_events(config)
-        return SchedulerHalf(
-            owner, KeyMaker(_native.digest_weights), planned, has_events=has_events
-        )
+        keys = KeyMaker(_native.digest_weights, compat.has_item_hashes(config))
+        return SchedulerHalf(owner, keys, planned, has_events=compat.has_kv_events(config))
 
     def _fall(self, reason: str) -> None:
         """An internal error: this half only misses from now on."""

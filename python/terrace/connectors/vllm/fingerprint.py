@@ -7,6 +7,8 @@ core, and so is the tenant; the model's path is no part of it.
 from __future__ import annotations
 
 import json
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 FORMAT_VERSION = 1
@@ -15,6 +17,8 @@ FORMAT_VERSION = 1
 _VOLATILE = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
 # Rotary embeddings whose frequencies vLLM computes from the config alone; with any other kind the
 # engine's own length limit enters the KV.
+# What turns an item into what the model sees, besides the engine itself: each may change the pixels.
+_ITEM_LIBRARIES = ("transformers", "torchvision", "pillow")
 _LENGTH_FREE_ROPE = {"default", "linear", "llama3", "yarn", "mrope", "proportional"}
 
 
@@ -60,7 +64,25 @@ def _length_limit(model: Any, plain: Any) -> str:
     return "-" if kinds <= _LENGTH_FREE_ROPE else str(model.max_model_len)
 
 
-def content_fields(vllm_config: Any, engine_version: str) -> dict[str, str]:
+def _items(model: Any, directory: str) -> dict[str, str]:
+    """The same picture gives other KV with other settings of its processor, and has the same hash."""
+    if getattr(model, "multimodal_config", None) is None:
+        return {}
+    versions = {}
+    for name in _ITEM_LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    texts = {
+        path.name: path.read_text(errors="surrogateescape")
+        for path in Path(directory).glob("*processor*.json")
+    }
+    return {"item_libraries": canonical(versions), "item_processor": canonical(texts)}
+
+
+def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dict[str, str]:
+    """`directory`: the model's folder."""
     model, cache = vllm_config.model_config, vllm_config.cache_config
     plain = _plain(model.hf_config)
     minor = ".".join(engine_version.split(".")[:2])
@@ -76,6 +98,7 @@ def content_fields(vllm_config: Any, engine_version: str) -> dict[str, str]:
         "length_limit": _length_limit(model, plain),
         "multimodal": canonical(getattr(model, "mm_processor_kwargs", None)),
         "speculative": _speculative(vllm_config),
+        **_items(model, directory),
     }
 
 

@@ -6,6 +6,7 @@ A request that carries anything this module does not know is not cached.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,9 @@ _WITHOUT_EFFECT = {
     "use_structured_output",
 }
 _KNOWN = _KEYED | _UNKEYABLE | _WITHOUT_EFFECT
+# A hash of an item's content, as vLLM makes them.  Instead of one it takes a name that the client
+# chose: nothing says that it means the same item after a restart, or to another engine.
+_CONTENT_HASH = re.compile(r"[0-9a-f]{64}")
 _LORA_KNOWN = {"lora_name", "lora_int_id", "lora_path", "base_model_name"}
 # Of any release: weights by way of tensorizer went with 0.32.
 _LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_config_dict": None}
@@ -80,6 +84,7 @@ class KeyMaker:
     """Reads requests.  `digest_weights` fingerprints an adapter's folder, once per adapter."""
 
     digest_weights: Callable[[str], str]
+    has_item_hashes: bool = True  # The engine hashes multimodal items rather than numbering them.
     _adapters: dict[tuple[int, str, str], tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     def read(self, request: Any) -> RequestKeys:
@@ -105,6 +110,8 @@ class KeyMaker:
         for feature in request.mm_features or ():
             if not feature.identifier:
                 return RequestKeys(unkeyable="multimodal item without a hash")
+            if not self.has_item_hashes or not _CONTENT_HASH.search(feature.identifier):
+                return RequestKeys(unkeyable="multimodal items named by other than content")
             position = feature.mm_position
             keys.append(
                 ExtraKey(

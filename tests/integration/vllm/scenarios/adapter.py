@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -82,7 +83,8 @@ def _with_items(engine: Engine) -> dict[str, Any]:
     before = engine.metrics()
     found = {
         "plain": matched("a", None),
-        "item": matched("b", "an image's hash"),
+        "item": matched("b", hashlib.sha256(b"an image").hexdigest()),
+        "named": matched("d", "a client's name"),
         "nameless": matched("c", ""),
     }
     return found | {"grown": engine.grown(before)}

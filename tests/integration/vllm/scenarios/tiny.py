@@ -118,9 +118,14 @@ def make(
     """`tokenizer`: a model's folder, whose tokenizer it gets."""
     kinds = {"llama": LLAMA, "gemma": GEMMA, "wide": WIDE, "talking": TALKING}
     _write(Path(folder), kinds[kind], 0, changed_layer)
-    for path in Path(tokenizer).glob("tokenizer*.json") if tokenizer else ():
-        shutil.copy(path, folder)
+    if tokenizer:
+        take_tokenizer(Path(folder), tokenizer)
     say({"folder": folder})
+
+
+def take_tokenizer(folder: Path, model: str) -> None:
+    for path in Path(model).glob("tokenizer*.json"):
+        shutil.copy(path, folder)
 
 
 def _write_adapter(folder: Path, seed: int) -> None:
