@@ -20,6 +20,20 @@ Result<catalog::FillingSlot> Context::reserve(const BlockKey& key) {
   return std::move(*slot).begin_fill();
 }
 
+bool Context::spare_what_only_host_has() {
+  if (mode == Mode::kOn) return true;
+  for (std::uint32_t turn = 0; turn < kMostSpared; ++turn) {
+    const auto victim = pool().next_victim();
+    if (pool().count(catalog::SlotState::kFree) > 0 || !victim) return true;
+    if (victim->key.name_space != name_space ||
+        (lower != nullptr && lower->contains(victim->key.group, victim->key.hash))) {
+      return true;
+    }
+    pool().touch(victim->key);
+  }
+  return false;
+}
+
 bool Context::remove(SlotRef slot, MissReason reason) {
   const auto key = pool().key_of(slot);
   if (!key) return true;

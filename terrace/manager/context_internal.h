@@ -55,6 +55,10 @@ class Context {
   [[nodiscard]] catalog::Pool& pool() { return host->pool(); }
   // Takes a host slot; what had to go for it is announced first. Errors: kExhausted.
   [[nodiscard]] Result<catalog::FillingSlot> reserve(const BlockKey& key);
+  // To be asked before a slot is reserved for a read: where nothing is stored, a block may give way
+  // only if the disk has it, too. Others at the end of the eviction order are passed over, and count
+  // as just used. False if all of those looked at were such.
+  bool spare_what_only_host_has();
   // Removes a block that nobody pins. False if somebody does.
   bool remove(SlotRef slot, MissReason reason);
   // The block of `key`, aliased `alias`, left the host tier.
@@ -95,6 +99,8 @@ class Context {
   static constexpr std::size_t kTouchAtOnce = 512;  // Shard groups; some 50 us.
   // Of several groups: a root of one must not age before the leaves of another.
   static constexpr std::size_t kTouchInTurn = 16;
+  // Looked at under the lock for one read.
+  static constexpr std::uint32_t kMostSpared = 64;
   static constexpr std::size_t kMaxChains = 256;
   static constexpr std::size_t kMaxSpareChains = 4;
   [[nodiscard]] std::size_t touch_at_once() const { return kTouchAtOnce / groups.count(); }

@@ -209,6 +209,54 @@ TEST(CoreModeTest, ReadOnlyServesBothTiersAndStoresInNeither) {
   EXPECT_EQ(rig.disk.begun_writes, begun);
 }
 
+TEST(CoreModeTest, ReadOnlyGivesUpNoBlockThatOnlyHostHas) {
+  Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
+             options.disk.is_demote = true;
+           }});
+  // Two slots are kept free ahead: as many blocks go to disk as a prompt has.
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) rig.run_cold(Rig::make_tokens(2, seed));
+  rig.core.set_mode(Mode::kReadOnly);
+  std::vector<SequenceHash> only_in_host;
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    const RequestId id = rig.begin(Rig::make_tokens(2, seed), false);
+    for (const SequenceHash& hash : rig.hashes(id)) {
+      if (!rig.disk.contains(GroupId(0), hash)) only_in_host.push_back(hash);
+    }
+    rig.end(id);
+  }
+  ASSERT_EQ(only_in_host.size(), 30U);
+  for (std::uint32_t turn = 0; turn < 20; ++turn) {
+    const RequestId id = rig.begin(Rig::make_tokens(2, 1 + turn % 5));
+    EXPECT_EQ(rig.look_up(id), 2U);  // Always in the two slots that may be used.
+    rig.end(id);
+  }
+  for (const SequenceHash& hash : only_in_host) EXPECT_TRUE(rig.in_host(hash));
+}
+
+TEST(CoreModeTest, ReadOnlyMissesOnDiskRatherThanGiveUpTheLastCopyOfAnother) {
+  Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
+             options.disk.is_demote = true;
+           }});
+  for (std::uint32_t seed = 1; seed <= 16; ++seed) rig.run_cold(Rig::make_tokens(2, seed));
+  const RequestId last = rig.begin(Rig::make_tokens(2, 17));
+  for (std::uint32_t i = 0; i < 2; ++i) rig.compute(last, i, i);
+  rig.advance(last, 2, Rig::make_table(2));
+  const auto orders = rig.build();
+  rig.core.set_mode(Mode::kReadOnly);
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
+  rig.settle();
+  rig.end(last);
+  ASSERT_EQ(rig.count(catalog::SlotState::kSealed), 32U);
+  const auto below = Rig::make_tokens(2, 1);
+  const RequestId id = rig.begin(below);
+  EXPECT_EQ(rig.look_up(id), 0U);
+  EXPECT_EQ(rig.end(id).first_miss, MissReason::kDropped);
+  EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(2, 2))), 2U);  // The next to go, and in host.
+  rig.core.set_mode(Mode::kOn);
+  rig.settle();
+  EXPECT_EQ(rig.look_up(rig.begin(below)), 2U);
+}
+
 TEST(CoreModeTest, APauseAgesNothingOut) {
   Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
              options.disk.is_demote = true;

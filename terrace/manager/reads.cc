@@ -43,7 +43,7 @@ bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds de
     }
     return true;
   }
-  if (context_.pool().is_filling(key)) return false;
+  if (context_.pool().is_filling(key) || !context_.spare_what_only_host_has()) return false;
   auto slot = context_.reserve(key);
   if (!slot) return false;
   const std::uint64_t token = ++last_token_;
