@@ -86,10 +86,12 @@ def engine(_asked: Asked) -> Iterator[Finding]:
             return
     from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
 
-    from terrace.connectors.vllm import compat
+    from terrace.connectors.vllm import compat, connector
 
     version = compat.engine_version()
-    refusal = compat.contract_refusal(KVConnectorBase_V1, version)
+    refusal = compat.contract_refusal(KVConnectorBase_V1, version) or compat.signature_refusal(
+        connector.TerraceConnector, connector.UNKNOWN_MEMBERS, version
+    )
     if refusal:
         yield fail(f"vllm: not served: {refusal}", "install a release from the table in README.md")
         return

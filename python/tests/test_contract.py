@@ -6,6 +6,7 @@ tests.
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.utils.func_utils import supports_kw
 from vllm.v1.request import Request
 from terrace.connectors import vllm as package
-from terrace.connectors.vllm import contract, keys
+from terrace.connectors.vllm import connector, contract, keys
 
 package.register()
 package.register()
@@ -45,7 +46,8 @@ json.dump({
     "version": vllm.__version__,
     "contract": contract.read_installed(),
     "hma": supports_hma(cls),
-    "abstract": sorted(getattr(cls, "__abstractmethods__", ())),
+    "abstract": sorted(connector.UNKNOWN_MEMBERS),
+    "refused": contract.refused_calls(cls),
     "takes_kv_cache_config": supports_kw(cls, "kv_cache_config"),
     "wrong": wrong,
     "strange": keys._strange(request),
@@ -79,6 +81,7 @@ def test_the_kept_contract_equals_the_installed_engines(installed: dict[str, Any
 
 def test_the_connector_implements_the_contract(installed: dict[str, Any]) -> None:
     assert installed["abstract"] == []
+    assert installed["refused"] == []
     assert installed["wrong"] == []
     assert installed["hma"]
     assert installed["takes_kv_cache_config"]
@@ -103,3 +106,54 @@ def test_every_kept_contract_names_the_hooks_that_are_used() -> None:
     for file in folder.glob("vllm-*.json"):
         base = json.loads(file.read_text())["KVConnectorBase_V1"]
         assert "get_num_new_matched_tokens" in base, file.name
+
+
+class Ours:
+    def load(self, context: Any, **more: Any) -> None: ...
+
+    def end(self, request: Any, blocks: Any, reason: Any = None) -> None: ...
+
+
+def method(*parameters: str) -> Any:
+    """One that takes these besides `self`; `*x` and `**x` are loose, `.x` by name alone."""
+    kinds = {
+        "": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        ".": inspect.Parameter.KEYWORD_ONLY,
+        "*": inspect.Parameter.VAR_POSITIONAL,
+        "**": inspect.Parameter.VAR_KEYWORD,
+    }
+
+    def made(*_args: Any, **_kwargs: Any) -> None: ...
+
+    listed = []
+    for text in ("self", *parameters):
+        name = text.lstrip(".*").removesuffix("?")
+        default = None if text.endswith("?") else inspect.Parameter.empty
+        kind = kinds[text[: len(text.removesuffix("?")) - len(name)]]
+        listed.append(inspect.Parameter(name, kind, default=default))
+    setattr(made, "__signature__", inspect.Signature(listed))  # noqa: B010 (mypy knows no such)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "refused"),
+    [
+        ("load", ["context", "**more"], ""),
+        ("load", ["context"], ""),
+        ("load", ["context", ".stream"], "load(self, context, stream)"),
+        ("load", ["context", "stream", "**more"], "load(self, context, stream, **more)"),
+        ("load", ["forward"], "load(self, forward)"),
+        ("load", [], "load(self)"),
+        ("load", ["context", "*more"], "load(self, context, *more)"),
+        ("end", ["request", "blocks"], ""),
+        ("end", ["request", "blocks?"], "end(self, request, blocks?)"),
+        ("another", ["anything"], ""),
+    ],
+)
+def test_a_call_that_a_method_cannot_take_is_refused_by_name(
+    name: str, parameters: list[str], refused: str
+) -> None:
+    deeper = type("Deeper", (), {name: method(*parameters)})
+    base = type("Base", (deeper,), {})
+    made = type("Mine", (base,), dict(vars(Ours)))
+    assert contract.refused_calls(made) == ([refused] if refused else [])

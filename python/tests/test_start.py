@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +12,11 @@ from typing import Any
 import pytest
 
 from terrace._native import Code, Layout, Owner, TerraceError
+from terrace.connectors.vllm import compat
 from terrace.connectors.vllm.compat import is_wrong_setting
-from tests.engine_objects import SETTINGS
+from terrace.connectors.vllm.log import LOGGER
+from tests.conftest import BASE
+from tests.engine_objects import SETTINGS, Base
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception) -> None:
@@ -176,3 +182,20 @@ def test_the_library_tells_layouts_and_settings_apart(
         )
     assert caught.value.code == Code.INVALID
     assert is_wrong_setting(caught.value) is is_setting
+
+
+def test_an_engine_that_leaves_more_to_its_connectors_starts_without_terrace(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Later(Base, ABC):
+        @abstractmethod
+        def land_on_the_moon(self) -> None: ...
+
+    monkeypatch.setattr(sys.modules[BASE], "KVConnectorBase_V1", Later)
+    monkeypatch.setattr(compat, "engine_version", lambda: "0.99.0")
+    monkeypatch.setattr(compat, "contract_refusal", lambda *_args: "")
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    later = importlib.reload(connector)
+    made = later.TerraceConnector(None, 1, None)
+    assert made._scheduler is None
+    assert "vLLM 0.99.0 calls in another way: land_on_the_moon" in caplog.text

@@ -58,6 +58,7 @@ def found(llama: str, work: Path) -> dict[str, Any]:
             "float16": ("small.rungs", same | {"dtype": "float16"}),
             "worker refused": ("small.worker_refused", same),
             "second": ("small.second", same),
+            "newer": ("small.newer", same),
             "among others": ("multi.run", same),
             "producer": ("small.twice", same | shared | {"role": "kv_producer"}),
             "consumer": ("small.twice", same | shared | {"role": "kv_consumer"}),
@@ -235,6 +236,41 @@ def test_another_failure_policy_than_recompute_is_warned_of_and_only_then(
     assert found
     output = (work / "several.run" / "output.txt").read_text(errors="replace")
     assert output.count(POLICY) == 1  # Of all the engines of this process one was told so.
+
+
+def test_an_unknown_newer_version_is_served_when_its_contract_holds_and_named(
+    found: dict[str, Any],
+) -> None:
+    case = found["newer"]["the same"]
+    assert case["hit"] == HITS
+    assert tokens(case["answers"]) == tokens(found["plain"]["cold"]) * 2
+    assert any("vllm 0.99.0: not a tested version" in line for line in case["told"])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (
+            "another signature",
+            "calls in another way: start_load_kv(_self, forward_context, stream)",
+        ),
+        ("a hook gone", "has no on_new_request"),
+    ],
+)
+def test_an_unknown_newer_version_with_another_contract_runs_without_terrace(
+    found: dict[str, Any], name: str, why: str
+) -> None:
+    case = found["newer"][name]
+    assert case["hit"] == 0
+    assert tokens(case["answers"]) == tokens(found["plain"]["cold"]) * 2
+    # Once by each half.
+    assert (
+        sum(
+            f"stands aside, the engine runs as without it: vLLM 0.99.0 {why}" in line
+            for line in case["told"]
+        )
+        == 2
+    )
 
 
 def test_after_an_engine_core_was_killed_alone_the_next_one_hits(

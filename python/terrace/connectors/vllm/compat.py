@@ -6,6 +6,7 @@ Whatever is not served is named here in one plain sentence; the engine then runs
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from terrace._native import Code, TerraceError
@@ -26,13 +27,13 @@ _NEEDED = (
     "wait_for_save",
     "get_block_ids_with_load_errors",
     "build_connector_worker_meta",
+    "get_transfer_results",
 )
 # Served when there, missed by nobody when not.
 _OPTIONAL = (
     "take_events",
     "reset_cache",
     "bind_kv_cache_manager",
-    "get_transfer_results",
     "get_external_cache_hit_sources",
     "get_mem_pool_context",
     "finish_forward",
@@ -70,13 +71,22 @@ def contract_refusal(base: type, version: str) -> str:
     return ""
 
 
+def signature_refusal(ours: type, unknown: Iterable[str], version: str) -> str:
+    """Why this vLLM would call the connector in a way that it does not know; "" = it would not.
+
+    `unknown`: members that its base class leaves to whoever derives from it, and it has not.
+    """
+    calls = [*contract.refused_calls(ours), *sorted(unknown)]
+    return f"vLLM {version} calls in another way: {', '.join(calls)}" if calls else ""
+
+
 def contract_report(base: type, version: str) -> list[str]:
     """Lines for the log: what is supported, and where the contract departs from the tested one."""
     have = [name for name in _OPTIONAL if hasattr(base, name)]
     lines = [f"vllm {version}: optional hooks {', '.join(have) or 'none'}"]
     tested = contract.kept(version)
     if tested is None:
-        return [*lines, f"vllm {version}: not a tested version; every hook was found by name"]
+        return [*lines, f"vllm {version}: not a tested version; its hooks were probed"]
     changed = contract.differences(tested, contract.read_installed())
     if not changed:
         return [*lines, f"vllm {version}: contract equals the tested one"]

@@ -84,6 +84,39 @@ def read_installed() -> Contract:
     return found
 
 
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())[1:]
+
+
+def _takes(ours: Any, theirs: Any) -> bool:
+    """Whichever call fits their method fits ours, by position and by name."""
+    loose = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    own, asked = _parameters(ours), _parameters(theirs)
+    kinds = {one.kind for one in own}
+    if not {one.kind for one in asked if one.kind in loose} <= kinds:
+        return False
+    named = [one for one in own if one.kind not in loose]
+    wanted = [one for one in asked if one.kind not in loose]
+    if [one.name for one in named[: len(wanted)]] != [one.name for one in wanted]:
+        return False
+    required = [one.name for one in named if one.default is one.empty]
+    return set(required) <= {one.name for one in wanted if one.default is one.empty}
+
+
+def refused_calls(ours: type) -> list[str]:
+    """Methods that its bases would have it called with in another way than it can take."""
+    theirs: dict[str, Any] = {}
+    for base in reversed(ours.__mro__[1:-1]):
+        theirs |= {name: one for name, one in vars(base).items() if inspect.isfunction(one)}
+    mine = {name: one for name, one in vars(ours).items() if inspect.isfunction(one)}
+    shared = sorted(theirs.keys() & mine.keys() - {"__init__"})
+    return [
+        f"{name}{_signature(theirs[name])}"
+        for name in shared
+        if not _takes(mine[name], theirs[name])
+    ]
+
+
 def kept(version: str) -> Contract | None:
     """The contract this connector was tested with, for the version's minor release."""
     minor = ".".join(version.split(".")[:2])

@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 _VOLATILE = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
 # Rotary embeddings whose frequencies vLLM computes from the config alone; with any other kind the
 # engine's own length limit enters the KV.
-# What turns an item into what the model sees, besides the engine itself: each may change the pixels.
+# What turns an item into what the model sees, besides the engine: each may change the pixels.
 _ITEM_LIBRARIES = ("transformers", "torchvision", "pillow")
 _LENGTH_FREE_ROPE = {"default", "linear", "llama3", "yarn", "mrope", "proportional"}
 
@@ -65,10 +65,10 @@ def _length_limit(model: Any, plain: Any) -> str:
 
 
 def _items(model: Any, directory: str) -> dict[str, str]:
-    """The same picture gives other KV with other settings of its processor, and has the same hash."""
+    """With other settings of its processor a picture gives other KV, and has the same hash."""
     if getattr(model, "multimodal_config", None) is None:
         return {}
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _ITEM_LIBRARIES:
         try:
             versions[name] = metadata.version(name)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -175,6 +176,50 @@ def resumed(say: Say, model: str) -> None:
     prompt = numbers(1, 200)
     local = _resumed(engine, prompt, "local", is_forgotten=False)
     say({"local": local, "host": _resumed(engine, prompt, "host", is_forgotten=True)})
+
+
+def _later_bases() -> dict[str, Callable[[pytest.MonkeyPatch, type], None]]:
+    """What a release that nobody knows may have made of the connector's base class."""
+
+    def start_load_kv(_self: Any, forward_context: Any, stream: Any) -> None:
+        """Another way to be called."""
+
+    return {
+        "the same": lambda _patch, _base: None,
+        "another signature": lambda patch, base: patch.setattr(
+            base, "start_load_kv", start_load_kv
+        ),
+        "a hook gone": lambda patch, base: patch.delattr(base, "on_new_request"),
+    }
+
+
+def _tell(told: list[str], text: str, *args: Any) -> None:
+    told.append(text % args)
+
+
+def newer(say: Say, model: str, prompts: list[list[int]]) -> None:
+    """A release that nobody knows: served when its base class is as the known ones."""
+    import vllm
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
+
+    from terrace.connectors.vllm.log import LOGGER
+
+    found = {}
+    for name, change in _later_bases().items():
+        told: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vllm, "__version__", "0.99.0")
+            for level in ("info", "error"):
+                patch.setattr(LOGGER, level, partial(_tell, told))
+            change(patch, KVConnectorBase_V1)
+            engine = make(model, {})
+            answers = ask(engine, prompts)
+            engine.forget_local()
+            answers += ask(engine, prompts)
+            hit = engine.metric(HOST) if engine.half is not None else 0
+            Engine.close_all()
+        found[name] = {"answers": answers, "hit": hit, "told": told}
+    say(found)
 
 
 def second(say: Say, model: str, prompts: list[list[int]]) -> None:
