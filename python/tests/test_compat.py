@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,3 +149,20 @@ def test_items_have_hashes_unless_all_of_the_engines_caches_are_off() -> None:
         config.model_config.multimodal_config = SimpleNamespace(mm_processor_cache_gb=size)
         config.cache_config.enable_prefix_caching = is_on
         assert compat.has_item_hashes(config) is has
+
+
+@pytest.mark.parametrize("policy", ["fail", "recompute"])
+def test_the_engines_failure_policy_counts_whatever_a_childs_copy_says(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def configured(found: str) -> SimpleNamespace:
+        return SimpleNamespace(kv_transfer_config=SimpleNamespace(kv_load_failure_policy=found))
+
+    module: Any = ModuleType("vllm.config")
+    monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
+    monkeypatch.setitem(sys.modules, "vllm.config", module)
+    child = configured("recompute" if policy == "fail" else "fail")
+    module.get_current_vllm_config_or_none = lambda: configured(policy)
+    assert compat.failure_policy(child) == policy
+    module.get_current_vllm_config_or_none = lambda: None
+    assert compat.failure_policy(child) != policy

@@ -40,8 +40,12 @@ def transfer_config(
 
 
 def among(config: dict[str, Any], before: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """MultiConnector with Terrace behind others; a child may have no engine id of its own."""
-    own = {name: value for name, value in config.items() if name != "engine_id"}
+    """MultiConnector with Terrace behind others; a child may have no engine id of its own.
+
+    The engine goes by the outer failure policy alone.
+    """
+    outers = ("engine_id", "kv_load_failure_policy")
+    own = {name: value for name, value in config.items() if name not in outers}
     outer = {name: config[name] for name in config.keys() - {"kv_connector_module_path"}}
     outer |= {"kv_connector": "MultiConnector"}
     return outer | {"kv_connector_extra_config": {"connectors": [*before, own]}}

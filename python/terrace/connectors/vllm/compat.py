@@ -191,6 +191,17 @@ def model_directory(vllm_config: Any) -> str:
         return ""
 
 
+def failure_policy(vllm_config: Any) -> str:
+    """What the engine does with a request whose load failed; a worker asks while it is made.
+
+    A child of MultiConnector is given its own copy of the setting, by which nobody goes.
+    """
+    from vllm.config import get_current_vllm_config_or_none
+
+    engine = get_current_vllm_config_or_none() or vllm_config
+    return str(engine.kv_transfer_config.kv_load_failure_policy)
+
+
 def has_kv_events(vllm_config: Any) -> bool:
     events = getattr(vllm_config, "kv_events_config", None)
     return events is not None and bool(events.enable_kv_cache_events)

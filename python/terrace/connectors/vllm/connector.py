@@ -103,6 +103,8 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
                 self._announce()
                 if not self._refusal:
                     self._scheduler = self._open_scheduler()
+            elif not self._refusal:
+                self._warn_of_policy()
         except _native.TerraceError as error:
             self._stand_aside(error)
         except Exception as error:  # The engine starts without us rather than not at all.
@@ -136,11 +138,14 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         version = compat.engine_version()
         for line in compat.contract_report(KVConnectorBase_V1, version):
             LOGGER.info("terrace: %s", line)
-        if self._kv_transfer_config.kv_load_failure_policy != "recompute":
+
+    def _warn_of_policy(self) -> None:
+        policy = compat.failure_policy(self._vllm_config)
+        if policy != "recompute":
             LOGGER.warning(
                 "terrace: kv_load_failure_policy is '%s': a load that fails ends its request with "
-                "an error; set it to 'recompute'",
-                self._kv_transfer_config.kv_load_failure_policy,
+                "an error; set it to 'recompute' beside the outermost kv_connector",
+                policy,
             )
 
     def _settings_json(self) -> str:
