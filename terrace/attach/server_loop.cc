@@ -38,16 +38,20 @@ ServerLoop::ServerLoop(const AttachServer::Options& options, int listener, int s
 
 void ServerLoop::run() {
   while (!is_readable(stop_fd_)) {
-    accept_all();
-    for (Connection& connection : connections_) step(connection);
-    std::erase_if(connections_, [](const Connection& c) { return c.phase == Phase::kClosed; });
-    for (LogLimit* limit : {&refused_workers_, &refused_strangers_, &failed_accepts_}) {
-      limit->tick();
-    }
+    turn();
     wait();
   }
   for (LogLimit* limit : {&refused_workers_, &refused_strangers_, &failed_accepts_}) {
     limit->flush();
+  }
+}
+
+void ServerLoop::turn() {
+  accept_all();
+  for (Connection& connection : connections_) step(connection);
+  std::erase_if(connections_, [](const Connection& c) { return c.phase == Phase::kClosed; });
+  for (LogLimit* limit : {&refused_workers_, &refused_strangers_, &failed_accepts_}) {
+    limit->tick();
   }
 }
 

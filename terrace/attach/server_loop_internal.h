@@ -45,6 +45,8 @@ class ServerLoop {
              const Clock& clock, LogSink& log);
   // Returns when stop_fd becomes readable.
   void run();
+  // What is due now, without waiting: run() takes one turn after the other.
+  void turn();
 
  private:
   enum class Phase : std::uint8_t { kHello, kSending, kMapping, kAttached, kClosed };

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) > 1:
         raise say.Stop("build takes one preset", f"known are: {', '.join(presets())}")
     preset = arguments[0] if arguments else "release"
-    groups = ("build", "check") if preset == "clang" else ("build",)
+    groups = ("build", "check") if preset in ("clang", "fuzz") else ("build",)
     setup.require(groups, engine=False)
     say.note(f"built {paths.relative(build(preset))}")
     return 0

@@ -1,14 +1,15 @@
 """./dev campaign: long runs that are no part of ./dev test, listed in tools/campaigns.toml.
 
 Each entry is a table [campaign.NAME] with `text`, `run` (the command; {build} is the preset's build
-folder, {python} the environment's interpreter, {hybrid} the real model of several KV groups) and
-optionally `preset` (default release), `targets` (what of it is built; default all), `engine`,
-`hybrid` (true), and `release` of the engine when it is another one than the locked one.  Arguments
-after the name go to the command.
+folder, {python} the environment's interpreter, or without `engine` this one, {hybrid} the real model
+of several KV groups) and optionally `preset` (default release), `targets` (what of it is built;
+default all), `engine`, `hybrid` (true), and `release` of the engine when it is another one than the
+locked one.  Arguments after the name go to the command.
 """
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Sequence
 from typing import Any
@@ -36,10 +37,11 @@ def main(arguments: Sequence[str]) -> int:
     entry = listed[name]
     preset = entry.get("preset", "release")
     engine = bool(entry.get("engine", False))
-    setup.require(engine=engine)
+    groups = (*setup.ENGINE, "check") if preset in ("clang", "fuzz") else setup.ENGINE
+    setup.require(groups, engine=engine)
     places = {
         "build": str(build.build(preset, entry.get("targets", ()))),
-        "python": str(venv.python()) if engine else "",
+        "python": str(venv.python()) if engine else sys.executable,
         "jobs": str(build.jobs()),
         "hybrid": str(gemma.ensure()) if entry.get("hybrid") else "",
     }
