@@ -1,5 +1,7 @@
 // Named places where a test can stop, delay or fail a thread. Compiled away from the shipped
 // library. Threading: thread-safe.
+// TERRACE_FAULT_POINT stands where even a test build must not pay for it: it is there only in the
+// sources that one test compiles for itself, and that test says what happens.
 #pragma once
 
 #if defined(TERRACE_SYNC_POINTS)
@@ -14,4 +16,13 @@ void pass_sync_point(const char* name);
 #define TERRACE_SYNC_POINT(name) ::terrace::base::pass_sync_point(name)
 #else
 #define TERRACE_SYNC_POINT(name) ((void)0)
+#endif
+
+#if defined(TERRACE_FAULT_POINTS)
+namespace terrace::base {
+void pass_fault_point();  // Defined by the test. May throw.
+}
+#define TERRACE_FAULT_POINT() ::terrace::base::pass_fault_point()
+#else
+#define TERRACE_FAULT_POINT() ((void)0)
 #endif

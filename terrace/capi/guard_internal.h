@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "terrace/base/status.h"
+#include "terrace/base/sync_point.h"
 
 namespace terrace::capi {
 
@@ -27,19 +28,23 @@ terrace_code set_out_of_memory() noexcept;
 // handle.
 template <typename Body, typename OnBreach>
 terrace_code guarded(Body&& body, OnBreach&& on_breach) noexcept {
+  const auto breach = [&on_breach](const char* text) {
+    try {
+      on_breach(text);
+      return set_error(TERRACE_INTERNAL, text);
+    } catch (...) {
+      return TERRACE_INTERNAL;
+    }
+  };
   try {
+    TERRACE_FAULT_POINT();
     return body();
   } catch (const std::bad_alloc&) {
     return set_out_of_memory();
   } catch (const std::exception& error) {
-    try {
-      on_breach(error.what());
-      return set_error(TERRACE_INTERNAL, error.what());
-    } catch (...) {
-      return TERRACE_INTERNAL;
-    }
+    return breach(error.what());
   } catch (...) {
-    return TERRACE_INTERNAL;
+    return breach("something was thrown that is no exception of ours");
   }
 }
 

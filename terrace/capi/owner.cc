@@ -258,7 +258,13 @@ terrace_code terrace_read_log(terrace_owner* owner, terrace_bytes* lines) {
 }
 
 int terrace_owner_event_fd(const terrace_owner* owner) {
-  return owner == nullptr || !owner->is_ours() ? -1 : owner->manager->event_fd();
+  int fd = -1;
+  if (owner == nullptr || !owner->is_ours()) return fd;
+  (void)guarded([&] {
+    fd = owner->manager->event_fd();
+    return TERRACE_OK;
+  });
+  return fd;
 }
 
 terrace_code terrace_reset_owner(terrace_owner* owner) {
