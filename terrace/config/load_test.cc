@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
+#include <vector>
 
 #include "terrace/base/file.h"
 #include "terrace/base/rng.h"
@@ -237,6 +239,53 @@ TEST(LoadTest, DiskSmallerThanHostIsAWarningWithTheNumbers) {
   const auto blocks = load(engine(R"({"disk.blocks":1,"host.blocks":2})"));
   ASSERT_TRUE(blocks.has_value());
   EXPECT_THAT(blocks->warnings, Contains(HasSubstr("disk.blocks 1")));
+}
+
+TEST(LoadTest, DirectoriesWithoutASizeAreRefusedByBothNames) {
+  for (const char* tier : {R"("host.size":"1GiB",)", ""}) {
+    EXPECT_THAT(error_of(engine(std::string("{") + tier + R"("disk.paths":["/a"]})")),
+                AllOf(HasSubstr("settings disk.paths (engine JSON), disk.size: "),
+                      HasSubstr("TERRACE_DISK_SIZE")));
+  }
+  EXPECT_TRUE(load(engine(R"({"host.size":"1GiB","disk.paths":["/a"],"disk.size":0})")));
+  EXPECT_TRUE(load(engine(R"({"disk.paths":["/a"],"disk.blocks":9})")));
+  Sources kvbm = engine(R"({"host.size":"1GiB"})");  // As its images have it.
+  kvbm.environment["DYN_KVBM_DISK_CACHE_DIR"] = "/a";
+  const auto loaded = load(kvbm);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_THAT(loaded->warnings, Contains(HasSubstr("DYN_KVBM_DISK_CACHE_DIR), disk.size")));
+}
+
+TEST(LoadTest, WaitsInTheWrongOrderAreRefusedByBothNames) {
+  const std::string waits = R"({"host.size":"1GiB","attach.lookup_wait":"9s","attach.timeout":)";
+  EXPECT_THAT(error_of(engine(waits + R"("8s"})")),
+              AllOf(HasSubstr("settings attach.lookup_wait (engine JSON), attach.timeout (engine "
+                              "JSON): "),
+                    HasSubstr("at most attach.timeout")));
+  EXPECT_TRUE(load(engine(waits + R"("9s"})")));
+  // The other one nobody chose: it is the shorter one that ends the waiting.
+  EXPECT_TRUE(load(engine(R"({"host.size":"1GiB","attach.timeout":"1s"})")));
+}
+
+TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
+  const std::vector<std::array<std::string, 3>> pairs = {
+      {R"("host.staging":"64MiB")", "host.staging (engine JSON)", "host.size"},
+      {R"("disk.direct_at":"fcntl","disk.direct":false)", "disk.direct_at", "disk.direct = true"},
+      {R"("disk.admission_threshold":3)", "disk.admission_threshold", "disk.admission = frequency"},
+      {R"("disk.admission_decay":"9s")", "disk.admission_decay", "disk.admission = frequency"},
+      {R"("disk.admission_entries":9999)", "disk.admission_entries", "disk.admission = frequency"},
+      {R"("disk.threads":3,"disk.backend":"io_uring")", "disk.threads", "disk.backend"}};
+  for (const auto& [given, name, other] : pairs) {
+    const auto loaded = load(engine(R"({"host.size":"1GiB","disk.size":"2GiB",)" + given + "}"));
+    ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+    EXPECT_THAT(loaded->warnings,
+                ::testing::ElementsAre(AllOf(HasSubstr("setting " + name), HasSubstr(other),
+                                             HasSubstr("has no effect"))));
+  }
+  const auto fine = load(engine(R"({"disk.size":"2GiB","host.staging":"64MiB","disk.threads":3,
+      "disk.direct_at":"fcntl","disk.admission":"frequency","disk.admission_threshold":3})"));
+  ASSERT_TRUE(fine.has_value()) << fine.error().message();
+  EXPECT_THAT(fine->warnings, IsEmpty());
 }
 
 TEST(LoadTest, DirectoriesFollowTheUsersEnvironment) {

@@ -49,6 +49,77 @@ void check_tiers(Loaded& loaded, Problems& problems) {
   }
 }
 
+bool is_given(const Loaded& loaded, std::string_view name) {
+  const Level level = loaded.origins.find(name)->second.level;
+  return level != Level::kDefault && level != Level::kWeakAlias;
+}
+
+// KVBM's variables come in sets, often from an image: what it ignores in silence is no error here.
+bool is_own(const Loaded& loaded, std::string_view name) {
+  return is_given(loaded, name) &&
+         loaded.origins.find(name)->second.text.find("environment DYN_") == std::string::npos;
+}
+
+std::string source_of(const Loaded& loaded, std::string_view name) {
+  return fmt::format("{} ({})", name, loaded.origins.find(name)->second.text);
+}
+
+// Settings of which each is right and both together cannot be what was meant.
+void check_contradictions(Loaded& loaded, Problems& problems) {
+  const Settings& settings = loaded.settings;
+  const bool is_disk_refused = is_given(loaded, "disk.size") || is_given(loaded, "disk.blocks");
+  if (!settings.disk.paths.empty() && !settings.disk.is_used() && !is_disk_refused) {
+    std::string line = fmt::format(
+        "settings {}, disk.size: directories are named, and no size for what may lie in them, so "
+        "there is no disk tier; set disk.size (TERRACE_DISK_SIZE) such as 100GiB, or to 0 if none "
+        "is wanted",
+        source_of(loaded, "disk.paths"));
+    if (is_own(loaded, "disk.paths")) {
+      problems.add(std::move(line));
+    } else {
+      loaded.warnings.push_back(std::move(line));
+    }
+  }
+  if (is_own(loaded, "attach.lookup_wait") && is_own(loaded, "attach.timeout") &&
+      settings.attach.lookup_wait > settings.attach.timeout) {
+    problems.add(fmt::format(
+        "settings {}, {}: requests would wait for ranks longer than the owner does, which gives up "
+        "after attach.timeout; set attach.lookup_wait to at most attach.timeout",
+        source_of(loaded, "attach.lookup_wait"), source_of(loaded, "attach.timeout")));
+  }
+}
+
+// A setting without effect beside another one: somebody expects something of it.
+void tell_useless(Loaded& loaded) {
+  struct Useless {
+    std::string_view name;
+    bool is_useless;
+    std::string_view because;  // Names the other setting, and what to do.
+  };
+  const Settings& settings = loaded.settings;
+  const bool has_host = is_host_given(settings.host);
+  const bool counts = settings.disk.admission == "frequency";
+  const bool has_ring_only = settings.disk.backend == DiskBackend::kIoUring;
+  constexpr std::string_view kNoFrequency =
+      "disk.admission is all, which counts nothing; set disk.admission = frequency";
+  const Useless all[] = {
+      {"host.staging", has_host, "the host tier has a size: host.size or host.blocks counts"},
+      {"disk.direct_at", !settings.disk.direct,
+       "disk.direct is false, so O_DIRECT is never asked for; set disk.direct = true"},
+      {"disk.admission_threshold", !counts, kNoFrequency},
+      {"disk.admission_decay", !counts, kNoFrequency},
+      {"disk.admission_entries", !counts, kNoFrequency},
+      {"disk.threads", has_ring_only,
+       "disk.backend is io_uring; set disk.backend to threads or auto"},
+  };
+  for (const auto& [name, is_useless, because] : all) {
+    if (is_useless && is_own(loaded, name)) {
+      loaded.warnings.push_back(
+          fmt::format("setting {} has no effect: {}", source_of(loaded, name), because));
+    }
+  }
+}
+
 void choose_disk_paths(const Sources& sources, Loaded& loaded, Problems& problems) {
   Settings& settings = loaded.settings;
   if (!settings.disk.paths.empty() || !settings.disk.is_used()) return;
@@ -88,6 +159,8 @@ void choose_attach_directory(const Sources& sources, Loaded& loaded) {
 
 void apply_rules(const Sources& sources, Loaded& loaded, Problems& problems) {
   check_tiers(loaded, problems);
+  check_contradictions(loaded, problems);
+  tell_useless(loaded);
   choose_disk_paths(sources, loaded, problems);
   choose_attach_directory(sources, loaded);
 }
