@@ -71,8 +71,10 @@ inline void write_text(const std::string& path, const std::string& text) {
 // What fills up or fails without it is in disk_fault_test.cc.
 class SmallDisk {
  public:
-  explicit SmallDisk(std::uint64_t bytes) {
-    const std::string options = "size=" + std::to_string(bytes);
+  // `files` counts folders, too; 0 = no bound.
+  explicit SmallDisk(std::uint64_t bytes, std::uint64_t files = 0) {
+    const std::string options =
+        "size=" + std::to_string(bytes) + ",nr_inodes=" + std::to_string(files);
     is_mounted_ = ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
   }
   ~SmallDisk() {

@@ -30,6 +30,64 @@ TEST(SmallDiskTest, AReadOnlyDirectoryIsLeftAloneAndTold) {
   EXPECT_TRUE(inspect_directory(disk.path()).has_value());
 }
 
+// There is room, and no file can be made: at whichever of the tier's files that comes.
+TEST(SmallDiskTest, WithoutInodesItIsNotUsedAndTheyAreNamed) {
+  constexpr std::uint64_t kEnough = 32;
+  constexpr std::uint64_t kRoot = 1;
+  std::uint64_t needed = kRoot;
+  for (; needed < kEnough; ++needed) {
+    SCOPED_TRACE(needed);
+    const SmallDisk disk(16 << 20, needed);
+    ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+    Rig rig;
+    rig.options().paths = {disk.path()};
+    const Status status = rig.open();
+    if (status.is_ok()) break;
+    EXPECT_EQ(status.code(), Code::kRefused);
+    EXPECT_THAT(status.message(), HasSubstr("ENOSPC"));
+    EXPECT_THAT(status.message(), HasSubstr("inodes of its file system none is left, though 1"));
+    EXPECT_THAT(status.message(), HasSubstr("delete files there"));
+  }
+  EXPECT_GT(needed, 4U);
+  ASSERT_LT(needed, kEnough);
+  // Somebody else has them, and gives them back: what was begun meanwhile is in nobody's way.
+  const SmallDisk disk(16 << 20, needed + 2);
+  ASSERT_TRUE(disk.is_mounted());
+  for (const char* name : {"/x", "/y", "/z"}) write_text(disk.path() + name, "");
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  ASSERT_FALSE(rig.open().is_ok());
+  for (const char* name : {"/x", "/y", "/z"}) fs::remove(disk.path() + name);
+  ASSERT_EQ(rig.open().text(), Status().text());
+  ASSERT_TRUE(rig.write(1).is_ok());
+  ASSERT_TRUE(rig.reopen().is_ok());
+  EXPECT_TRUE(rig.read(1).is_ok());
+}
+
+// What is open needs no further file: neither for blocks nor for a reset.
+TEST(SmallDiskTest, InodesThatGoWhileServingStopNothing) {
+  const SmallDisk disk(16 << 20, 64);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  ASSERT_EQ(rig.open().text(), Status().text());
+  for (int i = 0; i < 64; ++i) write_text(disk.path() + "/other" + std::to_string(i), "");
+  for (std::uint64_t n = 0; n < 8; ++n) EXPECT_EQ(rig.write(n).text(), Status().text()) << n;
+  EXPECT_TRUE(rig.tier().problems().empty());
+  ASSERT_EQ(rig.reopen().text(), Status().text());
+  for (std::uint64_t n = 0; n < 8; ++n) EXPECT_TRUE(rig.read(n).is_ok()) << n;
+  rig.tier().forget_all();
+  const Nanoseconds limit = rig.clock().now() + seconds(20);
+  std::vector<DiskDone> done;
+  while (rig.tier().is_drop_pending() && rig.clock().now() < limit) {
+    rig.tier().wait(milliseconds(20));
+    rig.tier().poll(done);
+  }
+  EXPECT_TRUE(rig.tier().undropped().empty());
+  ASSERT_EQ(rig.reopen().text(), Status().text());
+  for (std::uint64_t n = 0; n < 8; ++n) EXPECT_FALSE(rig.has(n)) << n;
+}
+
 TEST(SmallDiskTest, ASmallerDiskThanAskedForIsUsedAsFarAsItGoes) {
   const SmallDisk disk(24 << 20);
   ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";

@@ -1,6 +1,7 @@
 #include "terrace/tier/disk/disk_tier.h"
 
 #include <fmt/format.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <charconv>
@@ -186,9 +187,28 @@ struct Opened {
   }
 };
 
+// What an error says too little of: a file system can have room and refuse files, of which `df`
+// shows nothing, and a quota can be one of either.
+std::string shortage(const std::string& path, const Status& why) {
+  if (why.message().find("EDQUOT") != std::string::npos) {
+    return "; the user's or project's quota of blocks or inodes is used up (quota -s shows both): "
+           "raise it, or delete files";
+  }
+  struct statvfs facts{};
+  for (std::string folder = path; folder.starts_with('/'); folder.resize(folder.rfind('/'))) {
+    if (::statvfs(folder.c_str(), &facts) != 0) continue;  // Not there yet.
+    if (facts.f_files == 0 || facts.f_favail > 0) return {};
+    return fmt::format(
+        "; of the {} inodes of its file system none is left, though {} MiB are free (df -i shows "
+        "them, df does not): delete files there",
+        facts.f_files, facts.f_bavail * facts.f_frsize >> 20U);
+  }
+  return {};
+}
+
 std::string unusable(const std::string& path, const Status& why) {
-  return fmt::format("disk.paths {}: {}; put that right, or name another directory in disk.paths",
-                     path, why.message());
+  return fmt::format("disk.paths {}: {}{}; put that right, or name another directory in disk.paths",
+                     path, why.message(), shortage(path, why));
 }
 
 // Adopts and opens each path; what cannot be used becomes a problem.
@@ -254,8 +274,9 @@ void fit_volumes(const DiskTier::Options& options, Opened& opened) {
     rooms += "; " + opened.volumes[i]->room_text();
     if (const Status status = opened.volumes[i]->fit(given[i], opened.generation);
         !status.is_ok()) {
-      opened.problems.push_back(fmt::format("disk.paths {}: {} ({})",
-                                            opened.volumes[i]->directory(), status.message(),
+      const std::string& directory = opened.volumes[i]->directory();
+      opened.problems.push_back(fmt::format("disk.paths {}: {}{} ({})", directory, status.message(),
+                                            shortage(directory, status),
                                             opened.volumes[i]->room_text()));
       opened.volumes[i].reset();
     }
