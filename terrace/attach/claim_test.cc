@@ -159,6 +159,33 @@ TEST_F(ClaimTest, RemainsOfOtherDeadOwnersAreSweptAndLiveOnesAreNot) {
   EXPECT_NE(::access(file_of("engine", ".lock").c_str(), F_OK), 0);
 }
 
+// Remains that seem to come from tomorrow are left, as new ones are; a live owner is never touched.
+TEST_F(ClaimTest, AClockThatStepsBackTakesNobodysSocket) {
+  class Yesterday final : public Clock {
+   public:
+    [[nodiscard]] Nanoseconds now() const override { return clock_.now(); }
+    [[nodiscard]] std::int64_t wall_seconds() const override {
+      return clock_.wall_seconds() - 86'400;
+    }
+
+   private:
+    SystemClock clock_;
+  };
+  const Yesterday yesterday;
+  AttachServer::Options other = server_options();
+  other.engine_id = "other";
+  const auto live = server(other);
+  auto own = AttachServer::start(server_options(), yesterday, log_);
+  ASSERT_TRUE(own.has_value()) << own.error().text();
+  const auto worker = client();
+  EXPECT_TRUE(eventually([&] { return worker->attachment() != nullptr; })) << worker->problem();
+  EXPECT_EQ(::access(socket_path(directory(), "other").value().c_str(), F_OK), 0);
+  // Its own place is free again, whatever the clock says.
+  own->reset();
+  own = AttachServer::start(server_options(), yesterday, log_);
+  EXPECT_TRUE(own.has_value()) << own.error().text();
+}
+
 TEST_F(ClaimTest, ClaimsOfOneProcessTakenAtOnceSpareEachOther) {
   ASSERT_EQ(::mkdir(directory().c_str(), 0700), 0);
   const auto place = [&](std::string_view ending) {
