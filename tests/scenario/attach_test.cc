@@ -211,6 +211,40 @@ TEST_F(AttachScenario, WorkerOfAnotherLayoutIsToldTheField) {
   EXPECT_FALSE(process->is_attached());
 }
 
+// As two engines given one engine id's rank, or a launcher that starts a rank twice.
+TEST_F(AttachScenario, SecondProcessOfALivingRankIsRefusedAndTakesItsPlaceOnceItIsFree) {
+  start_owner(2);
+  auto first = rank(0, 2);
+  const auto other = rank(1, 2);
+  ASSERT_TRUE(attaches(*first) && attaches(*other));
+  ASSERT_TRUE(eventually([&] { return server_->all_attached(); }));
+  const Epoch epoch = server_->epoch_of(RankId(0));
+  const auto second = rank(0, 2);
+  ASSERT_TRUE(comes(attach::AttachChange::kRefused));
+  EXPECT_TRUE(eventually([&] {
+    return second->problem().find("0 is attached by process") != std::string::npos;
+  })) << second->problem();
+  EXPECT_FALSE(second->is_attached());
+  EXPECT_EQ(server_->epoch_of(RankId(0)), epoch);
+  const wire::Orders saves = save_orders(1, 3);
+  EXPECT_FALSE(second->run(saves).report.saves.at(0).is_filled);  // It has no lane.
+  EXPECT_TRUE(seal({first->run(saves), other->run(saves)}).has_value());
+  first->kill();
+  ASSERT_TRUE(attaches(*second)) << second->problem();
+  EXPECT_TRUE(eventually([&] { return server_->epoch_of(RankId(0)) > epoch; }));
+}
+
+TEST_F(AttachScenario, WorkerOfAnotherLayoutDoesNotDisturbTheOneThatIsAttached) {
+  start_owner(1);
+  const auto process = rank();
+  ASSERT_TRUE(attaches(*process));
+  const auto other = rank(0, 1, kPiece + 64);
+  ASSERT_TRUE(comes(attach::AttachChange::kRefused));
+  EXPECT_TRUE(seal({process->run(save_orders(1, 3))}).has_value());
+  EXPECT_TRUE(process->is_attached());
+  EXPECT_FALSE(other->is_attached());
+}
+
 TEST_F(AttachScenario, ReplacedOwnerIsFoundAndTheOldOnesOrdersAreRefused) {
   start_owner(1, 1);
   const auto process = rank();
