@@ -66,7 +66,8 @@ manager::HostOptions host_options(const config::HostSettings& host) {
   return {.size = host.is_staging ? host.staging : host.size,
           .blocks = host.blocks.value(),
           .huge_pages = host.huge_pages == config::AutoOff::kAuto,
-          .eviction = host.eviction};
+          .eviction = host.eviction,
+          .system_root = {}};
 }
 
 std::string backend_name(config::DiskBackend backend) {

@@ -41,6 +41,7 @@ Result<const tier::HostTier*> open_host(const Options& options, Shared& shared) 
   wanted.blocks = options.host.blocks;
   wanted.huge_pages = options.host.huge_pages;
   wanted.eviction = options.host.eviction;
+  wanted.system_root = options.host.system_root;
   TERRACE_ASSIGN_OR_RETURN(auto host, tier::HostTier::create(wanted));
   const tier::HostTier* opened = host.get();
   const MutexLock lock(shared.mutex);

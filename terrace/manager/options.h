@@ -21,6 +21,7 @@ struct HostOptions {
   std::uint64_t blocks = 0;
   bool huge_pages = true;
   std::string eviction = "lru";
+  std::string system_root;  // Before /proc and /sys when asking for free memory; for tests.
 };
 
 struct DiskOptions {
