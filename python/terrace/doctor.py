@@ -25,6 +25,8 @@ from terrace.cli import program
 
 PAGE = 4096
 ENOUGH_FILES = 1024
+MOST_MEMORY = 1 << 60  # A control group of the first version without a limit says nearly 2^63.
+MOST_SHARE = 0.9  # Of what there is; weights and the engine itself need memory, too.
 IO_URING_SETUP = 425  # The system call's number, on every architecture.
 _SHORT_LIVED = {"tmpfs": "is lost at a reboot", "overlay": "is lost with the container"}
 
@@ -235,8 +237,12 @@ def disk(asked: Asked) -> Iterator[Finding]:
             yield warn(
                 f"disk.paths {path}: {problem}", "set disk.direct = false, or name another folder"
             )
-        if facts.f_favail and facts.f_favail < ENOUGH_FILES:
-            yield warn(f"disk.paths {path}: {facts.f_favail} inodes left", "delete files there")
+        if facts.f_files and facts.f_favail < ENOUGH_FILES:
+            yield warn(
+                f"disk.paths {path}: {facts.f_favail} of {facts.f_files} inodes left; df -i shows "
+                "them, df does not",
+                "delete files there, or name another folder",
+            )
 
 
 def io_uring(_asked: Asked) -> Iterator[Finding]:
@@ -267,32 +273,70 @@ def cpu(_asked: Asked) -> Iterator[Finding]:
     yield ok(f"cpu: x86-64-v2; faster paths by {', '.join(faster) or 'nothing more'}")
 
 
-def _cgroup_limit() -> int:
-    """Bytes of memory that this process's control groups allow; 0 = no limit."""
-    limits = []
-    place = Path("/sys/fs/cgroup")
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        number, _, path = line.split(":", 2)
-        if number != "0":
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # "max" is no limit.
+        return None
+
+
+def _cgroup_limits(root: Path = Path("/")) -> list[tuple[int, Path]]:
+    """Bytes of memory that this process's control groups allow, of both versions, smallest first."""
+    found: set[tuple[int, Path]] = set()
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
             continue
+        place = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
         folder = place / path.lstrip("/")
-        while True:
-            try:
-                text = (folder / "memory.max").read_text().strip()
-                limits += [] if text == "max" else [int(text)]
-            except (OSError, ValueError):
-                pass
+        while True:  # In a container the path may be the host's; the root is always there.
+            limit = _number(folder / name)
+            if limit is not None and limit < MOST_MEMORY:
+                found.add((limit, folder / name))
             if folder == place or place not in folder.parents:
                 break
             folder = folder.parent
-    return min(limits, default=0)
+    return sorted(found)
+
+
+def _bytes(text: str) -> int:
+    """Of a size as `terrace config` writes it: 20GiB, or a number."""
+    units = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+    number, unit = (text[:-3], units[text[-3:]]) if text[-3:] in units else (text, 0)
+    return int(float(number) * (1 << unit))
+
+
+def host_size(asked: Asked, root: Path = Path("/")) -> Iterator[Finding]:
+    """Against what the machine and the control groups allow in all: over it no host tier opens."""
+    text = (asked.settings or {}).get("host.size", "0")
+    size = _bytes(text)
+    if not size:
+        return
+    limits = [(limit, str(file)) for limit, file in _cgroup_limits(root)]
+    facts = (root / "proc/meminfo").read_text()
+    total = int(facts.split("MemTotal:", 1)[1].split()[0]) << 10
+    limit, name = min([*limits, (total, "the machine's memory")])
+    if size > limit:
+        yield fail(
+            f"host.size {text}: more than the {limit >> 20} MiB of {name}: the engine would run "
+            "without a host tier",
+            "lower host.size (TERRACE_HOST_SIZE), or raise that limit",
+        )
+    elif size > limit * MOST_SHARE:
+        yield warn(
+            f"host.size {text}: leaves {(limit - size) >> 20} MiB of {name} to the engine",
+            "lower host.size (TERRACE_HOST_SIZE), or raise that limit",
+        )
+    else:
+        yield ok(f"host.size {text}: below the {limit >> 20} MiB of {name}")
 
 
 def memory(_asked: Asked) -> Iterator[Finding]:
     facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(facts["MemAvailable"].split()[0]) >> 20
-    limit = _cgroup_limit() >> 30
-    bound = f", the control group allows {limit}" if limit else ""
+    limits = _cgroup_limits()
+    bound = f", the control group allows {limits[0][0] >> 30}" if limits else ""
     yield ok(f"memory: {free} GiB available{bound}; the engine's own needs are to be left")
     pages, size = int(facts["HugePages_Free"]), facts["Hugepagesize"].split()[0]
     shared = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
@@ -351,6 +395,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("memory", memory),
     ("limits", limits),
     ("settings", settings),
+    ("host.size", host_size),
     ("attach.directory", attach_directory),
     ("disk", disk),
     ("io_uring", io_uring),

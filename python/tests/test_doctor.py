@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,60 @@ def one(check: doctor.Check, asked: Asked | None = None) -> Finding:
 @pytest.mark.parametrize("check", [doctor.cpu, doctor.memory, doctor.limits, doctor.io_uring])
 def test_the_machine_is_described(check: doctor.Check) -> None:
     assert [finding.text for finding in check(Asked(settings={}))]
+
+
+SECOND = {
+    "proc/self/cgroup": "0::/pod/engine\n",
+    "sys/fs/cgroup/pod/engine/memory.max": "max\n",
+    "sys/fs/cgroup/pod/memory.max": f"{4 << 30}\n",
+}
+FIRST = {
+    "proc/self/cgroup": "5:memory:/docker/abc\n4:cpu:/x\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{4 << 30}\n",
+}
+FIRST_WITHOUT_LIMIT = FIRST | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "state", "named"),
+    [
+        (SECOND, "5GiB", "fail", "pod/memory.max"),
+        (FIRST, "5GiB", "fail", "memory/memory.limit_in_bytes"),
+        (SECOND, "4000MiB", "warn", "pod/memory.max"),
+        (SECOND, "1GiB", "ok", "4096 MiB"),
+        (FIRST_WITHOUT_LIMIT, "5GiB", "ok", "the machine's memory"),
+        (FIRST_WITHOUT_LIMIT, "17179869184", "fail", "the machine's memory"),
+    ],
+)
+def test_a_host_size_over_what_there_is_is_named_with_the_limit(
+    tmp_path: Path, files: dict[str, str], size: str, state: str, named: str
+) -> None:
+    for name, text in (files | {"proc/meminfo": f"MemTotal: {8 << 20} kB\n"}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (found,) = doctor.host_size(Asked(settings={"host.size": size}), tmp_path)
+    assert found.state == state
+    assert f"host.size {size}" in found.text
+    assert named in found.text
+    assert bool(found.way_out) == (state != "ok")
+
+
+def test_without_a_host_tier_there_is_nothing_to_compare() -> None:
+    assert not list(doctor.host_size(Asked(settings={"host.size": "0"})))
+    assert not list(doctor.host_size(Asked()))
+
+
+@pytest.mark.parametrize("left", [0, 12])
+def test_a_file_system_without_inodes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    facts = os.statvfs(tmp_path)
+    few = os.statvfs_result((*facts[:5], 1000, left, left, *facts[8:]))
+    monkeypatch.setattr(os, "statvfs", lambda _folder: few)
+    found = list(doctor.disk(Asked(settings={"disk.paths": str(tmp_path)})))[-1]
+    assert found.state == "warn"
+    assert f"{left} of 1000 inodes left" in found.text
+    assert "df -i" in found.text
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
