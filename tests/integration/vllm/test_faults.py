@@ -46,9 +46,15 @@ def test_nothing_wrong_was_stored_meanwhile(found: dict[str, Any], name: str) ->
 
 
 def test_every_method_of_the_class_is_tried() -> None:
+    assert set(fault.overridden_here()) <= set(fault.METHODS)
+    assert "get_transfer_results" in fault.overridden_here()
     assert {"__init__", "register_kv_caches", "start_load_kv", "shutdown"} <= set(fault.METHODS)
     # Without a body, nothing in them can fail.
     assert not {"wait_for_layer_load", "save_kv_layer", "requires_kv_delivery"} & set(fault.METHODS)
+
+
+def test_no_method_of_the_class_is_without_a_guard() -> None:
+    assert fault.unguarded() == []
 
 
 def test_the_scheduler_hears_of_a_worker_that_never_began(found: dict[str, Any]) -> None:

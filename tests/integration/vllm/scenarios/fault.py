@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ WORKER = ("before_step", "load", "save", "report")
 # Called once in a connector's life: each has an engine of its own.
 AT_START = ("__init__", "register_kv_caches")
 AT_END = ("shutdown",)
+BASES = ("KVConnectorBase_V1", "SupportsHMA")
+BASE_FILE = "distributed/kv_transfer/kv_connector/v1/base.py"
 PACKAGE = Path(__file__).parents[4] / "python" / "terrace" / "connectors" / "vllm"
 
 
@@ -36,26 +39,45 @@ def _can_fail(method: ast.FunctionDef) -> bool:
     )
 
 
+def _methods(source: Path, *classes: str) -> list[ast.FunctionDef]:
+    module = ast.parse(source.read_text())
+    return [
+        method
+        for one in module.body
+        if isinstance(one, ast.ClassDef) and one.name in classes
+        for method in one.body
+        if isinstance(method, ast.FunctionDef)
+    ]
+
+
+def _overridden(theirs: set[str]) -> tuple[str, ...]:
+    ours = _methods(PACKAGE / "connector.py", "TerraceConnector")
+    return tuple(one.name for one in ours if one.name in theirs and _can_fail(one))
+
+
 def overridden() -> tuple[str, ...]:
     """Every method through which the engine enters the connector, read from both sources."""
     contracts = [json.loads(file.read_text()) for file in (PACKAGE / "contracts").glob("*.json")]
-    theirs = {
-        name
-        for contract in contracts
-        for base in ("KVConnectorBase_V1", "SupportsHMA")
-        for name in contract[base]
-    }
-    module = ast.parse((PACKAGE / "connector.py").read_text())
-    (ours,) = (
-        one
-        for one in module.body
-        if isinstance(one, ast.ClassDef) and one.name == "TerraceConnector"
-    )
-    return tuple(
+    return _overridden({name for contract in contracts for base in BASES for name in contract[base]})
+
+
+def overridden_here() -> tuple[str, ...]:
+    """The same of the engine that is installed, by its own text."""
+    found = importlib.util.find_spec("vllm")
+    assert found is not None and found.submodule_search_locations
+    base = Path(found.submodule_search_locations[0]) / BASE_FILE
+    return _overridden({one.name for one in _methods(base, *BASES)})
+
+
+def unguarded() -> list[str]:
+    """Overriding methods whose failure would reach the engine."""
+    return [
         one.name
-        for one in ours.body
-        if isinstance(one, ast.FunctionDef) and one.name in theirs and _can_fail(one)
-    )
+        for one in _methods(PACKAGE / "connector.py", "TerraceConnector")
+        if one.name in METHODS
+        and one.name != "__init__"  # By hand.
+        and not any(ast.unparse(mark).startswith("hook(") for mark in one.decorator_list)
+    ]
 
 
 METHODS = overridden()
