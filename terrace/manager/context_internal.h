@@ -56,8 +56,8 @@ class Context {
   // Takes a host slot; what had to go for it is announced first. Errors: kExhausted.
   [[nodiscard]] Result<catalog::FillingSlot> reserve(const BlockKey& key);
   // To be asked before a slot is reserved for a read: where nothing is stored, a block may give way
-  // only if the disk has it, too. Others at the end of the eviction order are passed over, and count
-  // as just used. False if all of those looked at were such.
+  // only if the disk has it, too. Others at the end of the eviction order are passed over, and
+  // count as just used. False if all of those looked at were such.
   bool spare_what_only_host_has();
   // Removes a block that nobody pins. False if somebody does.
   bool remove(SlotRef slot, MissReason reason);

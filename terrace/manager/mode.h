@@ -9,8 +9,9 @@
 namespace terrace::manager {
 
 // kReadOnly: hits are served, nothing new is stored in any tier and nothing is lost: a hit on disk
-// takes host slots that are free or whose block the disk has, too. kPaused: every look-up misses as well, and nothing is brought up from disk. What is under
-// way when the mode changes ends as it would have; what was promised to the engine is loaded.
+// takes host slots that are free or whose block the disk has, too. kPaused: every look-up misses as
+// well, and nothing is brought up from disk. What is under way when the mode changes ends as it
+// would have; what was promised to the engine is loaded.
 enum class Mode : std::uint8_t { kOn, kReadOnly, kPaused };
 
 // "on", "readonly", "paused".

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from fuzz import campaign
 
 GOOD = """#!/bin/sh
@@ -13,7 +12,10 @@ echo "#7	NEW    cov: 12 ft: 3 corp: 1/1b" >&2
 echo "#90	DONE   cov: 34 ft: 9 corp: 2/2b" >&2
 echo "stat::number_of_executed_units: 90" >&2
 """
-BAD = GOOD + 'for word; do case $word in -artifact_prefix=*) echo x > "${word#*=}crash-1";; esac; done\n'
+BAD = (
+    GOOD
+    + 'for word; do case $word in -artifact_prefix=*) echo x > "${word#*=}crash-1";; esac; done\n'
+)
 
 
 def build(tmp_path: Path, script: str) -> Path:

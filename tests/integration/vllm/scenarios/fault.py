@@ -58,7 +58,9 @@ def _overridden(theirs: set[str]) -> tuple[str, ...]:
 def overridden() -> tuple[str, ...]:
     """Every method through which the engine enters the connector, read from both sources."""
     contracts = [json.loads(file.read_text()) for file in (PACKAGE / "contracts").glob("*.json")]
-    return _overridden({name for contract in contracts for base in BASES for name in contract[base]})
+    return _overridden(
+        {name for contract in contracts for base in BASES for name in contract[base]}
+    )
 
 
 def overridden_here() -> tuple[str, ...]:
