@@ -269,6 +269,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.pin_time = settings.lookup.pin_time;
   made.attach_lookup_wait = settings.attach.lookup_wait;
   made.attach_timeout = settings.attach.timeout;
+  made.step_timeout = settings.attach.step_timeout;
   made.flush_limit = settings.shutdown.flush;
   made.hit_window = settings.metrics.window;
   made.log_hits_every = settings.log.hits_every;

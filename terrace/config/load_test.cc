@@ -61,6 +61,7 @@ TEST(LoadTest, DefaultsOfTheTableFillWhatNobodySets) {
   EXPECT_EQ(settings.disk.admission, "all");
   EXPECT_EQ(settings.lookup.deadline, seconds(2));
   EXPECT_EQ(settings.attach.lookup_wait, seconds(5));
+  EXPECT_EQ(settings.attach.step_timeout, seconds(600));
   EXPECT_DOUBLE_EQ(settings.lookup.pin_share, 0.5);
   EXPECT_TRUE(settings.disk.direct);
   EXPECT_EQ(settings.log.level, LogLevel::kInfo);

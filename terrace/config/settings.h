@@ -73,6 +73,7 @@ struct LookupSettings {
 struct AttachSettings {
   Nanoseconds timeout;
   Nanoseconds lookup_wait;
+  Nanoseconds step_timeout;
   std::string directory;
 };
 

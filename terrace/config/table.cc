@@ -163,6 +163,10 @@ constexpr Row kRows[] = {
     {.name = "attach.lookup_wait", .type = kDuration, .fallback = "5s", .high = kHour,
      .text = "How long the first requests may wait until all ranks are attached and the tiers "
          "open.", .field = FIELD(attach.lookup_wait)},
+    {.name = "attach.step_timeout", .type = kDuration, .fallback = "600s", .low = kSecond,
+     .high = 24 * kHour,
+     .text = "How long a rank may owe the report of an engine step; then nothing of the step counts.",
+     .field = FIELD(attach.step_timeout)},
     {.name = "attach.directory", .type = kPath, .fallback = "", .high = kSocketDirectory,
      .text = "Directory of the sockets over which ranks attach.", .field = FIELD(attach.directory),
      .fallback_note = "$XDG_RUNTIME_DIR/terrace, else /tmp/terrace-<uid>"},
