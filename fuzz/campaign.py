@@ -61,7 +61,7 @@ def run(build: Path, target: str, minutes: float) -> Outcome:
     for folder in (corpus, seeds, found):
         folder.mkdir(parents=True, exist_ok=True)
     before = set(found.glob(f"{target}-*"))
-    command = [
+    command: list[str | Path] = [
         fuzz / f"fuzz_{target}",
         f"-max_total_time={round(minutes * 60)}",
         f"-timeout={INPUT_LIMIT_S}",

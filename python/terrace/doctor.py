@@ -281,7 +281,7 @@ def _number(file: Path) -> int | None:
 
 
 def _cgroup_limits(root: Path = Path("/")) -> list[tuple[int, Path]]:
-    """Bytes of memory that this process's control groups allow, of both versions, smallest first."""
+    """Bytes that this process's control groups allow, of both versions, smallest first."""
     found: set[tuple[int, Path]] = set()
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)

@@ -14,7 +14,11 @@ echo "stat::number_of_executed_units: 90" >&2
 """
 BAD = (
     GOOD
-    + 'for word; do case $word in -artifact_prefix=*) echo x > "${word#*=}crash-1";; esac; done\n'
+    + """
+for word; do
+  case $word in -artifact_prefix=*) echo x > "${word#*=}crash-1";; esac
+done
+"""
 )
 
 

@@ -1,10 +1,10 @@
 """./dev campaign: long runs that are no part of ./dev test, listed in tools/campaigns.toml.
 
 Each entry is a table [campaign.NAME] with `text`, `run` (the command; {build} is the preset's build
-folder, {python} the environment's interpreter, or without `engine` this one, {hybrid} the real model
-of several KV groups) and optionally `preset` (default release), `targets` (what of it is built;
-default all), `engine`, `hybrid` (true), and `release` of the engine when it is another one than the
-locked one.  Arguments after the name go to the command.
+folder, {python} the environment's interpreter, or without `engine` this one, {hybrid} the real
+model of several KV groups) and optionally `preset` (default release), `targets` (what of it is
+built; default all), `engine`, `hybrid` (true), and `release` of the engine when it is another one
+than the locked one.  Arguments after the name go to the command.
 """
 
 from __future__ import annotations

@@ -57,10 +57,9 @@ def _overridden(theirs: set[str]) -> tuple[str, ...]:
 
 def overridden() -> tuple[str, ...]:
     """Every method through which the engine enters the connector, read from both sources."""
-    contracts = [json.loads(file.read_text()) for file in (PACKAGE / "contracts").glob("*.json")]
-    return _overridden(
-        {name for contract in contracts for base in BASES for name in contract[base]}
-    )
+    files = (PACKAGE / "contracts").glob("*.json")
+    contracts = [json.loads(file.read_text()) for file in files]
+    return _overridden({name for one in contracts for base in BASES for name in one[base]})
 
 
 def overridden_here() -> tuple[str, ...]:
