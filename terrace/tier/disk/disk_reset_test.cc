@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <deque>
 #include <filesystem>
 
@@ -30,13 +29,12 @@ class SkewedClock final : public Clock {
   explicit SkewedClock(std::int64_t by_seconds) : by_seconds_(by_seconds) {}
   [[nodiscard]] Nanoseconds now() const override { return clock_.now(); }
   [[nodiscard]] std::int64_t wall_seconds() const override {
-    return clock_.wall_seconds() + by_seconds_.load();
+    return clock_.wall_seconds() + by_seconds_;
   }
-  void step(std::int64_t by_seconds) { by_seconds_.fetch_add(by_seconds); }
 
  private:
   SystemClock clock_;
-  std::atomic<std::int64_t> by_seconds_;
+  std::int64_t by_seconds_;
 };
 
 class DiskResetTest : public ::testing::Test {
@@ -410,43 +408,6 @@ TEST_F(DiskResetTest, AClockThatStepsBackHidesNoReset) {
   }
   open(rig);
   expect_none(rig, 0, 12);
-}
-
-// By a day, between engines and while one serves: nothing is lost and nothing comes back, and the
-// generation of each reset is above that of the one before.
-TEST_F(DiskResetTest, AClockThatStepsBackByADayLosesAndResurrectsNothing) {
-  constexpr std::int64_t kDay = 86'400;
-  SkewedClock clock(0);
-  Rig rig;
-  rig.use_clock(clock);
-  std::uint64_t generation = 0;
-  for (std::uint64_t round = 0; round < 4; ++round) {
-    SCOPED_TRACE(round);
-    const std::uint64_t first = 10 * round;
-    open(rig);
-    expect_none(rig, 0, first);
-    write(rig, first, first + 3);
-    clock.step(-kDay);
-    write(rig, first + 3, first + 6);
-    expect_served(rig, first, first + 6);
-    rig.close();
-    clock.step(-kDay);
-    open(rig);
-    expect_served(rig, first, first + 6);
-    rig.tier().forget_all();
-    await_drop(rig);
-    rig.close();
-    const std::string page =
-        tree(rig.path()).at(rig.owner() + "/ns-0001/slots.meta").substr(0, 2 * kPageBytes);
-    std::uint64_t newest = 0;
-    for (const std::size_t at : {std::size_t{0}, kPageBytes}) {
-      const auto header =
-          decode_meta(std::as_bytes(std::span(page)).subspan(at).first<kPageBytes>());
-      if (header.has_value()) newest = std::max(newest, header->generation);
-    }
-    EXPECT_GT(newest, generation);
-    generation = newest;
-  }
 }
 
 TEST_F(DiskResetTest, AnAddedPathDropsNothing) {

@@ -187,8 +187,7 @@ struct Opened {
   }
 };
 
-// What an error says too little of: a file system can have room and refuse files, of which `df`
-// shows nothing, and a quota can be one of either.
+// What an error says too little of: a file system can have room and refuse files.
 std::string shortage(const std::string& path, const Status& why) {
   if (why.message().find("EDQUOT") != std::string::npos) {
     return "; the user's or project's quota of blocks or inodes is used up (quota -s shows both): "
