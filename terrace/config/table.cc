@@ -165,7 +165,7 @@ constexpr Row kRows[] = {
          "open.", .field = FIELD(attach.lookup_wait)},
     {.name = "attach.step_timeout", .type = kDuration, .fallback = "600s", .low = kSecond,
      .high = 24 * kHour,
-     .text = "How long a rank may owe the report of an engine step; then nothing of the step counts.",
+     .text = "How long a rank may owe an engine step's report; then nothing of the step counts.",
      .field = FIELD(attach.step_timeout)},
     {.name = "attach.directory", .type = kPath, .fallback = "", .high = kSocketDirectory,
      .text = "Directory of the sockets over which ranks attach.", .field = FIELD(attach.directory),

@@ -27,9 +27,7 @@ STEP_S = 1.0
 SLOTS = 'terrace_pool_slots{{tier="host",state="{}"}}'
 LOST = "terrace_lost_steps_total"
 FAILED = 'terrace_loads_total{result="failed"}'
-READ = 'terrace_transfer_bytes_total{op="prefetch",source="disk",target="host"}'
 TRIES = 10
-FILLERS = 40  # More blocks than the host tier has.
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -102,9 +100,6 @@ class Story:
         self.found["host load"] = self._overdue(
             "pinned", lambda: complete(PROMPT), lambda _: complete(PROMPT)
         )
-        self.found["disk load"] = self._overdue(
-            "pinned", self._fill_host, lambda _: complete(PROMPT)
-        )
         self.found["last"] = [complete(PROMPT), complete(OTHER)]
         self.engine.wait_idle()
         until("nothing is in flight", lambda: self.metric("terrace_steps_in_flight") == 0)
@@ -112,10 +107,6 @@ class Story:
         self.found["running"] = self.engine.metric("vllm:num_requests_running")
         self.found["lives"] = set(self.pids.values()) <= set(self.engine.processes())
         return self.found
-
-    def _fill_host(self) -> None:
-        for number in range(FILLERS):
-            self.engine.complete(OTHER, 1, cache_salt=f"filler {number}")
 
     def _stop_under_way(self, name: str) -> dict[str, Any]:
         """Answers under way and new ones; a process stands still for longer than a step may."""
@@ -203,7 +194,7 @@ def test_whoever_stood_still_every_request_ends_with_the_right_answer(
     assert [one["text"] for one in stop["answers"]] == [one["text"] for one in found["control"]]
 
 
-@pytest.mark.parametrize("name", ["store", "host load", "disk load"])
+@pytest.mark.parametrize("name", ["store", "host load"])
 def test_a_step_that_a_stopped_worker_owes_is_given_up_and_its_answer_right(
     found: dict[str, Any], name: str
 ) -> None:
@@ -224,14 +215,10 @@ def test_what_a_given_up_step_was_to_store_is_stored_by_the_next_request(
     assert first["text"] == second["text"] == found["control"][0]["text"]
 
 
-@pytest.mark.parametrize("name", ["host load", "disk load"])
-def test_a_load_that_came_too_late_to_be_believed_is_counted_as_one(
-    found: dict[str, Any], name: str
-) -> None:
-    case = found[name]
+def test_a_load_that_came_too_late_to_be_believed_is_counted_as_one(found: dict[str, Any]) -> None:
+    case = found["host load"]
     assert case["grown"][FAILED] == 1
     assert case["answer"]["ledger"]["first_miss"] == "late"
-    assert (case["grown"][READ] > 0) is (name == "disk load")
 
 
 def test_afterwards_all_is_as_before(found: dict[str, Any]) -> None:
