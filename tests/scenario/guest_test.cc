@@ -21,6 +21,15 @@
 #include "terrace/testing/scratch_directory.h"
 
 namespace {
+bool is_forked_child = false;
+}  // namespace
+
+// The threads that hold what is the parent's are not in its child, where all of it looks lost.
+extern "C" int __lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier)
+  return is_forked_child ? 1 : 0;
+}
+
+namespace {
 
 using terrace::testing::eventually;
 
@@ -104,7 +113,8 @@ TEST_F(GuestTest, InstallsNoHandlerAndItsThreadsBlockEverySignal) {
   for (const auto& [name, mask] : before) {
     EXPECT_EQ(signals(field("/proc/self/status", name)), mask) << name;
   }
-  const auto threads = our_threads("SigBlk");
+  auto threads = our_threads("SigBlk");
+  std::erase_if(threads, [](const auto& thread) { return thread.second.empty(); });  // Has ended.
   EXPECT_GE(threads.size(), 3U);
   for (const auto& [thread, mask] : threads) {
     constexpr std::uint64_t kCannotBe = 1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1);
@@ -132,6 +142,7 @@ TEST_F(GuestTest, ForkedChildGetsErrorsAndItsEndTouchesNothing) {
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
+    is_forked_child = true;
     terrace_bytes bytes{};
     std::uint64_t number = 0;
     bool is_closed = terrace_read_status(owner_, &bytes) == TERRACE_CLOSED;

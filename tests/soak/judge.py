@@ -34,6 +34,7 @@ class Limits:
     descriptors: int = 2
     threads: int = 2
     fewest: int = 60  # Samples of a life that is judged.
+    warm_s: float = 120.0  # So long a life begins with the engine's memory growing by itself.
     fewest_idle: int = 8
 
 
@@ -197,7 +198,7 @@ def growths(samples: Iterable[Sample], limits: Limits) -> list[dict[str, Any]]:
     for (process, pid), life in lives(samples).items():
         idle = [one for one in life if one.is_idle]
         things: dict[str, tuple[list[Sample], float]] = {}
-        if len(life) >= limits.fewest:
+        if len(life) >= limits.fewest and life[-1].at - life[0].at >= limits.warm_s:
             most = statistics.median(one.anonymous for one in life) * limits.anonymous_share
             things["anonymous"] = (life, max(limits.anonymous, most))
             things["shared"] = (life, limits.shared)

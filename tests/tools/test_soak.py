@@ -120,6 +120,8 @@ def test_a_short_life_is_not_judged_and_noise_is_no_growth() -> None:
     limits = Limits(fewest=60)
     samples = [Sample(at, "core", 1, at * 10**8, 0, 9, 9, False) for at in range(59)]
     assert judge.growths(samples, limits) == []
+    young = [Sample(at / 2, "core", 1, at * 10**8, 0, 9, 9, False) for at in range(239)]
+    assert judge.growths(young, limits) == []
     noisy = [Sample(at, "core", 1, 10**9 + at % 7 * 10**6, 0, 9, 9, False) for at in range(400)]
     assert judge.flat(judge.growths(noisy, limits)) == []
 
