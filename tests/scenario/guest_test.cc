@@ -25,7 +25,8 @@ bool is_forked_child = false;
 }  // namespace
 
 // The threads that hold what is the parent's are not in its child, where all of it looks lost.
-extern "C" int __lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier)
+extern "C" [[gnu::visibility("default")]] int
+__lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier)
   return is_forked_child ? 1 : 0;
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -67,7 +68,8 @@ TEST(HostMemoryScenario, AFileLimitBelowTheHostTierIsMissedNotDiedOf) {
 
 TEST(HostMemoryScenario, MoreThanTheMachineHasIsMissedNotDiedOf) {
   const Scratch scratch;
-  Engine engine(scratch, {.host_blocks = 1U << 30U});  // 12 TiB.
+  const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
+  Engine engine(scratch, {.host_blocks = pages});  // A block takes 12 KiB, a page 4.
   expect_honest_misses(engine, {"do not fit, MemAvailable of /proc/meminfo leaves"});
 }
 
