@@ -301,10 +301,11 @@ def _cgroup_limits(root: Path = Path("/")) -> list[tuple[int, Path]]:
 
 
 def _bytes(text: str) -> int:
-    """Of a size as `terrace config` writes it: 20GiB, or a number."""
-    units = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
-    number, unit = (text[:-3], units[text[-3:]]) if text[-3:] in units else (text, 0)
-    return int(float(number) * (1 << unit))
+    """Of a size as `terrace config` writes it: in the largest unit, of either kind, that fits."""
+    number = text.rstrip("BKMGTi")
+    unit = text[len(number) :]
+    power = "KMGT".find(unit[:1]) + 1 if unit[:1] else 0
+    return int(number) * (1024 if unit.endswith("iB") else 1000) ** power
 
 
 def host_size(asked: Asked, root: Path = Path("/")) -> Iterator[Finding]:

@@ -90,6 +90,11 @@ FIRST_WITHOUT_LIMIT = FIRST | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{
         (SECOND, "1GiB", "ok", "4096 MiB"),
         (FIRST_WITHOUT_LIMIT, "5GiB", "ok", "the machine's memory"),
         (FIRST_WITHOUT_LIMIT, "17179869184", "fail", "the machine's memory"),
+        (SECOND, "5GB", "fail", "pod/memory.max"),
+        (SECOND, "4200MB", "warn", "pod/memory.max"),
+        (SECOND, "1TB", "fail", "pod/memory.max"),
+        (SECOND, "3999999KB", "warn", "pod/memory.max"),
+        (SECOND, "1000000001B", "ok", "4096 MiB"),
     ],
 )
 def test_a_host_size_over_what_there_is_is_named_with_the_limit(
