@@ -64,6 +64,19 @@ TEST(SmallDiskTest, WithoutInodesItIsNotUsedAndTheyAreNamed) {
   EXPECT_TRUE(rig.read(1).is_ok());
 }
 
+// Another fault is not blamed on them, and no file there is to be deleted for it.
+TEST(SmallDiskTest, WhatElseIsWrongWhereNoInodeIsLeftIsSaidAlone) {
+  SmallDisk disk(16 << 20, 2);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  write_text(disk.path() + "/other", "");
+  ASSERT_TRUE(disk.make_read_only());
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  const Status status = rig.open();
+  EXPECT_THAT(status.message(), HasSubstr("EROFS"));
+  EXPECT_THAT(status.message(), ::testing::Not(HasSubstr("inode")));
+}
+
 // What is open needs no further file: neither for blocks nor for a reset.
 TEST(SmallDiskTest, InodesThatGoWhileServingStopNothing) {
   const SmallDisk disk(16 << 20, 64);
