@@ -122,6 +122,15 @@ def test_old_engines_and_engines_without_a_needed_hook_are_refused() -> None:
     assert "on_new_request" in compat.contract_refusal(object, "0.33.0")
 
 
+def test_engines_that_call_otherwise_are_refused_with_each_call_and_member() -> None:
+    base = type("Base", (), {"load": lambda _self, stream: stream})
+    ours = type("Ours", (base,), {"load": lambda _self, context: context})
+    assert compat.signature_refusal(ours, ["b", "a"], "9.9") == (
+        "vLLM 9.9 calls in another way: load(_self, stream), a, b"
+    )
+    assert compat.signature_refusal(base, [], "9.9") == ""
+
+
 def test_where_the_contract_departs_from_the_tested_one_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

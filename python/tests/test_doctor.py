@@ -110,6 +110,16 @@ def test_a_host_size_over_what_there_is_is_named_with_the_limit(
     assert bool(found.way_out) == (state != "ok")
 
 
+def test_the_command_compares_the_host_size_that_the_settings_give(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERRACE_HOST_SIZE", "1000TB")
+    asked = [one for one in doctor.CHECKS if one[0] in ("settings", "host.size")]
+    monkeypatch.setattr(doctor, "CHECKS", asked)
+    assert doctor.main() == 1
+    assert "FAIL host.size 1000TB: more than" in capsys.readouterr().out
+
+
 def test_without_a_host_tier_there_is_nothing_to_compare() -> None:
     assert not list(doctor.host_size(Asked(settings={"host.size": "0"})))
     assert not list(doctor.host_size(Asked()))

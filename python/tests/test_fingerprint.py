@@ -139,8 +139,16 @@ def test_what_prepares_the_items_counts_where_there_are_items(
     config, folder = make_config(), str(tmp_path)
     file = tmp_path / "preprocessor_config.json"
 
+    # Under either name, of pictures or of videos: processors read all of them.
+    others = ("processor_config.json", "video_preprocessor_config.json")
+
     def changes() -> list[bool]:
         found = []
+        for name in others:
+            before = text(config, directory=folder)
+            (tmp_path / name).write_text("{}")
+            found.append(text(config, directory=folder) != before)
+            (tmp_path / name).unlink()
         before = text(config, directory=folder)
         file.write_text('{"do_rescale": false}')
         found.append(text(config, directory=folder) != before)
@@ -151,9 +159,9 @@ def test_what_prepares_the_items_counts_where_there_are_items(
         file.unlink()
         return found
 
-    assert changes() == [False, False]
+    assert changes() == [False] * 4
     config.model_config.multimodal_config = object()
-    assert changes() == [True, True]
+    assert changes() == [True] * 4
 
 
 def _with_block_size(plan: Any) -> None:

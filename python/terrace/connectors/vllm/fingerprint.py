@@ -15,10 +15,10 @@ FORMAT_VERSION = 1
 
 # Of the resolved Hugging Face config: names of places and tools, which change no KV.
 _VOLATILE = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
-# Rotary embeddings whose frequencies vLLM computes from the config alone; with any other kind the
-# engine's own length limit enters the KV.
 # What turns an item into what the model sees, besides the engine: each may change the pixels.
 _ITEM_LIBRARIES = ("transformers", "torchvision", "pillow")
+# Rotary embeddings whose frequencies vLLM computes from the config alone; with any other kind the
+# engine's own length limit enters the KV.
 _LENGTH_FREE_ROPE = {"default", "linear", "llama3", "yarn", "mrope", "proportional"}
 
 
