@@ -305,7 +305,8 @@ def _bytes(text: str) -> int:
     number = text.rstrip("BKMGTi")
     unit = text[len(number) :]
     power = "KMGT".find(unit[:1]) + 1 if unit[:1] else 0
-    return int(number) * (1024 if unit.endswith("iB") else 1000) ** power
+    factor: int = (1024 if unit.endswith("iB") else 1000) ** power
+    return int(number) * factor
 
 
 def host_size(asked: Asked, root: Path = Path("/")) -> Iterator[Finding]:

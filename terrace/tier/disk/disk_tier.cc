@@ -193,11 +193,10 @@ std::string shortage(const std::string& path, const Status& why) {
     return "; the user's or project's quota of blocks or inodes is used up (quota -s shows both): "
            "raise it, or delete files";
   }
-  if (why.message().find("ENOSPC") == std::string::npos) return {};
   struct statvfs facts{};
   for (std::string folder = path; folder.starts_with('/'); folder.resize(folder.rfind('/'))) {
     if (::statvfs(folder.c_str(), &facts) != 0) continue;  // Not there yet.
-    if (facts.f_files == 0 || facts.f_favail > 0) return {};
+    if (facts.f_files == 0 || facts.f_favail > 0 || !why.message().contains("ENOSPC")) return {};
     return fmt::format(
         "; of the {} inodes of its file system none is left, though {} MiB are free (df -i shows "
         "them, df does not): delete files there",
