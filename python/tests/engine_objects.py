@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -45,9 +46,21 @@ class Request:
         return len(self.all_token_ids)
 
 
-def feature(identifier: str | None, offset: int, length: int) -> Any:
-    position = SimpleNamespace(offset=offset, length=length)
-    return SimpleNamespace(identifier=identifier, mm_position=position)
+class Item(UserDict[Any, Any]):
+    """A multimodal item as the model gets it: fields, each in an element of its own."""
+
+    def __init__(self, fields: dict[Any, Any]) -> None:
+        super().__init__({name: SimpleNamespace(data=value) for name, value in fields.items()})
+
+
+def feature(identifier: str | None, offset: Any, length: int, data: Any, **other: Any) -> Any:
+    position = {"offset": offset, "length": length, "is_embed": other.pop("is_embed", None)}
+    return SimpleNamespace(
+        identifier=identifier,
+        mm_position=SimpleNamespace(**position),
+        data=data,
+        **({"modality": "image"} | other),
+    )
 
 
 @dataclass

@@ -151,13 +151,11 @@ def test_a_version_that_nobody_tested_is_said_to_be_so() -> None:
     assert "not a tested version" in lines[-1]
 
 
-def test_items_have_hashes_unless_all_of_the_engines_caches_are_off() -> None:
+def test_items_are_seen_unless_another_engine_encodes_them() -> None:
     config = make_config()
-    assert compat.has_item_hashes(config)
-    for size, is_on, has in ((4, False, True), (0, True, True), (0, False, False)):
-        config.model_config.multimodal_config = SimpleNamespace(mm_processor_cache_gb=size)
-        config.cache_config.enable_prefix_caching = is_on
-        assert compat.has_item_hashes(config) is has
+    assert compat.sees_items(config)
+    config.ec_transfer_config = object()
+    assert not compat.sees_items(config)
 
 
 @pytest.mark.parametrize("policy", ["fail", "recompute"])

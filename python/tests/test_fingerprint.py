@@ -37,6 +37,8 @@ def make_config() -> SimpleNamespace:
         max_model_len=8192,
         mm_processor_kwargs=None,
         get_sliding_window=lambda: None,
+        trust_remote_code=False,
+        using_transformers_backend=lambda: False,
     )
     cache = SimpleNamespace(cache_dtype="auto", kv_cache_dtype_skip_layers=[])
     parallel = SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1)
@@ -162,6 +164,47 @@ def test_what_prepares_the_items_counts_where_there_are_items(
     assert changes() == [False] * 4
     config.model_config.multimodal_config = object()
     assert changes() == [True] * 4
+
+
+def test_what_the_encoder_is_told_counts_where_there_are_items() -> None:
+    config = make_config()
+    config.model_config.multimodal_config = settings = SimpleNamespace(video_pruning_rate=None)
+    before = text(config)
+    settings.video_pruning_rate = 0.5
+    pruned = text(config)
+    settings.mm_encoder_attn_dtype = "fp8"
+    assert len({before, pruned, text(config)}) == 3
+
+
+def test_code_from_outside_the_engine_counts_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = make_config(), str(tmp_path)
+    model, file = config.model_config, tmp_path / "parts" / "modeling_own.py"
+    file.parent.mkdir()
+
+    def changes() -> list[bool]:
+        found = []
+        file.write_text("SCALE = 1\n")
+        before = text(config, directory=folder)
+        file.write_text("SCALE = 2\n")
+        found.append(text(config, directory=folder) != before)
+        before = text(config, directory=folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(metadata, "version", lambda _name: "another")
+            found.append(text(config, directory=folder) != before)
+        return found
+
+    assert changes() == [False, False]
+    model.using_transformers_backend = lambda: True
+    assert changes() == [False, True]
+    model.trust_remote_code = True
+    assert changes() == [True, True]
+    model.hf_config.fields["auto_map"] = {"AutoModel": "modeling_own.Own"}
+    assert changes() == [True, True]
+    model.hf_config.auto_map = {"AutoModel": "someone/else--modeling_own.Own"}
+    with pytest.raises(FileNotFoundError, match="lies in another repository"):
+        text(config, directory=folder)
 
 
 def _with_block_size(plan: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +10,21 @@ from typing import Any
 import pytest
 
 from terrace._native import ExtraKey
-from terrace.connectors.vllm.keys import KeyMaker
-from tests.engine_objects import Request, feature
+from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
+from tests.engine_objects import Item, Request, feature
 
-HASHES = [hashlib.sha256(item).hexdigest() for item in (b"one", b"other")]
+CAT, DOG = Item({"pixels": b"a cat"}), Item({"pixels": b"a dog"})
 
 
-def make() -> KeyMaker:
-    return KeyMaker(lambda path: f"digest of {Path(path).name}")
+def make(**other: Any) -> KeyMaker:
+    return KeyMaker(lambda path: f"digest of {Path(path).name}", **other)
+
+
+def read(maker: KeyMaker, request: Request) -> RequestKeys:
+    """As soon as its items are digested."""
+    while not maker.is_ready(request):
+        threading.Event().wait(0.001)
+    return maker.read(request)
 
 
 def adapter(path: Path, **other: Any) -> SimpleNamespace:
@@ -37,16 +44,15 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
         [1, 2],
         cache_salt="tenant",
         lora_request=adapter(tmp_path),
-        mm_features=[feature(HASHES[0], 3, 4), feature(HASHES[1], 9, 2)],
+        mm_features=[feature("x", 3, 4, CAT), feature("y", 9, 2, DOG), feature("z", 11, 4, CAT)],
     )
-    found = make().read(request)
+    salt, lora, *items = read(make(), request).extra_keys
     digest = f"adapter\0digest of {tmp_path.name}".encode()
-    assert found.extra_keys == (
-        ExtraKey(ExtraKey.SALT, b"tenant"),
-        ExtraKey(ExtraKey.LORA, digest),
-        ExtraKey(ExtraKey.MULTIMODAL, HASHES[0].encode(), 3, 4),
-        ExtraKey(ExtraKey.MULTIMODAL, HASHES[1].encode(), 9, 2),
-    )
+    assert salt == ExtraKey(ExtraKey.SALT, b"tenant")
+    assert lora == ExtraKey(ExtraKey.LORA, digest)
+    assert [item.kind for item in items] == [ExtraKey.MULTIMODAL] * 3
+    assert [(item.first_token, item.token_count) for item in items] == [(3, 4), (9, 2), (11, 4)]
+    assert items[0].identity == items[2].identity != items[1].identity
 
 
 @pytest.mark.parametrize(
@@ -56,26 +62,32 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
         {"prompt_token_ids": None},
         {"prompt_is_token_ids": [True]},
         {"resumable": True},
-        {"mm_features": [feature(None, 0, 1)]},
         {"attention_from_a_future_version": 1},
         {"cache_salt": "lone \ud800 surrogate"},
-        {"mm_features": [feature("a name that a client chose", 0, 1)]},
-        {"mm_features": [feature(HASHES[0], 0, 1), feature("cat.png", 1, 1)]},
-        {"mm_features": [feature("lone \ud800 surrogate", 0, 1)]},
+        {"mm_features": [feature("a picture that did not come along", 0, 1, None)]},
+        {"mm_features": [feature("a", 0, 1, CAT), feature("b", 1, 1, Item({"address": 0}))]},
+        {"mm_features": [feature("a", "here", 1, CAT)]},
         {"mm_features": [object()]},
         {"lora_request": object()},
     ],
 )
 def test_what_cannot_be_keyed_is_named(other: dict[str, Any]) -> None:
-    assert make().read(Request("a", [1], **other)).unkeyable
+    assert read(make(), Request("a", [1], **other)).unkeyable
 
 
-def test_items_that_the_engine_numbers_have_no_key() -> None:
-    request = Request("a", [1], mm_features=[feature(HASHES[0], 0, 1)])
-    assert not make().read(request).unkeyable
-    assert KeyMaker(lambda _path: "", has_item_hashes=False).read(request).unkeyable
-    plain = Request("b", [1])
-    assert not KeyMaker(lambda _path: "", has_item_hashes=False).read(plain).unkeyable
+def test_items_that_another_engine_encodes_have_no_key() -> None:
+    request = Request("a", [1], mm_features=[feature("x", 0, 1, CAT)])
+    assert not read(make(), request).unkeyable
+    assert read(make(sees_items=False), request).unkeyable
+    assert not read(make(sees_items=False), Request("b", [1])).unkeyable
+
+
+def test_a_name_is_taken_down_even_where_the_request_has_no_key() -> None:
+    maker = make()
+    strange = Request("a", [1], prompt_embeds=object(), mm_features=[feature("mine", 0, 1, CAT)])
+    assert read(maker, strange).unkeyable == "prompt embeddings"
+    other = Request("b", [1], mm_features=[feature("mine", 0, 1, DOG)])
+    assert "has meant another" in read(maker, other).unkeyable
 
 
 def test_an_adapter_whose_name_has_no_utf8_has_no_key(tmp_path: Path) -> None:

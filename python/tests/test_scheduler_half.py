@@ -68,61 +68,6 @@ def test_a_request_that_must_not_read_caches_is_answered_without_asking() -> Non
     assert table.count()["poll_request"] == 0
 
 
-def test_an_unkeyable_request_is_counted_and_then_ignored() -> None:
-    table, half = make()
-    request = Request("a", list(range(8)), prompt_embeds=object())
-    half.begin(request)
-    assert table.named("begin_request")[0]["flags"] == _native.REQUEST_UNKEYABLE
-    assert half.match(request, 0) == 0
-    step(half, request, 0, 8)
-    half.end(request)
-    assert table.count()["advance_request"] == 0
-    assert half.unkeyable == {"prompt embeddings": 1}
-
-
-STRANGE_IDS = [-1, 2**32, None, "5"]
-
-
-@pytest.mark.parametrize("strange", STRANGE_IDS)
-def test_a_prompt_with_strange_token_ids_is_unkeyable_and_the_next_is_served(
-    strange: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    table, half = make()
-    for name in ("a", "b"):
-        request = Request(name, [1, 2, 3, strange, 5])
-        half.begin(request)
-        assert half.match(request, 0) == 0
-        step(half, request, 0, 5)
-        half.end(request)
-    assert [seen["flags"] for seen in table.named("begin_request")] == [1, 1]
-    assert table.count()["advance_request"] == 0
-    assert half.unkeyable == {"token ids outside 32 bits": 2}
-    assert caplog.text.count("are not cached") == 1
-    good = Request("c", list(range(9)))
-    half.begin(good)
-    admit(table, half, good, 8)
-
-
-@pytest.mark.parametrize("strange", STRANGE_IDS)
-def test_a_request_that_generates_strange_token_ids_goes_on_uncached(strange: Any) -> None:
-    table, half = make()
-    table.texts["end_request"] = b'{"host": 3}'
-    table.texts["build_orders"] = b"orders"
-    wanted = {"terrace": {"ledger": True}}
-    request = Request("a", list(range(7)), kv_transfer_params=wanted)
-    half.begin(request)
-    step(half, request, 0, 7)
-    request.all_token_ids += [strange, 8]
-    for _ in range(2):
-        step(half, request, 7, 2, is_new=False)
-    assert table.count()["advance_request"] == 1
-    assert half.unkeyable == {"token ids outside 32 bits": 1}
-    table.external = [4]
-    assert half.match(request, 0) == 0
-    assert half.end(request) == {"terrace": {"ledger": {"host": 3}}}
-    assert table.count()["end_request"] == 1
-
-
 def test_accepted_blocks_are_those_after_the_local_ones() -> None:
     table, half = make()
     request = Request("a", list(range(14)))
@@ -242,16 +187,6 @@ def test_after_a_failed_load_the_core_is_asked_with_each_step() -> None:
     request.all_token_ids.append(9)
     step(half, request, 9, 1, is_new=False)
     assert [call["computed"] for call in table.named("advance_request")] == [9, 9, 10]
-
-
-def test_an_unkeyable_request_gets_its_ledger_too() -> None:
-    table, half = make()
-    table.texts["end_request"] = b'{"first_miss":"unkeyable"}'
-    wanted = {"terrace": {"ledger": True}}
-    request = Request("a", [1], prompt_embeds=object(), kv_transfer_params=wanted)
-    half.begin(request)
-    assert half.end(request) == {"terrace": {"ledger": {"first_miss": "unkeyable"}}}
-    assert half.end(request) is None
 
 
 def test_a_failure_touches_only_its_own_requests() -> None:

@@ -10,6 +10,7 @@ from tests.integration.vllm import harness
 from tests.integration.vllm.scenarios.picture import ASKED, PICTURE, PLACES
 
 WHOLE = 192  # Of 207 tokens, in whole blocks.
+AFTER = ("restarted", "renamed", "numbered", "changed")  # The last one changes the model's folder.
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     same: dict[str, Any] = {"model": model}
     same["settings"] = {"disk.size": "256MiB", "disk.paths": [str(disk)]}
     answer["stored"] = harness.run(work, "picture.store", **same, ends_by_kill=True)
-    after = {name: (f"picture.{name}", same) for name in ("restarted", "changed", "numbered")}
+    after = {name: (f"picture.{name}", same) for name in AFTER}
     return answer | dict(harness.run_several(work, after))
 
 
@@ -83,15 +84,41 @@ def test_the_same_picture_prepared_in_another_way_does_not_hit(found: dict[str, 
     assert changed["logprobs"] != found["reference"]["A"]["logprobs"]
 
 
-def test_a_picture_that_has_no_hash_is_not_cached(found: dict[str, Any]) -> None:
-    reason = "multimodal items named by other than content"
-    named, numbered = found["restarted"]["answers"]["named"], found["numbered"]["answers"]
-    for answer in named + numbered:
-        assert (answer["hit"], answer["ledger"]["first_miss"]) == (0, "unkeyable")
-    assert found["restarted"]["unkeyable"] == found["numbered"]["unkeyable"] == {reason: 2}
+def test_a_picture_is_found_by_what_it_shows_under_any_name(found: dict[str, Any]) -> None:
+    answers = found["stored"]["answers"]
+    for name in ("A named", "A sized"):
+        assert answers[name]["hit"] == WHOLE
+        assert same_output(answers[name], found["reference"]["A again"])
 
 
-def test_every_request_with_hashed_pictures_had_a_key(found: dict[str, Any]) -> None:
+def test_a_name_that_means_another_picture_after_a_restart_gets_that_ones_blocks(
+    found: dict[str, Any],
+) -> None:
+    answers = found["renamed"]["answers"]
+    for name in ("B named", "B sized"):
+        assert answers[name]["hit"] == WHOLE
+        assert same_output(answers[name], found["reference"]["B again"])
+
+
+def test_a_name_that_has_meant_two_pictures_is_not_cached(found: dict[str, Any]) -> None:
+    answers = found["renamed"]["answers"]
+    assert answers["A named"]["hit"] == 0
+    assert answers["A named"]["ledger"]["first_miss"] == "unkeyable"
+    assert found["renamed"]["unkeyable"] == {
+        "multimodal items whose name has meant another item": 1
+    }
+    assert answers["A"]["hit"] == WHOLE
+    assert same_output(answers["A"], found["reference"]["A again"])
+
+
+def test_pictures_that_the_engine_numbers_are_found_as_well(found: dict[str, Any]) -> None:
+    for answer in found["numbered"]["answers"]:
+        assert answer["hit"] == WHOLE
+        assert same_output(answer, found["reference"]["A again"])
+    assert found["numbered"]["unkeyable"] == {}
+
+
+def test_every_request_with_pictures_had_a_key(found: dict[str, Any]) -> None:
     assert found["stored"]["unkeyable"] == {}
     for run in ("stored", "restarted"):
         assert found[run]["status"]["health"] == "green"

@@ -207,14 +207,9 @@ def has_kv_events(vllm_config: Any) -> bool:
     return events is not None and bool(events.enable_kv_cache_events)
 
 
-def has_item_hashes(vllm_config: Any) -> bool:
-    """Multimodal items are told apart by content; without caches vLLM numbers them instead."""
-    items = getattr(vllm_config.model_config, "multimodal_config", None)
-    return (
-        items is None
-        or items.mm_processor_cache_gb > 0
-        or bool(vllm_config.cache_config.enable_prefix_caching)
-    )
+def sees_items(vllm_config: Any) -> bool:
+    """What the model is given of multimodal items comes from them, not from another's encoder."""
+    return getattr(vllm_config, "ec_transfer_config", None) is None
 
 
 def is_wrong_setting(error: TerraceError) -> bool:

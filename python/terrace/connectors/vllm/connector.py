@@ -184,7 +184,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             can_store=self._kv_transfer_config.is_kv_producer,
             can_load=self._kv_transfer_config.is_kv_consumer,
         )
-        keys = KeyMaker(_native.digest_weights, compat.has_item_hashes(config))
+        keys = KeyMaker(_native.digest_weights, compat.sees_items(config))
         return SchedulerHalf(owner, keys, planned, has_events=compat.has_kv_events(config))
 
     def _fall(self, reason: str) -> None:

@@ -6,6 +6,7 @@ core, and so is the tenant; the model's path is no part of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,15 @@ FORMAT_VERSION = 1
 
 # Of the resolved Hugging Face config: names of places and tools, which change no KV.
 _VOLATILE = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
-# What turns an item into what the model sees, besides the engine: each may change the pixels.
+# Of the engine's settings for multimodal items: what its encoder does with what it is given.
+_ENCODER = (
+    "mm_device_do_normalize",
+    "mm_encoder_attn_backend",
+    "mm_encoder_attn_dtype",
+    "video_pruning_method",
+    "video_pruning_rate",
+)
+# Parts of what turns an item into what the model sees, besides the engine.
 _ITEM_LIBRARIES = ("transformers", "torchvision", "pillow")
 # Rotary embeddings whose frequencies vLLM computes from the config alone; with any other kind the
 # engine's own length limit enters the KV.
@@ -64,21 +73,44 @@ def _length_limit(model: Any, plain: Any) -> str:
     return "-" if kinds <= _LENGTH_FREE_ROPE else str(model.max_model_len)
 
 
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _items(model: Any, directory: str) -> dict[str, str]:
-    """With other settings of its processor a picture gives other KV, and has the same hash."""
-    if getattr(model, "multimodal_config", None) is None:
+    """What its encoder makes of an item; what the item itself is stands in the keys."""
+    settings = getattr(model, "multimodal_config", None)
+    if settings is None:
         return {}
-    versions: dict[str, str | None] = {}
-    for name in _ITEM_LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {name: _version(name) for name in _ITEM_LIBRARIES}
     texts = {
         path.name: path.read_text(errors="surrogateescape")
         for path in Path(directory).glob("*processor*.json")
     }
-    return {"item_libraries": canonical(versions), "item_processor": canonical(texts)}
+    encoder = {name: str(getattr(settings, name, None)) for name in _ENCODER}
+    return {
+        "item_encoder": canonical(encoder),
+        "item_libraries": canonical(versions),
+        "item_processor": canonical(texts),
+    }
+
+
+def _code(model: Any, directory: str) -> dict[str, str]:
+    """Whose code computes the KV, beside the engine's own: transformers', or the model's."""
+    if not model.using_transformers_backend():
+        return {}
+    found: dict[str, str | None] = {"transformers": _version("transformers")}
+    if model.trust_remote_code:
+        classes = (getattr(model.hf_config, "auto_map", None) or {}).values()
+        if any("--" in str(name) for name in classes):
+            raise FileNotFoundError(f"code of {model.model}: it lies in another repository")
+        for path in sorted(Path(directory).rglob("*.py")):
+            name = str(path.relative_to(directory))
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"code": canonical(found)}
 
 
 def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dict[str, str]:
@@ -98,6 +130,7 @@ def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dic
         "length_limit": _length_limit(model, plain),
         "multimodal": canonical(getattr(model, "mm_processor_kwargs", None)),
         "speculative": _speculative(vllm_config),
+        **_code(model, directory),
         **_items(model, directory),
     }
 

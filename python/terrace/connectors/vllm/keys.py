@@ -6,12 +6,12 @@ A request that carries anything this module does not know is not cached.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from terrace._native import ExtraKey
+from terrace.connectors.vllm.items import ItemDigests, UnseenItem
 
 # Every attribute of vLLM 0.30 to 0.32's Request.  Those outside _KEYED and _UNKEYABLE were read in
 # its source and change no KV; a name that a later version adds makes requests unkeyable until read.
@@ -65,9 +65,6 @@ _WITHOUT_EFFECT = {
     "use_structured_output",
 }
 _KNOWN = _KEYED | _UNKEYABLE | _WITHOUT_EFFECT
-# A hash of an item's content, as vLLM makes them.  Instead of one it takes a name that the client
-# chose: nothing says that it means the same item after a restart, or to another engine.
-_CONTENT_HASH = re.compile(r"[0-9a-f]{64}")
 _LORA_KNOWN = {"lora_name", "lora_int_id", "lora_path", "base_model_name"}
 # Of any release: weights by way of tensorizer went with 0.32.
 _LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_config_dict": None}
@@ -84,18 +81,35 @@ class KeyMaker:
     """Reads requests.  `digest_weights` fingerprints an adapter's folder, once per adapter."""
 
     digest_weights: Callable[[str], str]
-    has_item_hashes: bool = True  # The engine hashes multimodal items rather than numbering them.
+    sees_items: bool = True  # What the model gets of multimodal items is in the request.
+    _items: ItemDigests = field(default_factory=ItemDigests)
     _adapters: dict[tuple[int, str, str], tuple[tuple[int, ...], str]] = field(default_factory=dict)
+
+    def is_ready(self, request: Any) -> bool:
+        """False while the request's items are being digested: read before, it is unkeyable."""
+        features = getattr(request, "mm_features", None)
+        if not features or not self.sees_items:
+            return True
+        try:
+            return self._items.is_ready(features)
+        except (AttributeError, TypeError):
+            return True  # Of another form, as `read` will say.
+
+    def close(self) -> None:
+        self._items.close()
 
     def read(self, request: Any) -> RequestKeys:
         """Never raises for a strange request: it is unkeyable."""
         try:
             return self._read(request)
+        except UnseenItem as error:
+            return RequestKeys(unkeyable=str(error))
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             # For one, text that has no UTF-8.  Named by kind alone: reasons are counted apart.
             return RequestKeys(unkeyable=f"attributes of another form ({type(error).__name__})")
 
     def _read(self, request: Any) -> RequestKeys:
+        items = self._item_keys(request)  # First: of each one the name is taken down.
         reason = _strange(request)
         if reason:
             return RequestKeys(unkeyable=reason)
@@ -107,21 +121,18 @@ class KeyMaker:
             if not identity:
                 return RequestKeys(unkeyable="LoRA adapter that cannot be identified")
             keys.append(ExtraKey(ExtraKey.LORA, identity))
-        for feature in request.mm_features or ():
-            if not feature.identifier:
-                return RequestKeys(unkeyable="multimodal item without a hash")
-            if not self.has_item_hashes or not _CONTENT_HASH.search(feature.identifier):
-                return RequestKeys(unkeyable="multimodal items named by other than content")
-            position = feature.mm_position
-            keys.append(
-                ExtraKey(
-                    ExtraKey.MULTIMODAL,
-                    str(feature.identifier).encode(),
-                    int(position.offset),
-                    int(position.length),
-                )
-            )
+        keys += items
         return RequestKeys(tuple(keys))
+
+    def _item_keys(self, request: Any) -> list[ExtraKey]:
+        keys = []
+        for feature in request.mm_features or ():
+            if not self.sees_items:
+                raise UnseenItem("multimodal items that another engine encodes")
+            content, place = self._items.read(feature).hex().encode(), feature.mm_position
+            at = int(place.offset), int(place.length)
+            keys.append(ExtraKey(ExtraKey.MULTIMODAL, content, *at))
+        return keys
 
     def _adapter(self, lora: Any) -> bytes:
         """Name and content of the adapter; empty when unknown, or changed while in use."""

@@ -27,6 +27,7 @@ _MODES = {
     "readonly": _native.REQUEST_NO_STORE,
     "off": _native.REQUEST_NO_LOAD | _native.REQUEST_NO_STORE,
 }
+_DIGEST_S = 5.0  # After it a request whose items are still being digested is not cached.
 _MOST_STRANGE_MODES = 16  # Remembered, to say each once: users send what they like.
 
 
@@ -91,6 +92,7 @@ class SchedulerHalf:
         self.is_async = not layout.is_plain
         self._has_events = has_events
         self._live: dict[str, Live] = {}
+        self._arriving: dict[str, float] = {}  # Without key as yet; when that is given up.
         self._unkeyed: dict[str, str] = {}  # Ledgers of unkeyable requests that asked for them.
         self._pending = _Pending()
         self._loading: list[tuple[Live, frozenset[int]]] = []
@@ -103,6 +105,23 @@ class SchedulerHalf:
     # ---- One request ----------------------------------------------------------------------------
 
     def begin(self, request: Any) -> None:
+        if self._keys.is_ready(request):
+            self._open(request)
+        else:
+            self._arriving[request.request_id] = time.monotonic() + _DIGEST_S
+
+    def _has_key(self, request: Any) -> bool:
+        """Or it is certain that it gets none."""
+        until = self._arriving.get(request.request_id)
+        if until is None:
+            return True
+        if not self._keys.is_ready(request) and time.monotonic() < until:
+            return False
+        del self._arriving[request.request_id]
+        self._open(request)
+        return True
+
+    def _open(self, request: Any) -> None:
         found = self._keys.read(request)
         flags = 0
         tokens = None if found.unkeyable else _token_ids(request.prompt_token_ids)
@@ -156,6 +175,8 @@ class SchedulerHalf:
 
     def match(self, request: Any, local_tokens: int) -> int | None:
         """External tokens beyond the local ones; None = ask again."""
+        if self._arriving and not self._has_key(request):
+            return None
         live = self._live.get(request.request_id)
         if live is None or live.has_failed or live.is_closed or request.skip_reading_prefix_cache:
             return 0
@@ -214,6 +235,7 @@ class SchedulerHalf:
 
     def end(self, request: Any) -> dict[str, Any] | None:
         """The ledger, if the request asked for it."""
+        self._arriving.pop(request.request_id, None)
         live = self._live.pop(request.request_id, None)
         if live is None:
             text = self._unkeyed.pop(request.request_id, "")
@@ -360,6 +382,7 @@ class SchedulerHalf:
         return True
 
     def close(self) -> None:
+        self._keys.close()
         self._drain.now()
         self.owner.close(CLOSE_DEADLINE_NS)
 

@@ -118,6 +118,15 @@ ASKED: dict[str, list[Any]] = {
 }
 
 
+# What a client calls its pictures: in the form of a hash, and beside arguments of its own, with
+# which vLLM hashes the name.
+NAMED = {"multi_modal_uuids": {"image": ["ab" * 32]}}
+SIZED = {
+    "multi_modal_uuids": {"image": ["mine"]},
+    "mm_processor_kwargs": {"size": {"longest_edge": PIXELS}},
+}
+
+
 def _ask(engine: Engine, parts: list[Any], **named: Any) -> dict[str, Any]:
     words = engine.tokens(200)
     prompt: list[int] = []
@@ -166,6 +175,9 @@ def store(say: Say, model: str, settings: dict[str, Any]) -> None:
         engine.forget_local()
         found[name] = _measured(engine, parts)
         digests[name] = engine.block_digests(_hashes(engine))
+    for name, more in (("A named", NAMED), ("A sized", SIZED)):
+        engine.forget_local()
+        found[name] = _measured(engine, WHOLE_A, **more)
     sealed = engine.metric(OFFLOADED)
     until("blocks on disk", lambda: engine.metric(WRITTEN) >= sealed)
     unkeyable = dict(engine.half.unkeyable)
@@ -180,14 +192,24 @@ def restarted(say: Say, model: str, settings: dict[str, Any]) -> None:
         if not name.endswith("again"):
             engine.forget_local()
             found[name] = _measured(engine, parts)
-    # A name that the client chose, in place of the picture's hash.
-    named = {"multi_modal_uuids": {"image": ["mine"]}}
-    found["named"] = []
-    for _ in range(2):
-        engine.forget_local()
-        found["named"].append(_measured(engine, WHOLE_A, **named))
     unkeyable = dict(engine.half.unkeyable)
     say({"answers": found, "status": engine.status(), "unkeyable": unkeyable})
+
+
+def renamed(say: Say, model: str, settings: dict[str, Any]) -> None:
+    """The names of the first engine mean another picture now; and then the first one again."""
+    engine = _make(model, settings)
+    found: dict[str, Any] = {}
+    for name, parts, more in (
+        ("B named", WHOLE_B, NAMED),
+        ("B sized", WHOLE_B, SIZED),
+        ("A named", WHOLE_A, NAMED),
+        ("A", WHOLE_A, {}),
+    ):
+        engine.forget_local()
+        engine.llm.reset_mm_cache()  # Or the engine answers by the picture that it knows.
+        found[name] = _measured(engine, parts, **more)
+    say({"answers": found, "unkeyable": dict(engine.half.unkeyable)})
 
 
 def changed(say: Say, model: str, settings: dict[str, Any]) -> None:
