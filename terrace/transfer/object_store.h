@@ -1,0 +1,113 @@
+// Whole, immutable objects by name: put, ranged get, head, list, remove, asynchronously;
+// completions are polled. One folder each under backends/: `dir` (a mounted file system that nodes
+// share) and `s3`; `fault` breaks any of them. Public calls check and count; the virtuals move
+// bytes. Threading: owned by one thread at a time (the tier's I/O thread); `wake()` and counters()
+// are thread-safe.  Waits: only wait(), with a limit.  Bounds: at most Options::depth requests in
+// flight, listings of at most kMostListed names.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/metric.h"
+#include "terrace/base/status.h"
+#include "terrace/transfer/backend.h"
+
+namespace terrace::transfer {
+
+// Parts of [a-z0-9._-], none of them "." or "..", divided by single slashes. A part is a file name
+// in `dir`, which leaves room below 255 for the ending of an unfinished one.
+inline constexpr std::size_t kMostNameBytes = 512;
+inline constexpr std::size_t kMostPartBytes = 200;
+inline constexpr std::size_t kMostListed = 1000;
+// Errors: kInvalid, with the name and what is wrong with it.
+[[nodiscard]] Status check_object_name(std::string_view name);
+
+// kPut: the object becomes visible whole, or not at all, and replaces none: one that is there
+// stays. kGet: [offset, offset + bytes of pieces). kHead: is it there, how long, since when.
+// kList: names that begin with `name`, in the order of their bytes where the store has one.
+// kRemove: absent is as good as removed; who reads it meanwhile gets all of it or an error.
+enum class ObjectOp : std::uint8_t { kPut, kGet, kHead, kList, kRemove };
+inline constexpr int kObjectOpCount = 5;
+// "put", "get", … as in metric labels.
+[[nodiscard]] std::string_view to_string(ObjectOp op);
+
+struct ObjectRequest {
+  std::uint64_t token = 0;  // The caller's; comes back in the completion.
+  ObjectOp op = ObjectOp::kHead;
+  std::string name;                 // kList: what names begin with; may be empty.
+  std::uint64_t offset = 0;         // kGet
+  std::vector<MemoryPiece> pieces;  // kPut: the content. kGet: where it goes.
+  std::string after;                // kList: ObjectAnswer::next of the page before; empty = first.
+  Nanoseconds deadline = kNoDeadline;
+  [[nodiscard]] std::uint64_t bytes() const;
+};
+
+struct ObjectInfo {
+  std::string name;
+  std::uint64_t bytes = 0;
+  std::int64_t modified_seconds = 0;  // Unix time by the store's clock.
+};
+
+// Codes: kNotFound = no such object; kCorrupt = it is shorter than the range asked for, or the
+// store's answer contradicts itself; kUnavailable = busy or away, ask again (`retry_after`);
+// kExhausted = the store is full; kRefused = permission or credentials; kDeadline; kIo = the rest.
+struct ObjectAnswer {
+  std::uint64_t token = 0;
+  Status status;
+  bool was_there = false;         // kPut, ok: an object of this name stays, ours was not needed.
+  ObjectInfo info;                // kHead, ok.
+  std::vector<ObjectInfo> found;  // kList, ok.
+  std::string next;               // kList, ok: for the next page; empty = this was the last one.
+  Nanoseconds retry_after{0};     // kUnavailable: the store asked for this much patience.
+};
+
+class ObjectStore {
+ public:
+  struct Counters {
+    std::array<Counter, kObjectOpCount> done;    // Answers, by op, failed ones included.
+    std::array<Counter, kObjectOpCount> bytes;   // Of ok gets, and puts that were needed.
+    std::array<Counter, kObjectOpCount> errors;  // By op; kNotFound is none.
+  };
+  explicit ObjectStore(unsigned depth) : depth_(depth) {}
+  ObjectStore(const ObjectStore&) = delete;
+  ObjectStore& operator=(const ObjectStore&) = delete;
+  virtual ~ObjectStore() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  // For errors and logs: "s3://bucket/prefix at host", "/mnt/kv". No secrets.
+  [[nodiscard]] virtual const std::string& place() const = 0;
+  // Errors: kExhausted = depth reached, poll first; kInvalid = a name or pieces that make no sense.
+  // The pieces' memory stays the caller's to keep alive until the answer, which always comes: at
+  // the deadline at the latest where the store can really let go of the memory, else when it does.
+  [[nodiscard]] Status submit(ObjectRequest request);
+  // Appends what finished. Never blocks.
+  void poll(std::vector<ObjectAnswer>& answers);
+  // Returns when something finished, wake() was called, or after `limit` (a duration).
+  void wait(Nanoseconds limit) { pause(limit); }
+  virtual void wake() = 0;
+  [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+  [[nodiscard]] unsigned depth() const { return depth_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+ protected:
+  struct Finished {
+    ObjectRequest request;
+    ObjectAnswer answer;  // All but its token.
+  };
+  [[nodiscard]] virtual Status start(ObjectRequest request) = 0;
+  virtual void collect(std::vector<Finished>& finished) = 0;
+  virtual void pause(Nanoseconds limit) = 0;
+
+ private:
+  const unsigned depth_;
+  unsigned in_flight_ = 0;
+  std::vector<Finished> finished_;
+  Counters counters_;
+};
+
+}  // namespace terrace::transfer
