@@ -262,10 +262,28 @@ TEST(LoadTest, WaitsInTheWrongOrderAreRefusedByBothNames) {
   EXPECT_THAT(error_of(engine(waits + R"("8s"})")),
               AllOf(HasSubstr("settings attach.lookup_wait (engine JSON), attach.timeout (engine "
                               "JSON): "),
-                    HasSubstr("at most attach.timeout")));
+                    HasSubstr("wait 9s"), HasSubstr("after 8s"),
+                    HasSubstr("at most attach.timeout"), HasSubstr("raise attach.timeout")));
   EXPECT_TRUE(load(engine(waits + R"("9s"})")));
   // The other one nobody chose: it is the shorter one that ends the waiting.
   EXPECT_TRUE(load(engine(R"({"host.size":"1GiB","attach.timeout":"1s"})")));
+}
+
+TEST(LoadTest, AWaitLongerThanTheDefaultLimitIsRefusedAndTheDefaultIsSaidToBeOne) {
+  const std::string wait = R"({"host.size":"1GiB","attach.lookup_wait":)";
+  EXPECT_THAT(
+      error_of(engine(wait + R"("121s"})")),
+      AllOf(HasSubstr("settings attach.lookup_wait (engine JSON), attach.timeout (default)"),
+            HasSubstr("wait 121s"), HasSubstr("after 2min"), HasSubstr("raise attach.timeout")));
+  EXPECT_TRUE(load(engine(wait + R"("120s"})")));
+  EXPECT_TRUE(load(engine(wait + R"("121s","attach.timeout":"200s"})")));
+  Sources kvbm = engine(wait + R"("121s"})");  // The limit as its images have it.
+  kvbm.environment["DYN_KVBM_LEADER_WORKER_INIT_TIMEOUT_SECS"] = "100";
+  const auto loaded = load(kvbm);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_THAT(loaded->warnings, Contains(AllOf(HasSubstr("TIMEOUT_SECS): requests"),
+                                               HasSubstr("wait 121s"), HasSubstr("after 100s"))));
+  EXPECT_EQ(loaded->settings.attach.timeout, seconds(100));
 }
 
 TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {

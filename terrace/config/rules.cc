@@ -64,6 +64,27 @@ std::string source_of(const Loaded& loaded, std::string_view name) {
   return fmt::format("{} ({})", name, loaded.origins.find(name)->second.text);
 }
 
+std::string duration_text(Nanoseconds duration) {
+  return format_value(*find_row("attach.timeout"), duration.value());
+}
+
+// Who asks for a wait longer than the default limit does not get it, either: that nobody chose the
+// limit is no excuse. A wait that nobody chose, though, just ends with a shorter limit.
+void check_waits(Loaded& loaded, Problems& problems) {
+  const AttachSettings& attach = loaded.settings.attach;
+  if (!is_own(loaded, "attach.lookup_wait") || attach.lookup_wait <= attach.timeout) return;
+  std::string line = fmt::format(
+      "settings {}, {}: requests would wait {} for ranks, and the owner gives up after {}; set "
+      "attach.lookup_wait to at most attach.timeout, or raise attach.timeout",
+      source_of(loaded, "attach.lookup_wait"), source_of(loaded, "attach.timeout"),
+      duration_text(attach.lookup_wait), duration_text(attach.timeout));
+  if (is_given(loaded, "attach.timeout") && !is_own(loaded, "attach.timeout")) {
+    loaded.warnings.push_back(std::move(line));
+  } else {
+    problems.add(std::move(line));
+  }
+}
+
 // Settings of which each is right and both together cannot be what was meant.
 void check_contradictions(Loaded& loaded, Problems& problems) {
   const Settings& settings = loaded.settings;
@@ -80,13 +101,7 @@ void check_contradictions(Loaded& loaded, Problems& problems) {
       loaded.warnings.push_back(std::move(line));
     }
   }
-  if (is_own(loaded, "attach.lookup_wait") && is_own(loaded, "attach.timeout") &&
-      settings.attach.lookup_wait > settings.attach.timeout) {
-    problems.add(fmt::format(
-        "settings {}, {}: requests would wait for ranks longer than the owner does, which gives up "
-        "after attach.timeout; set attach.lookup_wait to at most attach.timeout",
-        source_of(loaded, "attach.lookup_wait"), source_of(loaded, "attach.timeout")));
-  }
+  check_waits(loaded, problems);
 }
 
 // A setting without effect beside another one: somebody expects something of it.

@@ -162,7 +162,7 @@ constexpr Row kRows[] = {
      .aliases = {{{"DYN_KVBM_LEADER_WORKER_INIT_TIMEOUT_SECS", kSeconds}}}},
     {.name = "attach.lookup_wait", .type = kDuration, .fallback = "5s", .high = kHour,
      .text = "How long the first requests may wait until all ranks are attached and the tiers "
-         "open.", .field = FIELD(attach.lookup_wait)},
+         "open; at most `attach.timeout`.", .field = FIELD(attach.lookup_wait)},
     {.name = "attach.step_timeout", .type = kDuration, .fallback = "600s", .low = kSecond,
      .high = 24 * kHour,
      .text = "How long a rank may owe an engine step's report; then nothing of the step counts.",
