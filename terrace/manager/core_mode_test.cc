@@ -257,6 +257,28 @@ TEST(CoreModeTest, ReadOnlyMissesOnDiskRatherThanGiveUpTheLastCopyOfAnother) {
   EXPECT_EQ(rig.look_up(rig.begin(below)), 2U);
 }
 
+// Nobody finds it any more, though the disk does not have it either: it goes before what is of now.
+TEST(CoreModeTest, ReadOnlyGivesUpWhatIsOfBeforeAReset) {
+  Rig rig({.host_blocks = 16, .has_disk = true});
+  rig.run_cold(Rig::make_tokens(8, 1));
+  rig.core.reset();
+  const auto below = Rig::make_tokens(4, 2);
+  rig.run_cold(below);
+  const RequestId id = rig.begin(below);
+  Context& context = rig.core.context();
+  for (const SequenceHash& hash : rig.hashes(id)) {  // Its copies in host were damaged.
+    const SlotRef slot = context.pool().pin(context.key_of(GroupId(0), hash))->slot();
+    ASSERT_TRUE(context.remove(slot, MissReason::kCorrupt));
+  }
+  const auto beside = Rig::make_tokens(8, 3);
+  rig.run_cold(beside);
+  ASSERT_LT(rig.count(catalog::SlotState::kFree), 4U);
+  rig.core.set_mode(Mode::kReadOnly);
+  EXPECT_EQ(rig.look_up(id), 4U);
+  const RequestId other = rig.begin(beside, false);
+  for (const SequenceHash& hash : rig.hashes(other)) EXPECT_TRUE(rig.in_host(hash));
+}
+
 TEST(CoreModeTest, APauseAgesNothingOut) {
   Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
              options.disk.is_demote = true;
