@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "terrace/testing/fake_clock.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/transfer/backends/fault/fault_backend.h"
@@ -145,6 +146,42 @@ TEST_P(DiskReserveTest, NoRoomForTheRecordsIsSaidAtStartAndDropsBlocks) {
   while (status.is_ok() && stored < 1500) status = rig_.write(stored++);
   EXPECT_TRUE(status.code() == Code::kExhausted || status.code() == Code::kUnavailable);
   expect_all_found(stored - 1);
+}
+
+// In steps down to 64 KiB, 1024 records: what fits of them is reserved, and its blocks are stored
+// whatever others take then; the last pages of a disk are left to those.
+TEST(DiskReserveStepsTest, AsManyRecordsAsFitAreReserved) {
+  const SmallDisk disk(64 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  testing::FakeClock clock;
+  Rig rig;
+  rig.use_clock(clock);
+  rig.options().paths = {disk.path()};
+  rig.options().preallocate = "fallocate";
+  rig.options().blocks = 3000;  // 188 KiB of records.
+  ASSERT_EQ(rig.open().text(), Status().text());
+  ASSERT_TRUE(rig.write(1).is_ok());
+  rig.settle();
+  rig.close();
+  rig.set_model("model-b");
+  fill_up(disk, (16 + 64 + 48) << 10);  // The files of another namespace take 16 KiB.
+  ASSERT_EQ(rig.open().text(), Status().text());
+  const Nanoseconds limit = rig.clock().now() + seconds(20);
+  std::vector<DiskDone> done;
+  while (rig.tier().problems().empty() && rig.clock().now() < limit) {
+    rig.tier().wait(milliseconds(50));
+    rig.tier().poll(done);
+  }
+  ASSERT_FALSE(rig.tier().problems().empty());
+  EXPECT_EQ(blocks_of(disk.path() + "/terrace-00/ns-0002/slots.meta"), kRecordsOffset + (64 << 10));
+  fill_up(disk);
+  std::uint64_t stored = 0;
+  for (bool is_stored = true; is_stored && stored < 3000; stored += is_stored ? 1 : 0) {
+    clock.advance(seconds(10));  // So long a full disk is left alone.
+    is_stored = rig.write(10 + stored).is_ok();
+  }
+  EXPECT_GT(stored, 900U);  // Whole runs only.
+  EXPECT_LE(stored, 1024U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, DiskReserveTest, ::testing::Values("fallocate", "zerofill"),
