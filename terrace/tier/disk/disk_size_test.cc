@@ -1,6 +1,7 @@
 // What survives a change of size or paths, and what a file system that is small or full means.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -62,6 +63,22 @@ TEST(SmallDiskTest, WithoutInodesItIsNotUsedAndTheyAreNamed) {
   ASSERT_TRUE(rig.write(1).is_ok());
   ASSERT_TRUE(rig.reopen().is_ok());
   EXPECT_TRUE(rig.read(1).is_ok());
+}
+
+// As in a container whose root file system has no inode left for a folder in it.
+TEST(SmallDiskDeathTest, NoInodeForAFolderInTheRootIsSaid) {
+  const SmallDisk disk(16 << 20, 1);  // The root itself is one.
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {"/kv"};
+  const auto open_in_it = [&] {
+    if (::chroot(disk.path().c_str()) != 0 || ::chdir("/") != 0) ::_exit(1);
+    const std::string message = rig.open().message();
+    static_cast<void>(::write(STDERR_FILENO, message.data(), message.size()));
+    ::_exit(0);
+  };
+  EXPECT_EXIT(open_in_it(), ::testing::ExitedWithCode(0),
+              "disk.paths /kv: .*ENOSPC.*; of the 1 inodes of its file system none is left");
 }
 
 // Another fault is not blamed on them, and no file there is to be deleted for it.

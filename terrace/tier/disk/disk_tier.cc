@@ -194,15 +194,16 @@ std::string shortage(const std::string& path, const Status& why) {
            "raise it, or delete files";
   }
   struct statvfs facts{};
-  for (std::string folder = path; folder.starts_with('/'); folder.resize(folder.rfind('/'))) {
-    if (::statvfs(folder.c_str(), &facts) != 0) continue;  // Not there yet.
-    if (facts.f_files == 0 || facts.f_favail > 0 || !why.message().contains("ENOSPC")) return {};
-    return fmt::format(
-        "; of the {} inodes of its file system none is left, though {} MiB are free (df -i shows "
-        "them, df does not): delete files there",
-        facts.f_files, facts.f_bavail * facts.f_frsize >> 20U);
+  std::string folder = path;
+  while (::statvfs(folder.c_str(), &facts) != 0) {  // Not there yet: what is above it.
+    if (!folder.starts_with('/') || folder == "/") return {};
+    folder.resize(std::max<std::size_t>(folder.rfind('/'), 1));
   }
-  return {};
+  if (facts.f_files == 0 || facts.f_favail > 0 || !why.message().contains("ENOSPC")) return {};
+  return fmt::format(
+      "; of the {} inodes of its file system none is left, though {} MiB are free (df -i shows "
+      "them, df does not): delete files there",
+      facts.f_files, facts.f_bavail * facts.f_frsize >> 20U);
 }
 
 std::string unusable(const std::string& path, const Status& why) {
