@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdint>
 #include <optional>
+#include <ranges>
 #include <string_view>
 
 #include "terrace/base/file.h"
@@ -46,6 +47,14 @@ struct Hierarchy {
   const char* usage;
   const char* reclaimable;  // In memory.stat.
 };
+
+// In a list of the first version's controllers that are mounted together.
+bool has_memory(std::string_view controllers) {
+  for (const auto controller : std::views::split(controllers, ',')) {
+    if (std::string_view(controller) == "memory") return true;
+  }
+  return false;
+}
 
 void narrow(MemoryRoom& room, std::uint64_t bytes, const std::string& limit) {
   if (Bytes(bytes) < room.bytes) room = {Bytes(bytes), limit};
@@ -99,7 +108,7 @@ MemoryRoom memory_room(const std::string& root) {
       const std::string_view controllers = line.substr(first + 1, second - first - 1);
       const std::string_view path = line.substr(second + 1);
       if (controllers.empty()) narrow_by_path(room, unified, path);
-      if (controllers == "memory") narrow_by_path(room, legacy, path);
+      if (has_memory(controllers)) narrow_by_path(room, legacy, path);
     }
     if (end == std::string_view::npos) break;
     rest.remove_prefix(end + 1);

@@ -50,6 +50,18 @@ TEST_F(MemoryRoomTest, UsageOverTheLimitLeavesNothing) {
   EXPECT_EQ(room().bytes, Bytes(0));
 }
 
+// In a container with its own view of the groups its group is their root.
+TEST_F(MemoryRoomTest, RootOfAPrivateNamespaceLimits) {
+  for (const char* path : {"/", "/init.scope", "/../beside"}) {
+    put("/proc/self/cgroup", std::string("0::") + path + "\n");
+    put("/sys/fs/cgroup/memory.max", "9000\n");
+    put("/sys/fs/cgroup/memory.current", "5000\n");
+    put("/sys/fs/cgroup/memory.stat", "anon 1\ninactive_file 2000\n");
+    EXPECT_EQ(room().bytes, Bytes(6000)) << path;
+    EXPECT_TRUE(room().limit.ends_with("/sys/fs/cgroup/memory.max")) << path;
+  }
+}
+
 // In a container without its own view of the groups the path is the host's.
 TEST_F(MemoryRoomTest, FirstVersionsGroupsAreFoundAtTheirRoot) {
   put("/proc/self/cgroup", "12:cpu,cpuacct:/docker/abc\n5:memory:/docker/abc\n0::/docker/abc\n");
@@ -57,6 +69,13 @@ TEST_F(MemoryRoomTest, FirstVersionsGroupsAreFoundAtTheirRoot) {
   put("/sys/fs/cgroup/memory/memory.usage_in_bytes", "3000\n");
   put("/sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 1000\n");
   EXPECT_EQ(room().bytes, Bytes(6000));
+}
+
+TEST_F(MemoryRoomTest, FirstVersionsControllersMayBeMountedTogether) {
+  put("/proc/self/cgroup", "7:memoryless:/\n5:hugetlb,memory:/pod\n");
+  put("/sys/fs/cgroup/memory/pod/memory.limit_in_bytes", "8000\n");
+  put("/sys/fs/cgroup/memory/pod/memory.usage_in_bytes", "3000\n");
+  EXPECT_EQ(room().bytes, Bytes(5000));
 }
 
 TEST_F(MemoryRoomTest, GarbageDoesNotLimit) {
