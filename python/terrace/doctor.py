@@ -283,8 +283,14 @@ def _number(file: Path) -> int | None:
 def _cgroup_limits(root: Path = Path("/")) -> list[tuple[int, Path]]:
     """Bytes that this process's control groups allow, of both versions, smallest first."""
     found: set[tuple[int, Path]] = set()
-    for line in (root / "proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # A kernel without control groups.
+        return []
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not path.startswith("/"):
+            continue
         if controllers and "memory" not in controllers.split(","):
             continue
         place = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
@@ -309,29 +315,61 @@ def _bytes(text: str) -> int:
     return int(number) * factor
 
 
-def host_size(asked: Asked, root: Path = Path("/")) -> Iterator[Finding]:
-    """Against what the machine and the control groups allow in all: over it no host tier opens."""
-    text = (asked.settings or {}).get("host.size", "0")
-    size = _bytes(text)
-    if not size:
-        return
+def _tightest(root: Path) -> tuple[int, str]:
+    """Bytes that the machine and the control groups allow in all, and whose limit that is."""
     limits = [(limit, str(file)) for limit, file in _cgroup_limits(root)]
     facts = (root / "proc/meminfo").read_text()
     total = int(facts.split("MemTotal:", 1)[1].split()[0]) << 10
-    limit, name = min([*limits, (total, "the machine's memory")])
+    return min([*limits, (total, "the machine's memory")])
+
+
+def host_tier(asked: Asked, root: Path = Path("/")) -> Iterator[Finding]:
+    """The setting that counts, against what is allowed in all: over it no host tier opens."""
+    given = asked.settings or {}
+    if blocks := int(given.get("host.blocks", "0")):  # Beats host.size.
+        yield _of_blocks(blocks, *_tightest(root))
+    elif size := _bytes(text := given.get("host.size", "0")):
+        yield _of_bytes("host.size", text, size, *_tightest(root))
+    elif any(_bytes(given.get(name, "0")) for name in ("disk.size", "disk.blocks")):
+        text = given.get("host.staging", "0")
+        yield _of_bytes("host.staging", text, _bytes(text), *_tightest(root))
+
+
+def _of_blocks(blocks: int, limit: int, name: str) -> Finding:
+    most = int(limit * MOST_SHARE) // blocks
+    way_out = "lower host.blocks (TERRACE_HOST_BLOCKS), or raise that limit"
+    if blocks * PAGE > limit:
+        return fail(
+            f"host.blocks {blocks}: takes more than the {limit >> 20} MiB of {name}, for a block "
+            f"takes {PAGE >> 10} KiB or more: the engine would run without a host tier",
+            way_out,
+        )
+    if most < PAGE:
+        return warn(
+            f"host.blocks {blocks}: leaves next to nothing of the {limit >> 20} MiB of {name} to "
+            "the engine",
+            way_out,
+        )
+    return note(
+        f"host.blocks {blocks}: within the {limit >> 20} MiB of {name}, and {1 - MOST_SHARE:.0%} "
+        f"of it left to the engine, if a block of all layers and ranks takes at most "
+        f"{most >> 10} KiB",
+        "what one takes is the engine's choice; with host.size (TERRACE_HOST_SIZE) it is no matter",
+    )
+
+
+def _of_bytes(setting: str, text: str, size: int, limit: int, name: str) -> Finding:
+    way_out = f"lower {setting} (TERRACE_{setting.upper().replace('.', '_')}), or raise that limit"
     if size > limit:
-        yield fail(
-            f"host.size {text}: more than the {limit >> 20} MiB of {name}: the engine would run "
+        return fail(
+            f"{setting} {text}: more than the {limit >> 20} MiB of {name}: the engine would run "
             "without a host tier",
-            "lower host.size (TERRACE_HOST_SIZE), or raise that limit",
+            way_out,
         )
-    elif size > limit * MOST_SHARE:
-        yield warn(
-            f"host.size {text}: leaves {(limit - size) >> 20} MiB of {name} to the engine",
-            "lower host.size (TERRACE_HOST_SIZE), or raise that limit",
-        )
-    else:
-        yield ok(f"host.size {text}: below the {limit >> 20} MiB of {name}")
+    if size > limit * MOST_SHARE:
+        left = (limit - size) >> 20
+        return warn(f"{setting} {text}: leaves {left} MiB of {name} to the engine", way_out)
+    return ok(f"{setting} {text}: below the {limit >> 20} MiB of {name}")
 
 
 def memory(_asked: Asked) -> Iterator[Finding]:
@@ -397,7 +435,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("memory", memory),
     ("limits", limits),
     ("settings", settings),
-    ("host.size", host_size),
+    ("host", host_tier),
     ("attach.directory", attach_directory),
     ("disk", disk),
     ("io_uring", io_uring),

@@ -78,7 +78,18 @@ FIRST = {
     "proc/self/cgroup": "5:memory:/docker/abc\n4:cpu:/x\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{4 << 30}\n",
 }
+PRIVATE = {  # A container with its own view of the groups.
+    "proc/self/cgroup": "0::/\n",
+    "sys/fs/cgroup/memory.max": f"{4 << 30}\n",
+}
 FIRST_WITHOUT_LIMIT = FIRST | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}\n"}
+
+
+def made_up(root: Path, files: dict[str, str]) -> Path:
+    for name, text in (files | {"proc/meminfo": f"MemTotal: {8 << 20} kB\n"}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
 
 
 @pytest.mark.parametrize(
@@ -86,6 +97,10 @@ FIRST_WITHOUT_LIMIT = FIRST | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{
     [
         (SECOND, "5GiB", "fail", "pod/memory.max"),
         (FIRST, "5GiB", "fail", "memory/memory.limit_in_bytes"),
+        (PRIVATE, "5GiB", "fail", "cgroup/memory.max"),
+        (PRIVATE | {"proc/self/cgroup": "0::/../beside\n"}, "5GiB", "fail", "cgroup/memory.max"),
+        (PRIVATE | {"proc/self/cgroup": "::\n:\n\n0\n"}, "5GiB", "ok", "the machine's memory"),
+        ({}, "5GiB", "ok", "the machine's memory"),
         (SECOND, "4000MiB", "warn", "pod/memory.max"),
         (SECOND, "1GiB", "ok", "4096 MiB"),
         (FIRST_WITHOUT_LIMIT, "5GiB", "ok", "the machine's memory"),
@@ -100,10 +115,7 @@ FIRST_WITHOUT_LIMIT = FIRST | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{
 def test_a_host_size_over_what_there_is_is_named_with_the_limit(
     tmp_path: Path, files: dict[str, str], size: str, state: str, named: str
 ) -> None:
-    for name, text in (files | {"proc/meminfo": f"MemTotal: {8 << 20} kB\n"}).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (found,) = doctor.host_size(Asked(settings={"host.size": size}), tmp_path)
+    (found,) = doctor.host_tier(Asked(settings={"host.size": size}), made_up(tmp_path, files))
     assert found.state == state
     assert f"host.size {size}" in found.text
     assert named in found.text
@@ -114,15 +126,50 @@ def test_the_command_compares_the_host_size_that_the_settings_give(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERRACE_HOST_SIZE", "1000TB")
-    asked = [one for one in doctor.CHECKS if one[0] in ("settings", "host.size")]
+    asked = [one for one in doctor.CHECKS if one[0] in ("settings", "host")]
     monkeypatch.setattr(doctor, "CHECKS", asked)
     assert doctor.main() == 1
     assert "FAIL host.size 1000TB: more than" in capsys.readouterr().out
 
 
 def test_without_a_host_tier_there_is_nothing_to_compare() -> None:
-    assert not list(doctor.host_size(Asked(settings={"host.size": "0"})))
-    assert not list(doctor.host_size(Asked()))
+    assert not list(doctor.host_tier(Asked(settings={"host.size": "0", "host.staging": "9TiB"})))
+    assert not list(doctor.host_tier(Asked()))
+
+
+# A page of 4 KiB is the least that a block takes; 90 % of 4 GiB is what a thousand may have.
+@pytest.mark.parametrize(
+    ("blocks", "state", "named"),
+    [
+        ("1000", "note", "host.blocks 1000: within the 4096 MiB of "),
+        ("1000", "note", "10% of it left to the engine"),
+        ("1000", "note", "takes at most 3774 KiB"),
+        ("1048576", "warn", "leaves next to nothing of the 4096 MiB of "),
+        ("943718", "note", "takes at most 4 KiB"),
+        ("943719", "warn", "leaves next to nothing"),
+        ("1048577", "fail", "host.blocks 1048577: takes more than the 4096 MiB of "),
+    ],
+)
+def test_blocks_of_the_host_tier_are_compared_and_beat_its_size(
+    tmp_path: Path, blocks: str, state: str, named: str
+) -> None:
+    asked = Asked(settings={"host.blocks": blocks, "host.size": "1TiB"})
+    (found,) = doctor.host_tier(asked, made_up(tmp_path, SECOND))
+    assert found.state == state
+    assert named in found.text
+    assert "pod/memory.max" in found.text
+    assert "TERRACE_HOST_" in found.way_out
+
+
+@pytest.mark.parametrize("below", [{"disk.size": "9GiB"}, {"disk.blocks": "7"}])
+def test_staging_for_a_disk_alone_is_compared_as_well(
+    tmp_path: Path, below: dict[str, str]
+) -> None:
+    asked = Asked(settings={"host.size": "0", "host.staging": "5GiB", **below})
+    (found,) = doctor.host_tier(asked, made_up(tmp_path, SECOND))
+    assert found.state == "fail"
+    assert found.text.startswith("host.staging 5GiB: more than the 4096 MiB of ")
+    assert found.way_out.startswith("lower host.staging (TERRACE_HOST_STAGING), ")
 
 
 @pytest.mark.parametrize("left", [0, 12])
