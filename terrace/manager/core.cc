@@ -158,7 +158,7 @@ void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
     const auto table = block_tables[number].subspan(from, first + count - from);
     GroupLoad load{.group = group, .from = from, .pins = {}, .device_blocks = {}, .failed = {}};
     load.device_blocks.assign(table.begin(), table.end());
-    if (!strands.empty()) load.pins = std::move(strands[number].run);
+    if (!strands.empty()) load.pins = strands[number].take_run();
     held = std::min<std::uint64_t>(held, load.pins.size() + (from - first));
     batch.groups.push_back(std::move(load));
   }
@@ -215,7 +215,7 @@ std::uint64_t Core::leading_in_host(std::span<const SequenceHash> hashes) {
 void Core::offload(Request& request, std::uint64_t end,
                    std::span<const std::span<const std::uint32_t>> tables) {
   if (request.cursor >= end) return;
-  const bool has_doubts = !look_ups_.survey().condemned().empty();
+  const bool has_doubts = look_ups_.survey().has_doubts();
   std::optional<std::uint64_t> doubtful;  // Considered again, once it is known to be bad.
   std::uint64_t block = request.cursor;
   if (!has_doubts) {

@@ -221,7 +221,7 @@ TEST(CoreGroupsTest, AShardInDoubtIsNotOfferedThoughTheDiskHasItAsWell) {
   }
   rig.settle();
   (void)rig.end(id);
-  (void)rig.end(second);
+  EXPECT_EQ(rig.end(second).first_miss, MissReason::kCorrupt);
   EXPECT_EQ(rig.look_up(rig.begin(tokens)), kBlocks);  // From disk again.
 }
 

@@ -219,9 +219,7 @@ void Core::observe(const Step& step, Nanoseconds now) {
 }
 
 void Core::question(SlotRef slot) {
-  if (std::ranges::find(look_ups_.survey().condemned(), slot) !=
-      look_ups_.survey().condemned().end())
-    return;
+  if (look_ups_.survey().is_condemned(slot)) return;
   auto pin = context_.pool().pin(slot);
   const auto key = context_.pool().key_of(slot);
   if (!pin || !key) return;

@@ -176,12 +176,12 @@ void LookUps::choose_plain(Request& request, bool may_read) {
   LookUp& look_up = request.look_up;
   const auto hashes = request.chain.hashes().subspan(look_up.first, look_up.end - look_up.first);
   look_up.strands.clear();
-  Strand& strand = look_up.strands.emplace_back(Strand{.group = kOnly, .from = look_up.first});
+  Strand& strand = look_up.strands.emplace_back(kOnly, look_up.first);
   std::optional<MissReason> reason;
-  if (!hold(strand, hashes)) reason = MissReason::kCorrupt;
+  if (!survey_.hold_leading(strand, hashes)) reason = MissReason::kCorrupt;
   std::vector<policy::SourceRun> runs;
   const std::uint64_t found =
-      survey_.leading(kOnly, hashes, strand.run.size(), may_read && !reason, runs);
+      survey_.leading(kOnly, hashes, strand.size(), may_read && !reason, runs);
   std::uint64_t wanted = worth(hashes.first(found), runs);
   if (!reason && wanted < found) reason = MissReason::kNotWorthIt;
   if (wanted > room()) {
@@ -194,19 +194,9 @@ void LookUps::choose_plain(Request& request, bool may_read) {
     reason = why_short(hashes[found], may_read);
   }
   if (reason || found >= hashes.size()) look_up.reason = reason;
-  strand.run.shrink(wanted);
+  strand.shrink(wanted);
   look_up.blocks = wanted;
   charge(look_up, wanted);
-}
-
-bool LookUps::hold(Strand& strand, std::span<const SequenceHash> hashes) {
-  strand.run = context_.pool().pin_run(context_.name_space, strand.group, hashes);
-  for (std::size_t i = 0; !survey_.condemned().empty() && i < strand.run.size(); ++i) {
-    if (!survey_.is_condemned(strand.run.slot(i))) continue;
-    strand.run.shrink(i);
-    return false;
-  }
-  return true;
 }
 
 std::uint64_t LookUps::pins_for(std::uint64_t first, std::uint64_t end) const {
@@ -256,8 +246,8 @@ void LookUps::choose(Request& request, bool may_read) {
   for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
     const GroupId group(number);
     const std::uint64_t from = std::max(first, context_.groups.first_needed(group, at));
-    look_up.strands.push_back(Strand{.group = group, .from = from});
-    if (from < at) (void)hold(look_up.strands.back(), hashes.subspan(from, at - from));
+    Strand& strand = look_up.strands.emplace_back(group, from);
+    if (from < at) (void)survey_.hold_leading(strand, hashes.subspan(from, at - from));
   }
   charge(look_up, pins_for(first, at));
 }
@@ -279,28 +269,19 @@ void LookUps::collect(Request& request, Nanoseconds now) {
   const std::uint64_t end = look_up.first + look_up.blocks;
   // First hold what is there: reserving slots for the rest must not evict it.
   for (Strand& strand : look_up.strands) {
-    const std::uint64_t tail_from = strand.from + strand.run.size();
-    if (tail_from >= end) continue;
-    strand.tail.resize(end - tail_from);
-    strand.missing = strand.tail.size();
-    for (std::uint64_t i = 0; i < strand.tail.size(); ++i) {
-      auto pin = context_.pool().pin(context_.key_of(strand.group, hashes[tail_from + i]));
-      if (!pin || survey_.is_condemned(pin->slot())) continue;
-      strand.tail[i] = std::move(*pin);
-      --strand.missing;
+    strand.await(end);
+    for (std::uint64_t block = strand.tail_from(); block < end; ++block) {
+      (void)survey_.hold(strand, block, hashes[block]);
     }
   }
   for (std::size_t number = 0; number < look_up.strands.size(); ++number) {
     Strand& strand = look_up.strands[number];
-    const std::uint64_t tail_from = strand.from + strand.run.size();
-    for (std::uint64_t i = 0; strand.missing > 0 && i < strand.tail.size(); ++i) {
-      if (strand.tail[i].holds()) continue;
-      if (want(request, strand.group, tail_from + i, transfer::IoClass::kTtftRead, true, now)) {
-        continue;
-      }
+    for (std::uint64_t block = strand.tail_from(); strand.missing() > 0 && block < end; ++block) {
+      if (!strand.is_missing(block)) continue;
+      if (want(request, strand.group(), block, transfer::IoClass::kTtftRead, true, now)) continue;
       // No slot is to be had for the rest.
       look_up.is_host_only = !context_.groups.is_plain();
-      return cut(request, strand.group, tail_from + i, MissReason::kDropped);
+      return cut(request, strand.group(), block, MissReason::kDropped);
     }
   }
 }
@@ -310,33 +291,29 @@ void LookUps::on_block(Request& request, GroupId group, std::uint64_t block,
   LookUp& look_up = request.look_up;
   if (look_up.phase != LookUp::Phase::kWaiting || group.value() >= look_up.strands.size()) return;
   Strand& strand = look_up.strands[group.value()];
-  const std::uint64_t tail_from = strand.from + strand.run.size();
-  if (block < tail_from || block - tail_from >= strand.tail.size()) return;
-  catalog::Pin& place = strand.tail[block - tail_from];
-  if (place.holds()) return;
-  std::optional<catalog::Pin> pin;
+  if (!strand.is_missing(block)) return;
   if (!reason) {
-    pin = context_.pool().pin(context_.key_of(group, request.chain.hashes()[block]));
-    // What came from disk gave way to what is in host, and that is in doubt.
-    if (pin && survey_.is_condemned(pin->slot())) reason = MissReason::kCorrupt;
+    switch (survey_.hold(strand, block, request.chain.hashes()[block])) {
+      case Survey::Hold::kHeld:
+        return;
+      case Survey::Hold::kGone:
+        reason = MissReason::kEvicted;
+        break;
+      case Survey::Hold::kInDoubt:  // In host, and what came from disk gave way to that.
+        reason = MissReason::kCorrupt;
+        break;
+    }
   }
-  if (pin && !reason) {
-    place = std::move(*pin);
-    --strand.missing;
-  } else {
-    cut(request, group, block, reason.value_or(MissReason::kEvicted));
-  }
+  cut(request, group, block, *reason);
 }
 
 void LookUps::give_up(Request& request) {
   LookUp& look_up = request.look_up;
   look_up.is_host_only = true;
   for (const Strand& strand : look_up.strands) {
-    const auto gap =
-        std::ranges::find_if(strand.tail, [](const auto& pin) { return !pin.holds(); });
-    if (gap == strand.tail.end()) continue;
-    const auto place = static_cast<std::uint64_t>(gap - strand.tail.begin());
-    return cut(request, strand.group, strand.from + strand.run.size() + place, MissReason::kLate);
+    if (const auto block = strand.first_missing()) {
+      return cut(request, strand.group(), *block, MissReason::kLate);
+    }
   }
 }
 
@@ -345,8 +322,8 @@ void LookUps::cut(Request& request, GroupId group, std::uint64_t block, MissReas
   look_up.reason = reason;
   if (context_.groups.is_plain()) {
     Strand& strand = look_up.strands[group.value()];
-    strand.shrink(block - strand.from);
-    look_up.blocks = block - strand.from;
+    strand.shrink(block - strand.from());
+    look_up.blocks = block - strand.from();
     charge(look_up, look_up.blocks);
     return;
   }
@@ -362,10 +339,7 @@ void LookUps::charge(LookUp& look_up, std::uint64_t pins) {
 
 void LookUps::finish(Request& request, Nanoseconds now) {
   LookUp& look_up = request.look_up;
-  for (Strand& strand : look_up.strands) {
-    for (catalog::Pin& pin : strand.tail) strand.run.add(std::move(pin));
-    strand.tail.clear();
-  }
+  for (Strand& strand : look_up.strands) strand.close();
   look_up.expires = now + context_.options.pin_time;
   // Nothing found: the next poll may look again, at little cost. What the planner refused stays
   // refused for a while, so that asking again does not count as another request.

@@ -71,8 +71,6 @@ class LookUps {
   // Both leave strands that hold what leads them in host, and `blocks`.
   void choose_plain(Request& request, bool may_read);
   void choose(Request& request, bool may_read);
-  // Pins what leads `hashes` in host; false if that ends at a block in doubt.
-  bool hold(Strand& strand, std::span<const SequenceHash> hashes);
   // How many of `found` blocks that lie in `runs` are worth loading.
   [[nodiscard]] std::uint64_t worth(std::span<const SequenceHash> found,
                                     const std::vector<policy::SourceRun>& runs) const;

@@ -17,24 +17,58 @@
 
 namespace terrace::manager {
 
-// What a look-up holds of one KV group: pins for blocks from, from + 1, ... in chain order, `run`
-// the leading ones, then `tail`, which fills up as reads from disk arrive.
-struct Strand {
-  GroupId group{};
-  std::uint64_t from = 0;
-  catalog::PinRun run{};
-  std::vector<catalog::Pin> tail{};
-  std::uint64_t missing = 0;  // Of the tail.
+class Survey;
 
-  [[nodiscard]] std::uint64_t size() const { return run.size() + tail.size(); }
+// What a look-up holds of one KV group: pins for blocks from(), from() + 1, ... in chain order, the
+// leading ones in a run, then a tail, which fills up as reads from disk arrive. Only Survey puts
+// pins in, and none of a slot in doubt: nobody else can forget to ask.
+class Strand {
+ public:
+  Strand(GroupId group, std::uint64_t from) : group_(group), from_(from) {}
+
+  [[nodiscard]] GroupId group() const { return group_; }
+  [[nodiscard]] std::uint64_t from() const { return from_; }
+  [[nodiscard]] std::uint64_t size() const { return run_.size() + tail_.size(); }
+  [[nodiscard]] std::uint64_t tail_from() const { return from_ + run_.size(); }
+  // Blocks of the tail that are not held yet.
+  [[nodiscard]] std::uint64_t missing() const { return missing_; }
+  [[nodiscard]] bool is_missing(std::uint64_t block) const {
+    return block >= tail_from() && block < from_ + size() && !tail_[block - tail_from()].holds();
+  }
+  [[nodiscard]] std::optional<std::uint64_t> first_missing() const {
+    for (std::uint64_t i = 0; missing_ > 0 && i < tail_.size(); ++i) {
+      if (!tail_[i].holds()) return tail_from() + i;
+    }
+    return std::nullopt;
+  }
+  // Behind the run, all blocks before `end` are missing from now on.
+  void await(std::uint64_t end) {
+    if (tail_from() >= end) return;
+    tail_.resize(end - tail_from());
+    missing_ = tail_.size();
+  }
   // Drops pins from the deepest on until `count` are left.
   void shrink(std::uint64_t count) {
-    while (!tail.empty() && size() > count) {
-      if (!tail.back().holds()) --missing;
-      tail.pop_back();
+    while (!tail_.empty() && size() > count) {
+      if (!tail_.back().holds()) --missing_;
+      tail_.pop_back();
     }
-    run.shrink(count);
+    run_.shrink(count);
   }
+  // Nothing is missing: all is one run.
+  void close() {
+    for (catalog::Pin& pin : tail_) run_.add(std::move(pin));
+    tail_.clear();
+  }
+  [[nodiscard]] catalog::PinRun take_run() { return std::move(run_); }
+
+ private:
+  friend class Survey;
+  GroupId group_;
+  std::uint64_t from_;
+  catalog::PinRun run_;
+  std::vector<catalog::Pin> tail_;
+  std::uint64_t missing_ = 0;
 };
 
 // From the first poll to accept_load.
@@ -60,7 +94,7 @@ struct LookUp {
 
   [[nodiscard]] std::uint64_t missing() const {
     std::uint64_t sum = 0;
-    for (const Strand& strand : strands) sum += strand.missing;
+    for (const Strand& strand : strands) sum += strand.missing();
     return sum;
   }
 };

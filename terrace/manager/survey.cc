@@ -26,6 +26,26 @@ bool Survey::is_in_doubt(const BlockKey& key) {
   return pin && is_condemned(pin->slot());
 }
 
+bool Survey::hold_leading(Strand& strand, std::span<const SequenceHash> hashes) {
+  catalog::PinRun& run = strand.run_;
+  run = context_.pool().pin_run(context_.name_space, strand.group(), hashes);
+  for (std::size_t i = 0; !condemned_.empty() && i < run.size(); ++i) {
+    if (!is_condemned(run.slot(i))) continue;
+    run.shrink(i);
+    return false;
+  }
+  return true;
+}
+
+Survey::Hold Survey::hold(Strand& strand, std::uint64_t block, const SequenceHash& hash) {
+  auto pin = context_.pool().pin(context_.key_of(strand.group(), hash));
+  if (!pin) return Hold::kGone;
+  if (is_condemned(pin->slot())) return Hold::kInDoubt;
+  strand.tail_[block - strand.tail_from()] = std::move(*pin);
+  --strand.missing_;
+  return Hold::kHeld;
+}
+
 std::uint64_t Survey::leading(GroupId group, std::span<const SequenceHash> hashes,
                               std::uint64_t in_host, bool may_read,
                               std::vector<policy::SourceRun>& runs) const {

@@ -1,5 +1,6 @@
-// How far a request could resume from what the tiers hold, and which blocks that takes. Changes
-// nothing but the touch order of blocks in doubt.
+// How far a request could resume from what the tiers hold, which blocks that takes, and the holding
+// of those in host. Knows the slots in doubt and offers and pins none of them. Changes nothing
+// beside its pins but the touch order of blocks in doubt.
 // Threading: thread-compatible; the manager's lock guards it.  Waits: never.
 // Source: design.md section 1.5.
 #pragma once
@@ -9,11 +10,14 @@
 #include <vector>
 
 #include "terrace/manager/context_internal.h"
+#include "terrace/manager/request_internal.h"
 
 namespace terrace::manager {
 
 class Survey {
  public:
+  enum class Hold : std::uint8_t { kHeld, kGone, kInDoubt };
+
   explicit Survey(Context& context) : context_(context) {}
 
   // Leading blocks of `hashes` that some tier offers, as runs; the first `in_host` are known to be
@@ -28,10 +32,16 @@ class Survey {
                                         std::uint64_t end, bool may_read,
                                         std::vector<policy::SourceRun>& runs);
 
-  // A slot whose bytes are in doubt: not offered until it is cleared or removed.
+  // Pins what leads `hashes` in host, the first of them being the strand's first block. False if
+  // that ends at a block in doubt.
+  bool hold_leading(Strand& strand, std::span<const SequenceHash> hashes);
+  // Pins `block` of the strand's tail, which is missing.
+  Hold hold(Strand& strand, std::uint64_t block, const SequenceHash& hash);
+
+  // A slot whose bytes are in doubt: neither offered nor held until it is cleared or removed.
   void condemn(SlotRef slot) { condemned_.push_back(slot); }
   void absolve(SlotRef slot) { std::erase(condemned_, slot); }
-  [[nodiscard]] const std::vector<SlotRef>& condemned() const { return condemned_; }
+  [[nodiscard]] bool has_doubts() const { return !condemned_.empty(); }
   [[nodiscard]] bool is_condemned(SlotRef slot) const;
   // Of a block in host.
   [[nodiscard]] bool is_in_doubt(const BlockKey& key);
