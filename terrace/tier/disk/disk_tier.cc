@@ -194,8 +194,7 @@ std::string shortage(const std::string& path, const Status& why) {
            "raise it, or delete files";
   }
   struct statvfs facts{};
-  std::string folder = path;
-  while (::statvfs(folder.c_str(), &facts) != 0) {  // Not there yet: what is above it.
+  for (std::string folder = path; ::statvfs(folder.c_str(), &facts) != 0;) {  // Not there yet.
     if (!folder.starts_with('/') || folder == "/") return {};
     folder.resize(std::max<std::size_t>(folder.rfind('/'), 1));
   }
