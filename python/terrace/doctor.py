@@ -153,20 +153,27 @@ def _value(asked: Asked, name: str) -> str:
 
 
 def _folder_of(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
-    while not path.exists() and path != path.parent:
+    """The path itself, or the nearest one above it that is there and can be seen."""
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110 - raises never.
         path = path.parent
     return path
+
+
+def unwritable(path: Path) -> str:
+    """Why no folder can be made or written to there; "" = it can."""
+    folder = _folder_of(path)
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written to"
 
 
 def attach_directory(asked: Asked) -> Iterator[Finding]:
     path = Path(_value(asked, "attach.directory") or "/tmp")
     if not path.exists():
-        above = _folder_of(path)
-        if os.access(above, os.W_OK | os.X_OK):
-            yield ok(f"attach.directory {path}: will be made")
+        if why := unwritable(path):
+            yield fail(f"attach.directory {path}: {why}", "name another one")
         else:
-            yield fail(f"attach.directory {path}: {above} cannot be written to", "name another one")
+            yield ok(f"attach.directory {path}: will be made")
         return
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
@@ -221,12 +228,10 @@ def disk(asked: Asked) -> Iterator[Finding]:
         path = Path(text.strip())
         if not text.strip():
             continue
-        folder = _folder_of(path)
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            yield fail(
-                f"disk.paths {path}: {folder} cannot be written to", "chown it, or name another"
-            )
+        if why := unwritable(path):
+            yield fail(f"disk.paths {path}: {why}", "chown it, or name another")
             continue
+        folder = _folder_of(path)
         facts = os.statvfs(folder)
         free = facts.f_bavail * facts.f_frsize >> 30
         yield ok(f"disk.paths {path}: {free} GiB free")
