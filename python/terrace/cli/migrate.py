@@ -9,11 +9,12 @@ import argparse
 import json
 import math
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,20 @@ from terrace.cli import program
 
 FAILED = 1
 GIB = 1 << 30
+HIDDEN = "<hidden>"  # What the native program prints for a secret that is set.
+NO_SIZE = (
+    "no tier has a size: of KVBM's, give DYN_KVBM_CPU_CACHE_GB or DYN_KVBM_DISK_CACHE_GB; of "
+    "LMCache's, max_local_cpu_size with local_cpu, or max_local_disk_size with local_disk"
+)
 _TRUE = {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A setting that a start would refuse, and why."""
+
+    value: Any
+    reason: str
 
 
 @dataclass
@@ -30,10 +44,11 @@ class Found:
 
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
 
 
 class WrongValueError(Exception):
-    """A value that LMCache would not take either; the text names it."""
+    """A value that they would not take either, or nothing to start with; the text names it."""
 
 
 def _is_on(value: Any) -> bool:
@@ -55,6 +70,14 @@ def _gib(name: str, value: Any) -> int:
     return int(_number(name, value, "GiB") * GIB)
 
 
+def _size(size: int) -> str:
+    """In the largest unit that is exact."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % (1 << power) == 0:
+            return f"{size >> power}{unit}"
+    return f"{size}B"
+
+
 def _paths(value: Any) -> list[str]:
     parts = [part.strip() for part in str(value).split(",")]
     return [part.removeprefix("file://").rstrip("/") or "/" for part in parts if part]
@@ -63,10 +86,10 @@ def _paths(value: Any) -> list[str]:
 def _host(values: Mapping[str, Any], found: Found) -> None:
     size = _gib("max_local_cpu_size", values.get("max_local_cpu_size", 5.0))
     if _is_on(values.get("local_cpu", True)):
-        found.settings["host.size"] = f"{size}B"
+        found.settings["host.size"] = _size(size)
         found.notes.append("host.size is for all ranks together; LMCache's is for each rank")
     else:
-        found.settings["host.staging"] = f"{size}B"
+        found.settings["host.staging"] = _size(size)
         found.notes.append("local_cpu off: host memory only passes blocks on (host.staging)")
 
 
@@ -76,10 +99,10 @@ def _disk(values: Mapping[str, Any], found: Found) -> None:
     size = _gib("max_local_disk_size", values.get("max_local_disk_size", 0.0))
     found.settings["disk.paths"] = _paths(values["local_disk"])
     if size:
-        found.settings["disk.size"] = f"{size}B"
+        found.settings["disk.size"] = _size(size)
         found.notes.append("disk.size is for all ranks together; blocks are found after a restart")
     else:
-        found.notes.append("max_local_disk_size is 0: give disk.size")
+        found.notes.append("max_local_disk_size is 0, so there is no disk tier")
 
 
 # What LMCache has and Terrace answers otherwise; said only when it is set.
@@ -134,25 +157,58 @@ def from_lmcache(file: Mapping[str, Any], environment: Mapping[str, str]) -> Fou
     return found
 
 
-def from_kvbm(environment: Mapping[str, str]) -> Found:
-    """What the native program makes of DYN_KVBM_* alone.  Raises WrongValueError."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("TERRACE_")}
-    kept = {name: text for name, text in kept.items() if not name.startswith("DYN_")}
+def _native(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """What `terrace config` says over this environment.  Raises WrongValueError."""
+    ours = ("TERRACE_", "DYN_", "KVBM_", "ENABLE_KVBM_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(
-        [program.find(), "config", "--json"],
+        [program.find(), "config", "--json", *words],
         env=kept | dict(environment),
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise WrongValueError(done.stderr.strip())
-    read = json.loads(done.stdout)
+        lines = done.stderr.strip().splitlines()
+        told = [line for line in lines if not line.endswith("the settings are refused")]
+        raise WrongValueError("\n".join(told) or f"{done.args[0]}: exit code {done.returncode}")
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+def from_kvbm(environment: Mapping[str, str]) -> Found:
+    """What the native program makes of DYN_KVBM_* alone.  Raises WrongValueError."""
+    read = _native([], environment)
     found = Found(notes=[*read["warnings"], *read["notes"]])
     for name, one in read["settings"].items():
-        if "environment" in one["level"]:
+        if one["value"] == HIDDEN:
+            found.left_out[name] = LeftOut(HIDDEN, "a secret is not printed; set it by hand")
+        elif "environment" in one["level"]:
             found.settings[name] = one["value"]
     return found
+
+
+def leave_out_what_is_refused(found: Found) -> None:
+    """So that a start accepts what is printed.  Raises WrongValueError when nothing is left."""
+    while True:
+        try:
+            _native(["--engine", json.dumps(found.settings)], {})
+        except WrongValueError as error:
+            wrong = {
+                name: line.partition(": ")[2]
+                for line in str(error).splitlines()
+                for name in re.findall(r"([\w.]+) \(engine JSON\)", line)
+                if name in found.settings
+            }
+            if not wrong:
+                raise
+            for name, reason in wrong.items():
+                found.left_out[name] = LeftOut(found.settings.pop(name), reason)
+        else:
+            if "disk.paths" not in found.left_out or "disk.size" not in found.settings:
+                return
+            reason = "without disk.paths, blocks would lie in the user's cache folder"
+            found.left_out["disk.size"] = LeftOut(found.settings.pop("disk.size"), reason)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -173,32 +229,54 @@ def _yaml(path: Path) -> dict[str, Any]:
     return read
 
 
+def _comment(text: str) -> str:
+    """One line, whatever stands in it."""
+    return "# " + "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def _toml_value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def toml(found: Found) -> str:
     """A settings file, one table for each part, with the notes above it."""
-    lines = [f"# {note}" for note in found.notes]
+    lines = [_comment(note) for note in found.notes]
     tables: dict[str, list[str]] = {}
     for name, value in sorted(found.settings.items()):
         table, _, key = name.rpartition(".")
-        tables.setdefault(table, []).append(f"{key} = {json.dumps(value)}")
-    for table, rows in tables.items():
-        lines += ["", f"[{table}]", *rows]
+        tables.setdefault(table, []).append(f"{key} = {_toml_value(value)}")
+    for name, one in sorted(found.left_out.items()):
+        table, _, key = name.rpartition(".")
+        rows = tables.setdefault(table, [])
+        rows += [_comment(f"left out: {one.reason}"), _comment(f"{key} = {_toml_value(one.value)}")]
+    for table, rows in sorted(tables.items()):
+        is_used = any(not row.startswith("#") for row in rows)
+        lines += ["", f"[{table}]" if is_used else f"# [{table}]", *rows]
     return "\n".join(lines) + "\n"
+
+
+def _export(name: str, value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"export TERRACE_{name.replace('.', '_').upper()}={shlex.quote(text)}"
 
 
 def environment(found: Found) -> str:
     """The same as shell assignments."""
-    lines = [f"# {note}" for note in found.notes]
-    for name, value in sorted(found.settings.items()):
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        variable = "TERRACE_" + name.replace(".", "_").upper()
-        lines.append(f"export {variable}={shlex.quote(text)}")
+    lines = [_comment(note) for note in found.notes]
+    lines += [_export(name, value) for name, value in sorted(found.settings.items())]
+    for name, one in sorted(found.left_out.items()):
+        lines += [_comment(f"left out: {one.reason}"), _comment(_export(name, one.value))]
     return "\n".join(lines) + "\n"
+
+
+def _json(found: Found) -> str:
+    return json.dumps(asdict(found)) + "\n"
 
 
 _FORMS: dict[str, Callable[[Found], str]] = {
     "toml": toml,
     "env": environment,
-    "json": lambda found: json.dumps({"settings": found.settings, "notes": found.notes}) + "\n",
+    "json": _json,
     "engine": lambda found: json.dumps(found.settings) + "\n",
 }
 
@@ -235,8 +313,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         found = _source(options)
-    except (WrongValueError, FileNotFoundError) as error:
-        print(f"terrace migrate-config: {error}", file=sys.stderr)
+        leave_out_what_is_refused(found)
+    except (WrongValueError, OSError) as error:
+        text = NO_SIZE if "no tier has a size" in str(error) else str(error)
+        print(f"terrace migrate-config: {text}", file=sys.stderr)
         return FAILED
+    if options.form == "engine":  # JSON has no comments.
+        for name, one in found.left_out.items():
+            print(f"terrace migrate-config: left out: {name}: {one.reason}", file=sys.stderr)
     sys.stdout.write(_FORMS[options.form](found))
     return 0
