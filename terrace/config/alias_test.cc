@@ -177,6 +177,18 @@ TEST(KvbmTest, AliasAndOwnNameMayAgreeButNotDiffer) {
                     HasSubstr("DYN_KVBM_TRANSFER_BATCH_SIZE")));
 }
 
+TEST(KvbmTest, WhatBothNamesSayIsRefusedAsOurs) {
+  const Environment folder = {{"DYN_KVBM_DISK_CACHE_DIR", "/a"}, {"TERRACE_DISK_PATHS", "/a"}};
+  EXPECT_THAT(error_of(folder), HasSubstr("disk.paths (environment TERRACE_DISK_PATHS), disk.size: "
+                                          "directories are named"));
+  EXPECT_THAT(error_of({{"DYN_KVBM_OBJECT_ENABLED", "1"}, {"TERRACE_OBJECT_ENABLED", "true"}}),
+              HasSubstr("object.enabled (environment TERRACE_OBJECT_ENABLED)"));
+  const auto sized = load_with({{"DYN_KVBM_DISK_CACHE_GB", "8"}, {"TERRACE_DISK_SIZE", "8GB"}});
+  ASSERT_TRUE(sized.has_value()) << sized.error().message();
+  EXPECT_EQ(sized->origins.at("disk.size").text, "environment TERRACE_DISK_SIZE");
+  EXPECT_EQ(sized->settings.disk.admission, "frequency") << "KVBM's names size it, too";
+}
+
 TEST(KvbmTest, AliasStandsAtTheEnvironmentsLevel) {
   Sources sources;
   sources.environment = {{"DYN_KVBM_CPU_CACHE_GB", "20"}};

@@ -17,7 +17,8 @@ struct Chosen {
   const Row* row;
   Value value;
   Origin origin;
-  bool is_alias;
+  bool is_alias;  // A name of KVBM gave it.
+  bool is_own;    // A name of ours gave it; both may have.
 };
 using ChosenMap = std::map<std::string, Chosen, std::less<>>;
 
@@ -60,13 +61,20 @@ void merge(const Given& given, ChosenMap& chosen, Problems& problems) {
                              way_out(*row, given.origin)));
     return;
   }
-  Chosen next{row, std::move(*value), given.origin, given.is_alias};
+  Chosen next{row, std::move(*value), given.origin, given.is_alias, !given.is_alias};
   const auto at = chosen.find(given.name);
   if (at == chosen.end() || at->second.origin.level < next.origin.level) {
     chosen.insert_or_assign(given.name, std::move(next));
     return;
   }
-  if (at->second.origin.level > next.origin.level || at->second.value == next.value) return;
+  if (at->second.origin.level > next.origin.level) return;
+  if (at->second.value == next.value) {
+    // Who says it in our words, too, asks for it: it counts, and is told, as ours.
+    if (next.is_own && !at->second.is_own) at->second.origin = std::move(next.origin);
+    at->second.is_alias |= next.is_alias;
+    at->second.is_own |= next.is_own;
+    return;
+  }
   // Weak aliases of one setting do not contradict: the first in the table's order stays.
   if (next.origin.level == Level::kWeakAlias) return;
   problems.add(fmt::format("setting {}: {} says {}, {} says {}; keep one of them", row->name,
@@ -127,7 +135,7 @@ void tell_missing(const ChosenMap& chosen, Loaded& loaded, Problems& problems) {
     if (row.missing.empty() || entry.value == fetch_value(row, usual)) continue;
     std::string line = fmt::format("setting {} ({}): {}: {}", row.name, entry.origin.text,
                                    quote(format_value(row, entry.value)), row.missing);
-    if (row.is_refused_when_missing && !entry.is_alias) {
+    if (row.is_refused_when_missing && entry.is_own) {
       problems.add(std::move(line));
     } else {
       loaded.warnings.push_back(std::move(line));
