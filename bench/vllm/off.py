@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,8 +28,9 @@ sys.path[:0] = [
 ]
 
 from bench.vllm import lines  # noqa: E402
+from bench.vllm.engine import make_empty, metric_total, start_engine  # noqa: E402
 
-from engine_env import ROOT, engine_env, installed, transfer_config  # noqa: E402
+from engine_env import ROOT, engine_env, transfer_config  # noqa: E402
 
 ROUNDS = 5
 REQUESTS = 8
@@ -91,13 +91,10 @@ class Engine:
     """In this process; all its prompts are new."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        from vllm import LLM, SamplingParams
+        from vllm import SamplingParams
 
-        self._llm = LLM(
-            model=str(installed()["model_bfloat16"]),
-            dtype="bfloat16",
+        self._llm = start_engine(
             block_size=32,
-            enforce_eager=True,
             max_model_len=1024,
             max_num_seqs=8,
             kv_cache_memory_bytes=200_000_000,
@@ -109,10 +106,7 @@ class Engine:
 
     def stored(self) -> float:
         """Blocks that went from the device to host."""
-        connector = self._llm.llm_engine.engine_core.engine_core.scheduler.connector
-        text = connector._scheduler.owner.read_metrics()
-        lines = [line for line in text.splitlines() if line.startswith(STORED)]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+        return metric_total(self._llm, STORED)
 
     def answer(self, seed: int) -> float:
         """One batch of prompts that follow from `seed`; CPU seconds of the process."""
@@ -219,8 +213,7 @@ def main() -> int:
     if sys.argv[1:2] == ["--switched"]:
         Path(sys.argv[2]).write_text(json.dumps(serve_switched()))
         return 0
-    shutil.rmtree(WORK / "cache", ignore_errors=True)
-    (WORK / "cache").mkdir(parents=True)
+    make_empty(WORK / "cache")
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     env = engine_env(WORK / "engine")
     for number in range(ROUNDS):

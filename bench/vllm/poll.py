@@ -10,7 +10,6 @@ hooks of a step that schedules nothing.
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,11 +24,11 @@ sys.path[:0] = [
 ]
 
 from bench.vllm import lines  # noqa: E402
+from bench.vllm.engine import BYTES_PER_TOKEN, connector_of, make_empty, metric_total, start_engine  # noqa: E402
 
-from engine_env import ROOT, engine_env, installed, transfer_config  # noqa: E402
+from engine_env import ROOT, engine_env, transfer_config  # noqa: E402
 
 LENGTHS = (256, 2048)
-BYTES_PER_TOKEN = 23_040  # bfloat16: 30 layers, K and V, 3 heads of 64
 PROMPTS, ROUNDS = 7, 10  # Of which the host tier holds two.
 STEPS = 2000
 GOAL_S = 10e-6
@@ -50,7 +49,6 @@ class Engine:
     """One in-process engine with Terrace; its connector's two sides are called by hand."""
 
     def __init__(self, length: int) -> None:
-        from vllm import LLM
         from vllm.distributed.kv_transfer import get_kv_transfer_group
 
         extra = {
@@ -58,18 +56,15 @@ class Engine:
             "disk.size": "2GiB",
             "disk.paths": [str(WORK / "cache")],
         }
-        self.llm = LLM(
-            model=str(installed()["model_bfloat16"]),
-            dtype="bfloat16",
+        self.llm = start_engine(
             block_size=32,
-            enforce_eager=True,
             max_model_len=2560,
             max_num_seqs=1,
             kv_cache_memory_bytes=4096 * BYTES_PER_TOKEN,
             disable_log_stats=True,
             kv_transfer_config=transfer_config(extra),
         )
-        self.connector = self.llm.llm_engine.engine_core.engine_core.scheduler.connector
+        self.connector = connector_of(self.llm)
         self.worker = get_kv_transfer_group()
         self.asked = 0
         self.prompts = [
@@ -78,10 +73,7 @@ class Engine:
         ]
 
     def written(self) -> float:
-        for line in self.connector._scheduler.owner.read_metrics().splitlines():
-            if line.startswith(WRITTEN):
-                return float(line.rsplit(" ", 1)[1])
-        return 0.0
+        return metric_total(self.llm, WRITTEN)
 
     def store(self) -> None:
         """All prompts, each until the writes that the queue had room for are done."""
@@ -190,8 +182,7 @@ def main() -> int:
         return 0
     code = 0
     for length in LENGTHS:
-        shutil.rmtree(WORK / "cache", ignore_errors=True)
-        (WORK / "cache").mkdir(parents=True)
+        make_empty(WORK / "cache")
         words = [sys.executable, __file__, "--in-process", str(length)]
         code |= subprocess.run(words, env=engine_env(WORK / "engine"), check=False).returncode
     return code

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -28,12 +27,12 @@ sys.path[:0] = [
 ]
 
 from bench.vllm import lines  # noqa: E402
+from bench.vllm.engine import BYTES_PER_TOKEN, make_empty, start_engine  # noqa: E402
 
-from engine_env import ROOT, engine_env, installed, transfer_config  # noqa: E402
+from engine_env import ROOT, engine_env, transfer_config  # noqa: E402
 
 LENGTHS = (1024, 2048, 4096, 7168)
 BLOCK_TOKENS = 128
-BYTES_PER_TOKEN = 23_040  # bfloat16: 30 layers, K and V, 3 heads of 64
 PAIRS = 15
 
 
@@ -65,17 +64,12 @@ class Engine:
     """One in-process engine with Terrace; prompts are token ids."""
 
     def __init__(self, disk: Path, host_tokens: int, disk_bytes: int) -> None:
-        from vllm import LLM
-
         self.asked = 0
         extra: dict[str, Any] = {"host.size": f"{host_tokens * BYTES_PER_TOKEN}B"}
         if disk_bytes:
             extra.update({"disk.size": f"{disk_bytes}B", "disk.paths": [str(disk)]})
-        self.llm = LLM(
-            model=str(installed()["model_bfloat16"]),
-            dtype="bfloat16",
+        self.llm = start_engine(
             block_size=BLOCK_TOKENS,
-            enforce_eager=True,
             max_model_len=8192,
             max_num_seqs=1,
             kv_cache_memory_bytes=9216 * BYTES_PER_TOKEN,
@@ -222,8 +216,7 @@ def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) 
 
 def run_tier(tier: str) -> None:
     work = ROOT / "build" / "bench" / "vllm-ttft"
-    shutil.rmtree(work / "cache", ignore_errors=True)
-    (work / "cache").mkdir(parents=True)
+    make_empty(work / "cache")
     if tier == "host":
         engine = Engine(work / "cache", host_tokens=48_000, disk_bytes=0)
         for length in LENGTHS:
