@@ -3,11 +3,14 @@
 // Threading: thread-compatible.  Waits: never.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "terrace/base/rng.h"
+#include "terrace/testing/property.h"
 
 namespace terrace::testing {
 
@@ -47,6 +50,19 @@ namespace terrace::testing {
     }
   }
   return bytes;
+}
+
+// Gives `end` each of its seeds, then changes of them. An End has `seeds()` and `run(bytes)`, which
+// says what went wrong; "" = it stands.
+template <typename End>
+void expect_to_stand(End& end, std::uint64_t seed) {
+  const std::vector<std::string> seeds = End::seeds();
+  for (std::size_t i = 0; i < seeds.size(); ++i) ASSERT_EQ(end.run(seeds[i]), "") << "seed " << i;
+  const Property chosen = property(seed, 3000);
+  Rng rng(chosen.seed);
+  for (std::uint64_t i = 0; i < chosen.steps; ++i) {
+    ASSERT_EQ(end.run(changed(seeds, rng)), "") << "step " << i;
+  }
 }
 
 }  // namespace terrace::testing
