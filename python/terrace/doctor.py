@@ -125,11 +125,13 @@ def settings(asked: Asked) -> Iterator[Finding]:
         [program.find(), "config", "--json"], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        text = done.stderr.strip()
-        if "must be given" in text or ("host.size" in text and "disk.size" in text):
+        lines = done.stderr.strip().splitlines()
+        told = [line for line in lines if not line.endswith("the settings are refused")]
+        if len(told) == 1 and "no tier has a size" in told[0]:
             yield note("settings: no tier has a size yet", "give host.size, disk.size, or both")
-        else:
-            yield fail(f"settings: {text}", "`terrace config --explain` describes each")
+            return
+        for line in told or [f"{done.args[0]}: exit code {done.returncode}"]:
+            yield fail(line, "`terrace config --explain` describes each")
         return
     read = json.loads(done.stdout)
     asked.settings = {name: one["value"] for name, one in read["settings"].items()}

@@ -196,6 +196,15 @@ def test_settings_without_a_size_are_no_failure() -> None:
     assert one(doctor.settings).state == "note"
 
 
+def test_each_wrong_setting_is_a_failure_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERRACE_HOST_SIZE", "3bananas")
+    monkeypatch.setenv("TERRACE_DISK_SIZE", "4bananas")
+    found = list(doctor.settings(Asked()))
+    assert [finding.state for finding in found] == ["fail", "fail"]
+    assert "setting disk.size (environment TERRACE_DISK_SIZE)" in found[0].text
+    assert "setting host.size (environment TERRACE_HOST_SIZE)" in found[1].text
+
+
 def test_a_directory_of_sockets_that_is_open_to_others_is_told(tmp_path: Path) -> None:
     asked = Asked(settings={"attach.directory": str(tmp_path / "run")})
     assert one(doctor.attach_directory, asked).state == "ok"  # Will be made.
