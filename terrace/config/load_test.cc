@@ -351,7 +351,8 @@ TEST(LoadTest, WhatIsNotBuiltIsSaid) {
   const auto loaded = load(engine(R"({"host.size":"1GiB","metrics.enabled":true})"));
   ASSERT_TRUE(loaded.has_value());
   EXPECT_THAT(loaded->warnings,
-              Contains(AllOf(HasSubstr("metrics.enabled (engine JSON)"), HasSubstr("not built"))));
+              Contains(AllOf(HasSubstr("metrics.enabled (engine JSON)"), HasSubstr("not built"),
+                             HasSubstr("curl --unix-socket"))));
 }
 
 TEST(LoadTest, SecretsAreNotRepeatedInMessages) {

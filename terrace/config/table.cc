@@ -201,10 +201,10 @@ constexpr Row kRows[] = {
      .missing = "the engine's events are not read yet"},
 
     {.name = "metrics.enabled", .type = kBool, .fallback = "false",
-     .text = "Serve `/metrics` over HTTP.", .field = FIELD(metrics.enabled),
+     .text = "Serve `/metrics` on a TCP port.", .field = FIELD(metrics.enabled),
      .aliases = {{{"DYN_KVBM_METRICS", kBoolMap, "true/false"}}},
-     .missing = "the HTTP exporter is not built; the text comes from the C function "
-         "terrace_read_metrics alone, the engine's own metrics do not carry it"},
+     .missing = "a TCP port is not built, and the engine's own metrics do not carry ours; ask the "
+         "socket that `terrace status --json` names (`curl --unix-socket`)"},
     {.name = "metrics.port", .type = kInteger, .fallback = "6880", .low = 1, .high = 65535,
      .text = "Port of `/metrics`.", .field = FIELD(metrics.port),
      .aliases = {{{"DYN_KVBM_METRICS_PORT", kAsIs}}}},

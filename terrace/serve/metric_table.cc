@@ -139,11 +139,12 @@ std::string metrics_markdown() {
   std::string out =
       "# Metrics\n\n"
       "Made by `terrace metrics --list --markdown` from `terrace/serve/metric_table.cc`; a test "
-      "fails "
-      "when this\npage is stale. Text in Prometheus' format comes from `terrace_read_metrics()`. "
-      "Counters move when the thing\nhappened, not when it was queued. Labels never hold hashes, "
-      "paths "
-      "or request ids.\n\n"
+      "fails when this\npage is stale. Text in Prometheus' format comes over HTTP from a Unix "
+      "socket "
+      "([operations.md](operations.md), *Is it\nwell?*) and from `terrace_read_metrics()`. "
+      "Counters "
+      "move when the thing happened, not when it was queued.\nLabels never hold hashes, paths or "
+      "request ids.\n\n"
       "| metric | type | labels | meaning |\n|---|---|---|---|\n";
   for (const MetricRow& row : kRows) {
     fmt::format_to(std::back_inserter(out), "| `{}` | {} | {} | {} |\n", row.name,
