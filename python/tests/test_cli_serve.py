@@ -12,6 +12,8 @@ import pytest
 from dev import build
 from terrace.cli import main, serve
 
+NATIVE = ("config", "metrics", "inspect", "status", "pause", "readonly", "resume", "version")
+
 
 def flag_of(command: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(command[command.index("--kv-transfer-config") + 1])
@@ -194,6 +196,37 @@ def test_other_commands_go_to_the_native_program(
     with pytest.raises(AssertionError):  # What comes after it is never reached.
         main.main(["inspect", "--json"])
     assert ran == [(program, [str(program), "inspect", "--json"])]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("server", "serve"), ("self-test", "selftest"), ("migrate", "migrate-config")],
+)
+def test_a_command_of_the_package_is_guessed_from_what_was_typed(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main([typed, "x"]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("native")
+def test_without_a_command_all_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.main([]) == 2
+    told = capfd.readouterr().out
+    for name in (*main.OWN, *NATIVE):
+        assert f"  {name} " in told
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_no_command_of_the_native_program_is_taken_for_another(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "terrace"
+    program.touch()
+    monkeypatch.setenv("TERRACE_PROGRAM", str(program))
+    monkeypatch.setattr("os.execv", lambda *_: None)
+    with pytest.raises(AssertionError, match="execv came back"):
+        main.main([name])
 
 
 def test_a_missing_program_is_named(

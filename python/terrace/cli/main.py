@@ -6,6 +6,7 @@ about; 2 = the command line was not understood.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from terrace.cli import program
 
 FAILED = 1
+MISUSED = 2
 # Name -> module with `main(arguments) -> int`, and what `terrace --help` says about it.
 OWN = {
     "serve": ("terrace.cli.serve", "Start an engine with Terrace below its KV cache."),
@@ -32,13 +34,28 @@ def _help() -> int:
     return code
 
 
+def _meant(name: str) -> str:
+    """Which of the package's own commands this may have been; the native program tells its own."""
+    begun = [own for own in OWN if len(name) > 2 and own.startswith(name)]
+    near = begun or difflib.get_close_matches(name, OWN, n=1, cutoff=0.75)
+    return near[0] if near else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in OWN:
         own = importlib.import_module(OWN[given[0]][0])
         code: int = own.main(given[1:])
         return code
+    if given and (meant := _meant(given[0])):
+        print(
+            f"terrace: there is no sub-command {given[0]!r}; did you mean {meant}?", file=sys.stderr
+        )
+        return MISUSED
     try:
+        if not given:
+            _help()
+            return MISUSED
         if given in (["--help"], ["-h"]):
             return _help()
         path = program.find()
