@@ -103,26 +103,6 @@ def structured(say: Say, model: str) -> None:
     say({"local": local, "outside": outside, "grown": engine.grown(before)})
 
 
-def speculated(say: Say, model: str) -> None:
-    """Answers whose drafts are n-grams of the prompt: cold, from the own cache, out of host."""
-    drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
-    engine = Engine(model, settings={}, speculative_config=drafts)
-    schedule, steps = engine.scheduler.schedule, [0]
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        steps[0] += 1
-        return schedule(*arguments, **named)
-
-    engine.scheduler.schedule = counted
-    prompt = engine.tokens(300)
-    found: dict[str, Any] = {"cold": engine.one(prompt, max_tokens=40)}
-    found["local"] = engine.one(prompt, max_tokens=40)
-    engine.forget_local()
-    before, steps[0] = engine.metrics(), 0
-    found["host"] = engine.one(prompt, max_tokens=40)
-    say(found | {"grown": engine.grown(before), "steps": steps[0]})
-
-
 def hot(say: Say, model: str) -> None:
     """A system prompt that the engine always hits itself; all others overrun the host tier."""
     engine = make(model, {"host.blocks": 40})

@@ -1,0 +1,36 @@
+"""Answers with drafts.  In a process that imported numba, vLLM 0.32 starts no further engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.integration.vllm.engine import Engine
+
+Say = Callable[[object], None]
+
+
+def drafted(say: Say, model: str) -> None:
+    """Answers whose drafts are n-grams of the prompt: cold, from the own cache, out of host."""
+    drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
+    engine = Engine(model, settings={}, speculative_config=drafts)
+    schedule, steps = engine.scheduler.schedule, [0]
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        steps[0] += 1
+        return schedule(*arguments, **named)
+
+    engine.scheduler.schedule = counted
+    prompt = engine.tokens(300)
+    found: dict[str, Any] = {"cold": engine.one(prompt, max_tokens=40)}
+    found["local"] = engine.one(prompt, max_tokens=40)
+    engine.forget_local()
+    before, steps[0] = engine.metrics(), 0
+    found["host"] = engine.one(prompt, max_tokens=40)
+    say(found | {"grown": engine.grown(before), "steps": steps[0]})
+
+
+def plain(say: Say, model: str) -> None:
+    """The same without drafts and without Terrace."""
+    engine = Engine(model, settings=None)
+    say({"cold": engine.one(engine.tokens(300), max_tokens=40)})
