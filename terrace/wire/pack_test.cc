@@ -1,0 +1,140 @@
+#include "terrace/wire/pack.h"
+
+#include <gtest/gtest.h>
+
+#include "terrace/base/rng.h"
+#include "terrace/testing/vectors.h"
+#include "terrace/wire/frame.h"
+#include "terrace/wire/xxhash_internal.h"
+
+namespace terrace::wire {
+namespace {
+
+Layout layout_of(std::vector<std::vector<std::uint64_t>> groups, std::uint16_t ranks) {
+  Layout layout;
+  layout.block_tokens = Tokens(16);
+  layout.ranks = ranks;
+  for (const auto& pieces : groups) {
+    GroupLayout group{GroupId(static_cast<std::uint16_t>(layout.groups.size())), {}};
+    for (const std::uint64_t bytes : pieces) group.piece_bytes.emplace_back(bytes);
+    layout.groups.push_back(std::move(group));
+  }
+  return layout;
+}
+
+PackFooter example() {
+  PackFooter footer;
+  for (std::size_t i = 0; i < 32; ++i) {
+    footer.content_digest[i] = static_cast<std::uint8_t>(0x40 + i);
+    footer.layout_digest[i] = static_cast<std::uint8_t>(0x80 + i);
+  }
+  footer.block_tokens = Tokens(16);
+  footer.ranks = 2;
+  footer.payload_bytes = {8192, 5000};
+  for (std::uint64_t i = 0; i < 4; ++i) footer.hashes.push_back({i << 60U, i});
+  return footer;
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+Code code_of(const std::string& text) {
+  const auto footer = decode_pack_footer(bytes_of(text));
+  return footer.has_value() ? Code::kOk : footer.error().code();
+}
+
+// As another writer would close what is in `text`.
+void seal(std::string& text) {
+  text.resize(text.size() - 16);
+  const auto check = xxh3_128(bytes_of(text));
+  text.append(check.begin(), check.end());
+}
+
+TEST(PackTest, FramesLieOneAfterTheOtherByBlockGroupAndRank) {
+  const PackGeometry pack(layout_of({{4096, 4096}, {5000}}, 2), 4);
+  EXPECT_EQ(pack.frame_bytes(GroupId(0)), 4096U + 8192U);
+  EXPECT_EQ(pack.frame_bytes(GroupId(1)), 4096U + 8192U);
+  std::uint64_t offset = 0;
+  for (std::uint32_t block = 0; block < 4; ++block) {
+    for (std::uint16_t group = 0; group < 2; ++group) {
+      const PackRange range = pack.shard_group(block, GroupId(group));
+      EXPECT_EQ(range.offset, offset);
+      EXPECT_EQ(range.bytes, 2 * pack.frame_bytes(GroupId(group)));
+      offset += range.bytes;
+    }
+  }
+  EXPECT_EQ(pack.footer_offset(), offset);
+  EXPECT_EQ(pack.footer_bytes(), 4096U);
+  EXPECT_EQ(pack.bytes(), offset + 4096);
+}
+
+TEST(PackTest, AFooterComesBackAndIsAsLongAsTheGeometrySays) {
+  for (const std::uint32_t blocks : {1U, 4U, 250U, kMostPackBlocks}) {
+    PackFooter footer = example();
+    footer.hashes.resize(blocks, {7, 8});
+    const std::string text = encode(footer);
+    EXPECT_EQ(text.size(), PackGeometry(layout_of({{8192}, {5000}}, 2), blocks).footer_bytes());
+    const std::string pack = std::string(5000, 'x') + text;
+    const auto found = decode_pack_footer(bytes_of(pack));
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(*found, footer);
+  }
+}
+
+TEST(PackTest, EveryFlippedBitOfAFooterIsTold) {
+  const std::string whole = encode(example());
+  for (std::size_t bit = 0; bit < 8 * whole.size(); bit += bit < 8 * 300 ? 1 : 61) {
+    std::string text = whole;
+    text[bit / 8] = static_cast<char>(text[bit / 8] ^ (1 << (bit % 8)));
+    EXPECT_EQ(code_of(text), Code::kCorrupt) << bit;
+  }
+}
+
+TEST(PackTest, ACutFooterIsTold) {
+  const std::string whole = encode(example());
+  for (std::size_t bytes = 0; bytes < whole.size(); ++bytes) {
+    ASSERT_EQ(code_of(whole.substr(whole.size() - bytes)), Code::kCorrupt) << bytes;
+    ASSERT_EQ(code_of(whole.substr(0, bytes)), Code::kCorrupt) << bytes;
+  }
+}
+
+TEST(PackTest, AnotherVersionIsRefusedAndCountsThatCannotBeAreCorrupt) {
+  std::string text = encode(example());
+  text[8] = 2;
+  seal(text);
+  EXPECT_EQ(code_of(text), Code::kRefused);
+  for (const std::size_t at : {12U, 16U, 18U}) {  // Blocks, groups, ranks.
+    for (const char high : {'\x00', '\x7f', '\xff'}) {
+      text = encode(example());
+      text[at] = 0;
+      text[at + 1] = high;
+      seal(text);
+      EXPECT_EQ(code_of(text), Code::kCorrupt) << at;
+    }
+  }
+}
+
+TEST(PackTest, RandomBytesAreNeverAFooter) {
+  Rng rng(1);
+  for (int round = 0; round < 2000; ++round) {
+    std::string text = round % 2 == 0 ? encode(example()) : std::string(4096, '\0');
+    for (int i = 0; i < 20; ++i) text[rng.below(text.size())] = static_cast<char>(rng.next());
+    if (round % 4 < 2) seal(text);
+    (void)decode_pack_footer(bytes_of(text));
+  }
+}
+
+TEST(PackTest, GoldenBytesAndNamesAreThoseOfTheFormatDocument) {
+  const std::string text = encode(example());
+  EXPECT_EQ(testing::to_hex(text.substr(0, 24)),
+            "5452435041434b4601000000040000000200020010000000");
+  const PackFooter footer = example();
+  const std::string folder = pack_folder(footer.content_digest, footer.layout_digest);
+  EXPECT_EQ(folder, "v1/a83b164b2b8e13a94e954d4af3843212");
+  EXPECT_EQ(pack_name(folder, 4, {0xab00000000000000ULL, 1}),
+            folder + "/n4/ab/ab000000000000000000000000000001.pack");
+}
+
+}  // namespace
+}  // namespace terrace::wire
