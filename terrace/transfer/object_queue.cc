@@ -1,0 +1,195 @@
+#include "terrace/transfer/object_queue.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "terrace/base/check.h"
+
+namespace terrace::transfer {
+
+namespace {
+// Share of the depth that a class may fill, in eighths, as in the disk's queue.
+constexpr std::array<unsigned, kIoClassCount> kDepthShare{8, 6, 4, 1};
+
+std::size_t index_of(IoClass io_class) { return static_cast<std::size_t>(io_class); }
+
+// The store or the way to it is in trouble, not the request.
+bool is_failure_of_store(const Status& status) {
+  return status.code() == Code::kUnavailable || status.code() == Code::kIo ||
+         status.code() == Code::kDeadline;
+}
+
+ObjectAnswer answer_of(const ObjectRequest& request, Status status) {
+  ObjectAnswer answer;
+  answer.token = request.token;
+  answer.status = std::move(status);
+  return answer;
+}
+}  // namespace
+
+ObjectQueue::ObjectQueue(ObjectStore& store, const Clock& clock, Options options)
+    : store_(store),
+      clock_(clock),
+      options_(options),
+      rng_(options.seed == 0 ? random_u64() : options.seed) {}
+
+std::string ObjectQueue::problem() const {
+  if (rests_until_ == Nanoseconds(0)) return {};
+  return fmt::format("{}: left alone after {} failures in a row, the last one: {}", store_.place(),
+                     failures_, last_failure_);
+}
+
+Status ObjectQueue::push(IoClass io_class, ObjectRequest request) {
+  if (clock_.now() < rests_until_) return {Code::kUnavailable, problem()};
+  if (waiting() >= options_.capacity) return {Code::kExhausted, "object queue is full"};
+  enqueue({.request = std::move(request), .io_class = io_class});
+  return {};
+}
+
+void ObjectQueue::enqueue(Entry entry) {
+  waiting_[index_of(entry.io_class)].push_back(std::move(entry));
+  ++waiting_count_;
+}
+
+bool ObjectQueue::may_start(IoClass io_class) const {
+  const unsigned flying = flying_[index_of(io_class)];
+  const unsigned share = std::max(1U, store_.depth() * kDepthShare[index_of(io_class)] / 8);
+  return store_.in_flight() < store_.depth() && flying < share;
+}
+
+void ObjectQueue::start_waiting(std::vector<ObjectAnswer>& answers) {
+  const Nanoseconds now = clock_.now();
+  if (now < rests_until_) return;
+  for (auto& waiting : waiting_) {
+    while (!waiting.empty()) {
+      if (!may_start(waiting.front().io_class)) return;
+      // After a rest one request finds out whether the store is back.
+      if (rests_until_ != Nanoseconds(0) && !running_.empty()) return;
+      Entry entry = std::move(waiting.front());
+      waiting.pop_front();
+      --waiting_count_;
+      const std::uint64_t token = ++last_token_;
+      ObjectRequest request = entry.request;
+      request.token = token;
+      ++entry.tries;
+      Status status = store_.submit(std::move(request));
+      if (!status.is_ok()) {
+        answers.push_back(answer_of(entry.request, std::move(status)));
+        continue;
+      }
+      ++flying_[index_of(entry.io_class)];
+      running_.emplace(token, std::move(entry));
+    }
+  }
+}
+
+void ObjectQueue::expire(std::vector<ObjectAnswer>& answers) {
+  const Nanoseconds now = clock_.now();
+  const bool is_away = now < rests_until_;
+  const auto end = [&](const Entry& entry) {
+    if (is_away) {
+      answers.push_back(answer_of(entry.request, {Code::kUnavailable, problem()}));
+    } else if (now >= entry.request.deadline) {
+      counters_.expired.add();
+      answers.push_back(
+          answer_of(entry.request, {Code::kDeadline, "the deadline passed in the object queue"}));
+    } else {
+      return false;
+    }
+    return true;
+  };
+  for (auto& waiting : waiting_) waiting_count_ -= std::erase_if(waiting, end);
+  std::erase_if(resting_, [&](const auto& item) { return end(item.second); });
+}
+
+Nanoseconds ObjectQueue::pause_before(unsigned tries) {
+  Nanoseconds most = options_.first_pause;
+  for (unsigned i = 1; i < tries && most < options_.longest_pause; ++i) most = most + most;
+  most = std::min(most, options_.longest_pause);
+  return Nanoseconds(
+      static_cast<std::int64_t>(rng_.below(static_cast<std::uint64_t>(most.value()) + 1)));
+}
+
+bool ObjectQueue::try_again(Entry& entry, const ObjectAnswer& answer) {
+  if (answer.status.code() != Code::kUnavailable || entry.tries >= options_.most_tries) {
+    return false;
+  }
+  const Nanoseconds now = clock_.now();
+  // What the store asks for is the least; a request that cannot wait so long ends now.
+  const Nanoseconds pause = std::max(pause_before(entry.tries), answer.retry_after);
+  if (now < rests_until_ || pause >= entry.request.deadline - now) return false;
+  counters_.retries.add();
+  resting_.emplace(now + pause, std::move(entry));
+  return true;
+}
+
+void ObjectQueue::note(const Status& status) {
+  if (!is_failure_of_store(status)) {
+    failures_ = 0;
+    rests_until_ = Nanoseconds(0);
+    return;
+  }
+  last_failure_ = status.text();
+  const bool was_resting = rests_until_ != Nanoseconds(0);
+  if (++failures_ < options_.failures_to_rest && !was_resting) return;
+  if (clock_.now() < rests_until_) return;  // What was under way when the rest began.
+  rests_until_ = clock_.now() + options_.rest;
+  counters_.rests.add();
+}
+
+void ObjectQueue::finish(std::vector<ObjectAnswer>& answers) {
+  scratch_.clear();
+  store_.poll(scratch_);
+  for (ObjectAnswer& answer : scratch_) {
+    auto node = running_.extract(answer.token);
+    TERRACE_CHECK(!node.empty());
+    Entry& entry = node.mapped();
+    --flying_[index_of(entry.io_class)];
+    note(answer.status);
+    const std::uint64_t token = entry.request.token;
+    if (try_again(entry, answer)) continue;
+    answer.token = token;
+    answers.push_back(std::move(answer));
+  }
+}
+
+void ObjectQueue::return_rested() {
+  const Nanoseconds now = clock_.now();
+  while (!resting_.empty() && resting_.begin()->first <= now) {
+    auto node = resting_.extract(resting_.begin());
+    enqueue(std::move(node.mapped()));
+  }
+}
+
+void ObjectQueue::poll(std::vector<ObjectAnswer>& answers) {
+  finish(answers);
+  return_rested();
+  expire(answers);
+  start_waiting(answers);
+}
+
+void ObjectQueue::wait(Nanoseconds limit) {
+  const Nanoseconds now = clock_.now();
+  Nanoseconds due = kNoDeadline;
+  if (!resting_.empty()) due = resting_.begin()->first;
+  for (const auto& waiting : waiting_) {
+    for (const Entry& entry : waiting) due = std::min(due, entry.request.deadline);
+  }
+  store_.wait(std::min(limit, due <= now ? Nanoseconds(0) : due - now));
+}
+
+void ObjectQueue::cancel(IoClass io_class, const Status& status,
+                         std::vector<ObjectAnswer>& answers) {
+  auto& waiting = waiting_[index_of(io_class)];
+  for (const Entry& entry : waiting) answers.push_back(answer_of(entry.request, status));
+  waiting_count_ -= waiting.size();
+  waiting.clear();
+  std::erase_if(resting_, [&](const auto& item) {
+    if (item.second.io_class != io_class) return false;
+    answers.push_back(answer_of(item.second.request, status));
+    return true;
+  });
+}
+
+}  // namespace terrace::transfer

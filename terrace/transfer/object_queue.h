@@ -1,0 +1,92 @@
+// Feeds an object store by strict priority and brings requests through its bad moments: a class
+// starts only when no higher one waits, lower classes may fill only part of the depth, and what the
+// store could not do now is tried again, ever more rarely, with jitter, within its deadline. A
+// store that keeps failing is left alone for a while: what waits then ends as kUnavailable, at
+// once. Threading: owned by one thread, the store's.  Waits: only wait(), with a limit.
+// Bounds: Options::capacity waiting, retries included.  Source of the jitter: "Exponential Backoff
+// And Jitter", AWS Architecture Blog, 2015 ("full jitter").
+#pragma once
+
+#include <array>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "terrace/base/rng.h"
+#include "terrace/transfer/object_store.h"
+
+namespace terrace::transfer {
+
+class ObjectQueue {
+ public:
+  struct Options {
+    std::size_t capacity = 1024;  // Waiting requests, all classes together.
+    unsigned most_tries = 5;
+    Nanoseconds first_pause = milliseconds(50);  // Before the second try; doubles, up to
+    Nanoseconds longest_pause = seconds(5);
+    // This many requests in a row that the store could not serve: it is away, for
+    unsigned failures_to_rest = 8;
+    Nanoseconds rest = seconds(5);  // Then one request finds out.
+    std::uint64_t seed = 0;         // Of the jitter; 0 = the system's randomness.
+  };
+  struct Counters {
+    Counter retries;
+    Counter rests;    // Times the store was left alone.
+    Counter expired;  // Waited past their deadline.
+  };
+  // Both references outlive the queue.
+  ObjectQueue(ObjectStore& store, const Clock& clock, Options options);
+
+  // Errors: kExhausted = full; kUnavailable = the store is left alone; kInvalid as the store says.
+  [[nodiscard]] Status push(IoClass io_class, ObjectRequest request);
+  // Starts what may start and appends what finished, with the callers' tokens. A request whose
+  // deadline passes while it waits ends as kDeadline, its memory untouched.
+  void poll(std::vector<ObjectAnswer>& answers);
+  // Returns when the store has something, a retry or a deadline is due, or after `limit`.
+  void wait(Nanoseconds limit);
+  void wake() { store_.wake(); }  // Thread-safe.
+  // Ends everything that waits in `io_class` with `status`; what is in flight goes on.
+  void cancel(IoClass io_class, const Status& status, std::vector<ObjectAnswer>& answers);
+
+  [[nodiscard]] std::size_t waiting() const { return waiting_count_ + resting_.size(); }
+  [[nodiscard]] bool is_idle() const { return waiting() == 0 && running_.empty(); }
+  // Why the store is left alone, with what it said last; empty = it is not.
+  [[nodiscard]] std::string problem() const;
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+ private:
+  struct Entry {
+    ObjectRequest request;
+    IoClass io_class = IoClass::kScrub;
+    unsigned tries = 0;
+  };
+  [[nodiscard]] bool may_start(IoClass io_class) const;
+  void start_waiting(std::vector<ObjectAnswer>& answers);
+  void expire(std::vector<ObjectAnswer>& answers);
+  void finish(std::vector<ObjectAnswer>& answers);
+  // True when the request goes on waiting.
+  bool try_again(Entry& entry, const ObjectAnswer& answer);
+  void note(const Status& status);
+  void enqueue(Entry entry);
+  void return_rested();
+  [[nodiscard]] Nanoseconds pause_before(unsigned tries);
+
+  ObjectStore& store_;
+  const Clock& clock_;
+  const Options options_;
+  Rng rng_;
+  std::array<std::deque<Entry>, kIoClassCount> waiting_;
+  std::size_t waiting_count_ = 0;
+  std::multimap<Nanoseconds, Entry> resting_;  // By when they are tried again.
+  std::map<std::uint64_t, Entry> running_;     // By the store's token.
+  std::array<unsigned, kIoClassCount> flying_{};
+  std::uint64_t last_token_ = 0;
+  unsigned failures_ = 0;  // In a row.
+  Nanoseconds rests_until_{0};
+  std::string last_failure_;
+  std::vector<ObjectAnswer> scratch_;
+  Counters counters_;
+};
+
+}  // namespace terrace::transfer
