@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <string_view>
 
@@ -20,6 +21,7 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kFixedBytes = 88;
 constexpr std::size_t kTailBytes = 24;  // Length and checksum.
 constexpr std::uint64_t kMostFooterBytes = 4ULL << 20U;
+constexpr std::size_t kGenerationDigits = 20;
 constexpr std::uint16_t kMostGroups = 64;
 constexpr std::uint16_t kMostRanks = 64;
 
@@ -131,18 +133,34 @@ Result<PackFooter> decode_pack_footer(std::span<const std::byte> bytes) {
   return found;
 }
 
-std::string pack_folder(std::span<const std::uint8_t, 32> content_digest,
-                        std::span<const std::uint8_t, 32> layout_digest) {
+PackNames::PackNames(std::span<const std::uint8_t, 32> content_digest,
+                     std::span<const std::uint8_t, 32> layout_digest) {
   Digest digest;
   for (const auto& part : {content_digest, layout_digest}) {
     digest.add_field({reinterpret_cast<const char*>(part.data()), part.size()});
   }
-  return "v1/" + digest.hex().substr(0, 32);
+  folder_ = "v1/" + digest.hex().substr(0, 32) + "/";
 }
 
-std::string pack_name(const std::string& folder, std::uint32_t blocks, const SequenceHash& last) {
+std::string PackNames::pack(std::uint64_t generation, std::uint32_t blocks,
+                            const SequenceHash& last) const {
   const std::string hex = last.hex();
-  return fmt::format("{}/n{}/{}/{}.pack", folder, blocks, hex.substr(0, 2), hex);
+  return fmt::format("{}g{}/n{}/{}/{}.pack", folder_, generation, blocks, hex.substr(0, 2), hex);
+}
+
+std::string PackNames::reset(std::uint64_t generation) const {
+  return fmt::format("{}{:020}", resets(), generation);
+}
+
+std::optional<std::uint64_t> PackNames::generation_of(std::string_view name) const {
+  const std::string start = resets();
+  if (!name.starts_with(start)) return std::nullopt;
+  name.remove_prefix(start.size());
+  std::uint64_t generation = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), generation);
+  const bool is_whole = error == std::errc() && end == name.data() + name.size();
+  if (name.size() != kGenerationDigits || !is_whole) return std::nullopt;
+  return generation;
 }
 
 }  // namespace terrace::wire

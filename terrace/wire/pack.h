@@ -6,8 +6,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "terrace/base/status.h"
@@ -75,11 +77,23 @@ struct PackFooter {
 // How long the footer is, from the last 24 bytes of a pack or more. Errors: kCorrupt.
 [[nodiscard]] Result<std::uint64_t> footer_bytes_of(std::span<const std::byte> tail);
 
-// `v1/<namespace>`: what the names of all packs of one namespace begin with, without a slash.
-[[nodiscard]] std::string pack_folder(std::span<const std::uint8_t, 32> content_digest,
-                                      std::span<const std::uint8_t, 32> layout_digest);
-// `<folder>/n<N>/<hh>/<hash>.pack`
-[[nodiscard]] std::string pack_name(const std::string& folder, std::uint32_t blocks,
-                                    const SequenceHash& last);
+// Names of the objects of one namespace in one store.
+class PackNames {
+ public:
+  PackNames(std::span<const std::uint8_t, 32> content_digest,
+            std::span<const std::uint8_t, 32> layout_digest);
+  // `v1/<namespace>/`: what all of them begin with.
+  [[nodiscard]] const std::string& folder() const { return folder_; }
+  [[nodiscard]] std::string pack(std::uint64_t generation, std::uint32_t blocks,
+                                 const SequenceHash& last) const;
+  // What the names of resets begin with, and one of them.
+  [[nodiscard]] std::string resets() const { return folder_ + "resets/"; }
+  [[nodiscard]] std::string reset(std::uint64_t generation) const;
+  // Nothing if `name` is not that of a reset of this namespace.
+  [[nodiscard]] std::optional<std::uint64_t> generation_of(std::string_view name) const;
+
+ private:
+  std::string folder_;
+};
 
 }  // namespace terrace::wire

@@ -130,10 +130,24 @@ TEST(PackTest, GoldenBytesAndNamesAreThoseOfTheFormatDocument) {
   EXPECT_EQ(testing::to_hex(text.substr(0, 24)),
             "5452435041434b4601000000040000000200020010000000");
   const PackFooter footer = example();
-  const std::string folder = pack_folder(footer.content_digest, footer.layout_digest);
-  EXPECT_EQ(folder, "v1/a83b164b2b8e13a94e954d4af3843212");
-  EXPECT_EQ(pack_name(folder, 4, {0xab00000000000000ULL, 1}),
-            folder + "/n4/ab/ab000000000000000000000000000001.pack");
+  const PackNames names(footer.content_digest, footer.layout_digest);
+  EXPECT_EQ(names.folder(), "v1/a83b164b2b8e13a94e954d4af3843212/");
+  EXPECT_EQ(names.pack(7, 4, {0xab00000000000000ULL, 1}),
+            names.folder() + "g7/n4/ab/ab000000000000000000000000000001.pack");
+}
+
+TEST(PackTest, AResetsNameTellsItsGenerationAndNothingElseDoes) {
+  const PackFooter footer = example();
+  const PackNames names(footer.content_digest, footer.layout_digest);
+  EXPECT_EQ(names.reset(17), names.resets() + "00000000000000000017");
+  for (const std::uint64_t generation : {std::uint64_t{1}, ~std::uint64_t{0}}) {
+    EXPECT_EQ(names.generation_of(names.reset(generation)), generation);
+  }
+  for (const auto* other : {"", "17", "0000000000000000001x", "-0000000000000000017",
+                            "99999999999999999999", "000000000000000000017"}) {
+    EXPECT_EQ(names.generation_of(names.resets() + other), std::nullopt) << other;
+  }
+  EXPECT_EQ(names.generation_of("v1/other/resets/00000000000000000017"), std::nullopt);
 }
 
 }  // namespace
