@@ -24,16 +24,10 @@
 #include "terrace/block/layout.h"
 #include "terrace/block/location.h"
 #include "terrace/catalog/pool.h"
+#include "terrace/tier/shard_memory.h"
 #include "terrace/transfer/backend.h"
 
 namespace terrace::tier {
-
-// One rank's payload in memory, 4 KiB aligned, `padded_bytes` readable and writable.
-struct ShardMemory {
-  std::byte* payload = nullptr;
-  std::size_t payload_bytes = 0;
-  std::size_t padded_bytes = 0;  // payload_bytes rounded up to 4 KiB.
-};
 
 // A finished begin_write or begin_read.
 struct DiskDone {

@@ -1,0 +1,63 @@
+#include <fmt/format.h>
+
+#include "terrace/tier/object/context_internal.h"
+
+namespace terrace::tier::object {
+
+Context::Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStore> given_store,
+                 const Clock& given_clock, LogSink& given_log)
+    : options(std::move(given)),
+      geometry(options.layout, options.pack_blocks),
+      content_digest(options.fingerprint.content_digest_bytes()),
+      layout_digest(options.fingerprint.layout_digest_bytes()),
+      names(content_digest, layout_digest),
+      clock(given_clock),
+      log(given_log),
+      store(std::move(given_store)),
+      queue(*store, clock, options.queue),
+      known({.pack_blocks = options.pack_blocks,
+             .blocks = options.known_blocks,
+             .present_for = options.present_for,
+             .absent_for = options.absent_for}) {}
+
+wire::FrameHeader Context::header(GroupId group, const SequenceHash& hash,
+                                  std::uint16_t rank) const {
+  wire::FrameHeader header;
+  header.content_digest = content_digest;
+  header.layout_digest = layout_digest;
+  header.hash = hash;
+  header.group = group;
+  header.rank = RankId(rank);
+  header.payload_bytes = geometry.payload_bytes(group);
+  return header;
+}
+
+Status Context::check(GroupId group, std::span<const ShardMemory> shards) const {
+  if (group.value() >= geometry.groups() || shards.size() != geometry.ranks()) {
+    return {Code::kInvalid,
+            fmt::format("no such shard group: group {}, {} ranks", group.value(), shards.size())};
+  }
+  const std::uint64_t padded = geometry.frame_bytes(group) - wire::kFrameHeaderBytes;
+  for (const ShardMemory& shard : shards) {
+    if (shard.payload_bytes != geometry.payload_bytes(group) || shard.padded_bytes < padded) {
+      return {Code::kInvalid, fmt::format("shard memory of {} bytes; the layout wants {}",
+                                          shard.payload_bytes, geometry.payload_bytes(group))};
+    }
+  }
+  return {};
+}
+
+void Context::note_damage(const SequenceHash& pack, const std::string& what) {
+  const std::string text = fmt::format("{}: {} is damaged: {}; remove it, then it is written anew",
+                                       store->place(), name_of(pack), what);
+  log.write(LogLevel::kError, fmt::format("event=object_damaged reason=\"{}\"", text));
+  const MutexLock lock(mutex);
+  damage = text;
+}
+
+void Context::forget(const SequenceHash& pack) {
+  const MutexLock lock(mutex);
+  known.remove(pack, clock.now());
+}
+
+}  // namespace terrace::tier::object

@@ -1,0 +1,80 @@
+// What the parts of the object tier share.
+// Threading: the I/O thread's, but for what `mutex` guards and the atomics.  Waits: never.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "terrace/base/mutex.h"
+#include "terrace/tier/object/known_packs_internal.h"
+#include "terrace/tier/object/object_tier.h"
+#include "terrace/wire/frame.h"
+#include "terrace/wire/pack.h"
+
+namespace terrace::tier::object {
+
+// Which part an answer of the store belongs to: the highest byte of its token.
+enum class Part : std::uint8_t { kOpening, kProbe, kRead, kWrite, kReset };
+
+struct Counters {
+  Counter probes;
+  Counter heads;          // Names asked for.
+  Counter read_blocks;    // Shard groups that were delivered.
+  Counter read_bytes;     // Of verified payloads.
+  Counter gets;           // Ranged reads, each of one or more shard groups.
+  Counter corrupt;        // Shard groups that did not verify.
+  Counter lost_packs;     // Thought to be there, and gone when read.
+  Counter written_packs;  // Put by us.
+  Counter written_bytes;
+  Counter needless_packs;  // There already.
+  Counter failed_writes;
+};
+
+struct Context {
+  Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStore> given_store,
+          const Clock& given_clock, LogSink& given_log);
+
+  [[nodiscard]] wire::FrameHeader header(GroupId group, const SequenceHash& hash,
+                                         std::uint16_t rank) const;
+  // Errors: kInvalid.
+  [[nodiscard]] Status check(GroupId group, std::span<const ShardMemory> shards) const;
+  [[nodiscard]] std::uint64_t token(Part part, std::uint64_t number) const {
+    return static_cast<std::uint64_t>(part) << 56U | number;
+  }
+  // Asked with the I/O thread's requests; nothing before the tier is open.
+  [[nodiscard]] std::string name_of(const SequenceHash& pack) const {
+    return names.pack(generation.value_or(0), geometry.blocks(), pack);
+  }
+
+  // A pack that is not what its name says: told, and left alone from now on.
+  void note_damage(const SequenceHash& pack, const std::string& what);
+  // It is not there any more, or no good.
+  void forget(const SequenceHash& pack);
+
+  ObjectTier::Options options;
+  wire::PackGeometry geometry;
+  std::array<std::uint8_t, 32> content_digest;
+  std::array<std::uint8_t, 32> layout_digest;
+  wire::PackNames names;
+  const Clock& clock;
+  LogSink& log;
+  std::unique_ptr<transfer::ObjectStore> store;
+  transfer::ObjectQueue queue;
+  std::optional<std::uint64_t> generation;  // Known once the store has answered.
+  bool is_stopped = false;                  // No more writes.
+  Counters counters;
+
+  std::atomic<bool> is_open = false;
+  // After a reset what lies there is another generation's: nothing is read or written any more
+  // until the owner starts again.
+  std::atomic<bool> is_reset = false;
+  mutable Mutex mutex;
+  KnownPacks known TERRACE_GUARDED_BY(mutex);
+  std::string problem TERRACE_GUARDED_BY(mutex);  // Of the store; empty = it answers.
+  std::string damage TERRACE_GUARDED_BY(mutex);   // The last pack that did not verify.
+};
+
+}  // namespace terrace::tier::object

@@ -1,0 +1,74 @@
+#include <algorithm>
+
+#include "terrace/base/check.h"
+#include "terrace/tier/object/known_packs_internal.h"
+
+namespace terrace::tier::object {
+
+KnownPacks::KnownPacks(const Options& options) : options_(options) {
+  TERRACE_CHECK(options.pack_blocks >= 1 && options.blocks >= options.pack_blocks);
+}
+
+void KnownPacks::forget(Order::iterator pack) {
+  for (const SequenceHash& hash : pack->hashes) blocks_.erase(hash);
+  packs_.erase(pack);
+}
+
+void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now) {
+  TERRACE_CHECK(hashes.size() == options_.pack_blocks);
+  absent_.erase(hashes.back());
+  const Nanoseconds until = now + options_.present_for;
+  if (const auto known = blocks_.find(hashes.back()); known != blocks_.end()) {
+    known->second.pack->until = until;
+    packs_.splice(packs_.end(), packs_, known->second.pack);
+    return;
+  }
+  while (!packs_.empty() && (packs_.size() + 1) * options_.pack_blocks > options_.blocks) {
+    forget(packs_.begin());
+  }
+  const auto pack = packs_.insert(packs_.end(), {{hashes.begin(), hashes.end()}, until});
+  for (std::uint32_t block = 0; block < options_.pack_blocks; ++block) {
+    blocks_[hashes[block]] = {.pack = pack, .block = block};
+  }
+}
+
+void KnownPacks::add_absent(const SequenceHash& pack, Nanoseconds now) {
+  const auto [place, is_new] = absent_.insert_or_assign(pack, now + options_.absent_for);
+  if (!is_new) return;
+  absent_order_.push_back(pack);
+  while (absent_order_.size() > options_.blocks / options_.pack_blocks) {
+    absent_.erase(absent_order_.front());
+    absent_order_.pop_front();
+  }
+}
+
+void KnownPacks::remove(const SequenceHash& pack, Nanoseconds now) {
+  if (const auto known = blocks_.find(pack); known != blocks_.end()) forget(known->second.pack);
+  add_absent(pack, now);
+}
+
+void KnownPacks::clear() {
+  packs_.clear();
+  blocks_.clear();
+  absent_.clear();
+  absent_order_.clear();
+}
+
+std::optional<PackPlace> KnownPacks::find(const SequenceHash& hash, Nanoseconds now) const {
+  const auto found = blocks_.find(hash);
+  if (found == blocks_.end() || found->second.pack->until <= now) return std::nullopt;
+  return PackPlace{.pack = found->second.pack->hashes.back(), .block = found->second.block};
+}
+
+std::size_t KnownPacks::match(std::span<const SequenceHash> hashes, Nanoseconds now) const {
+  const auto unknown = std::ranges::find_if(
+      hashes, [&](const SequenceHash& hash) { return !find(hash, now).has_value(); });
+  return static_cast<std::size_t>(unknown - hashes.begin());
+}
+
+bool KnownPacks::is_absent(const SequenceHash& pack, Nanoseconds now) const {
+  const auto found = absent_.find(pack);
+  return found != absent_.end() && now < found->second;
+}
+
+}  // namespace terrace::tier::object

@@ -1,0 +1,74 @@
+// What of a shared store this owner knows to be there, or not to be there. It is a memory, not an
+// index: what has aged out of it, or was never asked about, is asked for again.
+// Threading: thread-compatible; the tier's lock guards it.  Waits: never.
+// Bounds: Options::blocks, the oldest packs go first; as many names that are not there as packs.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/block/sequence_hash.h"
+
+namespace terrace::tier::object {
+
+// Its high half is as good as random already: it is a digest.
+struct HashOfSequenceHash {
+  std::size_t operator()(const SequenceHash& hash) const { return hash.high; }
+};
+
+struct PackPlace {
+  SequenceHash pack;        // The hash of the pack's last block: its name.
+  std::uint32_t block = 0;  // Within the pack.
+  friend bool operator==(const PackPlace&, const PackPlace&) = default;
+};
+
+class KnownPacks {
+ public:
+  struct Options {
+    std::uint32_t pack_blocks = 16;
+    std::uint64_t blocks = 65'536;
+    Nanoseconds present_for = seconds(600);  // Others may remove it: then it is asked for again.
+    Nanoseconds absent_for = seconds(2);     // Others may put it.
+  };
+  explicit KnownPacks(const Options& options);
+
+  // `hashes`: the pack's blocks, pack_blocks of them.
+  void add(std::span<const SequenceHash> hashes, Nanoseconds now);
+  void add_absent(const SequenceHash& pack, Nanoseconds now);
+  // The pack is gone, or no good: nothing of it is known any more, and for a while it is absent.
+  void remove(const SequenceHash& pack, Nanoseconds now);
+  void clear();
+
+  // Where a block lies; nothing when that is not known (any more).
+  [[nodiscard]] std::optional<PackPlace> find(const SequenceHash& hash, Nanoseconds now) const;
+  // How many leading hashes are known to be there.
+  [[nodiscard]] std::size_t match(std::span<const SequenceHash> hashes, Nanoseconds now) const;
+  [[nodiscard]] bool is_absent(const SequenceHash& pack, Nanoseconds now) const;
+  [[nodiscard]] std::size_t packs() const { return packs_.size(); }
+
+ private:
+  struct Pack {
+    std::vector<SequenceHash> hashes;
+    Nanoseconds until;
+  };
+  using Order = std::list<Pack>;  // Oldest first.
+  struct Block {
+    Order::iterator pack;
+    std::uint32_t block = 0;
+  };
+  void forget(Order::iterator pack);
+
+  const Options options_;
+  Order packs_;
+  std::unordered_map<SequenceHash, Block, HashOfSequenceHash> blocks_;
+  std::unordered_map<SequenceHash, Nanoseconds, HashOfSequenceHash> absent_;  // Until when.
+  std::deque<SequenceHash> absent_order_;
+};
+
+}  // namespace terrace::tier::object

@@ -1,0 +1,195 @@
+#include "terrace/tier/object/object_tier.h"
+
+#include <fmt/format.h>
+
+#include "terrace/tier/object/context_internal.h"
+#include "terrace/tier/object/generations_internal.h"
+#include "terrace/tier/object/probes_internal.h"
+#include "terrace/tier/object/reads_internal.h"
+#include "terrace/tier/object/writes_internal.h"
+
+namespace terrace::tier {
+
+using object::Part;
+
+struct ObjectTier::State {
+  State(Options options, std::unique_ptr<transfer::ObjectStore> store, const Clock& clock,
+        LogSink& log)
+      : context(std::move(options), std::move(store), clock, log) {}
+
+  void take(const transfer::ObjectAnswer& answer, std::vector<ObjectDone>& done) {
+    const std::uint64_t number = answer.token & ~(std::uint64_t{0xff} << 56U);
+    switch (static_cast<Part>(answer.token >> 56U)) {
+      case Part::kOpening:
+        return generations.take_listing(answer);
+      case Part::kProbe:
+        return probes.take(answer, number);
+      case Part::kRead:
+        return reads.take(answer, number, done);
+      case Part::kWrite:
+        return writes.take(answer, number, done);
+      case Part::kReset:
+        return generations.take_reset(answer, done);
+    }
+  }
+  // Why nothing can be asked for; ok = it can.
+  [[nodiscard]] Status availability() const {
+    if (context.is_reset.load()) return {Code::kUnavailable, "the cache was reset"};
+    if (!context.generation) return {Code::kUnavailable, "the store has not answered yet"};
+    return {};
+  }
+
+  object::Context context;
+  object::Generations generations{context};
+  object::Probes probes{context};
+  object::Reads reads{context};
+  object::Writes writes{context};
+  std::vector<transfer::ObjectAnswer> answers;
+  std::vector<transfer::ObjectAnswer> cancelled;  // To be handed out by the next poll.
+};
+
+Result<std::unique_ptr<ObjectTier>> ObjectTier::create(Options options,
+                                                       std::unique_ptr<transfer::ObjectStore> store,
+                                                       const Clock& clock, LogSink& log) {
+  TERRACE_RETURN_IF_ERROR(options.layout.validate());
+  const bool is_sane = options.pack_blocks >= 1 && options.pack_blocks <= wire::kMostPackBlocks &&
+                       options.known_blocks >= options.pack_blocks;
+  if (!is_sane) {
+    return fail(Code::kInvalid,
+                fmt::format("packs of {} blocks: use 1 to {}, and room to remember one",
+                            options.pack_blocks, wire::kMostPackBlocks));
+  }
+  auto state = std::make_unique<State>(std::move(options), std::move(store), clock, log);
+  return std::unique_ptr<ObjectTier>(new ObjectTier(std::move(state)));
+}
+
+ObjectTier::ObjectTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ObjectTier::~ObjectTier() = default;
+
+std::size_t ObjectTier::match(GroupId group, std::span<const SequenceHash> hashes) const {
+  const object::Context& context = state_->context;
+  if (group.value() >= context.geometry.groups() || context.is_reset.load()) return 0;
+  const MutexLock lock(context.mutex);
+  return context.known.match(hashes, context.clock.now());
+}
+
+bool ObjectTier::contains(GroupId group, const SequenceHash& hash) const {
+  return match(group, {&hash, 1}) == 1;
+}
+
+bool ObjectTier::may_hold_more(std::span<const SequenceHash> chain, std::uint64_t known) const {
+  const object::Context& context = state_->context;
+  const std::uint64_t blocks = context.geometry.blocks();
+  const std::uint64_t next = known / blocks * blocks + blocks;  // Where the next pack ends.
+  if (next > chain.size() || !context.is_open.load() || context.is_reset.load()) return false;
+  const MutexLock lock(context.mutex);
+  const Nanoseconds now = context.clock.now();
+  const SequenceHash& last = chain[next - 1];
+  return !context.known.is_absent(last, now) && !context.known.find(last, now);
+}
+
+std::uint32_t ObjectTier::pack_blocks() const { return state_->context.geometry.blocks(); }
+
+void ObjectTier::forget_all() {
+  object::Context& context = state_->context;
+  context.is_reset.store(true);
+  const MutexLock lock(context.mutex);
+  context.known.clear();
+}
+
+Status ObjectTier::begin_probe(std::uint64_t token, std::span<const SequenceHash> chain,
+                               Nanoseconds deadline) {
+  TERRACE_RETURN_IF_ERROR(state_->availability());
+  return state_->probes.begin(token, chain, deadline);
+}
+
+Status ObjectTier::begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
+                              std::span<const ShardMemory> ranks, transfer::IoClass io_class,
+                              Nanoseconds deadline) {
+  TERRACE_RETURN_IF_ERROR(state_->availability());
+  return state_->reads.begin(token, group, hash, ranks, io_class, deadline);
+}
+
+Status ObjectTier::begin_write(std::uint64_t token, std::span<const SequenceHash> hashes,
+                               std::vector<PackShards> shards) {
+  TERRACE_RETURN_IF_ERROR(state_->availability());
+  return state_->writes.begin(token, hashes, std::move(shards));
+}
+
+Status ObjectTier::begin_reset(std::uint64_t token, Nanoseconds deadline) {
+  return state_->generations.begin_reset(token, deadline);
+}
+
+void ObjectTier::poll(std::vector<ObjectDone>& done) {
+  object::Context& context = state_->context;
+  state_->generations.advance();
+  state_->answers = std::exchange(state_->cancelled, {});
+  context.queue.poll(state_->answers);
+  for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
+  state_->probes.advance(done);
+  state_->reads.advance(done);
+  // What was handed over just now goes out without another round.
+  state_->answers.clear();
+  context.queue.poll(state_->answers);
+  for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
+  const std::string problem = context.queue.problem();
+  const MutexLock lock(context.mutex);
+  if (context.is_open.load()) context.problem = problem;
+}
+
+void ObjectTier::wait(Nanoseconds limit) { state_->context.queue.wait(limit); }
+void ObjectTier::wake() { state_->context.queue.wake(); }
+
+bool ObjectTier::is_idle() const {
+  return state_->probes.is_idle() && state_->reads.is_idle() && state_->writes.is_idle() &&
+         state_->generations.is_idle();
+}
+
+void ObjectTier::stop_writes() {
+  object::Context& context = state_->context;
+  context.is_stopped = true;
+  context.queue.cancel(transfer::IoClass::kOffloadWrite, {Code::kClosed, "shutting down"},
+                       state_->cancelled);
+}
+
+bool ObjectTier::is_open() const { return state_->context.is_open.load(); }
+
+std::vector<std::string> ObjectTier::problems() const {
+  const object::Context& context = state_->context;
+  std::vector<std::string> found;
+  const MutexLock lock(context.mutex);
+  if (!context.problem.empty()) found.push_back(context.problem);
+  if (!context.damage.empty()) found.push_back(context.damage);
+  return found;
+}
+
+const std::string& ObjectTier::place() const { return state_->context.store->place(); }
+
+void ObjectTier::visit_metrics(MetricVisitor& visitor) const {
+  const object::Counters& counters = state_->context.counters;
+  visitor.counter("terrace_object_probes_total", "", counters.probes.value());
+  visitor.counter("terrace_object_packs_total", "op=\"asked\"", counters.heads.value());
+  visitor.counter("terrace_object_packs_total", "op=\"put\"", counters.written_packs.value());
+  visitor.counter("terrace_object_packs_total", "op=\"was_there\"",
+                  counters.needless_packs.value());
+  visitor.counter("terrace_object_packs_total", "op=\"put_failed\"",
+                  counters.failed_writes.value());
+  visitor.counter("terrace_object_packs_total", "op=\"lost\"", counters.lost_packs.value());
+  visitor.counter("terrace_object_blocks_total", "op=\"read\"", counters.read_blocks.value());
+  visitor.counter("terrace_object_corrupt_blocks_total", "", counters.corrupt.value());
+  visitor.counter("terrace_object_bytes_total", "op=\"read\"", counters.read_bytes.value());
+  visitor.counter("terrace_object_bytes_total", "op=\"put\"", counters.written_bytes.value());
+  const transfer::ObjectQueue::Counters& queue = state_->context.queue.counters();
+  visitor.counter("terrace_object_retries_total", "", queue.retries.value());
+  visitor.counter("terrace_object_rests_total", "", queue.rests.value());
+  const transfer::ObjectStore::Counters& store = state_->context.store->counters();
+  for (int op = 0; op < transfer::kObjectOpCount; ++op) {
+    const auto at = static_cast<std::size_t>(op);
+    const std::string label =
+        fmt::format("op=\"{}\"", to_string(static_cast<transfer::ObjectOp>(op)));
+    visitor.counter("terrace_object_requests_total", label, store.done[at].value());
+    visitor.counter("terrace_object_request_errors_total", label, store.errors[at].value());
+  }
+}
+
+}  // namespace terrace::tier

@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+
+#include "terrace/base/check.h"
+#include "terrace/tier/object/writes_internal.h"
+
+namespace terrace::tier::object {
+
+Status Writes::check(std::span<const SequenceHash> hashes,
+                     const std::vector<PackShards>& shards) const {
+  const wire::PackGeometry& pack = context_.geometry;
+  if (hashes.size() != pack.blocks() || shards.size() != hashes.size() * pack.groups()) {
+    return {Code::kInvalid,
+            fmt::format("a pack of {} blocks and {} shard groups", hashes.size(), shards.size())};
+  }
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const GroupId group(static_cast<std::uint16_t>(i % pack.groups()));
+    TERRACE_RETURN_IF_ERROR(context_.check(group, shards[i].ranks));
+    if (shards[i].checksums.size() != shards[i].ranks.size()) {
+      return {Code::kInvalid, "a shard without its checksum"};
+    }
+  }
+  return {};
+}
+
+Status Writes::begin(std::uint64_t token, std::span<const SequenceHash> hashes,
+                     std::vector<PackShards> shards) {
+  TERRACE_RETURN_IF_ERROR(check(hashes, shards));
+  if (context_.is_stopped) return {Code::kClosed, "shutting down"};
+  if (context_.is_reset.load()) return {Code::kUnavailable, "the cache was reset"};
+  if (writes_.size() >= context_.options.most_writes) {
+    return {Code::kExhausted, "too many packs under way"};
+  }
+  {
+    const MutexLock lock(context_.mutex);
+    if (context_.known.find(hashes.back(), context_.clock.now())) {
+      return {Code::kInvalid, "the pack is there already"};
+    }
+  }
+  Write write{.token = token,
+              .hashes = {hashes.begin(), hashes.end()},
+              .shards = std::move(shards),
+              .headers = {},
+              .footer = {},
+              .deadline = context_.clock.now() + context_.options.write_time};
+  const std::uint64_t number = last_number_ + 1;
+  TERRACE_RETURN_IF_ERROR(ask(number, write));
+  last_number_ = number;
+  writes_.emplace(number, std::move(write));
+  return {};
+}
+
+Status Writes::ask(std::uint64_t number, const Write& write) {
+  transfer::ObjectRequest request;
+  request.op = transfer::ObjectOp::kHead;
+  request.name = context_.name_of(write.hashes.back());
+  request.deadline = write.deadline;
+  request.token = context_.token(Part::kWrite, number);
+  return context_.queue.push(transfer::IoClass::kOffloadWrite, std::move(request));
+}
+
+void Writes::encode(Write& write) const {
+  const wire::PackGeometry& pack = context_.geometry;
+  write.headers.resize(write.shards.size() * pack.ranks() * wire::kFrameHeaderBytes);
+  auto* page = reinterpret_cast<std::byte*>(write.headers.data());
+  wire::PackFooter footer{.content_digest = context_.content_digest,
+                          .layout_digest = context_.layout_digest,
+                          .block_tokens = pack.block_tokens(),
+                          .ranks = pack.ranks(),
+                          .payload_bytes = {},
+                          .hashes = write.hashes};
+  for (std::uint16_t group = 0; group < pack.groups(); ++group) {
+    footer.payload_bytes.push_back(pack.payload_bytes(GroupId(group)));
+  }
+  for (std::size_t i = 0; i < write.shards.size(); ++i) {
+    const GroupId group(static_cast<std::uint16_t>(i % pack.groups()));
+    for (std::uint16_t rank = 0; rank < pack.ranks(); ++rank) {
+      auto header = context_.header(group, write.hashes[i / pack.groups()], rank);
+      header.payload_checksum = write.shards[i].checksums[rank];
+      wire::encode(header,
+                   std::span<std::byte, wire::kFrameHeaderBytes>(page, wire::kFrameHeaderBytes));
+      page += wire::kFrameHeaderBytes;
+    }
+  }
+  write.footer = wire::encode(footer);
+}
+
+Status Writes::put(std::uint64_t number, Write& write) {
+  encode(write);
+  transfer::ObjectRequest request;
+  request.op = transfer::ObjectOp::kPut;
+  request.name = context_.name_of(write.hashes.back());
+  request.deadline = write.deadline;
+  request.token = context_.token(Part::kWrite, number);
+  auto* page = reinterpret_cast<std::byte*>(write.headers.data());
+  for (std::size_t i = 0; i < write.shards.size(); ++i) {
+    const GroupId group(static_cast<std::uint16_t>(i % context_.geometry.groups()));
+    const std::uint64_t padded = context_.geometry.frame_bytes(group) - wire::kFrameHeaderBytes;
+    for (const ShardMemory& shard : write.shards[i].ranks) {
+      request.pieces.push_back({page, wire::kFrameHeaderBytes});
+      request.pieces.push_back({shard.payload, shard.payload_bytes});
+      if (padded > shard.payload_bytes) {
+        request.pieces.push_back({zeros_.data(), padded - shard.payload_bytes});
+      }
+      page += wire::kFrameHeaderBytes;
+    }
+  }
+  request.pieces.push_back(
+      {reinterpret_cast<std::byte*>(write.footer.data()), write.footer.size()});
+  write.is_put = true;
+  return context_.queue.push(transfer::IoClass::kOffloadWrite, std::move(request));
+}
+
+void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
+                  std::vector<ObjectDone>& done) {
+  const auto found = writes_.find(number);
+  TERRACE_CHECK(found != writes_.end());
+  Write& write = found->second;
+  Status status = answer.status;
+  bool was_there = status.is_ok() && (!write.is_put || answer.was_there);
+  // One that is damaged stays where it is until somebody removes it: it was told.
+  if (was_there && !write.is_put && answer.info.bytes != context_.geometry.bytes()) {
+    context_.note_damage(write.hashes.back(), fmt::format("it has {} bytes", answer.info.bytes));
+    was_there = false;
+    status = {Code::kCorrupt, "a damaged pack has its name"};
+  }
+  if (!write.is_put && status.code() == Code::kNotFound) {
+    if (context_.is_stopped) {
+      status = {Code::kClosed, "shutting down"};
+    } else if (context_.is_reset.load()) {
+      status = {Code::kUnavailable, "the cache was reset"};
+    } else {
+      status = put(number, write);
+      if (status.is_ok()) return;
+    }
+  }
+  if (was_there) {
+    context_.counters.needless_packs.add();
+    status = {Code::kInvalid, "the pack is there already"};
+  } else if (status.is_ok()) {
+    context_.counters.written_packs.add();
+    context_.counters.written_bytes.add(context_.geometry.bytes());
+  } else {
+    context_.counters.failed_writes.add();
+  }
+  if ((status.is_ok() || was_there) && !context_.is_reset.load()) {
+    const MutexLock lock(context_.mutex);
+    context_.known.add(write.hashes, context_.clock.now());
+  }
+  finish(write, std::move(status), done);
+  writes_.erase(found);
+}
+
+void Writes::finish(const Write& write, Status status, std::vector<ObjectDone>& done) {
+  ObjectDone result;
+  result.kind = ObjectDone::Kind::kWrite;
+  result.token = write.token;
+  result.status = std::move(status);
+  done.push_back(std::move(result));
+}
+
+}  // namespace terrace::tier::object
