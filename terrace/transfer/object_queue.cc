@@ -43,7 +43,7 @@ std::string ObjectQueue::problem() const {
 Status ObjectQueue::push(IoClass io_class, ObjectRequest request) {
   if (clock_.now() < rests_until_) return {Code::kUnavailable, problem()};
   if (waiting() >= options_.capacity) return {Code::kExhausted, "object queue is full"};
-  enqueue({.request = std::move(request), .io_class = io_class});
+  enqueue({.request = std::move(request), .io_class = io_class, .tries = 0, .failure = {}});
   return {};
 }
 
@@ -92,8 +92,9 @@ void ObjectQueue::expire(std::vector<ObjectAnswer>& answers) {
       answers.push_back(answer_of(entry.request, {Code::kUnavailable, problem()}));
     } else if (now >= entry.request.deadline) {
       counters_.expired.add();
-      answers.push_back(
-          answer_of(entry.request, {Code::kDeadline, "the deadline passed in the object queue"}));
+      const std::string why = entry.failure.empty() ? "" : ", after: " + entry.failure;
+      answers.push_back(answer_of(
+          entry.request, {Code::kDeadline, "the deadline passed in the object queue" + why}));
     } else {
       return false;
     }
@@ -120,6 +121,7 @@ bool ObjectQueue::try_again(Entry& entry, const ObjectAnswer& answer) {
   const Nanoseconds pause = std::max(pause_before(entry.tries), answer.retry_after);
   if (now < rests_until_ || pause >= entry.request.deadline - now) return false;
   counters_.retries.add();
+  entry.failure = answer.status.text();
   resting_.emplace(now + pause, std::move(entry));
   return true;
 }

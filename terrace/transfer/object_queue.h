@@ -60,6 +60,7 @@ class ObjectQueue {
     ObjectRequest request;
     IoClass io_class = IoClass::kScrub;
     unsigned tries = 0;
+    std::string failure;  // What the store said to the last try.
   };
   [[nodiscard]] bool may_start(IoClass io_class) const;
   void start_waiting(std::vector<ObjectAnswer>& answers);

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -90,6 +91,9 @@ class ObjectStore {
   // Returns when something finished, wake() was called, or after `limit` (a duration).
   void wait(Nanoseconds limit) { pause(limit); }
   virtual void wake() = 0;
+  // Called by the store's threads whenever something has finished, for who waits elsewhere. Set
+  // before the first request; must be quick and thread-safe.
+  void set_listener(std::function<void()> listener) { listener_ = std::move(listener); }
   [[nodiscard]] unsigned in_flight() const { return in_flight_; }
   [[nodiscard]] unsigned depth() const { return depth_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -102,10 +106,15 @@ class ObjectStore {
   [[nodiscard]] virtual Status start(ObjectRequest request) = 0;
   virtual void collect(std::vector<Finished>& finished) = 0;
   virtual void pause(Nanoseconds limit) = 0;
+  // To be called, without a lock, after something has finished.
+  void tell_listener() const {
+    if (listener_) listener_();
+  }
 
  private:
   const unsigned depth_;
   unsigned in_flight_ = 0;
+  std::function<void()> listener_;
   std::vector<Finished> finished_;
   Counters counters_;
 };

@@ -68,13 +68,16 @@ struct Context {
   Counters counters;
 
   std::atomic<bool> is_open = false;
+  std::atomic<bool> is_settled = false;
   // After a reset what lies there is another generation's: nothing is read or written any more
   // until the owner starts again.
   std::atomic<bool> is_reset = false;
+  std::atomic<bool> is_reset_told = false;
   mutable Mutex mutex;
   KnownPacks known TERRACE_GUARDED_BY(mutex);
-  std::string problem TERRACE_GUARDED_BY(mutex);  // Of the store; empty = it answers.
-  std::string damage TERRACE_GUARDED_BY(mutex);   // The last pack that did not verify.
+  std::string problem TERRACE_GUARDED_BY(mutex);        // Of the store; empty = it answers.
+  std::string reset_failure TERRACE_GUARDED_BY(mutex);  // Of the last try; empty = none failed.
+  std::string damage TERRACE_GUARDED_BY(mutex);         // The last pack that did not verify.
 };
 
 }  // namespace terrace::tier::object

@@ -12,9 +12,13 @@ constexpr Nanoseconds kAskAgain = seconds(5);
 }  // namespace
 
 void Generations::advance() {
-  if (context_.generation || is_asking_ || context_.clock.now() < ask_at_) return;
-  highest_ = 0;
-  ask({});
+  const Nanoseconds now = context_.clock.now();
+  if (!context_.generation && !is_asking_ && now >= ask_at_) {
+    highest_ = 0;
+    ask({});
+  }
+  const bool is_to_tell = context_.is_reset.load() && !context_.is_reset_told.load();
+  if (is_to_tell && !is_telling_ && now >= tell_at_) tell();
 }
 
 void Generations::ask(const std::string& after) {
@@ -25,11 +29,14 @@ void Generations::ask(const std::string& after) {
   request.deadline = context_.clock.now() + kAskTime;
   request.token = context_.token(Part::kOpening, 0);
   is_asking_ = context_.queue.push(transfer::IoClass::kTtftRead, std::move(request)).is_ok();
-  if (!is_asking_) ask_at_ = context_.clock.now() + kAskAgain;
+  if (is_asking_) return;
+  ask_at_ = context_.clock.now() + kAskAgain;
+  context_.is_settled.store(true);
 }
 
 void Generations::take_listing(const transfer::ObjectAnswer& answer) {
   is_asking_ = false;
+  context_.is_settled.store(true);
   if (!answer.status.is_ok()) {
     ask_at_ = context_.clock.now() + kAskAgain;
     const std::string text = fmt::format("{}: {}: nothing of it is served until it answers",
@@ -56,8 +63,7 @@ void Generations::take_listing(const transfer::ObjectAnswer& answer) {
                                  context_.store->place(), highest_, context_.geometry.blocks()));
 }
 
-Status Generations::begin_reset(std::uint64_t token, Nanoseconds deadline) {
-  if (reset_token_) return {Code::kExhausted, "a reset is under way"};
+void Generations::tell() {
   // By the clock, so that of two nodes that reset the later one counts for both.
   const auto by_clock =
       static_cast<std::uint64_t>(std::max<std::int64_t>(context_.clock.wall_seconds(), 1));
@@ -65,20 +71,19 @@ Status Generations::begin_reset(std::uint64_t token, Nanoseconds deadline) {
   request.op = transfer::ObjectOp::kPut;
   request.name = context_.names.reset(std::max(by_clock, context_.generation.value_or(0) + 1));
   request.pieces = {{reinterpret_cast<std::byte*>(content_.data()), content_.size()}};
-  request.deadline = deadline;
+  request.deadline = context_.clock.now() + kAskTime;
   request.token = context_.token(Part::kReset, 0);
-  TERRACE_RETURN_IF_ERROR(context_.queue.push(transfer::IoClass::kTtftRead, std::move(request)));
-  reset_token_ = token;
-  return {};
+  const Status status = context_.queue.push(transfer::IoClass::kTtftRead, std::move(request));
+  is_telling_ = status.is_ok();
+  if (!status.is_ok()) take_reset(status);
 }
 
-void Generations::take_reset(const transfer::ObjectAnswer& answer, std::vector<ObjectDone>& done) {
-  ObjectDone result;
-  result.kind = ObjectDone::Kind::kReset;
-  result.token = reset_token_.value_or(0);
-  result.status = answer.status;
-  reset_token_.reset();
-  done.push_back(std::move(result));
+void Generations::take_reset(const Status& status) {
+  is_telling_ = false;
+  tell_at_ = context_.clock.now() + kAskAgain;
+  context_.is_reset_told.store(status.is_ok());
+  const MutexLock lock(context_.mutex);
+  context_.reset_failure = status.is_ok() ? "" : status.text();
 }
 
 }  // namespace terrace::tier::object

@@ -1,5 +1,5 @@
 // Which generation of the namespace counts in this store: found out before anything else, and
-// raised by a reset.
+// raised by a reset, as often as it takes.
 // Threading: owned by the I/O thread.  Waits: never.
 #pragma once
 
@@ -20,19 +20,21 @@ class Generations {
   void advance();
   void take_listing(const transfer::ObjectAnswer& answer);
 
-  [[nodiscard]] Status begin_reset(std::uint64_t token, Nanoseconds deadline);
-  void take_reset(const transfer::ObjectAnswer& answer, std::vector<ObjectDone>& done);
-  [[nodiscard]] bool is_idle() const { return !is_asking_ && !reset_token_; }
+  void take_reset(const Status& status);
+  [[nodiscard]] bool is_idle() const { return !is_asking_ && !is_telling_; }
 
  private:
   void ask(const std::string& after);
+  // Of a reset.
+  void tell();
 
   Context& context_;
   bool is_asking_ = false;
   bool has_told_ = false;
   Nanoseconds ask_at_{0};
   std::uint64_t highest_ = 0;
-  std::optional<std::uint64_t> reset_token_;
+  bool is_telling_ = false;
+  Nanoseconds tell_at_{0};
   std::string content_ = "reset\n";
 };
 

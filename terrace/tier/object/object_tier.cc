@@ -29,7 +29,7 @@ struct ObjectTier::State {
       case Part::kWrite:
         return writes.take(answer, number, done);
       case Part::kReset:
-        return generations.take_reset(answer, done);
+        return generations.take_reset(answer.status);
     }
   }
   // Why nothing can be asked for; ok = it can.
@@ -97,6 +97,24 @@ void ObjectTier::forget_all() {
   context.known.clear();
 }
 
+bool ObjectTier::is_drop_pending() const {
+  const object::Context& context = state_->context;
+  if (!context.is_reset.load() || context.is_reset_told.load()) return false;
+  const MutexLock lock(context.mutex);
+  return context.reset_failure.empty();
+}
+
+std::vector<std::string> ObjectTier::undropped() const {
+  const object::Context& context = state_->context;
+  if (!context.is_reset.load() || context.is_reset_told.load()) return {};
+  const MutexLock lock(context.mutex);
+  const std::string& why = context.reset_failure;
+  return {
+      fmt::format("{}: the store could not be told{}{}: what lies there would match after a "
+                  "restart; delete {}, or keep this engine until the store answers",
+                  context.store->place(), why.empty() ? "" : ": ", why, context.names.folder())};
+}
+
 Status ObjectTier::begin_probe(std::uint64_t token, std::span<const SequenceHash> chain,
                                Nanoseconds deadline) {
   TERRACE_RETURN_IF_ERROR(state_->availability());
@@ -114,10 +132,6 @@ Status ObjectTier::begin_write(std::uint64_t token, std::span<const SequenceHash
                                std::vector<PackShards> shards) {
   TERRACE_RETURN_IF_ERROR(state_->availability());
   return state_->writes.begin(token, hashes, std::move(shards));
-}
-
-Status ObjectTier::begin_reset(std::uint64_t token, Nanoseconds deadline) {
-  return state_->generations.begin_reset(token, deadline);
 }
 
 void ObjectTier::poll(std::vector<ObjectDone>& done) {
@@ -153,6 +167,7 @@ void ObjectTier::stop_writes() {
 }
 
 bool ObjectTier::is_open() const { return state_->context.is_open.load(); }
+bool ObjectTier::is_settled() const { return state_->context.is_settled.load(); }
 
 std::vector<std::string> ObjectTier::problems() const {
   const object::Context& context = state_->context;

@@ -34,12 +34,12 @@ struct PackShards {
 
 // A finished begin_*.
 struct ObjectDone {
-  enum class Kind : std::uint8_t { kProbe, kRead, kWrite, kReset };
+  enum class Kind : std::uint8_t { kProbe, kRead, kWrite };
   Kind kind = Kind::kProbe;
   std::uint64_t token = 0;
   // Read: kCorrupt, kDeadline, kNotFound (gone since), kUnavailable, kIo, kRefused. Write: the same
-  // and kExhausted (the store is full), kClosed; kInvalid = the pack is there already. Probe and
-  // reset: ok, or why the store did not answer.
+  // and kExhausted (the store is full), kClosed; kInvalid = the pack is there already. Probe:
+  // ok, or why the store did not answer.
   Status status;
   std::uint64_t blocks = 0;         // Probe: leading blocks that lie there, as far as is known.
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
@@ -61,7 +61,8 @@ class ObjectTier {
     Nanoseconds write_time = seconds(60);    // For one pack, retries included.
     transfer::ObjectQueue::Options queue;
   };
-  // Nothing is asked of the store yet: poll() begins with it. Errors: kInvalid.
+  // Nothing is asked of the store yet: poll() begins with it. Whoever waits elsewhere sets the
+  // store's listener before. Errors: kInvalid.
   static Result<std::unique_ptr<ObjectTier>> create(Options options,
                                                     std::unique_ptr<transfer::ObjectStore> store,
                                                     const Clock& clock, LogSink& log);
@@ -72,8 +73,13 @@ class ObjectTier {
   [[nodiscard]] bool contains(GroupId group, const SequenceHash& hash) const;
   // Whether a probe of this chain could find blocks after the first `known`.
   [[nodiscard]] bool may_hold_more(std::span<const SequenceHash> chain, std::uint64_t known) const;
-  // Nothing stored before matches from now on; begin_reset() makes that last.
+  // Nothing stored before matches from now on, and nothing is stored any more until the owner
+  // starts anew. The next polls tell the store, so that nobody who starts later matches it either.
   void forget_all();
+  // The next polls can bring that about, and have not yet.
+  [[nodiscard]] bool is_drop_pending() const;
+  // What would match after a restart, and why; empty = nothing.
+  [[nodiscard]] std::vector<std::string> undropped() const;
   [[nodiscard]] std::uint32_t pack_blocks() const;
 
   // ---- I/O side, one thread.
@@ -91,9 +97,6 @@ class ObjectTier {
   // there, or not the layout's sizes), kExhausted, kUnavailable, kClosed.
   [[nodiscard]] Status begin_write(std::uint64_t token, std::span<const SequenceHash> hashes,
                                    std::vector<PackShards> shards);
-  // After forget_all(): tells the store, so that nobody who starts later matches what was stored
-  // before.
-  [[nodiscard]] Status begin_reset(std::uint64_t token, Nanoseconds deadline);
   void poll(std::vector<ObjectDone>& done);
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.
@@ -102,8 +105,10 @@ class ObjectTier {
   void stop_writes();
 
   // ---- Facts, thread-safe.
-  // The store has answered once: what lies there can be found.
+  // The store has answered: what lies there can be found.
   [[nodiscard]] bool is_open() const;
+  // It has answered, or failed to once: nobody needs to wait for it any more.
+  [[nodiscard]] bool is_settled() const;
   [[nodiscard]] std::vector<std::string> problems() const;  // Empty = healthy.
   [[nodiscard]] const std::string& place() const;
   void visit_metrics(MetricVisitor& visitor) const;

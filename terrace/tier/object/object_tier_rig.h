@@ -111,6 +111,13 @@ class ObjectTierRig : public ::testing::Test {
     return done;
   }
 
+  void pass(ObjectTier& tier, int seconds_to_pass) {
+    for (int i = 0; i < 10 * seconds_to_pass; ++i) {
+      clock_.advance(milliseconds(100));
+      (void)settle(tier);
+    }
+  }
+
   std::uint64_t probe(ObjectTier& tier, std::span<const SequenceHash> chain) {
     EXPECT_EQ(tier.begin_probe(1, chain, kNoDeadline).text(), Status().text());
     const auto done = settle(tier);

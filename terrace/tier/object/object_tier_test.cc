@@ -228,17 +228,16 @@ TEST_F(ObjectTierTest, BeforeTheStoreHasAnsweredNothingIsThere) {
   place_->fault = [](const auto&) { return Status(Code::kUnavailable, "connection refused"); };
   const auto tier = open();
   EXPECT_FALSE(tier->is_open());
+  pass(*tier, 11);
+  EXPECT_TRUE(tier->is_settled()) << "nobody waits for it";
   EXPECT_EQ(tier->begin_probe(1, chain_, kNoDeadline).code(), Code::kUnavailable);
   EXPECT_FALSE(tier->may_hold_more(chain_, 0));
   EXPECT_EQ(tier->begin_write(1, std::span(chain_).first(4), memory_.range(0, 4)).code(),
             Code::kUnavailable);
-  clock_.advance(seconds(5));
-  (void)settle(*tier);
   ASSERT_EQ(tier->problems().size(), 1U);
   EXPECT_THAT(tier->problems()[0], HasSubstr("connection refused"));
   place_->fault = nullptr;
-  clock_.advance(seconds(10));
-  (void)settle(*tier);
+  pass(*tier, 11);
   EXPECT_TRUE(tier->is_open());
   EXPECT_TRUE(tier->problems().empty());
 }
@@ -271,17 +270,36 @@ TEST_F(ObjectTierTest, AfterAResetNothingMatchesHereOrForWhoStartsLater) {
   EXPECT_EQ(tier_->begin_probe(1, chain_, kNoDeadline).code(), Code::kUnavailable);
   EXPECT_EQ(tier_->begin_write(1, std::span(chain_).first(4), memory_.range(0, 4)).code(),
             Code::kUnavailable);
-  ASSERT_TRUE(tier_->begin_reset(5, kNoDeadline).is_ok());
-  const auto done = settle(*tier_);
-  ASSERT_EQ(done.size(), 1U);
-  EXPECT_EQ(done[0].kind, ObjectDone::Kind::kReset);
-  EXPECT_TRUE(done[0].status.is_ok());
+  EXPECT_TRUE(tier_->is_drop_pending());
+  EXPECT_EQ(tier_->undropped().size(), 1U);
+  EXPECT_TRUE(settle(*tier_).empty());
+  EXPECT_FALSE(tier_->is_drop_pending());
+  EXPECT_TRUE(tier_->undropped().empty());
 
   const auto later = open();
   EXPECT_EQ(probe(*later, chain_), 0U);
   EXPECT_EQ(write(*later, chain_, memory_, 0).text(), Status().text());
   const auto third = open();
   EXPECT_EQ(probe(*third, chain_), 4U) << "of the new generation";
+}
+
+TEST_F(ObjectTierTest, AResetThatTheStoreDoesNotTakeIsToldAndTriedAgain) {
+  write_all(1);
+  place_->fault = [](const auto& request) {
+    return request.op == transfer::ObjectOp::kPut ? Status(Code::kRefused, "403 AccessDenied")
+                                                  : Status();
+  };
+  tier_->forget_all();
+  (void)settle(*tier_);
+  EXPECT_FALSE(tier_->is_drop_pending()) << "who waits for it is told";
+  ASSERT_EQ(tier_->undropped().size(), 1U);
+  EXPECT_THAT(tier_->undropped()[0], HasSubstr("403 AccessDenied"));
+  EXPECT_THAT(tier_->undropped()[0], HasSubstr("delete v1/"));
+  place_->fault = nullptr;
+  clock_.advance(seconds(5));
+  (void)settle(*tier_);
+  EXPECT_TRUE(tier_->undropped().empty());
+  EXPECT_EQ(probe(*open(), chain_), 0U);
 }
 
 TEST_F(ObjectTierTest, AReadThatAResetOvertakesIsAMiss) {
