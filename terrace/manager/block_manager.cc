@@ -266,10 +266,13 @@ void BlockManager::close(Nanoseconds limit) {
   state.driver.set_attach(nullptr);
   state.parts.attach.reset();
   state.driver.clear_lower();
+  state.driver.clear_objects();
   {
     const MutexLock lock(state.shared.mutex);
     state.shared.core.close_lower("closed", true);
+    state.shared.core.close_objects("closed");
   }
+  state.parts.objects.reset();  // As below.
   state.parts.lower.reset();
   state.parts.disk.reset();  // Before the host memory that its transfers use.
 }

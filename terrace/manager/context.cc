@@ -25,8 +25,10 @@ bool Context::spare_what_only_host_has() {
   for (std::uint32_t turn = 0; turn < kMostSpared; ++turn) {
     const auto victim = pool().next_victim();
     if (pool().count(catalog::SlotState::kFree) > 0 || !victim) return true;
+    const auto& [group, hash] = std::pair(victim->key.group, victim->key.hash);
     if (victim->key.name_space != name_space ||
-        (lower != nullptr && lower->contains(victim->key.group, victim->key.hash))) {
+        (lower != nullptr && lower->contains(group, hash)) ||
+        (objects != nullptr && objects->contains(group, hash))) {
       return true;
     }
     pool().touch(victim->key);
@@ -97,6 +99,12 @@ void Context::note_disk_removal(const BlockKey& key) {
                .hash = key.hash,
                .alias = known->second});
   announced_.erase(known);
+}
+
+std::optional<Tier> Context::source_of(GroupId group, const SequenceHash& hash) const {
+  if (lower != nullptr && is_lower_readable && lower->contains(group, hash)) return Tier::kDisk;
+  if (objects != nullptr && objects->contains(group, hash)) return Tier::kObject;
+  return std::nullopt;
 }
 
 MissReason Context::why_missing(const SequenceHash& hash) const {

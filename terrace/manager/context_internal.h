@@ -24,6 +24,7 @@
 #include "terrace/policy/admission/admission.h"
 #include "terrace/policy/planner/planner.h"
 #include "terrace/tier/host/host_tier.h"
+#include "terrace/tier/object/object_tier.h"
 
 namespace terrace::manager {
 
@@ -59,6 +60,8 @@ class Context {
   // only if the disk has it, too. Others at the end of the eviction order are passed over, and
   // count as just used. False if all of those looked at were such.
   bool spare_what_only_host_has();
+  // Where a block that is not in host can be read from; nothing = nowhere.
+  [[nodiscard]] std::optional<Tier> source_of(GroupId group, const SequenceHash& hash) const;
   // Removes a block that nobody pins. False if somebody does.
   bool remove(SlotRef slot, MissReason reason);
   // The block of `key`, aliased `alias`, left the host tier.
@@ -86,6 +89,7 @@ class Context {
   std::unique_ptr<tier::HostTier> host;  // Null until opened.
   LowerTier* lower = nullptr;            // Null: no disk, or not opened yet.
   bool is_lower_readable = false;        // The disk leg of the canary came back right.
+  tier::ObjectTier* objects = nullptr;   // Null: none, or not made yet.
   NamespaceId name_space{1};
   Mode mode = Mode::kOn;
   Ghosts ghosts;

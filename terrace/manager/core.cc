@@ -21,6 +21,7 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nano
       gate_({.ranks = options.layout.ranks, .attach_timeout = options.attach_timeout}, now),
       reads_(context_),
       writes_(context_),
+      packs_(context_),
       look_ups_(context_, reads_),
       steps_({.ranks = options.layout.ranks,
               .owner = owner,
@@ -37,6 +38,24 @@ void Core::open_host(std::unique_ptr<tier::HostTier> host) {
 void Core::open_lower(LowerTier& lower) {
   if (was_reset_) lower.forget_all();  // What was asked for while it was opening.
   context_.lower = &lower;
+}
+
+void Core::open_objects(tier::ObjectTier& objects) {
+  if (was_reset_) objects.forget_all();
+  context_.objects = &objects;
+}
+
+void Core::close_objects(const std::string& reason) {
+  context_.objects = nullptr;
+  has_no_objects_ = true;
+  objects_problem_ = reason;
+}
+
+bool Core::is_below_settled() const {
+  const bool has_objects = context_.options.object.open_store && !has_no_objects_;
+  const bool are_settled =
+      !has_objects || (context_.objects != nullptr && context_.objects->is_settled());
+  return is_lower_settled_ && are_settled;
 }
 
 void Core::close_lower(const std::string& reason, bool has_remains) {
@@ -98,7 +117,7 @@ Serving Core::serving(Nanoseconds now) const {
     case Gate::State::kOpening:
       return Serving::kNotYet;
     case Gate::State::kServing:
-      return is_lower_settled_ ? Serving::kAll : Serving::kHostOnly;
+      return is_below_settled() ? Serving::kAll : Serving::kHostOnly;
     case Gate::State::kLate:
     case Gate::State::kShut:
       return Serving::kNothing;
@@ -148,7 +167,7 @@ void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
   LoadBatch batch{.request = request.id,
                   .first = first,
                   .blocks = count,
-                  .from_disk = std::vector<bool>(count),
+                  .sources = std::vector<Tier>(count, Tier::kHost),
                   .groups = {}};
   std::vector<Strand> strands = look_ups_.accept(request, first, count);
   std::uint64_t held = strands.empty() ? 0 : count;
@@ -164,8 +183,8 @@ void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
   }
   look_ups_.settle(request, context_.options.layout.block_tokens * first, held);
   if (!steps_.has_room()) batch.void_all();
-  for (std::uint64_t i = 0; i < count && first + i < request.from_disk.size(); ++i) {
-    batch.from_disk[i] = request.from_disk[first + i];
+  for (std::uint64_t i = 0; i < count && first + i < request.sources.size(); ++i) {
+    batch.sources[i] = request.sources[first + i];
   }
   steps_.add_load(std::move(batch));
 }
@@ -200,8 +219,7 @@ void Core::advance(Request& request, const Progress& progress) {
 bool Core::is_held(const BlockKey& key) const {
   const catalog::Pool& pool = context_.host->pool();
   return pool.contains(key) || pool.is_filling(key) ||
-         (context_.is_lower_readable && context_.lower != nullptr &&
-          context_.lower->contains(key.group, key.hash));
+         context_.source_of(key.group, key.hash).has_value();
 }
 
 std::uint64_t Core::leading_in_host(std::span<const SequenceHash> hashes) {
@@ -273,6 +291,7 @@ void Core::add_save(const Request& request, GroupId group, std::uint64_t block,
             .device_block = device_block,
             .alias = request.alias(block),
             .event = std::nullopt,
+            .pack = packs_.pack_of(request.chain.hashes(), block),
             .filled = 0,
             .checksums = {}};
   if (context_.options.has_events) {
@@ -362,8 +381,10 @@ void Core::reset() {
   }
   context_.renew_name_space();
   writes_.forget_stale();
+  packs_.forget_stale();
   was_reset_ = true;
   if (context_.lower != nullptr) context_.lower->forget_all();
+  if (context_.objects != nullptr) context_.objects->forget_all();
   has_signal_ = context_.options.has_events;
 }
 
@@ -387,16 +408,18 @@ void Core::cancel_reads() {
 
 std::optional<Status> Core::drop_outcome() const {
   if (!was_reset_) return Status();
-  if (context_.lower != nullptr) {
-    if (context_.lower->is_drop_pending()) return std::nullopt;
-  } else if (!is_lower_settled_) {
-    return std::nullopt;
-  }
+  if (context_.lower != nullptr && context_.lower->is_drop_pending()) return std::nullopt;
+  if (context_.objects != nullptr && context_.objects->is_drop_pending()) return std::nullopt;
+  if (context_.lower == nullptr && !is_lower_settled_) return std::nullopt;
   return undropped();
 }
 
 Status Core::undropped() const {
-  if (!was_reset_ || context_.options.disk.paths.empty()) return {};
+  if (!was_reset_) return {};
+  std::vector<std::string> undropped;
+  if (context_.objects != nullptr) undropped = context_.objects->undropped();
+  if (!undropped.empty()) return {Code::kUnavailable, fmt::format("reset: {}", undropped.front())};
+  if (context_.options.disk.paths.empty()) return {};
   if (context_.lower == nullptr) {
     if (!has_lower_remains_) return {};
     return {Code::kUnavailable,
@@ -404,7 +427,7 @@ Status Core::undropped() const {
                         "after a restart: delete it before the next start, or put this right: {}",
                         lower_problem_.empty() ? "it is opening" : lower_problem_)};
   }
-  const auto undropped = context_.lower->undropped();
+  undropped = context_.lower->undropped();
   if (undropped.empty()) return {};
   return {Code::kUnavailable, fmt::format("reset: {}", fmt::join(undropped, "; "))};
 }
@@ -422,7 +445,9 @@ void Core::poison_at_once() noexcept {
 void Core::begin_close() {
   is_closing_ = true;
   // What waits for another mode never begins; what is of after a reset nobody would find.
-  if (context_.mode != Mode::kOn || was_reset_) writes_.stop();
+  if (context_.mode == Mode::kOn && !was_reset_) return;
+  writes_.stop();
+  packs_.stop();
 }
 
 }  // namespace terrace::manager

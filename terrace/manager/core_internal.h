@@ -18,6 +18,7 @@
 #include "terrace/manager/gate_internal.h"
 #include "terrace/manager/hit_window.h"
 #include "terrace/manager/look_ups_internal.h"
+#include "terrace/manager/packs_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
 #include "terrace/manager/steps_internal.h"
@@ -33,10 +34,19 @@ struct CheckJob {
   std::vector<Checksum> checksums{};
 };
 
+// What of a request's chain does the shared store have?
+struct ProbeJob {
+  RequestId request{};
+  std::vector<SequenceHash> chain{};
+  Nanoseconds deadline{0};
+};
+
 struct Jobs {
   std::vector<ReadJob> reads;
   std::vector<WriteJob> writes;
   std::vector<CheckJob> checks;
+  std::vector<ProbeJob> probes;
+  std::vector<PackJob> packs;
 };
 
 class Core {
@@ -47,6 +57,10 @@ class Core {
   void open_host(std::unique_ptr<tier::HostTier> host);
   // `lower` outlives the core's use of it, until close_lower().
   void open_lower(LowerTier& lower);
+  // `objects` outlives the core's use of it, until close_objects().
+  void open_objects(tier::ObjectTier& objects);
+  // No shared store from now on. `reason` empty = none was wanted.
+  void close_objects(const std::string& reason);
   // No disk from now on. `reason` empty = none was wanted. `has_remains`: a later owner may find
   // something there.
   void close_lower(const std::string& reason, bool has_remains);
@@ -91,17 +105,24 @@ class Core {
   void take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs);
   void put_back_read(std::uint64_t token) { reads_.put_back(token); }
   void put_back_write(std::uint64_t token) { writes_.put_back(token); }
+  void put_back_pack(std::uint64_t token) { packs_.put_back(token); }
+  // The shared store was asked about a request's chain, or could not be.
+  void on_probed(RequestId request, Nanoseconds now);
   void on_read(std::uint64_t token, const Status& status, std::span<const Checksum> checksums,
                std::uint64_t alias, Nanoseconds now);
   void on_write(std::uint64_t token, const Status& status) { writes_.finish(token, status); }
+  void on_pack(std::uint64_t token, const Status& status) { packs_.finish(token, status); }
   void on_check(std::uint64_t token, bool is_right);
   // No more stores and loads; what is queued for disk is still written.
   void begin_close();
-  void stop_writes() { writes_.stop(); }
+  void stop_writes() {
+    writes_.stop();
+    packs_.stop();
+  }
 
   // ---- Facts.
   [[nodiscard]] bool has_jobs() const;
-  [[nodiscard]] bool has_queued_writes() const { return writes_.size() > 0; }
+  [[nodiscard]] bool has_queued_writes() const { return writes_.size() + packs_.size() > 0; }
   [[nodiscard]] Context& context() { return context_; }
   [[nodiscard]] const Context& context() const { return context_; }
   [[nodiscard]] const Gate& gate() const { return gate_; }
@@ -111,6 +132,8 @@ class Core {
   [[nodiscard]] std::size_t requests() const { return requests_.size(); }
   [[nodiscard]] std::size_t reads() const { return reads_.size(); }
   [[nodiscard]] std::size_t writes() const { return writes_.size(); }
+  [[nodiscard]] const Packs& packs() const { return packs_; }
+  [[nodiscard]] const std::string& objects_problem() const { return objects_problem_; }
   [[nodiscard]] bool is_lower_settled() const { return is_lower_settled_; }
   [[nodiscard]] const std::string& lower_problem() const { return lower_problem_; }
   [[nodiscard]] const std::string& poison_reason() const { return poison_reason_; }
@@ -124,6 +147,8 @@ class Core {
     bool is_begun = false;
   };
   [[nodiscard]] Serving serving(Nanoseconds now) const;
+  // Every tier below host is open, or will not be.
+  [[nodiscard]] bool is_below_settled() const;
   [[nodiscard]] bool can_store_now() const;
   // As far as every group's table goes.
   [[nodiscard]] std::uint64_t blocks_in(
@@ -168,6 +193,7 @@ class Core {
   Gate gate_;
   Reads reads_;
   Writes writes_;
+  Packs packs_;
   LookUps look_ups_;
   Steps steps_;
   HitWindow hits_;
@@ -185,6 +211,8 @@ class Core {
   bool has_more_to_touch_ = false;
   bool is_lower_settled_ = false;
   std::string lower_problem_;
+  bool has_no_objects_ = false;
+  std::string objects_problem_;
   bool has_lower_remains_ = true;  // Until it is known.
   bool was_reset_ = false;
   bool is_closing_ = false;

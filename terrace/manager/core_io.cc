@@ -73,7 +73,7 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   std::uint64_t good = is_known ? batch.good() : 0;
   if (good < batch.blocks && !context_.groups.is_plain()) good = 0;
   for (std::uint64_t i = 0; i < good; ++i) {
-    const auto tier = static_cast<std::size_t>(batch.from_disk[i] ? Tier::kDisk : Tier::kHost);
+    const auto tier = static_cast<std::size_t>(batch.sources[i]);
     context_.counters.hit_tokens[tier].add(block_tokens.value());
     context_.counters.hit_blocks[tier].add();
     if (ledger != nullptr) ledger->hit[tier] += block_tokens;
@@ -128,15 +128,19 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
     const RequestId request = step.saves[i].request;
     catalog::PinRun pins;
     std::vector<Writes::Candidate> blocks;
+    std::vector<PackHashes> packs;
     for (; i < step.saves.size() && step.saves[i].request == request; ++i) {
       Save& save = step.saves[i];
       auto pin = seal(save);
       if (!pin) continue;
       pins.add(std::move(*pin));
       blocks.push_back({.key = save.key, .stored = std::move(save.event)});
+      const bool is_new = packs.empty() || packs.back() != save.pack;
+      if (save.pack != nullptr && is_new) packs.push_back(std::move(save.pack));
     }
     keep_roots(request, blocks.size());
     writes_.offer(std::move(pins), std::move(blocks), now);
+    for (const PackHashes& pack : packs) packs_.offer(pack);
   }
 }
 
@@ -268,12 +272,22 @@ void Core::tick(Nanoseconds now) {
 
 bool Core::has_jobs() const {
   return reads_.has_jobs() || writes_.has_jobs() || writes_.is_behind() || has_more_to_touch_ ||
+         packs_.has_jobs() || look_ups_.has_probes() ||
          std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; });
 }
 
 void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
   reads_.take(limit, now, jobs.reads);
   writes_.take(limit, jobs.writes);
+  packs_.take(limit, jobs.packs);
+  for (const RequestId id : look_ups_.take_probes()) {
+    const Request* request = find(id);
+    if (request == nullptr) continue;
+    const auto chain = request->chain.hashes();
+    jobs.probes.push_back({.request = id,
+                           .chain = {chain.begin(), chain.end()},
+                           .deadline = now + context_.options.lookup_deadline});
+  }
   for (auto& [token, check] : checks_) {
     if (std::exchange(check.is_begun, true)) continue;
     CheckJob job{
@@ -283,6 +297,13 @@ void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
     }
     jobs.checks.push_back(std::move(job));
   }
+}
+
+void Core::on_probed(RequestId request, Nanoseconds now) {
+  Request* found = find(request);
+  if (found == nullptr) return;
+  look_ups_.on_probed(*found, serving(now), now);
+  has_signal_ = true;
 }
 
 void Core::on_read(std::uint64_t token, const Status& status, std::span<const Checksum> checksums,

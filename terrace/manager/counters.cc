@@ -21,7 +21,7 @@ void visit_drop(MetricVisitor& visitor, std::string_view queue, const Counter& c
 }  // namespace
 
 void Counters::visit(MetricVisitor& visitor) const {
-  for (const Tier tier : {Tier::kHost, Tier::kDisk}) {
+  for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     const auto t = static_cast<std::size_t>(tier);
     const std::string label = fmt::format("tier=\"{}\"", to_string(tier));
     visitor.counter("terrace_hit_tokens_total", label, hit_tokens[t].value());
@@ -45,7 +45,13 @@ void Counters::visit(MetricVisitor& visitor) const {
                   write_blocks.value());
   visit_bytes(visitor, "onboard", Tier::kHost, Tier::kDevice, onboard_bytes);
   visit_bytes(visitor, "offload", Tier::kDevice, Tier::kHost, offload_bytes);
-  visit_bytes(visitor, "prefetch", Tier::kDisk, Tier::kHost, prefetch_bytes);
+  for (const Tier tier : {Tier::kDisk, Tier::kObject}) {
+    visit_bytes(visitor, "prefetch", tier, Tier::kHost,
+                prefetch_bytes[static_cast<std::size_t>(tier)]);
+  }
+  visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="host",target="object")",
+                  pack_blocks.value());
+  visit_bytes(visitor, "offload", Tier::kHost, Tier::kObject, pack_bytes);
   visit_bytes(visitor, "offload", Tier::kHost, Tier::kDisk, write_bytes);
   visit_drop(visitor, "host_slots", drop_no_slot);
   visit_drop(visitor, "step_bytes", drop_step_bytes);
@@ -54,6 +60,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_drop(visitor, "unfilled", drop_unfilled);
   visit_drop(visitor, "disk_write", drop_disk_write);
   visit_drop(visitor, "admission", drop_admission);
+  visit_drop(visitor, "object_write", drop_pack);
   visit_drop(visitor, "demote", drop_demote);
   visit_drop(visitor, "mode", drop_mode);
   visit_drop(visitor, "pins", drop_pins);

@@ -21,12 +21,14 @@ struct Counters {
   Counter unkeyable_requests;
   Counter late_look_ups;
 
-  Counter onboard_bytes;   // host -> device
-  Counter offload_blocks;  // Sealed in host.
-  Counter offload_bytes;   // device -> host
-  Counter prefetch_bytes;  // disk -> host
-  Counter write_blocks;    // Sealed on disk.
-  Counter write_bytes;     // host -> disk
+  Counter onboard_bytes;                           // host -> device
+  Counter offload_blocks;                          // Sealed in host.
+  Counter offload_bytes;                           // device -> host
+  std::array<Counter, kTierCount> prefetch_bytes;  // To host, by the tier they came from.
+  Counter write_blocks;                            // Sealed on disk.
+  Counter write_bytes;                             // host -> disk
+  Counter pack_blocks;                             // Put into the shared store by us.
+  Counter pack_bytes;                              // host -> object
 
   Counter drop_no_slot;     // Everything in host pinned or in use.
   Counter drop_step_bytes;  // Over offload.step_bytes until the request ended.
@@ -35,6 +37,7 @@ struct Counters {
   Counter drop_unfilled;    // A rank did not fill its shard.
   Counter drop_disk_write;  // Disk queue full, or the disk refused.
   Counter drop_admission;
+  Counter drop_pack;    // Not put into the shared store: its queue was full, or it refused.
   Counter drop_demote;  // Evicted from host while disk had no copy: the driver was too slow.
   Counter drop_mode;    // Not copied out because somebody switched storing off meanwhile.
   Counter drop_pins;    // Look-up shortened: waiting requests hold their share of the host already.

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <ranges>
 
@@ -68,9 +69,14 @@ bool IoDriver::tick() {
     shared_.core.tick(now);
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
   }
-  is_busy = begin(lower, jobs) || is_busy;
+  tier::ObjectTier* objects = objects_.load();
+  is_busy = begin(lower, objects, jobs) || is_busy;
+  is_busy = begin_probes(objects, jobs.probes) || is_busy;
+  is_busy = begin_packs(objects, jobs.packs) || is_busy;
   if (lower != nullptr) lower->poll(done_);
-  is_busy = is_busy || !done_.empty() || !jobs.checks.empty();
+  if (objects != nullptr) objects->poll(objects_done_);
+  is_busy = is_busy || !done_.empty() || !objects_done_.empty() || !jobs.checks.empty();
+  apply_objects();
   apply(jobs.checks);
   if (lower != nullptr) expire_canary();
   write_notes();
@@ -94,18 +100,27 @@ std::vector<tier::ShardMemory> IoDriver::memory_of(SlotIndex slot, GroupId group
   return memory;
 }
 
-bool IoDriver::begin(LowerTier* lower, const Jobs& jobs) {
+Status IoDriver::begin_read(LowerTier* lower, tier::ObjectTier* objects, const ReadJob& job) {
+  const auto memory = memory_of(job.slot, job.group);
+  const std::uint64_t token = job.token | kReadBit;
+  if (job.source == Tier::kObject) {
+    if (objects == nullptr) return {Code::kUnavailable, "object: not there any more"};
+    return objects->begin_read(token, job.group, job.hash, memory, job.io_class, job.deadline);
+  }
+  if (lower == nullptr) return {Code::kUnavailable, "disk: not there any more"};
+  return lower->begin_read(token, job.group, job.hash, memory, job.io_class, job.deadline);
+}
+
+bool IoDriver::begin(LowerTier* lower, tier::ObjectTier* objects, const Jobs& jobs) {
   const Status none(Code::kUnavailable, "disk: not there any more");
+  std::array<bool, kTierCount> is_full{};
   std::vector<std::uint64_t> reads_back;
   std::vector<std::uint64_t> writes_back;
   for (const ReadJob& job : jobs.reads) {
-    Status status = none;
-    if (lower != nullptr) {
-      status = reads_back.empty()
-                   ? lower->begin_read(job.token | kReadBit, job.group, job.hash,
-                                       memory_of(job.slot, job.group), job.io_class, job.deadline)
-                   : Status(Code::kExhausted, "");
-    }
+    bool& source_is_full = is_full[static_cast<std::size_t>(job.source)];
+    Status status(Code::kExhausted, "");
+    if (!source_is_full) status = begin_read(lower, objects, job);
+    source_is_full = status.code() == Code::kExhausted;
     if (status.code() == Code::kExhausted) {
       reads_back.push_back(job.token);
     } else if (!status.is_ok()) {
@@ -209,7 +224,8 @@ void IoDriver::wake() {
 
 bool IoDriver::is_idle() const {
   const LowerTier* lower = lower_.load();
-  return lower == nullptr || lower->is_idle();
+  const tier::ObjectTier* objects = objects_.load();
+  return (lower == nullptr || lower->is_idle()) && (objects == nullptr || objects->is_idle());
 }
 
 // The opening thread may hang in a call on a dead device, where it can say nothing itself.

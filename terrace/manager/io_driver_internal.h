@@ -29,6 +29,9 @@ class IoDriver {
   // `lower` is used until clear_lower(), which only the ticking thread or its joiner calls.
   void set_lower(LowerTier& lower) { lower_.store(&lower); }
   void clear_lower() { lower_.store(nullptr); }
+  // The same of a shared store.
+  void set_objects(tier::ObjectTier& objects) { objects_.store(&objects); }
+  void clear_objects() { objects_.store(nullptr); }
 
   // True when something was begun or finished, so that another round is worth while at once.
   bool tick();
@@ -55,7 +58,12 @@ class IoDriver {
   bool pump_attach();
   [[nodiscard]] std::vector<tier::ShardMemory> memory_of(SlotIndex slot, GroupId group) const;
   // True when all of a full batch was taken: there may be more.
-  bool begin(LowerTier* lower, const Jobs& jobs);
+  bool begin(LowerTier* lower, tier::ObjectTier* objects, const Jobs& jobs);
+  [[nodiscard]] Status begin_read(LowerTier* lower, tier::ObjectTier* objects, const ReadJob& job);
+  // False when nothing was begun.
+  bool begin_probes(tier::ObjectTier* objects, const std::vector<ProbeJob>& probes);
+  bool begin_packs(tier::ObjectTier* objects, const std::vector<PackJob>& packs);
+  void apply_objects();
   void apply(const std::vector<CheckJob>& checks);
   [[nodiscard]] bool is_right(const CheckJob& job) const;
   void write_notes();
@@ -78,6 +86,8 @@ class IoDriver {
   LogSink& log_;
   std::atomic<attach::AttachServer*> attach_{nullptr};
   std::atomic<LowerTier*> lower_{nullptr};
+  std::atomic<tier::ObjectTier*> objects_{nullptr};
+  std::vector<tier::ObjectDone> objects_done_;
   std::vector<tier::DiskDone> done_;
   std::optional<Nanoseconds> opening_deadline_;  // Of the lower tier; from the first tick on.
   bool has_told_late_opening_ = false;

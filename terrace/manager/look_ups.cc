@@ -13,9 +13,9 @@ Nanoseconds read_deadline(const Options& options, Nanoseconds now) {
   return now + options.lookup_deadline * kReadPatience;
 }
 
-void mark_from_disk(Request& request, std::uint64_t block) {
-  if (request.from_disk.size() <= block) request.from_disk.resize(block + 1);
-  request.from_disk[block] = true;
+void mark_source(Request& request, std::uint64_t block, Tier source) {
+  if (request.sources.size() <= block) request.sources.resize(block + 1, Tier::kHost);
+  request.sources[block] = source;
 }
 
 }  // namespace
@@ -40,12 +40,14 @@ bool LookUps::want(Request& request, GroupId group, std::uint64_t block, transfe
   std::optional<Waiter> waiter;
   if (is_waiting) waiter = Waiter{.request = request.id, .group = group, .block = block};
   const auto& hash = request.chain.hashes()[block];
-  const bool is_coming =
+  const auto source =
       reads_.want(context_.key_of(group, hash), io_class, read_deadline(context_.options, now),
                   waiter, event_of(request, group, block));
-  if (!is_coming) return false;
-  mark_from_disk(request, block);
-  if (context_.options.has_events) context_.note_disk_stored(*event_of(request, group, block));
+  if (!source) return false;
+  mark_source(request, block, *source);
+  if (context_.options.has_events && *source == Tier::kDisk) {
+    context_.note_disk_stored(*event_of(request, group, block));
+  }
   return true;
 }
 
@@ -59,13 +61,35 @@ std::uint64_t LookUps::leading_in_host(GroupId group, std::span<const SequenceHa
 }
 
 void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
-  if (serving != Serving::kAll || context_.lower == nullptr || !context_.is_lower_readable ||
-      context_.mode == Mode::kPaused || !request.can_load || !context_.options.can_load) {
+  if (serving != Serving::kAll || !survey_.can_read() || context_.mode == Mode::kPaused ||
+      !request.can_load || !context_.options.can_load) {
     return;
   }
   const auto hashes = request.chain.hashes();
   std::vector<policy::SourceRun> runs;
   const std::uint64_t end = survey_.resume_at(hashes, 0, hashes.size(), true, runs);
+  (void)is_probing(request, end);
+  prefetch(request, end, runs, now);
+}
+
+void LookUps::on_probed(Request& request, Serving serving, Nanoseconds now) {
+  request.probe = Request::Probe::kDone;
+  // A poll that waited for it goes on by itself; before the first one, what was found is fetched.
+  if (!request.look_up.first_poll) begin(request, serving, now);
+}
+
+bool LookUps::is_probing(Request& request, std::uint64_t known) {
+  if (request.probe == Request::Probe::kNone && context_.objects != nullptr &&
+      context_.objects->may_hold_more(request.chain.hashes(), known)) {
+    request.probe = Request::Probe::kRunning;
+    to_probe_.push_back(request.id);
+  }
+  return request.probe == Request::Probe::kRunning;
+}
+
+void LookUps::prefetch(Request& request, std::uint64_t end, std::vector<policy::SourceRun>& runs,
+                       Nanoseconds now) {
+  const auto hashes = request.chain.hashes();
   // Half of what waiting requests may hold: a prefetch is a guess about how much the engine has
   // itself.
   const std::uint64_t room = max_waiting_pins() / 2;
@@ -128,6 +152,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   const Nanoseconds deadline = *look_up.first_probe + context_.options.lookup_deadline;
   while (look_up.phase != LookUp::Phase::kReady) {
     if (look_up.phase == LookUp::Phase::kNone) {
+      if (now < deadline && !look_up.is_host_only && awaits_probe(request)) return {};
       probe(request, now < deadline && !is_disk_stuck_ && !look_up.is_host_only, now);
     }
     if (look_up.missing() > 0) {
@@ -144,6 +169,14 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   return {.is_ready = true, .external = block_tokens * blocks};
 }
 
+bool LookUps::awaits_probe(Request& request) {
+  if (context_.objects == nullptr || request.probe == Request::Probe::kDone) return false;
+  const LookUp& look_up = request.look_up;
+  std::vector<policy::SourceRun> runs;
+  const auto hashes = request.chain.hashes();
+  return is_probing(request, survey_.resume_at(hashes, look_up.first, look_up.end, true, runs));
+}
+
 void LookUps::touch(Request& request) {
   LookUp& look_up = request.look_up;
   if (std::exchange(look_up.has_touched, true)) return;
@@ -154,8 +187,7 @@ void LookUps::touch(Request& request) {
 std::uint64_t LookUps::worth(std::span<const SequenceHash> found,
                              const std::vector<policy::SourceRun>& runs) const {
   if (found.empty()) return 0;
-  std::array<Bytes, kTierCount> queued{};
-  queued[static_cast<std::size_t>(Tier::kDisk)] = reads_.queued_beside(found);
+  const auto queued = reads_.queued_beside(found);
   return std::min<std::uint64_t>(found.size(), context_.planner.plan(runs, queued).blocks);
 }
 
@@ -255,8 +287,7 @@ void LookUps::choose(Request& request, bool may_read) {
 MissReason LookUps::why_short(const SequenceHash& hash, bool may_read) {
   bool is_below = false;
   for (std::uint16_t group = 0; group < context_.groups.count() && !may_read; ++group) {
-    is_below = is_below || (context_.lower != nullptr && context_.is_lower_readable &&
-                            context_.lower->contains(GroupId(group), hash));
+    is_below = is_below || context_.source_of(GroupId(group), hash).has_value();
   }
   if (!is_below) return context_.why_missing(hash);
   context_.counters.late_look_ups.add();

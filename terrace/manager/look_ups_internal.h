@@ -29,8 +29,14 @@ class LookUps {
  public:
   LookUps(Context& context, Reads& reads) : context_(context), reads_(reads), survey_(context) {}
 
-  // Starts bringing to host what lies on disk. No pins are taken yet.
+  // Starts bringing to host what lies below it, and finding out what a shared store has. No pins
+  // are taken yet.
   void begin(Request& request, Serving serving, Nanoseconds now);
+  // The shared store has answered, or will not.
+  void on_probed(Request& request, Serving serving, Nanoseconds now);
+  // Whose chains the store is to be asked about.
+  [[nodiscard]] std::vector<RequestId> take_probes() { return std::exchange(to_probe_, {}); }
+  [[nodiscard]] bool has_probes() const { return !to_probe_.empty(); }
   [[nodiscard]] MatchAnswer poll(Request& request, Tokens local, Tokens limit, Serving serving,
                                  Nanoseconds now);
   // The engine took the answer: hands over the pins of blocks [first, first + blocks), by group.
@@ -45,7 +51,7 @@ class LookUps {
   // A block that the request waited for is there (`reason` empty), or will not come.
   void on_block(Request& request, GroupId group, std::uint64_t block,
                 std::optional<MissReason> reason);
-  // A read from disk brought its block, for whomever.
+  // A read from below brought its block, for whomever.
   void on_disk_read(Nanoseconds now) {
     last_read_ = now;
     is_disk_stuck_ = false;
@@ -69,6 +75,12 @@ class LookUps {
   // Finds, chooses and holds what is there; the rest is asked for.
   void probe(Request& request, bool may_read, Nanoseconds now);
   // Both leave strands that hold what leads them in host, and `blocks`.
+  void prefetch(Request& request, std::uint64_t end, std::vector<policy::SourceRun>& runs,
+                Nanoseconds now);
+  // Asks the shared store about the chain, once for each request, if it may have more than the
+  // `known` leading blocks. True while that is under way.
+  bool is_probing(Request& request, std::uint64_t known);
+  [[nodiscard]] bool awaits_probe(Request& request);
   void choose_plain(Request& request, bool may_read);
   void choose(Request& request, bool may_read);
   // How many of `found` blocks that lie in `runs` are worth loading.
@@ -95,6 +107,7 @@ class LookUps {
   Context& context_;
   Reads& reads_;
   Survey survey_;
+  std::vector<RequestId> to_probe_;
   std::uint64_t waiting_pins_ = 0;
   // One request has waited its whole time for the tiers to open: the next ones do not, until they
   // do.

@@ -70,7 +70,8 @@ Result<Fingerprint> whole_fingerprint(const Options& options) {
   Fingerprint fingerprint = options.fingerprint;
   if (!options.model_directory.empty()) {
     TERRACE_ASSIGN_OR_RETURN(std::string digest, digest_weights(options.model_directory));
-    if (!options.disk.paths.empty()) {  // What lies in host memory ends with this engine.
+    // What lies in host memory ends with this engine.
+    if (!options.disk.paths.empty() || options.object.open_store) {
       TERRACE_RETURN_IF_ERROR(
           check_unchanged(options.model_directory, options.weights_loaded_from));
     }
@@ -110,6 +111,38 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
   return {};
 }
 
+void go_without_objects(Shared& shared, LogSink& log, const std::string& reason) {
+  {
+    const MutexLock lock(shared.mutex);
+    shared.core.close_objects(reason);
+  }
+  if (!reason.empty()) {
+    log.write(LogLevel::kError, fmt::format("event=object_off reason=\"{}\"", reason));
+  }
+}
+
+Status open_objects(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
+                    IoDriver& driver, Opened& opened) {
+  TERRACE_ASSIGN_OR_RETURN(auto store, options.object.open_store());
+  store->set_listener([&driver] { driver.wake(); });
+  TERRACE_ASSIGN_OR_RETURN(opened.objects,
+                           tier::ObjectTier::create({.layout = options.layout,
+                                                     .fingerprint = opened.fingerprint,
+                                                     .pack_blocks = options.object.pack_blocks,
+                                                     .known_blocks = options.object.known_blocks,
+                                                     .write_time = options.object.write_time,
+                                                     .queue = {}},
+                                                    std::move(store), clock, log));
+  opened.has_objects.store(true);
+  {
+    const MutexLock lock(shared.mutex);
+    shared.core.open_objects(*opened.objects);
+  }
+  driver.set_objects(*opened.objects);
+  driver.wake();
+  return {};
+}
+
 }  // namespace
 
 void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,
@@ -124,11 +157,18 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   auto fingerprint = whole_fingerprint(options);
   if (!fingerprint) {
     // In host memory only this engine's own blocks lie; on disk those of others do.
-    go_without_disk(options, shared, log,
-                    fmt::format("fingerprint: {}", fingerprint.error().message()));
+    const std::string reason = fmt::format("fingerprint: {}", fingerprint.error().message());
+    go_without_disk(options, shared, log, reason);
+    go_without_objects(shared, log, options.object.open_store ? reason : "");
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
+    if (!options.object.open_store) {
+      go_without_objects(shared, log, "");
+    } else if (const Status status = open_objects(options, clock, log, shared, driver, opened);
+               !status.is_ok()) {
+      go_without_objects(shared, log, status.message());
+    }
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
       go_without_disk(options, shared, log, "");

@@ -16,9 +16,11 @@ struct Opened {
   std::unique_ptr<attach::AttachServer> attach;
   std::unique_ptr<tier::DiskTier> disk;
   std::unique_ptr<LowerTier> lower;
+  std::unique_ptr<tier::ObjectTier> objects;
   Fingerprint fingerprint;  // With the weights.
   std::atomic<bool> has_attach{false};
   std::atomic<bool> has_disk{false};
+  std::atomic<bool> has_objects{false};
   std::atomic<bool> has_fingerprint{false};
 };
 

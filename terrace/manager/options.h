@@ -13,6 +13,7 @@
 #include "terrace/block/layout.h"
 #include "terrace/policy/admission/admission.h"
 #include "terrace/transfer/backend.h"
+#include "terrace/transfer/object_store.h"
 
 namespace terrace::manager {
 
@@ -41,6 +42,15 @@ struct DiskOptions {
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };
 
+struct ObjectOptions {
+  // Called by the opening thread; empty = no object tier. Errors say what to do.
+  std::function<Result<std::unique_ptr<transfer::ObjectStore>>()> open_store;
+  std::uint32_t pack_blocks = 16;
+  std::uint32_t queue_packs = 16;  // Waiting to be put.
+  std::uint64_t known_blocks = 65'536;
+  Nanoseconds write_time = seconds(60);
+};
+
 // What a KV group needs of the past, and how it looks in block tables.
 struct GroupRule {
   // 0 = all of it; else a token sees itself and the window - 1 tokens before it.
@@ -60,6 +70,7 @@ struct Options {
   std::string attach_directory;
   HostOptions host;
   DiskOptions disk;
+  ObjectOptions object;
   bool can_store = true;
   bool can_load = true;
   bool is_prompt_only = false;  // offload.scope = prompt

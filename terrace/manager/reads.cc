@@ -30,25 +30,30 @@ MissReason reason_of(const Status& status) {
 
 }  // namespace
 
-bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
-                 std::optional<Waiter> waiter, std::optional<Event> event) {
+std::optional<Tier> Reads::want(const BlockKey& key, transfer::IoClass io_class,
+                                Nanoseconds deadline, std::optional<Waiter> waiter,
+                                std::optional<Event> event) {
   if (const auto known = tokens_.find({.group = key.group, .hash = key.hash});
       known != tokens_.end()) {
     Read& read = reads_.at(known->second);
-    if (read.key != key) return false;  // Of a namespace that was left.
+    if (read.key != key) return std::nullopt;  // Of a namespace that was left.
     if (waiter) read.waiters.push_back(*waiter);
     if (io_class < read.io_class) {
       read.io_class = io_class;
       if (!read.is_begun) queue_of(io_class).push_back(known->second);
     }
-    return true;
+    return read.source;
   }
-  if (context_.pool().is_filling(key) || !context_.spare_what_only_host_has()) return false;
+  const auto source = context_.source_of(key.group, key.hash);
+  if (!source || context_.pool().is_filling(key) || !context_.spare_what_only_host_has()) {
+    return std::nullopt;
+  }
   auto slot = context_.reserve(key);
-  if (!slot) return false;
+  if (!slot) return std::nullopt;
   const std::uint64_t token = ++last_token_;
   Read read{.key = key,
             .slot = std::move(*slot),
+            .source = *source,
             .io_class = io_class,
             .deadline = deadline,
             .waiters = {},
@@ -57,18 +62,25 @@ bool Reads::want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds de
   reads_.emplace(token, std::move(read));
   tokens_.emplace(ShardGroup{.group = key.group, .hash = key.hash}, token);
   queue_of(io_class).push_back(token);
-  return true;
+  ++busy(*source).waiting;
+  return source;
 }
 
-Bytes Reads::queued_beside(std::span<const SequenceHash> hashes) const {
-  if (reads_.empty()) return Bytes(0);
-  std::size_t own = 0;
+std::array<Bytes, kTierCount> Reads::queued_beside(std::span<const SequenceHash> hashes) const {
+  std::array<Bytes, kTierCount> queued{};
+  if (reads_.empty()) return queued;
+  std::array<std::uint64_t, kTierCount> own{};
   for (std::uint16_t group = 0; group < context_.groups.count(); ++group) {
     for (const SequenceHash& hash : hashes) {
-      own += tokens_.count({.group = GroupId(group), .hash = hash});
+      const auto found = tokens_.find({.group = GroupId(group), .hash = hash});
+      if (found == tokens_.end()) continue;
+      ++own[static_cast<std::size_t>(reads_.at(found->second).source)];
     }
   }
-  return context_.groups.most_bytes() * (reads_.size() - own);
+  for (std::size_t tier = 0; tier < queued.size(); ++tier) {
+    queued[tier] = context_.groups.most_bytes() * (busy_[tier].waiting - own[tier]);
+  }
+  return queued;
 }
 
 void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs) {
@@ -81,11 +93,12 @@ void Reads::take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs)
       if (found == reads_.end() || found->second.is_begun) continue;
       Read& read = found->second;
       read.is_begun = true;
-      if (begun_++ == 0) window_start_ = now;
+      if (busy(read.source).begun++ == 0) busy(read.source).window_start = now;
       jobs.push_back({.token = token,
                       .group = read.key.group,
                       .hash = read.key.hash,
                       .slot = read.slot.slot().index,
+                      .source = read.source,
                       .io_class = read.io_class,
                       .deadline = read.deadline});
       --limit;
@@ -102,6 +115,7 @@ std::vector<Waiter> Reads::cancel_queued() {
       const Read& read = found->second;
       waiters.insert(waiters.end(), read.waiters.begin(), read.waiters.end());
       tokens_.erase({.group = read.key.group, .hash = read.key.hash});
+      --busy(read.source).waiting;
       reads_.erase(found);  // Its slot is free again.
     }
   }
@@ -112,7 +126,7 @@ void Reads::put_back(std::uint64_t token) {
   const auto found = reads_.find(token);
   if (found == reads_.end()) return;
   found->second.is_begun = false;
-  --begun_;
+  --busy(found->second.source).begun;
   queue_of(found->second.io_class).push_front(token);
 }
 
@@ -124,20 +138,15 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
   Read& read = node.mapped();
   tokens_.erase({.group = read.key.group, .hash = read.key.hash});
   const bool is_whole = status.is_ok() && checksums.size() == context_.options.layout.ranks;
-  observe(read.key.group, is_whole, now);
-  ReadOutcome outcome{.key = read.key, .waiters = std::move(read.waiters), .pin = {}, .reason = {}};
+  observe(read, is_whole, now);
+  ReadOutcome outcome{.key = read.key,
+                      .source = read.source,
+                      .waiters = std::move(read.waiters),
+                      .pin = {},
+                      .reason = {}};
   if (!is_whole) {
-    outcome.reason = reason_of(status);
-    context_.counters.read_failures.add();
-    if (*outcome.reason == MissReason::kCorrupt) {
-      context_.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kDisk)].add();
-    }
-    context_.ghosts.remember(read.key.hash, *outcome.reason);
-    // What does not verify, the disk lets go of.
-    if (context_.lower != nullptr && !context_.lower->contains(read.key.group, read.key.hash)) {
-      context_.note_disk_removal(read.key);
-    }
-    return outcome;  // The slot goes back: the disk promised that nothing writes to it any more.
+    fail(read, status, outcome);
+    return outcome;  // The slot goes back: the tier promised that nothing writes to it any more.
   }
   if (read.key.name_space != context_.name_space) {
     outcome.reason = MissReason::kEvicted;
@@ -150,19 +159,35 @@ std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& stat
   }
   const std::uint64_t known = read.event && read.event->alias != 0 ? read.event->alias : alias;
   context_.host->set_alias(slot, known);
-  context_.counters.prefetch_bytes.add(context_.groups.bytes(read.key.group).value());
+  context_.counters.prefetch_bytes[static_cast<std::size_t>(read.source)].add(
+      context_.groups.bytes(read.key.group).value());
   outcome.pin = std::move(read.slot).seal();
   if (outcome.pin && read.event) context_.note_host_stored(std::move(*read.event));
   return outcome;
 }
 
-void Reads::observe(GroupId group, bool is_ok, Nanoseconds now) {
-  --begun_;
-  if (is_ok) window_bytes_ += context_.groups.bytes(group);
-  if (begun_ > 0 && window_bytes_ < kWindow) return;
-  context_.planner.observe_load(Tier::kDisk, window_bytes_, now - window_start_);
-  window_start_ = now;
-  window_bytes_ = Bytes(0);
+void Reads::fail(const Read& read, const Status& status, ReadOutcome& outcome) {
+  outcome.reason = reason_of(status);
+  context_.counters.read_failures.add();
+  if (*outcome.reason == MissReason::kCorrupt) {
+    context_.counters.corrupt_blocks[static_cast<std::size_t>(read.source)].add();
+  }
+  context_.ghosts.remember(read.key.hash, *outcome.reason);
+  // What does not verify, the disk lets go of.
+  if (context_.lower != nullptr && !context_.lower->contains(read.key.group, read.key.hash)) {
+    context_.note_disk_removal(read.key);
+  }
+}
+
+void Reads::observe(const Read& read, bool is_ok, Nanoseconds now) {
+  Busy& busy = this->busy(read.source);
+  --busy.begun;
+  --busy.waiting;
+  if (is_ok) busy.window_bytes += context_.groups.bytes(read.key.group);
+  if (busy.begun > 0 && busy.window_bytes < kWindow) return;
+  context_.planner.observe_load(read.source, busy.window_bytes, now - busy.window_start);
+  busy.window_start = now;
+  busy.window_bytes = Bytes(0);
 }
 
 }  // namespace terrace::manager

@@ -1,7 +1,7 @@
-// Blocks on their way from disk into host slots. Look-ups that want the same block share one read.
-// Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs
-// them without the lock and comes back with finish().  Waits: never. Bounds: each read holds a host
-// slot, so there are never more than those.
+// Blocks on their way from disk, or from a shared store, into host slots. Look-ups that want the
+// same block share one read. Threading: thread-compatible; the manager's lock guards it. The I/O
+// thread takes jobs, performs them without the lock and comes back with finish().  Waits: never.
+// Bounds: each read holds a host slot, so there are never more than those.
 #pragma once
 
 #include <array>
@@ -28,6 +28,7 @@ struct ReadJob {
   GroupId group{};
   SequenceHash hash{};
   SlotIndex slot{};
+  Tier source = Tier::kDisk;
   transfer::IoClass io_class = transfer::IoClass::kPrefetch;
   Nanoseconds deadline{0};
 };
@@ -35,6 +36,7 @@ struct ReadJob {
 // What became of a read. `reason` is set when it failed.
 struct ReadOutcome {
   BlockKey key{};
+  Tier source = Tier::kDisk;
   std::vector<Waiter> waiters{};
   std::optional<catalog::Pin> pin{};
   std::optional<MissReason> reason{};
@@ -44,10 +46,11 @@ class Reads {
  public:
   explicit Reads(Context& context) : context_(context) {}
 
-  // Joins the read of `key` or starts one; `event` is announced when the block is there. False when
-  // no host slot can be had, or the block is just being filled from elsewhere.
-  bool want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
-            std::optional<Waiter> waiter, std::optional<Event> event);
+  // Joins the read of `key` or starts one, and says from where; `event` is announced when the block
+  // is there. Nothing when no host slot can be had, no tier below host has the block any more, or
+  // it is just being filled from elsewhere.
+  std::optional<Tier> want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
+                           std::optional<Waiter> waiter, std::optional<Event> event);
   // Jobs to begin, ttft_read first, at most `limit`.
   void take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs);
   // What has not begun is not read, for now; their waiters are to be told.
@@ -61,14 +64,16 @@ class Reads {
 
   [[nodiscard]] std::size_t size() const { return reads_.size(); }
   [[nodiscard]] bool has_jobs() const { return !queues_[0].empty() || !queues_[1].empty(); }
-  // What is still to be read for others than a request that wants `hashes`, whose own prefetch is
-  // part of its load and no queue before it.
-  [[nodiscard]] Bytes queued_beside(std::span<const SequenceHash> hashes) const;
+  // What is still to be read from each tier for others than a request that wants `hashes`, whose
+  // own prefetch is part of its load and no queue before it.
+  [[nodiscard]] std::array<Bytes, kTierCount> queued_beside(
+      std::span<const SequenceHash> hashes) const;
 
  private:
   struct Read {
     BlockKey key{};
     catalog::FillingSlot slot{};
+    Tier source = Tier::kDisk;
     transfer::IoClass io_class = transfer::IoClass::kPrefetch;
     Nanoseconds deadline{0};
     bool is_begun = false;
@@ -80,17 +85,23 @@ class Reads {
   [[nodiscard]] std::deque<std::uint64_t>& queue_of(transfer::IoClass io_class) {
     return queues_[io_class == transfer::IoClass::kTtftRead ? 0 : 1];
   }
-  void observe(GroupId group, bool is_ok, Nanoseconds now);
+  // A tier's speed is taken over whole busy periods: single reads overlap.
+  struct Busy {
+    std::uint64_t begun = 0;
+    std::uint64_t waiting = 0;  // Reads of it, begun or not.
+    Nanoseconds window_start{0};
+    Bytes window_bytes{0};
+  };
+  [[nodiscard]] Busy& busy(Tier source) { return busy_[static_cast<std::size_t>(source)]; }
+  void observe(const Read& read, bool is_ok, Nanoseconds now);
+  void fail(const Read& read, const Status& status, ReadOutcome& outcome);
 
   Context& context_;
   std::uint64_t last_token_ = 0;
   std::unordered_map<std::uint64_t, Read> reads_;  // By token.
   std::unordered_map<ShardGroup, std::uint64_t, HashOfShardGroup> tokens_;
   std::array<std::deque<std::uint64_t>, 2> queues_;
-  // The disk's speed is taken over whole busy periods: single reads overlap.
-  std::uint64_t begun_ = 0;
-  Nanoseconds window_start_{0};
-  Bytes window_bytes_{0};
+  std::array<Busy, kTierCount> busy_{};
 };
 
 }  // namespace terrace::manager

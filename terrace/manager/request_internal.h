@@ -112,13 +112,15 @@ struct Request {
   bool can_store = true;
   bool has_looked_up = false;
   bool has_failed = false;  // A load failed: look-ups answer 0 from then on.
+  enum class Probe : std::uint8_t { kNone, kRunning, kDone };
+  Probe probe = Probe::kNone;  // Of the shared store, about this chain.
   std::uint64_t prompt_blocks = 0;
   std::uint64_t cursor = 0;    // First block that advance has not considered yet.
   std::uint64_t over_cap = 0;  // Full blocks that the last advance left: over offload.step_bytes.
   std::uint64_t over_cap_from = 0;  // The first of them.
   Tokens computed{0};
   LookUp look_up;
-  std::vector<bool> from_disk;         // Per block: this request had it read from disk.
+  std::vector<Tier> sources;  // Per block: where this request had it read from; kHost = nowhere.
   std::vector<std::uint64_t> aliases;  // The engine's own hashes as far as told.
   std::vector<std::uint32_t> tokens;   // All ids so far; only kept when somebody wants events.
   std::vector<ExtraKey> extra_keys;    // The same.

@@ -44,6 +44,20 @@ TierStatus disk_status(const Options& options, const Core& core, const Opened& o
   return status;
 }
 
+TierStatus object_status(const Options& options, const Core& core, const Opened& opened) {
+  TierStatus status;
+  status.tier = Tier::kObject;
+  if (!options.object.open_store) return status;
+  status.state = TierState::kOpening;
+  status.detail = core.objects_problem();
+  if (!status.detail.empty()) status.state = TierState::kFailed;
+  if (!opened.has_objects.load() || core.context().objects == nullptr) return status;
+  const tier::ObjectTier& objects = *opened.objects;
+  if (objects.is_open()) status.state = TierState::kOpen;
+  status.detail = fmt::format("{}, packs of {} blocks", objects.place(), objects.pack_blocks());
+  return status;
+}
+
 void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
   if (core.is_poisoned()) {
     report.problems.push_back(
@@ -61,6 +75,12 @@ void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
   }
   if (core.context().lower != nullptr) {
     for (std::string& problem : core.context().lower->problems()) {
+      report.problems.push_back(std::move(problem));
+    }
+  }
+  if (!core.objects_problem().empty()) report.problems.push_back(core.objects_problem());
+  if (core.context().objects != nullptr) {
+    for (std::string& problem : core.context().objects->problems()) {
       report.problems.push_back(std::move(problem));
     }
   }
@@ -93,6 +113,13 @@ void add_queues(const Options& options, const Core& core, const Counters& counte
                            .waiting = core.writes(),
                            .capacity = options.disk.queue_blocks,
                            .dropped = counters.drop_disk_write.value()});
+  if (options.object.open_store) {
+    const std::uint64_t blocks = options.object.pack_blocks;
+    report.queues.push_back({.name = "object_write",
+                             .waiting = core.packs().size() * blocks,
+                             .capacity = core.packs().limit() * blocks,
+                             .dropped = counters.drop_pack.value()});
+  }
   report.queues.push_back({.name = "steps",
                            .waiting = core.steps().in_flight(),
                            .capacity = 256,
@@ -130,6 +157,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   report.is_ready = core.gate().is_serving() && !core.is_poisoned();
   report.canary = canary_text(core.gate(), now);
   report.tiers = {host_status(core), disk_status(options, core, opened)};
+  if (options.object.open_store) report.tiers.push_back(object_status(options, core, opened));
   for (std::uint16_t rank = 0; rank < options.layout.ranks; ++rank) {
     const Epoch epoch = core.gate().epoch_of(RankId(rank));
     AttachmentStatus attachment;
@@ -142,7 +170,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   report.active_requests = core.requests();
   add_queues(options, core, counters, report);
   add_problems(core, now, report);
-  for (const Tier tier : {Tier::kHost, Tier::kDisk}) {
+  for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     report.load_bytes_per_second[static_cast<std::size_t>(tier)] =
         core.context().planner.load_rate(tier);
   }
@@ -188,6 +216,9 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   visitor.gauge("terrace_steps_in_flight", "", sizes[1]);
   visitor.gauge("terrace_waiting_pins", "", sizes[2]);
   if (opened.has_disk.load() && opened.disk != nullptr) opened.disk->visit_metrics(visitor);
+  if (opened.has_objects.load() && opened.objects != nullptr) {
+    opened.objects->visit_metrics(visitor);
+  }
 }
 
 }  // namespace terrace::manager

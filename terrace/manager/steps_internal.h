@@ -14,6 +14,7 @@
 
 #include "terrace/catalog/pool.h"
 #include "terrace/manager/events.h"
+#include "terrace/manager/packs_internal.h"
 #include "terrace/tier/host/host_tier.h"
 #include "terrace/wire/orders.h"
 
@@ -34,7 +35,7 @@ struct LoadBatch {
   RequestId request{};
   std::uint64_t first = 0;
   std::uint64_t blocks = 0;
-  std::vector<bool> from_disk{};  // [i]: some group's part of block first + i was.
+  std::vector<Tier> sources{};  // [i]: where some group's part of block first + i was read from.
   std::vector<GroupLoad> groups{};
 
   // Leading blocks of which nothing failed.
@@ -52,6 +53,7 @@ struct Save {
   std::uint32_t device_block = 0;
   std::uint64_t alias = 0;
   std::optional<Event> event{};
+  PackHashes pack{};                  // Null: of none that could be put as yet.
   std::uint64_t filled = 0;           // Bit per rank.
   std::vector<Checksum> checksums{};  // [rank]
 };

@@ -46,26 +46,47 @@ Survey::Hold Survey::hold(Strand& strand, std::uint64_t block, const SequenceHas
   return Hold::kHeld;
 }
 
+std::uint64_t Survey::leading_in(Tier tier, GroupId group,
+                                 std::span<const SequenceHash> hashes) const {
+  switch (tier) {
+    case Tier::kHost:
+      return context_.pool().match(context_.name_space, group, hashes);
+    case Tier::kDisk:
+      return can_read_disk() ? context_.lower->match(group, hashes) : 0;
+    case Tier::kObject:
+      return context_.objects != nullptr ? context_.objects->match(group, hashes) : 0;
+    case Tier::kDevice:
+    case Tier::kPeer:
+      return 0;
+  }
+  return 0;
+}
+
 std::uint64_t Survey::leading(GroupId group, std::span<const SequenceHash> hashes,
                               std::uint64_t in_host, bool may_read,
                               std::vector<policy::SourceRun>& runs) const {
   std::uint64_t found = in_host;
   if (in_host > 0) runs.push_back({Tier::kHost, in_host});
   if (!may_read || !can_read()) return found;
-  while (found < hashes.size() && runs.size() < kMaxRuns) {
-    const std::size_t on_disk = context_.lower->match(group, hashes.subspan(found));
-    if (on_disk == 0) break;
-    // Within a run on disk blocks may be in host as well; those need no read, but the plan is about
-    // what it costs at most.
-    runs.push_back({Tier::kDisk, on_disk});
-    found += on_disk;
-    const std::size_t more =
-        context_.pool().match(context_.name_space, group, hashes.subspan(found));
-    if (more == 0) break;
-    runs.push_back({Tier::kHost, more});
-    found += more;
+  for (bool has_grown = true; has_grown;) {
+    has_grown = false;
+    // Within a run below host blocks may be in host as well; those need no read, but the plan is
+    // about what it costs at most.
+    for (const Tier tier : {Tier::kDisk, Tier::kObject, Tier::kHost}) {
+      if (found >= hashes.size() || runs.size() >= kMaxRuns) return found;
+      const std::uint64_t more = leading_in(tier, group, hashes.subspan(found));
+      if (more == 0) continue;
+      runs.push_back({tier, more});
+      found += more;
+      has_grown = true;
+    }
   }
   return found;
+}
+
+Tier Survey::slowest(bool may_read) const {
+  if (!may_read || !can_read()) return Tier::kHost;
+  return context_.objects != nullptr ? Tier::kObject : Tier::kDisk;
 }
 
 std::uint64_t Survey::in_host(GroupId group, std::span<const SequenceHash> hashes) {
@@ -79,7 +100,7 @@ std::uint64_t Survey::in_host(GroupId group, std::span<const SequenceHash> hashe
 bool Survey::is_offered(GroupId group, const SequenceHash& hash, bool may_read) {
   const BlockKey key = context_.key_of(group, hash);
   if (context_.pool().contains(key)) return !is_in_doubt(key);
-  return may_read && can_read() && context_.lower->contains(group, hash);
+  return may_read && context_.source_of(group, hash).has_value();
 }
 
 std::uint64_t Survey::windowed(GroupId group, std::span<const SequenceHash> hashes,
@@ -118,8 +139,7 @@ std::uint64_t Survey::resume_at(std::span<const SequenceHash> hashes, std::uint6
   }
   trim(runs, at - first);
   // Windows alone: as dear as the slowest tier makes a whole run.
-  if (runs.empty() && at > first)
-    runs.push_back({may_read ? Tier::kDisk : Tier::kHost, at - first});
+  if (runs.empty() && at > first) runs.push_back({slowest(may_read), at - first});
   return at;
 }
 

@@ -38,6 +38,9 @@ class Survey {
   // Pins `block` of the strand's tail, which is missing.
   Hold hold(Strand& strand, std::uint64_t block, const SequenceHash& hash);
 
+  // Some tier below host can be read from.
+  [[nodiscard]] bool can_read() const { return can_read_disk() || context_.objects != nullptr; }
+
   // A slot whose bytes are in doubt: neither offered nor held until it is cleared or removed.
   void condemn(SlotRef slot) { condemned_.push_back(slot); }
   void absolve(SlotRef slot) { std::erase(condemned_, slot); }
@@ -48,9 +51,13 @@ class Survey {
 
  private:
   static constexpr std::size_t kMaxRuns = 64;
-  [[nodiscard]] bool can_read() const {
+  [[nodiscard]] bool can_read_disk() const {
     return context_.lower != nullptr && context_.is_lower_readable;
   }
+  // Leading blocks of `hashes` in one tier.
+  [[nodiscard]] std::uint64_t leading_in(Tier tier, GroupId group,
+                                         std::span<const SequenceHash> hashes) const;
+  [[nodiscard]] Tier slowest(bool may_read) const;
   [[nodiscard]] bool is_offered(GroupId group, const SequenceHash& hash, bool may_read);
   // Leading blocks in host, as far as none is in doubt.
   [[nodiscard]] std::uint64_t in_host(GroupId group, std::span<const SequenceHash> hashes);
