@@ -26,9 +26,10 @@ void check_tiers(Loaded& loaded, Problems& problems) {
     std::string line =
         "settings host.size, disk.size: no tier has a size; set host.size (TERRACE_HOST_SIZE) or "
         "disk.size (TERRACE_DISK_SIZE), such as 2GiB";
-    if (settings.object.enabled) {
-      line += fmt::format("; object.enabled ({}) alone does not do: the object tier is not built",
-                          loaded.origins.at("object.enabled").text);
+    if (settings.object.is_used()) {
+      const char* name = settings.object.enabled ? "object.enabled" : "object.path";
+      line += fmt::format("; {} ({}) alone does not do: what is loaded goes through host memory",
+                          name, loaded.origins.at(name).text);
     }
     problems.add(std::move(line));
     return;
@@ -46,6 +47,34 @@ void check_tiers(Loaded& loaded, Problems& problems) {
         fmt::format("disk.blocks {} is smaller than host.blocks {}: the disk tier holds less than "
                     "what leaves host",
                     settings.disk.blocks.value(), settings.host.blocks.value()));
+  }
+}
+
+void check_objects(const Loaded& loaded, Problems& problems) {
+  const ObjectSettings& object = loaded.settings.object;
+  if (!object.enabled) return;
+  if (!object.path.empty()) {
+    problems.add(
+        "settings object.path, object.enabled: one owner has one shared store; give the directory "
+        "or the bucket, not both");
+  }
+  for (const auto& [name, value] : {std::pair("object.bucket", &object.bucket),
+                                    std::pair("object.endpoint", &object.endpoint)}) {
+    if (!value->empty()) continue;
+    problems.add(fmt::format("setting {}: object.enabled needs it; set {} ({})", name, name,
+                             environment_name(name)));
+  }
+  const bool is_plain = object.endpoint.starts_with("http://");
+  if (!object.endpoint.empty() && !is_plain && !object.endpoint.starts_with("https://")) {
+    problems.add(fmt::format(
+        "setting object.endpoint: \"{}\" is no address; begin with http:// or https://",
+        object.endpoint));
+  }
+  if (object.access_key.empty() && object.credentials_file.empty()) {
+    problems.add(
+        "settings object.access_key, object.credentials_file: object.enabled needs credentials; "
+        "set object.access_key and object.secret_key (TERRACE_OBJECT_ACCESS_KEY, "
+        "TERRACE_OBJECT_SECRET_KEY), or object.credentials_file");
   }
 }
 
@@ -174,6 +203,7 @@ void choose_attach_directory(const Sources& sources, Loaded& loaded) {
 
 void apply_rules(const Sources& sources, Loaded& loaded, Problems& problems) {
   check_tiers(loaded, problems);
+  check_objects(loaded, problems);
   check_contradictions(loaded, problems);
   tell_useless(loaded);
   choose_disk_paths(sources, loaded, problems);

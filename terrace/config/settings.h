@@ -22,6 +22,7 @@ enum class DiskWrite : std::uint8_t { kThrough, kDemote };
 enum class OffloadScope : std::uint8_t { kAll, kPrompt };
 enum class EventsMode : std::uint8_t { kTiers, kMerged, kPassthrough };
 enum class KvbmNames : std::uint8_t { kOff, kKvbm, kDynamoKvbm, kBoth };
+enum class ObjectStyle : std::uint8_t { kPath, kVirtual };
 enum class Mla : std::uint8_t { kPerRank, kLoadOnce };
 
 struct HostSettings {
@@ -125,13 +126,25 @@ struct TransferSettings {
 };
 
 struct ObjectSettings {
-  bool enabled = false;
+  std::string path;           // Of a directory that nodes share; empty = none.
+  bool shared_group = false;  // Its files are for users of its group, too.
+  bool enabled = false;       // An S3 bucket.
   std::string bucket;
+  std::string prefix;
   std::string endpoint;
   std::string region;
-  std::string access_key;
+  ObjectStyle style{};
+  std::string access_key;  // Without one: from the file.
   std::string secret_key;
+  std::string session_token;
+  std::string credentials_file;
+  std::string profile;
+  std::string ca_file;
   Blocks blocks;
+  std::uint32_t depth = 0;
+  std::uint32_t pack_blocks = 0;
+  std::uint32_t queue_packs = 0;
+  [[nodiscard]] bool is_used() const { return enabled || !path.empty(); }
 };
 
 struct PeerSettings {
