@@ -1,5 +1,5 @@
-// A directory of mode 0700 below the test's temporary folder that goes away with everything in it.
-// Threading: thread-compatible.  Waits: never.
+// A directory of mode 0700 below the test's temporary folder (or `parent`) that goes away with
+// everything in it. Threading: thread-compatible.  Waits: never.
 #pragma once
 
 #include <unistd.h>
@@ -13,8 +13,10 @@ namespace terrace::testing {
 
 class ScratchDirectory {
  public:
-  ScratchDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "terrace-XXXXXX").string();
+  explicit ScratchDirectory(const std::string& parent = {}) {
+    const std::filesystem::path above =
+        parent.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(parent);
+    std::string name = (above / "terrace-XXXXXX").string();
     if (::mkdtemp(name.data()) != nullptr) path_ = name;
   }
   ScratchDirectory(const ScratchDirectory&) = delete;

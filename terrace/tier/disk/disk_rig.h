@@ -2,7 +2,6 @@
 // one call each. Tests only. Threading: thread-compatible.
 #pragma once
 
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -19,6 +18,7 @@
 #include "terrace/base/log.h"
 #include "terrace/base/rng.h"
 #include "terrace/testing/memory_log.h"
+#include "terrace/testing/small_disk.h"
 #include "terrace/tier/disk/disk_tier.h"
 
 namespace terrace::tier::disk {
@@ -67,29 +67,7 @@ inline void write_text(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-// A file system of a given size, made for one test; needs the right to mount, which CI's root has.
-// What fills up or fails without it is in disk_fault_test.cc.
-class SmallDisk {
- public:
-  // `files` counts folders, too; 0 = no bound.
-  explicit SmallDisk(std::uint64_t bytes, std::uint64_t files = 0) {
-    const std::string options =
-        "size=" + std::to_string(bytes) + ",nr_inodes=" + std::to_string(files);
-    is_mounted_ = ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
-  }
-  ~SmallDisk() {
-    if (is_mounted_) ::umount2(scratch_.path().c_str(), MNT_DETACH);
-  }
-  bool make_read_only() {
-    return ::mount("tmpfs", scratch_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) == 0;
-  }
-  [[nodiscard]] bool is_mounted() const { return is_mounted_; }
-  [[nodiscard]] const std::string& path() const { return scratch_.path(); }
-
- private:
-  ScratchDirectory scratch_;
-  bool is_mounted_ = false;
-};
+using testing::SmallDisk;
 
 // One block's shards in page-aligned memory.
 class BlockMemory {
