@@ -1,0 +1,182 @@
+// Listings: pages, what is in the way, and what changes meanwhile.
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "terrace/transfer/backends/dir/dir_rig.h"
+
+namespace terrace::transfer::dir {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+class DirListingTest : public DirTest {
+ protected:
+  DirListingTest() { open(); }
+  // As a put would leave it, without its syncs.
+  void make_object(const std::string& name) { write_text(path_of(name), "x"); }
+};
+
+TEST_F(DirListingTest, AnObjectMayHaveTheNameOfAFolder) {
+  for (const char* name : {"a", "a/b", "a/b/c", "ab"}) {
+    ASSERT_TRUE(put(name, content(10)).status.is_ok()) << name;
+  }
+  EXPECT_THAT(list("a"), UnorderedElementsAre("a", "a/b", "a/b/c", "ab"));
+  EXPECT_THAT(list("a/"), UnorderedElementsAre("a/b", "a/b/c"));
+  EXPECT_THAT(list("a/b/"), ElementsAre("a/b/c"));
+  EXPECT_THAT(list("a/b/c/"), IsEmpty());
+  ASSERT_TRUE(remove("a").status.is_ok());
+  EXPECT_THAT(list("a"), UnorderedElementsAre("a/b", "a/b/c", "ab"));
+}
+
+TEST_F(DirListingTest, TellsLengthAndAge) {
+  ASSERT_TRUE(put("a/x", content(1234)).status.is_ok());
+  make_old(path_of("a/x"), 10'000);
+  const ObjectAnswer answer = run(request(ObjectOp::kList, "a/"));
+  ASSERT_EQ(answer.found.size(), 1U);
+  EXPECT_EQ(answer.found[0].bytes, 1234U);
+  EXPECT_NEAR(static_cast<double>(answer.found[0].modified_seconds),
+              static_cast<double>(SystemClock().wall_seconds() - 10'000), 120);
+}
+
+// Numbers whose names all go to one bucket.
+std::vector<std::string> names_of_one_bucket(std::size_t count) {
+  std::vector<std::string> names;
+  const std::string bucket = bucket_of("0");
+  for (std::uint64_t number = 0; names.size() < count; ++number) {
+    std::string name = std::to_string(number);
+    if (bucket_of(name) == bucket) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+TEST_F(DirListingTest, AFolderOfMoreThanAPageComesInPages) {
+  const std::vector<std::string> names = names_of_one_bucket(2 * kMostListed + 10);
+  fs::create_directories(root() + "/" + place_of("many/" + names[0]).folder);
+  for (const std::string& name : names) make_object("many/" + name);
+  std::vector<std::string> seen = list("many/");
+  EXPECT_EQ(seen.size(), names.size());
+  EXPECT_EQ(std::set(seen.begin(), seen.end()).size(), names.size());
+  // What is removed and added between pages costs no other name, and doubles none.
+  ObjectRequest page = request(ObjectOp::kList, "many/");
+  ObjectAnswer answer = run(page);
+  ASSERT_EQ(answer.found.size(), kMostListed);
+  std::set<std::string> all;
+  for (const ObjectInfo& info : answer.found) {
+    all.insert(info.name);
+    fs::remove(path_of(info.name));
+  }
+  page.after = answer.next;
+  answer = run(page);
+  for (const ObjectInfo& info : answer.found) EXPECT_TRUE(all.insert(info.name).second);
+  page.after = answer.next;
+  answer = run(page);
+  for (const ObjectInfo& info : answer.found) EXPECT_TRUE(all.insert(info.name).second);
+  EXPECT_EQ(all.size(), names.size());
+  EXPECT_EQ(answer.next, "");
+}
+
+TEST_F(DirListingTest, AFolderOfMoreFoldersThanAPageIsWalkedOnce) {
+  for (int i = 0; i < 2500; ++i) {
+    fs::create_directory(root() + "/" + std::to_string(i));
+    if (i % 2 == 0) make_object(std::to_string(i) + "/x");
+  }
+  const std::vector<std::string> seen = list();
+  EXPECT_EQ(seen.size(), 1250U);
+  EXPECT_EQ(std::set(seen.begin(), seen.end()).size(), 1250U);
+}
+
+TEST_F(DirListingTest, WhatCannotBeGotIsNotListed) {
+  make_object("a/x");
+  const std::string bucket = root() + "/" + place_of("a/x").folder;
+  write_text(bucket + "/y", "in another's bucket");
+  write_text(bucket + "/UPPER", "x");
+  write_text(bucket + "/" + leftover_name("host", 1, 1), "x");
+  write_text(bucket + "/=123", "x");
+  write_text(root() + "/a/plain", "in no bucket");
+  write_text(root() + "/Upper/" + bucket_of("x") + "/x", "x");
+  write_text(root() + "/a/" + bucket_of("z") + "/sub/z", "too deep");
+  EXPECT_THAT(list(), ElementsAre("a/x"));
+  EXPECT_THAT(list("a/"), ElementsAre("a/x"));
+}
+
+TEST_F(DirListingTest, WhatVanishesMeanwhileIsNotThere) {
+  for (const char* name : {"a/x", "b/x", "c/x"}) make_object(name);
+  script_.fail("facts_at", {.error = ENOENT});
+  EXPECT_THAT(list(), ElementsAre("b/x", "c/x"));
+  int opens = 0;
+  // Each folder in turn, after its name was read.
+  for (int skip = 0; skip < 12; ++skip) {
+    for (const char* name : {"a/x", "b/x", "c/x"}) make_object(name);
+    script_.clear();
+    script_.fail("open_below", {.skip = skip, .then = [&] {
+                                  ++opens;
+                                  fs::remove_all(root() + "/b");
+                                }});
+    const std::vector<std::string> seen = list();
+    EXPECT_LE(seen.size(), 3U);
+    EXPECT_GE(seen.size(), 2U);
+  }
+  EXPECT_GT(opens, 6);
+}
+
+TEST_F(DirListingTest, AFolderThatCannotBeReadFailsTheListing) {
+  make_object("a/x");
+  script_.fail("open_below", {.error = EIO, .skip = 1});
+  const ObjectAnswer answer = run(request(ObjectOp::kList, ""));
+  EXPECT_EQ(answer.status.code(), Code::kIo);
+  EXPECT_THAT(answer.found, IsEmpty());
+}
+
+TEST_F(DirListingTest, APlaceThatNoPageEndedAtIsHarmless) {
+  make_object("a/x");
+  ObjectRequest page = request(ObjectOp::kList, "a/");
+  page.after = "b/=000/x";
+  EXPECT_EQ(run(page).status.code(), Code::kInvalid);
+  for (const char* after : {"a/", "a/../../etc", "a/=fff/zzz", "a/=fff", "a//", "a/\xff"}) {
+    page.after = after;
+    EXPECT_EQ(run(page).status.text(), Status().text()) << after;
+  }
+}
+
+TEST_F(DirListingTest, GoesOnWhileOthersPutAndRemove) {
+  for (int i = 0; i < 300; ++i) make_object("stay/" + std::to_string(i));
+  std::atomic<bool> is_over = false;
+  {
+    std::jthread other([&] {
+      for (int i = 0; !is_over; ++i) {
+        const std::string name = "go/" + std::to_string(i % 50);
+        make_object(name);
+        if (i % 7 == 0) fs::remove_all(root() + "/go");
+      }
+    });
+    for (int round = 0; round < 20; ++round) {
+      const std::vector<std::string> seen = list();
+      EXPECT_EQ(std::set(seen.begin(), seen.end()).size(), seen.size());
+      EXPECT_EQ(std::count_if(seen.begin(), seen.end(),
+                              [](const std::string& name) { return name.starts_with("stay/"); }),
+                300);
+    }
+    is_over = true;
+  }
+}
+
+TEST_F(DirListingTest, ADeadlineEndsIt) {
+  for (int i = 0; i < 100; ++i) make_object(std::to_string(i) + "/x");
+  const SystemClock clock;
+  ObjectRequest page = request(ObjectOp::kList, "");
+  page.deadline = clock.now() + milliseconds(300);
+  const Nanoseconds deadline = page.deadline;
+  script_.fail("facts_at", {.then = [&] {
+                 EXPECT_TRUE(testing::eventually([&] { return clock.now() > deadline; }));
+               }});
+  const ObjectAnswer answer = run(std::move(page));
+  EXPECT_EQ(answer.status.code(), Code::kDeadline);
+  EXPECT_THAT(answer.found, IsEmpty());
+}
+
+}  // namespace
+}  // namespace terrace::transfer::dir

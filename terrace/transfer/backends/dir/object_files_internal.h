@@ -1,0 +1,48 @@
+// What the dir store does for each request, in the thread that calls.
+// Threading: thread-safe.  Waits: for the file system.  Memory: a listing's names, see dir_store.h.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "terrace/transfer/backends/dir/dir_store.h"
+#include "terrace/transfer/backends/dir/names_internal.h"
+#include "terrace/transfer/backends/dir/root_internal.h"
+
+namespace terrace::transfer::dir {
+
+[[nodiscard]] Status check_deadline(const ObjectRequest& request);
+
+class ObjectFiles {
+ public:
+  ObjectFiles(const DirStoreOptions& options, std::unique_ptr<FileCalls> calls);
+  [[nodiscard]] Status prepare() { return root_.prepare(); }
+  // Nothing but bad_alloc is thrown.
+  [[nodiscard]] ObjectAnswer run(const ObjectRequest& request);
+
+ private:
+  enum class Direction { kRead, kWrite };
+  [[nodiscard]] Status run_once(const ObjectRequest& request, ObjectAnswer& answer);
+  [[nodiscard]] Status put(int root, const ObjectRequest& request, ObjectAnswer& answer);
+  [[nodiscard]] Status get(int root, const ObjectRequest& request);
+  [[nodiscard]] Status head(int root, const ObjectRequest& request, ObjectInfo& info);
+  [[nodiscard]] Status remove(int root, const ObjectRequest& request);
+  // False = there is none.
+  [[nodiscard]] Result<bool> look(int root, const Place& place, ObjectInfo& info);
+  [[nodiscard]] Result<UniqueFd> open_folder(int root, const std::string& folder);
+  [[nodiscard]] Result<UniqueFd> make_folder(int root, const std::string& folder);
+  [[nodiscard]] Status move(int file, const ObjectRequest& request, Direction direction,
+                            const std::string& path);
+  [[nodiscard]] int direct_flag(const ObjectRequest& request) const;
+  [[nodiscard]] std::string path_of(const std::string& below) const {
+    return root_.path() + "/" + below;
+  }
+
+  const std::unique_ptr<FileCalls> calls_;
+  const bool is_direct_;
+  Making making_;
+  Root root_;
+};
+
+}  // namespace terrace::transfer::dir
