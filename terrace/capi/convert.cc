@@ -10,6 +10,7 @@
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/structs_internal.h"
 #include "terrace/manager/weights.h"
+#include "terrace/transfer/backends/dir/dir_store.h"
 
 namespace terrace::capi {
 
@@ -113,6 +114,20 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   options.is_demote = disk.write == config::DiskWrite::kDemote;
   options.queue_blocks =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(disk.queue.value(), UINT32_MAX));
+  return options;
+}
+
+manager::ObjectOptions object_options(const config::ObjectSettings& object) {
+  manager::ObjectOptions options;
+  options.pack_blocks = object.pack_blocks;
+  options.queue_packs = object.queue_packs;
+  if (!object.path.empty()) {
+    transfer::DirStoreOptions dir;
+    dir.path = object.path;
+    dir.depth = object.depth;
+    dir.is_group_shared = object.shared_group;
+    options.open_store = [dir](const Clock&, LogSink&) { return transfer::make_dir_store(dir); };
+  }
   return options;
 }
 
@@ -258,6 +273,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.attach_directory = settings.attach.directory;
   made.host = host_options(settings.host);
   made.disk = disk_options(settings.disk);
+  made.object = object_options(settings.object);
   made.can_store = options.can_store != 0;
   made.can_load = options.can_load != 0;
   made.is_prompt_only = settings.offload.scope == config::OffloadScope::kPrompt;

@@ -307,7 +307,9 @@ class Rig {
     options.offload_step_bytes = 1_GiB;
     if (given.has_disk) options.disk.paths = {"memory"};
     if (given.store != nullptr) {  // The rig opens it itself.
-      options.object.open_store = [] { return fail(Code::kInternal, "a rig's own"); };
+      options.object.open_store = [](const Clock&, LogSink&) {
+        return fail(Code::kInternal, "a rig's own");
+      };
     }
     if (given.tune) given.tune(options);
     return options;

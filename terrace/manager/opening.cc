@@ -123,7 +123,7 @@ void go_without_objects(Shared& shared, LogSink& log, const std::string& reason)
 
 Status open_objects(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
                     IoDriver& driver, Opened& opened) {
-  TERRACE_ASSIGN_OR_RETURN(auto store, options.object.open_store());
+  TERRACE_ASSIGN_OR_RETURN(auto store, options.object.open_store(clock, log));
   store->set_listener([&driver] { driver.wake(); });
   TERRACE_ASSIGN_OR_RETURN(opened.objects,
                            tier::ObjectTier::create({.layout = options.layout,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "terrace/base/clock.h"
+#include "terrace/base/log.h"
 #include "terrace/block/fingerprint.h"
 #include "terrace/block/layout.h"
 #include "terrace/policy/admission/admission.h"
@@ -44,7 +45,7 @@ struct DiskOptions {
 
 struct ObjectOptions {
   // Called by the opening thread; empty = no object tier. Errors say what to do.
-  std::function<Result<std::unique_ptr<transfer::ObjectStore>>()> open_store;
+  std::function<Result<std::unique_ptr<transfer::ObjectStore>>(const Clock&, LogSink&)> open_store;
   std::uint32_t pack_blocks = 16;
   std::uint32_t queue_packs = 16;  // Waiting to be put.
   std::uint64_t known_blocks = 65'536;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -326,6 +327,16 @@ TEST_P(ObjectStoreContract, ADeadlineThatIsOverIsToldAndLeavesNothingHalfVisible
   ASSERT_TRUE(put("late", whole).status.is_ok());
   const Content seen = get(*store_, "late");
   EXPECT_TRUE(seen == whole || seen == content(4U << 20U, 11));
+}
+
+TEST_P(ObjectStoreContract, TheListenerIsToldOfWhatHasFinished) {
+  const auto other = place_->open(16);
+  std::atomic<int> told{0};
+  other->set_listener([&told] { told.fetch_add(1); });
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(run(*other, request(ObjectOp::kHead, "absent")).status.code(), Code::kNotFound);
+    EXPECT_TRUE(testing::eventually([&] { return told.load() > i; }));
+  }
 }
 
 TEST_P(ObjectStoreContract, WakeEndsAWait) {

@@ -119,6 +119,7 @@ class DirStore final : public ObjectStore {
         outcomes_.push_back(std::move(item));
       }
       result_came_.notify_all();
+      tell_listener();
     }
   }
 

@@ -38,7 +38,9 @@ Status injected_error(Code code, const ObjectRequest& request, std::string_view 
 }  // namespace
 
 FaultStore::FaultStore(std::unique_ptr<ObjectStore> inner, std::uint64_t seed)
-    : ObjectStore(inner->depth()), inner_(std::move(inner)), rng_(seed) {}
+    : ObjectStore(inner->depth()), inner_(std::move(inner)), rng_(seed) {
+  inner_->set_listener([this] { tell_listener(); });
+}
 
 void FaultStore::aim(ObjectFault fault, ObjectOp op, unsigned count, std::string name_end) {
   TERRACE_CHECK(is_kind_of(fault, op));
