@@ -88,13 +88,20 @@ constexpr AliasCase kCases[] = {
     {"DYN_MEMORY_DISABLE_NUMA", "0", "host.numa", "auto"},
     {"DYN_KVBM_NIXL_BACKEND_POSIX", "true", "transfer.backends", "posix"},
     {"DYN_KVBM_NIXL_BACKEND_UCX", "false", "transfer.backends", ""},
-    {"DYN_KVBM_OBJECT_ENABLED", "1", "object.enabled", "true"},
+    {"DYN_KVBM_OBJECT_ENABLED", "0", "object.enabled", "false"},
     {"DYN_KVBM_OBJECT_BUCKET", "b-{worker_id}", "object.bucket", "b-{worker_id}"},
     {"DYN_KVBM_OBJECT_ENDPOINT", "http://s3:9000", "object.endpoint", "http://s3:9000"},
     {"DYN_KVBM_OBJECT_REGION", "eu", "object.region", "eu"},
     {"DYN_KVBM_OBJECT_ACCESS_KEY", "AK", "object.access_key", "<hidden>"},
     {"DYN_KVBM_OBJECT_SECRET_KEY", "SK", "object.secret_key", "<hidden>"},
     {"DYN_KVBM_OBJECT_NUM_BLOCKS", "6", "object.blocks", "6"},
+    {"AWS_ENDPOINT_URL_S3", "https://s3:9000", "object.endpoint", "https://s3:9000"},
+    {"AWS_REGION", "eu", "object.region", "eu"},
+    {"AWS_ACCESS_KEY_ID", "AK", "object.access_key", "<hidden>"},
+    {"AWS_SECRET_ACCESS_KEY", "SK", "object.secret_key", "<hidden>"},
+    {"AWS_SESSION_TOKEN", "ST", "object.session_token", "<hidden>"},
+    {"AWS_SHARED_CREDENTIALS_FILE", "/a/credentials", "object.credentials_file", "/a/credentials"},
+    {"AWS_PROFILE", "kv", "object.profile", "kv"},
     {"DYN_KVBM_G2PB_ADMISSION_POLICY", "eager", "peer.admission", "eager"},
     {"DYN_KVBM_G3PB_ADMISSION_POLICY", "after_first_reuse", "peer.admission", "after_first_reuse"},
     {"ETCD_ENDPOINTS", "http://e:2379", "cluster.etcd", "http://e:2379"},
@@ -293,11 +300,23 @@ TEST(KvbmTest, OtherPeoplesVariablesAreLeftAlone) {
   EXPECT_THAT(loaded->notes, IsEmpty());
 }
 
+TEST(KvbmTest, ABucketByAliasesAloneIsUsed) {
+  const auto loaded = load_with({{"DYN_KVBM_OBJECT_ENABLED", "1"},
+                                 {"DYN_KVBM_OBJECT_BUCKET", "kv"},
+                                 {"DYN_KVBM_OBJECT_ENDPOINT", "http://s3:9000"},
+                                 {"DYN_KVBM_OBJECT_ACCESS_KEY", "AK"},
+                                 {"DYN_KVBM_OBJECT_SECRET_KEY", "SK"}});
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_TRUE(loaded->settings.object.enabled);
+}
+
 TEST(KvbmTest, ObjectByAliasWarnsButAloneIsNoTier) {
   const auto loaded = load_with({{"DYN_KVBM_OBJECT_ENABLED", "1"}});
   ASSERT_TRUE(loaded.has_value());
   EXPECT_THAT(loaded->warnings,
-              Contains(AllOf(HasSubstr("DYN_KVBM_OBJECT_ENABLED"), HasSubstr("not built"))));
+              Contains(AllOf(HasSubstr("DYN_KVBM_OBJECT_ENABLED"), HasSubstr("object.bucket"),
+                             HasSubstr("no bucket is used"))));
+  EXPECT_FALSE(loaded->settings.object.enabled);
   Sources alone;
   alone.environment = {{"HOME", "/home/u"}, {"DYN_KVBM_OBJECT_ENABLED", "1"}};
   const auto refused = load(alone);

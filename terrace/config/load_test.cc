@@ -343,9 +343,23 @@ TEST(LoadTest, AnEmptyListOfPathsIsRefusedNotReplaced) {
   EXPECT_TRUE(load(engine(R"({"host.size":"8GiB","disk.paths":[]})"))) << "no disk tier, no paths";
 }
 
-TEST(LoadTest, WhatIsNotBuiltIsSaid) {
+TEST(LoadTest, ABucketNeedsItsAddressAndCredentials) {
   EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","object.enabled":true})")),
-              AllOf(HasSubstr("object.enabled"), HasSubstr("not built")));
+              AllOf(HasSubstr("setting object.bucket: object.enabled needs it"),
+                    HasSubstr("setting object.endpoint"),
+                    HasSubstr("settings object.access_key, object.credentials_file")));
+  const std::string whole =
+      R"({"host.size":"1GiB","object.enabled":true,"object.bucket":"kv","object.access_key":"a",)";
+  EXPECT_TRUE(load(engine(whole + R"("object.endpoint":"https://s3:9000"})")));
+  EXPECT_THAT(error_of(engine(whole + R"("object.endpoint":"s3:9000"})")),
+              AllOf(HasSubstr("object.endpoint"), HasSubstr("begin with http:// or https://")));
+  EXPECT_THAT(
+      error_of(engine(whole + R"("object.endpoint":"http://s3","object.path":"/mnt/kv"})")),
+      HasSubstr("settings object.path, object.enabled: one owner has one shared store"));
+  EXPECT_TRUE(load(engine(R"({"host.size":"1GiB","object.path":"/mnt/kv"})")));
+}
+
+TEST(LoadTest, WhatIsNotBuiltIsSaid) {
   EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","mode":"observe"})")),
               AllOf(HasSubstr("mode"), HasSubstr("only `on` is built")));
   const auto loaded = load(engine(R"({"host.size":"1GiB","metrics.enabled":true})"));

@@ -50,34 +50,6 @@ void check_tiers(Loaded& loaded, Problems& problems) {
   }
 }
 
-void check_objects(const Loaded& loaded, Problems& problems) {
-  const ObjectSettings& object = loaded.settings.object;
-  if (!object.enabled) return;
-  if (!object.path.empty()) {
-    problems.add(
-        "settings object.path, object.enabled: one owner has one shared store; give the directory "
-        "or the bucket, not both");
-  }
-  for (const auto& [name, value] : {std::pair("object.bucket", &object.bucket),
-                                    std::pair("object.endpoint", &object.endpoint)}) {
-    if (!value->empty()) continue;
-    problems.add(fmt::format("setting {}: object.enabled needs it; set {} ({})", name, name,
-                             environment_name(name)));
-  }
-  const bool is_plain = object.endpoint.starts_with("http://");
-  if (!object.endpoint.empty() && !is_plain && !object.endpoint.starts_with("https://")) {
-    problems.add(fmt::format(
-        "setting object.endpoint: \"{}\" is no address; begin with http:// or https://",
-        object.endpoint));
-  }
-  if (object.access_key.empty() && object.credentials_file.empty()) {
-    problems.add(
-        "settings object.access_key, object.credentials_file: object.enabled needs credentials; "
-        "set object.access_key and object.secret_key (TERRACE_OBJECT_ACCESS_KEY, "
-        "TERRACE_OBJECT_SECRET_KEY), or object.credentials_file");
-  }
-}
-
 bool is_given(const Loaded& loaded, std::string_view name) {
   const Level level = loaded.origins.find(name)->second.level;
   return level != Level::kDefault && level != Level::kWeakAlias;
@@ -91,6 +63,50 @@ bool is_own(const Loaded& loaded, std::string_view name) {
 
 std::string source_of(const Loaded& loaded, std::string_view name) {
   return fmt::format("{} ({})", name, loaded.origins.find(name)->second.text);
+}
+
+// What an S3 bucket cannot be reached without.
+std::vector<std::string> missing_for_bucket(const ObjectSettings& object) {
+  std::vector<std::string> lines;
+  for (const auto& [name, value] : {std::pair("object.bucket", &object.bucket),
+                                    std::pair("object.endpoint", &object.endpoint)}) {
+    if (!value->empty()) continue;
+    lines.push_back(fmt::format("setting {}: object.enabled needs it; set {} ({})", name, name,
+                                environment_name(name)));
+  }
+  const bool has_scheme =
+      object.endpoint.starts_with("http://") || object.endpoint.starts_with("https://");
+  if (!object.endpoint.empty() && !has_scheme) {
+    lines.push_back(fmt::format(
+        "setting object.endpoint: \"{}\" is no address; begin with http:// or https://",
+        object.endpoint));
+  }
+  if (object.access_key.empty() && object.credentials_file.empty()) {
+    lines.emplace_back(
+        "settings object.access_key, object.credentials_file: object.enabled needs credentials; "
+        "set object.access_key and object.secret_key (TERRACE_OBJECT_ACCESS_KEY, "
+        "TERRACE_OBJECT_SECRET_KEY), or object.credentials_file");
+  }
+  return lines;
+}
+
+void check_objects(Loaded& loaded, Problems& problems) {
+  ObjectSettings& object = loaded.settings.object;
+  if (!object.enabled) return;
+  if (!object.path.empty()) {
+    problems.add(
+        "settings object.path, object.enabled: one owner has one shared store; give the directory "
+        "or the bucket, not both");
+  }
+  for (std::string& line : missing_for_bucket(object)) {
+    if (is_own(loaded, "object.enabled")) {
+      problems.add(std::move(line));
+    } else {
+      loaded.warnings.push_back(fmt::format("{} ({}): no bucket is used", line,
+                                            loaded.origins.at("object.enabled").text));
+      object.enabled = false;
+    }
+  }
 }
 
 std::string duration_text(Nanoseconds duration) {
