@@ -22,6 +22,12 @@ add_library(terrace_uring INTERFACE)
 target_link_libraries(terrace_uring INTERFACE ${URING_ARCHIVE})
 target_include_directories(terrace_uring SYSTEM INTERFACE ${URING_INCLUDE})
 
+# Headers only: the library is looked for when somebody uses S3.
+find_path(CURL_INCLUDE curl/curl.h REQUIRED)
+add_library(terrace_curl_headers INTERFACE)
+target_link_libraries(terrace_curl_headers INTERFACE ${CMAKE_DL_LIBS})
+target_include_directories(terrace_curl_headers SYSTEM INTERFACE ${CURL_INCLUDE})
+
 find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
 find_path(NLOHMANN_INCLUDE nlohmann/json.hpp REQUIRED)
 add_library(terrace_toml INTERFACE)
