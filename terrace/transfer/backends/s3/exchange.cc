@@ -18,11 +18,6 @@ constexpr auto kOldProtocols = static_cast<CURLoption>(CURLOPTTYPE_LONG + 181);
 constexpr auto kProtocolNames = static_cast<CURLoption>(CURLOPTTYPE_STRINGPOINT + 318);
 constexpr auto kQuickExit = static_cast<CURLoption>(CURLOPTTYPE_LONG + 322);
 
-// Not inherited by what the engine starts.
-curl_socket_t open_socket(void* /*context*/, curlsocktype /*purpose*/, curl_sockaddr* address) {
-  return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
 Code code_of(CURLcode code) {
   switch (static_cast<int>(code)) {
     case CURLE_COULDNT_RESOLVE_PROXY:
@@ -74,6 +69,7 @@ void Exchange::begin(ObjectRequest request) {
   url_ = target_.origin + target_.path_start + "/" + target_.prefix + request_.name;
   is_summing = request_.op == ObjectOp::kPut;
   was_renewed = false;
+  needs_connection = false;
   cursor_ = {};
   sha256_ = Sha256();
   crc32c_ = 0;
@@ -118,6 +114,7 @@ Status Exchange::prepare(RequestPlan wanted, const S3Credentials& keys, std::int
   reply_.body_limit = plan.op == ObjectOp::kList ? kMostListBytes : kMostErrorBytes;
   header_bytes_ = 0;
   has_headers_ = false;
+  is_kept_ = true;
   is_cut_ = false;
   verdict_ = {};
   reason_.fill(0);
@@ -182,8 +179,10 @@ void Exchange::set_limits() {
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   set(CURLOPT_USERAGENT, "terrace");
   set(CURLOPT_PROXY, options_.proxy.c_str());  // Empty: none, not even the environment's.
-  set(CURLOPT_OPENSOCKETFUNCTION, &open_socket);
+  set(CURLOPT_OPENSOCKETFUNCTION, &Exchange::on_open);
+  set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
   set(CURLOPT_TCP_KEEPALIVE, 1L);
+  if (needs_connection) set(CURLOPT_FRESH_CONNECT, 1L);
   if (curl_.version >= kCurlWithNames) {
     set(kProtocolNames, target_.is_tls ? "https" : "http");
   } else {
@@ -243,6 +242,12 @@ std::size_t Exchange::give_body(char* data, std::size_t bytes) {
   return walk(cursor_, bytes, [data](std::byte* source, std::size_t done, std::size_t part) {
     std::memcpy(data + done, source, part);
   });
+}
+
+// Not inherited by what the engine starts.
+curl_socket_t Exchange::on_open(void* self, curlsocktype /*purpose*/, curl_sockaddr* address) {
+  static_cast<Exchange*>(self)->is_kept_ = false;
+  return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
 std::size_t Exchange::on_header(char* data, std::size_t size, std::size_t count, void* self) {
@@ -310,6 +315,12 @@ bool Exchange::may_lack_conditions(CURLcode code) const {
 
 bool Exchange::refuses_credentials(CURLcode code) const {
   return is_through(code) && s3::refuses_credentials(reply_);
+}
+
+bool Exchange::met_closed_connection(CURLcode code) const {
+  const bool has_ended =
+      code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING;
+  return has_ended && is_kept_ && header_bytes_ == 0;
 }
 
 ObjectRequest Exchange::take() {

@@ -36,6 +36,8 @@ class Exchange {
   [[nodiscard]] ObjectAnswer conclude(CURLcode code, std::int64_t now_seconds) const;
   [[nodiscard]] bool may_lack_conditions(CURLcode code) const;
   [[nodiscard]] bool refuses_credentials(CURLcode code) const;
+  // A kept connection had ended before the request came: it is worth another, new one.
+  [[nodiscard]] bool met_closed_connection(CURLcode code) const;
   // `put http://…/name`, for a message about an end that no answer brought.
   [[nodiscard]] std::string text() const;
   // Ends it: the request goes back, with its pieces.
@@ -45,6 +47,7 @@ class Exchange {
   bool is_added = false;    // To the multi handle.
   bool is_summing = false;  // Not yet through with sum_up().
   bool was_renewed = false;
+  bool needs_connection = false;  // A new one.
   RequestPlan plan{};
   S3Credentials credentials;  // That it was signed with.
 
@@ -63,6 +66,7 @@ class Exchange {
   [[nodiscard]] bool is_through(CURLcode code) const;
   [[nodiscard]] Asked asked(std::int64_t now_seconds) const;
 
+  static curl_socket_t on_open(void* self, curlsocktype purpose, curl_sockaddr* address);
   static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* self);
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
   static std::size_t on_read(char* data, std::size_t size, std::size_t count, void* self);
@@ -83,6 +87,7 @@ class Exchange {
   Reply reply_;
   std::size_t header_bytes_ = 0;
   bool has_headers_ = false;  // Of the final answer.
+  bool is_kept_ = true;       // The connection: it was there before.
   bool is_cut_ = false;       // We had enough of the body.
   Status verdict_;            // Why we broke it off.
   std::array<char, CURL_ERROR_SIZE> reason_{};

@@ -9,6 +9,7 @@ namespace terrace::transfer::s3 {
 
 namespace {
 
+constexpr std::uint64_t kExpectBytes = 1U << 20U;
 constexpr std::string_view kEmptyHash =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -150,8 +151,12 @@ HttpRequest make_request(const Target& target, const ObjectRequest& request,
   made.headers.push_back("authorization: " + authorization(input, scope, credentials));
   // What libcurl would add by itself; an empty one takes it away.
   made.headers.emplace_back("accept:");
-  if (plan.op == ObjectOp::kPut)
+  if (plan.op == ObjectOp::kPut) {
     made.headers.emplace_back("content-type: application/octet-stream");
+    // A large content is sent when the store says that it will take it: it often says that the
+    // object is there. A small one is sooner sent than asked for.
+    if (request.bytes() < kExpectBytes) made.headers.emplace_back("expect:");
+  }
   return made;
 }
 

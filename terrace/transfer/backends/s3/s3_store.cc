@@ -222,6 +222,11 @@ class S3Store final : public ObjectStore {
       send(exchange, exchange.plan);
       return;
     }
+    if (exchange.met_closed_connection(code) && !exchange.needs_connection) {
+      exchange.needs_connection = true;
+      send(exchange, exchange.plan);
+      return;
+    }
     if (exchange.may_lack_conditions(code)) {
       send(exchange, {ObjectOp::kHead, false});
       return;
