@@ -9,7 +9,7 @@
 
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/memory_log.h"
-#include "terrace/transfer/backends/s3/http_script.h"
+#include "terrace/transfer/backends/s3/http_script_rig.h"
 #include "terrace/transfer/backends/s3/s3_store.h"
 
 namespace terrace::transfer {
