@@ -189,7 +189,7 @@ TEST(KvbmTest, WhatBothNamesSayIsRefusedAsOurs) {
   EXPECT_THAT(error_of(folder), HasSubstr("disk.paths (environment TERRACE_DISK_PATHS), disk.size: "
                                           "directories are named"));
   EXPECT_THAT(error_of({{"DYN_KVBM_OBJECT_ENABLED", "1"}, {"TERRACE_OBJECT_ENABLED", "true"}}),
-              HasSubstr("object.enabled (environment TERRACE_OBJECT_ENABLED)"));
+              HasSubstr("setting object.bucket: object.enabled needs it"));
   const auto sized = load_with({{"DYN_KVBM_DISK_CACHE_GB", "8"}, {"TERRACE_DISK_SIZE", "8GB"}});
   ASSERT_TRUE(sized.has_value()) << sized.error().message();
   EXPECT_EQ(sized->origins.at("disk.size").text, "environment TERRACE_DISK_SIZE");

@@ -296,6 +296,7 @@ class S3Store final : public ObjectStore {
       outcomes_.push_back({std::move(request), std::move(answer)});
     }
     result_came_.notify_all();
+    tell_listener();
   }
 
   const S3Options options_;
