@@ -158,28 +158,41 @@ TEST_F(DirCrashTest, OfTwoProcessesThatPutAtOnceOneWins) {
   }
 }
 
-// A node whose clock is wrong by days removes nothing that is young by the file system's.
-TEST_F(DirCrashTest, ALeftoverStaysUntilItIsOldByTheFileSystemsClockToo) {
-  class SlowServer final : public FileCalls {
+// A node whose clock is wrong by days removes nothing that is young by the file system's, and a
+// file system whose clock is wrong loses nothing that is young by the node's.
+TEST_F(DirCrashTest, ALeftoverStaysUntilItIsOldByBothClocks) {
+  class OtherClock final : public FileCalls {
    public:
+    explicit OtherClock(std::int64_t ahead) : ahead_(ahead) {}
     int facts_of(int file, struct stat* facts) override {
       const int result = FileCalls::facts_of(file, facts);
-      facts->st_mtim.tv_sec -= 7200;
+      facts->st_mtim.tv_sec += ahead_;
       return result;
     }
+
+   private:
+    const std::int64_t ahead_;
   };
   open();
   ASSERT_TRUE(put("a/x", content(10)).status.is_ok());
   const std::string path =
       fmt::format("{}/{}/{}", root(), place_of("a/x").folder, leftover_name("other", 1, 1));
   write_text(path, "half");
+  struct Case {
+    std::int64_t ahead;
+    std::int64_t age;
+  };
+  for (const auto& [ahead, age] : {Case{-7200, 5000}, Case{7200, 100}}) {
+    SCOPED_TRACE(ahead);
+    make_old(path, age);
+    auto other = make_store(options_, std::make_unique<OtherClock>(ahead));
+    ASSERT_TRUE(other.has_value());
+    std::swap(store_, *other);
+    EXPECT_THAT(list(), SizeIs(1));
+    EXPECT_THAT(leftovers(), SizeIs(1));
+    std::swap(store_, *other);
+  }
   make_old(path, 5000);
-  auto slow = make_store(options_, std::make_unique<SlowServer>());
-  ASSERT_TRUE(slow.has_value());
-  std::swap(store_, *slow);
-  EXPECT_THAT(list(), SizeIs(1));
-  EXPECT_THAT(leftovers(), SizeIs(1));
-  std::swap(store_, *slow);
   EXPECT_THAT(list(), SizeIs(1));
   EXPECT_THAT(leftovers(), IsEmpty());
 }

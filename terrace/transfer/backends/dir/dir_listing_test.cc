@@ -89,6 +89,15 @@ TEST_F(DirListingTest, AFolderOfMoreFoldersThanAPageIsWalkedOnce) {
   EXPECT_EQ(std::set(seen.begin(), seen.end()).size(), 1250U);
 }
 
+// Of a folder with more entries than a page the smallest are kept, and it is read again for more.
+TEST_F(DirListingTest, HoldsNoMoreThanAPageOfAFolder) {
+  for (int i = 0; i < 2500; ++i) fs::create_directory(root() + "/" + std::to_string(i));
+  script_.clear();
+  EXPECT_THAT(list(), IsEmpty());
+  const std::vector<std::string> calls = script_.calls();
+  EXPECT_EQ(std::count(calls.begin(), calls.end(), "open_below"), 2500 + 3);
+}
+
 TEST_F(DirListingTest, WhatCannotBeGotIsNotListed) {
   make_object("a/x");
   const std::string bucket = root() + "/" + place_of("a/x").folder;
