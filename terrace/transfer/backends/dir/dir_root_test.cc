@@ -216,6 +216,7 @@ TEST_F(DirRootTest, NodesThatMakeTheRootAtOnceAllHaveIt) {
     std::vector<std::string> faults(4);
     {
       std::vector<std::jthread> nodes;
+      nodes.reserve(faults.size());
       for (std::string& fault : faults) {
         nodes.emplace_back([&] {
           const auto made = make_dir_store(options_);

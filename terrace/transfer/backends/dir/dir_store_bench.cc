@@ -121,6 +121,7 @@ class Flow {
   void on_threads(const std::function<void(std::uint64_t, std::byte*)>& body) {
     std::atomic<std::uint64_t> next = 0;
     std::vector<std::jthread> threads;
+    threads.reserve(setup_.depth);
     for (unsigned i = 0; i < setup_.depth; ++i) {
       threads.emplace_back([&, i] {
         for (std::uint64_t number = next++; number < setup_.objects; number = next++) {
@@ -131,6 +132,7 @@ class Flow {
   }
   void run_all(ObjectOp op) {
     std::vector<std::uint64_t> free;
+    free.reserve(setup_.depth);
     for (unsigned i = 0; i < setup_.depth; ++i) free.push_back(i);
     std::vector<ObjectAnswer> answers;
     std::uint64_t begun = 0;

@@ -76,8 +76,9 @@ Result<UniqueFd> Root::enter() {
 // False = there is none.
 Result<bool> Root::has_marker(int root) const {
   const std::string path = fmt::format("{}/{}", path_, kMarkerName);
+  const std::string name(kMarkerName);
   const UniqueFd file(
-      making_.calls->open_below(root, kMarkerName.data(), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0));
+      making_.calls->open_below(root, name.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0));
   struct stat facts{};
   if (!file.is_open() || making_.calls->facts_of(file.get(), &facts) != 0) {
     if (errno == ENOENT) return false;
