@@ -65,7 +65,7 @@ class NoOpenat2 final : public dir::FileCalls {
 };
 
 template <typename Calls>
-ObjectPlaceMaker maker(std::string name, Shape shape) {
+ObjectPlaceMaker maker(std::string name, const Shape& shape) {
   return {std::move(name), [shape] {
             return std::make_unique<DirPlace>([] { return std::make_unique<Calls>(); }, shape);
           }};
