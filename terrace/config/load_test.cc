@@ -353,9 +353,8 @@ TEST(LoadTest, ABucketNeedsItsAddressAndCredentials) {
   EXPECT_TRUE(load(engine(whole + R"("object.endpoint":"https://s3:9000"})")));
   EXPECT_THAT(error_of(engine(whole + R"("object.endpoint":"s3:9000"})")),
               AllOf(HasSubstr("object.endpoint"), HasSubstr("begin with http:// or https://")));
-  EXPECT_THAT(
-      error_of(engine(whole + R"("object.endpoint":"http://s3","object.path":"/mnt/kv"})")),
-      HasSubstr("settings object.path, object.enabled: one owner has one shared store"));
+  EXPECT_THAT(error_of(engine(whole + R"("object.endpoint":"http://s3","object.path":"/mnt/kv"})")),
+              HasSubstr("settings object.path, object.enabled: one owner has one shared store"));
   EXPECT_TRUE(load(engine(R"({"host.size":"1GiB","object.path":"/mnt/kv"})")));
 }
 

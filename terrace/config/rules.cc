@@ -77,9 +77,9 @@ std::vector<std::string> missing_for_bucket(const ObjectSettings& object) {
   const bool has_scheme =
       object.endpoint.starts_with("http://") || object.endpoint.starts_with("https://");
   if (!object.endpoint.empty() && !has_scheme) {
-    lines.push_back(fmt::format(
-        "setting object.endpoint: \"{}\" is no address; begin with http:// or https://",
-        object.endpoint));
+    lines.push_back(
+        fmt::format("setting object.endpoint: \"{}\" is no address; begin with http:// or https://",
+                    object.endpoint));
   }
   if (object.access_key.empty() && object.credentials_file.empty()) {
     lines.emplace_back(

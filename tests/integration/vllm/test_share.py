@@ -80,7 +80,7 @@ def test_the_first_request_of_a_second_engine_hits_what_the_first_one_computed(
     served = found["second"][store]["store"]
     assert served["cached"] == PACKED
     assert served["grown"][OBJECT] == PACKED
-    assert served["ledger"]["hit"]["object"] == PACKED
+    assert served["ledger"]["hit_tokens"]["object"] == PACKED
     assert found["second"][store]["status"]["health"] == "green"
 
 
