@@ -30,7 +30,7 @@ class Exchange {
   // The sums of a put's content, so many bytes at a time. True = all of it was seen.
   bool sum_up(std::size_t most_bytes);
   // Makes the handle ready for multi_add_handle. Errors: kExhausted.
-  [[nodiscard]] Status prepare(RequestPlan plan, const S3Credentials& credentials,
+  [[nodiscard]] Status prepare(RequestPlan wanted, const S3Credentials& keys,
                                std::int64_t now_seconds);
   // What became of it, once libcurl says that it is over.
   [[nodiscard]] ObjectAnswer conclude(CURLcode code, std::int64_t now_seconds) const;

@@ -17,11 +17,11 @@ std::string range_header(const std::string& range) {
 class S3AnswersTest : public S3Rig {
  protected:
   // Answers each request so.
-  void serve_answer(int code, std::string headers, std::string body) {
+  void serve_answer(int code, const std::string& headers, const std::string& body) {
     serve([=](const Peer& peer, const Seen&) { return peer.answer(code, headers, body); });
   }
   // Sends each time these bytes, then ends the connection.
-  void serve_bytes(std::string bytes) {
+  void serve_bytes(const std::string& bytes) {
     serve([=](const Peer& peer, const Seen&) { return peer.send(bytes) && false; });
   }
   Code get_ten() {

@@ -265,10 +265,10 @@ TEST_F(S3CredentialsTest, KeysThatExpiredAreReadAgainAndTheRequestRepeatedOnce) 
        {std::pair(400, "ExpiredToken"), std::pair(403, "AccessDenied")}) {
     use_file();
     write("OLD", "t1");
-    serve([this, code = code, error = error](const Peer& peer, const Seen& seen) {
+    serve([this, http = code, reason = error](const Peer& peer, const Seen& seen) {
       if (!has_key(seen, "OLD")) return answer_well(peer, seen);
       write("NEW", "t2");  // While the request was under way.
-      return peer.answer(code, "", error_body(error));
+      return peer.answer(http, "", error_body(reason));
     });
     EXPECT_EQ(code_of(put("abc")), Code::kOk) << last_text_;
     EXPECT_EQ(server_->seen().size(), 2U);

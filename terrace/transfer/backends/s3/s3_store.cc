@@ -56,7 +56,7 @@ class S3Store final : public ObjectStore {
     const long connections = depth();
     (void)curl_.multi_setopt(multi_, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections);
     (void)curl_.multi_setopt(multi_, CURLMOPT_MAXCONNECTS, connections);
-    (void)curl_.multi_setopt(multi_, CURLMOPT_PIPELINING, static_cast<long>(CURLPIPE_NOTHING));
+    (void)curl_.multi_setopt(multi_, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     for (unsigned i = 0; i < depth(); ++i) {
       exchanges_.push_back(std::make_unique<Exchange>(curl_, options_, target_));
       TERRACE_RETURN_IF_ERROR(exchanges_.back()->open());

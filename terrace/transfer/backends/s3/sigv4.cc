@@ -74,6 +74,7 @@ std::string uri_encode(std::string_view text, bool keeps_slashes) {
 
 std::string canonical_query(const std::vector<TextPair>& query) {
   std::vector<TextPair> encoded;
+  encoded.reserve(query.size());
   for (const auto& [name, value] : query) {
     encoded.emplace_back(uri_encode(name, false), uri_encode(value, false));
   }

@@ -23,7 +23,8 @@ void PrintTo(const Vector& vector, std::ostream* out) { *out << vector.name; }
 std::string vector_name(const ::testing::TestParamInfo<Vector>& info) { return info.param.name; }
 
 SigningInput s3_input(std::string method, std::string path, std::vector<TextPair> query,
-                      std::vector<TextPair> more, std::string hash = std::string(kEmptyHash)) {
+                      std::vector<TextPair> more,
+                      const std::string& hash = std::string(kEmptyHash)) {
   SigningInput input{std::move(method), std::move(path), std::move(query), std::move(more), hash};
   input.headers.emplace_back("x-amz-content-sha256", hash);
   input.headers.emplace_back("Host", "examplebucket.s3.amazonaws.com");
