@@ -16,9 +16,11 @@ PROGRAM = ROOT / "build" / "release" / "bench" / "s3_store_bench"
 def main() -> int:
     scratch = ROOT / "build" / "bench"
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="s3-", dir=scratch) as folder:
-        with s3_server(Path(folder)) as server:
-            return subprocess.run([str(PROGRAM), *server.arguments()], check=False).returncode
+    with (
+        tempfile.TemporaryDirectory(prefix="s3-", dir=scratch) as folder,
+        s3_server(Path(folder)) as server,
+    ):
+        return subprocess.run([str(PROGRAM), *server.arguments()], check=False).returncode
 
 
 if __name__ == "__main__":
