@@ -76,8 +76,8 @@ class ServerUnderBytes {
         "GET /status HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         "PUT /mode HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{\"mode\":\"paused\"}",
-        "PUT /mode HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n{\"mode\":\"paused\"}\r\n0"
-        "\r\nX: y\r\n\r\n",
+        ("PUT /mode HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n{\"mode\":\"paused\"}\r\n0"
+         "\r\nX: y\r\n\r\n"),
         "POST /mode HTTP/1.1\r\nContent-Length: 15\r\n\r\n{\"mode\": [1,{}]",
         "HEAD / HTTP/1.0\r\n\r\n",
         "PUT /mode HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n{\"mode\":\"on\"}",
@@ -143,8 +143,8 @@ class ClientUnderBytes {
     return {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
             "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall that comes",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-            "HTTP/1.1 405 Method Not Allowed\r\nAllow: PUT\r\nContent-Length: "
-            "12\r\n\r\n{\"error\":1}\n",
+            ("HTTP/1.1 405 Method Not Allowed\r\nAllow: PUT\r\nContent-Length: "
+             "12\r\n\r\n{\"error\":1}\n"),
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
             "HTTP/1.0 999 x\r\nContent-Length: 99999999999999999999\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 3883139815726120959\r\n\r\nd",

@@ -17,7 +17,7 @@
 
 // It ends without closing: all that it opened would be told as lost.
 extern "C" [[gnu::visibility("default")]] int
-__lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier)
+__lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
   return 1;
 }
 

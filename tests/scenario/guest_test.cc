@@ -26,7 +26,7 @@ bool is_forked_child = false;
 
 // The threads that hold what is the parent's are not in its child, where all of it looks lost.
 extern "C" [[gnu::visibility("default")]] int
-__lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier)
+__lsan_is_turned_off() {  // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
   return is_forked_child ? 1 : 0;
 }
 

@@ -75,7 +75,7 @@ Status Reads::start(std::span<Read> reads) {
 
 void Reads::advance(std::vector<ObjectDone>& done) {
   if (waiting_.empty()) return;
-  std::ranges::stable_sort(waiting_, {}, [](const Read& read) {
+  std::ranges::sort(waiting_, {}, [](const Read& read) {
     return std::tuple(read.io_class, read.place.pack, read.range.offset);
   });
   std::size_t first = 0;
