@@ -2,6 +2,7 @@
 // Threading: thread-compatible.  Waits: never.  Errors: Reader::is_ok() turns false and stays so.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <concepts>
@@ -66,5 +67,14 @@ class Reader {
   std::span<const std::byte> rest_;
   bool is_ok_ = true;
 };
+
+// The next `kSize` bytes; zeros once they have run out.
+template <std::size_t kSize>
+std::array<std::uint8_t, kSize> take_bytes(Reader& reader) {
+  std::array<std::uint8_t, kSize> bytes{};
+  const std::string text = reader.take_string(kSize);
+  std::copy(text.begin(), text.end(), bytes.begin());
+  return bytes;
+}
 
 }  // namespace terrace::wire

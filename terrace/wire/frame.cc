@@ -25,14 +25,6 @@ void put_bytes(std::string& out, const std::array<std::uint8_t, kSize>& bytes) {
   out.append(bytes.begin(), bytes.end());
 }
 
-template <std::size_t kSize>
-std::array<std::uint8_t, kSize> take_bytes(Reader& reader) {
-  std::array<std::uint8_t, kSize> bytes{};
-  const std::string text = reader.take_string(kSize);
-  std::copy(text.begin(), text.end(), bytes.begin());
-  return bytes;
-}
-
 }  // namespace
 
 void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> page) {

@@ -33,14 +33,6 @@ std::uint64_t footer_length(std::uint64_t groups, std::uint64_t blocks) {
   return padded(kFixedBytes + 8 * groups + 16 * blocks + kTailBytes);
 }
 
-template <std::size_t kSize>
-std::array<std::uint8_t, kSize> take_bytes(Reader& reader) {
-  std::array<std::uint8_t, kSize> bytes{};
-  const std::string text = reader.take_string(kSize);
-  std::copy(text.begin(), text.end(), bytes.begin());
-  return bytes;
-}
-
 }  // namespace
 
 PackGeometry::PackGeometry(const Layout& layout, std::uint32_t blocks)
