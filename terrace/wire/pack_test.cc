@@ -10,7 +10,7 @@
 namespace terrace::wire {
 namespace {
 
-Layout layout_of(std::vector<std::vector<std::uint64_t>> groups, std::uint16_t ranks) {
+Layout layout_of(const std::vector<std::vector<std::uint64_t>>& groups, std::uint16_t ranks) {
   Layout layout;
   layout.block_tokens = Tokens(16);
   layout.ranks = ranks;
@@ -84,7 +84,9 @@ TEST(PackTest, AFooterComesBackAndIsAsLongAsTheGeometrySays) {
 
 TEST(PackTest, EveryFlippedBitOfAFooterIsTold) {
   const std::string whole = encode(example());
-  for (std::size_t bit = 0; bit < 8 * whole.size(); bit += bit < 8 * 300 ? 1 : 61) {
+  // Each bit of what is not padding, then one in 61.
+  constexpr std::size_t kDense = 2400;
+  for (std::size_t bit = 0; bit < 8 * whole.size(); bit += bit < kDense ? 1 : 61) {
     std::string text = whole;
     text[bit / 8] = static_cast<char>(text[bit / 8] ^ (1 << (bit % 8)));
     EXPECT_EQ(code_of(text), Code::kCorrupt) << bit;

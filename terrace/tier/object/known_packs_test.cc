@@ -13,6 +13,7 @@ constexpr Nanoseconds kNow = seconds(100);
 
 std::vector<SequenceHash> pack_of(std::uint64_t number, std::uint32_t blocks = 4) {
   std::vector<SequenceHash> hashes;
+  hashes.reserve(blocks);
   for (std::uint64_t i = 0; i < blocks; ++i) {
     hashes.push_back({(number * blocks + i) * 0x9E3779B97F4A7C15ULL, number});
   }
