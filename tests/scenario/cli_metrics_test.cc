@@ -9,6 +9,7 @@
 #include "terrace/serve/metric_table.h"
 #include "terrace/serve/metrics_text.h"
 #include "terrace/serve/status_text.h"
+#include "terrace/testing/memory_object_store.h"
 
 namespace terrace::scenario {
 namespace {
@@ -35,7 +36,16 @@ class CliMetricsTest : public ::testing::Test {
   }
   std::vector<std::string> undocumented_;
   Scratch scratch_;
-  Engine engine_{scratch_, {.disk_path = scratch_.path() + "/d"}};
+  Engine engine_{scratch_, {.disk_path = scratch_.path() + "/d", .tune = add_store}};
+
+ private:
+  static void add_store(manager::Options& options) {
+    options.object.open_store = [](const Clock&,
+                                   LogSink&) -> Result<std::unique_ptr<transfer::ObjectStore>> {
+      return std::make_unique<testing::MemoryObjectStore>(std::make_shared<testing::MemoryPlace>(),
+                                                          4);
+    };
+  }
 };
 
 TEST_F(CliMetricsTest, OwnerExportsExactlyTheMetricsOfTheTable) {
