@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections import UserDict
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ def wait(digests: ItemDigests, *features: Any) -> None:
 def read(*features: Any) -> list[bytes]:
     digests = ItemDigests()
     wait(digests, *features)
-    return [digests.read(one) for one in features]
+    return [digests.read(one).digest for one in features]
 
 
 def test_equal_content_is_equal_under_any_name() -> None:
@@ -60,6 +61,8 @@ CONTENTS: list[dict[str, Any]] = [
     {"pixels": torch.tensor(3.0)},
     {"pixels": torch.empty(0)},
     {},
+    {"pixels": torch.zeros(3 << 20, dtype=torch.uint8)},  # The next one differs at its very end.
+    {"pixels": torch.cat([torch.zeros((3 << 20) - 1), torch.ones(1)]).to(torch.uint8)},
 ]
 
 
@@ -77,9 +80,9 @@ def test_kind_of_item_and_places_of_its_embeddings_count() -> None:
         ("image", torch.tensor([True, False])),
         ("image", torch.tensor([False, True])),
     ):
-        one = feature("name", 0, 2, item, modality=kind, is_embed=mask)
+        one = feature(f"an {kind}", 0, 2, item, modality=kind, is_embed=mask)
         wait(digests, one)
-        found.append(digests.read(one))
+        found.append(digests.read(one).digest)
     assert len(set(found)) == 4
 
 
@@ -129,6 +132,41 @@ def test_a_name_that_has_meant_two_items_means_none() -> None:
     assert digests.read(fresh)
 
 
+def test_a_name_that_has_meant_two_kinds_of_one_content_means_none() -> None:
+    digests, item = ItemDigests(), Item({"pixels": PIXELS})
+    wait(digests, feature("mine", 0, 4, item))
+    digests.read(feature("mine", 0, 4, item))
+    with pytest.raises(UnseenItem, match="has meant another item"):
+        digests.read(feature("mine", 0, 4, item, modality="video"))
+
+
+def test_names_of_items_beside_one_without_digest_are_known() -> None:
+    digests = ItemDigests()
+    cat, dog = (feature("mine", 0, 4, Item({"pixels": PIXELS + i})) for i in range(2))
+    wait(digests, cat, dog)
+    with pytest.raises(UnseenItem, match="did not come along"):
+        digests.read_all([feature("lost", 4, 1, None), cat])
+    with pytest.raises(UnseenItem, match="has meant another item"):
+        digests.read_all([dog])
+
+
+def test_what_was_seen_holds_until_its_name_means_another_item_or_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digests = ItemDigests()
+    cat, dog, bird = (Item({"pixels": PIXELS + i}) for i in range(3))
+    wait(digests, *(feature("", 0, 4, item) for item in (cat, dog, bird)))
+    seen = digests.read_all([feature("mine", 0, 4, cat), feature("other", 4, 4, bird)])
+    assert digests.still_mean(seen)
+    with pytest.raises(UnseenItem):
+        digests.read(feature("mine", 0, 4, dog))
+    assert not digests.still_mean(seen)
+    assert digests.still_mean(seen[1:])
+    monkeypatch.setattr(items, "_MOST_NAMES", 1)
+    digests.read(feature("a newer one", 0, 4, bird))
+    assert not digests.still_mean(seen[1:])
+
+
 def test_a_name_whose_item_was_not_seen_means_none() -> None:
     digests, item = ItemDigests(), Item({"pixels": PIXELS})
     wait(digests, feature("mine", 0, 4, item))
@@ -164,6 +202,30 @@ def test_what_cannot_be_read_says_why(item: Any, reason: str) -> None:
     wait(digests, one)
     with pytest.raises(UnseenItem, match=reason):
         digests.read(one)
+
+
+def test_an_item_that_nobody_can_refer_to_weakly_leaves_its_name_without_meaning() -> None:
+    digests, good = ItemDigests(), feature("mine", 0, 4, Item({"pixels": PIXELS}))
+    with pytest.raises(UnseenItem, match="a strange form"):
+        digests.read(feature("mine", 0, 4, {"pixels": SimpleNamespace(data=PIXELS)}))
+    wait(digests, good)
+    with pytest.raises(UnseenItem, match="has meant another item"):
+        digests.read(good)
+
+
+@pytest.mark.parametrize("fields", [{"address": 5}, {"pixels": object()}, {3: 1, "a": 2}])
+def test_an_item_that_cannot_be_read_is_not_kept_alive(fields: dict[Any, Any]) -> None:
+    digests, item = ItemDigests(), Item(fields)
+    wait(digests, feature("name", 0, 4, item))
+    for _ in range(2):
+        with pytest.raises(UnseenItem):
+            digests.read(feature("name", 0, 4, item))
+    gone = weakref.ref(item)
+    del item
+    wait(digests, feature("other", 0, 4, Item({})))  # The thread lets go of what it had.
+    gc.collect()
+    assert gone() is None
+    assert not digests._digests
 
 
 def test_what_is_not_digested_yet_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

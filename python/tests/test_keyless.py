@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from terrace import _native
 from terrace.connectors.vllm import scheduler
-from tests.engine_objects import Request, feature
+from tests.engine_objects import Item, Request, feature
 from tests.test_scheduler_half import admit, make, step
 
 
@@ -53,6 +54,26 @@ def test_a_digest_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert half.unkeyable == {"multimodal items whose data did not come along": 1}
     assert half.match(request, 0) == 0
     assert table.count()["begin_request"] == 1
+
+
+def test_of_a_request_under_way_nothing_more_is_kept_once_its_picture_may_be_another() -> None:
+    table, half = make()
+    cat, dog = (Item({"pixels": name}) for name in (b"a cat", b"a dog"))
+    first, second = (
+        Request(name, list(range(14)), mm_features=[feature("mine", 0, 4, item)])
+        for name, item in (("a", cat), ("b", dog))
+    )
+    while not half._keys.is_ready(first) or not half._keys.is_ready(second):
+        threading.Event().wait(0.001)
+    half.begin(first)
+    step(half, first, 0, 4)
+    half.begin(second)
+    step(half, first, 4, 8, is_new=False)
+    assert [seen["computed"] for seen in table.named("advance_request")] == [4]
+    assert half.match(first, 0) == 0
+    assert half.unkeyable == {"multimodal items whose name has meant another item": 2}
+    half.end(first)
+    assert table.count()["end_request"] == 2
 
 
 STRANGE_IDS = [-1, 2**32, None, "5"]

@@ -90,6 +90,24 @@ def test_a_name_is_taken_down_even_where_the_request_has_no_key() -> None:
     assert "has meant another" in read(maker, other).unkeyable
 
 
+def test_each_name_is_taken_down_even_where_an_item_before_it_has_no_digest() -> None:
+    maker = make()
+    lost, cat = feature("lost", 0, 1, None), feature("mine", 1, 1, CAT)
+    assert "did not come along" in read(maker, Request("a", [1], mm_features=[lost, cat])).unkeyable
+    other = Request("b", [1], mm_features=[feature("mine", 0, 1, DOG)])
+    assert "has meant another" in read(maker, other).unkeyable
+
+
+def test_keys_hold_until_a_name_of_their_items_means_another() -> None:
+    maker = make()
+    cat = read(maker, Request("a", [1], mm_features=[feature("mine", 0, 1, CAT)]))
+    plain = read(maker, Request("b", [1]))
+    assert maker.holds(cat)
+    assert read(maker, Request("c", [1], mm_features=[feature("mine", 0, 1, DOG)])).unkeyable
+    assert not maker.holds(cat)
+    assert maker.holds(plain)
+
+
 def test_an_adapter_whose_name_has_no_utf8_has_no_key(tmp_path: Path) -> None:
     named = adapter(tmp_path)
     named.lora_name = "lone \ud800 surrogate"

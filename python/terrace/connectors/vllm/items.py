@@ -13,16 +13,27 @@ import signal
 import struct
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 # More than an encoder's cache holds: an item takes at least one of its places, mostly hundreds.
 _MOST_NAMES = 65_536
 
 
+OF_TWO = "multimodal items whose name has meant another item"
+
+
 class UnseenItem(Exception):
     """An item whose content this process does not have, or cannot read; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    name: str
+    meaning: bytes  # Digest of its kind and its content.
+    digest: bytes  # The same, and which of its places take what the model makes of it.
 
 
 class ItemDigests:
@@ -30,67 +41,83 @@ class ItemDigests:
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
-        self._digests: dict[int, tuple[weakref.ref[Any], Future[bytes]]] = {}
-        self._names: OrderedDict[str, bytes] = OrderedDict()  # b"" = of more than one content.
+        self._digests: dict[int, tuple[weakref.ref[Any], Future[bytes | str]]] = {}
+        self._names: OrderedDict[str, bytes] = OrderedDict()  # b"" = of more than one meaning.
 
     def is_ready(self, features: Any) -> bool:
         """Starts what is not digested yet; True once `read` need not wait for any of them."""
         futures = [self._start(feature.data) for feature in features if feature.data is not None]
         return all(future.done() for future in futures)
 
-    def read(self, feature: Any) -> bytes:
-        """32 bytes; UnseenItem when it has none."""
+    def read_all(self, features: Any) -> list[Seen]:
+        """In their order; UnseenItem when one has no digest, after the names of all are known."""
+        seen = []
+        unseen: UnseenItem | None = None
+        for feature in features:
+            try:
+                seen.append(self.read(feature))
+            except UnseenItem as error:
+                unseen = unseen or error
+        if unseen is not None:
+            raise unseen
+        return seen
+
+    def read(self, feature: Any) -> Seen:
+        """UnseenItem when it has no digest."""
         name = str(feature.identifier)
         try:
             content = self._content(feature.data)
+            meaning = _sha256([feature.modality, content])
         except UnseenItem:
             self._remember(name, b"")
             raise
-        if self._remember(name, content) != content:
+        if self._remember(name, meaning) != meaning:
             self._remember(name, b"")
-            raise UnseenItem("multimodal items whose name has meant another item")
-        hasher = hashlib.sha256()
-        _feed(hasher, [feature.modality, content, feature.mm_position.is_embed])
-        return hasher.digest()
+            raise UnseenItem(OF_TWO)
+        return Seen(name, meaning, _sha256([meaning, feature.mm_position.is_embed]))
+
+    def still_mean(self, items: Iterable[Seen]) -> bool:
+        """False once a name of theirs has meant another item, or is forgotten."""
+        return all(self._names.get(item.name) == item.meaning for item in items)
 
     def _content(self, data: Any) -> bytes:
         if data is None:
             raise UnseenItem("multimodal items whose data did not come along")
-        future = self._start(data)
+        try:
+            future = self._start(data)
+        except TypeError as error:  # Of a kind that cannot be referred to weakly.
+            raise UnseenItem(_strange_form(error)) from error
         if not future.done():
             raise UnseenItem("multimodal items that took too long to digest")
-        try:
-            return future.result()
-        except UnseenItem:
-            raise
-        except Exception as error:  # Whatever a strange item makes torch or numpy raise.
-            raise UnseenItem(
-                f"multimodal items of a strange form ({type(error).__name__})"
-            ) from error
+        outcome = future.result()
+        if isinstance(outcome, str):
+            raise UnseenItem(outcome)
+        return outcome
 
-    def _remember(self, name: str, content: bytes) -> bytes:
+    def _remember(self, name: str, meaning: bytes) -> bytes:
         """What the name means; b"" overrules and stays.
 
         The engine keeps what its encoder made of an item by the item's name: under one that has
         meant two items, no one knows which of them the model sees.
         """
-        if not content or name not in self._names:
-            self._names[name] = content
+        if not meaning or name not in self._names:
+            self._names[name] = meaning
         self._names.move_to_end(name)
         if len(self._names) > _MOST_NAMES:
             self._names.popitem(last=False)
         return self._names[name]
 
-    def _start(self, data: Any) -> Future[bytes]:
+    def _start(self, data: Any) -> Future[bytes | str]:
         key = id(data)
         found = self._digests.get(key)
         if found is not None and found[0]() is data:
             return found[1]
+        forget = self._digests.pop
+        known = weakref.ref(data, lambda _: forget(key, None))
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "terrace-items", _block_signals)
-        future = self._pool.submit(digest, data)
-        forget = self._digests.pop
-        self._digests[key] = (weakref.ref(data, lambda _: forget(key, None)), future)
+        future = self._pool.submit(_outcome, data)
+        self._digests[key] = (known, future)
         return future
 
     def close(self) -> None:
@@ -102,12 +129,33 @@ def _block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
+def _strange_form(error: Exception) -> str:
+    return f"multimodal items of a strange form ({type(error).__name__})"
+
+
+def _outcome(item: Any) -> bytes | str:
+    """The digest, or why there is none.
+
+    A future that kept the exception would keep its frames, and by them the item itself.
+    """
+    try:
+        return digest(item)
+    except UnseenItem as error:
+        return str(error)
+    except Exception as error:  # Whatever a strange item makes torch or numpy raise.
+        return _strange_form(error)
+
+
 def digest(item: Any) -> bytes:
     """SHA-256 of the fields of vLLM's MultiModalKwargsItem, in an order-free, prefix-free form."""
     if "address" in item:
         raise UnseenItem("multimodal items in shared memory (--mm-processor-cache-type shm)")
+    return _sha256({name: element.data for name, element in item.items()})
+
+
+def _sha256(value: Any) -> bytes:
     hasher = hashlib.sha256()
-    _feed(hasher, {name: element.data for name, element in item.items()})
+    _feed(hasher, value)
     return hasher.digest()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from terrace._native import ExtraKey
-from terrace.connectors.vllm.items import ItemDigests, UnseenItem
+from terrace.connectors.vllm.items import ItemDigests, Seen, UnseenItem
 
 # Every attribute of vLLM 0.30 to 0.32's Request.  Those outside _KEYED and _UNKEYABLE were read in
 # its source and change no KV; a name that a later version adds makes requests unkeyable until read.
@@ -74,6 +74,7 @@ _LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_
 class RequestKeys:
     extra_keys: tuple[ExtraKey, ...] = ()
     unkeyable: str = ""  # Why the request has no key; "" = it has.
+    items: tuple[Seen, ...] = ()  # Behind the keys of its multimodal items.
 
 
 @dataclass
@@ -109,7 +110,7 @@ class KeyMaker:
             return RequestKeys(unkeyable=f"attributes of another form ({type(error).__name__})")
 
     def _read(self, request: Any) -> RequestKeys:
-        items = self._item_keys(request)  # First: of each one the name is taken down.
+        items = self._seen(request)  # First: of each one the name is taken down.
         reason = _strange(request)
         if reason:
             return RequestKeys(unkeyable=reason)
@@ -121,18 +122,23 @@ class KeyMaker:
             if not identity:
                 return RequestKeys(unkeyable="LoRA adapter that cannot be identified")
             keys.append(ExtraKey(ExtraKey.LORA, identity))
-        keys += items
-        return RequestKeys(tuple(keys))
+        for feature, item in zip(request.mm_features or (), items, strict=True):
+            place = int(feature.mm_position.offset), int(feature.mm_position.length)
+            keys.append(ExtraKey(ExtraKey.MULTIMODAL, item.digest.hex().encode(), *place))
+        return RequestKeys(tuple(keys), items=tuple(items))
 
-    def _item_keys(self, request: Any) -> list[ExtraKey]:
-        keys = []
-        for feature in request.mm_features or ():
-            if not self.sees_items:
-                raise UnseenItem("multimodal items that another engine encodes")
-            content, place = self._items.read(feature).hex().encode(), feature.mm_position
-            at = int(place.offset), int(place.length)
-            keys.append(ExtraKey(ExtraKey.MULTIMODAL, content, *at))
-        return keys
+    def _seen(self, request: Any) -> list[Seen]:
+        if request.mm_features and not self.sees_items:
+            raise UnseenItem("multimodal items that another engine encodes")
+        return self._items.read_all(request.mm_features or ())
+
+    def holds(self, keys: RequestKeys) -> bool:
+        """False once the model may see another item than the one that was keyed.
+
+        The engine asks its encoder by an item's name: from when that has meant two, what a request
+        under way computes may be of either.
+        """
+        return self._items.still_mean(keys.items)
 
     def _adapter(self, lora: Any) -> bytes:
         """Name and content of the adapter; empty when unknown, or changed while in use."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from terrace import _native
 from terrace._native import Code, Layout, Owner, TerraceError
+from terrace.connectors.vllm.items import OF_TWO
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
 
@@ -39,6 +40,7 @@ class Live:
     handle: int
     wants_ledger: bool
     given: int  # Token ids that the core has.
+    keys: RequestKeys = RequestKeys()
     reported: int = 0  # Full blocks that the core was told of.
     aliased: int = 0  # Blocks whose engine hash the core has.
     has_failed: bool = False  # A load failed: it is not offered again.
@@ -146,7 +148,7 @@ class SchedulerHalf:
         # What neither loads nor stores needs no more calls until its end.
         is_off = flags & _MODES["off"] == _MODES["off"]
         self._live[request.request_id] = Live(
-            request, handle, is_asked, len(tokens), is_closed=is_off
+            request, handle, is_asked, len(tokens), found, is_closed=is_off
         )
         self._pending.is_due = True
 
@@ -297,6 +299,10 @@ class SchedulerHalf:
     def _advance(self, output: Any, request_id: str, computed: int, bad: frozenset[int]) -> None:
         live = self._live.get(request_id)
         if live is None or live.is_closed:
+            return
+        if live.keys.items and not self._keys.holds(live.keys):
+            live.is_closed = True
+            self._count_unkeyable(OF_TWO)
             return
         # Fewer than before: a load failed, or the request was preempted.
         live.reported = min(live.reported, computed // self._block_tokens)
