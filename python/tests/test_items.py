@@ -240,6 +240,37 @@ def test_what_is_not_digested_yet_is_not_ready(monkeypatch: pytest.MonkeyPatch) 
     digests.close()
 
 
+def test_an_object_at_the_place_of_one_that_is_gone_is_digested_itself() -> None:
+    digests, cat, dog = ItemDigests(), Item({"pixels": PIXELS}), Item({"pixels": PIXELS + 1})
+    wait(digests, feature("a", 0, 4, cat), feature("b", 0, 4, dog))
+    digests._digests[id(dog)] = digests._digests[id(cat)]
+    wait(digests, feature("b", 0, 4, dog))
+    assert digests.read(feature("b", 0, 4, dog)).digest == read(feature("b", 0, 4, dog))[0]
+
+
+def test_closing_waits_for_no_digest_and_begins_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, seen = threading.Event(), threading.Event(), []
+
+    def slow(item: Any) -> bytes:
+        seen.append(item)
+        begun.set()
+        return go.wait(60) and bytes(32)
+
+    monkeypatch.setattr(items, "digest", slow)
+    digests, first, second = ItemDigests(), Item({"a": 1}), Item({"a": 2})
+    digests.is_ready([feature("a", 0, 4, first), feature("b", 0, 4, second)])
+    assert begun.wait(60)
+    closing = threading.Thread(target=digests.close)
+    closing.start()
+    closing.join(timeout=60)
+    try:
+        assert not closing.is_alive()
+    finally:
+        go.set()
+    assert digests._digests[id(second)][1].cancelled()
+    assert seen == [first]
+
+
 def test_the_thread_takes_no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 

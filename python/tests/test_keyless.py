@@ -40,7 +40,18 @@ def test_a_request_waits_for_the_digest_of_its_picture(monkeypatch: pytest.Monke
     ready += [False]
     half.begin(other)
     assert half.end(other) is None  # It ended before it had a key.
+    assert not half._arriving
     assert table.count()["begin_request"] == 1
+
+
+def test_a_half_that_closes_begins_no_more_digests() -> None:
+    _, half = make()
+    request = Request("a", [1], mm_features=[feature("x", 0, 1, Item({}))])
+    half.begin(request)
+    half.close()
+    other = Request("b", [1], mm_features=[feature("y", 0, 1, Item({}))])
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        half.begin(other)
 
 
 def test_a_digest_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
