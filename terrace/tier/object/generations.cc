@@ -9,6 +9,9 @@ namespace terrace::tier::object {
 namespace {
 constexpr Nanoseconds kAskTime = seconds(10);
 constexpr Nanoseconds kAskAgain = seconds(5);
+// What an answer to a reset answers.
+constexpr std::uint64_t kPut = 0;
+constexpr std::uint64_t kLook = 1;
 }  // namespace
 
 void Generations::advance() {
@@ -21,14 +24,26 @@ void Generations::advance() {
   if (is_to_tell && !is_telling_ && now >= tell_at_) tell();
 }
 
-void Generations::ask(const std::string& after) {
+Status Generations::list(const std::string& after, Part part, std::uint64_t number) {
   transfer::ObjectRequest request;
   request.op = transfer::ObjectOp::kList;
   request.name = context_.names.resets();
   request.after = after;
   request.deadline = context_.clock.now() + kAskTime;
-  request.token = context_.token(Part::kOpening, 0);
-  is_asking_ = context_.queue.push(transfer::IoClass::kTtftRead, std::move(request)).is_ok();
+  request.token = context_.token(part, number);
+  return context_.queue.push(transfer::IoClass::kTtftRead, std::move(request));
+}
+
+std::uint64_t Generations::highest_of(const transfer::ObjectAnswer& answer) const {
+  std::uint64_t highest = 0;
+  for (const transfer::ObjectInfo& info : answer.found) {
+    highest = std::max(highest, context_.names.generation_of(info.name).value_or(0));
+  }
+  return highest;
+}
+
+void Generations::ask(const std::string& after) {
+  is_asking_ = list(after, Part::kOpening, 0).is_ok();
   if (is_asking_) return;
   ask_at_ = context_.clock.now() + kAskAgain;
   context_.is_settled.store(true);
@@ -48,9 +63,7 @@ void Generations::take_listing(const transfer::ObjectAnswer& answer) {
     context_.problem = text;
     return;
   }
-  for (const transfer::ObjectInfo& info : answer.found) {
-    highest_ = std::max(highest_, context_.names.generation_of(info.name).value_or(0));
-  }
+  highest_ = std::max(highest_, highest_of(answer));
   if (!answer.next.empty()) return ask(answer.next);
   context_.generation = highest_;
   {
@@ -64,21 +77,38 @@ void Generations::take_listing(const transfer::ObjectAnswer& answer) {
 }
 
 void Generations::tell() {
-  // By the clock, so that of two nodes that reset the later one counts for both.
+  // By the clock, so that of two nodes that reset the later one counts for both; but clocks differ
+  // and step back, so that above all it is higher than whatever is known.
   const auto by_clock =
       static_cast<std::uint64_t>(std::max<std::int64_t>(context_.clock.wall_seconds(), 1));
+  const std::uint64_t known = std::max(highest_seen_, context_.generation.value_or(0));
+  told_ = std::max(by_clock, known + 1);
   transfer::ObjectRequest request;
   request.op = transfer::ObjectOp::kPut;
-  request.name = context_.names.reset(std::max(by_clock, context_.generation.value_or(0) + 1));
+  request.name = context_.names.reset(told_);
   request.pieces = {{reinterpret_cast<std::byte*>(content_.data()), content_.size()}};
   request.deadline = context_.clock.now() + kAskTime;
-  request.token = context_.token(Part::kReset, 0);
+  request.token = context_.token(Part::kReset, kPut);
   const Status status = context_.queue.push(transfer::IoClass::kTtftRead, std::move(request));
   is_telling_ = status.is_ok();
-  if (!status.is_ok()) take_reset(status);
+  if (!status.is_ok()) end_telling(status);
 }
 
-void Generations::take_reset(const Status& status) {
+void Generations::take_reset(const transfer::ObjectAnswer& answer, std::uint64_t number) {
+  if (!answer.status.is_ok()) return end_telling(answer.status);
+  if (number == kPut) {
+    // Under a name that was there, whoever put it may have stored since.
+    highest_seen_ = std::max(highest_seen_, told_);
+    if (answer.was_there) return tell();
+  } else {
+    highest_seen_ = std::max(highest_seen_, highest_of(answer));
+    if (answer.next.empty()) return highest_seen_ > told_ ? tell() : end_telling({});
+  }
+  const Status status = list(answer.next, Part::kReset, kLook);
+  if (!status.is_ok()) end_telling(status);
+}
+
+void Generations::end_telling(const Status& status) {
   is_telling_ = false;
   tell_at_ = context_.clock.now() + kAskAgain;
   context_.is_reset_told.store(status.is_ok());

@@ -20,13 +20,16 @@ class Generations {
   void advance();
   void take_listing(const transfer::ObjectAnswer& answer);
 
-  void take_reset(const Status& status);
+  void take_reset(const transfer::ObjectAnswer& answer, std::uint64_t number);
   [[nodiscard]] bool is_idle() const { return !is_asking_ && !is_telling_; }
 
  private:
   void ask(const std::string& after);
-  // Of a reset.
+  [[nodiscard]] Status list(const std::string& after, Part part, std::uint64_t number);
+  [[nodiscard]] std::uint64_t highest_of(const transfer::ObjectAnswer& answer) const;
+  // Of a reset: its name is put, and then looked for, as another node may have put a higher one.
   void tell();
+  void end_telling(const Status& status);
 
   Context& context_;
   bool is_asking_ = false;
@@ -35,6 +38,8 @@ class Generations {
   std::uint64_t highest_ = 0;
   bool is_telling_ = false;
   Nanoseconds tell_at_{0};
+  std::uint64_t told_ = 0;        // What the last reset that was put is called.
+  std::uint64_t highest_seen_ = 0;  // Since then.
   std::string content_ = "reset\n";
 };
 

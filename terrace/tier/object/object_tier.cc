@@ -29,7 +29,7 @@ struct ObjectTier::State {
       case Part::kWrite:
         return writes.take(answer, number, done);
       case Part::kReset:
-        return generations.take_reset(answer.status);
+        return generations.take_reset(answer, number);
     }
   }
   // Why nothing can be asked for; ok = it can.

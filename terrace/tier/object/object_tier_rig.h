@@ -93,8 +93,11 @@ class ObjectTierRig : public ::testing::Test {
   }
 
   std::unique_ptr<ObjectTier> make(const ObjectTier::Options& options) {
+    return make(options, clock_);
+  }
+  std::unique_ptr<ObjectTier> make(const ObjectTier::Options& options, const Clock& clock) {
     auto store = std::make_unique<testing::MemoryObjectStore>(place_, 8);
-    auto tier = ObjectTier::create(options, std::move(store), clock_, log_);
+    auto tier = ObjectTier::create(options, std::move(store), clock, log_);
     EXPECT_TRUE(tier.has_value());
     return *std::move(tier);
   }

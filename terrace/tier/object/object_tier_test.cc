@@ -302,6 +302,54 @@ TEST_F(ObjectTierTest, AResetThatTheStoreDoesNotTakeIsToldAndTriedAgain) {
   EXPECT_EQ(probe(*open(), chain_), 0U);
 }
 
+// Of a node whose clock is a day ahead, or was before it was set back.
+TEST_F(ObjectTierTest, AResetCountsWhateverTheClocksOfOthersSay) {
+  const testing::FakeClock ahead(seconds(1000), clock_.wall_seconds() + 86'400);
+  const auto with_clock = [&] {
+    auto tier = make(options_, ahead);
+    (void)settle(*tier);
+    return tier;
+  };
+  const auto other = with_clock();
+  other->forget_all();
+  (void)settle(*other);
+  const auto restarted = with_clock();
+  ASSERT_EQ(write(*restarted, chain_, memory_, 0).text(), Status().text());
+  tier_->forget_all();
+  (void)settle(*tier_);
+  EXPECT_TRUE(tier_->undropped().empty());
+  EXPECT_EQ(probe(*open(), chain_), 0U);
+}
+
+TEST_F(ObjectTierTest, OfTwoResetsInOneSecondTheLaterDropsWhatWasStoredBetween) {
+  const auto other = open();
+  other->forget_all();
+  (void)settle(*other);
+  ASSERT_EQ(write(*open(), chain_, memory_, 0).text(), Status().text());
+  tier_->forget_all();
+  (void)settle(*tier_);
+  EXPECT_TRUE(tier_->undropped().empty());
+  EXPECT_EQ(probe(*open(), chain_), 0U);
+}
+
+TEST_F(ObjectTierTest, AResetIsNotOverBeforeTheStoreHasShownThatItIsTheLast) {
+  const auto no_lists = [](const auto& request) {
+    return request.op == transfer::ObjectOp::kList ? Status(Code::kRefused, "403 AccessDenied")
+                                                   : Status();
+  };
+  place_->fault = no_lists;
+  tier_->forget_all();
+  (void)settle(*tier_);
+  EXPECT_FALSE(tier_->is_drop_pending());
+  ASSERT_EQ(tier_->undropped().size(), 1U);
+  EXPECT_THAT(tier_->undropped()[0], HasSubstr("403 AccessDenied"));
+  place_->fault = nullptr;
+  clock_.advance(seconds(5));
+  (void)settle(*tier_);
+  EXPECT_TRUE(tier_->undropped().empty());
+  EXPECT_TRUE(tier_->is_idle());
+}
+
 TEST_F(ObjectTierTest, AReadThatAResetOvertakesIsAMiss) {
   write_all(1);
   ChainMemory into(options_.layout, 1, 0);
