@@ -52,9 +52,8 @@ void Core::close_objects(const std::string& reason) {
 }
 
 bool Core::is_below_settled() const {
-  const bool has_objects = context_.options.object.open_store && !has_no_objects_;
   const bool are_settled =
-      !has_objects || (context_.objects != nullptr && context_.objects->is_settled());
+      !wants_objects() || has_no_objects_ || (context_.objects != nullptr && context_.objects->is_settled());
   return is_lower_settled_ && are_settled;
 }
 
@@ -411,6 +410,7 @@ std::optional<Status> Core::drop_outcome() const {
   if (context_.lower != nullptr && context_.lower->is_drop_pending()) return std::nullopt;
   if (context_.objects != nullptr && context_.objects->is_drop_pending()) return std::nullopt;
   if (context_.lower == nullptr && !is_lower_settled_) return std::nullopt;
+  if (wants_objects() && !has_no_objects_ && context_.objects == nullptr) return std::nullopt;
   return undropped();
 }
 
@@ -419,6 +419,12 @@ Status Core::undropped() const {
   std::vector<std::string> undropped;
   if (context_.objects != nullptr) undropped = context_.objects->undropped();
   if (!undropped.empty()) return {Code::kUnavailable, fmt::format("reset: {}", undropped.front())};
+  if (wants_objects() && context_.objects == nullptr && !is_closing_) {
+    return {Code::kUnavailable,
+            fmt::format("reset: the shared store is not open, so what lies there would match after "
+                        "a restart: remove it before the next start, or put this right: {}",
+                        objects_problem_.empty() ? "it is opening" : objects_problem_)};
+  }
   if (context_.options.disk.paths.empty()) return {};
   if (context_.lower == nullptr) {
     if (!has_lower_remains_) return {};

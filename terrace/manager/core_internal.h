@@ -149,6 +149,7 @@ class Core {
   [[nodiscard]] Serving serving(Nanoseconds now) const;
   // Every tier below host is open, or will not be.
   [[nodiscard]] bool is_below_settled() const;
+  [[nodiscard]] bool wants_objects() const { return bool{context_.options.object.open_store}; }
   [[nodiscard]] bool can_store_now() const;
   // As far as every group's table goes.
   [[nodiscard]] std::uint64_t blocks_in(

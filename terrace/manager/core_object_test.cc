@@ -216,6 +216,24 @@ TEST_F(CoreObjectTest, AStoreThatDoesNotTakeAResetIsNamed) {
   EXPECT_NE(outcome->message().find("403"), std::string::npos);
 }
 
+TEST_F(CoreObjectTest, AResetWaitsForAStoreThatIsOpeningAndIsNotOverWithoutIt) {
+  Rig rig({.tune = [](Options& options) {
+    options.object.open_store = [](const Clock&, LogSink&) {
+      return fail(Code::kUnavailable, "never asked");
+    };
+  }});
+  rig.core.reset();
+  EXPECT_FALSE(rig.core.drop_outcome().has_value());
+  EXPECT_NE(rig.core.undropped().message().find("it is opening"), std::string::npos);
+  rig.core.close_objects("no such bucket");
+  const auto outcome = rig.core.drop_outcome();
+  ASSERT_TRUE(outcome.has_value());
+  EXPECT_EQ(outcome->code(), Code::kUnavailable);
+  EXPECT_NE(outcome->message().find("no such bucket"), std::string::npos);
+  rig.core.begin_close();
+  EXPECT_TRUE(rig.core.undropped().is_ok()) << "the store is closed with the rest";
+}
+
 TEST_F(CoreObjectTest, WhilePausedOrReadOnlyNothingIsPut) {
   const auto first = node();
   place_->is_held = true;
