@@ -10,7 +10,7 @@ from tests.integration.vllm import harness
 from tests.integration.vllm.scenarios.picture import ASKED, PICTURE, PLACES
 
 WHOLE = 192  # Of 207 tokens, in whole blocks.
-AFTER = ("restarted", "renamed", "numbered", "changed")  # The last one changes the model's folder.
+AFTER = ("restarted", "renamed", "numbered", "crossed", "changed")  # The last one changes the model's folder.
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,16 @@ def test_a_name_that_has_meant_two_pictures_is_not_cached(found: dict[str, Any])
     }
     assert answers["A"]["hit"] == WHOLE
     assert same_output(answers["A"], found["reference"]["A again"])
+
+
+def test_what_was_computed_of_another_picture_of_the_same_name_is_not_stored(
+    found: dict[str, Any],
+) -> None:
+    crossed = found["crossed"]
+    # The engine itself shows the model what its encoder knows by that name.
+    assert crossed["first"]["tokens"] != found["reference"]["C"]["tokens"]
+    assert crossed["later"]["hit"] == 32
+    assert crossed["later"]["tokens"] == found["reference"]["C"]["tokens"]
 
 
 def test_pictures_that_the_engine_numbers_are_found_as_well(found: dict[str, Any]) -> None:

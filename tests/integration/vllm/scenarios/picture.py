@@ -116,6 +116,7 @@ ASKED: dict[str, list[Any]] = {
     "A and B again": [40, "A", 10, "B", 60],
     "A cut": [40, "A", 10],  # The last full block ends inside the picture.
 }
+WHOLE_C: list[Any] = [40, "C", 100]  # A picture that no stored block has.
 
 
 # What a client calls its pictures: in the form of a hash, and beside arguments of its own, with
@@ -127,7 +128,7 @@ SIZED = {
 }
 
 
-def _ask(engine: Engine, parts: list[Any], **named: Any) -> dict[str, Any]:
+def _prompt(engine: Engine, parts: list[Any]) -> tuple[list[int], dict[str, Any]]:
     words = engine.tokens(200)
     prompt: list[int] = []
     pictures = []
@@ -138,8 +139,12 @@ def _ask(engine: Engine, parts: list[Any], **named: Any) -> dict[str, Any]:
         else:
             prompt.append(PICTURE)
             pictures.append(_picture(ord(part)))
-    more = {"multi_modal_data": {"image": pictures}} | named
-    return engine.generate([prompt], more=[more])[0]
+    return prompt, {"multi_modal_data": {"image": pictures}}
+
+
+def _ask(engine: Engine, parts: list[Any], **named: Any) -> dict[str, Any]:
+    prompt, more = _prompt(engine, parts)
+    return engine.generate([prompt], more=[more | named])[0]
 
 
 def _make(model: str, settings: dict[str, Any] | None, **without: Any) -> Engine:
@@ -158,7 +163,7 @@ def _measured(engine: Engine, parts: list[Any], **named: Any) -> dict[str, Any]:
 def reference(say: Say, model: str) -> None:
     """Without Terrace: each request hits what the engine's own cache has."""
     engine = _make(model, None)
-    say({name: _ask(engine, parts) for name, parts in ASKED.items()})
+    say({name: _ask(engine, parts) for name, parts in (ASKED | {"C": WHOLE_C}).items()})
 
 
 def _hashes(engine: Engine) -> list[bytes]:
@@ -210,6 +215,30 @@ def renamed(say: Say, model: str, settings: dict[str, Any]) -> None:
         engine.llm.reset_mm_cache()  # Or the engine answers by the picture that it knows.
         found[name] = _measured(engine, parts, **more)
     say({"answers": found, "unkeyable": dict(engine.half.unkeyable)})
+
+
+def crossed(say: Say, model: str, settings: dict[str, Any]) -> None:
+    """Two requests at once call two pictures by one name, and the second one is computed first.
+
+    The first one waits for what lies on disk of it: the beginning that it shares with others.
+    """
+    engine = _make(model, settings, mm_processor_cache_gb=0)
+    keys = engine.half._keys
+    is_ready = keys.is_ready
+
+    def ready(request: Any) -> bool:
+        until("a digest", lambda: is_ready(request))
+        return True
+
+    keys.is_ready = ready  # Each has its key, or none, as soon as it arrives.
+    both = [_prompt(engine, parts) for parts in (WHOLE_C, WHOLE_A)]
+    named = [more | NAMED for _, more in both]
+    first, second = engine.generate([prompt for prompt, _ in both], more=named)
+    order = [request.request_id for request in engine.requests]
+    engine.forget_local()
+    engine.llm.reset_mm_cache()
+    later = _measured(engine, WHOLE_C)
+    say({"first": first, "second": second, "order": order, "later": later})
 
 
 def changed(say: Say, model: str, settings: dict[str, Any]) -> None:
