@@ -52,8 +52,8 @@ void Core::close_objects(const std::string& reason) {
 }
 
 bool Core::is_below_settled() const {
-  const bool are_settled =
-      !wants_objects() || has_no_objects_ || (context_.objects != nullptr && context_.objects->is_settled());
+  const bool are_settled = !wants_objects() || has_no_objects_ ||
+                           (context_.objects != nullptr && context_.objects->is_settled());
   return is_lower_settled_ && are_settled;
 }
 

@@ -38,7 +38,7 @@ class Generations {
   std::uint64_t highest_ = 0;
   bool is_telling_ = false;
   Nanoseconds tell_at_{0};
-  std::uint64_t told_ = 0;        // What the last reset that was put is called.
+  std::uint64_t told_ = 0;          // What the last reset that was put is called.
   std::uint64_t highest_seen_ = 0;  // Since then.
   std::string content_ = "reset\n";
 };

@@ -40,7 +40,7 @@ class Live:
     handle: int
     wants_ledger: bool
     given: int  # Token ids that the core has.
-    keys: RequestKeys = RequestKeys()
+    keys: RequestKeys = field(default_factory=RequestKeys)
     reported: int = 0  # Full blocks that the core was told of.
     aliased: int = 0  # Blocks whose engine hash the core has.
     has_failed: bool = False  # A load failed: it is not offered again.
