@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from terrace.cli import selftest
-from terrace.cli.selftest_engine import CORRUPT, DISK, HOST
+from terrace.cli import program, selftest
+from terrace.cli.selftest_engine import CORRUPT, DISK, HOST, SETTINGS
 
 SIZE = 32
 LENGTHS = [SIZE * 6 - 1, SIZE * 6, SIZE * 6 + 1]
@@ -145,3 +146,27 @@ def test_an_engine_that_does_not_start_fails_with_its_output(
     assert not read["passed"]
     output = read["checks"][-1]["detail"].rsplit(" ", 1)[-1]
     assert Path(output).is_file(), capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "place"), [("--work", "absent"), ("--report", "absent/report"), ("--report", ".")]
+)
+def test_where_nothing_can_be_written_is_said_before_any_engine_starts(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+    place: str,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr(selftest, "run", lambda *_: pytest.fail("an engine was started"))
+    assert selftest.main(["--model", "m", flag, str(tmp_path / place)]) == 1
+    assert f"terrace selftest: {flag} " in capsys.readouterr().err
+
+
+def test_a_store_of_the_environment_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERRACE_OBJECT_PATH", "/tmp")
+    monkeypatch.setenv("TERRACE_OBJECT_ENABLED", "true")
+    asked = [program.find(), "config", "--json", "--engine", json.dumps(SETTINGS)]
+    found = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)["settings"]
+    assert (found["object.path"]["value"], found["object.enabled"]["value"]) == ("", "false")

@@ -207,8 +207,22 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, [flag for flag in flags if flag != "--"]
 
 
+def _unusable(options: argparse.Namespace) -> str:
+    """What would fail only after minutes, or as a traceback; "" = nothing."""
+    if options.work is not None and not os.access(options.work, os.W_OK | os.X_OK):
+        return f"--work {options.work}: is no folder that you may write to"
+    report = Path(options.report)
+    place = report if report.exists() else report.parent
+    if report.is_dir() or not os.access(place, os.W_OK):
+        return f"--report {report}: cannot be written"
+    return ""
+
+
 def main(arguments: Sequence[str]) -> int:
     options, flags = _parse(arguments)
+    if problem := _unusable(options):
+        print(f"terrace selftest: {problem}", file=sys.stderr)
+        return 1
     if importlib.util.find_spec("vllm") is None:
         print(f"terrace selftest: vLLM is not installed for {sys.executable}", file=sys.stderr)
         return 1
