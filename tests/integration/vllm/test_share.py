@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.integration.vllm import harness
 from tests.integration.vllm.scenarios.share import CORRUPT, LENGTH, OBJECT, PACKED
-from tests.integration.vllm.scenarios.small import HOST
+from tests.integration.vllm.scenarios.small import HOST, numbers
 
 from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
@@ -112,3 +112,42 @@ def test_without_the_server_the_engine_computes_and_says_so(found: dict[str, Any
     assert case["answer"]["cached"] == 0
     assert case["answer"]["tokens"] == found["first"]["reference"]["cold"]["tokens"]
     assert case["status"]["problems"]
+
+
+PROMPTS = [numbers(seed, LENGTH) for seed in range(8)]
+
+
+@pytest.fixture(scope="module")
+def resets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Three engines over one store; the first one ends by kill -9 right after a reset."""
+    work = tmp_path_factory.mktemp("resets")
+    model, store = str(work / "llama"), work / "store"
+    store.mkdir()
+    harness.run(work, "tiny.make", folder=model, kind="llama")
+    same: dict[str, Any] = {"model": model, "prompts": PROMPTS}
+    same["settings"] = OWN | {"object.path": str(store)}
+    packs = len(PROMPTS) * PACKED // 128
+    return {
+        "killed": harness.run(work, "share.reset_then_killed", **same, ends_by_kill=True),
+        "after": harness.run(work, "share.after_reset", **same, packs=packs),
+        "later": harness.run(work, "share.after_that", **same),
+    }
+
+
+def test_killed_right_after_a_reset_no_engine_finds_the_packs_of_before(
+    resets: dict[str, Any],
+) -> None:
+    assert resets["killed"]["is_reset"] is True
+    after = resets["after"]
+    assert OBJECT not in after["grown"]
+    assert [one["cached"] for one in after["answers"]] == [0] * len(PROMPTS)
+    right = [one["tokens"] for one in resets["killed"]["cold"]]
+    assert [one["tokens"] for one in after["answers"]] == right
+    assert after["status"]["health"] == "green", after["status"]
+
+
+def test_what_is_put_after_a_reset_serves_later_engines(resets: dict[str, Any]) -> None:
+    later = resets["later"]
+    assert later["grown"][OBJECT] == len(PROMPTS) * PACKED
+    right = [one["tokens"] for one in resets["killed"]["cold"]]
+    assert [one["tokens"] for one in later["answers"]] == right

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 from tests.integration.vllm.engine import Engine, until
+from tests.integration.vllm.scenarios.small import make
 
 Say = Callable[[object], None]
 PACKS = 'terrace_object_packs_total{op="put"}'
@@ -55,3 +58,32 @@ def ask(say: Say, model: str, settings: dict[str, Any]) -> None:
     before = engine.metrics()
     answer = engine.one(engine.tokens(LENGTH))
     say({"answer": answer, "grown": engine.grown(before), "status": engine.status()})
+
+
+def reset_then_killed(
+    say: Say, model: str, settings: dict[str, Any], prompts: list[list[int]]
+) -> None:
+    """Packs are in the store and on their way there; forgotten, and not a moment longer."""
+    engine = make(model, settings)
+    cold = engine.generate(prompts)
+    until("the first pack in the store", lambda: engine.metric(PACKS) >= 1)
+    is_reset = engine.llm.reset_prefix_cache(reset_connector=True)
+    say({"cold": cold, "is_reset": is_reset})
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after_reset(
+    say: Say, model: str, settings: dict[str, Any], prompts: list[list[int]], packs: int
+) -> None:
+    engine = make(model, settings)
+    before = engine.metrics()
+    answers = engine.generate(prompts)
+    grown = engine.grown(before)
+    until("packs of its own", lambda: engine.metric(PACKS) >= packs)
+    say({"answers": answers, "grown": grown, "status": engine.status()})
+
+
+def after_that(say: Say, model: str, settings: dict[str, Any], prompts: list[list[int]]) -> None:
+    engine = make(model, settings)
+    before = engine.metrics()
+    say({"answers": engine.generate(prompts), "grown": engine.grown(before)})
