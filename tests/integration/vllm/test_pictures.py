@@ -10,13 +10,8 @@ from tests.integration.vllm import harness
 from tests.integration.vllm.scenarios.picture import ASKED, PICTURE, PLACES
 
 WHOLE = 192  # Of 207 tokens, in whole blocks.
-AFTER = (
-    "restarted",
-    "renamed",
-    "numbered",
-    "crossed",
-    "changed",
-)  # The last one changes the model's folder.
+# The last one changes the model's folder.
+AFTER = ("restarted", "renamed", "numbered", "crossed", "changed")
 
 
 @pytest.fixture(scope="module")
