@@ -241,3 +241,15 @@ def test_when_no_tier_is_left_their_names_are_told(
     monkeypatch.setenv("LMCACHE_LOCAL_CPU", "false")
     assert migrate.main([]) == 1
     assert "max_local_disk_size" in capsys.readouterr().err
+
+
+def test_where_there_are_no_comments_the_notes_are_told_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "lmcache.yaml"
+    file.write_text("max_local_cpu_size: 5\nnever_heard_of: 3\n")
+    assert migrate.main([str(file), "--as", "engine"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["host.size"] == "5GiB"
+    assert "LMCache's is for each rank" in told.err
+    assert "never_heard_of: has no counterpart here" in told.err

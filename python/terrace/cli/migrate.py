@@ -319,6 +319,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"terrace migrate-config: {text}", file=sys.stderr)
         return FAILED
     if options.form == "engine":  # JSON has no comments.
+        for note in found.notes:
+            print(f"terrace migrate-config: {_comment(note)[2:]}", file=sys.stderr)
         for name, one in found.left_out.items():
             print(f"terrace migrate-config: left out: {name}: {one.reason}", file=sys.stderr)
     sys.stdout.write(_FORMS[options.form](found))
