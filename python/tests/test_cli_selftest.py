@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dev import build
 from terrace.cli import program, selftest
 from terrace.cli.selftest_engine import CORRUPT, DISK, HOST, SETTINGS
 
@@ -165,6 +166,7 @@ def test_where_nothing_can_be_written_is_said_before_any_engine_starts(
 
 
 def test_a_store_of_the_environment_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERRACE_PROGRAM", str(build.folder("release") / "bin" / "terrace"))
     monkeypatch.setenv("TERRACE_OBJECT_PATH", "/tmp")
     monkeypatch.setenv("TERRACE_OBJECT_ENABLED", "true")
     asked = [program.find(), "config", "--json", "--engine", json.dumps(SETTINGS)]
