@@ -169,6 +169,6 @@ def test_a_store_of_the_environment_takes_no_part(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TERRACE_PROGRAM", str(build.folder("release") / "bin" / "terrace"))
     monkeypatch.setenv("TERRACE_OBJECT_PATH", "/tmp")
     monkeypatch.setenv("TERRACE_OBJECT_ENABLED", "true")
-    asked = [program.find(), "config", "--json", "--engine", json.dumps(SETTINGS)]
+    asked = [str(program.find()), "config", "--json", "--engine", json.dumps(SETTINGS)]
     found = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)["settings"]
     assert (found["object.path"]["value"], found["object.enabled"]["value"]) == ("", "false")
