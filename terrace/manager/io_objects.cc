@@ -46,6 +46,7 @@ bool IoDriver::begin_packs(tier::ObjectTier* objects, const std::vector<PackJob>
       has_begun = true;
     }
   }
+  if (back.empty()) return has_begun;  // The usual case takes no lock.
   const MutexLock lock(shared_.mutex);
   for (const std::uint64_t token : std::views::reverse(back)) shared_.core.put_back_pack(token);
   return has_begun;

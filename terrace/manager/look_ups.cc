@@ -171,6 +171,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
 
 bool LookUps::awaits_probe(Request& request) {
   if (context_.objects == nullptr || request.probe == Request::Probe::kDone) return false;
+  if (request.probe == Request::Probe::kRunning) return true;  // Nothing to survey again.
   const LookUp& look_up = request.look_up;
   std::vector<policy::SourceRun> runs;
   const auto hashes = request.chain.hashes();

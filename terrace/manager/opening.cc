@@ -163,18 +163,19 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
-    if (!options.object.open_store) {
-      go_without_objects(shared, log, "");
-    } else if (const Status status = open_objects(options, clock, log, shared, driver, opened);
-               !status.is_ok()) {
-      go_without_objects(shared, log, status.message());
-    }
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
       go_without_disk(options, shared, log, "");
     } else if (const Status status = open_disk(options, clock, log, shared, driver, opened);
                !status.is_ok()) {
       go_without_disk(options, shared, log, status.message());
+    }
+    // After the disk: a shared directory whose server is away may hang for long.
+    if (!options.object.open_store) {
+      go_without_objects(shared, log, "");
+    } else if (const Status status = open_objects(options, clock, log, shared, driver, opened);
+               !status.is_ok()) {
+      go_without_objects(shared, log, status.message());
     }
   }
   const auto is_stopped = [&] { return stop.stop_requested(); };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
+#include <atomic>
 #include <filesystem>
 
 #include "scenario/manager_rig.h"
@@ -120,6 +121,26 @@ TEST(StartWorkScenario, AnEmptyCacheStartsInBoundedWorkWhateverItsSize) {
     writes.push_back(work.writes);
   }
   EXPECT_LE(writes[1], writes[0] + 16);
+}
+
+TEST(StartWorkTest, ASharedStoreThatHangsAtTheStartKeepsNoDiskFromOpening) {
+  const Scratch scratch;
+  std::atomic<bool> is_asked = false;
+  std::atomic<bool> may_answer = false;
+  Engine engine(scratch,
+                {.disk_path = scratch.path() + "/d", .tune = [&](manager::Options& options) {
+                   options.object.open_store =
+                       [&](const Clock&,
+                           LogSink&) -> Result<std::unique_ptr<transfer::ObjectStore>> {
+                     is_asked = true;
+                     while (!may_answer) may_answer.wait(false);
+                     return fail(Code::kUnavailable, "the server is away");
+                   };
+                 }});
+  EXPECT_TRUE(wait_until([&] { return is_asked.load(); }));
+  EXPECT_TRUE(engine.wait_on_disk(1)) << "the canary's block";
+  may_answer = true;
+  may_answer.notify_all();
 }
 
 }  // namespace
