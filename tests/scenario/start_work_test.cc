@@ -133,14 +133,13 @@ TEST(StartWorkTest, ASharedStoreThatHangsAtTheStartKeepsNoDiskFromOpening) {
                        [&](const Clock&,
                            LogSink&) -> Result<std::unique_ptr<transfer::ObjectStore>> {
                      is_asked = true;
-                     while (!may_answer) may_answer.wait(false);
+                     (void)wait_until([&] { return may_answer.load(); });
                      return fail(Code::kUnavailable, "the server is away");
                    };
                  }});
   EXPECT_TRUE(wait_until([&] { return is_asked.load(); }));
   EXPECT_TRUE(engine.wait_on_disk(1)) << "the canary's block";
   may_answer = true;
-  may_answer.notify_all();
 }
 
 }  // namespace
