@@ -1,6 +1,7 @@
 #include "terrace/index/block_index.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "terrace/base/check.h"
 
@@ -11,13 +12,16 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 // How many hashes ahead a home is prefetched: enough to keep a core's outstanding cache misses
-// busy. Too few cost more than too many: with 20 a look-up took a third longer than with 48, with
-// 64 no less.
-constexpr std::size_t kAhead = 48;
+// busy. Too few cost more than too many: with 20 a look-up took a third longer than with 48.
+constexpr std::size_t kAhead = 64;
 // Hashes whose misses are taken together. The first window is small: most misses of a look-up show
 // early, and what was prefetched behind the first one is wasted.
 constexpr std::size_t kFirstWindow = 64;
 constexpr std::size_t kWindow = 1024;
+// Buckets behind the home that are searched without a branch. Each pass leaves about a quarter for
+// the next, so that a few in a thousand are left for the search that tells every case apart, which
+// guesses wrong for each of them.
+constexpr unsigned kGlances = 4;
 
 constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15ULL;  // 2^64 / golden ratio, odd.
 
@@ -284,6 +288,29 @@ inline std::uint32_t BlockIndex::glance(const Bucket& bucket, const SequenceHash
   return place & (0U - static_cast<std::uint32_t>(equals));
 }
 
+// Looks for the `pending` hashes in the buckets behind their homes; keeps those that it does not
+// find in front of `pending` and returns how many.
+std::size_t BlockIndex::glance_behind(std::span<const SequenceHash> hashes, std::uint32_t domain,
+                                      std::span<const std::uint32_t> homes,
+                                      std::span<std::uint16_t> pending,
+                                      std::span<std::uint32_t> places) const {
+  std::size_t left = pending.size();
+  for (unsigned behind = 1; behind <= kGlances; ++behind) {
+    const std::size_t pendings = std::exchange(left, 0);
+    for (std::size_t p = 0; p < pendings; ++p) {
+      const std::size_t i = pending[p];
+      std::uint64_t bucket = homes[i] + std::uint64_t{behind};
+      if (bucket >= buckets_.size()) bucket %= buckets_.size();
+      places[i] = glance(buckets_[bucket], hashes[i], domain);
+      pending[left] = pending[p];
+      const std::uint64_t is_pending = opaque(static_cast<std::uint64_t>(places[i] == 0));
+      __builtin_prefetch(buckets_.data() + bucket + is_pending);
+      left += is_pending;
+    }
+  }
+  return left;
+}
+
 std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes,
                                      std::span<const SequenceHash> next, std::uint32_t pair,
                                      std::uint32_t domain, std::span<std::uint32_t> places) const {
@@ -312,15 +339,7 @@ std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes,
       __builtin_prefetch(buckets_.data() + home(hash, pair));
     }
   }
-  // Most of what is left lies in the bucket behind its home.
-  std::size_t behind = 0;
-  for (std::size_t p = 0; p < pendings; ++p) {
-    const std::size_t i = pending[p];
-    places[i] = glance(buckets_[after(probes[i])], hashes[i], domain);
-    pending[behind] = pending[p];
-    behind += opaque(static_cast<std::uint64_t>(places[i] == 0));
-  }
-  pendings = behind;
+  pendings = glance_behind(hashes, domain, probes, std::span(pending).first(pendings), places);
   // Each round looks closer at what is left and asks for the bucket after it.
   std::size_t length = hashes.size();
   while (pendings > 0) {

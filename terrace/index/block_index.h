@@ -124,6 +124,11 @@ class BlockIndex {
   void vacate(Position at);
   [[nodiscard]] static std::uint32_t glance(const Bucket& bucket, const SequenceHash& hash,
                                             std::uint32_t domain);
+  [[nodiscard]] std::size_t glance_behind(std::span<const SequenceHash> hashes,
+                                          std::uint32_t domain,
+                                          std::span<const std::uint32_t> homes,
+                                          std::span<std::uint16_t> pending,
+                                          std::span<std::uint32_t> places) const;
   // One step of match(): writes the places of the leading run and returns its length. `next` are
   // the hashes of the step after it.
   [[nodiscard]] std::size_t match_window(std::span<const SequenceHash> hashes,
