@@ -1,6 +1,8 @@
 // Device <-> host copies of whole shards with their checksum, against the faster of memcpy and a
-// streaming copy of the same pieces by the same threads. Every variant, ours too, is followed by
-// one read of the target, so that nobody gains by leaving it out of the cache.
+// streaming copy of the same pieces by the same threads, each followed by one read of the target:
+// whoever copies first and checks then has to read it. Ours is taken twice: followed by that read
+// too ("read_after": true), so that nobody gains by leaving the target out of the cache; and as it
+// runs, checked on its way (no).
 // `--cpu` counts CPU time instead of wall time, for a machine that others use too.
 //   copy_bench [--runs N] [--mib M] [--threads N] [--quick] [--cpu]
 #include <immintrin.h>
@@ -36,7 +38,7 @@ struct Options {
 };
 
 enum class Direction { kOffload, kOnboard };
-enum class Way { kMemcpy, kStreaming, kChecked, kUnchecked };
+enum class Way { kMemcpy, kStreaming, kChecked, kUnchecked, kCheckedAlone };
 
 class Mapping {
  public:
@@ -139,6 +141,7 @@ void copy_shard(const Memory& memory, Direction direction, Way way, std::size_t 
         stream(target, source, memory.piece());
         break;
       case Way::kChecked:
+      case Way::kCheckedAlone:
         copier.copy(target, source, memory.piece(), next);
         break;
       case Way::kUnchecked:
@@ -146,7 +149,8 @@ void copy_shard(const Memory& memory, Direction direction, Way way, std::size_t 
         break;
     }
   }
-  if (way == Way::kChecked) testing::keep(copier.finish().value);
+  if (way == Way::kChecked || way == Way::kCheckedAlone) testing::keep(copier.finish().value);
+  if (way == Way::kCheckedAlone) return;
   for (std::size_t layer = 0; layer < kLayers; ++layer) {
     const std::byte* target =
         direction == Direction::kOffload ? memory.host(slot, layer) : memory.device(layer, block);
@@ -178,21 +182,28 @@ double sample(const Memory& memory, Direction direction, Way way, std::size_t th
          *std::max_element(seconds.begin(), seconds.end());
 }
 
-void report(std::string_view name, std::string_view direction, std::size_t piece,
-            std::size_t threads, const std::vector<double>& ours, const std::vector<double>& plain,
-            const std::vector<double>& streamed, bool is_cpu_time,
-            const testing::Machine& machine) {
+struct Case {
+  std::string_view direction;
+  std::size_t piece;
+  std::size_t threads;
+  bool is_cpu_time;
+};
+
+void report(std::string_view name, const Case& what, bool is_read_after,
+            const std::vector<double>& ours, const std::vector<double>& plain,
+            const std::vector<double>& streamed, const testing::Machine& machine) {
   const bool is_memcpy = testing::spread_of(plain).median >= testing::spread_of(streamed).median;
   testing::BenchResult result;
   result.name = name;
   result.samples = ours;
   result.limit_name = is_memcpy ? "memcpy" : "streaming copy";
   result.limit_samples = is_memcpy ? plain : streamed;
-  result.param("piece_bytes", static_cast<std::int64_t>(piece))
+  result.param("piece_bytes", static_cast<std::int64_t>(what.piece))
       .param("pieces", static_cast<std::int64_t>(kLayers))
-      .param("threads", static_cast<std::int64_t>(threads))
-      .param("direction", direction)
-      .param("time", is_cpu_time ? "cpu" : "wall")
+      .param("threads", static_cast<std::int64_t>(what.threads))
+      .param("direction", what.direction)
+      .param("read_after", is_read_after ? "yes" : "no")
+      .param("time", what.is_cpu_time ? "cpu" : "wall")
       .param("path", checksum_path());
   testing::print(result, machine);
 }
@@ -208,17 +219,18 @@ void bench(const Options& options, std::size_t piece, const testing::Machine& ma
   for (const Direction direction : {Direction::kOffload, Direction::kOnboard}) {
     for (std::size_t threads = 1; threads <= options.most_threads; ++threads) {
       std::vector<std::function<double()>> ways;
-      for (const Way way : {Way::kMemcpy, Way::kStreaming, Way::kChecked, Way::kUnchecked}) {
+      for (const Way way :
+           {Way::kMemcpy, Way::kStreaming, Way::kChecked, Way::kUnchecked, Way::kCheckedAlone}) {
         ways.emplace_back(
             [&, way] { return sample(memory, direction, way, threads, shards, clock, rng); });
       }
       const auto samples = testing::alternate(options.runs, ways);
       const bool is_offload = direction == Direction::kOffload;
-      const std::string_view verb = is_offload ? "offload" : "onboard";
-      report(is_offload ? "copy.offload" : "copy.onboard", verb, piece, threads, samples[2],
-             samples[0], samples[1], options.is_cpu_time, machine);
-      report("copy.plain", verb, piece, threads, samples[3], samples[0], samples[1],
-             options.is_cpu_time, machine);
+      const std::string_view name = is_offload ? "copy.offload" : "copy.onboard";
+      const Case what{is_offload ? "offload" : "onboard", piece, threads, options.is_cpu_time};
+      report(name, what, true, samples[2], samples[0], samples[1], machine);
+      report(name, what, false, samples[4], samples[0], samples[1], machine);
+      report("copy.plain", what, true, samples[3], samples[0], samples[1], machine);
     }
   }
 }

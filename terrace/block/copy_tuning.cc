@@ -22,7 +22,7 @@ enum Family { kOther, kIntel, kZen5 };
 constexpr std::array<Tuning, 3> kTunings = {{
     {"other", NearWrite::kFused, 64 * kKiB, 32 * kKiB, 256 * kKiB},
     {"intel", NearWrite::kAsked, 64 * kKiB, 64 * kKiB, SIZE_MAX},
-    {"zen5", NearWrite::kStaged, 192 * kKiB, 192 * kKiB, 256 * kKiB},
+    {"zen5", NearWrite::kStaged, 192 * kKiB, 640 * kKiB, 256 * kKiB},
 }};
 
 Family family() {
