@@ -22,7 +22,15 @@ namespace terrace {
 
 class TERRACE_ANNOTATE(capability("mutex")) Mutex {
  public:
-  void lock() TERRACE_ANNOTATE(acquire_capability()) { mutex_.lock(); }
+  // Tries for some microseconds before it sleeps: what is done under a lock is shorter than the
+  // kernel's waking of a thread, and an engine's scheduler should wait for neither.
+  void lock() TERRACE_ANNOTATE(acquire_capability()) {
+    for (int i = 0; i < kTries; ++i) {
+      if (mutex_.try_lock()) return;
+      relax();
+    }
+    mutex_.lock();
+  }
   void unlock() TERRACE_ANNOTATE(release_capability()) { mutex_.unlock(); }
   [[nodiscard]] bool try_lock() TERRACE_ANNOTATE(try_acquire_capability(true)) {
     return mutex_.try_lock();
@@ -30,6 +38,12 @@ class TERRACE_ANNOTATE(capability("mutex")) Mutex {
 
  private:
   friend class CondVar;
+  static constexpr int kTries = 500;  // 5 to 25 us, by what the CPU takes a pause for.
+  static void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
   std::mutex mutex_;
 };
 
