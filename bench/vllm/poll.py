@@ -5,7 +5,8 @@ microseconds, whatever the tiers do.  Measured one by one: polls of a look-up th
 disk, back to back and a step apart (after which a processor has forgotten much); the poll that
 brings its answer, a step after the one before (`answered`) or back to back, where it meets the
 thread that found the answer (`answered_at_once`); first polls of what lies in host already; and all
-hooks of a step that schedules nothing.
+hooks of a step that schedules nothing.  Beside each stands a call that does nothing, back to back
+or after the same pause.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Engine:
         )
         self.connector = connector_of(self.llm)
         self.worker = get_kv_transfer_group()
+        self.native = self.connector._scheduler.owner._native
         self.asked = 0
         self.prompts = [
             [(7919 * (i + 1) + 104_729 * number) % 48_000 + 100 for i in range(length)]
@@ -87,8 +89,13 @@ class Engine:
                 before = now
                 time.sleep(QUIET_S)
 
-    def polls(self, tokens: list[int], pause_s: float = 0.0) -> tuple[list[float], float, int]:
-        """Of one request, from its arrival on: polls that wait, the last one, what it answered."""
+    def polls(
+        self, tokens: list[int], pause_s: float = 0.0, bare: list[float] | None = None
+    ) -> tuple[list[float], float, int]:
+        """Of one request, from its arrival on: polls that wait, the last one, what it answered.
+
+        `bare` gets what a call that does nothing takes after a pause as long.
+        """
         from vllm import SamplingParams
         from vllm.v1.request import Request
 
@@ -104,6 +111,9 @@ class Engine:
             waits.append(spent)
             if time.monotonic() > deadline:
                 raise RuntimeError("a look-up has no end")
+            if pause_s and bare is not None:
+                time.sleep(pause_s)
+                bare.append(timed(self.native.abi_version)[0])
             if pause_s:
                 time.sleep(pause_s)
         self.connector.request_finished(request, [])
@@ -137,19 +147,19 @@ def emit(name: str, length: int, values: list[float], limit: list[float], **more
 def measure(length: int, is_last: bool) -> None:
     engine = Engine(length)
     engine.store()
-    native = engine.connector._scheduler.owner._native
     waiting: list[float] = []
     answers: list[float] = []
     paced: list[float] = []
     paced_waiting: list[float] = []
     known: list[float] = []
     bare: list[float] = []
+    paced_bare: list[float] = []
     counts: list[int] = []
     for turn in range(ROUNDS * PROMPTS):
         tokens = engine.prompts[turn % PROMPTS]
         pause_s = STEP_S if turn % 2 else 0.0
-        waits, answer, found = engine.polls(tokens, pause_s)
-        bare += [timed(native.abi_version)[0] for _ in range(100)]
+        waits, answer, found = engine.polls(tokens, pause_s, paced_bare)
+        bare += [timed(engine.native.abi_version)[0] for _ in range(100)]
         if not waits or not found:
             print(f"vllm-poll {length}: {len(waits)} waits, {found} tokens", file=sys.stderr)
             continue
@@ -166,8 +176,8 @@ def measure(length: int, is_last: bool) -> None:
                 known.append(answer)
     emit("waiting", length, waiting, bare, polls_per_lookup=statistics.median(counts))
     if paced_waiting:
-        emit("waiting", length, paced_waiting, bare, every_s=STEP_S)
-    emit("answered", length, paced, bare, every_s=STEP_S)
+        emit("waiting", length, paced_waiting, paced_bare, every_s=STEP_S)
+    emit("answered", length, paced, paced_bare, every_s=STEP_S)
     emit("answered_at_once", length, answers, bare)
     emit("host", length, known, bare)
     if is_last:
