@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import encryption
+
 U64 = (1 << 64) - 1
 
 
@@ -195,6 +197,35 @@ def checksum_vectors() -> list[list[str]]:
     return rows
 
 
+# ---- encryption.md -------------------------------------------------------------------------------
+
+
+def encryption_vectors() -> list[list[str]]:
+    masters = [bytes(range(32)), splitmix_bytes(99, 32)]
+    content, layout = bytes(range(0x40, 0x60)), bytes(range(0x80, 0xA0))
+    rows = [["key", m.hex(), encryption.key_id(m).hex()] for m in masters]
+    for content_part, layout_part in ((content, layout), (layout, content)):
+        key = encryption.namespace_key(masters[0], content_part, layout_part)
+        rows.append(["namespace", masters[0].hex(), content_part.hex(), layout_part.hex(), key.hex()])
+    cases = [
+        (masters[0], (0, 0, 1), 16), (masters[0], (0x0102, 0x0304, 0x05060708), 4096),
+        (masters[1], (0, 3, 7), 5000), (masters[1], (1, 0, 0), 8192),
+    ]
+    for number, (master, numbers, length) in enumerate(cases):
+        fields = {
+            "hash": bytes(range(16)), "content": content, "layout": layout,
+            "salt": splitmix_bytes(1000 + number, 32),
+        }
+        plain = splitmix_bytes(length, length)
+        header, stored = encryption.frame(master, fields, numbers, plain, payload_checksum)
+        rows.append([
+            "frame", master.hex(), fields["content"].hex(), fields["layout"].hex(),
+            fields["hash"].hex(), *map(str, numbers), fields["salt"].hex(), str(length), str(length),
+            header.hex(), hashlib.sha256(stored).hexdigest(),
+        ])
+    return rows
+
+
 # ---- files ---------------------------------------------------------------------------------------
 
 
@@ -215,6 +246,13 @@ def files() -> dict[str, str]:
         "checksum.tsv": table(
             "payload (zeros, or little-endian SplitMix64 words), seed, bytes, checksum",
             checksum_vectors(),
+        ),
+        "encryption.tsv": table(
+            "key, master key, key id | namespace, master key, content digest, layout digest, key |"
+            " frame, master key, content digest, layout digest, hash, group, rank, generation, salt,"
+            " seed and bytes of the payload (SplitMix64), header bytes 0 to 191, SHA-256 of the stored"
+            " payload",
+            encryption_vectors(),
         ),
     }
 
