@@ -1,0 +1,124 @@
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "terrace/tier/disk/open_volumes_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+// What an error says too little of: a file system can have room and refuse files.
+std::string shortage(const std::string& path, const Status& why) {
+  if (why.message().find("EDQUOT") != std::string::npos) {
+    return "; the user's or project's quota of blocks or inodes is used up (quota -s shows both): "
+           "raise it, or delete files";
+  }
+  struct statvfs facts{};
+  for (std::string folder = path; ::statvfs(folder.c_str(), &facts) != 0;) {  // Not there yet.
+    if (!folder.starts_with('/') || folder == "/") return {};
+    folder.resize(std::max<std::size_t>(folder.rfind('/'), 1));
+  }
+  if (facts.f_files == 0 || facts.f_favail > 0 || !why.message().contains("ENOSPC")) return {};
+  return fmt::format(
+      "; of the {} inodes of its file system none is left, though {} MiB are free (df -i shows "
+      "them, df does not): delete files there",
+      facts.f_files, facts.f_bavail * facts.f_frsize >> 20U);
+}
+
+std::string unusable(const std::string& path, const Status& why) {
+  return fmt::format("disk.paths {}: {}{}; put that right, or name another directory in disk.paths",
+                     path, why.message(), shortage(path, why));
+}
+}  // namespace
+
+std::vector<std::string> OpenedVolumes::unopened(const std::vector<std::string>& paths) const {
+  std::vector<std::string> missing;
+  std::ranges::copy_if(paths, std::back_inserter(missing), [&](const std::string& path) {
+    const bool is_open = std::ranges::any_of(volumes, [&](const auto& volume) {
+      return volume->directory().starts_with(path + "/terrace-");
+    });
+    return !is_open && may_hold_owners(path);
+  });
+  return missing;
+}
+
+OpenedVolumes open_volumes(const DiskTier::Options& options, const Clock& clock, LogSink& log) {
+  OpenedVolumes opened;
+  const std::string content = options.fingerprint.content_digest();
+  const std::string layout = options.fingerprint.layout_digest();
+  const std::uint64_t total =
+      options.blocks > 0 ? options.blocks * block_bytes_of(options.layout) : options.size.value();
+  for (const std::string& path : options.paths) {
+    auto adoption = adopt_owner_directory(path, content, layout);
+    if (!adoption) {
+      opened.problems.push_back(unusable(path, adoption.error()));
+      continue;
+    }
+    for (std::string& problem : adoption->problems) {
+      opened.problems.push_back("disk.paths " + std::move(problem));
+    }
+    opened.generation = std::max(opened.generation, adoption->generation);
+    if (!adoption->owner) continue;
+    Volume::Options volume_options;
+    volume_options.layout = &options.layout;
+    volume_options.fingerprint = &options.fingerprint;
+    volume_options.share_bytes = total / options.paths.size();
+    volume_options.is_direct = options.is_direct;
+    volume_options.is_direct_by_fcntl = options.is_direct_by_fcntl;
+    volume_options.now_seconds = clock.wall_seconds();
+    auto volume = Volume::open(*std::move(adoption->owner), volume_options, log);
+    if (volume) {
+      opened.volumes.push_back(*std::move(volume));
+    } else {
+      opened.problems.push_back(unusable(path, volume.error()));
+    }
+  }
+  return opened;
+}
+
+void fit_volumes(const DiskTier::Options& options, OpenedVolumes& opened) {
+  const std::uint64_t block = block_bytes_of(options.layout);
+  std::uint64_t total = options.size.value();
+  if (options.blocks > 0) {
+    // Runs and extents are whole: a sixteenth and a run of each volume more holds all blocks.
+    total = options.blocks * block;
+    total += total / 16;
+    for (const auto& volume : opened.volumes) {
+      total += 2 * volume->extent_bytes() + block;
+    }
+  }
+  std::vector<VolumeShare> shares;
+  shares.reserve(opened.volumes.size());
+  for (const auto& volume : opened.volumes) {
+    const auto neighbours = std::ranges::count(opened.volumes, volume->device(),
+                                               [](const auto& other) { return other->device(); });
+    shares.push_back(volume->share(static_cast<std::uint64_t>(neighbours)));
+  }
+  const auto given = divide(total, shares);
+  std::uint64_t sum = 0;
+  std::string rooms;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    sum += given[i];
+    rooms += "; " + opened.volumes[i]->room_text();
+    if (const Status status = opened.volumes[i]->fit(given[i], opened.generation);
+        !status.is_ok()) {
+      const std::string& directory = opened.volumes[i]->directory();
+      opened.problems.push_back(fmt::format("disk.paths {}: {}{} ({})", directory, status.message(),
+                                            shortage(directory, status),
+                                            opened.volumes[i]->room_text()));
+      opened.volumes[i].reset();
+    }
+  }
+  std::erase(opened.volumes, nullptr);
+  const std::uint64_t wanted = options.blocks > 0 ? options.blocks * block : options.size.value();
+  if (!opened.volumes.empty() && sum < wanted) {
+    opened.problems.push_back(fmt::format(
+        "disk.size: {} MiB asked for, {} MiB can be had in disk.paths: the disk tier is "
+        "smaller; lower disk.size, or free or add space{}",
+        wanted >> 20U, sum >> 20U, rooms));
+  }
+}
+
+}  // namespace terrace::tier::disk
