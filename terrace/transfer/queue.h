@@ -1,7 +1,9 @@
 // Feeds a backend by strict priority: a transfer of a lower class is started only when no higher
 // one waits, and lower classes may fill only part of the depth and a bounded number of bytes, so
-// that a read for a first token never stands behind a full device queue of writes. Threading: owned
-// by one thread, the backend's.  Waits: never.  Bounds: Options::capacity waiting.
+// that a read for a first token never stands behind a full device queue of writes; while there are
+// reads, writes get less (write_throttle.h). None starves: what was passed over kFloorStarts times
+// goes next. Threading: owned by one thread, the backend's; write_window() is thread-safe.  Waits:
+// never.  Bounds: Options::capacity waiting.
 #pragma once
 
 #include <array>
@@ -9,12 +11,16 @@
 #include <functional>
 #include <vector>
 
+#include "terrace/base/metric.h"
 #include "terrace/transfer/backend.h"
+#include "terrace/transfer/write_throttle.h"
 
 namespace terrace::transfer {
 
 class Queue {
  public:
+  // Transfers of higher classes that may start before one of a lower class that waits.
+  static constexpr unsigned kFloorStarts = 32;
   struct Options {
     std::size_t capacity = 4096;  // Waiting transfers, all classes together.
     // Bytes of one class in flight; one transfer is always let through. By class.
@@ -31,7 +37,7 @@ class Queue {
   [[nodiscard]] Status push(const Transfer& transfer);
   // Starts what may start and appends what finished. A transfer whose deadline passes while it
   // waits completes as kDeadline, its memory untouched; one in flight completes when the backend
-  // says so.
+  // says so, and not before: until then its memory may be written, and its place is taken.
   void poll(std::vector<Completion>& completions);
   // Completes everything that waits in `io_class` with `status`; what is in flight goes on.
   void cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions);
@@ -39,6 +45,8 @@ class Queue {
   [[nodiscard]] std::size_t waiting() const { return waiting_count_; }
   [[nodiscard]] std::size_t waiting(IoClass io_class) const;
   [[nodiscard]] std::size_t in_flight() const { return backend_.in_flight(); }
+  // Offload writes that may be at the device, as of the last poll.
+  [[nodiscard]] const Gauge& write_window() const { return write_window_; }
   [[nodiscard]] unsigned depth() const { return backend_.depth(); }
   [[nodiscard]] bool is_idle() const { return waiting_count_ == 0 && in_flight() == 0; }
   [[nodiscard]] bool has_room(std::size_t transfers) const {
@@ -50,9 +58,16 @@ class Queue {
     std::uint64_t token = 0;  // The caller's.
     IoClass io_class = IoClass::kScrub;
     std::uint64_t bytes = 0;
+    bool is_read = false;  // Of a class that somebody waits for.
+    unsigned ahead = 0;    // Of such reads, those that the device had already.
+    Nanoseconds started{0};
   };
+  [[nodiscard]] static Running running_of(const Transfer& transfer);
   [[nodiscard]] bool may_start(const Transfer& transfer) const;
   void start_waiting(std::vector<Completion>& completions);
+  // Starts the first that waits in the class, or ends it with an error. False if it has to wait.
+  [[nodiscard]] bool start_front(std::size_t io_class, std::vector<Completion>& completions);
+  void note_start(const Running& running);
   void expire(std::vector<Completion>& completions);
   void finish(std::vector<Completion>& completions);
 
@@ -66,6 +81,11 @@ class Queue {
   std::vector<std::uint32_t> places_;  // Free places of running_.
   std::array<std::uint64_t, kIoClassCount> flying_bytes_{};
   std::array<unsigned, kIoClassCount> flying_{};
+  std::array<unsigned, kIoClassCount> passed_over_{};  // Since its last start, while it waited.
+  unsigned flying_reads_ = 0;
+  WriteThrottle throttle_;
+  unsigned writes_now_ = 0;  // The throttle's window, as of this poll.
+  Gauge write_window_;
   std::vector<Completion> scratch_;
 };
 
