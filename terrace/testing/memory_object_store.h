@@ -19,7 +19,10 @@ namespace terrace::testing {
 
 struct MemoryPlace {
   std::map<std::string, std::vector<std::byte>> objects;
-  bool is_held = false;  // No answers come until it is false again.
+  std::map<std::string, std::int64_t> modified;  // Since when; else since now.
+  std::function<std::int64_t()> wall_seconds = [] { return SystemClock().wall_seconds(); };
+  bool replaces = false;  // Puts do: it knows no conditions.
+  bool is_held = false;   // No answers come until it is false again.
   // What becomes of a request, before it is looked at; ok = it goes its way.
   std::function<Status(const transfer::ObjectRequest&)> fault;
   std::vector<std::string> asked;  // "get name", in order.
@@ -60,8 +63,10 @@ class MemoryObjectStore final : public transfer::ObjectStore {
     const bool is_there = found != objects.end();
     switch (request.op) {
       case transfer::ObjectOp::kPut:
-        answer.was_there = is_there;
-        if (!is_there) objects[request.name] = join(request);
+        answer.was_there = is_there && !place_->replaces;
+        if (answer.was_there) return;
+        objects[request.name] = join(request);
+        place_->modified[request.name] = place_->wall_seconds();
         return;
       case transfer::ObjectOp::kGet:
       case transfer::ObjectOp::kHead:
@@ -78,11 +83,17 @@ class MemoryObjectStore final : public transfer::ObjectStore {
       case transfer::ObjectOp::kRemove:
         objects.erase(request.name);
         return;
+      case transfer::ObjectOp::kTouch:
+        if (!is_there) answer.status = {Code::kNotFound, "no such object"};
+        if (is_there) place_->modified[request.name] = place_->wall_seconds();
+        return;
     }
   }
-  static transfer::ObjectInfo info_of(
-      const std::pair<const std::string, std::vector<std::byte>>& item) {
-    return {item.first, item.second.size(), SystemClock().wall_seconds()};
+  [[nodiscard]] transfer::ObjectInfo info_of(
+      const std::pair<const std::string, std::vector<std::byte>>& item) const {
+    const auto since = place_->modified.find(item.first);
+    const bool is_known = since != place_->modified.end();
+    return {item.first, item.second.size(), is_known ? since->second : place_->wall_seconds()};
   }
   static std::vector<std::byte> join(const Request& request) {
     std::vector<std::byte> bytes;

@@ -61,6 +61,8 @@ std::string_view to_string(ObjectOp op) {
       return "list";
     case ObjectOp::kRemove:
       return "remove";
+    case ObjectOp::kTouch:
+      return "touch";
   }
   return "unknown";
 }

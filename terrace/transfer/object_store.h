@@ -1,4 +1,4 @@
-// Whole, immutable objects by name: put, ranged get, head, list, remove, asynchronously;
+// Whole, immutable objects by name: put, ranged get, head, list, remove, touch, asynchronously;
 // completions are polled. One folder each under backends/: `dir` (a mounted file system that nodes
 // share) and `s3`; `fault` breaks any of them. Public calls check and count; the virtuals move
 // bytes. Threading: owned by one thread at a time (the tier's I/O thread); `wake()` and counters()
@@ -33,8 +33,10 @@ inline constexpr std::size_t kMostListed = 1000;
 // stays. kGet: [offset, offset + bytes of pieces). kHead: is it there, how long, since when.
 // kList: names that begin with `name`, in the order of their bytes where the store has one.
 // kRemove: absent is as good as removed; who reads it meanwhile gets all of it or an error.
-enum class ObjectOp : std::uint8_t { kPut, kGet, kHead, kList, kRemove };
-inline constexpr int kObjectOpCount = 5;
+// kTouch: since when it is there becomes now, so that what is used is not what is oldest; its
+// content stays. A store may refuse it (kRefused: another user's file; kIo: no such call).
+enum class ObjectOp : std::uint8_t { kPut, kGet, kHead, kList, kRemove, kTouch };
+inline constexpr int kObjectOpCount = 6;
 // "put", "get", … as in metric labels.
 [[nodiscard]] std::string_view to_string(ObjectOp op);
 

@@ -258,6 +258,19 @@ TEST_P(ObjectStoreContract, WhatIsRemovedIsGoneForAllAndMayBePutAgain) {
   EXPECT_EQ(get(*other, "gone/x"), fresh);
 }
 
+TEST_P(ObjectStoreContract, ATouchedObjectKeepsItsContentAndAnAbsentOneStaysAway) {
+  const Content bytes = content(50'000, 21);
+  ASSERT_TRUE(put("touched/x", bytes).status.is_ok());
+  const ObjectAnswer before = run(*store_, request(ObjectOp::kHead, "touched/x"));
+  EXPECT_EQ(run(*store_, request(ObjectOp::kTouch, "touched/x")).status.text(), Status().text());
+  const auto other = place_->open(16);
+  const ObjectAnswer after = run(*other, request(ObjectOp::kHead, "touched/x"));
+  EXPECT_GE(after.info.modified_seconds, before.info.modified_seconds);
+  EXPECT_EQ(get(*other, "touched/x"), bytes);
+  EXPECT_EQ(run(*store_, request(ObjectOp::kTouch, "touched/none")).status.code(), Code::kNotFound);
+  EXPECT_EQ(list(*other, "touched/").size(), 1U);
+}
+
 TEST_P(ObjectStoreContract, EachRequestIsAnsweredOnceWithItsOwnToken) {
   std::vector<Content> contents;
   for (std::uint64_t i = 0; i < 16; ++i) contents.push_back(content(100'000, i));

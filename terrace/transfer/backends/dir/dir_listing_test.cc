@@ -42,6 +42,27 @@ TEST_F(DirListingTest, TellsLengthAndAge) {
               static_cast<double>(SystemClock().wall_seconds() - 10'000), 120);
 }
 
+TEST_F(DirListingTest, ATouchedObjectIsYoung) {
+  ASSERT_TRUE(put("a/x", content(100)).status.is_ok());
+  make_old(path_of("a/x"), 10'000);
+  const std::int64_t before = SystemClock().wall_seconds();
+  ASSERT_EQ(touch("a/x").status.text(), Status().text());
+  EXPECT_GE(head("a/x").info.modified_seconds, before - 1);
+  EXPECT_EQ(get_all("a/x"), content(100));
+  EXPECT_EQ(touch("a/none").status.code(), Code::kNotFound);
+  write_text(path_of("a/claim"), "");
+  EXPECT_EQ(touch("a/claim").status.code(), Code::kNotFound) << "no object, but a claim";
+  const std::string outside = scratch_.path() + "/outside";
+  write_text(outside, "x");
+  make_old(outside, 10'000);
+  fs::create_directories(fs::path(path_of("a/link")).parent_path());
+  fs::create_symlink(outside, path_of("a/link"));
+  EXPECT_EQ(touch("a/link").status.code(), Code::kCorrupt);
+  EXPECT_LT(fs::last_write_time(outside), fs::last_write_time(path_of("a/x")));
+  script_.fail("touch", {.error = EACCES});
+  EXPECT_EQ(touch("a/x").status.code(), Code::kRefused);
+}
+
 // Numbers whose names all go to one bucket.
 std::vector<std::string> names_of_one_bucket(std::size_t count) {
   std::vector<std::string> names;

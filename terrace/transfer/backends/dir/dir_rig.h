@@ -114,6 +114,9 @@ class ScriptedCalls final : public FileCalls {
   int remove(int folder, const char* name) override {
     return run<int>("remove", [&] { return FileCalls::remove(folder, name); });
   }
+  int touch(int file) override {
+    return run<int>("touch", [&] { return FileCalls::touch(file); });
+  }
 
  private:
   template <typename Value>
@@ -184,6 +187,7 @@ class DirTest : public ::testing::Test {
   }
   ObjectAnswer head(const std::string& name) { return run(request(ObjectOp::kHead, name)); }
   ObjectAnswer remove(const std::string& name) { return run(request(ObjectOp::kRemove, name)); }
+  ObjectAnswer touch(const std::string& name) { return run(request(ObjectOp::kTouch, name)); }
   ObjectAnswer get(const std::string& name, Content& bytes, std::uint64_t offset = 0) {
     ObjectRequest made = request(ObjectOp::kGet, name);
     made.offset = offset;

@@ -32,6 +32,7 @@ class FileCalls {
   virtual int rename_new(int folder, const char* from, const char* to);
   virtual int rename_over(int folder, const char* from, const char* to);
   virtual int remove(int folder, const char* name);
+  virtual int touch(int file);  // Read and written just now, by the file system's clock.
 };
 
 }  // namespace terrace::transfer::dir

@@ -98,6 +98,8 @@ Status ObjectFiles::run_once(const ObjectRequest& request, ObjectAnswer& answer)
       return Listing(making_, root.get(), root_.path(), request).run(answer);
     case ObjectOp::kRemove:
       return remove(root.get(), request);
+    case ObjectOp::kTouch:
+      return touch(root.get(), request);
   }
   return {};
 }
@@ -195,20 +197,28 @@ int ObjectFiles::direct_flag(const ObjectRequest& request) const {
   return O_DIRECT;
 }
 
-Status ObjectFiles::get(int root, const ObjectRequest& request) {
-  const std::string below = place_of(request.name).path();
+Result<UniqueFd> ObjectFiles::open_object(int root, const std::string& below, int direct,
+                                          struct stat& facts) {
   // A pipe or a device that somebody put there is opened without waiting, and told by its facts.
   const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
-  const int direct = direct_flag(request);
   UniqueFd file(calls_->open_below(root, below.c_str(), flags | direct, 0));
   if (!file.is_open() && errno == EINVAL && direct != 0) {
     file = UniqueFd(calls_->open_below(root, below.c_str(), flags, 0));
   }
-  if (!file.is_open()) return failure(errno, "open", path_of(below));
+  if (!file.is_open()) return fail(failure(errno, "open", path_of(below)));
+  if (calls_->facts_of(file.get(), &facts) != 0) {
+    return fail(failure(errno, "fstat", path_of(below)));
+  }
+  if (!S_ISREG(facts.st_mode)) return fail(no_object(facts, path_of(below)));
+  if (facts.st_size == 0) return fail(Code::kNotFound, path_of(below));  // A claim.
+  return file;
+}
+
+Status ObjectFiles::get(int root, const ObjectRequest& request) {
+  const std::string below = place_of(request.name).path();
   struct stat facts{};
-  if (calls_->facts_of(file.get(), &facts) != 0) return failure(errno, "fstat", path_of(below));
-  if (!S_ISREG(facts.st_mode)) return no_object(facts, path_of(below));
-  if (facts.st_size == 0) return {Code::kNotFound, request.name};
+  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file,
+                           open_object(root, below, direct_flag(request), facts));
   const auto size = static_cast<std::uint64_t>(facts.st_size);
   const std::uint64_t bytes = request.bytes();
   if (request.offset > size || bytes > size - request.offset) {
@@ -250,6 +260,14 @@ Status ObjectFiles::remove(int root, const ObjectRequest& request) {
   }
   if (calls_->remove(folder->get(), place.leaf.c_str()) == 0 || errno == ENOENT) return {};
   return failure(errno, "unlink", path_of(place.path()));
+}
+
+Status ObjectFiles::touch(int root, const ObjectRequest& request) {
+  const std::string below = place_of(request.name).path();
+  struct stat facts{};
+  TERRACE_ASSIGN_OR_RETURN(const UniqueFd file, open_object(root, below, 0, facts));
+  if (calls_->touch(file.get()) == 0) return {};
+  return failure(errno, "futimens", path_of(below));
 }
 
 }  // namespace terrace::transfer::dir

@@ -28,6 +28,10 @@ class ObjectFiles {
   [[nodiscard]] Status get(int root, const ObjectRequest& request);
   [[nodiscard]] Status head(int root, const ObjectRequest& request, ObjectInfo& info);
   [[nodiscard]] Status remove(int root, const ObjectRequest& request);
+  [[nodiscard]] Status touch(int root, const ObjectRequest& request);
+  // The object's file, with its facts. Errors: kNotFound; kCorrupt = something else has its name.
+  [[nodiscard]] Result<UniqueFd> open_object(int root, const std::string& below, int direct,
+                                             struct stat& facts);
   // False = there is none.
   [[nodiscard]] Result<bool> look(int root, const Place& place, ObjectInfo& info);
   [[nodiscard]] Result<UniqueFd> open_folder(int root, const std::string& folder);

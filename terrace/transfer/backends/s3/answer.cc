@@ -58,7 +58,9 @@ Code code_of_http(long http, ObjectOp op) {
       return Code::kRefused;
     case 404:
       // A bucket that is not there is no absent object.
-      return op == ObjectOp::kGet || op == ObjectOp::kHead ? Code::kNotFound : Code::kIo;
+      return op == ObjectOp::kGet || op == ObjectOp::kHead || op == ObjectOp::kTouch
+                 ? Code::kNotFound
+                 : Code::kIo;
     case 416:
       return Code::kCorrupt;
     case 507:
@@ -226,6 +228,9 @@ ObjectAnswer judge(const Reply& reply, const Asked& asked) {
     case ObjectOp::kPut:
     case ObjectOp::kRemove:
       return answer;
+    case ObjectOp::kTouch:
+      // A copy begins with 200, and may fail after that.
+      return parse_error(reply.body).code.empty() ? answer : failed(reply, asked);
     case ObjectOp::kGet:
       answer.status = check_range(reply, asked);
       return answer;

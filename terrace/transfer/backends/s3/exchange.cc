@@ -165,6 +165,12 @@ void Exchange::set_handle(const HttpRequest& http) {
     case ObjectOp::kRemove:
       set(CURLOPT_CUSTOMREQUEST, "DELETE");
       break;
+    case ObjectOp::kTouch:
+      set(CURLOPT_UPLOAD, 1L);  // Of nothing, with its length said.
+      set(CURLOPT_INFILESIZE_LARGE, curl_off_t{0});
+      set(CURLOPT_READFUNCTION, &Exchange::on_read);
+      set(CURLOPT_READDATA, static_cast<void*>(this));
+      break;
   }
 }
 

@@ -77,6 +77,8 @@ std::string_view method_of(ObjectOp op) {
       return "HEAD";
     case ObjectOp::kRemove:
       return "DELETE";
+    case ObjectOp::kTouch:
+      return "PUT";  // A copy onto itself.
   }
   return "GET";
 }
@@ -111,6 +113,7 @@ Result<Target> make_target(const S3Options& options) {
     target.host = fmt::format("{}.{}", options.bucket, target.host);
   }
   target.origin = scheme + target.host;
+  target.bucket = options.bucket;
   target.region = options.region;
   return target;
 }
@@ -135,6 +138,12 @@ HttpRequest make_request(const Target& target, const ObjectRequest& request,
         fmt::format("bytes={}-{}", request.offset, request.offset + request.bytes() - 1));
   }
   const SigningScope scope{amz_date(now_seconds), target.region};
+  if (plan.op == ObjectOp::kTouch) {
+    // A copy onto itself is refused where nothing changes: the metadata is given anew, as it was.
+    add(headers, "x-amz-copy-source",
+        uri_encode(fmt::format("/{}/{}{}", target.bucket, target.prefix, request.name), true));
+    add(headers, "x-amz-metadata-directive", "REPLACE");
+  }
   add(headers, "host", target.host);
   add(headers, "x-amz-date", scope.date);
   add(headers, "x-amz-content-sha256", input.payload_hash);
@@ -151,7 +160,7 @@ HttpRequest make_request(const Target& target, const ObjectRequest& request,
   made.headers.push_back("authorization: " + authorization(input, scope, credentials));
   // What libcurl would add by itself; an empty one takes it away.
   made.headers.emplace_back("accept:");
-  if (plan.op == ObjectOp::kPut) {
+  if (plan.op == ObjectOp::kPut || plan.op == ObjectOp::kTouch) {
     made.headers.emplace_back("content-type: application/octet-stream");
     // A large content is sent when the store says that it will take it: it often says that the
     // object is there. A small one is sooner sent than asked for.

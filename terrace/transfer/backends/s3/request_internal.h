@@ -14,7 +14,8 @@ struct Target {
   std::string origin;      // "https://bucket.host:9000", without a slash at its end.
   std::string host;        // "bucket.host:9000", as the header Host has it.
   std::string path_start;  // "/bucket" or empty.
-  std::string prefix;      // "team/kv/" or empty.
+  std::string bucket;
+  std::string prefix;  // "team/kv/" or empty.
   std::string region;
   std::string place;  // For people: "s3://bucket/team/kv at https://host:9000".
   bool is_tls = false;

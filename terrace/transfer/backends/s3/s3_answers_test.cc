@@ -37,6 +37,20 @@ TEST_F(S3AnswersTest, ARangeComesIntoItsPieces) {
   EXPECT_EQ(got(), "0123456789");
 }
 
+// A copy is answered with 200 before it is done.
+TEST_F(S3AnswersTest, ATouchThatFailsInItsBodyHasFailed) {
+  serve_answer(200, "", error_body("SlowDown"));
+  EXPECT_EQ(code_of(request(ObjectOp::kTouch, "a/b")), Code::kUnavailable) << last_text_;
+  serve_answer(200, "", error_body("InternalError"));
+  EXPECT_EQ(code_of(request(ObjectOp::kTouch, "a/b")), Code::kUnavailable) << last_text_;
+  serve_answer(404, "", error_body("NoSuchKey"));
+  EXPECT_EQ(code_of(request(ObjectOp::kTouch, "a/b")), Code::kNotFound) << last_text_;
+  serve_answer(403, "", error_body("AccessDenied"));
+  EXPECT_EQ(code_of(request(ObjectOp::kTouch, "a/b")), Code::kRefused) << last_text_;
+  serve_answer(501, "", error_body("NotImplemented"));
+  EXPECT_EQ(code_of(request(ObjectOp::kTouch, "a/b")), Code::kIo) << last_text_;
+}
+
 TEST_F(S3AnswersTest, ARangeInPartsIsCounted) {
   const std::string head =
       "HTTP/1.1 206 X\r\nTransfer-Encoding: chunked\r\n" + range_header("5-14/100") + "\r\n";

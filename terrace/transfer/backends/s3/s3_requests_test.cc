@@ -67,6 +67,23 @@ TEST_F(S3RequestsTest, WithoutASignedPayloadTheSumStays) {
   EXPECT_EQ(server_->seen().at(0).header("x-amz-checksum-crc32c"), "Nks/tw==");
 }
 
+TEST_F(S3RequestsTest, ATouchIsACopyOntoItselfWithoutContent) {
+  serve([](const Peer& peer, const Seen&) {
+    return peer.answer(200, "", "<CopyObjectResult><ETag>\"x\"</ETag></CopyObjectResult>");
+  });
+  const ObjectAnswer answer = run(request(ObjectOp::kTouch, "a/b"));
+  ASSERT_TRUE(answer.status.is_ok()) << answer.status.text();
+  const Seen seen = server_->seen().at(0);
+  EXPECT_EQ(seen.method, "PUT");
+  EXPECT_EQ(seen.target, "/bucket/team/kv/a/b");
+  EXPECT_EQ(seen.header("x-amz-copy-source"), "/bucket/team/kv/a/b");
+  EXPECT_EQ(seen.header("x-amz-metadata-directive"), "REPLACE");
+  EXPECT_EQ(seen.header("content-type"), "application/octet-stream");
+  EXPECT_EQ(seen.header("content-length"), "0");
+  EXPECT_EQ(seen.header("if-none-match"), "");
+  EXPECT_NE(seen.header("authorization").find("x-amz-copy-source;x-amz-date"), std::string::npos);
+}
+
 TEST_F(S3RequestsTest, AnObjectThatIsThereStays) {
   serve([](const Peer& peer, const Seen&) {
     return peer.answer(412, "", error_body("PreconditionFailed"));
