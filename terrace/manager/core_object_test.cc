@@ -21,7 +21,10 @@ class CoreObjectTest : public ::testing::Test {
     }
     return std::make_unique<Rig>(given);
   }
-  std::size_t packs() const { return place_->objects.size(); }
+  std::size_t packs() const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        place_->objects, [](const auto& item) { return item.first.ends_with(".pack"); }));
+  }
   static constexpr auto kObject = static_cast<std::size_t>(Tier::kObject);
 
   std::shared_ptr<testing::MemoryPlace> place_ = std::make_shared<testing::MemoryPlace>();
@@ -73,7 +76,7 @@ TEST_F(CoreObjectTest, APackGrowsOverTheTurnsOfAConversationAndIsPutOnce) {
   first->run_cold(tokens);
   EXPECT_EQ(packs(), 2U);
   const auto puts = std::ranges::count_if(
-      place_->asked, [](const std::string& text) { return text.starts_with("put "); });
+      place_->asked, [](const std::string& text) { return text.starts_with("put v1/"); });
   EXPECT_EQ(puts, 2);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <string_view>
@@ -21,7 +22,9 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kFixedBytes = 88;
 constexpr std::size_t kTailBytes = 24;  // Length and checksum.
 constexpr std::uint64_t kMostFooterBytes = 4ULL << 20U;
-constexpr std::size_t kGenerationDigits = 20;
+constexpr std::size_t kNumberDigits = 20;
+constexpr std::size_t kNameSpaceDigits = 32;
+constexpr std::size_t kHashDigits = 32;
 constexpr std::uint16_t kMostGroups = 64;
 constexpr std::uint16_t kMostRanks = 64;
 
@@ -31,6 +34,20 @@ std::uint64_t padded(std::uint64_t bytes) {
 
 std::uint64_t footer_length(std::uint64_t groups, std::uint64_t blocks) {
   return padded(kFixedBytes + 8 * groups + 16 * blocks + kTailBytes);
+}
+
+// The whole of `text` as a decimal number, as we write it.
+template <typename Number>
+std::optional<Number> number_of(std::string_view text) {
+  Number number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+bool is_hex(std::string_view text, std::size_t digits) {
+  return text.size() == digits &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 }  // namespace
@@ -148,11 +165,39 @@ std::optional<std::uint64_t> PackNames::generation_of(std::string_view name) con
   const std::string start = resets();
   if (!name.starts_with(start)) return std::nullopt;
   name.remove_prefix(start.size());
-  std::uint64_t generation = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), generation);
-  const bool is_whole = error == std::errc() && end == name.data() + name.size();
-  if (name.size() != kGenerationDigits || !is_whole) return std::nullopt;
-  return generation;
+  if (name.size() != kNumberDigits) return std::nullopt;
+  return number_of<std::uint64_t>(name);
+}
+
+std::optional<PackName> parse_pack_name(std::string_view name) {
+  constexpr std::string_view kEnding = ".pack";
+  constexpr std::size_t kFolders = 5;
+  if (!name.starts_with(kAllPacks) || !name.ends_with(kEnding)) return std::nullopt;
+  std::array<std::string_view, kFolders> parts;
+  for (std::string_view& part : parts) {
+    const std::size_t slash = name.find('/');
+    if (slash == std::string_view::npos) return std::nullopt;
+    part = name.substr(0, slash);
+    name.remove_prefix(slash + 1);
+  }
+  const std::string_view hash = name.substr(0, name.size() - kEnding.size());
+  const bool is_ours = is_hex(parts[1], kNameSpaceDigits) && parts[2].starts_with('g') &&
+                       parts[3].starts_with('n') && is_hex(hash, kHashDigits) &&
+                       parts[4] == hash.substr(0, 2);
+  if (!is_ours) return std::nullopt;
+  const auto generation = number_of<std::uint64_t>(parts[2].substr(1));
+  const auto blocks = number_of<std::uint32_t>(parts[3].substr(1));
+  if (!generation || !blocks || *blocks == 0 || *blocks > kMostPackBlocks) return std::nullopt;
+  return PackName{.name_space = parts[1], .generation = *generation, .blocks = *blocks};
+}
+
+std::string turn_name(std::uint64_t number) { return fmt::format("{}{:020}", kTurns, number); }
+
+std::optional<std::uint64_t> turn_of(std::string_view name) {
+  if (!name.starts_with(kTurns)) return std::nullopt;
+  name.remove_prefix(kTurns.size());
+  if (name.size() != kNumberDigits) return std::nullopt;
+  return number_of<std::uint64_t>(name);
 }
 
 }  // namespace terrace::wire

@@ -77,6 +77,25 @@ struct PackFooter {
 // How long the footer is, from the last 24 bytes of a pack or more. Errors: kCorrupt.
 [[nodiscard]] Result<std::uint64_t> footer_bytes_of(std::span<const std::byte> tail);
 
+// What the name of a pack of any namespace says, for who knows none of them.
+struct PackName {
+  std::string_view name_space;  // 32 hex digits.
+  std::uint64_t generation = 0;
+  std::uint32_t blocks = 0;
+  friend bool operator==(const PackName&, const PackName&) = default;
+};
+// Nothing if `name`, which outlives what is found, is not a pack's.
+[[nodiscard]] std::optional<PackName> parse_pack_name(std::string_view name);
+// What the names of all packs begin with, and those that say whose turn it is to collect old ones.
+inline constexpr std::string_view kAllPacks = "v1/";
+inline constexpr std::string_view kTurns = "turns/";
+// An object that is put once, so that everybody sees whether it stays.
+inline constexpr std::string_view kIfAbsent = "writable/if-absent";
+// `number` of the turn: 20 digits, so that they sort.
+[[nodiscard]] std::string turn_name(std::uint64_t number);
+// Nothing if `name` is not a turn's.
+[[nodiscard]] std::optional<std::uint64_t> turn_of(std::string_view name);
+
 // Names of the objects of one namespace in one store.
 class PackNames {
  public:

@@ -152,5 +152,40 @@ TEST(PackTest, AResetsNameTellsItsGenerationAndNothingElseDoes) {
   EXPECT_EQ(names.generation_of("v1/other/resets/00000000000000000017"), std::nullopt);
 }
 
+TEST(PackTest, APacksNameTellsWhatItIsAndNothingElseDoes) {
+  const PackFooter footer = example();
+  const PackNames names(footer.content_digest, footer.layout_digest);
+  const std::string name = names.pack(7, 16, {0xab00000000000000ULL, 1});
+  const auto found = parse_pack_name(name);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->name_space, names.folder().substr(3, 32));
+  EXPECT_EQ(found->generation, 7U);
+  EXPECT_EQ(found->blocks, 16U);
+  // Nobody else's object is taken for a pack: it would be removed when it is old.
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    std::string other = name;
+    other[i] = other[i] == 'z' ? 'y' : 'z';
+    EXPECT_EQ(parse_pack_name(other), std::nullopt) << other;
+  }
+  for (std::size_t length = 0; length < name.size(); ++length) {
+    EXPECT_EQ(parse_pack_name(std::string_view(name).substr(0, length)), std::nullopt);
+    EXPECT_EQ(parse_pack_name(std::string_view(name).substr(name.size() - length)), std::nullopt);
+  }
+  EXPECT_EQ(parse_pack_name(names.reset(7)), std::nullopt);
+  EXPECT_EQ(parse_pack_name(names.pack(7, 0, {1, 1})), std::nullopt);
+  EXPECT_EQ(parse_pack_name(names.pack(7, kMostPackBlocks + 1, {1, 1})), std::nullopt);
+  EXPECT_EQ(parse_pack_name("x" + name), std::nullopt);
+  EXPECT_EQ(parse_pack_name(name + "x"), std::nullopt);
+}
+
+TEST(PackTest, ATurnsNameTellsItsNumberAndNothingElseDoes) {
+  EXPECT_EQ(turn_name(1'800'000'000), "turns/00000000001800000000");
+  EXPECT_EQ(turn_of(turn_name(1'800'000'000)), 1'800'000'000U);
+  for (const auto* other : {"turns/", "turns/17", "turns/0000000000180000000x", "v1/turns/1",
+                            "turns/-0000000001800000000", "turns/000000000018000000001"}) {
+    EXPECT_EQ(turn_of(other), std::nullopt) << other;
+  }
+}
+
 }  // namespace
 }  // namespace terrace::wire

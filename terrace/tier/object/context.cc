@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "terrace/tier/object/context_internal.h"
 
 namespace terrace::tier::object {
@@ -45,6 +47,13 @@ Status Context::check(GroupId group, std::span<const ShardMemory> shards) const 
     }
   }
   return {};
+}
+
+Nanoseconds Context::touch_every() const {
+  const Nanoseconds every = options.collect.touch_every;
+  const Nanoseconds age = options.collect.bounds.max_age;
+  // Four chances to be seen in use before it is too old.
+  return age == Nanoseconds(0) ? every : std::min(every, Nanoseconds(age.value() / 4));
 }
 
 void Context::note_damage(const SequenceHash& pack, const std::string& what) {

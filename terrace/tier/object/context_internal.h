@@ -9,6 +9,7 @@
 #include <string>
 
 #include "terrace/base/mutex.h"
+#include "terrace/tier/object/collector.h"
 #include "terrace/tier/object/known_packs_internal.h"
 #include "terrace/tier/object/object_tier.h"
 #include "terrace/wire/frame.h"
@@ -17,7 +18,16 @@
 namespace terrace::tier::object {
 
 // Which part an answer of the store belongs to: the highest byte of its token.
-enum class Part : std::uint8_t { kOpening, kProbe, kRead, kWrite, kReset };
+enum class Part : std::uint8_t {
+  kOpening,
+  kProbe,
+  kRead,
+  kWrite,
+  kReset,
+  kCollect,
+  kTouch,
+  kCheck
+};
 
 struct Counters {
   Counter probes;
@@ -31,6 +41,18 @@ struct Counters {
   Counter written_bytes;
   Counter needless_packs;  // There already.
   Counter failed_writes;
+  Counter touches;  // Packs that are in use, made young again.
+  Counter failed_touches;
+  Counter collected_packs;  // Removed as too old, or as too many.
+  Counter rounds;           // Of collecting, that came to their end.
+  Counter failed_rounds;
+};
+
+// What the last whole round of collecting saw.
+struct LastRound {
+  PackTotals found;
+  std::uint64_t gone = 0;
+  Nanoseconds at{0};
 };
 
 struct Context {
@@ -49,6 +71,9 @@ struct Context {
     return names.pack(generation.value_or(0), geometry.blocks(), pack);
   }
 
+  // How often a pack that is in use is touched; 0 = never. Well before it would be too old.
+  [[nodiscard]] Nanoseconds touch_every() const;
+
   // A pack that is not what its name says: told, and left alone from now on.
   void note_damage(const SequenceHash& pack, const std::string& what);
   // It is not there any more, or no good.
@@ -65,6 +90,7 @@ struct Context {
   transfer::ObjectQueue queue;
   std::optional<std::uint64_t> generation;  // Known once the store has answered.
   bool is_stopped = false;                  // No more writes.
+  bool is_upkeep_allowed = true;            // Nobody has switched storing off.
   Counters counters;
 
   std::atomic<bool> is_open = false;
@@ -73,11 +99,14 @@ struct Context {
   // until the owner starts again.
   std::atomic<bool> is_reset = false;
   std::atomic<bool> is_reset_told = false;
+  std::atomic<bool> is_replacing = false;  // The store replaces what has the name of a put.
   mutable Mutex mutex;
   KnownPacks known TERRACE_GUARDED_BY(mutex);
-  std::string problem TERRACE_GUARDED_BY(mutex);        // Of the store; empty = it answers.
-  std::string reset_failure TERRACE_GUARDED_BY(mutex);  // Of the last try; empty = none failed.
-  std::string damage TERRACE_GUARDED_BY(mutex);         // The last pack that did not verify.
+  std::string problem TERRACE_GUARDED_BY(mutex);         // Of the store; empty = it answers.
+  std::string reset_failure TERRACE_GUARDED_BY(mutex);   // Of the last try; empty = none failed.
+  std::string damage TERRACE_GUARDED_BY(mutex);          // The last pack that did not verify.
+  std::string upkeep_problem TERRACE_GUARDED_BY(mutex);  // Of the last round of collecting.
+  std::optional<LastRound> last_round TERRACE_GUARDED_BY(mutex);
 };
 
 }  // namespace terrace::tier::object

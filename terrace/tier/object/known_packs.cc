@@ -26,7 +26,8 @@ void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now) {
   while (!packs_.empty() && (packs_.size() + 1) * options_.pack_blocks > options_.blocks) {
     forget(packs_.begin());
   }
-  const auto pack = packs_.insert(packs_.end(), {{hashes.begin(), hashes.end()}, until});
+  const auto pack = packs_.insert(
+      packs_.end(), Pack{.hashes = {hashes.begin(), hashes.end()}, .until = until, .touch_at = {}});
   for (std::uint32_t block = 0; block < options_.pack_blocks; ++block) {
     blocks_[hashes[block]] = {.pack = pack, .block = block};
   }
@@ -52,6 +53,17 @@ void KnownPacks::clear() {
   blocks_.clear();
   absent_.clear();
   absent_order_.clear();
+}
+
+bool KnownPacks::take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every) {
+  if (!is_touch_due(pack, now)) return false;
+  blocks_.at(pack).pack->touch_at = now + every;
+  return true;
+}
+
+bool KnownPacks::is_touch_due(const SequenceHash& pack, Nanoseconds now) const {
+  const auto known = blocks_.find(pack);
+  return known != blocks_.end() && now >= known->second.pack->touch_at;
 }
 
 std::optional<PackPlace> KnownPacks::find(const SequenceHash& hash, Nanoseconds now) const {

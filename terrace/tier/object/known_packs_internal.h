@@ -50,12 +50,18 @@ class KnownPacks {
   // How many leading hashes are known to be there.
   [[nodiscard]] std::size_t match(std::span<const SequenceHash> hashes, Nanoseconds now) const;
   [[nodiscard]] bool is_absent(const SequenceHash& pack, Nanoseconds now) const;
+  // True once every `every`: the pack, which is known, is in use and is to be touched.
+  [[nodiscard]] bool take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every);
+  [[nodiscard]] bool is_touch_due(const SequenceHash& pack, Nanoseconds now) const;
+  // It was known once, though perhaps too long ago to be counted on.
+  [[nodiscard]] bool remembers(const SequenceHash& pack) const { return blocks_.contains(pack); }
   [[nodiscard]] std::size_t packs() const { return packs_.size(); }
 
  private:
   struct Pack {
     std::vector<SequenceHash> hashes;
     Nanoseconds until;
+    Nanoseconds touch_at{0};
   };
   using Order = std::list<Pack>;  // Oldest first.
   struct Block {

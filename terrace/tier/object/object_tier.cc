@@ -6,6 +6,8 @@
 #include "terrace/tier/object/generations_internal.h"
 #include "terrace/tier/object/probes_internal.h"
 #include "terrace/tier/object/reads_internal.h"
+#include "terrace/tier/object/touches_internal.h"
+#include "terrace/tier/object/upkeep_internal.h"
 #include "terrace/tier/object/writes_internal.h"
 
 namespace terrace::tier {
@@ -30,6 +32,12 @@ struct ObjectTier::State {
         return writes.take(answer, number, done);
       case Part::kReset:
         return generations.take_reset(answer, number);
+      case Part::kCollect:
+        return upkeep.take_round(answer, number);
+      case Part::kTouch:
+        return touches.take(answer, number);
+      case Part::kCheck:
+        return upkeep.take_check(answer);
     }
   }
   // Why nothing can be asked for; ok = it can.
@@ -41,9 +49,11 @@ struct ObjectTier::State {
 
   object::Context context;
   object::Generations generations{context};
-  object::Probes probes{context};
+  object::Touches touches{context};
+  object::Probes probes{context, touches};
   object::Reads reads{context};
-  object::Writes writes{context};
+  object::Writes writes{context, touches};
+  object::Upkeep upkeep{context};
   std::vector<transfer::ObjectAnswer> answers;
   std::vector<transfer::ObjectAnswer> cancelled;  // To be handed out by the next poll.
 };
@@ -86,6 +96,17 @@ bool ObjectTier::may_hold_more(std::span<const SequenceHash> chain, std::uint64_
   const Nanoseconds now = context.clock.now();
   const SequenceHash& last = chain[next - 1];
   return !context.known.is_absent(last, now) && !context.known.find(last, now);
+}
+
+bool ObjectTier::wants(const SequenceHash& pack) const {
+  const object::Context& context = state_->context;
+  if (!context.is_open.load() || context.is_reset.load()) return false;
+  const Nanoseconds every = context.touch_every();
+  const MutexLock lock(context.mutex);
+  const Nanoseconds now = context.clock.now();
+  if (!context.known.remembers(pack)) return true;
+  return every > Nanoseconds(0) && !context.known.find(pack, now) &&
+         context.known.is_touch_due(pack, now);
 }
 
 std::uint32_t ObjectTier::pack_blocks() const { return state_->context.geometry.blocks(); }
@@ -134,6 +155,8 @@ Status ObjectTier::begin_write(std::uint64_t token, std::span<const SequenceHash
   return state_->writes.begin(token, hashes, std::move(shards));
 }
 
+void ObjectTier::allow_upkeep(bool is_allowed) { state_->context.is_upkeep_allowed = is_allowed; }
+
 void ObjectTier::poll(std::vector<ObjectDone>& done) {
   object::Context& context = state_->context;
   state_->generations.advance();
@@ -142,6 +165,8 @@ void ObjectTier::poll(std::vector<ObjectDone>& done) {
   for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
   state_->probes.advance(done);
   state_->reads.advance(done);
+  state_->touches.advance();
+  state_->upkeep.advance();
   // What was handed over just now goes out without another round.
   state_->answers.clear();
   context.queue.poll(state_->answers);
@@ -156,7 +181,7 @@ void ObjectTier::wake() { state_->context.queue.wake(); }
 
 bool ObjectTier::is_idle() const {
   return state_->probes.is_idle() && state_->reads.is_idle() && state_->writes.is_idle() &&
-         state_->generations.is_idle();
+         state_->generations.is_idle() && state_->touches.is_idle() && state_->upkeep.is_idle();
 }
 
 void ObjectTier::stop_writes() {
@@ -175,7 +200,21 @@ std::vector<std::string> ObjectTier::problems() const {
   const MutexLock lock(context.mutex);
   if (!context.problem.empty()) found.push_back(context.problem);
   if (!context.damage.empty()) found.push_back(context.damage);
+  if (!context.upkeep_problem.empty()) found.push_back(context.upkeep_problem);
   return found;
+}
+
+std::string ObjectTier::summary() const {
+  const object::Context& context = state_->context;
+  std::string text;
+  if (context.is_replacing.load()) text = "no conditional puts";
+  const MutexLock lock(context.mutex);
+  if (!context.last_round) return text;
+  const object::LastRound& last = *context.last_round;
+  return fmt::format("{}{}{} packs of {:.1f} GiB {} s ago, {} of them removed then", text,
+                     text.empty() ? "" : ", ", last.found.packs,
+                     static_cast<double>(last.found.bytes) / (1ULL << 30U),
+                     (context.clock.now() - last.at) / seconds(1), last.gone);
 }
 
 const std::string& ObjectTier::place() const { return state_->context.store->place(); }
@@ -194,6 +233,20 @@ void ObjectTier::visit_metrics(MetricVisitor& visitor) const {
   visitor.counter("terrace_object_corrupt_blocks_total", "", counters.corrupt.value());
   visitor.counter("terrace_object_bytes_total", "op=\"read\"", counters.read_bytes.value());
   visitor.counter("terrace_object_bytes_total", "op=\"put\"", counters.written_bytes.value());
+  visitor.counter("terrace_object_touches_total", "result=\"touched\"", counters.touches.value());
+  visitor.counter("terrace_object_touches_total", "result=\"failed\"",
+                  counters.failed_touches.value());
+  visitor.counter("terrace_object_gc_packs_total", "", counters.collected_packs.value());
+  visitor.counter("terrace_object_gc_rounds_total", "result=\"done\"", counters.rounds.value());
+  visitor.counter("terrace_object_gc_rounds_total", "result=\"failed\"",
+                  counters.failed_rounds.value());
+  object::LastRound last;
+  {
+    const MutexLock lock(state_->context.mutex);
+    last = state_->context.last_round.value_or(object::LastRound());
+  }
+  visitor.gauge("terrace_object_store_packs", "", static_cast<double>(last.found.packs));
+  visitor.gauge("terrace_object_store_bytes", "", static_cast<double>(last.found.bytes));
   const transfer::ObjectQueue::Counters& queue = state_->context.queue.counters();
   visitor.counter("terrace_object_retries_total", "", queue.retries.value());
   visitor.counter("terrace_object_rests_total", "", queue.rests.value());

@@ -20,6 +20,7 @@
 #include "terrace/block/fingerprint.h"
 #include "terrace/block/key.h"
 #include "terrace/block/layout.h"
+#include "terrace/tier/object/collector.h"
 #include "terrace/tier/shard_memory.h"
 #include "terrace/transfer/object_queue.h"
 #include "terrace/transfer/object_store.h"
@@ -45,6 +46,15 @@ struct ObjectDone {
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
 };
 
+// How a store is kept from filling up.
+struct CollectOptions {
+  ObjectBounds bounds;  // Of all packs in the store, whosever they are. Without any: never.
+  Nanoseconds every = seconds(3600);
+  unsigned requests_per_second = 100;
+  // A pack that is in use is touched when it was not for so long; 0 = never.
+  Nanoseconds touch_every = seconds(86'400);
+};
+
 class ObjectTier {
  public:
   struct Options {
@@ -59,6 +69,7 @@ class ObjectTier {
     std::uint32_t most_writes = 4;           // Packs under way.
     std::uint64_t get_bytes = 16ULL << 20U;  // Neighbours are read together up to this.
     Nanoseconds write_time = seconds(60);    // For one pack, retries included.
+    CollectOptions collect;
     transfer::ObjectQueue::Options queue;
   };
   // Nothing is asked of the store yet: poll() begins with it. Whoever waits elsewhere sets the
@@ -80,6 +91,9 @@ class ObjectTier {
   [[nodiscard]] bool is_drop_pending() const;
   // What would match after a restart, and why; empty = nothing.
   [[nodiscard]] std::vector<std::string> undropped() const;
+  // Whether a pack that is in host is worth offering: it was never seen in the store, or not for
+  // so long that somebody may have removed it.
+  [[nodiscard]] bool wants(const SequenceHash& pack) const;
   [[nodiscard]] std::uint32_t pack_blocks() const;
 
   // ---- I/O side, one thread.
@@ -97,6 +111,8 @@ class ObjectTier {
   // there, or not the layout's sizes), kExhausted, kUnavailable, kClosed.
   [[nodiscard]] Status begin_write(std::uint64_t token, std::span<const SequenceHash> hashes,
                                    std::vector<PackShards> shards);
+  // Whether packs may be touched and removed; not while somebody has switched storing off.
+  void allow_upkeep(bool is_allowed);
   void poll(std::vector<ObjectDone>& done);
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.
@@ -110,6 +126,8 @@ class ObjectTier {
   // It has answered, or failed to once: nobody needs to wait for it any more.
   [[nodiscard]] bool is_settled() const;
   [[nodiscard]] std::vector<std::string> problems() const;  // Empty = healthy.
+  // What lies there, as it was last counted, for people; empty = nobody has here.
+  [[nodiscard]] std::string summary() const;
   [[nodiscard]] const std::string& place() const;
   void visit_metrics(MetricVisitor& visitor) const;
 

@@ -163,7 +163,7 @@ class ObjectTierRig : public ::testing::Test {
   }
   std::size_t asked(const std::string& op) const {
     return static_cast<std::size_t>(std::ranges::count_if(
-        place_->asked, [&](const std::string& text) { return text.starts_with(op + " "); }));
+        place_->asked, [&](const std::string& text) { return text.starts_with(op + " v1/"); }));
   }
 
   std::shared_ptr<testing::MemoryPlace> place_ = std::make_shared<testing::MemoryPlace>();

@@ -120,17 +120,18 @@ void Probes::settle(const Probe& probe, std::vector<ObjectDone>& done) {
   result.kind = ObjectDone::Kind::kProbe;
   result.token = probe.token;
   result.status = probe.status;
-  const MutexLock lock(context_.mutex);
-  const Nanoseconds now = context_.clock.now();
-  if (context_.is_reset.load()) {
-    done.push_back(std::move(result));
-    return;
+  if (!context_.is_reset.load()) {
+    const std::span<const SequenceHash> chain(probe.chain);
+    {
+      const MutexLock lock(context_.mutex);
+      const Nanoseconds now = context_.clock.now();
+      for (std::uint64_t pack = 0; pack < probe.search.found(); ++pack) {
+        context_.known.add(chain.subspan(pack * blocks, blocks), now);
+      }
+      result.blocks = context_.known.match(chain, now);
+    }
+    touches_.note(chain, result.blocks / blocks);
   }
-  const std::span<const SequenceHash> chain(probe.chain);
-  for (std::uint64_t pack = 0; pack < probe.search.found(); ++pack) {
-    context_.known.add(chain.subspan(pack * blocks, blocks), now);
-  }
-  result.blocks = context_.known.match(chain, now);
   done.push_back(std::move(result));
 }
 

@@ -8,12 +8,13 @@
 
 #include "terrace/tier/object/context_internal.h"
 #include "terrace/tier/object/search_internal.h"
+#include "terrace/tier/object/touches_internal.h"
 
 namespace terrace::tier::object {
 
 class Probes {
  public:
-  explicit Probes(Context& context) : context_(context) {}
+  Probes(Context& context, Touches& touches) : context_(context), touches_(touches) {}
 
   [[nodiscard]] Status begin(std::uint64_t token, std::span<const SequenceHash> chain,
                              Nanoseconds deadline);
@@ -43,6 +44,7 @@ class Probes {
   void settle(const Probe& probe, std::vector<ObjectDone>& done);
 
   Context& context_;
+  Touches& touches_;
   std::uint64_t last_number_ = 0;
   std::uint64_t last_question_ = 0;
   std::unordered_map<std::uint64_t, Probe> probes_;        // By number.

@@ -1,6 +1,6 @@
 // How many leading packs of one chain a store holds, found by asking for a few names at a time.
-// Packs are put in order and collected deepest first, so one that is there stands for those before
-// it; where that is wrong, a read finds out and ends there. Several names are asked for at once, as
+// Packs are put in order and kept young together, so one that is there stands for those before it;
+// where that is wrong, a read finds out and ends there. Several names are asked for at once, as
 // an answer takes long and costs little: 8 narrow 2,000 packs down in four rounds.
 // Threading: thread-compatible.  Waits: never.
 #pragma once

@@ -143,8 +143,16 @@ void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
     context_.counters.failed_writes.add();
   }
   if ((status.is_ok() || was_there) && !context_.is_reset.load()) {
-    const MutexLock lock(context_.mutex);
-    context_.known.add(write.hashes, context_.clock.now());
+    {
+      const MutexLock lock(context_.mutex);
+      const Nanoseconds now = context_.clock.now();
+      context_.known.add(write.hashes, now);
+      // What we have just put is young.
+      if (status.is_ok()) {
+        (void)context_.known.take_touch(write.hashes.back(), now, context_.touch_every());
+      }
+    }
+    if (was_there) touches_.note(write.hashes, 1);
   }
   finish(write, std::move(status), done);
   writes_.erase(found);

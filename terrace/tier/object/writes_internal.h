@@ -11,12 +11,13 @@
 #include <vector>
 
 #include "terrace/tier/object/context_internal.h"
+#include "terrace/tier/object/touches_internal.h"
 
 namespace terrace::tier::object {
 
 class Writes {
  public:
-  explicit Writes(Context& context) : context_(context) {}
+  Writes(Context& context, Touches& touches) : context_(context), touches_(touches) {}
 
   [[nodiscard]] Status begin(std::uint64_t token, std::span<const SequenceHash> hashes,
                              std::vector<PackShards> shards);
@@ -42,6 +43,7 @@ class Writes {
   void finish(const Write& write, Status status, std::vector<ObjectDone>& done);
 
   Context& context_;
+  Touches& touches_;
   // What payloads are padded with: nothing of the memory behind them leaves this machine.
   std::array<std::byte, wire::kPackAlignment> zeros_{};
   std::uint64_t last_number_ = 0;

@@ -1,0 +1,75 @@
+#include "terrace/base/check.h"
+#include "terrace/tier/object/touches_internal.h"
+
+namespace terrace::tier::object {
+
+namespace {
+constexpr Nanoseconds kTouchTime = seconds(60);
+}
+
+void Touches::note(std::span<const SequenceHash> chain, std::uint64_t packs) {
+  const Nanoseconds every = context_.touch_every();
+  if (every == Nanoseconds(0) || refusals_ >= kMostRefusals || !context_.is_upkeep_allowed) return;
+  const std::uint64_t blocks = context_.geometry.blocks();
+  const MutexLock lock(context_.mutex);
+  const Nanoseconds now = context_.clock.now();
+  for (std::uint64_t pack = 0; pack < packs && waiting_.size() < kMostWaiting; ++pack) {
+    const SequenceHash& last = chain[(pack + 1) * blocks - 1];
+    if (context_.known.take_touch(last, now, every)) waiting_.push_back(last);
+  }
+}
+
+void Touches::advance() {
+  const bool is_over = context_.is_stopped || context_.is_reset.load();
+  if (is_over || refusals_ >= kMostRefusals) waiting_.clear();
+  while (!waiting_.empty() && asked_.size() < kMostAsked && context_.is_upkeep_allowed) {
+    if (!ask({.pack = waiting_.front(), .is_touch = false})) return;
+    waiting_.pop_front();
+  }
+}
+
+bool Touches::ask(const Asked& what) {
+  transfer::ObjectRequest request;
+  request.op = what.is_touch ? transfer::ObjectOp::kTouch : transfer::ObjectOp::kHead;
+  request.name = context_.name_of(what.pack);
+  request.deadline = context_.clock.now() + kTouchTime;
+  const std::uint64_t number = last_number_ + 1;
+  request.token = context_.token(Part::kTouch, number);
+  if (!context_.queue.push(transfer::IoClass::kScrub, std::move(request)).is_ok()) return false;
+  last_number_ = number;
+  asked_.emplace(number, what);
+  return true;
+}
+
+void Touches::take(const transfer::ObjectAnswer& answer, std::uint64_t number) {
+  const auto node = asked_.extract(number);
+  TERRACE_CHECK(!node.empty());
+  Asked what = node.mapped();
+  if (!what.is_touch && answer.status.is_ok()) {
+    const std::int64_t age = context_.clock.wall_seconds() - answer.info.modified_seconds;
+    if (age < context_.touch_every() / seconds(1)) return;  // Somebody else did it.
+    what.is_touch = true;
+    if (ask(what)) return;
+    context_.counters.failed_touches.add();
+    return;
+  }
+  end(what, answer.status);
+}
+
+void Touches::end(const Asked& what, const Status& status) {
+  if (status.is_ok()) {
+    refusals_ = 0;
+    context_.counters.touches.add();
+  } else if (status.code() == Code::kNotFound) {
+    context_.forget(what.pack);
+  } else {
+    context_.counters.failed_touches.add();
+    if (status.code() == Code::kRefused && ++refusals_ == kMostRefusals) {
+      context_.log.write(LogLevel::kWarn,
+                         "event=object_untouched reason=\"" + status.text() +
+                             "\" effect=\"packs count as old as they were when they were put\"");
+    }
+  }
+}
+
+}  // namespace terrace::tier::object
