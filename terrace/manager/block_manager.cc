@@ -30,6 +30,10 @@ namespace {
 constexpr Nanoseconds kOpeningNap = milliseconds(2);
 constexpr Nanoseconds kIdleNap = milliseconds(20);
 
+// A pack is put at its second sighting within an hour; 54 B for each that is remembered.
+constexpr policy::FrequencyOptions kPackSightings{
+    .threshold = 2, .decay_interval = seconds(3600), .entries = 65'536};
+
 // Threads get this long beyond close()'s deadline to end before they are left behind.
 constexpr Nanoseconds kJoinGrace = seconds(2);
 
@@ -161,10 +165,13 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
   if (!admission) return fail(std::move(admission).error());
   TERRACE_ASSIGN_OR_RETURN(const std::string socket,
                            attach::socket_path(options.attach_directory, options.engine_id));
+  auto pack_admission = policy::make_admission(options.object.admission, kPackSightings);
+  if (!pack_admission) return fail(std::move(pack_admission).error());
   auto state = std::make_unique<State>(std::move(options), clock, log);
   {
     const MutexLock lock(state->shared.mutex);
     state->shared.core.context().admission = std::move(*admission);
+    state->shared.core.context().pack_admission = std::move(*pack_admission);
   }
   state->event_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   State& parts = *state;
@@ -406,7 +413,7 @@ Result<Ledger> BlockManager::end_request(RequestId request) {
   return state_->change_core([&](Core& core) -> Result<Ledger> {
     Request* found = core.find(request);
     if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
-    return core.end_request(*found);
+    return core.end_request(*found, state_->clock.now());
   });
 }
 

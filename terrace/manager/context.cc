@@ -11,7 +11,8 @@ Context::Context(const Options& manager_options, Counters& cells)
       planner(policy::Planner::Options{.block_bytes = groups.load_bytes(),
                                        .block_tokens = options.layout.block_tokens,
                                        .is_enabled = options.has_planner}),
-      admission(policy::make_admit_all()) {}
+      admission(policy::make_admit_all()),
+      pack_admission(policy::make_admit_all()) {}
 
 Result<catalog::FillingSlot> Context::reserve(const BlockKey& key) {
   auto slot = pool().reserve(key);
@@ -36,6 +37,17 @@ bool Context::spare_what_only_host_has() {
   return false;
 }
 
+void Context::leave_to_store(const BlockKey& key) {
+  if (key.name_space != name_space) return;
+  left_to_store_.insert({.group = key.group, .hash = key.hash});
+}
+
+bool Context::is_left_to_store(const BlockKey& key) const {
+  return key.name_space == name_space && objects != nullptr &&
+         left_to_store_.contains({.group = key.group, .hash = key.hash}) &&
+         objects->contains(key.group, key.hash);
+}
+
 bool Context::remove(SlotRef slot, MissReason reason) {
   const auto key = pool().key_of(slot);
   if (!key) return true;
@@ -47,9 +59,10 @@ bool Context::remove(SlotRef slot, MissReason reason) {
 
 void Context::note_host_evictions() {
   for (const catalog::Eviction& gone : pool().take_evicted()) {
+    const bool is_left = is_left_to_store(gone.key);
     note_host_removal(gone.key, host->alias(gone.slot.index), MissReason::kEvicted);
     if (lower != nullptr && gone.key.name_space == name_space &&
-        !lower->contains(gone.key.group, gone.key.hash)) {
+        !lower->contains(gone.key.group, gone.key.hash) && !is_left) {
       counters.drop_demote.add();
     }
   }
@@ -57,6 +70,7 @@ void Context::note_host_evictions() {
 
 void Context::note_host_removal(const BlockKey& key, std::uint64_t alias, MissReason reason) {
   if (key.name_space != name_space) return;
+  left_to_store_.erase({.group = key.group, .hash = key.hash});
   ghosts.remember(key.hash, reason);
   if (!options.has_events) return;
   events.push({.kind = Event::Kind::kRemoved,
@@ -171,6 +185,7 @@ void Context::renew_name_space() {
   name_space = NamespaceId(next);
   ghosts.clear();
   announced_.clear();
+  left_to_store_.clear();
   to_touch_.clear();
   if (options.has_events) events.push({.kind = Event::Kind::kCleared});
 }

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,10 @@ class Context {
   bool spare_what_only_host_has();
   // Where a block that is not in host can be read from; nothing = nowhere.
   [[nodiscard]] std::optional<Tier> source_of(GroupId group, const SequenceHash& hash) const;
+  // The block of `key` came from the shared store, and the disk is not to have it.
+  void leave_to_store(const BlockKey& key);
+  // It was left to the store, which still has it: the disk needs no copy.
+  [[nodiscard]] bool is_left_to_store(const BlockKey& key) const;
   // Removes a block that nobody pins. False if somebody does.
   bool remove(SlotRef slot, MissReason reason);
   // The block of `key`, aliased `alias`, left the host tier.
@@ -96,6 +101,7 @@ class Context {
   EventQueue events;
   policy::Planner planner;
   std::unique_ptr<policy::AdmissionFilter> admission;
+  std::unique_ptr<policy::AdmissionFilter> pack_admission;
   std::vector<Note> notes;  // Log lines to be written outside the lock.
 
  private:
@@ -111,6 +117,8 @@ class Context {
   void touch_now(std::span<const SequenceHash> chain);
   void note_host_evictions();
 
+  // Blocks in host that are left to the store; an evicted block leaves it.
+  std::unordered_set<ShardGroup, HashOfShardGroup> left_to_store_;
   std::deque<std::vector<SequenceHash>> to_touch_;
   std::vector<std::vector<SequenceHash>> spare_chains_;  // Empty, kept for their memory.
   // Disk blocks that were announced, with their aliases; only kept when somebody wants events.

@@ -43,6 +43,7 @@ void Core::open_lower(LowerTier& lower) {
 void Core::open_objects(tier::ObjectTier& objects) {
   if (was_reset_) objects.forget_all();
   context_.objects = &objects;
+  objects_problem_.clear();  // It may have failed to open before.
 }
 
 void Core::close_objects(const std::string& reason) {
@@ -135,6 +136,7 @@ Status Core::accept(Request& request, Tokens local, Tokens external,
   const std::uint64_t count = external / block_tokens;
   if (external != Tokens(0) && steps_.has_load(request.id, first)) return {};  // Told twice.
   request.computed = local + external;
+  request.found_blocks = first + count;
   if (external == Tokens(0)) {
     look_ups_.settle(request, local, 0);
     return {};
@@ -328,7 +330,7 @@ std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
   return std::move(built.orders);
 }
 
-Ledger Core::end_request(Request& request) {
+Ledger Core::end_request(Request& request, Nanoseconds now) {
   look_ups_.settle(request, request.ledger.local, 0);
   steps_.forget_pending(request.id);
   if (request.over_cap > 0) {
@@ -342,6 +344,9 @@ Ledger Core::end_request(Request& request) {
   // Leaves are to go before roots, also when they were stored later: touched once more as a whole.
   if (request.is_keyed && context_.host != nullptr && request.cursor > 0) {
     context_.touch(request.chain.hashes());
+  }
+  if (request.is_keyed && request.can_store && can_store_now()) {
+    packs_.offer_found(request.chain.hashes(), request.found_blocks, now);
   }
   request.ledger.pending =
       context_.options.layout.block_tokens * steps_.blocks_under_way(request.id);

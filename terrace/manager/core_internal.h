@@ -83,7 +83,7 @@ class Core {
   // Nothing when nothing is due.
   [[nodiscard]] std::optional<wire::Orders> build_orders(Nanoseconds now);
   [[nodiscard]] Status take_report(const wire::Report& report, Nanoseconds now);
-  [[nodiscard]] Ledger end_request(Request& request);
+  [[nodiscard]] Ledger end_request(Request& request, Nanoseconds now);
   [[nodiscard]] std::vector<Event> take_events();
   // Nothing stored before matches in this process from here on.
   void reset();
@@ -122,6 +122,10 @@ class Core {
 
   // ---- Facts.
   [[nodiscard]] bool has_jobs() const;
+  // Nobody has switched storing off: old packs may be removed from the shared store, too.
+  [[nodiscard]] bool allows_upkeep() const {
+    return context_.mode == Mode::kOn && context_.options.can_store && !is_closing_;
+  }
   [[nodiscard]] bool has_queued_writes() const { return writes_.size() + packs_.size() > 0; }
   [[nodiscard]] Context& context() { return context_; }
   [[nodiscard]] const Context& context() const { return context_; }
@@ -185,6 +189,8 @@ class Core {
   void observe(const Step& step, Nanoseconds now);
   void question(SlotRef slot);
   void remove_condemned();
+  // A block came from the shared store into host.
+  void promote(ReadOutcome outcome, Nanoseconds now);
   // Nothing more is read from disk; who waits for it is told.
   void cancel_reads();
   void order_canary(Nanoseconds now);
@@ -212,7 +218,7 @@ class Core {
   bool has_more_to_touch_ = false;
   bool is_lower_settled_ = false;
   std::string lower_problem_;
-  bool has_no_objects_ = false;
+  bool has_no_objects_ = false;  // Or they came so late that nobody waits for them.
   std::string objects_problem_;
   bool has_lower_remains_ = true;  // Until it is known.
   bool was_reset_ = false;

@@ -140,7 +140,7 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
     }
     keep_roots(request, blocks.size());
     writes_.offer(std::move(pins), std::move(blocks), now);
-    for (const PackHashes& pack : packs) packs_.offer(pack);
+    for (const PackHashes& pack : packs) packs_.offer(pack, now);
   }
 }
 
@@ -308,7 +308,7 @@ void Core::on_probed(RequestId request, Nanoseconds now) {
 
 void Core::on_read(std::uint64_t token, const Status& status, std::span<const Checksum> checksums,
                    std::uint64_t alias, Nanoseconds now) {
-  const auto outcome = reads_.finish(token, status, checksums, alias, now);
+  auto outcome = reads_.finish(token, status, checksums, alias, now);
   if (!outcome) return;
   if (!outcome->reason) look_ups_.on_disk_read(now);
   for (const Waiter& waiter : outcome->waiters) {
@@ -316,7 +316,19 @@ void Core::on_read(std::uint64_t token, const Status& status, std::span<const Ch
       look_ups_.on_block(*request, waiter.group, waiter.block, outcome->reason);
     }
   }
+  if (outcome->pin && outcome->source == Tier::kObject) promote(*std::move(outcome), now);
   has_signal_ = true;
+}
+
+// The next time the disk has it, which is nearer.
+void Core::promote(ReadOutcome outcome, Nanoseconds now) {
+  if (!context_.options.object.is_promoted) return context_.leave_to_store(outcome.key);
+  if (!can_store_now()) return;
+  catalog::PinRun pins;
+  pins.add(*std::move(outcome.pin));
+  std::vector<Writes::Candidate> blocks;
+  blocks.push_back({.key = outcome.key, .stored = std::nullopt});
+  writes_.offer(std::move(pins), std::move(blocks), now);
 }
 
 }  // namespace terrace::manager

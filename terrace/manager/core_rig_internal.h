@@ -46,6 +46,8 @@ struct RigOptions {
   // A shared store, which several rigs may open as several nodes would.
   std::shared_ptr<testing::MemoryPlace> store{};
   std::uint32_t pack_blocks = 4;
+  bool is_store_late = false;  // The test opens it.
+  std::function<void(tier::ObjectTier::Options&)> tune_objects{};
   bool opens = true;  // Attach all ranks and let the canary pass.
   std::function<void(Options&)> tune{};
 };
@@ -77,7 +79,7 @@ class Rig {
     } else if (!given.is_disk_opening) {
       core.close_lower("", false);
     }
-    if (given.store != nullptr) open_store(given);
+    if (given.store != nullptr && !given.is_store_late) open_store(given);
     if (given.opens) open();
   }
 
@@ -99,6 +101,7 @@ class Rig {
     wanted.fingerprint.content = {{"model", "a"}};
     wanted.pack_blocks = given.pack_blocks;
     wanted.queue.seed = 1;
+    if (given.tune_objects) given.tune_objects(wanted);
     auto store = std::make_unique<testing::MemoryObjectStore>(given.store, 16);
     auto opened = tier::ObjectTier::create(std::move(wanted), std::move(store), clock, log);
     if (!opened) throw std::runtime_error(opened.error().message());
@@ -225,7 +228,7 @@ class Rig {
     }
     return orders;
   }
-  Ledger end(RequestId id) { return core.end_request(*core.find(id)); }
+  Ledger end(RequestId id) { return core.end_request(*core.find(id), clock.now()); }
 
   // ---- Content: what the engine computes for a block follows from its chain alone.
   static std::string content(const SequenceHash& hash, std::uint16_t rank, GroupId group = {}) {

@@ -61,6 +61,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_drop(visitor, "disk_write", drop_disk_write);
   visit_drop(visitor, "admission", drop_admission);
   visit_drop(visitor, "object_write", drop_pack);
+  visit_drop(visitor, "object_admission", drop_pack_admission);
   visit_drop(visitor, "demote", drop_demote);
   visit_drop(visitor, "mode", drop_mode);
   visit_drop(visitor, "pins", drop_pins);

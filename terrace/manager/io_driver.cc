@@ -63,13 +63,16 @@ bool IoDriver::tick() {
     tell_late_opening();
   }
   Jobs jobs;
+  bool allows_upkeep = false;
   {
     const MutexLock lock(shared_.mutex);
     const Nanoseconds now = clock_.now();
     shared_.core.tick(now);
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
+    allows_upkeep = shared_.core.allows_upkeep();
   }
   tier::ObjectTier* objects = objects_.load();
+  if (objects != nullptr) objects->allow_upkeep(allows_upkeep);
   is_busy = begin(lower, objects, jobs) || is_busy;
   is_busy = begin_probes(objects, jobs.probes) || is_busy;
   is_busy = begin_packs(objects, jobs.packs) || is_busy;

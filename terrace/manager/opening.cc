@@ -111,38 +111,6 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
   return {};
 }
 
-void go_without_objects(Shared& shared, LogSink& log, const std::string& reason) {
-  {
-    const MutexLock lock(shared.mutex);
-    shared.core.close_objects(reason);
-  }
-  if (!reason.empty()) {
-    log.write(LogLevel::kError, fmt::format("event=object_off reason=\"{}\"", reason));
-  }
-}
-
-Status open_objects(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
-                    IoDriver& driver, Opened& opened) {
-  TERRACE_ASSIGN_OR_RETURN(auto store, options.object.open_store(clock, log));
-  store->set_listener([&driver] { driver.wake(); });
-  TERRACE_ASSIGN_OR_RETURN(opened.objects,
-                           tier::ObjectTier::create({.layout = options.layout,
-                                                     .fingerprint = opened.fingerprint,
-                                                     .pack_blocks = options.object.pack_blocks,
-                                                     .known_blocks = options.object.known_blocks,
-                                                     .write_time = options.object.write_time,
-                                                     .queue = {}},
-                                                    std::move(store), clock, log));
-  opened.has_objects.store(true);
-  {
-    const MutexLock lock(shared.mutex);
-    shared.core.open_objects(*opened.objects);
-  }
-  driver.set_objects(*opened.objects);
-  driver.wake();
-  return {};
-}
-
 }  // namespace
 
 void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,
@@ -155,6 +123,7 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
     return shut(shared, log, status.message());
   }
   auto fingerprint = whole_fingerprint(options);
+  Status objects_status;
   if (!fingerprint) {
     // In host memory only this engine's own blocks lie; on disk those of others do.
     const std::string reason = fmt::format("fingerprint: {}", fingerprint.error().message());
@@ -171,17 +140,15 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
       go_without_disk(options, shared, log, status.message());
     }
     // After the disk: a shared directory whose server is away may hang for long.
-    if (!options.object.open_store) {
-      go_without_objects(shared, log, "");
-    } else if (const Status status = open_objects(options, clock, log, shared, driver, opened);
-               !status.is_ok()) {
-      go_without_objects(shared, log, status.message());
-    }
+    objects_status = open_objects(options, clock, log, shared, driver, opened);
   }
   const auto is_stopped = [&] { return stop.stop_requested(); };
   const Status populated = (*host)->populate(is_stopped);
   if (!populated.is_ok()) shut(shared, log, populated.message());
   if (opened.disk != nullptr) opened.disk->note_foreign(is_stopped);
+  if (may_open_later(objects_status)) {
+    open_objects_later(options, objects_status.message(), clock, log, shared, driver, opened, stop);
+  }
 }
 
 }  // namespace terrace::manager

@@ -1,5 +1,6 @@
 // Opens the tiers in the background, in the order in which they are of use: host memory, the
-// rendezvous, the weights' digest, the disk; then makes host memory present while serving.
+// rendezvous, the weights' digest, the disk, the shared store; then makes host memory present while
+// serving, and tries again to open a store that was not there.
 // Threading: run_opening is the body of `terrace-open`.  Waits: for I/O; ends soon after stop.
 #pragma once
 
@@ -23,6 +24,18 @@ struct Opened {
   std::atomic<bool> has_objects{false};
   std::atomic<bool> has_fingerprint{false};
 };
+
+// No shared store, for now or for good. `reason` empty = none was wanted.
+void go_without_objects(Shared& shared, LogSink& log, const std::string& reason);
+// Ok too when none is wanted. What it returns has been told to the core and the log.
+[[nodiscard]] Status open_objects(const Options& options, const Clock& clock, LogSink& log,
+                                  Shared& shared, IoDriver& driver, Opened& opened);
+// A store that failed to open so may be there later: its server, its mount, its credentials.
+[[nodiscard]] bool may_open_later(const Status& status);
+// Tries until it opens, ever more rarely, or until `stop`. `why`: of the try before.
+void open_objects_later(const Options& options, const std::string& why, const Clock& clock,
+                        LogSink& log, Shared& shared, IoDriver& driver, Opened& opened,
+                        const std::stop_token& stop);
 
 void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,
                  Shared& shared, IoDriver& driver, Opened& opened, const std::stop_token& stop);

@@ -13,6 +13,7 @@
 #include "terrace/block/fingerprint.h"
 #include "terrace/block/layout.h"
 #include "terrace/policy/admission/admission.h"
+#include "terrace/tier/object/object_tier.h"
 #include "terrace/transfer/backend.h"
 #include "terrace/transfer/object_store.h"
 
@@ -50,6 +51,12 @@ struct ObjectOptions {
   std::uint32_t queue_packs = 16;  // Waiting to be put.
   std::uint64_t known_blocks = 65'536;
   Nanoseconds write_time = seconds(60);
+  tier::CollectOptions collect;   // How the store is kept from filling up.
+  std::string admission = "all";  // Of packs.
+  bool is_promoted = true;        // What was read from it may enter the disk.
+  // A store that cannot be opened is tried again after so long; doubles, up to
+  Nanoseconds first_retry = seconds(1);
+  Nanoseconds longest_retry = seconds(60);
 };
 
 // What a KV group needs of the past, and how it looks in block tables.

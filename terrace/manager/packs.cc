@@ -33,13 +33,17 @@ std::vector<catalog::PinRun> Packs::hold(const std::vector<SequenceHash>& hashes
   return pins;
 }
 
-void Packs::offer(const PackHashes& pack) {
+void Packs::offer(const PackHashes& pack, Nanoseconds now) {
   if (is_stopped_ || context_.objects == nullptr || names_.contains(pack->back()) ||
       context_.objects->contains(GroupId(0), pack->back())) {
     return;
   }
   auto pins = hold(*pack);
   if (pins.empty()) return;  // Its other blocks are still to come, or gone.
+  if (!context_.pack_admission->admit(context_.key_of(GroupId(0), pack->back()), now)) {
+    context_.counters.drop_pack_admission.add(pack->size());
+    return;
+  }
   if (packs_.size() >= limit()) {
     context_.counters.drop_pack.add(pack->size());
     return;
@@ -51,6 +55,17 @@ void Packs::offer(const PackHashes& pack) {
                              .is_begun = false});
   names_.insert(pack->back());
   queue_.push_back(token);
+}
+
+void Packs::offer_found(std::span<const SequenceHash> chain, std::uint64_t found, Nanoseconds now) {
+  if (is_stopped_ || context_.objects == nullptr) return;
+  const std::uint64_t blocks = context_.objects->pack_blocks();
+  const std::uint64_t packs = std::min<std::uint64_t>(found, chain.size()) / blocks;
+  for (std::uint64_t pack = 0; pack < std::min(packs, kMostLooks); ++pack) {
+    if (packs_.size() >= limit()) return;  // The next request with this chain goes on.
+    if (!context_.objects->wants(chain[(pack + 1) * blocks - 1])) continue;
+    offer(pack_of(chain, pack * blocks), now);
+  }
 }
 
 void Packs::take(std::size_t limit, std::vector<PackJob>& jobs) {

@@ -1,5 +1,5 @@
 // Packs on their way from host slots into a shared store: offered when the last of their blocks was
-// sealed, if the others are still in host.
+// sealed, if the others are still in host, and again when a later request finds them.
 // Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs, performs
 // them without the lock and comes back with finish().  Waits: never. Bounds: object.queue_packs,
 // and pins on at most a quarter of the host slots.
@@ -37,8 +37,12 @@ class Packs {
   // The pack that block `block` of the chain belongs to; null when there is no shared store, or the
   // chain ends before the pack does. The same object for all blocks of one pack.
   [[nodiscard]] PackHashes pack_of(std::span<const SequenceHash> chain, std::uint64_t block);
-  // Some of its blocks were sealed just now.
-  void offer(const PackHashes& pack);
+  // Some of its blocks were sealed just now, or a request has found all of them.
+  void offer(const PackHashes& pack, Nanoseconds now);
+  // A request has found the chain's first `found` blocks: packs of them that are in host, and that
+  // the store has never been seen to have, are put after all. So what was computed while the store
+  // was away gets there, and what was dropped.
+  void offer_found(std::span<const SequenceHash> chain, std::uint64_t found, Nanoseconds now);
   // None in a mode that stores nothing.
   void take(std::size_t limit, std::vector<PackJob>& jobs);
   void put_back(std::uint64_t token);
@@ -54,6 +58,7 @@ class Packs {
   [[nodiscard]] std::size_t limit() const;
 
  private:
+  static constexpr std::uint64_t kMostLooks = 256;  // Per request; some 40 us under the lock.
   struct Pack {
     PackHashes hashes{};
     NamespaceId name_space{};

@@ -68,7 +68,8 @@ class Bench {
   }
   // Lets go of what plan() pinned; not part of the measure.
   void end() {
-    if (Request* request = core_.find(last_); request != nullptr) (void)core_.end_request(*request);
+    if (Request* request = core_.find(last_); request != nullptr)
+      (void)core_.end_request(*request, clock_.now());
     for (int i = 0; i < 1000; ++i) core_.tick(clock_.now());
   }
   double hash_alone() {
@@ -107,7 +108,7 @@ class Bench {
     for (const SequenceHash& hash : request.chain.hashes()) {
       (void)core_.context().reserve(core_.context().key_of(GroupId(0), hash)).value().seal();
     }
-    (void)core_.end_request(request);
+    (void)core_.end_request(request, clock_.now());
   }
 
   const Options options_;

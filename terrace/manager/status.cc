@@ -54,7 +54,9 @@ TierStatus object_status(const Options& options, const Core& core, const Opened&
   if (!opened.has_objects.load() || core.context().objects == nullptr) return status;
   const tier::ObjectTier& objects = *opened.objects;
   if (objects.is_open()) status.state = TierState::kOpen;
-  status.detail = fmt::format("{}, packs of {} blocks", objects.place(), objects.pack_blocks());
+  const std::string summary = objects.summary();
+  status.detail = fmt::format("{}, packs of {} blocks{}{}", objects.place(), objects.pack_blocks(),
+                              summary.empty() ? "" : "; ", summary);
   return status;
 }
 

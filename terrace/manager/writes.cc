@@ -26,7 +26,8 @@ bool Writes::is_behind() const {
   }
   const auto victim = context_.host->pool().next_victim();
   return victim && victim->key.name_space == context_.name_space &&
-         !context_.lower->contains(victim->key.group, victim->key.hash);
+         !context_.lower->contains(victim->key.group, victim->key.hash) &&
+         !context_.is_left_to_store(victim->key);
 }
 
 void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now) {
@@ -70,7 +71,7 @@ void Writes::drive_eviction(Nanoseconds now) {
     // A victim that needs no write costs nothing to evict when its slot is wanted: it may stay.
     if (context_.lower == nullptr || is_stopped_ ||
         context_.lower->contains(victim->key.group, victim->key.hash) ||
-        writes_.size() >= limit()) {
+        context_.is_left_to_store(victim->key) || writes_.size() >= limit()) {
       return;
     }
     if (!context_.admission->admit(victim->key, now)) {
