@@ -70,6 +70,10 @@ ELSEWHERE = {
     "terrace resume": "as terrace status",
     "curl --unix-socket SOCKET http://terrace/metrics": "the same socket; "
     "terrace/capi/admin_test.cc asks it",
+    "terrace object gc --dry-run": "it works on a store: tests/scenario/cli_object_test.cc on a "
+    "directory, tests/integration/s3 on a bucket",
+    "terrace object gc --json": "the same",
+    "terrace object gc": "the same",
     "terrace migrate-config lmcache.yaml": "the file is made up; test_cli_migrate.py",
 }
 

@@ -10,8 +10,7 @@
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/structs_internal.h"
 #include "terrace/manager/weights.h"
-#include "terrace/transfer/backends/dir/dir_store.h"
-#include "terrace/transfer/backends/s3/s3_store.h"
+#include "terrace/serve/object_stores.h"
 
 namespace terrace::capi {
 
@@ -118,38 +117,14 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   return options;
 }
 
-transfer::S3Options s3_options(const config::ObjectSettings& object) {
-  transfer::S3Options options;
-  options.endpoint = object.endpoint;
-  options.bucket = object.bucket;
-  options.prefix = object.prefix;
-  options.region = object.region;
-  options.uses_path_style = object.style == config::ObjectStyle::kPath;
-  options.credentials = {.key_id = object.access_key,
-                         .secret_key = object.secret_key,
-                         .session_token = object.session_token};
-  options.credentials_file = object.credentials_file;
-  options.profile = object.profile;
-  options.ca_file = object.ca_file;
-  options.depth = object.depth;
-  return options;
-}
-
 manager::ObjectOptions object_options(const config::ObjectSettings& object) {
   manager::ObjectOptions options;
   options.pack_blocks = object.pack_blocks;
   options.queue_packs = object.queue_packs;
-  if (!object.path.empty()) {
-    transfer::DirStoreOptions dir;
-    dir.path = object.path;
-    dir.depth = object.depth;
-    dir.is_group_shared = object.shared_group;
-    options.open_store = [dir](const Clock&, LogSink&) { return transfer::make_dir_store(dir); };
-  } else if (object.enabled) {
-    options.open_store = [s3 = s3_options(object)](const Clock& clock, LogSink& log) {
-      return transfer::make_s3_store(s3, clock, log);
-    };
-  }
+  options.open_store = serve::object_store(object);
+  options.collect = serve::collect_options(object);
+  options.admission = object.admission;
+  options.is_promoted = object.promote;
   return options;
 }
 

@@ -45,6 +45,17 @@ struct InspectOptions {
 // Failed also when something in the directory is damaged or no namespace matches `against`.
 [[nodiscard]] Answer run_inspect(const InspectOptions& options);
 
+struct ObjectGcOptions {
+  bool is_dry_run = false;
+  bool is_json = false;
+  std::string file;
+  std::vector<std::string> set;  // "name=value".
+  std::uint32_t requests_per_second = 200;
+};
+// Removes packs that are too old or too many from the shared store that the settings name; tells
+// how far it is on standard error. Failed also when some could not be removed.
+[[nodiscard]] Answer run_object_gc(const ObjectGcOptions& options);
+
 enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume };
 
 struct LiveOptions {

@@ -24,6 +24,7 @@ struct Commands {
   ConfigOptions config;
   MetricsOptions metrics;
   InspectOptions inspect;
+  ObjectGcOptions object_gc;
   std::array<LiveCommand, 4> live;
   bool is_version = false;
   bool is_version_json = false;
@@ -31,6 +32,7 @@ struct Commands {
   CLI::App* config_command = nullptr;
   CLI::App* metrics_command = nullptr;
   CLI::App* inspect_command = nullptr;
+  CLI::App* object_gc_command = nullptr;
   CLI::App* version_command = nullptr;
 };
 
@@ -69,6 +71,25 @@ void declare_inspect(Commands& commands) {
   commands.inspect_command = command;
 }
 
+void declare_object(Commands& commands) {
+  CLI::App* object = commands.app.add_subcommand("object", "Work on the shared store.");
+  object->require_subcommand(1);
+  CLI::App* command = object->add_subcommand(
+      "gc",
+      "Remove packs that object.max_age, object.size and object.blocks leave no room for; the "
+      "store is the settings'.");
+  ObjectGcOptions& options = commands.object_gc;
+  command->add_flag("--dry-run", options.is_dry_run, "Only say what would be removed.");
+  command->add_flag("--json", options.is_json, "Print JSON.");
+  command->add_option("--file", options.file, "Read this TOML file (absolute path).");
+  command->add_option("--set", options.set, "Set name=value above all other sources; repeatable.")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--rate", options.requests_per_second, "Requests per second; engines go first.")
+      ->check(CLI::Range(1, 100'000));
+  commands.object_gc_command = command;
+}
+
 void declare_live(Commands& commands) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
       {"status", "Ask running engines how they are."},
@@ -98,6 +119,7 @@ Answer answer(const Commands& commands) {
   if (commands.config_command->parsed()) return run_config(commands.config);
   if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
   if (commands.inspect_command->parsed()) return run_inspect(commands.inspect);
+  if (commands.object_gc_command->parsed()) return run_object_gc(commands.object_gc);
   for (const LiveCommand& live : commands.live) {
     if (live.command->parsed()) return run_live(live.options);
   }
@@ -137,6 +159,7 @@ int run(int argc, char** argv) {
   declare_config(commands);
   declare_metrics(commands);
   declare_inspect(commands);
+  declare_object(commands);
   declare_live(commands);
   declare_version(commands);
   if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {

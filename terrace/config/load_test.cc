@@ -293,7 +293,12 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
       {R"("disk.admission_threshold":3)", "disk.admission_threshold", "disk.admission = frequency"},
       {R"("disk.admission_decay":"9s")", "disk.admission_decay", "disk.admission = frequency"},
       {R"("disk.admission_entries":9999)", "disk.admission_entries", "disk.admission = frequency"},
-      {R"("disk.threads":3,"disk.backend":"io_uring")", "disk.threads", "disk.backend"}};
+      {R"("disk.threads":3,"disk.backend":"io_uring")", "disk.threads", "disk.backend"},
+      {R"("object.size":"1GiB")", "object.size", "object.path"},
+      {R"("object.max_age":"24h")", "object.max_age", "object.path"},
+      {R"("object.admission":"frequency")", "object.admission", "object.path"},
+      {R"("object.promote":false)", "object.promote", "object.path"},
+      {R"("object.gc_every":"2h","object.path":"/kv")", "object.gc_every", "object.max_age"}};
   for (const auto& [given, name, other] : pairs) {
     const auto loaded = load(engine(R"({"host.size":"1GiB","disk.size":"2GiB",)" + given + "}"));
     ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
@@ -302,7 +307,8 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
                                              HasSubstr("has no effect"))));
   }
   const auto fine = load(engine(R"({"disk.size":"2GiB","host.staging":"64MiB","disk.threads":3,
-      "disk.direct_at":"fcntl","disk.admission":"frequency","disk.admission_threshold":3})"));
+      "disk.direct_at":"fcntl","disk.admission":"frequency","disk.admission_threshold":3,
+      "object.path":"/kv","object.max_age":"24h","object.gc_every":"2h","object.promote":false})"));
   ASSERT_TRUE(fine.has_value()) << fine.error().message();
   EXPECT_THAT(fine->warnings, IsEmpty());
 }

@@ -162,6 +162,12 @@ void tell_useless(Loaded& loaded) {
   const bool has_ring_only = settings.disk.backend == DiskBackend::kIoUring;
   constexpr std::string_view kNoFrequency =
       "disk.admission is all, which counts nothing; set disk.admission = frequency";
+  const ObjectSettings& object = settings.object;
+  const bool has_store = object.is_used();
+  const bool is_bounded =
+      object.size.value() > 0 || object.max_age > Nanoseconds(0) || object.blocks.value() > 0;
+  constexpr std::string_view kNoStore =
+      "there is no shared store; set object.path, or object.enabled";
   const Useless all[] = {
       {"host.staging", has_host, "the host tier has a size: host.size or host.blocks counts"},
       {"disk.direct_at", !settings.disk.direct,
@@ -171,6 +177,12 @@ void tell_useless(Loaded& loaded) {
       {"disk.admission_entries", !counts, kNoFrequency},
       {"disk.threads", has_ring_only,
        "disk.backend is io_uring; set disk.backend to threads or auto"},
+      {"object.size", !has_store, kNoStore},
+      {"object.max_age", !has_store, kNoStore},
+      {"object.admission", !has_store, kNoStore},
+      {"object.promote", !has_store, kNoStore},
+      {"object.gc_every", !is_bounded,
+       "the shared store has no bound: object.size, object.max_age and object.blocks are all 0"},
   };
   for (const auto& [name, is_useless, because] : all) {
     if (is_useless && is_own(loaded, name)) {

@@ -140,7 +140,13 @@ struct ObjectSettings {
   std::string credentials_file;
   std::string profile;
   std::string ca_file;
-  Blocks blocks;
+  Blocks blocks;  // Bounds of the whole store; 0 = none.
+  Bytes size;
+  Nanoseconds max_age;
+  Nanoseconds gc_every;
+  Nanoseconds touch_every;
+  std::string admission;
+  bool promote = true;  // What was read from it goes to the disk, too.
   std::uint32_t depth = 0;
   std::uint32_t pack_blocks = 0;
   std::uint32_t queue_packs = 0;

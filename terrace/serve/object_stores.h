@@ -1,0 +1,24 @@
+// The shared store that settings name, and the bounds they set it: for owners, and for commands
+// that work on a store without one. Threading: pure functions; a store opens in the thread that
+// calls.  Waits: opening may, for a file server that does not answer.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/log.h"
+#include "terrace/config/settings.h"
+#include "terrace/tier/object/object_tier.h"
+#include "terrace/transfer/object_store.h"
+
+namespace terrace::serve {
+
+using OpenObjectStore =
+    std::function<Result<std::unique_ptr<transfer::ObjectStore>>(const Clock&, LogSink&)>;
+
+// Empty when none is wanted. Errors of the call: those of make_dir_store() and make_s3_store().
+[[nodiscard]] OpenObjectStore object_store(const config::ObjectSettings& object);
+[[nodiscard]] tier::CollectOptions collect_options(const config::ObjectSettings& object);
+
+}  // namespace terrace::serve

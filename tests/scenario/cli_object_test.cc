@@ -1,0 +1,143 @@
+// `terrace object gc` on a real directory, as people start it.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "scenario/cli_run.h"
+#include "terrace/base/clock.h"
+#include "terrace/testing/eventually.h"
+#include "terrace/testing/scratch_directory.h"
+#include "terrace/transfer/backends/dir/dir_store.h"
+
+namespace terrace {
+namespace {
+
+namespace fs = std::filesystem;
+using scenario::Ran;
+using scenario::terrace_command;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr std::int64_t kDay = 86'400;
+
+class CliObjectTest : public ::testing::Test {
+ protected:
+  CliObjectTest() {
+    fs::create_directory(root());
+    transfer::DirStoreOptions options;
+    options.path = root();
+    auto made = transfer::make_dir_store(options);
+    EXPECT_TRUE(made.has_value());
+    store_ = *std::move(made);
+  }
+  [[nodiscard]] std::string root() const { return scratch_.path() + "/store"; }
+  // The object's file; empty when there is none.
+  [[nodiscard]] std::string path_of(const std::string& name) const {
+    const std::string leaf = fs::path(name).filename();
+    for (const auto& entry : fs::recursive_directory_iterator(root())) {
+      if (entry.path().filename() == leaf) return entry.path();
+    }
+    return {};
+  }
+  static std::string name_of(int number) {
+    return fmt::format("v1/{:032x}/g0/n16/00/{:032x}.pack", 5, number);
+  }
+  // A pack of 1 MiB that nobody has used for so long.
+  void add(const std::string& name, std::int64_t age) {
+    std::vector<std::byte> bytes(1U << 20U);
+    transfer::ObjectRequest request;
+    request.op = transfer::ObjectOp::kPut;
+    request.name = name;
+    request.pieces = {{bytes.data(), bytes.size()}};
+    ASSERT_TRUE(store_->submit(std::move(request)).is_ok());
+    std::vector<transfer::ObjectAnswer> answers;
+    ASSERT_TRUE(testing::eventually([&] {
+      store_->wait(milliseconds(50));
+      store_->poll(answers);
+      return !answers.empty();
+    }));
+    ASSERT_EQ(answers[0].status.text(), Status().text());
+    const timespec then{static_cast<time_t>(SystemClock().wall_seconds() - age), 0};
+    const timespec both[2] = {then, then};
+    ASSERT_EQ(::utimensat(AT_FDCWD, path_of(name).c_str(), both, 0), 0);
+  }
+  void add_ten() {
+    for (int i = 0; i < 10; ++i) add(name_of(i), i * kDay + 100);
+  }
+  [[nodiscard]] int left() const {
+    int count = 0;
+    for (int i = 0; i < 10; ++i) count += path_of(name_of(i)).empty() ? 0 : 1;
+    return count;
+  }
+  [[nodiscard]] Ran gc(const std::string& arguments) const {
+    return terrace_command("object gc " + arguments, "HOME=/home/u TERRACE_OBJECT_PATH=" + root());
+  }
+
+  testing::ScratchDirectory scratch_;
+  std::unique_ptr<transfer::ObjectStore> store_;
+};
+
+TEST_F(CliObjectTest, RemovesWhatTheSettingsLeaveNoRoomFor) {
+  add_ten();
+  add("v1/notes", 1000 * kDay);
+  const Ran old = gc("--set object.max_age=144h");
+  EXPECT_EQ(old.code, 0) << old.error;
+  EXPECT_THAT(old.out, AllOf(HasSubstr(root() + ": 10 packs, 160 blocks, 10MiB"),
+                             HasSubstr("not used for 144h: 4 packs"), HasSubstr("removed: 4 packs"),
+                             HasSubstr("other objects, left alone: 1")));
+  EXPECT_EQ(left(), 6);
+  EXPECT_NE(path_of(name_of(0)), "");
+  EXPECT_EQ(path_of(name_of(9)), "");
+  EXPECT_NE(path_of("v1/notes"), "");
+  const Ran much = gc("--set object.size=2MiB --json");
+  EXPECT_EQ(much.code, 0) << much.error;
+  const auto json = nlohmann::json::parse(much.out);
+  EXPECT_EQ(json["found"]["packs"], 6);
+  EXPECT_EQ(json["too_many"]["packs"], 4);
+  EXPECT_EQ(json["removed"], 4);
+  EXPECT_EQ(json["error"], nullptr);
+  EXPECT_NE(path_of(name_of(1)), "");
+  EXPECT_EQ(left(), 2);
+}
+
+TEST_F(CliObjectTest, ADryRunAndOneWithoutABoundChangeNothing) {
+  add_ten();
+  const auto entries = [&] {
+    return std::distance(fs::recursive_directory_iterator(root()),
+                         fs::recursive_directory_iterator());
+  };
+  const auto before = entries();
+  const Ran dry = gc("--dry-run --set object.max_age=144h --set object.size=2MiB");
+  EXPECT_EQ(dry.code, 0) << dry.error;
+  EXPECT_THAT(dry.out, AllOf(HasSubstr("4 packs"), HasSubstr("would be removed: 8 packs")));
+  const Ran none = gc("");
+  EXPECT_EQ(none.code, 0) << none.error;
+  EXPECT_THAT(none.out, AllOf(HasSubstr("no bound is set"), HasSubstr("removed: 0 packs")));
+  EXPECT_EQ(entries(), before);
+}
+
+TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {
+  const Ran nowhere = terrace_command("object gc", "HOME=/home/u");
+  EXPECT_EQ(nowhere.code, 2);
+  EXPECT_THAT(nowhere.error, HasSubstr("give object.path"));
+  const Ran gone = terrace_command("object gc", "HOME=/home/u TERRACE_OBJECT_PATH=/nonexistent/kv");
+  EXPECT_EQ(gone.code, 1);
+  EXPECT_THAT(gone.error, HasSubstr("/nonexistent/kv"));
+  const Ran wrong = gc("--set object.max_age=6x");
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_THAT(wrong.error, HasSubstr("object.max_age"));
+  EXPECT_EQ(gc("--set object.max_age").code, 2);
+  EXPECT_EQ(gc("--rate 0").code, 2);
+  EXPECT_EQ(terrace_command("object", "HOME=/home/u").code, 2);
+  EXPECT_EQ(terrace_command("object gx", "HOME=/home/u").code, 2);
+}
+
+}  // namespace
+}  // namespace terrace
