@@ -1,4 +1,4 @@
-"""object.s3.get and object.s3.put: starts an S3 server and the program that measures on it."""
+"""object.s3…: starts an S3 server and the programs that measure on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from engine_env import ROOT
 from s3_server import s3_server
 
-PROGRAM = ROOT / "build" / "release" / "bench" / "s3_store_bench"
+PROGRAMS = ROOT / "build" / "release" / "bench"
 
 
 def main() -> int:
@@ -20,7 +20,12 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="s3-", dir=scratch) as folder,
         s3_server(Path(folder)) as server,
     ):
-        return subprocess.run([str(PROGRAM), *server.arguments()], check=False).returncode
+        commands = (
+            [str(PROGRAMS / "s3_store_bench"), *server.arguments()],
+            [str(PROGRAMS / "object_read_bench"), "s3", *server.arguments()],
+        )
+        codes = [subprocess.run(command, check=False).returncode for command in commands]
+        return max(codes)
 
 
 if __name__ == "__main__":
