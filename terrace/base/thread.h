@@ -4,12 +4,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <stop_token>
 #include <string>
 #include <thread>
 
 #include "terrace/base/clock.h"
 #include "terrace/base/crew.h"
+#include "terrace/base/hands.h"
 #include "terrace/base/mutex.h"
 #include "terrace/base/status.h"
 
@@ -39,5 +41,11 @@ class ThreadEnd {
 // system refuses costs time, not parts. What a part throws is thrown again by run(), once all have
 // ended.
 [[nodiscard]] Crew thread_crew(const std::string& name, std::size_t size);
+
+// Threads that live as long as the hands. Those that the system refuses are done without, as long
+// as one is there. What nobody has begun when they go is not done. Errors: kExhausted = not even
+// one.
+[[nodiscard]] Result<std::unique_ptr<Hands>> thread_hands(
+    const std::string& name, std::size_t size, std::function<void(const char*)> on_breach);
 
 }  // namespace terrace

@@ -83,5 +83,61 @@ TEST(CrewTest, WithoutThreadsThePartsAreDoneInTurn) {
   EXPECT_EQ(done, (std::vector<std::size_t>{0, 1, 2}));
 }
 
+TEST(ThreadHandsTest, DoesAllThatIsPostedUrgentOnesFirst) {
+  std::vector<int> order;
+  Mutex mutex;
+  CondVar condition;
+  bool is_open = false;
+  const auto add = [&](int number) {
+    return [&, number] {
+      const MutexLock lock(mutex);
+      order.push_back(number);
+      condition.notify_all();
+    };
+  };
+  auto hands = thread_hands("terrace-crypt", 1, [](const char*) {});
+  ASSERT_TRUE(hands.has_value());
+  // Holds the one thread until all have been posted.
+  (*hands)->post(
+      [&] {
+        const MutexLock lock(mutex);
+        while (!is_open) (void)condition.wait_for(mutex, seconds(1));
+      },
+      true);
+  for (const int number : {1, 2}) (*hands)->post(add(number), false);
+  for (const int number : {3, 4}) (*hands)->post(add(number), true);
+  const MutexLock lock(mutex);
+  is_open = true;
+  condition.notify_all();
+  while (order.size() < 4) (void)condition.wait_for(mutex, seconds(1));
+  EXPECT_EQ(order, (std::vector<int>{3, 4, 1, 2}));
+}
+
+TEST(ThreadHandsTest, EndsWithWhatNobodyHasBegun) {
+  Mutex mutex;
+  CondVar condition;
+  bool has_begun = false;
+  bool is_open = false;
+  int done = 0;
+  {
+    auto hands = thread_hands("terrace-crypt", 1, [](const char*) {});
+    ASSERT_TRUE(hands.has_value());
+    (*hands)->post(
+        [&] {
+          const MutexLock lock(mutex);
+          has_begun = true;
+          condition.notify_all();
+          while (!is_open) (void)condition.wait_for(mutex, seconds(1));
+          ++done;
+        },
+        false);
+    const MutexLock lock(mutex);
+    while (!has_begun) (void)condition.wait_for(mutex, seconds(1));
+    is_open = true;
+    condition.notify_all();
+  }
+  EXPECT_EQ(done, 1);
+}
+
 }  // namespace
 }  // namespace terrace
