@@ -90,6 +90,13 @@ TEST(FrameTest, RoundTripsAnyHeader) {
     header.generation = Generation(static_cast<std::uint32_t>(rng.next()));
     header.payload_bytes = rng.next();
     header.payload_checksum = {rng.next()};
+    if (rng.chance(50)) {
+      header.codec = FrameCodec::kAes256Gcm;
+      for (auto& byte : header.seal.key.bytes) byte = static_cast<std::uint8_t>(rng.next());
+      for (auto& byte : header.seal.salt) byte = static_cast<std::uint8_t>(rng.next());
+      for (auto& byte : header.seal.hidden) byte = static_cast<std::uint8_t>(rng.next());
+      for (auto& byte : header.seal.tag) byte = static_cast<std::uint8_t>(rng.next());
+    }
     const auto decoded = decode_frame(page_of(header));
     ASSERT_TRUE(decoded.has_value()) << decoded.error().text();
     ASSERT_EQ(*decoded, header);
@@ -136,6 +143,17 @@ TEST(FrameTest, AnotherVersionCodecOrUsedReserveIsRefusedNotCorrupt) {
     seal(page);
     EXPECT_EQ(code_of(page), Code::kRefused) << at;
   }
+}
+
+TEST(FrameTest, TheIdentityIsTheHeaderWithoutWhatEncryptionMakes) {
+  FrameHeader header = example();
+  const auto identity = frame_identity(header);
+  header.payload_checksum = {1};
+  header.seal.hidden.fill(1);
+  header.seal.tag.fill(1);
+  EXPECT_EQ(frame_identity(header), identity);
+  header.seal.salt[0] = 1;
+  EXPECT_NE(frame_identity(header), identity);
 }
 
 TEST(FrameTest, AnotherMagicIsCorruptEvenWhenSealed) {

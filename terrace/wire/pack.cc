@@ -152,9 +152,10 @@ PackNames::PackNames(std::span<const std::uint8_t, 32> content_digest,
 }
 
 std::string PackNames::pack(std::uint64_t generation, std::uint32_t blocks,
-                            const SequenceHash& last) const {
+                            const SequenceHash& last, std::string_view key) const {
   const std::string hex = last.hex();
-  return fmt::format("{}g{}/n{}/{}/{}.pack", folder_, generation, blocks, hex.substr(0, 2), hex);
+  return fmt::format("{}g{}/n{}{}{}/{}/{}.pack", folder_, generation, blocks,
+                     key.empty() ? "" : "k", key, hex.substr(0, 2), hex);
 }
 
 std::string PackNames::reset(std::uint64_t generation) const {

@@ -103,8 +103,9 @@ class PackNames {
             std::span<const std::uint8_t, 32> layout_digest);
   // `v1/<namespace>/`: what all of them begin with.
   [[nodiscard]] const std::string& folder() const { return folder_; }
+  // `key`: id of the key that frames are encrypted with; empty = they are not.
   [[nodiscard]] std::string pack(std::uint64_t generation, std::uint32_t blocks,
-                                 const SequenceHash& last) const;
+                                 const SequenceHash& last, std::string_view key = {}) const;
   // What the names of resets begin with, and one of them.
   [[nodiscard]] std::string resets() const { return folder_ + "resets/"; }
   [[nodiscard]] std::string reset(std::uint64_t generation) const;
