@@ -12,6 +12,7 @@ import hmac
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -44,14 +45,14 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _signed(method: str, path: str, host: str) -> dict[str, str]:
+def _signed(method: str, path: str, host: str, query: str = "") -> dict[str, str]:
     """Headers of a request without content, signed as S3 wants it."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     empty = hashlib.sha256(b"").hexdigest()
     headers = {"host": host, "x-amz-content-sha256": empty, "x-amz-date": now}
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"{method}\n{path}\n\n{lines}\n{names}\n{empty}"
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{empty}"
     scope = f"{now[:8]}/us-east-1/s3/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     key = f"AWS4{SECRET}".encode()
@@ -120,12 +121,19 @@ class S3Server:
 
     def _is_ready(self) -> bool:
         try:
-            made = self._ask("PUT", f"/{BUCKET}")
-            return made in (200, 409) and self._ask("PUT", f"/{BUCKET}/ready") == 200
+            made, _ = self._ask("PUT", f"/{BUCKET}")
+            return made in (200, 409) and self._ask("PUT", f"/{BUCKET}/ready")[0] == 200
         except OSError:
             return False
 
-    def _ask(self, method: str, path: str) -> int:
+    def names(self) -> list[str]:
+        """Of the first thousand objects in the bucket."""
+        code, text = self._ask("GET", f"/{BUCKET}", "list-type=2")
+        if code != 200:
+            raise OSError(f"listing {BUCKET}: {code} {text[:200]}")
+        return re.findall(r"<Key>([^<]*)</Key>", text)
+
+    def _ask(self, method: str, path: str, query: str = "") -> tuple[int, str]:
         port = self.ports["s3.port"]
         connection: http.client.HTTPConnection
         if self._certificate:
@@ -137,9 +145,10 @@ class S3Server:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         with contextlib.closing(connection):
             try:
-                headers = _signed(method, path, f"127.0.0.1:{port}")
-                connection.request(method, path, headers=headers)
-                return connection.getresponse().status
+                headers = _signed(method, path, f"127.0.0.1:{port}", query)
+                connection.request(method, f"{path}?{query}" if query else path, headers=headers)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode(errors="replace")
             except http.client.HTTPException as error:
                 raise OSError(str(error)) from error
 

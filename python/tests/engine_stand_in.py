@@ -1,7 +1,8 @@
 """Stands in for the demo's engine with Terrace below it: three caches that serve prefixes.
 
-What is on disk outlives a stand-in, in a file of frames like the real one, so that the demo's own
-damage is done to it and is seen.  `wrong` picks how it misbehaves.
+The lowest is a disk, or a bucket that several stand-ins share. What is on disk outlives a stand-in,
+in a file of frames like the real one, so that the demo's own damage is done to it and is seen.
+`wrong` picks how it misbehaves.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def inspect_command() -> list[str]:
 class StandIn:
     """Answers are a function of the prompt; blocks are known by their real sequence hashes."""
 
+    lowest = "disk"
+
     def __init__(self, disk: Path, wrong: str = "") -> None:
         self._file = disk / "x.slots"
         self._wrong = wrong
@@ -64,7 +67,7 @@ class StandIn:
         return [zlib.crc32(word.encode()) % 50_000 for word in text.split()]
 
     def complete(self, tokens: list[int], count: int, salt: str = "") -> Answer:
-        hits = {"device": 0, "host": 0, "disk": 0}
+        hits = dict.fromkeys(("device", "host", self.lowest), 0)
         first_miss = None
         for key in self._keys(tokens[:-1], salt):
             tier = self._tier_of(key, hits)
@@ -73,7 +76,7 @@ class StandIn:
                 break
             hits[tier] += BLOCK
         answer = [(sum(tokens) + 7 * index) % 251 for index in range(count)]
-        if self._wrong == "lies" and hits["host"] + hits["disk"]:
+        if self._wrong == "lies" and hits["host"] + hits[self.lowest]:
             answer = [token + 1 for token in answer]
         self._keep(self._keys([*tokens, *answer[:-1]], salt))
         local = hits.pop("device")
@@ -82,7 +85,7 @@ class StandIn:
         return Answer(answer, ttft_s, ledger)
 
     def _tier_of(self, key: bytes, hits: dict[str, int]) -> str:
-        if key in self._device and not hits["host"] + hits["disk"]:
+        if key in self._device and not hits["host"] + hits[self.lowest]:
             return "device"
         if key in self._host and self._wrong != "has no host":
             return "host"
@@ -103,3 +106,43 @@ class StandIn:
 
     def kill(self) -> None:
         """Nothing of it runs anywhere."""
+
+
+class Bucket:
+    """The blocks of whole packs, as the server keeps them; none while it is down."""
+
+    def __init__(self, pack_blocks: int) -> None:
+        self.pack_blocks = pack_blocks
+        self.is_up = True
+        self.blocks: set[bytes] = set()
+
+    def packs(self) -> int:
+        return len(self.blocks) // self.pack_blocks
+
+    def kill(self) -> None:
+        self.is_up = False
+
+
+class SharingStandIn(StandIn):
+    """One of several engines over one bucket; its files lie in a folder of its own."""
+
+    lowest = "object"
+
+    def __init__(self, folder: Path, bucket: Bucket, wrong: str = "") -> None:
+        folder.mkdir()
+        self._bucket = bucket
+        super().__init__(folder, wrong)
+
+    def _tier_of(self, key: bytes, hits: dict[str, int]) -> str:
+        if key in self._device and not hits["host"] + hits["object"]:
+            return "device"
+        if key in self._host and self._wrong != "has no host":
+            return "host"
+        is_there = self._bucket.is_up or self._wrong == "invents"
+        return "object" if is_there and key in self._bucket.blocks - self._host else ""
+
+    def _keep(self, keys: list[bytes]) -> None:
+        super()._keep(keys)
+        whole = len(keys) // self._bucket.pack_blocks * self._bucket.pack_blocks
+        if self._bucket.is_up and self._wrong != "never puts":
+            self._bucket.blocks.update(keys[:whole])

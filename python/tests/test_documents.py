@@ -44,6 +44,7 @@ ELSEWHERE = {
     "./dev demo": "minutes on the real engine: started by hand; its plan is printed here, its "
     "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
     "./dev demo --stay": "as ./dev demo",
+    "./dev demo --s3": "as ./dev demo; test_demo_shared.py",
     "./dev setup": "it installs; ./dev test runs it before this test",
     "./dev test": "it is what runs this test",
     "./dev test hybrid-real": "it downloads a model; tests/tools/test_runners.py tests the verb",

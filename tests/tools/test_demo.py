@@ -20,6 +20,7 @@ from demo import report
 from demo.report import Report, Row
 from demo.server import EngineError, Server, free_port
 from dev import apt, host, main, run, setup, venv
+from s3_server import S3Server
 
 GOOD_HOST = host.Host("x86_64", 4, frozenset({"avx2"}), 16 * host.GIB)
 GOOD_ROWS = (
@@ -220,6 +221,94 @@ def test_stay_says_how_to_talk_to_the_server(
     assert "http://127.0.0.1:1234/v1" in page
     assert "curl" in page
     assert "kill 77" in page
+
+
+# ---- Two engines over one bucket ----------------------------------------------------------------
+
+SHARED_ROWS = (
+    *GOOD_ROWS[:2],
+    Row("c", "out of S3", "object", 100, {"object": 64}, [70.0], equal=True, expected=True),
+    Row("d", "host", "host", 100, {"host": 96}, [30.0], equal=True, expected=True),
+    Row("e", "killed", "none", 100, {}, [800.0], equal=True, expected=True),
+)
+
+
+def pretend_shared(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> None:
+    def ran(result: Report) -> None:
+        for row in rows:
+            result.add(replace(row))
+
+    monkeypatch.setattr(demo, "run_shared", ran)
+
+
+def test_of_two_engines_the_rows_and_the_page_are_as_of_one(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_shared(monkeypatch, *SHARED_ROWS)
+    assert demo.main(["--s3"]) == 0
+    assert "object 64" in capsys.readouterr().out
+    content = json.loads((work / "report.json").read_text())
+    assert content["good"]
+    assert [row["step"] for row in content["rows"]] == list("abcde")
+    assert content["rows"][2]["hit_tokens"] == {"object": 64}
+    assert content["rows"][2]["blocks"] == 2
+    page = (work / "report.html").read_text()
+    assert "object: 64 tokens" in page
+    assert "</span>object" in page
+    assert "</span>disk" not in page
+
+
+@pytest.mark.parametrize("doctored", ["equal", "expected"])
+@pytest.mark.parametrize("step", "abcde")
+@pytest.mark.usefixtures("work")
+def test_of_two_engines_one_bad_row_fails_the_demo(
+    step: str, doctored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [replace(row) for row in SHARED_ROWS]
+    setattr(rows["abcde".index(step)], doctored, False)
+    pretend_shared(monkeypatch, *rows)
+    assert demo.main(["--s3"]) == 1
+    assert f"({step})" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("work")
+def test_of_two_engines_a_step_that_did_not_run_fails_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_shared(monkeypatch, *SHARED_ROWS[:-1])
+    assert demo.main(["--s3"]) == 1
+    assert "(e) did not run" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_come_up_fails_the_demo_with_its_words(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_self: S3Server) -> None:
+        raise RuntimeError("the S3 server did not come up: no room")
+
+    monkeypatch.setattr(S3Server, "start", broken)
+    monkeypatch.setattr(demo, "S3", work / "s3")
+    monkeypatch.setattr(demo, "S3_LOG", work / "s3" / "server.log")
+    assert demo.main(["--s3"]) == 1
+    assert "no room" in capsys.readouterr().err
+
+
+def test_two_engines_want_more_memory_and_say_so_before_anything_changes(
+    touched: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(host, "read", lambda: replace(GOOD_HOST, memory=5 * host.GIB))
+    assert main.main(["demo", "--s3"]) == 1
+    assert "need 6 GiB of memory" in capsys.readouterr().err
+    assert touched == []
+
+
+@pytest.mark.usefixtures("work")
+def test_the_demo_of_one_engine_names_the_other_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, *GOOD_ROWS)
+    assert demo.main([]) == 0
+    assert "./dev demo --s3" in capsys.readouterr().out
 
 
 # ---- The engine's process -----------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""`./dev demo`: the real engine, one conversation, every tier; non-zero if an answer differs."""
+"""`./dev demo`: the real engine, one conversation, every tier; non-zero if an answer differs.
+
+With `--s3`: two engines that share nothing but a bucket.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from demo import conversation, report
+from demo import conversation, report, shared
 from demo.report import Report
-from demo.server import EngineError, Server, end_left_behind, free_port
+from demo.server import Server, end_left_behind, free_port
+from demo.shared import SharedSteps
 from demo.steps import Steps
 from engine_env import ROOT, engine_env, installed, transfer_config
+from s3_server import BUCKET, KEY, SECRET, S3Server, s3_server
 
 BLOCK_TOKENS = 32
 MAX_TOKENS = 4096
@@ -27,6 +32,8 @@ DAYS = 85  # lines per conversation: about 2,900 tokens
 TALKS = 3  # two and a bit fill the engine's cache
 WORK = ROOT / "build" / "demo"
 LOG = WORK / "engine.log"
+S3 = WORK / "s3"
+S3_LOG = S3 / "server.log"
 BEGAN = time.monotonic()
 
 
@@ -39,7 +46,18 @@ def settings(disk: Path) -> dict[str, Any]:
     return {"host.size": "1GiB", "disk.size": "1GiB", "disk.paths": [str(disk)]}
 
 
-def command(port: int, model: Path, disk: Path) -> list[str]:
+def shared_settings(server: S3Server) -> dict[str, Any]:
+    return {
+        "host.size": "512MiB",
+        "object.enabled": True,
+        "object.bucket": BUCKET,
+        "object.endpoint": server.endpoint,
+        "object.access_key": KEY,
+        "object.secret_key": SECRET,
+    }
+
+
+def command(port: int, model: Path, chosen: dict[str, Any]) -> list[str]:
     flags = {
         "--host": "127.0.0.1",
         "--port": str(port),
@@ -51,33 +69,33 @@ def command(port: int, model: Path, disk: Path) -> list[str]:
         "--max-num-seqs": "4",
         # One conversation of the greatest length, and a few blocks to spare.
         "--kv-cache-memory-bytes": str((MAX_TOKENS // BLOCK_TOKENS + 8) * BLOCK_BYTES),
-        "--kv-transfer-config": json.dumps(transfer_config(settings(disk))),
+        "--kv-transfer-config": json.dumps(transfer_config(chosen)),
     }
     words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
     return [*words, *(word for pair in flags.items() for word in pair)]
 
 
-def fresh_disk() -> Path:
-    """An empty folder for the disk tier; nothing of an earlier run goes on beside this one."""
-    left = end_left_behind(LOG)
+def fresh(folder: Path) -> Path:
+    """An empty folder for what is kept; nothing of an earlier run goes on beside this one."""
+    left = end_left_behind(LOG) + end_left_behind(S3_LOG)
     if left:
         say(f"ended {left} processes that an earlier demo left running")
-    disk = WORK / "cache"
-    shutil.rmtree(disk, ignore_errors=True)
-    disk.mkdir(parents=True)
+    for old in (WORK / "cache", S3):
+        shutil.rmtree(old, ignore_errors=True)
+    folder.mkdir(parents=True)
     LOG.unlink(missing_ok=True)
-    return disk
+    return folder
 
 
-def starter(disk: Path) -> Callable[[], Server]:
-    """Starts one engine after another over the same disk tier."""
+def starter(chosen: dict[str, Any]) -> Callable[[], Server]:
+    """Starts one engine after another with the same settings."""
     model = installed()["model_float32"]
     env = engine_env(WORK / "engine", multiprocessing=True)
     env["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 2) - 1))
 
     def start() -> Server:
         port = free_port()
-        server = Server(command(port, model, disk), env, LOG, port)
+        server = Server(command(port, model, chosen), env, LOG, port)
         try:
             took = server.wait_ready(say)
         except BaseException:
@@ -91,11 +109,11 @@ def starter(disk: Path) -> Callable[[], Server]:
 
 def run(result: Report, stay: bool) -> Server:
     """All steps; the server is stopped unless it is to stay and all went well."""
-    disk = fresh_disk()
+    disk = fresh(WORK / "cache")
     say("starting the engine with Terrace (host tier 1 GiB, disk tier 1 GiB)")
     talks = conversation.make(TALKS, DAYS)
     inspect = [str(ROOT / "build" / "release" / "bin" / "terrace")]
-    steps = Steps(starter(disk), inspect, disk, result, talks, say)
+    steps = Steps(starter(settings(disk)), inspect, disk, result, talks, say)
     is_done = False
     try:
         steps.run()
@@ -104,6 +122,26 @@ def run(result: Report, stay: bool) -> Server:
         if not (stay and is_done):
             steps.server.stop()
     return steps.server
+
+
+def run_shared(result: Report) -> None:
+    """The steps of two engines over one bucket; nothing of them goes on afterwards."""
+    folder = fresh(S3)
+    say("starting an S3 server (SeaweedFS)")
+    with s3_server(folder) as store:
+        say(f"it answers at {store.endpoint}; starting the first engine (host tier 512 MiB)")
+        talks = conversation.make(TALKS + 1, DAYS)
+
+        def packs() -> int:
+            return sum(name.endswith(".pack") for name in store.names())
+
+        start = starter(shared_settings(store))
+        steps = SharedSteps(start, packs, store.kill, result, talks, say)
+        try:
+            steps.run()
+        finally:
+            for server in {steps.first, steps.server}:
+                server.stop()
 
 
 def explain_talking(server: Server) -> None:
@@ -119,12 +157,19 @@ def explain_talking(server: Server) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./dev demo")
-    parser.add_argument("--stay", action="store_true", help="leave the server running at the end")
-    stay = parser.parse_args(arguments).stay
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--stay", action="store_true", help="leave the server running at the end")
+    only.add_argument("--s3", action="store_true", help="two engines that share an S3 bucket")
+    options = parser.parse_args(arguments)
     result = Report("SmolLM2-135M-Instruct, float32", "vLLM (CPU)", BLOCK_TOKENS, BLOCK_BYTES)
+    server = None
     try:
-        server = run(result, stay)
-    except (EngineError, LookupError, subprocess.CalledProcessError) as error:
+        if options.s3:
+            result.steps = shared.STEPS
+            run_shared(result)
+        else:
+            server = run(result, options.stay)
+    except (RuntimeError, LookupError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -134,8 +179,10 @@ def main(arguments: list[str] | None = None) -> int:
         report.write(result, WORK)
     print("\n" + report.table(result) + "\n")
     print(f"written to {WORK / 'report.json'} and {WORK / 'report.html'}")
-    if stay:
+    if options.stay and server is not None:
         explain_talking(server)
+    if not options.s3:
+        print("./dev demo --s3 shows two engines that share what they computed through S3")
     for fault in result.faults():
         print(f"demo: {fault}", file=sys.stderr)
     return 1 if result.faults() else 0

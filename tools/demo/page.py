@@ -6,7 +6,13 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLORS = {"none": "#b04a3a", "device": "#5b7f95", "host": "#3f8f5f", "disk": "#b58a2c"}
+COLORS = {
+    "none": "#b04a3a",
+    "device": "#5b7f95",
+    "host": "#3f8f5f",
+    "disk": "#b58a2c",
+    "object": "#7a5a9e",
+}
 ROW_HEIGHT = 34
 LEFT = 262  # where bars begin
 LONGEST = 470  # of a time's bar, in a drawing that is 860 wide
@@ -94,9 +100,11 @@ def render(content: Mapping[str, Any]) -> str:
     longest = max((row["ttft_ms"] for row in rows), default=1.0) or 1.0
     times = _drawing("Time to first token by step", rows, [_time(row, longest) for row in rows])
     sources = _drawing("Source of the prompt's tokens", rows, [_sources(row) for row in rows])
+    seen = {"none"}.union(*(row["hit_tokens"] for row in rows))
     key = "".join(
         f'<span style="background:{color}"></span>{"computed" if tier == "none" else tier}'
         for tier, color in COLORS.items()
+        if tier in seen
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Terrace demo</title>

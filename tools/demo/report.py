@@ -17,7 +17,7 @@ class Row:
 
     step: str
     title: str
-    tier: str  # where the hit came from: none, device, host, disk
+    tier: str  # where the hit came from: none, device, host, disk, object
     tokens: int  # of the prompt
     hit_tokens: dict[str, int]
     samples_ms: list[float]
@@ -43,6 +43,7 @@ class Report:
     block_tokens: int
     block_bytes: int
     rows: list[Row] = field(default_factory=list)
+    steps: str = STEPS  # All that have to run.
 
     def add(self, row: Row) -> Row:
         # What the engine's own cache held was neither moved nor verified by Terrace.
@@ -71,7 +72,7 @@ class Report:
                     f"({row.step}) {row.title}: a time to first token that is not positive"
                 )
         ran = "".join(row.step for row in self.rows)
-        found += [f"({step}) did not run" for step in STEPS if step not in ran]
+        found += [f"({step}) did not run" for step in self.steps if step not in ran]
         return found
 
 

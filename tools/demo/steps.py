@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +130,25 @@ class Steps:
             )
         )
 
-    def _tier_row(self, step: str, title: str, tier: str) -> None:
-        """The first request of each conversation, which must come from `tier` as a whole."""
+    def _tier_row(
+        self,
+        step: str,
+        title: str,
+        tier: str,
+        talks: Sequence[Conversation],
+        due: Callable[[int], int],
+        note: str = "",
+    ) -> None:
+        """The first request of each of `talks`: of so many tokens `tier` must serve `due`."""
         samples, equal, expected, hit = [], True, True, {}
-        for talk in self._talks:
+        for talk in talks:
             answer = self._first(talk)
             samples.append(answer.ttft_s * 1e3)
             hit = hits(answer)
-            expected = expected and hit == {tier: self._full(len(talk.tokens))}
+            expected = expected and hit == {tier: due(len(talk.tokens))}
             equal = self._answer_equal(talk, answer) and equal
-        tokens = len(self._talks[-1].tokens)
-        self._row(Row(step, title, tier, tokens, hit, samples, equal, expected))
+        tokens = len(talks[-1].tokens)
+        self._row(Row(step, title, tier, tokens, hit, samples, equal, expected, note))
 
     def host(self) -> None:
         self._say("(c) other conversations overrun the engine's cache …")
@@ -148,7 +156,7 @@ class Steps:
             self._first(talk)
             talk.answer = self._whole(talk)
         self._say("    … and each comes back: out of Terrace's host tier")
-        self._tier_row("c", "host tier", "host")
+        self._tier_row("c", "host tier", "host", self._talks, self._full)
 
     def second_turn(self) -> None:
         """The prompt now holds turn one's answer: blocks that the engine generated."""
@@ -190,7 +198,7 @@ class Steps:
 
     def disk(self) -> None:
         self._say("    … out of Terrace's disk tier, from the first request on")
-        self._tier_row("e", "disk tier after kill -9", "disk")
+        self._tier_row("e", "disk tier after kill -9", "disk", self._talks, self._full)
 
     def flipped_byte(self) -> None:
         self._say("(f) one byte of the cache on disk flipped, new start …")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dev import build, paths, run, setup, venv
+from dev import build, host, paths, run, say, setup, venv
 from dev.test import paths_environment
+
+S3_MEMORY = 6 * host.GIB  # Two engines of 2 GiB with their host tiers, the server, the system.
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,7 +18,14 @@ def main(arguments: Sequence[str]) -> int:
         "build/demo/report.json and report.html; fails when an answer differs or a tier served "
         "nothing. After a break run it again: what was downloaded, installed and built is kept.",
     )
-    parser.add_argument("--stay", action="store_true", help="leave the server running at the end")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--stay", action="store_true", help="leave the server running at the end")
+    only.add_argument(
+        "--s3",
+        action="store_true",
+        help="instead: two engines at once, with host tiers of their own, that share what they "
+        f"computed through an S3 server ({S3_MEMORY // host.GIB} GiB of memory)",
+    )
     parser.add_argument(
         "--plan", action="store_true", help="print what it would install and need, and do nothing"
     )
@@ -24,8 +33,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.plan:
         setup.explain()
         return 0
+    if options.s3 and (memory := host.read().memory) < S3_MEMORY:
+        raise say.Stop(
+            f"two engines and an S3 server need {S3_MEMORY // host.GIB} GiB of memory; this "
+            f"machine has {memory / host.GIB:.1f} GiB",
+            "./dev demo, with one engine, needs less",
+        )
     setup.require(quiet=False)
     build.build("release", ["lib/libterrace.so", "bin/terrace"])
     (paths.BUILD / "demo").mkdir(parents=True, exist_ok=True)
-    stay = ["--stay"] if options.stay else []
-    return run.shown([venv.python(), "-m", "demo", *stay], env=paths_environment())
+    chosen = ["--stay"] * options.stay + ["--s3"] * options.s3
+    return run.shown([venv.python(), "-m", "demo", *chosen], env=paths_environment())
