@@ -14,14 +14,16 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import terrace
-from terrace import _native
+from terrace import _native, doctor_store
 from terrace.cli import program
+from terrace.finding import Asked, Check, Finding, fail, file_system, note, ok, warn
+
+__all__ = ["Asked", "Check", "Finding", "fail", "note", "ok", "warn"]
 
 PAGE = 4096
 ENOUGH_FILES = 1024
@@ -29,41 +31,6 @@ MOST_MEMORY = 1 << 60  # A control group of the first version without a limit sa
 MOST_SHARE = 0.9  # Of what there is; weights and the engine itself need memory, too.
 IO_URING_SETUP = 425  # The system call's number, on every architecture.
 _SHORT_LIVED = {"tmpfs": "is lost at a reboot", "overlay": "is lost with the container"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    state: str  # ok, note, warn, fail
-    text: str
-    way_out: str = ""
-
-
-def ok(text: str) -> Finding:
-    return Finding("ok", text)
-
-
-def note(text: str, way_out: str = "") -> Finding:
-    return Finding("note", text, way_out)
-
-
-def warn(text: str, way_out: str) -> Finding:
-    return Finding("warn", text, way_out)
-
-
-def fail(text: str, way_out: str) -> Finding:
-    return Finding("fail", text, way_out)
-
-
-@dataclass
-class Asked:
-    """What the command line said, and what the settings came to."""
-
-    model: str = ""
-    port: int = 0
-    settings: dict[str, Any] | None = None
-
-
-Check = Callable[[Asked], Iterator[Finding]]
 
 
 # ---- Software -----------------------------------------------------------------------------------
@@ -191,22 +158,6 @@ def attach_directory(asked: Asked) -> Iterator[Finding]:
 # ---- Disk ---------------------------------------------------------------------------------------
 
 
-def _file_system(path: Path) -> str:
-    """Of the mount that holds the path; "" when /proc does not say."""
-    best, kind = "", ""
-    try:
-        lines = Path("/proc/self/mounts").read_text().splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        _, place, name, *_ = line.split()
-        place = place.encode().decode("unicode_escape")
-        is_above = str(path) == place or str(path).startswith(place.rstrip("/") + "/")
-        if is_above and len(place) >= len(best):
-            best, kind = place, name
-    return kind
-
-
 def _try_direct(folder: Path) -> str:
     """Why a page cannot be written there past the page cache; "" = it can."""
     name = folder / f".terrace-doctor-{os.getpid()}"
@@ -237,7 +188,7 @@ def disk(asked: Asked) -> Iterator[Finding]:
         facts = os.statvfs(folder)
         free = facts.f_bavail * facts.f_frsize >> 30
         yield ok(f"disk.paths {path}: {free} GiB free")
-        kind = _file_system(folder)
+        kind = file_system(folder)
         if kind in _SHORT_LIVED:
             yield warn(f"disk.paths {path}: {kind} {_SHORT_LIVED[kind]}", "name a folder on a disk")
         if problem := _try_direct(folder):
@@ -446,6 +397,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("attach.directory", attach_directory),
     ("disk", disk),
     ("io_uring", io_uring),
+    ("object", doctor_store.shared_store),
     ("port", port),
     ("model", model),
     ("engine", engine),

@@ -231,7 +231,7 @@ def test_a_disk_that_is_none_or_lives_short_is_told(
     file = tmp_path / "file"
     file.touch()
     assert [finding.state for finding in found(file)] == ["fail"]
-    monkeypatch.setattr(doctor, "_file_system", lambda _path: "tmpfs")
+    monkeypatch.setattr(doctor, "file_system", lambda _path: "tmpfs")
     monkeypatch.setattr(doctor, "_try_direct", lambda _folder: "O_DIRECT refused")
     assert [finding.state for finding in found(tmp_path)] == ["ok", "warn", "warn"]
     assert all(finding.way_out for finding in found(tmp_path)[1:])
