@@ -59,6 +59,17 @@ def test_a_name_is_answered_by_its_closest_entry(
     assert [entry.name for entry in bench.chosen(listed(tmp_path, table), names)] == chosen
 
 
+@pytest.mark.parametrize(
+    ("names", "is_chosen"), [([], False), (["disk"], False), (["peers"], True), (["peers.x"], True)]
+)
+def test_what_needs_more_packages_runs_only_when_it_is_named(
+    tmp_path: Path, names: list[str], is_chosen: bool
+) -> None:
+    table = TABLE + '[[bench]]\nname = "peers"\npython = "x.py"\npeers = true\n'
+    found = [entry.name for entry in bench.chosen(listed(tmp_path, table), names)]
+    assert ("peers" in found) == is_chosen
+
+
 def test_only_asked_results_are_kept() -> None:
     assert bench.is_wanted(ROW, [])
     assert bench.is_wanted(ROW, ["disk.r"])

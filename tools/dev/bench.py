@@ -2,9 +2,10 @@
 
 Each entry is a table [[bench]] with `name` and either `program` (a path below build/release) or
 `python` (a path below the repository), and optionally `args` and `engine = true` if it starts an
-engine.  A benchmark prints JSON lines (conventions section 7) on standard output, anything for
-people on standard error.  The names asked for are passed on as arguments, so that `vllm-ttft.host`
-can leave out the disk half of the script `vllm-ttft`.
+engine; `peers = true` if it needs the packages of requirements/peers.txt, which are brought on
+request alone: such a one runs only when it is named.  A benchmark prints JSON lines (conventions
+section 7) on standard output, anything for people on standard error.  The names asked for are
+passed on as arguments, so that `vllm-ttft.host` can leave out the rest of `vllm-ttft`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dev import build, paths, run, say, setup, venv
+from dev import build, paths, peers, run, say, setup, venv
 from dev.test import paths_environment
 
 TABLE = paths.ROOT / "bench" / "bench.toml"
@@ -31,6 +32,7 @@ class Bench:
     program: str = ""
     python: str = ""
     engine: bool = False
+    peers: bool = False
     args: list[str] = field(default_factory=list)
 
     def command(self, names: Sequence[str]) -> list[str | Path]:
@@ -67,7 +69,8 @@ def chosen(listed: Sequence[Bench], names: Sequence[str]) -> list[Bench]:
     return [
         bench
         for bench in listed
-        if not names or any(not is_answered_closer(bench, name) for name in asked(bench, names))
+        if (not names and not bench.peers)
+        or any(not is_answered_closer(bench, name) for name in asked(bench, names))
     ]
 
 
@@ -98,7 +101,9 @@ def _run(bench: Bench, names: Sequence[str], as_json: bool) -> bool:
     process = subprocess.Popen(
         [str(part) for part in bench.command(own)],
         cwd=paths.ROOT,
-        env=run.environment(paths_environment()),
+        env=run.environment(
+            {**paths_environment(), **(peers.environment() if bench.peers else {})}
+        ),
         stdout=subprocess.PIPE,
         text=True,
     )

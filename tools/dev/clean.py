@@ -13,7 +13,8 @@ from dev import engines, paths, say, store
 from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
-KIND = rf"(?:{'|'.join(('venv', 'model', *map(re.escape, engines.kinds())))})"
+KINDS = ("venv", "model", "gemma", "services", "peers", *engines.kinds())
+KIND = rf"(?:{'|'.join(map(re.escape, KINDS))})"
 ENTRY = re.compile(
     rf"{KIND}-[0-9a-f]{{16}}(\.(part|removed)-\d+)?|{KIND}\.lock|wheels-{KIND}|ccache|passed"
 )
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [word for word in arguments if word != "--all"]
     if unknown:
         raise say.Stop(f"clean does not know {unknown[0]}", "it takes --all or nothing")
-    ended = end_left_behind(paths.BUILD / "demo" / "engine.log")
+    logs = ("engine.log", "s3/server.log")
+    ended = sum(end_left_behind(paths.BUILD / "demo" / log) for log in logs)
     if ended:
         say.note(f"ended {ended} processes of the demo")
     if paths.BUILD.exists():
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--all" in arguments:
         # Not below another ./dev that is just making an entry.
         with contextlib.ExitStack() as stack:
-            for kind in ("venv", "model", *engines.kinds()):
+            for kind in KINDS:
                 stack.enter_context(store.locked(kind))
             for path in _outside_build():
                 if path.exists():

@@ -5,19 +5,26 @@
 // as the tier syncs frames; the tier's records and their syncs come on top.
 //   disk_bench [--directory=DIR] [--runs=N] [--mebibytes=N] [--backend=NAME] [disk.read|disk.write
 //   …]
+//   disk_bench --serve=PAYLOAD_BYTES …: for bench/peers. Each line of standard input, `write`,
+//   `read` or `plain` (read, nothing checked), is done and answered by a line of bytes per second.
+//   --cached: through the page cache.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
 #include <string>
 #include <vector>
 
 #include "terrace/base/check.h"
+#include "terrace/base/file.h"
 #include "terrace/testing/bench_json.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
+#include "terrace/transfer/builtin.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -28,6 +35,8 @@ struct Setup {
   std::uint64_t mebibytes = 768;
   std::vector<std::string> names;
   std::string backend;  // Empty = both.
+  bool is_direct = true;
+  std::uint64_t served_payload = 0;  // 0 = measured beside fio.
   [[nodiscard]] bool wants(const std::string& name) const {
     if (names.empty()) return true;
     for (const std::string& wanted : names) {
@@ -95,6 +104,7 @@ class DiskFlow {
     options_.blocks = count_;
     options_.paths = {setup.directory};
     options_.backend = setup.backend;
+    options_.is_direct = setup.is_direct;
     options_.io.depth = kDepth;
     options_.io.threads = kThreads;
     options_.queue_blocks = 256;
@@ -156,6 +166,43 @@ class DiskFlow {
             return true;
           },
           [&](const DiskDone& done) { free.push_back(done.token); });
+    });
+    return static_cast<double>(count_ * payload_bytes_) / time;
+  }
+
+  // The same frames by the backend alone: neither looked up nor checked.
+  double read_plain() {
+    auto chosen = transfer::make_backend(options_.backend, {.depth = depth_of(true, backend())});
+    TERRACE_CHECK(chosen.has_value());
+    const std::string path = options_.paths[0] + "/terrace-00/0.slots";
+    auto file = open_file(path, options_.is_direct ? O_RDONLY | O_DIRECT : O_RDONLY);
+    TERRACE_CHECK(file.has_value());
+    const std::uint64_t frame_bytes = payload_bytes_ + kPageBytes;
+    auto pages = index::ZeroedArray<std::byte>::create(kTargets * kPageBytes).value();
+    transfer::Backend& mover = *chosen->backend;
+    const double time = testing::seconds_of(clock_, [&] {
+      std::vector<transfer::Completion> done;
+      std::vector<std::size_t> free;
+      for (std::size_t i = 0; i < mover.depth(); ++i) free.push_back(i);
+      for (std::uint64_t begun = 0, ended = 0; ended < count_; ended += done.size()) {
+        for (; begun < count_ && !free.empty(); ++begun, free.pop_back()) {
+          transfer::Transfer read;
+          read.token = free.back();
+          read.file = file->get();
+          read.offset = begun * frame_bytes;
+          read.pieces[0] = {pages.all().data() + free.back() * kPageBytes, kPageBytes};
+          read.pieces[1] = {place(kSources + free.back()).payload, payload_bytes_};
+          read.piece_count = 2;
+          TERRACE_CHECK(mover.submit(read).is_ok());
+        }
+        mover.wait(milliseconds(100));
+        done.clear();
+        mover.poll(done);
+        for (const transfer::Completion& one : done) {
+          TERRACE_CHECK(one.status.is_ok());
+          free.push_back(one.token);
+        }
+      }
     });
     return static_cast<double>(count_ * payload_bytes_) / time;
   }
@@ -245,6 +292,24 @@ void bench(const Setup& setup, std::uint64_t payload_bytes, const std::string& b
   }
 }
 
+int serve(const Setup& setup) {
+  const ScratchDirectory scratch(setup.directory);
+  Setup own = setup;
+  own.directory = scratch.path();
+  if (own.backend.empty()) own.backend = "io_uring";
+  DiskFlow flow(own, setup.served_payload);
+  std::cout << "ready" << std::endl;
+  for (std::string verb; std::getline(std::cin, verb);) {
+    double rate = 0;
+    if (verb == "write") rate = flow.write_all();
+    if (verb == "read") rate = flow.read_all();
+    if (verb == "plain") rate = flow.read_plain();
+    if (rate == 0) return 1;
+    std::cout << fmt::format("{:.6g}", rate) << std::endl;
+  }
+  return 0;
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk
 
@@ -261,10 +326,15 @@ int main(int argc, char** argv) {
       setup.mebibytes = std::strtoull(value("--mebibytes=").c_str(), nullptr, 10);
     } else if (argument.starts_with("--backend=")) {
       setup.backend = value("--backend=");
+    } else if (argument.starts_with("--serve=")) {
+      setup.served_payload = std::strtoull(value("--serve=").c_str(), nullptr, 10);
+    } else if (argument == "--cached") {
+      setup.is_direct = false;
     } else {
       setup.names.push_back(argument);
     }
   }
+  if (setup.served_payload > 0) return terrace::tier::disk::serve(setup);
   for (const std::string backend : {"io_uring", "threads"}) {
     if (!setup.backend.empty() && setup.backend != backend) continue;
     for (const std::uint64_t payload : {768ULL << 10U, 3ULL << 20U}) {
