@@ -120,6 +120,17 @@ def test_what_leaves_the_kv_alone_leaves_the_text_alone(change: Callable[[Any], 
     assert text(config) == before
 
 
+def test_what_the_engine_makes_of_adapters_is_said_where_it_takes_them() -> None:
+    config = make_config()
+    assert fingerprint.adapter_settings(config) == ""
+    config.lora_config = SimpleNamespace(lora_dtype="torch.float32", target_modules=None)
+    before = fingerprint.adapter_settings(config)
+    config.lora_config.target_modules = ["v_proj"]
+    some = fingerprint.adapter_settings(config)
+    config.lora_config.lora_dtype = "torch.bfloat16"
+    assert len({before, some, fingerprint.adapter_settings(config)}) == 3
+
+
 def test_the_length_limit_counts_where_the_rotary_embedding_depends_on_it() -> None:
     config = make_config()
     set_hf("rope_parameters", {"rope_type": "longrope"})(config)

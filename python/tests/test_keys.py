@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from terrace._native import ExtraKey
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from tests.engine_objects import Item, Request, feature
 
+RANK_OF_EIGHT = '{"r": 8, "lora_alpha": 16}'
 CAT, DOG = Item({"pixels": b"a cat"}), Item({"pixels": b"a dog"})
 
 
@@ -28,6 +30,8 @@ def read(maker: KeyMaker, request: Request) -> RequestKeys:
 
 
 def adapter(path: Path, **other: Any) -> SimpleNamespace:
+    if path.is_dir() and not (path / "adapter_config.json").exists():
+        (path / "adapter_config.json").write_text(RANK_OF_EIGHT)
     facts = {"lora_name": "adapter", "lora_int_id": 1, "lora_path": str(path)}
     return SimpleNamespace(**facts, **other)
 
@@ -47,7 +51,8 @@ def test_salt_adapter_and_items_enter_in_this_order(tmp_path: Path) -> None:
         mm_features=[feature("x", 3, 4, CAT), feature("y", 9, 2, DOG), feature("z", 11, 4, CAT)],
     )
     salt, lora, *items = read(make(), request).extra_keys
-    digest = f"adapter\0digest of {tmp_path.name}".encode()
+    facts = hashlib.sha256(b"\0" + RANK_OF_EIGHT.encode()).hexdigest()
+    digest = f"adapter\0digest of {tmp_path.name}\0{facts}".encode()
     assert salt == ExtraKey(ExtraKey.SALT, b"tenant")
     assert lora == ExtraKey(ExtraKey.LORA, digest)
     assert [item.kind for item in items] == [ExtraKey.MULTIMODAL] * 3
@@ -135,6 +140,30 @@ def test_an_adapter_replaced_under_its_path_has_no_key_any_more(tmp_path: Path) 
     assert not maker.read(request).unkeyable
     weights.write_bytes(b"newer")
     assert maker.read(request).unkeyable
+
+
+def adapter_key(maker: KeyMaker, path: Path) -> RequestKeys:
+    found = maker.read(Request("a", [1], lora_request=adapter(path)))
+    assert not found.unkeyable
+    return found
+
+
+def test_an_adapter_scaled_anew_over_equal_weights_has_another_key(tmp_path: Path) -> None:
+    first = adapter_key(make(), tmp_path)
+    assert adapter_key(make(), tmp_path) == first
+    (tmp_path / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 64}')
+    assert adapter_key(make(), tmp_path) != first
+
+
+def test_the_engines_settings_for_adapters_enter_their_keys(tmp_path: Path) -> None:
+    plain = adapter_key(make(), tmp_path)
+    assert adapter_key(make(adapter_settings="only v_proj"), tmp_path) != plain
+
+
+def test_an_adapter_without_its_configuration_has_no_key(tmp_path: Path) -> None:
+    request = Request("a", [1], lora_request=adapter(tmp_path))
+    (tmp_path / "adapter_config.json").unlink()
+    assert make().read(request).unkeyable
 
 
 def test_options_that_are_off_do_not_keep_an_adapter_from_its_key(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.vllm import harness
 from tests.integration.vllm.scenarios.adapter import UNKEYABLE
 
-ADAPTERS = ("none", "first", "second", "renamed")
+ADAPTERS = ("none", "first", "second", "renamed", "scaled")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,9 @@ def test_equal_tokens_hit_only_under_the_same_adapter(found: dict[str, Any], ada
 
 def test_the_adapters_differ(found: dict[str, Any]) -> None:
     answers = [str(found["lora"][f"{adapter} cold"]["tokens"]) for adapter in ADAPTERS]
-    assert len(set(answers)) == 3
+    assert len(set(answers)) == 4
     assert answers[3] == answers[2], "the same weights under two names"
+    assert answers[4] != answers[2], "the same weights, scaled anew"
 
 
 def test_a_prompt_of_embeddings_is_counted_and_not_cached(found: dict[str, Any]) -> None:

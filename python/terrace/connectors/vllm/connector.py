@@ -184,7 +184,9 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             can_store=self._kv_transfer_config.is_kv_producer,
             can_load=self._kv_transfer_config.is_kv_consumer,
         )
-        keys = KeyMaker(_native.digest_weights, compat.sees_items(config))
+        keys = KeyMaker(
+            _native.digest_weights, compat.sees_items(config), fingerprint.adapter_settings(config)
+        )
         return SchedulerHalf(owner, keys, planned, has_events=compat.has_kv_events(config))
 
     def _fall(self, reason: str) -> None:

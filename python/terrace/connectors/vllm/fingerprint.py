@@ -24,6 +24,14 @@ _ENCODER = (
     "video_pruning_method",
     "video_pruning_rate",
 )
+# Of its settings for LoRA adapters: which modules an adapter acts on, and how its tensors are read.
+_ADAPTERS = (
+    "enable_mixed_moe_lora_format",
+    "enable_moe_shared_loras",
+    "enable_tower_connector_lora",
+    "lora_dtype",
+    "target_modules",
+)
 # Parts of what turns an item into what the model sees, besides the engine.
 _ITEM_LIBRARIES = ("transformers", "torchvision", "pillow")
 # Rotary embeddings whose frequencies vLLM computes from the config alone; with any other kind the
@@ -111,6 +119,14 @@ def _code(model: Any, directory: str) -> dict[str, str]:
             name = str(path.relative_to(directory))
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"code": canonical(found)}
+
+
+def adapter_settings(vllm_config: Any) -> str:
+    """What the engine makes of any adapter, for the keys of requests that have one."""
+    lora = getattr(vllm_config, "lora_config", None)
+    if lora is None:
+        return ""
+    return canonical({name: getattr(lora, name, None) for name in _ADAPTERS})
 
 
 def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dict[str, str]:

@@ -5,9 +5,11 @@ A request that carries anything this module does not know is not cached.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from terrace._native import ExtraKey
@@ -79,10 +81,11 @@ class RequestKeys:
 
 @dataclass
 class KeyMaker:
-    """Reads requests.  `digest_weights` fingerprints an adapter's folder, once per adapter."""
+    """Reads requests.  `digest_weights` fingerprints an adapter's tensors, once per adapter."""
 
     digest_weights: Callable[[str], str]
     sees_items: bool = True  # What the model gets of multimodal items is in the request.
+    adapter_settings: str = ""  # The engine's own for what it makes of any adapter.
     _items: ItemDigests = field(default_factory=ItemDigests)
     _adapters: dict[tuple[int, str, str], tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
@@ -153,7 +156,7 @@ class KeyMaker:
         try:
             state = _folder_state(path)
             if key not in self._adapters:
-                self._adapters[key] = (state, self.digest_weights(path))
+                self._adapters[key] = (state, self._adapter_content(path))
         except Exception:  # An unreadable adapter is the engine's error to report, not ours.
             return b""
         known_state, digest = self._adapters[key]
@@ -161,6 +164,12 @@ class KeyMaker:
         if state != known_state:
             return b""
         return f"{name}\0{digest}".encode()
+
+    def _adapter_content(self, path: str) -> str:
+        """Its weights, and how strongly and where they act: the same ones may be scaled anew."""
+        facts = hashlib.sha256(self.adapter_settings.encode() + b"\0")
+        facts.update((Path(path) / "adapter_config.json").read_bytes())
+        return f"{self.digest_weights(path)}\0{facts.hexdigest()}"
 
 
 def _strange(request: Any) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.integration.vllm.engine import Engine, until
@@ -13,8 +16,18 @@ UNKEYABLE = "terrace_unkeyable_requests_total"
 OFFLOADED = 'terrace_transfer_blocks_total{op="offload",source="device",target="host"}'
 
 
+def _scaled(folder: str) -> str:
+    """A copy of an adapter whose weights act four times as strongly."""
+    copy = Path(shutil.copytree(folder, f"{folder}-scaled"))
+    config = copy / "adapter_config.json"
+    facts = json.loads(config.read_text())
+    config.write_text(json.dumps(facts | {"lora_alpha": 4 * facts["lora_alpha"]}))
+    return str(copy)
+
+
 def lora(say: Say, model: str, folders: list[str]) -> None:
-    """Equal tokens without adapter, with two, and with other weights under the first's name."""
+    """Equal tokens without adapter, with two, with other weights under the first's name, and with
+    the second's weights scaled anew under its own name."""
     from vllm.lora.request import LoRARequest
 
     engine = make(model, {}, enable_lora=True, max_loras=2, max_lora_rank=8)
@@ -24,6 +37,7 @@ def lora(say: Say, model: str, folders: list[str]) -> None:
         "first": LoRARequest("first", 1, folders[0]),
         "second": LoRARequest("second", 2, folders[1]),
         "renamed": LoRARequest("first", 3, folders[1]),
+        "scaled": LoRARequest("second", 4, _scaled(folders[1])),
     }
     found: dict[str, Any] = {}
     for turn in ("cold", "again"):
