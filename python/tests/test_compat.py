@@ -107,6 +107,12 @@ def test_a_group_that_is_not_the_models_own_on_the_device_is_refused(mark: str, 
     assert words in compat.refusal(make_config(), plan)
 
 
+def test_a_model_by_another_class_is_refused() -> None:
+    config = make_config()
+    config.model_config.model_class_overrides = {"LlamaForCausalLM": "mine:Llama"}
+    assert "model_class_overrides" in compat.refusal(config, make_plan(FullAttentionSpec()))
+
+
 def test_proposers_with_kv_of_their_own_are_refused() -> None:
     config = make_config()
     config.speculative_config = SimpleNamespace(method="eagle3")

@@ -92,6 +92,7 @@ def set_part(part: str, name: str, value: Any) -> Callable[[Any], None]:
         set_hf("rope_parameters", {"rope_type": "yarn", "factor": 4.0}),
         set_part("model_config", "dtype", "torch.bfloat16"),
         set_part("model_config", "quantization", "fp8"),
+        set_part("model_config", "quantization_config", {"linear": {"weight": "int8"}}),
         set_part("model_config", "get_sliding_window", lambda: 512),
         set_part("cache_config", "cache_dtype", "fp8"),
         set_part("parallel_config", "tensor_parallel_size", 2),

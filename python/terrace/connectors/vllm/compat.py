@@ -128,6 +128,8 @@ def _content_refusal(vllm_config: Any) -> str:
     load_format = str(vllm_config.load_config.load_format).lower()
     if load_format not in _IDENTIFIED_FORMATS:
         return f"weights of load format {load_format} cannot be identified"
+    if getattr(vllm_config.model_config, "model_class_overrides", None):
+        return "models whose class is overridden (model_class_overrides) cannot be identified"
     if getattr(vllm_config.cache_config, "calculate_kv_scales", False):
         return "KV scales calculated while serving cannot be keyed"
     speculative = getattr(vllm_config, "speculative_config", None)

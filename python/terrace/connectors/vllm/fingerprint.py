@@ -121,6 +121,15 @@ def _code(model: Any, directory: str) -> dict[str, str]:
     return {"code": canonical(found)}
 
 
+def _quantization(model: Any) -> dict[str, str]:
+    """How the engine itself quantises weights while it loads them; the model's own is its config's.
+
+    A form that differs between processes only costs hits.
+    """
+    own = getattr(model, "quantization_config", None)
+    return {} if own is None else {"quantization_config": canonical(own)}
+
+
 def adapter_settings(vllm_config: Any) -> str:
     """What the engine makes of any adapter, for the keys of requests that have one."""
     lora = getattr(vllm_config, "lora_config", None)
@@ -146,6 +155,7 @@ def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dic
         "length_limit": _length_limit(model, plain),
         "multimodal": canonical(getattr(model, "mm_processor_kwargs", None)),
         "speculative": _speculative(vllm_config),
+        **_quantization(model),
         **_code(model, directory),
         **_items(model, directory),
     }
