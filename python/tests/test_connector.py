@@ -23,6 +23,7 @@ class Half:
         self.is_async = not layout.is_plain
         self.found: int | None = 8
         self.breaks = False
+        self.resets: list[bool] = []  # Answers to come.
         self.outputs: list[tuple[Any, ...]] = []
         self.local: list[int] = []
 
@@ -42,6 +43,9 @@ class Half:
 
     def take_output(self, *given: Any) -> None:
         self.outputs.append(given)
+
+    def reset(self) -> bool:
+        return self.resets.pop()
 
     def promised_blocks(self) -> list[int]:
         return [] if self.is_async else [10]
@@ -133,6 +137,19 @@ def test_an_admission_without_load_owes_nothing(
     made.build_connector_meta(None)
     made.update_state_after_alloc(request("a"), blocks(), 0)
     assert not made.build_connector_meta(None).step.promises
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_reset_reaches_what_a_half_that_fell_has_stored(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, answer: bool
+) -> None:
+    made = scheduler_side(connector, monkeypatch, PLAIN)
+    half = made._scheduler
+    made._fall("odd")
+    half.resets = [answer]
+    assert made.reset_cache() is answer
+    assert half.resets == []
+    assert made.reset_cache() is False, "a half that raises has not told the disk"
 
 
 def test_a_request_that_ended_leaves_no_local_length_behind(

@@ -321,8 +321,9 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     @hook(lambda _self: False)
     def reset_cache(self) -> bool | None:
-        # None of what a half that is not there has stored can match.
-        return self._scheduler is None or self._scheduler.reset()
+        # What a half that fell has stored matches no more here, but would after a restart.
+        kept = [] if self._is_worker else self._kept
+        return all(half.reset() for half in (self._scheduler, *kept) if half is not None)
 
     # ---- Worker's side --------------------------------------------------------------------------
 
