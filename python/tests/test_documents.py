@@ -51,7 +51,8 @@ ELSEWHERE = {
     "./dev test vllm-versions": "half an hour; the same",
     "./dev matrix --write": "it writes what the tests before it proved; tests/tools/test_matrix.py",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
-    "./dev check": "needs clang; tests/tools tests its rules, and CI runs it",
+    "./dev check": "needs clang; tests/tools tests its rules, and holds this tree to those "
+    "that need no other program",
     "./dev clean --all": "it removes what every test stands on; tests/tools/test_clean.py runs it "
     "on folders of its own",
     "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
