@@ -227,6 +227,36 @@ TEST_F(DiskFaultTest, AHungReadEndsWhenTheDeviceLetsGoAndAWaitingOneOnTime) {
   EXPECT_TRUE(first.equals(rig_.block(0)));
 }
 
+// Its memory may go to somebody else only when no rank's read can write to it any more.
+TEST_F(DiskFaultTest, AReadOfTwoRanksOfWhichOneHangsIsNotOverAtItsDeadline) {
+  Rig rig({.ranks = 2});
+  FaultBackend* faults = nullptr;
+  rig.options().io.depth = 1;
+  rig.options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {
+    auto made = std::make_unique<FaultBackend>(std::move(inner), 1);
+    faults = made.get();
+    return made;
+  };
+  ASSERT_EQ(rig.open().text(), Status().text());
+  ASSERT_TRUE(rig.write(0).is_ok());
+  rig.settle();
+  const BlockMemory into = rig.blank();
+  faults->hold(true);
+  const Nanoseconds soon = rig.clock().now() + milliseconds(20);
+  ASSERT_TRUE(rig.tier()
+                  .begin_read(7, GroupId(0), hash_of(0), into.shards(),
+                              transfer::IoClass::kTtftRead, soon)
+                  .is_ok());
+  std::vector<DiskDone> done;
+  while (rig.clock().now() < soon + milliseconds(20)) {
+    rig.tier().wait(milliseconds(5));
+    rig.tier().poll(done);
+  }
+  EXPECT_TRUE(done.empty()) << "one rank's read is at the device still";
+  faults->hold(false);
+  EXPECT_EQ(rig.await(7).status.code(), Code::kDeadline);
+}
+
 TEST_F(DiskFaultTest, ALostCompletionHoldsItsBlockInPlace) {
   rig_.options().blocks = 2;
   open_with_faults();
