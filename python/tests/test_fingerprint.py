@@ -84,6 +84,10 @@ def set_part(part: str, name: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
+def with_drafts(config: Any) -> None:
+    config.speculative_config = SimpleNamespace(method="ngram")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -94,8 +98,13 @@ def set_part(part: str, name: str, value: Any) -> Callable[[Any], None]:
         set_part("model_config", "quantization", "fp8"),
         set_part("model_config", "quantization_config", {"linear": {"weight": "int8"}}),
         set_part("model_config", "get_sliding_window", lambda: 512),
+        set_part("model_config", "mm_processor_kwargs", {"size": 64}),
         set_part("cache_config", "cache_dtype", "fp8"),
+        set_part("cache_config", "kv_cache_dtype_skip_layers", ["0"]),
         set_part("parallel_config", "tensor_parallel_size", 2),
+        set_part("parallel_config", "pipeline_parallel_size", 2),
+        set_part("device_config", "device_type", "cuda"),
+        with_drafts,
     ],
 )
 def test_a_change_of_the_kv_changes_the_text(change: Callable[[Any], None]) -> None:
