@@ -76,6 +76,10 @@ ELSEWHERE = {
     "directory, tests/integration/s3 on a bucket",
     "terrace object gc --json": "the same",
     "terrace object gc": "the same",
+    "cc -std=c11 -shared -fPIC -pthread -I include terrace/transfer/backends/plugin/example.c -o "
+    "libexample.so": "tests/scenario/cli_backend_test.cc compiles it so, outside the tree",
+    "terrace backend check ./libexample.so": "the same test",
+    "terrace backend check": "the same test",
     "terrace migrate-config lmcache.yaml": "the file is made up; test_cli_migrate.py",
 }
 

@@ -101,8 +101,8 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   options.paths = disk.paths;
   options.size = disk.size;
   options.blocks = disk.blocks.value();
-  options.backend = backend_name(disk.backend);
-  options.io = {.depth = disk.depth, .threads = disk.threads};
+  options.backend = disk.backend_library.empty() ? backend_name(disk.backend) : "library";
+  options.io = {.depth = disk.depth, .threads = disk.threads, .library = disk.backend_library};
   options.is_direct = disk.direct;
   options.is_direct_by_fcntl = disk.direct_at == config::DirectAt::kFcntl;
   options.preallocate = preallocate_name(disk.preallocate);

@@ -74,6 +74,18 @@ TEST_F(ConvertTest, SettingsReachTheTiers) {
   EXPECT_EQ(options->disk.queue_blocks, 9U);
 }
 
+TEST_F(ConvertTest, ALibraryBeatsTheBackend) {
+  settings_.host.size = 8_MiB;
+  settings_.disk.size = 16_MiB;
+  settings_.disk.paths = {"/a"};
+  settings_.disk.backend = config::DiskBackend::kThreads;
+  settings_.disk.backend_library = "/opt/lib.so";
+  const auto options = convert_owner(owner_, settings_);
+  ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->disk.backend, "library");
+  EXPECT_EQ(options->disk.io.library, "/opt/lib.so");
+}
+
 TEST_F(ConvertTest, StagingHostPoolHasTheStagingSize) {
   settings_.host.is_staging = true;
   settings_.host.staging = 4_MiB;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +68,18 @@ struct LiveOptions {
 };
 // Asks running engines, or switches them. Failed also when one is not well.
 [[nodiscard]] Answer run_live(const LiveOptions& options);
+
+struct BackendCheckOptions {
+  std::string library;
+  std::string directory = "/tmp";  // On the file system that it is to be checked on.
+  double patience_s = 10;          // For one completion.
+  std::uint64_t seed = 1;
+  bool is_json = false;
+  std::function<void(const std::string& line)> progress;
+};
+// Runs the contract of backends on a plug-in, each check in a process of its own. Failed also when
+// a promise is broken.
+[[nodiscard]] Answer run_backend_check(const BackendCheckOptions& options);
 
 [[nodiscard]] Answer run_version(bool is_json);
 

@@ -25,6 +25,7 @@ struct Commands {
   MetricsOptions metrics;
   InspectOptions inspect;
   ObjectGcOptions object_gc;
+  BackendCheckOptions backend;
   std::array<LiveCommand, 4> live;
   bool is_version = false;
   bool is_version_json = false;
@@ -33,6 +34,7 @@ struct Commands {
   CLI::App* metrics_command = nullptr;
   CLI::App* inspect_command = nullptr;
   CLI::App* object_gc_command = nullptr;
+  CLI::App* backend_command = nullptr;
   CLI::App* version_command = nullptr;
 };
 
@@ -109,6 +111,25 @@ void declare_live(Commands& commands) {
   }
 }
 
+void declare_backend(Commands& commands) {
+  CLI::App* group =
+      commands.app.add_subcommand("backend", "Backends that were built outside Terrace.");
+  group->require_subcommand(1);
+  CLI::App* command = group->add_subcommand(
+      "check", "Run the contract of disk backends on a library, and say what it keeps.");
+  BackendCheckOptions& options = commands.backend;
+  command->add_option("library", options.library, "The plug-in (include/terrace/backend.h).")
+      ->required();
+  command->add_option("--directory", options.directory,
+                      "Where files are made and removed; as on the disk that is meant.");
+  command->add_option("--patience", options.patience_s, "Seconds that one transfer may take.")
+      ->check(CLI::Range(0.01, 3600.0));
+  command->add_option("--seed", options.seed, "Of random traffic.");
+  command->add_flag("--json", options.is_json, "Print JSON.");
+  options.progress = [](const std::string& line) { std::fputs(line.c_str(), stderr); };
+  commands.backend_command = group;
+}
+
 void declare_version(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand("version", "Print the version.");
   command->add_flag("--json", commands.is_version_json, "Print JSON.");
@@ -120,6 +141,7 @@ Answer answer(const Commands& commands) {
   if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
   if (commands.inspect_command->parsed()) return run_inspect(commands.inspect);
   if (commands.object_gc_command->parsed()) return run_object_gc(commands.object_gc);
+  if (commands.backend_command->parsed()) return run_backend_check(commands.backend);
   for (const LiveCommand& live : commands.live) {
     if (live.command->parsed()) return run_live(live.options);
   }
@@ -161,6 +183,7 @@ int run(int argc, char** argv) {
   declare_inspect(commands);
   declare_object(commands);
   declare_live(commands);
+  declare_backend(commands);
   declare_version(commands);
   if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {
     return refuse_command(commands, word);

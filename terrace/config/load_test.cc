@@ -298,7 +298,9 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
       {R"("object.max_age":"24h")", "object.max_age", "object.path"},
       {R"("object.admission":"frequency")", "object.admission", "object.path"},
       {R"("object.promote":false)", "object.promote", "object.path"},
-      {R"("object.gc_every":"2h","object.path":"/kv")", "object.gc_every", "object.max_age"}};
+      {R"("object.gc_every":"2h","object.path":"/kv")", "object.gc_every", "object.max_age"},
+      {R"("disk.backend":"threads","disk.backend_library":"/x.so")", "disk.backend",
+       "disk.backend_library"}};
   for (const auto& [given, name, other] : pairs) {
     const auto loaded = load(engine(R"({"host.size":"1GiB","disk.size":"2GiB",)" + given + "}"));
     ASSERT_TRUE(loaded.has_value()) << loaded.error().message();

@@ -159,7 +159,8 @@ void tell_useless(Loaded& loaded) {
   const Settings& settings = loaded.settings;
   const bool has_host = is_host_given(settings.host);
   const bool counts = settings.disk.admission == "frequency";
-  const bool has_ring_only = settings.disk.backend == DiskBackend::kIoUring;
+  const bool has_library = !settings.disk.backend_library.empty();
+  const bool has_ring_only = !has_library && settings.disk.backend == DiskBackend::kIoUring;
   constexpr std::string_view kNoFrequency =
       "disk.admission is all, which counts nothing; set disk.admission = frequency";
   const ObjectSettings& object = settings.object;
@@ -175,6 +176,8 @@ void tell_useless(Loaded& loaded) {
       {"disk.admission_threshold", !counts, kNoFrequency},
       {"disk.admission_decay", !counts, kNoFrequency},
       {"disk.admission_entries", !counts, kNoFrequency},
+      {"disk.backend", has_library,
+       "disk.backend_library names another one; leave one of them out"},
       {"disk.threads", has_ring_only,
        "disk.backend is io_uring; set disk.backend to threads or auto"},
       {"object.size", !has_store, kNoStore},

@@ -45,6 +45,7 @@ struct DiskSettings {
   DirectAt direct_at{};
   Preallocate preallocate{};
   DiskBackend backend{};
+  std::string backend_library;  // Absolute; beats `backend`. Empty = none.
   std::uint32_t depth = 0;
   std::uint32_t threads = 0;
   std::string admission;

@@ -97,6 +97,10 @@ constexpr Row kRows[] = {
      .choices = "auto|io_uring|threads",
      .text = "What moves bytes to and from disk; `auto` takes io_uring, or threads where the "
          "kernel denies it.", .field = ENUM_FIELD(disk.backend)},
+    {.name = "disk.backend_library", .type = kPath, .fallback = "", .high = 4096,
+     .text = "Library of a backend that was built outside Terrace; it moves the bytes instead of "
+         "`disk.backend`. It runs in the engine's process: `terrace backend check` it first.",
+     .field = FIELD(disk.backend_library), .fallback_note = "none"},
     {.name = "disk.depth", .type = kInteger, .fallback = "16", .low = 1, .high = 1024,
      .text = "Requests in flight at the disk.", .field = FIELD(disk.depth)},
     {.name = "disk.threads", .type = kInteger, .fallback = "4", .low = 1, .high = 64,

@@ -1,8 +1,9 @@
 // Moves bytes between memory and a file, asynchronously; completions are polled. One folder each
-// under backends/: `io_uring`, `threads` (preadv/pwritev), `fault` (a decorator that breaks any of
-// them). Public calls check and count; the virtuals move bytes. Threading: owned by one thread at a
-// time (the tier's I/O thread); `wake()` and counters() are thread-safe. Waits: only wait(), with a
-// limit.  Bounds: at most Options::depth transfers in flight.
+// under backends/: `io_uring`, `threads` (preadv/pwritev), `plugin` (a library from outside the
+// tree), `fault` (a decorator that breaks any of them). Public calls check and count; the virtuals
+// move bytes. Threading: owned by one thread at a time (the tier's I/O thread); `wake()` and
+// counters() are thread-safe. Waits: only wait(), with a limit.  Bounds: at most Options::depth
+// transfers in flight.
 #pragma once
 
 #include <array>
@@ -67,6 +68,9 @@ class Backend {
   struct Options {
     unsigned depth = 64;
     unsigned threads = 4;  // `threads` only: those that move bytes.
+    // `library` only: the plug-in's file, and how long it may owe a completion.
+    std::string library{};
+    Nanoseconds patience = seconds(60);
   };
   struct Counters {
     std::array<Counter, kIoOpCount> done;    // Completions, by op, failed ones included.

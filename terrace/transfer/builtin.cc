@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "terrace/transfer/backends/io_uring/io_uring_backend.h"
+#include "terrace/transfer/backends/plugin/plugin_backend.h"
 #include "terrace/transfer/backends/threads/threads_backend.h"
 
 namespace terrace::transfer {
@@ -11,6 +12,10 @@ Result<ChosenBackend> make_backend(std::string_view name, const Backend::Options
   if (name == "threads") {
     TERRACE_ASSIGN_OR_RETURN(auto backend, make_threads_backend(options));
     return ChosenBackend{std::move(backend), "asked for"};
+  }
+  if (name == "library") {
+    TERRACE_ASSIGN_OR_RETURN(auto backend, make_plugin_backend(options));
+    return ChosenBackend{std::move(backend), "asked for: " + options.library};
   }
   if (name != "io_uring" && name != "auto") {
     return fail(Code::kInvalid,

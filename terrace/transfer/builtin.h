@@ -15,7 +15,8 @@ struct ChosenBackend {
   std::string reason;  // Why this one, for the log: "asked for", "io_uring is denied: …".
 };
 
-// `name`: io_uring, threads, or auto = io_uring where the kernel lets us, else threads.
+// `name`: io_uring, threads, library = the one at Options::library, or auto = io_uring where the
+// kernel lets us, else threads.
 // Errors: kInvalid names the known ones; what the backend asked for says when it cannot start.
 [[nodiscard]] Result<ChosenBackend> make_backend(std::string_view name,
                                                  const Backend::Options& options);

@@ -59,5 +59,11 @@ TEST(BuiltinTest, AnUnknownBackendIsRefusedWithTheKnownOnes) {
   EXPECT_NE(chosen.error().message().find("io_uring or threads"), std::string::npos);
 }
 
+TEST(BuiltinTest, TheLibraryThatIsNamedIsTheOneThatIsLoaded) {
+  const auto chosen = make_backend("library", {.library = "/nowhere/x.so"});
+  ASSERT_FALSE(chosen.has_value());
+  EXPECT_NE(chosen.error().message().find("/nowhere/x.so"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace terrace::transfer

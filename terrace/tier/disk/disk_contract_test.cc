@@ -8,6 +8,7 @@ TierMaker maker(const std::string& name, const std::string& backend, bool is_dec
                 bool is_direct = true) {
   return {name, [=](DiskTier::Options& options) {
             options.backend = backend;
+            options.io.library = TERRACE_PLUGIN_EXAMPLE;  // Of "library" alone.
             options.is_direct = is_direct;
             if (is_decorated) {
               options.decorate = [](std::unique_ptr<transfer::Backend> inner) {
@@ -20,6 +21,7 @@ TierMaker maker(const std::string& name, const std::string& backend, bool is_dec
 INSTANTIATE_TEST_SUITE_P(Disk, TierContract,
                          ::testing::Values(maker("IoUring", "io_uring", false),
                                            maker("Threads", "threads", false),
+                                           maker("Library", "library", false),
                                            maker("IoUringUnderFaultDecorator", "io_uring", true),
                                            maker("ThreadsUnderFaultDecorator", "threads", true),
                                            maker("ThroughThePageCache", "io_uring", false, false)),

@@ -47,7 +47,7 @@ class DiskTier {
     std::vector<std::string> paths;
     Bytes size;                    // Of this owner, over all paths.
     std::uint64_t blocks = 0;      // Beats size when not 0.
-    std::string backend = "auto";  // auto, io_uring, threads
+    std::string backend = "auto";  // auto, io_uring, threads, library
     transfer::Backend::Options io;
     bool is_direct = true;  // O_DIRECT
     bool is_direct_by_fcntl = false;
