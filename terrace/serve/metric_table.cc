@@ -58,6 +58,8 @@ constexpr MetricRow kRows[] = {
     {"terrace_disk_io_total", kCounter, "op", "Requests to the disk that ended."},
     {"terrace_disk_io_bytes_total", kCounter, "op", "Bytes of them."},
     {"terrace_disk_io_errors_total", kCounter, "op", "Of them, failed."},
+    {"terrace_disk_stray_completions_total", kCounter, "",
+     "Ends that the disk told of nothing under way, or twice: left out."},
     {"terrace_object_probes_total", kCounter, "", "Chains looked up in the shared store."},
     {"terrace_object_packs_total", kCounter, "op",
      "Packs asked for, put, there already when they were to be put, not put for an error, and gone "
@@ -78,6 +80,8 @@ constexpr MetricRow kRows[] = {
     {"terrace_object_rests_total", kCounter, "", "Times that a failing store was left alone."},
     {"terrace_object_requests_total", kCounter, "op", "Requests to the store that ended."},
     {"terrace_object_request_errors_total", kCounter, "op", "Of them, failed."},
+    {"terrace_object_stray_answers_total", kCounter, "",
+     "Answers of the store to nothing under way, or twice: left out."},
     {"terrace_active_requests", kGauge, "", "Requests the engine has begun and not ended."},
     {"terrace_steps_in_flight", kGauge, "", "Engine steps whose reports have not all come."},
     {"terrace_waiting_pins", kGauge, "", "Host slots pinned for requests that wait."},

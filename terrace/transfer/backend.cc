@@ -27,6 +27,7 @@ std::string_view call_of(IoOp op) {
 Code code_of(int error) {
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) return Code::kExhausted;
   if (error == EOPNOTSUPP || error == ENOSYS) return Code::kUnavailable;
+  if (error == EROFS) return Code::kRefused;
   return Code::kIo;
 }
 }  // namespace
@@ -80,16 +81,23 @@ Status Backend::submit(const Transfer& transfer) {
             fmt::format("{} {}: {} pieces, {} bytes", call_of(transfer.op), path_of(transfer.file),
                         transfer.piece_count, transfer.bytes())};
   }
-  if (in_flight_ >= depth_) return {Code::kExhausted, "transfer queue depth reached"};
-  TERRACE_RETURN_IF_ERROR(start(transfer));
-  ++in_flight_;
-  return {};
+  if (in_flight() >= depth_) return {Code::kExhausted, "transfer queue depth reached"};
+  Transfer started = transfer;
+  started.token = in_flight_.add(transfer.token);
+  Status status = start(started);
+  if (!status.is_ok()) (void)in_flight_.take(started.token);
+  return status;
 }
 
 void Backend::poll(std::vector<Completion>& completions) {
   finished_.clear();
   collect(finished_);
   for (Finished& item : finished_) {
+    const auto token = in_flight_.take(item.transfer.token);
+    if (!token) {
+      counters_.stray.add();
+      continue;
+    }
     const auto op = static_cast<std::size_t>(item.transfer.op);
     counters_.done[op].add();
     if (item.status.is_ok()) {
@@ -97,8 +105,7 @@ void Backend::poll(std::vector<Completion>& completions) {
     } else {
       counters_.errors[op].add();
     }
-    --in_flight_;
-    completions.push_back({item.transfer.token, std::move(item.status)});
+    completions.push_back({*token, std::move(item.status)});
   }
 }
 

@@ -19,6 +19,7 @@
 #include "terrace/base/clock.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/status.h"
+#include "terrace/transfer/in_flight.h"
 
 namespace terrace::transfer {
 
@@ -56,8 +57,8 @@ struct Transfer {
 
 // Short reads and writes are finished or turned into an error by the backend: ok = all bytes moved.
 // Codes: kExhausted = the medium is full (ENOSPC, EDQUOT, EFBIG); kCorrupt = the file ended before
-// the read did; kUnavailable = the file system cannot do this operation (EOPNOTSUPP); kIo = the
-// rest.
+// the read did; kUnavailable = the file system cannot do this operation (EOPNOTSUPP); kRefused = it
+// is read-only (EROFS); kIo = the rest.
 struct Completion {
   std::uint64_t token = 0;
   Status status;
@@ -77,8 +78,9 @@ class Backend {
     std::array<Counter, kIoOpCount> bytes;   // Of ok reads and writes.
     std::array<Counter, kIoOpCount> errors;  // By op.
     Counter resumed;                         // Short, interrupted or refused for now: went on.
+    Counter stray;                           // Completions of nothing in flight: left out.
   };
-  explicit Backend(unsigned depth) : depth_(depth) {}
+  explicit Backend(unsigned depth) : depth_(depth), in_flight_(depth) {}
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
@@ -88,18 +90,19 @@ class Backend {
   // Errors: kExhausted = depth reached, poll first; kInvalid = no pieces, or too many. The memory
   // stays the caller's to keep alive until the completion, which always comes.
   [[nodiscard]] Status submit(const Transfer& transfer);
-  // Appends what finished. Never blocks.
+  // Appends what finished, each transfer once: a completion that comes twice, or late for a place
+  // that another transfer has by now, is counted and left out. Never blocks.
   void poll(std::vector<Completion>& completions);
   // Returns when something finished, wake() was called, or after `limit` (a duration).
   void wait(Nanoseconds limit) { pause(limit); }
   virtual void wake() = 0;
-  [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+  [[nodiscard]] unsigned in_flight() const { return in_flight_.count(); }
   [[nodiscard]] unsigned depth() const { return depth_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
  protected:
   struct Finished {
-    Transfer transfer;
+    Transfer transfer;  // As it was started: its token is this room's own.
     Status status;
   };
   [[nodiscard]] virtual Status start(const Transfer& transfer) = 0;
@@ -114,7 +117,7 @@ class Backend {
 
  private:
   const unsigned depth_;
-  unsigned in_flight_ = 0;
+  InFlight in_flight_;
   std::map<int, std::string> paths_;
   std::vector<Finished> finished_;
   Counters counters_;

@@ -89,16 +89,23 @@ std::uint64_t ObjectRequest::bytes() const {
 
 Status ObjectStore::submit(ObjectRequest request) {
   TERRACE_RETURN_IF_ERROR(check_request(request));
-  if (in_flight_ >= depth_) return {Code::kExhausted, "object request depth reached"};
-  TERRACE_RETURN_IF_ERROR(start(std::move(request)));
-  ++in_flight_;
-  return {};
+  if (in_flight() >= depth_) return {Code::kExhausted, "object request depth reached"};
+  const std::uint64_t ticket = in_flight_.add(request.token);
+  request.token = ticket;
+  Status status = start(std::move(request));
+  if (!status.is_ok()) (void)in_flight_.take(ticket);
+  return status;
 }
 
 void ObjectStore::poll(std::vector<ObjectAnswer>& answers) {
   finished_.clear();
   collect(finished_);
   for (Finished& item : finished_) {
+    const auto token = in_flight_.take(item.request.token);
+    if (!token) {
+      counters_.stray.add();
+      continue;
+    }
     const auto op = static_cast<std::size_t>(item.request.op);
     ObjectAnswer& answer = item.answer;
     counters_.done[op].add();
@@ -107,8 +114,7 @@ void ObjectStore::poll(std::vector<ObjectAnswer>& answers) {
     } else if (answer.status.code() != Code::kNotFound) {
       counters_.errors[op].add();
     }
-    --in_flight_;
-    answer.token = item.request.token;
+    answer.token = *token;
     answers.push_back(std::move(answer));
   }
 }

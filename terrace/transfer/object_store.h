@@ -76,8 +76,9 @@ class ObjectStore {
     std::array<Counter, kObjectOpCount> done;    // Answers, by op, failed ones included.
     std::array<Counter, kObjectOpCount> bytes;   // Of ok gets, and puts that were needed.
     std::array<Counter, kObjectOpCount> errors;  // By op; kNotFound is none.
+    Counter stray;                               // Answers to nothing in flight: left out.
   };
-  explicit ObjectStore(unsigned depth) : depth_(depth) {}
+  explicit ObjectStore(unsigned depth) : depth_(depth), in_flight_(depth) {}
   ObjectStore(const ObjectStore&) = delete;
   ObjectStore& operator=(const ObjectStore&) = delete;
   virtual ~ObjectStore() = default;
@@ -88,7 +89,8 @@ class ObjectStore {
   // The pieces' memory stays the caller's to keep alive until the answer, which always comes: at
   // the deadline at the latest where the store can really let go of the memory, else when it does.
   [[nodiscard]] Status submit(ObjectRequest request);
-  // Appends what finished. Never blocks.
+  // Appends what finished, each request once: an answer that comes twice is counted and left out.
+  // Never blocks.
   void poll(std::vector<ObjectAnswer>& answers);
   // Returns when something finished, wake() was called, or after `limit` (a duration).
   void wait(Nanoseconds limit) { pause(limit); }
@@ -96,14 +98,14 @@ class ObjectStore {
   // Called by the store's threads whenever something has finished, for who waits elsewhere. Set
   // before the first request; must be quick and thread-safe.
   void set_listener(std::function<void()> listener) { listener_ = std::move(listener); }
-  [[nodiscard]] unsigned in_flight() const { return in_flight_; }
+  [[nodiscard]] unsigned in_flight() const { return in_flight_.count(); }
   [[nodiscard]] unsigned depth() const { return depth_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
  protected:
   struct Finished {
-    ObjectRequest request;
-    ObjectAnswer answer;  // All but its token.
+    ObjectRequest request;  // As it was started: its token is this room's own.
+    ObjectAnswer answer;    // All but its token.
   };
   [[nodiscard]] virtual Status start(ObjectRequest request) = 0;
   virtual void collect(std::vector<Finished>& finished) = 0;
@@ -115,7 +117,7 @@ class ObjectStore {
 
  private:
   const unsigned depth_;
-  unsigned in_flight_ = 0;
+  InFlight in_flight_;
   std::function<void()> listener_;
   std::vector<Finished> finished_;
   Counters counters_;

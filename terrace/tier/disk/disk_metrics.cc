@@ -42,6 +42,7 @@ void visit(const Meters& meters, const transfer::Backend::Counters& io, const Sl
     visitor.counter("terrace_disk_io_bytes_total", label, io.bytes[op].value());
     visitor.counter("terrace_disk_io_errors_total", label, io.errors[op].value());
   }
+  visitor.counter("terrace_disk_stray_completions_total", {}, io.stray.value());
   visit_slots(slots, visitor);
 }
 

@@ -258,6 +258,7 @@ void ObjectTier::visit_metrics(MetricVisitor& visitor) const {
     visitor.counter("terrace_object_requests_total", label, store.done[at].value());
     visitor.counter("terrace_object_request_errors_total", label, store.errors[at].value());
   }
+  visitor.counter("terrace_object_stray_answers_total", "", store.stray.value());
 }
 
 }  // namespace terrace::tier

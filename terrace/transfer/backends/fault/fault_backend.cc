@@ -11,11 +11,15 @@ namespace {
 constexpr std::size_t kSectorBytes = 512;
 constexpr std::size_t kPageBytes = 4096;  // O_DIRECT wants its memory aligned.
 constexpr std::size_t kPlacesKept = 64;
+constexpr std::size_t kMostWritten = 4096;
 
 // Faults that need no inner backend; 0 = another one.
 int errno_of(Fault fault) {
   if (fault == Fault::kError) return EIO;
   if (fault == Fault::kNoSpace) return ENOSPC;
+  if (fault == Fault::kInterrupt) return EINTR;
+  if (fault == Fault::kAgain) return EAGAIN;
+  if (fault == Fault::kReadOnly) return EROFS;
   return fault == Fault::kUnsupported ? EOPNOTSUPP : 0;
 }
 
@@ -32,8 +36,44 @@ void cut(Transfer& transfer, std::size_t bytes) {
 }
 }  // namespace
 
+std::string_view to_string(Fault fault) {
+  switch (fault) {
+    case Fault::kNone:
+      return "none";
+    case Fault::kError:
+      return "error";
+    case Fault::kNoSpace:
+      return "no_space";
+    case Fault::kUnsupported:
+      return "unsupported";
+    case Fault::kFlip:
+      return "flip";
+    case Fault::kCut:
+      return "cut";
+    case Fault::kMisplace:
+      return "misplace";
+    case Fault::kDelay:
+      return "delay";
+    case Fault::kLose:
+      return "lose";
+    case Fault::kInterrupt:
+      return "interrupt";
+    case Fault::kAgain:
+      return "again";
+    case Fault::kReplay:
+      return "replay";
+    case Fault::kDuplicate:
+      return "duplicate";
+    case Fault::kReorder:
+      return "reorder";
+    case Fault::kReadOnly:
+      return "read_only";
+  }
+  return "unknown";
+}
+
 FaultBackend::FaultBackend(std::unique_ptr<Backend> inner, std::uint64_t seed)
-    : Backend(inner->depth()), inner_(std::move(inner)), rng_(seed) {}
+    : Backend(inner->depth()), inner_(std::move(inner)), rng_(seed), order_rng_(~seed) {}
 
 FaultBackend::~FaultBackend() {
   // A copy that a write still uses must outlive it.
@@ -42,6 +82,11 @@ FaultBackend::~FaultBackend() {
     inner_->wait(seconds(1));
     inner_->poll(scratch_);
   }
+}
+
+void FaultBackend::set_rates(const FaultRates& rates) {
+  rates_ = rates;
+  keeps_written_ = rates.replayed_read > 0;
 }
 
 void FaultBackend::aim(Fault fault, IoOp op, unsigned count, std::string path_end) {
@@ -76,10 +121,12 @@ Fault FaultBackend::roll(const Transfer& transfer) {
       if (hit(rates_.flipped_read)) return Fault::kFlip;
       if (hit(rates_.short_read)) return Fault::kCut;
       if (hit(rates_.misplaced_read)) return Fault::kMisplace;
+      if (hit(rates_.replayed_read)) return Fault::kReplay;
       break;
     case IoOp::kWrite:
       if (hit(rates_.write_error)) return Fault::kError;
       if (hit(rates_.no_space)) return Fault::kNoSpace;
+      if (hit(rates_.read_only)) return Fault::kReadOnly;
       if (hit(rates_.flipped_write)) return Fault::kFlip;
       if (hit(rates_.torn_write)) return Fault::kCut;
       break;
@@ -90,7 +137,12 @@ Fault FaultBackend::roll(const Transfer& transfer) {
       if (hit(rates_.no_space)) return Fault::kNoSpace;
       break;
   }
-  return hit(rates_.delayed) ? Fault::kDelay : Fault::kNone;
+  if (hit(rates_.interrupted)) return Fault::kInterrupt;
+  if (hit(rates_.again)) return Fault::kAgain;
+  if (hit(rates_.delayed)) return Fault::kDelay;
+  if (hit(rates_.duplicated)) return Fault::kDuplicate;
+  if (hit(rates_.reordered)) return Fault::kReorder;
+  return hit(rates_.lost) ? Fault::kLose : Fault::kNone;
 }
 
 Fault FaultBackend::choose(const Transfer& transfer) {
@@ -142,6 +194,7 @@ Status FaultBackend::start(const Transfer& transfer) {
     places_.push_back(transfer);
     if (places_.size() > kPlacesKept) places_.pop_front();
   }
+  if (keeps_written_ && transfer.op == IoOp::kWrite) keep_for_replays(transfer);
   Transfer bent = bend(flight);
   if (bent.piece_count == 0 && transfer.piece_count > 0) {  // Torn before its first sector.
     ready_.push_back({transfer, {}});
@@ -165,8 +218,31 @@ void FaultBackend::flip_bit(const Transfer& transfer) {
   }
 }
 
+void FaultBackend::keep_for_replays(const Transfer& write) {
+  const std::pair place(write.file, write.offset);
+  if (written_.size() >= kMostWritten && !written_.contains(place)) return;
+  Written& kept = written_[place];
+  kept.before = std::move(kept.last);
+  kept.last.clear();
+  for (std::size_t i = 0; i < write.piece_count; ++i) {
+    const MemoryPiece& piece = write.pieces[i];
+    kept.last.insert(kept.last.end(), piece.data, piece.data + piece.bytes);
+  }
+}
+
+void FaultBackend::replay(const Transfer& read) {
+  const auto found = written_.find({read.file, read.offset});
+  if (found == written_.end() || found->second.before.size() != read.bytes()) return;
+  const std::byte* from = found->second.before.data();
+  for (std::size_t i = 0; i < read.piece_count; ++i) {
+    std::memcpy(read.pieces[i].data, from, read.pieces[i].bytes);
+    from += read.pieces[i].bytes;
+  }
+}
+
 void FaultBackend::spoil_read(const Flight& flight) {
   if (flight.fault == Fault::kFlip) return flip_bit(flight.transfer);
+  if (flight.fault == Fault::kReplay) return replay(flight.transfer);
   if (flight.fault != Fault::kCut) return;
   const std::size_t sectors = flight.transfer.bytes() / kSectorBytes;
   std::size_t keep = rng_.below(std::max<std::size_t>(sectors, 1)) * kSectorBytes;
@@ -186,12 +262,24 @@ void FaultBackend::pass_on(const Flight& flight, Status status, std::vector<Fini
   } else if (flight.fault == Fault::kDelay) {
     late_.push_back({std::move(item), static_cast<unsigned>(1 + rng_.below(8))});
   } else {
+    if (flight.fault == Fault::kDuplicate) {
+      late_.push_back({item, static_cast<unsigned>(1 + rng_.below(8))});
+    }
+    is_shuffled_ = is_shuffled_ || flight.fault == Fault::kReorder;
     finished.push_back(std::move(item));
+  }
+}
+
+void FaultBackend::shuffle(std::vector<Finished>& finished, std::size_t first) {
+  for (std::size_t i = finished.size(); i > first + 1; --i) {
+    std::swap(finished[i - 1], finished[first + order_rng_.below(i - first)]);
   }
 }
 
 void FaultBackend::collect(std::vector<Finished>& finished) {
   if (is_held_) return;
+  const std::size_t first = finished.size();
+  is_shuffled_ = false;
   for (Finished& item : ready_) finished.push_back(std::move(item));
   ready_.clear();
   for (Late& late : late_) {
@@ -206,6 +294,7 @@ void FaultBackend::collect(std::vector<Finished>& finished) {
     pass_on(found->second, std::move(completion.status), finished);
     flights_.erase(found);
   }
+  if (is_shuffled_) shuffle(finished, first);
 }
 
 void FaultBackend::pause(Nanoseconds limit) {

@@ -1,14 +1,18 @@
 // A decorator that breaks any backend on purpose: seeded by rates, or aimed at the next transfers.
-// Fault model: an operation fails (EIO, ENOSPC, EOPNOTSUPP); a read returns flipped, missing or
-// another offset's bytes and says ok; a write lands flipped or torn at a sector and says ok; a
-// completion comes late, or only when the test lets it; every completion hangs until released.
-// Threading: as Backend; the aiming calls belong to the same thread.  Waits: as the inner backend.
+// Fault model: an operation fails (EIO, ENOSPC, EROFS, EOPNOTSUPP, EINTR, EAGAIN); a read returns
+// flipped, missing, another offset's or overwritten bytes and says ok; a write lands flipped or
+// torn at a sector and says ok; a completion comes late, twice, out of order, or only when the test
+// lets it; every completion hangs until released. Threading: as Backend; the aiming calls belong to
+// the same thread.  Waits: as the inner backend.
 #pragma once
 
 #include <cerrno>
 #include <deque>
+#include <map>
 #include <memory>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "terrace/base/rng.h"
@@ -27,7 +31,14 @@ struct FaultRates {
   unsigned short_read = 0;      // The tail from some sector on is zeros.
   unsigned torn_write = 0;      // Only the sectors before some sector land.
   unsigned misplaced_read = 0;  // The bytes of another place that was accessed before.
+  unsigned replayed_read = 0;   // The bytes that lay there before the last write of this place.
+  unsigned read_only = 0;       // EROFS, on writes.
+  unsigned interrupted = 0;     // EINTR, as a device's last word.
+  unsigned again = 0;           // EAGAIN, the same.
   unsigned delayed = 0;         // The completion comes a few polls later.
+  unsigned duplicated = 0;      // It comes, and once more a few polls later.
+  unsigned reordered = 0;       // It and those that came with it change places.
+  unsigned lost = 0;            // It comes when release_lost() is called.
 };
 
 enum class Fault : std::uint8_t {
@@ -39,18 +50,28 @@ enum class Fault : std::uint8_t {
   kCut,
   kMisplace,
   kDelay,
-  kLose
+  kLose,
+  kInterrupt,
+  kAgain,
+  kReplay,
+  kDuplicate,
+  kReorder,
+  kReadOnly
 };
-inline constexpr int kFaultCount = 9;
+inline constexpr int kFaultCount = 15;
+// "error", "no_space", …
+[[nodiscard]] std::string_view to_string(Fault fault);
 
 class FaultBackend final : public Backend {
  public:
   FaultBackend(std::unique_ptr<Backend> inner, std::uint64_t seed);
   ~FaultBackend() override;
 
-  void set_rates(const FaultRates& rates) { rates_ = rates; }
+  // With a rate of replays, what is written from now on is kept for them.
+  void set_rates(const FaultRates& rates);
   // The next `count` transfers of this op on a file whose path ends in `path_end` get this fault.
-  // kFlip, kCut and kMisplace mean the read or write form. Replaces what was aimed before.
+  // kFlip and kCut mean the read or write form; kMisplace and kReplay are of reads. Replaces what
+  // was aimed before.
   void aim(Fault fault, IoOp op, unsigned count = 1, std::string path_end = {});
   // While held no completion is handed out: the device hangs.
   void hold(bool is_held) { is_held_ = is_held; }
@@ -87,6 +108,9 @@ class FaultBackend final : public Backend {
   void spoil_read(const Flight& flight);
   void flip_bit(const Transfer& transfer);
   void pass_on(const Flight& flight, Status status, std::vector<Finished>& finished);
+  void keep_for_replays(const Transfer& write);
+  void replay(const Transfer& read);
+  void shuffle(std::vector<Finished>& finished, std::size_t first);
 
   std::unique_ptr<Backend> inner_;
   Rng rng_;
@@ -102,6 +126,14 @@ class FaultBackend final : public Backend {
   std::vector<Late> late_;
   std::vector<Finished> lost_;
   std::deque<Transfer> places_;  // Seen before, for kMisplace.
+  struct Written {
+    std::vector<std::byte> last;
+    std::vector<std::byte> before;
+  };
+  bool keeps_written_ = false;
+  std::map<std::pair<int, std::uint64_t>, Written> written_;  // By file and offset, for kReplay.
+  bool is_shuffled_ = false;
+  Rng order_rng_;  // Its own: how much is shuffled follows from time.
   std::vector<Completion> scratch_;
   std::array<std::uint64_t, kFaultCount> injected_{};
 };

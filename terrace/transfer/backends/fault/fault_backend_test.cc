@@ -155,6 +155,79 @@ TEST_F(FaultBackendTest, AHangingDeviceAnswersWhenReleased) {
   EXPECT_EQ(collect(1).size(), 1U);
 }
 
+TEST_F(FaultBackendTest, DevicesMayAlsoSayTheseAndTheFileIsNamed) {
+  const std::pair<Fault, const char*> all[] = {
+      {Fault::kInterrupt, "EINTR"}, {Fault::kAgain, "EAGAIN"}, {Fault::kReadOnly, "EROFS"}};
+  for (const auto& [fault, name] : all) {
+    faults_.aim(fault, IoOp::kWrite);
+    const Status status = run(make(IoOp::kWrite));
+    EXPECT_EQ(status.code(), fault == Fault::kReadOnly ? Code::kRefused : Code::kIo);
+    EXPECT_TRUE(status.message().starts_with(std::string("pwrite /kv/x: ") + name))
+        << status.message();
+    EXPECT_EQ(faults_.injected(fault), 1U);
+  }
+}
+
+TEST_F(FaultBackendTest, AReplayedReadBringsWhatLayThereBefore) {
+  FaultRates rates;
+  rates.replayed_read = 100;
+  faults_.set_rates(rates);
+  std::vector<std::byte> old(16384, std::byte{0xEE});
+  Transfer write = make(IoOp::kWrite);
+  write.pieces[0].data = old.data();
+  ASSERT_TRUE(run(write).is_ok());
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  EXPECT_TRUE(run(make(IoOp::kRead)).is_ok());
+  EXPECT_EQ(in_, old);
+  faults_.set_rates({});
+  EXPECT_TRUE(run(make(IoOp::kRead)).is_ok());
+  EXPECT_EQ(in_, out_);
+}
+
+TEST_F(FaultBackendTest, ACompletionThatComesTwiceCountsOnce) {
+  faults_.aim(Fault::kDuplicate, IoOp::kWrite);
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  // Another transfer has its place by the time the second one comes.
+  faults_.aim(Fault::kLose, IoOp::kRead);
+  ASSERT_TRUE(faults_.submit(make(IoOp::kRead)).is_ok());
+  std::vector<Completion> completions;
+  ASSERT_TRUE(testing::eventually([&] {
+    faults_.wait(milliseconds(1));
+    faults_.poll(completions);
+    return faults_.counters().stray.value() == 1;
+  }));
+  EXPECT_TRUE(completions.empty());
+  EXPECT_EQ(faults_.in_flight(), 1U);
+  ASSERT_TRUE(testing::eventually([&] {
+    faults_.poll(completions);
+    return faults_.lost() == 1;
+  }));
+  faults_.release_lost();
+  EXPECT_TRUE(collect(1)[0].status.is_ok());
+}
+
+TEST_F(FaultBackendTest, ReorderedCompletionsChangePlaces) {
+  FaultRates rates;
+  rates.reordered = 100;
+  faults_.set_rates(rates);
+  bool is_reordered = false;
+  for (int i = 0; i < 50 && !is_reordered; ++i) {
+    std::vector<std::uint64_t> tokens;
+    faults_.hold(true);
+    for (std::uint64_t token = 1; token <= 4; ++token) {
+      Transfer transfer = make(IoOp::kSync);
+      transfer.token = token;
+      ASSERT_TRUE(faults_.submit(transfer).is_ok());
+    }
+    faults_.hold(false);
+    for (const Completion& completion : collect(4)) tokens.push_back(completion.token);
+    is_reordered = !std::is_sorted(tokens.begin(), tokens.end());
+    std::sort(tokens.begin(), tokens.end());
+    EXPECT_EQ(tokens, (std::vector<std::uint64_t>{1, 2, 3, 4}));
+  }
+  EXPECT_TRUE(is_reordered);
+}
+
 TEST_F(FaultBackendTest, EqualSeedsInjectEqualFaults) {
   std::vector<std::uint64_t> totals;
   for (int i = 0; i < 2; ++i) {
@@ -178,41 +251,80 @@ TEST_F(FaultBackendTest, EqualSeedsInjectEqualFaults) {
   EXPECT_GT(totals[0], 1000U);
 }
 
-TEST(RecorderTest, WhatWasSyncedSurvivesAndTheRestMayTear) {
-  const testing::ScratchDirectory scratch;
-  const auto file = open_file(scratch.path() + "/x", O_RDWR | O_CREAT);
-  ASSERT_TRUE(file.has_value());
-  Recorder recorder;
-  RecordingBackend backend(threads(), recorder);
-  backend.name_file(file->get(), "x");
-  std::vector<std::byte> memory(4096, std::byte{1});
-  const auto run = [&](IoOp op, std::uint64_t offset) {
+class RecorderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    file_ = open_file(scratch_.path() + "/x", O_RDWR | O_CREAT).value();
+    auto faults = std::make_unique<FaultBackend>(threads(), 1);
+    faults_ = faults.get();
+    backend_ = std::make_unique<RecordingBackend>(std::move(faults), recorder_);
+    backend_->name_file(file_.get(), "x");
+  }
+  Status run(IoOp op, std::uint64_t offset = 0) {
     Transfer transfer;
     transfer.op = op;
-    transfer.file = file->get();
+    transfer.file = file_.get();
     transfer.offset = offset;
+    transfer.length = 4096;
     if (op == IoOp::kWrite) {
-      transfer.pieces[0] = {memory.data(), memory.size()};
+      transfer.pieces[0] = {memory_.data(), memory_.size()};
       transfer.piece_count = 1;
     }
-    EXPECT_TRUE(backend.submit(transfer).is_ok());
+    EXPECT_TRUE(backend_->submit(transfer).is_ok());
     std::vector<Completion> completions;
     EXPECT_TRUE(testing::eventually([&] {
-      backend.wait(milliseconds(20));
-      backend.poll(completions);
+      backend_->wait(milliseconds(20));
+      backend_->poll(completions);
       return !completions.empty();
     }));
-  };
-  run(IoOp::kWrite, 0);
-  const std::size_t unsynced = recorder.now();
-  run(IoOp::kSync, 0);
-  run(IoOp::kWrite, 8192);
-  Rng rng(3);
-  EXPECT_TRUE(recorder.survivors(unsynced, rng, 0).empty());
-  EXPECT_EQ(recorder.survivors(unsynced, rng, 100).size(), 8U);  // Sectors.
-  ASSERT_EQ(recorder.survivors(recorder.now(), rng, 0).size(), 1U);
-  EXPECT_EQ(recorder.survivors(recorder.now(), rng, 0)[0].bytes.size(), 4096U);
-  const std::size_t torn = recorder.survivors(recorder.now(), rng, 50).size();
+    return completions.at(0).status;
+  }
+
+  testing::ScratchDirectory scratch_;
+  UniqueFd file_;
+  std::vector<std::byte> memory_ = std::vector<std::byte>(4096, std::byte{1});
+  Recorder recorder_;
+  FaultBackend* faults_ = nullptr;
+  std::unique_ptr<RecordingBackend> backend_;
+  Rng rng_{3};
+};
+
+TEST_F(RecorderTest, WhatAFailedSyncWasToKeepNoLaterOneKeeps) {
+  ASSERT_TRUE(run(IoOp::kWrite).is_ok());
+  faults_->aim(Fault::kError, IoOp::kSync);
+  ASSERT_FALSE(run(IoOp::kSync).is_ok());
+  ASSERT_TRUE(run(IoOp::kSync).is_ok());
+  EXPECT_TRUE(recorder_.survivors(recorder_.now(), rng_, 0).empty());
+  ASSERT_TRUE(run(IoOp::kWrite).is_ok());
+  ASSERT_TRUE(run(IoOp::kSync).is_ok());
+  EXPECT_EQ(recorder_.survivors(recorder_.now(), rng_, 0).size(), 1U);
+}
+
+TEST_F(RecorderTest, AnAllocationIsDurableOnceItWasSynced) {
+  ASSERT_TRUE(run(IoOp::kAllocate, 8192).is_ok());
+  EXPECT_TRUE(recorder_.survivors(recorder_.now(), rng_, 0).empty());
+  EXPECT_EQ(recorder_.survivors(recorder_.now(), rng_, 100).at(0).file_bytes, 12288U);
+  ASSERT_TRUE(run(IoOp::kSync).is_ok());
+  EXPECT_EQ(recorder_.survivors(recorder_.now(), rng_, 0).at(0).file_bytes, 12288U);
+}
+
+TEST_F(RecorderTest, DistrustedSyncsKeepNothing) {
+  ASSERT_TRUE(run(IoOp::kWrite).is_ok());
+  ASSERT_TRUE(run(IoOp::kSync).is_ok());
+  recorder_.distrust_syncs();
+  EXPECT_TRUE(recorder_.survivors(recorder_.now(), rng_, 0).empty());
+}
+
+TEST_F(RecorderTest, WhatWasSyncedSurvivesAndTheRestMayTear) {
+  ASSERT_TRUE(run(IoOp::kWrite, 0).is_ok());
+  const std::size_t unsynced = recorder_.now();
+  ASSERT_TRUE(run(IoOp::kSync, 0).is_ok());
+  ASSERT_TRUE(run(IoOp::kWrite, 8192).is_ok());
+  EXPECT_TRUE(recorder_.survivors(unsynced, rng_, 0).empty());
+  EXPECT_EQ(recorder_.survivors(unsynced, rng_, 100).size(), 8U);  // Sectors.
+  ASSERT_EQ(recorder_.survivors(recorder_.now(), rng_, 0).size(), 1U);
+  EXPECT_EQ(recorder_.survivors(recorder_.now(), rng_, 0)[0].bytes.size(), 4096U);
+  const std::size_t torn = recorder_.survivors(recorder_.now(), rng_, 50).size();
   EXPECT_GT(torn, 1U);
   EXPECT_LT(torn, 9U);
 }

@@ -11,13 +11,20 @@ namespace terrace::transfer {
 namespace {
 constexpr std::size_t kNamesKept = 64;
 constexpr unsigned kMostLatePolls = 8;
+constexpr std::uint64_t kSectorBytes = 512;
 
 bool is_kind_of(ObjectFault fault, ObjectOp op) {
   switch (fault) {
     case ObjectFault::kFlip:
     case ObjectFault::kShort:
     case ObjectFault::kMisplace:
+    case ObjectFault::kCut:
+    case ObjectFault::kBreak:
       return op == ObjectOp::kGet;
+    case ObjectFault::kFalseAbsent:
+      return op == ObjectOp::kGet || op == ObjectOp::kHead;
+    case ObjectFault::kStaleList:
+      return op == ObjectOp::kList;
     case ObjectFault::kLandAndFail:
     case ObjectFault::kFalseThere:
     case ObjectFault::kFull:
@@ -27,6 +34,8 @@ bool is_kind_of(ObjectFault fault, ObjectOp op) {
     case ObjectFault::kBusy:
     case ObjectFault::kDelay:
     case ObjectFault::kLose:
+    case ObjectFault::kDuplicate:
+    case ObjectFault::kReorder:
       return true;
   }
   return false;
@@ -37,8 +46,48 @@ Status injected_error(Code code, const ObjectRequest& request, std::string_view 
 }
 }  // namespace
 
+std::string_view to_string(ObjectFault fault) {
+  switch (fault) {
+    case ObjectFault::kNone:
+      return "none";
+    case ObjectFault::kError:
+      return "error";
+    case ObjectFault::kBusy:
+      return "busy";
+    case ObjectFault::kFull:
+      return "full";
+    case ObjectFault::kFlip:
+      return "flip";
+    case ObjectFault::kShort:
+      return "short";
+    case ObjectFault::kMisplace:
+      return "misplace";
+    case ObjectFault::kLandAndFail:
+      return "land_and_fail";
+    case ObjectFault::kFalseThere:
+      return "false_there";
+    case ObjectFault::kDelay:
+      return "delay";
+    case ObjectFault::kLose:
+      return "lose";
+    case ObjectFault::kCut:
+      return "cut";
+    case ObjectFault::kBreak:
+      return "break";
+    case ObjectFault::kFalseAbsent:
+      return "false_absent";
+    case ObjectFault::kStaleList:
+      return "stale_list";
+    case ObjectFault::kDuplicate:
+      return "duplicate";
+    case ObjectFault::kReorder:
+      return "reorder";
+  }
+  return "unknown";
+}
+
 FaultStore::FaultStore(std::unique_ptr<ObjectStore> inner, std::uint64_t seed)
-    : ObjectStore(inner->depth()), inner_(std::move(inner)), rng_(seed) {
+    : ObjectStore(inner->depth()), inner_(std::move(inner)), rng_(seed), order_rng_(~seed) {
   inner_->set_listener([this] { tell_listener(); });
 }
 
@@ -72,7 +121,14 @@ ObjectFault FaultStore::roll(const ObjectRequest& request) {
       {rates_.misplaced, ObjectFault::kMisplace},
       {rates_.landed_and_failed, ObjectFault::kLandAndFail},
       {rates_.falsely_there, ObjectFault::kFalseThere},
+      {rates_.cut, ObjectFault::kCut},
+      {rates_.broken, ObjectFault::kBreak},
+      {rates_.falsely_absent, ObjectFault::kFalseAbsent},
+      {rates_.stale_list, ObjectFault::kStaleList},
       {rates_.delayed, ObjectFault::kDelay},
+      {rates_.duplicated, ObjectFault::kDuplicate},
+      {rates_.reordered, ObjectFault::kReorder},
+      {rates_.lost, ObjectFault::kLose},
   };
   for (const auto& [percent, fault] : all) {
     if (percent > 0 && is_kind_of(fault, request.op) && rng_.chance(percent)) return fault;
@@ -111,12 +167,20 @@ bool FaultStore::answer_alone(ObjectFault fault, const ObjectRequest& request) {
     case ObjectFault::kFalseThere:
       answer.was_there = true;
       break;
+    case ObjectFault::kFalseAbsent:
+      answer.status = injected_error(Code::kNotFound, request, "no such object");
+      break;
     case ObjectFault::kNone:
     case ObjectFault::kFlip:
     case ObjectFault::kMisplace:
     case ObjectFault::kLandAndFail:
     case ObjectFault::kDelay:
     case ObjectFault::kLose:
+    case ObjectFault::kCut:
+    case ObjectFault::kBreak:
+    case ObjectFault::kStaleList:
+    case ObjectFault::kDuplicate:
+    case ObjectFault::kReorder:
       return false;
   }
   ready_.push_back({request, std::move(answer)});
@@ -165,24 +229,61 @@ void FaultStore::flip_bit(const ObjectRequest& request) {
   }
 }
 
-void FaultStore::pass_on(Flight flight, ObjectAnswer answer, std::vector<Finished>& finished) {
-  if (flight.fault == ObjectFault::kFlip && answer.status.is_ok()) flip_bit(flight.request);
+void FaultStore::cut(const ObjectRequest& request) {
+  const std::uint64_t sectors = std::max<std::uint64_t>(request.bytes() / kSectorBytes, 1);
+  std::uint64_t keep = rng_.below(sectors) * kSectorBytes;
+  for (const MemoryPiece& piece : request.pieces) {
+    const std::uint64_t kept = std::min<std::uint64_t>(keep, piece.bytes);
+    std::fill(piece.data + kept, piece.data + piece.bytes, std::byte{0});
+    keep -= kept;
+  }
+}
+
+void FaultStore::spoil(const Flight& flight, ObjectAnswer& answer) {
   if (flight.fault == ObjectFault::kLandAndFail) {
     answer = {};
     answer.status = injected_error(Code::kIo, flight.request, "EIO");
   }
+  if (!answer.status.is_ok()) return;
+  if (flight.fault == ObjectFault::kFlip) flip_bit(flight.request);
+  const bool is_broken = flight.fault == ObjectFault::kBreak;
+  if (is_broken || flight.fault == ObjectFault::kCut) cut(flight.request);
+  if (is_broken) {
+    answer = {};
+    answer.status = injected_error(Code::kIo, flight.request, "the connection was lost");
+  }
+  if (flight.fault == ObjectFault::kStaleList) {
+    answer.found.resize(rng_.below(answer.found.size() + 1));
+    answer.next.clear();
+  }
+}
+
+void FaultStore::shuffle(std::vector<Finished>& finished, std::size_t first) {
+  for (std::size_t i = finished.size(); i > first + 1; --i) {
+    std::swap(finished[i - 1], finished[first + order_rng_.below(i - first)]);
+  }
+}
+
+void FaultStore::pass_on(Flight flight, ObjectAnswer answer, std::vector<Finished>& finished) {
+  spoil(flight, answer);
   Finished item{std::move(flight.request), std::move(answer)};
   if (flight.fault == ObjectFault::kLose) {
     lost_.push_back(std::move(item));
   } else if (flight.fault == ObjectFault::kDelay) {
     late_.push_back({std::move(item), static_cast<unsigned>(1 + rng_.below(kMostLatePolls))});
   } else {
+    if (flight.fault == ObjectFault::kDuplicate) {
+      late_.push_back({item, static_cast<unsigned>(1 + rng_.below(kMostLatePolls))});
+    }
+    is_shuffled_ = is_shuffled_ || flight.fault == ObjectFault::kReorder;
     finished.push_back(std::move(item));
   }
 }
 
 void FaultStore::collect(std::vector<Finished>& finished) {
   if (is_held_) return;
+  const std::size_t first = finished.size();
+  is_shuffled_ = false;
   for (Finished& item : ready_) finished.push_back(std::move(item));
   ready_.clear();
   for (Late& late : late_) {
@@ -198,6 +299,7 @@ void FaultStore::collect(std::vector<Finished>& finished) {
     flights_.erase(found);
     pass_on(std::move(flight), std::move(answer), finished);
   }
+  if (is_shuffled_) shuffle(finished, first);
 }
 
 void FaultStore::pause(Nanoseconds limit) {

@@ -1,8 +1,10 @@
 // A decorator that breaks any object store on purpose: seeded by rates, or aimed at the next
 // requests. Fault model: a request fails (kIo, kUnavailable with patience asked for, kExhausted); a
-// get returns a flipped bit or another object's bytes and says ok, or finds the object too short; a
-// put lands and says that it failed, or says that the object was there and stores nothing; an
-// answer comes late, or only when the test lets it; every answer hangs until released.
+// get returns a flipped bit, a part, or another object's bytes and says ok, finds the object too
+// short, or loses its connection in the middle; an object that is there is not found; a listing is
+// older than what was put last; a put lands and says that it failed, or says that the object was
+// there and stores nothing; an answer comes late, twice, out of order, or only when the test lets
+// it; every answer hangs until released.
 // Threading: as ObjectStore; the aiming calls belong to the same thread.  Waits: as the inner
 // store.
 #pragma once
@@ -11,6 +13,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -30,9 +33,17 @@ enum class ObjectFault : std::uint8_t {
   kLandAndFail,  // Puts: done, and answered with kIo.
   kFalseThere,   // Puts: nothing stored, and answered with `was_there`.
   kDelay,        // Answered a few polls later.
-  kLose          // Answered by release_lost().
+  kLose,         // Answered by release_lost().
+  kCut,          // Gets: the tail from some sector on is zeros.
+  kBreak,        // Gets: the same, and kIo: the connection was lost in the middle.
+  kFalseAbsent,  // Gets and heads: kNotFound.
+  kStaleList,    // Lists: without the last names of the page.
+  kDuplicate,    // Answered, and once more a few polls later.
+  kReorder       // It and those that came with it change places.
 };
-inline constexpr int kObjectFaultCount = 11;
+inline constexpr int kObjectFaultCount = 17;
+// "error", "busy", …
+[[nodiscard]] std::string_view to_string(ObjectFault fault);
 
 // Percent of requests that get the fault, where it is one of their kind; at most one fault each.
 struct ObjectFaultRates {
@@ -45,6 +56,13 @@ struct ObjectFaultRates {
   unsigned landed_and_failed = 0;
   unsigned falsely_there = 0;
   unsigned delayed = 0;
+  unsigned lost = 0;
+  unsigned cut = 0;
+  unsigned broken = 0;
+  unsigned falsely_absent = 0;
+  unsigned stale_list = 0;
+  unsigned duplicated = 0;
+  unsigned reordered = 0;
 };
 
 class FaultStore final : public ObjectStore {
@@ -97,7 +115,10 @@ class FaultStore final : public ObjectStore {
   [[nodiscard]] const Seen* other_than(const ObjectRequest& request) const;
   void note(const ObjectRequest& request);
   void flip_bit(const ObjectRequest& request);
+  void spoil(const Flight& flight, ObjectAnswer& answer);
+  void cut(const ObjectRequest& request);
   void pass_on(Flight flight, ObjectAnswer answer, std::vector<Finished>& finished);
+  void shuffle(std::vector<Finished>& finished, std::size_t first);
 
   std::unique_ptr<ObjectStore> inner_;
   Rng rng_;
@@ -113,6 +134,8 @@ class FaultStore final : public ObjectStore {
   std::vector<Late> late_;
   std::vector<Finished> lost_;
   std::deque<Seen> seen_;  // For kMisplace.
+  bool is_shuffled_ = false;
+  Rng order_rng_;  // Its own: how much is shuffled follows from time.
   std::vector<ObjectAnswer> scratch_;
   std::array<std::uint64_t, kObjectFaultCount> injected_{};
 };

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "terrace/testing/eventually.h"
@@ -84,6 +85,75 @@ TEST_F(FaultStoreTest, AimedErrorsFailThatRequestAloneAndDoNothing) {
   EXPECT_EQ(busy.status.code(), Code::kUnavailable);
   EXPECT_EQ(busy.retry_after, FaultStore::kPatience);
   EXPECT_FALSE(run(ObjectOp::kPut, "x").was_there);
+}
+
+TEST_F(FaultStoreTest, ACutGetLacksItsTailAndABrokenOneSaysSo) {
+  ASSERT_TRUE(run(ObjectOp::kPut, "x").status.is_ok());
+  store_.aim(ObjectFault::kCut, ObjectOp::kGet);
+  EXPECT_TRUE(run(ObjectOp::kGet, "x").status.is_ok());
+  EXPECT_GT(differing("x"), 0U);
+  EXPECT_EQ(in_.back(), std::byte{0});
+  store_.aim(ObjectFault::kBreak, ObjectOp::kGet);
+  EXPECT_EQ(run(ObjectOp::kGet, "x").status.code(), Code::kIo);
+  EXPECT_TRUE(run(ObjectOp::kGet, "x").status.is_ok());
+  EXPECT_EQ(differing("x"), 0U);
+}
+
+TEST_F(FaultStoreTest, WhatIsThereMayNotBeFound) {
+  ASSERT_TRUE(run(ObjectOp::kPut, "x").status.is_ok());
+  for (const ObjectOp op : {ObjectOp::kHead, ObjectOp::kGet}) {
+    store_.aim(ObjectFault::kFalseAbsent, op);
+    EXPECT_EQ(run(op, "x").status.code(), Code::kNotFound);
+    EXPECT_TRUE(run(op, "x").status.is_ok());
+  }
+}
+
+TEST_F(FaultStoreTest, AStaleListingLacksTheLastNames) {
+  for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(run(ObjectOp::kPut, name).status.is_ok());
+  std::size_t least = 3;
+  for (int i = 0; i < 40; ++i) {
+    store_.aim(ObjectFault::kStaleList, ObjectOp::kList);
+    const ObjectAnswer answer = run(ObjectOp::kList, "");
+    ASSERT_TRUE(answer.status.is_ok());
+    least = std::min(least, answer.found.size());
+  }
+  EXPECT_LT(least, 3U);
+  EXPECT_EQ(run(ObjectOp::kList, "").found.size(), 3U);
+}
+
+TEST_F(FaultStoreTest, AnAnswerThatComesTwiceCountsOnce) {
+  store_.aim(ObjectFault::kDuplicate, ObjectOp::kHead);
+  EXPECT_EQ(run(ObjectOp::kHead, "x").status.code(), Code::kNotFound);
+  store_.aim(ObjectFault::kLose, ObjectOp::kHead);
+  ASSERT_TRUE(store_.submit(make(ObjectOp::kHead, "x")).is_ok());
+  std::vector<ObjectAnswer> answers;
+  ASSERT_TRUE(testing::eventually([&] {
+    store_.poll(answers);
+    return store_.counters().stray.value() == 1 && store_.lost() == 1;
+  }));
+  EXPECT_TRUE(answers.empty());
+  EXPECT_EQ(store_.in_flight(), 1U);
+  store_.release_lost();
+  EXPECT_EQ(collect(1).size(), 1U);
+}
+
+TEST_F(FaultStoreTest, ReorderedAnswersChangePlaces) {
+  ObjectFaultRates rates;
+  rates.reordered = 100;
+  store_.set_rates(rates);
+  bool is_reordered = false;
+  for (int i = 0; i < 50 && !is_reordered; ++i) {
+    store_.hold(true);
+    const std::uint64_t first = token_ + 1;
+    for (int n = 0; n < 4; ++n) ASSERT_TRUE(store_.submit(make(ObjectOp::kHead, "x")).is_ok());
+    store_.hold(false);
+    std::vector<std::uint64_t> tokens;
+    for (const ObjectAnswer& answer : collect(4)) tokens.push_back(answer.token);
+    is_reordered = !std::is_sorted(tokens.begin(), tokens.end());
+    std::sort(tokens.begin(), tokens.end());
+    EXPECT_EQ(tokens, (std::vector<std::uint64_t>{first, first + 1, first + 2, first + 3}));
+  }
+  EXPECT_TRUE(is_reordered);
 }
 
 TEST_F(FaultStoreTest, AFlippedGetDiffersInOneBitAndSaysOk) {
@@ -178,6 +248,7 @@ TEST_F(FaultStoreTest, RatesBreakASeededShareOfAllRequests) {
     ObjectFaultRates rates;
     rates.error = rates.busy = rates.full = rates.flipped = rates.short_object = 5;
     rates.misplaced = rates.landed_and_failed = rates.falsely_there = rates.delayed = 5;
+    rates.cut = rates.broken = rates.falsely_absent = rates.duplicated = rates.reordered = 5;
     faulty.set_rates(rates);
     std::map<std::uint64_t, int> answered;
     for (std::uint64_t i = 0; i < 400; ++i) {
@@ -204,8 +275,10 @@ TEST_F(FaultStoreTest, RatesBreakASeededShareOfAllRequests) {
   const auto counts = injected_by(3);
   EXPECT_EQ(injected_by(3), counts);
   EXPECT_NE(injected_by(4), counts);
-  for (int fault = 1; fault < kObjectFaultCount - 1; ++fault) {  // All but kLose.
-    EXPECT_GT(counts.at(static_cast<std::size_t>(fault) - 1), 0U) << fault;
+  for (int fault = 1; fault < kObjectFaultCount; ++fault) {
+    const auto kind = static_cast<ObjectFault>(fault);
+    if (kind == ObjectFault::kLose || kind == ObjectFault::kStaleList) continue;  // No rate here.
+    EXPECT_GT(counts.at(static_cast<std::size_t>(fault) - 1), 0U) << to_string(kind);
   }
 }
 

@@ -1,8 +1,9 @@
-// Records every write and sync that passes, so that a test can ask what would be on the medium had
-// the machine stopped at any moment. Crash model: a write that had completed before a sync of its
-// file was begun is on the medium once that sync has completed. Of every other write begun before
-// the crash any set of 512-byte sectors may have landed, each whole or not at all, in any order.
-// Threading: as Backend.  Memory: all bytes written.
+// Records every write, sync and allocation that passes, so that a test can ask what would be on the
+// medium had the machine stopped at any moment. Crash model: a write that had completed before a
+// sync of its file was begun is on the medium once that sync has completed; if that sync failed, no
+// later one makes up for it. Of every other write begun before the crash any set of 512-byte
+// sectors may have landed, each whole or not at all, in any order; so for the length that an
+// allocation gives its file. Threading: as Backend.  Memory: all bytes written.
 #pragma once
 
 #include <memory>
@@ -20,9 +21,12 @@ class Recorder {
     std::string path;
     std::uint64_t offset = 0;
     std::span<const std::byte> bytes;
+    std::uint64_t file_bytes = 0;  // Of an allocation: the file is at least so long.
   };
   // Moments are numbers of events (begun or finished); now() is the latest.
   [[nodiscard]] std::size_t now() const { return now_; }
+  // Syncs that are not to be trusted: the test that uses this must fail.
+  void distrust_syncs() { trusts_syncs_ = false; }
   // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes
   // in doubt `percent` land.
   [[nodiscard]] std::vector<LandedBytes> survivors(std::size_t moment, Rng& rng,
@@ -35,13 +39,16 @@ class Recorder {
     IoOp op = IoOp::kWrite;
     std::string path;
     std::uint64_t offset = 0;
+    std::uint64_t length = 0;  // kAllocate
     std::vector<std::byte> bytes;
     std::size_t begun = 0;
     std::size_t finished = kNever;  // Successfully.
+    std::size_t failed = kNever;
   };
   [[nodiscard]] bool is_durable(const Event& write, std::size_t moment) const;
 
   std::size_t now_ = 0;
+  bool trusts_syncs_ = true;
   std::vector<Event> events_;
 };
 
