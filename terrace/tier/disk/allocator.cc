@@ -131,11 +131,7 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   state.is_full = true;
   state.reason = status;
   state.retry_at = context_.clock.now() + kRetryTime;
-  if (status.code() == Code::kExhausted) {
-    context_.health.filled_up(v, status);
-  } else {
-    context_.health.failed(v, status);
-  }
+  context_.health.write_failed(v, status);
 }
 
 void Allocator::note_progress(std::uint32_t v) {

@@ -132,7 +132,7 @@ TEST(DiskHealthTest, AFullPathIsHealthyOnlyWhenItIsWrittenAgain) {
   RingLog log(clock, LogLevel::kInfo, 16);
   Health health({"/cache"}, {}, clock, log);
   for (int i = 0; i < 3; ++i) {
-    health.filled_up(0, {Code::kExhausted, "no space"});
+    health.write_failed(0, {Code::kExhausted, "no space"});
     health.succeeded(0, true);
     EXPECT_EQ(health.problems().size(), 1U);
   }

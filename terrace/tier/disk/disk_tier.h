@@ -34,8 +34,9 @@ struct DiskDone {
   std::uint64_t token = 0;
   bool is_read = false;
   // Read: kCorrupt (checksum, key, torn frame), kDeadline, kNotFound (the cache was reset
-  // meanwhile), kIo. Write: kIo, kExhausted (the medium is full), kUnavailable, kClosed, kNotFound
-  // (reset). ok on a write = sealed, and durable unless the tier was reset.
+  // meanwhile), kIo. Write: kIo, kExhausted (the medium is full), kRefused (it is read-only),
+  // kUnavailable, kClosed, kNotFound (reset). ok on a write = sealed, and durable unless the tier
+  // was reset.
   Status status;
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
   std::uint64_t alias = 0;          // The engine's own hash, as stored.

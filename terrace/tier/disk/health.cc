@@ -7,7 +7,7 @@ namespace terrace::tier::disk {
 namespace {
 constexpr unsigned kFailuresToClose = 5;
 constexpr Nanoseconds kClosedTime = seconds(30);
-constexpr Nanoseconds kFullTime = seconds(10);
+constexpr Nanoseconds kRefusedTime = seconds(10);
 }  // namespace
 
 Health::Health(std::vector<std::string> directories, std::vector<std::string> start_problems,
@@ -26,7 +26,7 @@ bool Health::may_read(std::uint32_t volume) const {
 }
 
 bool Health::may_write(std::uint32_t volume) const {
-  return may_read(volume) && clock_.now() >= states_[volume].full_until;
+  return may_read(volume) && clock_.now() >= states_[volume].refused_until;
 }
 
 void Health::say(std::uint32_t volume, const std::string& problem) {
@@ -48,8 +48,8 @@ void Health::succeeded(std::uint32_t volume, bool is_write) {
   if (state.failures >= kFailuresToClose) say(volume, {});
   state.failures = 0;
   // Before that, it is one of those that were under way: others are still turned away.
-  if (is_write && state.is_full && clock_.now() >= state.full_until) {
-    state.is_full = false;
+  if (is_write && state.is_refused && clock_.now() >= state.refused_until) {
+    state.is_refused = false;
     say(volume, {});
   }
 }
@@ -64,15 +64,19 @@ void Health::failed(std::uint32_t volume, const Status& status) {
                   directories_[volume], status.message()));
 }
 
-void Health::filled_up(std::uint32_t volume, const Status& status) {
+void Health::write_failed(std::uint32_t volume, const Status& status) {
+  const bool is_read_only = status.code() == Code::kRefused;
+  if (status.code() == Code::kClosed) return;
+  if (status.code() != Code::kExhausted && !is_read_only) return failed(volume, status);
   State& state = states_[volume];
   if (state.is_lost) return;
-  state.is_full = true;
-  state.full_until = clock_.now() + kFullTime;
+  state.is_refused = true;
+  state.refused_until = clock_.now() + kRefusedTime;
   say(volume,
-      fmt::format("path={} state=full: {}; what is there is served, new blocks are dropped: "
-                  "free space or lower disk.size",
-                  directories_[volume], status.message()));
+      fmt::format("path={} state={}: {}; what is there is served, new blocks are dropped: {}",
+                  directories_[volume], is_read_only ? "read-only" : "full", status.message(),
+                  is_read_only ? "see the kernel's log, and mount it writable"
+                               : "free space or lower disk.size"));
 }
 
 bool Health::lost(std::uint32_t volume) {

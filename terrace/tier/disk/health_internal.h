@@ -24,7 +24,9 @@ class Health {
   [[nodiscard]] bool may_write(std::uint32_t volume) const;
   void succeeded(std::uint32_t volume, bool is_write);
   void failed(std::uint32_t volume, const Status& status);
-  void filled_up(std::uint32_t volume, const Status& status);
+  // A write, a sync or an allocation. A path that is full or read-only takes no writes for a while,
+  // and is read as before; kClosed is nobody's fault.
+  void write_failed(std::uint32_t volume, const Status& status);
   // True the first time.
   bool lost(std::uint32_t volume);
 
@@ -35,8 +37,8 @@ class Health {
   struct State {
     unsigned failures = 0;  // In a row.
     Nanoseconds closed_until{INT64_MIN};
-    Nanoseconds full_until{INT64_MIN};
-    bool is_full = false;
+    Nanoseconds refused_until{INT64_MIN};
+    bool is_refused = false;  // Full or read-only.
     bool is_lost = false;
   };
   void say(std::uint32_t volume, const std::string& problem);

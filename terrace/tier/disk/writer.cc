@@ -154,11 +154,7 @@ void Writer::finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& d
     for (const ShardMemory& shard : operation.shards) stream.written_bytes += shard.payload_bytes;
     return;
   }
-  if (operation.status.code() == Code::kExhausted) {
-    context_.health.filled_up(v, operation.status);
-  } else if (operation.status.code() != Code::kClosed) {
-    context_.health.failed(v, operation.status);
-  }
+  context_.health.write_failed(v, operation.status);
   end(ticket.number, operation.status, done);
 }
 
@@ -185,7 +181,7 @@ void Writer::finish_data_sync(std::uint32_t v, const Status& status, std::vector
     stream.syncing.clear();
     return;
   }
-  context_.health.failed(v, status);
+  context_.health.write_failed(v, status);
   end_all(stream.syncing, status, done);
 }
 
@@ -226,6 +222,8 @@ void Writer::end(std::uint32_t number, Status status, std::vector<DiskDone>& don
     }
   } else if (status.code() == Code::kExhausted) {
     context_.meters.dropped_full_medium.add();
+  } else if (status.code() == Code::kRefused) {
+    context_.meters.dropped_unavailable.add();
   }
   result.status = std::move(status);
   free_.push_back(number);

@@ -258,11 +258,7 @@ void Writer::fail_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   if (!batch.header_bytes.empty()) {
     streams_[v].epoch_retry_at = context_.clock.now() + kEpochRetryTime;
   }
-  if (batch.status.code() == Code::kExhausted) {
-    context_.health.filled_up(v, batch.status);
-  } else {
-    context_.health.failed(v, batch.status);
-  }
+  context_.health.write_failed(v, batch.status);
   end_all(batch.recorded, batch.status, done);
   end_all(batch.prepared, batch.status, done);
 }
