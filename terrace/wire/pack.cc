@@ -167,7 +167,8 @@ std::optional<std::uint64_t> PackNames::generation_of(std::string_view name) con
   if (!name.starts_with(start)) return std::nullopt;
   name.remove_prefix(start.size());
   if (name.size() != kNumberDigits) return std::nullopt;
-  return number_of<std::uint64_t>(name);
+  const auto generation = number_of<std::uint64_t>(name);
+  return generation && *generation <= kMostGeneration ? generation : std::nullopt;
 }
 
 std::optional<PackName> parse_pack_name(std::string_view name) {

@@ -21,6 +21,9 @@ namespace terrace::wire {
 
 inline constexpr std::uint32_t kMostPackBlocks = 4096;
 inline constexpr std::size_t kPackAlignment = 4096;
+// Resets count seconds: a higher one was put there by nobody of ours, and after the highest number
+// there would be no reset any more.
+inline constexpr std::uint64_t kMostGeneration = 1'000'000'000'000'000'000;
 
 // The range of a pack that one or more frames take.
 struct PackRange {
@@ -109,7 +112,7 @@ class PackNames {
   // What the names of resets begin with, and one of them.
   [[nodiscard]] std::string resets() const { return folder_ + "resets/"; }
   [[nodiscard]] std::string reset(std::uint64_t generation) const;
-  // Nothing if `name` is not that of a reset of this namespace.
+  // Nothing if `name` is not that of a reset of this namespace, or above kMostGeneration.
   [[nodiscard]] std::optional<std::uint64_t> generation_of(std::string_view name) const;
 
  private:

@@ -142,11 +142,12 @@ TEST(PackTest, AResetsNameTellsItsGenerationAndNothingElseDoes) {
   const PackFooter footer = example();
   const PackNames names(footer.content_digest, footer.layout_digest);
   EXPECT_EQ(names.reset(17), names.resets() + "00000000000000000017");
-  for (const std::uint64_t generation : {std::uint64_t{1}, ~std::uint64_t{0}}) {
+  for (const std::uint64_t generation : {std::uint64_t{1}, kMostGeneration}) {
     EXPECT_EQ(names.generation_of(names.reset(generation)), generation);
   }
-  for (const auto* other : {"", "17", "0000000000000000001x", "-0000000000000000017",
-                            "99999999999999999999", "000000000000000000017"}) {
+  for (const auto* other :
+       {"", "17", "0000000000000000001x", "-0000000000000000017", "99999999999999999999",
+        "000000000000000000017", "01000000000000000001", "18446744073709551615"}) {
     EXPECT_EQ(names.generation_of(names.resets() + other), std::nullopt) << other;
   }
   EXPECT_EQ(names.generation_of("v1/other/resets/00000000000000000017"), std::nullopt);

@@ -83,6 +83,10 @@ void Generations::tell() {
       static_cast<std::uint64_t>(std::max<std::int64_t>(context_.clock.wall_seconds(), 1));
   const std::uint64_t known = std::max(highest_seen_, context_.generation.value_or(0));
   told_ = std::max(by_clock, known + 1);
+  if (told_ > wire::kMostGeneration) {
+    return end_telling({Code::kRefused, fmt::format("no generation is left: remove {}",
+                                                    context_.names.reset(known))});
+  }
   transfer::ObjectRequest request;
   request.op = transfer::ObjectOp::kPut;
   request.name = context_.names.reset(told_);

@@ -332,6 +332,30 @@ TEST_F(ObjectTierTest, OfTwoResetsInOneSecondTheLaterDropsWhatWasStoredBetween) 
   EXPECT_EQ(probe(*open(), chain_), 0U);
 }
 
+// Somebody who may write there leaves a name after which no other could follow.
+TEST_F(ObjectTierTest, AResetOfTheHighestNumberStopsNoOther) {
+  write_all(1);
+  const std::string pack = place_->objects.begin()->first;
+  const std::string resets = pack.substr(0, pack.find("/g0/")) + "/resets/";
+  place_->objects[resets + "18446744073709551615"] = {std::byte{1}};
+  const auto other = open();
+  EXPECT_EQ(probe(*other, chain_), 4U) << "it is none";
+  other->forget_all();
+  (void)settle(*other);
+  EXPECT_FALSE(other->is_drop_pending());
+  EXPECT_TRUE(other->undropped().empty());
+  EXPECT_EQ(probe(*open(), chain_), 0U);
+  // The last that is one: said, not tried for ever.
+  place_->objects[resets + "01000000000000000000"] = {std::byte{1}};
+  const auto last = open();
+  place_->asked.clear();
+  last->forget_all();
+  (void)settle(*last);
+  EXPECT_LT(place_->asked.size(), 20U);
+  ASSERT_EQ(last->undropped().size(), 1U);
+  EXPECT_THAT(last->undropped()[0], HasSubstr("no generation is left: remove v1/"));
+}
+
 TEST_F(ObjectTierTest, AResetIsNotOverBeforeTheStoreHasShownThatItIsTheLast) {
   const auto no_lists = [](const auto& request) {
     return request.op == transfer::ObjectOp::kList ? Status(Code::kRefused, "403 AccessDenied")
