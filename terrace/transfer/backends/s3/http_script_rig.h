@@ -75,7 +75,9 @@ class HttpScript {
   // Answers one request; false = the connection ends.
   using Answer = std::function<bool(const HttpPeer&, const SeenRequest&)>;
 
-  explicit HttpScript(Answer answer) : answer_(std::move(answer)) {
+  // `keeps_seen`: for seen(), all that came.
+  explicit HttpScript(Answer answer, bool keeps_seen = true)
+      : answer_(std::move(answer)), keeps_seen_(keeps_seen) {
     listener_.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -140,7 +142,7 @@ class HttpScript {
     SeenRequest request;
     while (read_request(socket, buffer, request)) {
       request.connection = number;
-      {
+      if (keeps_seen_) {
         const MutexLock lock(mutex_);
         seen_.push_back(request);
       }
@@ -190,6 +192,7 @@ class HttpScript {
   }
 
   const Answer answer_;
+  const bool keeps_seen_;
   UniqueFd listener_;
   int port_ = 0;
   mutable Mutex mutex_;
