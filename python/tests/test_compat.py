@@ -113,6 +113,24 @@ def test_a_model_by_another_class_is_refused() -> None:
     assert "model_class_overrides" in compat.refusal(config, make_plan(FullAttentionSpec()))
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (SimpleNamespace(module_name="vllm.model_executor.models.llama"), ""),
+        (SimpleNamespace(model_cls=type("Own", (), {"__module__": "vllm.models.own"})), ""),
+        (SimpleNamespace(module_name="vllm_plugin.llama"), "(vllm_plugin.llama) cannot be"),
+        (SimpleNamespace(model_cls=type("Own", (), {"__module__": "mine"})), "(mine) cannot be"),
+    ],
+)
+def test_a_model_by_a_plug_ins_code_is_refused(entry: Any, words: str) -> None:
+    config = make_config()
+    config.model_config.architecture = "LlamaForCausalLM"
+    config.model_config.registry = SimpleNamespace(models={"LlamaForCausalLM": entry})
+    found = compat.refusal(config, make_plan(FullAttentionSpec()))
+    assert words in found
+    assert bool(words) == bool(found)
+
+
 def test_proposers_with_kv_of_their_own_are_refused() -> None:
     config = make_config()
     config.speculative_config = SimpleNamespace(method="eagle3")

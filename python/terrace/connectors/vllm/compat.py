@@ -123,6 +123,15 @@ def _groups_refusal(kv_cache_config: Any) -> str:
     return ""
 
 
+def _foreign_module(model: Any) -> str:
+    """Where the model's class comes from when it is none of the engine's own (a plug-in's)."""
+    entries = getattr(getattr(model, "registry", None), "models", {})
+    entry = entries.get(getattr(model, "architecture", None))
+    of_class = getattr(getattr(entry, "model_cls", None), "__module__", "")
+    module = str(getattr(entry, "module_name", "") or of_class)
+    return "" if module.split(".")[0] in ("", "vllm") else module
+
+
 def _content_refusal(vllm_config: Any) -> str:
     """What makes the KV no function of anything we can name."""
     load_format = str(vllm_config.load_config.load_format).lower()
@@ -130,6 +139,9 @@ def _content_refusal(vllm_config: Any) -> str:
         return f"weights of load format {load_format} cannot be identified"
     if getattr(vllm_config.model_config, "model_class_overrides", None):
         return "models whose class is overridden (model_class_overrides) cannot be identified"
+    module = _foreign_module(vllm_config.model_config)
+    if module:
+        return f"models by the code of another package ({module}) cannot be identified"
     if getattr(vllm_config.cache_config, "calculate_kv_scales", False):
         return "KV scales calculated while serving cannot be keyed"
     speculative = getattr(vllm_config, "speculative_config", None)
