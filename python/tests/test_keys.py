@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,12 @@ from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from tests.engine_objects import Item, Request, feature
 
 RANK_OF_EIGHT = '{"r": 8, "lora_alpha": 16}'
+LATER = {"engine_began_ns": time.time_ns() + 10**15}  # Than any adapter of a test was made.
 CAT, DOG = Item({"pixels": b"a cat"}), Item({"pixels": b"a dog"})
 
 
 def make(**other: Any) -> KeyMaker:
-    return KeyMaker(lambda path: f"digest of {Path(path).name}", **other)
+    return KeyMaker(lambda path: f"digest of {Path(path).name}", **(LATER | other))
 
 
 def read(maker: KeyMaker, request: Request) -> RequestKeys:
@@ -126,10 +128,19 @@ def test_an_adapter_is_read_once(tmp_path: Path) -> None:
         read.append(path)
         return "digest"
 
-    maker = KeyMaker(digest)
+    maker = KeyMaker(digest, **LATER)
     for number in range(3):
         maker.read(Request(str(number), [1], lora_request=adapter(tmp_path)))
     assert read == [str(tmp_path)]
+
+
+def test_an_adapter_newer_than_the_engine_has_no_key(tmp_path: Path) -> None:
+    request = Request("a", [1], lora_request=adapter(tmp_path))
+    changed_ns = (tmp_path / "adapter_config.json").stat().st_ctime_ns
+    assert make(engine_began_ns=changed_ns).read(request).unkeyable
+    assert make(engine_began_ns=changed_ns - 10**9).read(request).unkeyable
+    assert not make(engine_began_ns=changed_ns + 10**9).read(request).unkeyable
+    assert KeyMaker(lambda _path: "digest").read(request).unkeyable, "as the engine makes it: now"
 
 
 def test_an_adapter_replaced_under_its_path_has_no_key_any_more(tmp_path: Path) -> None:

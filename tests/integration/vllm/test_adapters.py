@@ -35,6 +35,12 @@ def test_equal_tokens_hit_only_under_the_same_adapter(found: dict[str, Any], ada
     assert again["tokens"] == cold["tokens"]
 
 
+def test_an_adapter_newer_than_the_engine_is_not_cached(found: dict[str, Any]) -> None:
+    cold, again = found["lora"]["late cold"], found["lora"]["late again"]
+    assert (again["cached"], again["hit"]) == (0, 0)
+    assert again["tokens"] == cold["tokens"] == found["lora"]["first cold"]["tokens"]
+
+
 def test_the_adapters_differ(found: dict[str, Any]) -> None:
     answers = [str(found["lora"][f"{adapter} cold"]["tokens"]) for adapter in ADAPTERS]
     assert len(set(answers)) == 4

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,8 @@ _KNOWN = _KEYED | _UNKEYABLE | _WITHOUT_EFFECT
 _LORA_KNOWN = {"lora_name", "lora_int_id", "lora_path", "base_model_name"}
 # Of any release: weights by way of tensorizer went with 0.32.
 _LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_config_dict": None}
+# Files are stamped by a clock of coarse ticks: what changed now may seem to be that much older.
+_COARSE_TICK_NS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,17 @@ class RequestKeys:
 
 @dataclass
 class KeyMaker:
-    """Reads requests.  `digest_weights` fingerprints an adapter's tensors, once per adapter."""
+    """Reads requests.  `digest_weights` fingerprints an adapter's tensors, once per adapter.
+
+    It reads the adapter's files at its first request.  The engine loaded them at a time that nobody
+    tells: at its own start, by a call, or for that request.  Files that have not changed since the
+    engine began are what it loaded, whenever that was; of newer ones nobody knows.
+    """
 
     digest_weights: Callable[[str], str]
     sees_items: bool = True  # What the model gets of multimodal items is in the request.
     adapter_settings: str = ""  # The engine's own for what it makes of any adapter.
+    engine_began_ns: int = field(default_factory=time.time_ns)
     _items: ItemDigests = field(default_factory=ItemDigests)
     _adapters: dict[tuple[int, str, str], tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
@@ -144,7 +153,7 @@ class KeyMaker:
         return self._items.still_mean(keys.items)
 
     def _adapter(self, lora: Any) -> bytes:
-        """Name and content of the adapter; empty when unknown, or changed while in use."""
+        """Name and content of the adapter; empty when unknown, or changed since the engine began."""
         name, path = str(lora.lora_name), str(lora.lora_path)
         fields = set(getattr(lora, "__struct_fields__", None) or vars(lora))
         strange = fields - _LORA_KNOWN - set(_LORA_NEUTRAL)
@@ -154,7 +163,9 @@ class KeyMaker:
             return b""
         key = (int(lora.lora_int_id), name, path)
         try:
-            state = _folder_state(path)
+            state, changed_ns = _folder_state(path)
+            if changed_ns + _COARSE_TICK_NS >= self.engine_began_ns:
+                return b""
             if key not in self._adapters:
                 self._adapters[key] = (state, self._adapter_content(path))
         except Exception:  # An unreadable adapter is the engine's error to report, not ours.
@@ -185,13 +196,18 @@ def _strange(request: Any) -> str:
     return ""
 
 
-def _folder_state(path: str) -> tuple[int, ...]:
-    """Identity, size and times of a folder's files: changes when one of them is replaced."""
+def _folder_state(path: str) -> tuple[tuple[int, ...], int]:
+    """Identity, size and times of a folder's files: changes when one of them is replaced.
+
+    Beside it the last of the times at which one of them, or the folder, changed.
+    """
     state: list[int] = []
+    changed_ns = os.stat(path).st_ctime_ns
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda found: found.name):
             if entry.is_file():
                 facts = entry.stat()
                 state += [facts.st_dev, facts.st_ino, facts.st_size]
                 state += [facts.st_mtime_ns, facts.st_ctime_ns]
-    return tuple(state)
+                changed_ns = max(changed_ns, facts.st_ctime_ns)
+    return tuple(state), changed_ns

@@ -27,17 +27,21 @@ def _scaled(folder: str) -> str:
 
 def lora(say: Say, model: str, folders: list[str]) -> None:
     """Equal tokens without adapter, with two, with other weights under the first's name, and with
-    the second's weights scaled anew under its own name."""
+    the second's weights scaled anew under its own name.  The last one comes after the engine began:
+    nobody knows what it loaded."""
     from vllm.lora.request import LoRARequest
 
+    scaled = _scaled(folders[1])
     engine = make(model, {}, enable_lora=True, max_loras=2, max_lora_rank=8)
+    late = shutil.copytree(folders[0], f"{folders[0]}-late")
     prompt = numbers(1, 300)
     adapters: dict[str, Any] = {
         "none": None,
         "first": LoRARequest("first", 1, folders[0]),
         "second": LoRARequest("second", 2, folders[1]),
         "renamed": LoRARequest("first", 3, folders[1]),
-        "scaled": LoRARequest("second", 4, _scaled(folders[1])),
+        "scaled": LoRARequest("second", 4, scaled),
+        "late": LoRARequest("late", 5, late),
     }
     found: dict[str, Any] = {}
     for turn in ("cold", "again"):
