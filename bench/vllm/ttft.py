@@ -2,9 +2,10 @@
 
 For each prompt length, alternating in one engine: the prompt again (the engine's own prefix
 cache), then after `reset_prefix_cache` (Terrace's host tier; or disk, with a host tier too small to
-hold two prompts, which are asked for in turn). A sample counts only if the ledger names exactly the
-expected tokens. The allowed difference is that of moving the bytes: 1.25 x bytes / copy rate + 2 ms
-for host, 1.15 x bytes / read rate of fio + 3 ms for disk.
+hold two prompts, which are asked for in turn; or an S3 server beside it, in the same way). A sample
+counts only if the ledger names exactly the expected tokens. The allowed difference is that of
+moving the bytes: 1.25 x bytes / copy rate + 2 ms for host, 1.15 x bytes / read rate of fio + 3 ms
+for disk; what S3 costs is reported.
 """
 
 from __future__ import annotations
@@ -27,11 +28,23 @@ sys.path[:0] = [
 ]
 
 from bench.vllm import lines  # noqa: E402
-from bench.vllm.engine import BYTES_PER_TOKEN, make_empty, start_engine  # noqa: E402
+from bench.vllm.engine import (  # noqa: E402
+    BYTES_PER_TOKEN,
+    connector_of,
+    make_empty,
+    metric_total,
+    start_engine,
+)
 
 from engine_env import ROOT, engine_env, transfer_config  # noqa: E402
+from s3_server import BUCKET, KEY, SECRET, s3_server  # noqa: E402
 
 LENGTHS = (1024, 2048, 4096, 7168)
+# Whole packs of 16 blocks of 128 tokens, and the token that is always computed. None shorter: of a
+# host tier of two such prompts a quarter holds no pack, and only so much may wait to be put.
+PACKED_LENGTHS = (4097, 6145)
+PACK_TOKENS = 2048
+PUT_LIMIT_S = 60.0
 BLOCK_TOKENS = 128
 PAIRS = 15
 
@@ -63,11 +76,9 @@ def _ledger(output: Any) -> dict[str, Any]:
 class Engine:
     """One in-process engine with Terrace; prompts are token ids."""
 
-    def __init__(self, disk: Path, host_tokens: int, disk_bytes: int) -> None:
+    def __init__(self, host_tokens: int, below: dict[str, Any]) -> None:
         self.asked = 0
-        extra: dict[str, Any] = {"host.size": f"{host_tokens * BYTES_PER_TOKEN}B"}
-        if disk_bytes:
-            extra.update({"disk.size": f"{disk_bytes}B", "disk.paths": [str(disk)]})
+        extra: dict[str, Any] = {"host.size": f"{host_tokens * BYTES_PER_TOKEN}B", **below}
         self.llm = start_engine(
             block_size=BLOCK_TOKENS,
             max_model_len=8192,
@@ -106,9 +117,23 @@ class Engine:
     def forget(self) -> None:
         self.llm.reset_prefix_cache()
 
+    def wait_for_packs(self, count: int) -> None:
+        """Puts go on in the background; what is measured later has to be in the store."""
+        self.ask([5, 6, 7])  # The report of a request's last step comes with the next step.
+        end = time.monotonic() + PUT_LIMIT_S
+        while metric_total(self.llm, 'terrace_object_packs_total{op="put"}') < count:
+            if time.monotonic() > end:
+                status = connector_of(self.llm)._scheduler.owner.read_status()
+                raise RuntimeError(
+                    f"fewer than {count} packs were put in {PUT_LIMIT_S:.0f} s: {status}"
+                )
+            time.sleep(0.05)
+
 
 def prompt(length: int, number: int) -> list[int]:
-    return [(7919 * (i + 1) + 104_729 * number) % 48_000 + 100 for i in range(length)]
+    """No two lengths begin alike, so that none is served by what a shorter one left."""
+    seed = 104_729 * number + 31 * length
+    return [(7919 * (i + 1) + seed) % 48_000 + 100 for i in range(length)]
 
 
 def copy_rate() -> float:
@@ -179,14 +204,21 @@ def alternate(
     return ours, own, [*rates, rate()], wrong
 
 
+def no_rate() -> float:
+    return 0.0
+
+
 def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) -> None:
-    # Three prompts do not fit into the small host tier of the disk runs: each pushes another out.
-    prompts = [prompt(length, number) for number in range(3 if tier == "disk" else 1)]
+    # Three prompts do not fit into the small host tier of these runs: each pushes another out.
+    prompts = [prompt(length, number) for number in range(1 if tier == "host" else 3)]
     full = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     cold = Samples()
-    for tokens in prompts:
+    for number, tokens in enumerate(prompts, start=1):
         cold.add(engine.ask(tokens))
-    ours, own, rates, wrong = alternate(engine, prompts, tier, full, limit)
+        if tier == "s3":
+            engine.wait_for_packs(number * (length // PACK_TOKENS))
+    name = "object" if tier == "s3" else tier
+    ours, own, rates, wrong = alternate(engine, prompts, name, full, limit)
     rate = statistics.median(rates)
     if len(ours.wall) < PAIRS:
         print(
@@ -203,8 +235,8 @@ def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) 
         "bytes": moved,
         "difference_ms": 1e3 * statistics.median(difference),
         "difference_ms_90": [1e3 * v for v in lines.interval(difference)],
-        "allowed_ms": 1e3 * (factor * moved / rate + extra),
-        "rate_bytes_per_s": rate,
+        "allowed_ms": 1e3 * (factor * moved / rate + extra) if rate else None,
+        "rate_bytes_per_s": rate or None,
         "cold_s": statistics.median(cold.wall),
         "speedup_over_cold": statistics.median(cold.wall) / statistics.median(ours.wall),
         "cpu_s": statistics.median(ours.cpu),
@@ -214,19 +246,27 @@ def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) 
     lines.emit(f"vllm-ttft.{tier}", params, "s", ours.wall, "own prefix hit", own.wall)
 
 
-def run_tier(tier: str) -> None:
+def run_tier(tier: str, endpoint: str) -> None:
     work = ROOT / "build" / "bench" / "vllm-ttft"
     make_empty(work / "cache")
     if tier == "host":
-        engine = Engine(work / "cache", host_tokens=48_000, disk_bytes=0)
+        engine = Engine(48_000, {})
         for length in LENGTHS:
             measure(engine, tier, length, copy_rate)
-    else:
-        for length in LENGTHS:
-            # A waiting request may pin half of the host tier: room for two prompts, not for three.
-            engine = Engine(work / "cache", int(2.3 * length), 4 << 30)
-            measure(engine, tier, length, lambda: fio_rate(work))
-            return_to_os(engine)
+        return
+    disk = {"disk.size": f"{4 << 30}B", "disk.paths": [str(work / "cache")]}
+    bucket = {
+        "object.enabled": True,
+        "object.bucket": BUCKET,
+        "object.endpoint": endpoint,
+        "object.access_key": KEY,
+        "object.secret_key": SECRET,
+    }
+    for length in PACKED_LENGTHS if tier == "s3" else LENGTHS:
+        # A waiting request may pin half of the host tier: room for two prompts, not for three.
+        engine = Engine(int(2.3 * length), bucket if tier == "s3" else disk)
+        measure(engine, tier, length, no_rate if tier == "s3" else lambda: fio_rate(work))
+        return_to_os(engine)
 
 
 def return_to_os(engine: Engine) -> None:
@@ -239,19 +279,29 @@ def return_to_os(engine: Engine) -> None:
     gc.collect()
 
 
+def run_apart(tier: str, endpoint: str = "") -> int:
+    """One process per tier: an engine leaves its connector behind in its process."""
+    env = engine_env(ROOT / "build" / "bench" / "vllm-ttft" / "engine")
+    words = [sys.executable, __file__, "--in-process", tier, endpoint]
+    return subprocess.run(words, env=env, check=False).returncode
+
+
 def main() -> int:
     if sys.argv[1:2] == ["--in-process"]:
-        run_tier(sys.argv[2])
+        run_tier(*sys.argv[2:4])
         return 0
     names = [word for word in sys.argv[1:] if word.startswith("vllm-ttft.")]
     code = 0
-    for tier in ("host", "disk"):
+    for tier in ("host", "disk", "s3"):
         if names and not any(name.startswith(f"vllm-ttft.{tier}") for name in names):
             continue
-        # One process per tier: an engine leaves its connector behind in its process.
-        env = engine_env(ROOT / "build" / "bench" / "vllm-ttft" / "engine")
-        words = [sys.executable, __file__, "--in-process", tier]
-        code |= subprocess.run(words, env=env, check=False).returncode
+        if tier == "s3":
+            folder = ROOT / "build" / "bench" / "vllm-ttft" / "s3"
+            make_empty(folder)
+            with s3_server(folder) as server:
+                code |= run_apart(tier, server.endpoint)
+        else:
+            code |= run_apart(tier)
     return code
 
 
