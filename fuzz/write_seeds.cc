@@ -43,9 +43,11 @@ bool write_texts(const std::filesystem::path& folder) {
                     "<Key>team/kv/a/b</Key><Size>3</Size><LastModified>2026-01-01T00:00:00.000Z"
                     "</LastModified></Contents></ListBucketResult>",
                     "[default]\naws_access_key_id = A\naws_secret_access_key = b\n"}) &&
-         write_all(folder / "object_names",
-                   {"v1/0123456789abcdef/g0/n16/ab/abcdef.pack", "a/=1f3/b", "=new-host-1-2",
-                    "00000000001800000000", "18446744073709551615", "a/../b"}) &&
+         write_all(
+             folder / "object_names",
+             {"v1/0123456789abcdef0123456789abcdef/g0/n16/ab/abcdef0123456789abcdef0123456789.pack",
+              "a/=1f3/b", "=new-host-1-2", "00000000001800000000", "18446744073709551615",
+              "a/../b"}) &&
          write_all(
              folder / "disk_open",
              {"\0\0\0TERRMETA"s, "\0\1\200"s + std::string(64, '\1'), "\0\0\0"s + size_of_meta,

@@ -137,6 +137,17 @@ TEST(LoadTest, MalformedValueNamesSettingSourceValueAndWhatIsAllowed) {
                     HasSubstr("one of through, demote")));
 }
 
+// Letters that are no part of a value, of each range in which some character is a blank.
+TEST(LoadTest, AnAccentWhereABlankCouldStandIsRefused) {
+  for (const char* letter :
+       {"\xcc\xa7", "\xc3\xa9", "\xe1\x9a\x81", "\xe2\x98\x83", "\xe3\x80\x81", "\xef\xbb\xbe"}) {
+    const TomlFile file(std::string("disk.depth = 3") + letter + "\n");
+    EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
+                HasSubstr(file.path() + ":1"))
+        << letter;
+  }
+}
+
 TEST(LoadTest, OutOfRangeIsRefused) {
   EXPECT_THAT(error_of(engine(R"({"disk.depth":0})")), HasSubstr("is out of range"));
   EXPECT_THAT(error_of(engine(R"({"disk.depth":1025})")), HasSubstr("from 1 to 1024"));
