@@ -243,10 +243,10 @@ TEST_F(DiskFaultTest, AReadOfTwoRanksOfWhichOneHangsIsNotOverAtItsDeadline) {
   const BlockMemory into = rig.blank();
   faults->hold(true);
   const Nanoseconds soon = rig.clock().now() + milliseconds(20);
-  ASSERT_TRUE(rig.tier()
-                  .begin_read(7, GroupId(0), hash_of(0), into.shards(),
-                              transfer::IoClass::kTtftRead, soon)
-                  .is_ok());
+  ASSERT_TRUE(
+      rig.tier()
+          .begin_read(7, GroupId(0), hash_of(0), into.shards(), transfer::IoClass::kTtftRead, soon)
+          .is_ok());
   std::vector<DiskDone> done;
   while (rig.clock().now() < soon + milliseconds(20)) {
     rig.tier().wait(milliseconds(5));
