@@ -28,7 +28,9 @@ enum class Purpose : std::uint8_t {
   kMetaSync,
   kAllocate,
   kZeroFill,
-  kLoad
+  kLoad,
+  kSealFrame,  // Not transfers: cipher work.
+  kOpenFrame
 };
 struct Ticket {
   Purpose purpose = Purpose::kReadFrame;
@@ -47,6 +49,7 @@ struct Ticket {
 struct Meters {
   Counter read_blocks, read_bytes, written_blocks, written_bytes;
   Counter corrupt_blocks;  // Frames that did not match at a read.
+  Counter locked_blocks;   // Reads that found a frame of another key, or a plain one.
   Counter late_reads;
   Counter dropped_full_queue, dropped_no_slot, dropped_full_medium, dropped_unavailable;
   Counter batches;          // Group writes of records.
@@ -56,7 +59,7 @@ struct Meters {
 };
 
 void visit(const Meters& meters, const transfer::Backend::Counters& io, const Slots& slots,
-           MetricVisitor& visitor);
+           const FrameCrypt& crypt, MetricVisitor& visitor);
 
 // 4 KiB aligned pages for frame headers in flight, all from the start.
 class Pages {
@@ -94,12 +97,14 @@ struct Context {
   transfer::Queue& queue;
   Pages& pages;
   Meters& meters;
+  FrameCrypt& crypt;
   std::array<std::uint8_t, 32> content_digest{};
   std::array<std::uint8_t, 32> layout_digest{};
   // Stands for the content in frames from a reset on: of this process alone, and written nowhere
   // but there. So no other owner ever asks for what they hold.
   std::array<std::uint8_t, 32> session_digest{};
-  std::uint64_t next_sequence = 1;  // Of records and claims, over all volumes.
+  std::vector<std::string> missing_keys{};  // Ids, as the frames that were looked at have them.
+  std::uint64_t next_sequence = 1;          // Of records and claims, over all volumes.
 
   [[nodiscard]] std::size_t ranks() const { return options.layout.ranks; }
   // The queue is sized for everything that can be under way: a refusal is a broken invariant.

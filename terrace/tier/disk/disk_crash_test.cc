@@ -12,6 +12,7 @@
 #include <map>
 #include <set>
 
+#include "terrace/base/thread.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/transfer/backends/fault/recorder.h"
 
@@ -83,6 +84,7 @@ class Workload {
     Rig after(shape_);
     rebuild(moment, percent, rng, after.path());
     after.options().blocks = rig_.options().blocks;
+    after.options().crypt = rig_.options().crypt;
     after.options().paths.clear();
     for (const std::string& path : rig_.options().paths) {
       after.options().paths.push_back(after.path() + path.substr(rig_.path().size()));
@@ -184,6 +186,7 @@ struct CrashCase {
   const char* backend;
   bool has_resets;
   int paths = 1;
+  bool is_encrypted = false;
 };
 
 void PrintTo(const CrashCase& item, std::ostream* out) { *out << item.name; }
@@ -198,9 +201,16 @@ TEST_P(DiskCrashTest, WhatWasAcknowledgedIsFoundAndWhatIsFoundIsRight) {
   if (GetParam().paths == 2) {
     workload.rig().options().paths = {workload.rig().path() + "/a", workload.rig().path() + "/b"};
   }
+  const auto hands = thread_hands("terrace-crypt", 2, [](const char*) {});
+  if (GetParam().is_encrypted) {
+    auto ring = std::make_shared<KeyRing>();
+    ring->add(*parse_master_key(std::string(64, '7')));
+    workload.rig().options().crypt = {std::move(ring), hands->get()};
+  }
   workload.open();
   workload.run(60, GetParam().has_resets);
   workload.crash_often(60);
+  workload.rig().close();  // Before the hands.
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -209,6 +219,8 @@ INSTANTIATE_TEST_SUITE_P(
                       CrashCase{"Threads", 1, 8192, "threads", false},
                       CrashCase{"TwoRanks", 2, 5000, "io_uring", false},
                       CrashCase{"TwoPaths", 1, 8192, "io_uring", false, 2},
+                      CrashCase{"Encrypted", 2, 5000, "io_uring", false, 1, true},
+                      CrashCase{"EncryptedOnTwoPathsWithResets", 1, 8192, "threads", true, 2, true},
                       CrashCase{"WithResets", 1, 4096, "io_uring", true},
                       CrashCase{"WithResetsByThreads", 2, 8192, "threads", true},
                       CrashCase{"WithResetsOnTwoPaths", 1, 8192, "io_uring", true, 2}),

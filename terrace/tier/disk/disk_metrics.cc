@@ -13,14 +13,17 @@ void visit_slots(const Slots& slots, MetricVisitor& visitor) {
                   slots.count(state));
   }
   visitor.gauge("terrace_disk_foreign_slots", {}, static_cast<double>(slots.foreign()));
+  visitor.gauge("terrace_disk_locked_slots", {}, static_cast<double>(slots.locked()));
 }
 }  // namespace
 
 void visit(const Meters& meters, const transfer::Backend::Counters& io, const Slots& slots,
-           MetricVisitor& visitor) {
+           const FrameCrypt& crypt, MetricVisitor& visitor) {
   visitor.counter("terrace_disk_blocks_total", "op=\"read\"", meters.read_blocks.value());
   visitor.counter("terrace_disk_blocks_total", "op=\"write\"", meters.written_blocks.value());
   visitor.counter("terrace_disk_corrupt_blocks_total", {}, meters.corrupt_blocks.value());
+  visitor.counter("terrace_disk_forged_frames_total", {}, crypt.forged());
+  visitor.counter("terrace_disk_locked_blocks_total", {}, meters.locked_blocks.value());
   visitor.counter("terrace_disk_late_reads_total", {}, meters.late_reads.value());
   visitor.counter("terrace_disk_damaged_records_total", {}, meters.damaged_records.value());
   visitor.counter("terrace_disk_damaged_fingerprints_total", {}, meters.damaged_texts.value());

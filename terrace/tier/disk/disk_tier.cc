@@ -1,6 +1,7 @@
 #include "terrace/tier/disk/disk_tier.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -43,6 +44,24 @@ std::array<std::uint8_t, 32> random_digest() {
   return bytes;
 }
 
+// Enough that the device has work while the next blocks are being encrypted.
+constexpr std::uint64_t kCryptBytes = 32ULL << 20U;
+
+Result<std::unique_ptr<FrameCrypt>> make_crypt(const DiskTier::Options& options,
+                                               transfer::Backend& backend, std::size_t volumes) {
+  FrameCrypt::Options wanted;
+  wanted.crypt = options.crypt;
+  wanted.content_digest = options.fingerprint.content_digest_bytes();
+  wanted.layout_digest = options.fingerprint.layout_digest_bytes();
+  for (const GroupLayout& group : options.layout.groups) {
+    const std::uint64_t padded = round_up(group.shard_bytes(), Bytes(disk::kPageBytes)).value();
+    wanted.buffer_bytes = std::max<std::size_t>(wanted.buffer_bytes, padded * options.layout.ranks);
+  }
+  wanted.buffers = std::max<std::size_t>(kCryptBytes / wanted.buffer_bytes, 2 * volumes);
+  wanted.wake = [&backend] { backend.wake(); };
+  return FrameCrypt::create(std::move(wanted));
+}
+
 constexpr std::string_view kUndropped =
     "blocks of before the last reset would be found there after a restart";
 
@@ -57,13 +76,14 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
 
 struct DiskTier::State {
   State(Options options_in, const Clock& clock_in, LogSink& log_in,
-        std::unique_ptr<transfer::Backend> backend_in,
+        std::unique_ptr<transfer::Backend> backend_in, std::unique_ptr<FrameCrypt> crypt_in,
         std::vector<std::unique_ptr<disk::Volume>> volumes_in,
         std::unique_ptr<disk::Slots> slots_in, std::vector<std::string> problems,
         std::vector<std::string> unopened_in)
       : options(std::move(options_in)),
         clock(clock_in),
         backend(std::move(backend_in)),
+        crypt(std::move(crypt_in)),
         volumes(std::move(volumes_in)),
         slots(std::move(slots_in)),
         unopened(std::move(unopened_in)),
@@ -74,8 +94,8 @@ struct DiskTier::State {
                {1ULL << 40U, 64ULL << 20U, 16ULL << 20U, 4ULL << 20U},
                [this](transfer::Transfer& transfer) { return prepare(transfer); }}),
         corrupt_log(clock_in, log_in, "disk corrupt=1"),
-        context{options, clock_in, log_in, corrupt_log, volumes,
-                *slots,  health,   queue,  pages,       meters},
+        context{options, clock_in, log_in, corrupt_log, volumes, *slots,
+                health,  queue,    pages,  meters,      *crypt},
         writer(context),
         reader(context, writer) {
     context.content_digest = digest_bytes(options.fingerprint.content_digest());
@@ -119,8 +139,25 @@ struct DiskTier::State {
       case Purpose::kZeroFill:
         return writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kLoad:
+      case Purpose::kSealFrame:
+      case Purpose::kOpenFrame:
         return;
     }
+  }
+
+  // What others' hands have done; false if that was nothing.
+  bool take_crypt() {
+    crypt_done.clear();
+    crypt->take_done(crypt_done);
+    for (const std::uint64_t token : crypt_done) {
+      const Ticket ticket = Ticket::of(token);
+      if (ticket.purpose == Purpose::kOpenFrame) {
+        reader.finish_open(ticket, ready);
+      } else {
+        writer.finish_seal(ticket, ready);
+      }
+    }
+    return !crypt_done.empty();
   }
 
   void check_links() {
@@ -136,11 +173,12 @@ struct DiskTier::State {
     check_links();
     corrupt_log.tick();
     (void)slots->sweep(kSweepSlots);
+    (void)take_crypt();
     writer.advance(ready);
     completions.clear();
     queue.poll(completions);
     for (transfer::Completion& completion : completions) finish(completion);
-    if (completions.empty()) return;
+    if (!take_crypt() && completions.empty()) return;
     // What finished may have made more due; the device should not wait for the next call.
     writer.advance(ready);
     completions.clear();
@@ -151,6 +189,7 @@ struct DiskTier::State {
   const Options options;
   const Clock& clock;
   std::unique_ptr<transfer::Backend> backend;
+  std::unique_ptr<FrameCrypt> crypt;
   std::vector<std::unique_ptr<disk::Volume>> volumes;
   std::unique_ptr<disk::Slots> slots;
   const std::vector<std::string> unopened;  // Of the paths.
@@ -164,6 +203,7 @@ struct DiskTier::State {
   disk::Writer writer;
   disk::Reader reader;
   std::vector<transfer::Completion> completions;
+  std::vector<std::uint64_t> crypt_done;
   std::vector<DiskDone> ready;
   Nanoseconds next_link_check{INT64_MIN};
 };
@@ -212,8 +252,9 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
       auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction},
                                      std::move(map), opened.volumes.size()));
   std::vector<std::string> unopened = opened.unopened(options.paths);
+  TERRACE_ASSIGN_OR_RETURN(auto crypt, make_crypt(options, *chosen.backend, opened.volumes.size()));
   auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
-                                       std::move(opened.volumes), std::move(pool),
+                                       std::move(crypt), std::move(opened.volumes), std::move(pool),
                                        std::move(opened.problems), std::move(unopened));
   TERRACE_RETURN_IF_ERROR(disk::Loader(state->context, *state->backend, state->writer).load());
   log.write(LogLevel::kInfo,
@@ -233,7 +274,8 @@ DiskTier::~DiskTier() {
   state_->corrupt_log.flush();
   const Nanoseconds limit = state_->clock.now() + kDrainLimit;
   const auto is_busy = [&] {
-    return state_->backend->in_flight() > 0 || state_->writer.is_drop_due();
+    return state_->backend->in_flight() > 0 || state_->crypt->under_way() > 0 ||
+           state_->writer.is_drop_due();
   };
   while (is_busy() && state_->clock.now() < limit) {
     state_->backend->wait(milliseconds(50));
@@ -241,7 +283,9 @@ DiskTier::~DiskTier() {
   }
   // A device that does not answer may still write into these pages, and a thread may still use this
   // backend: leave them to the process's end rather than hang or corrupt the engine.
-  if (state_->backend->in_flight() > 0) leave_behind(std::move(state_));
+  if (state_->backend->in_flight() > 0 || state_->crypt->under_way() > 0) {
+    leave_behind(std::move(state_));
+  }
 }
 
 std::size_t DiskTier::match(GroupId group, std::span<const SequenceHash> hashes) const {
@@ -349,11 +393,21 @@ void DiskTier::stop_writes() {
 
 std::vector<std::string> DiskTier::problems() const {
   std::vector<std::string> all = state_->health.problems();
+  const std::uint64_t locked = state_->slots->locked();
+  if (const auto& keys = state_->context.missing_keys; locked > 0 && !keys.empty()) {
+    all.push_back(
+        fmt::format("disk: blocks need the key {}, which is not here: name its file in "
+                    "encryption.key_file or encryption.old_key_files to have them again; until "
+                    "then they are missed, and go when their space is needed",
+                    fmt::join(keys, " or ")));
+  }
   std::ranges::move(undropped(), std::back_inserter(all));
   return all;
 }
 
 std::string_view DiskTier::backend_name() const { return state_->backend->name(); }
+
+std::string DiskTier::key_ids() const { return state_->crypt->key_ids(); }
 
 std::uint32_t DiskTier::slots() const { return state_->slots->size(); }
 
@@ -364,7 +418,7 @@ std::uint32_t DiskTier::count(catalog::SlotState state) const {
 std::vector<catalog::Eviction> DiskTier::take_evicted() { return state_->slots->take_evicted(); }
 
 void DiskTier::visit_metrics(MetricVisitor& visitor) const {
-  disk::visit(state_->meters, state_->backend->counters(), *state_->slots, visitor);
+  disk::visit(state_->meters, state_->backend->counters(), *state_->slots, *state_->crypt, visitor);
 }
 
 Bytes DiskTier::memory() const { return state_->slots->memory(); }

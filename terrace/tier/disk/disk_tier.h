@@ -24,6 +24,7 @@
 #include "terrace/block/layout.h"
 #include "terrace/block/location.h"
 #include "terrace/catalog/pool.h"
+#include "terrace/tier/crypt/frame_crypt.h"
 #include "terrace/tier/shard_memory.h"
 #include "terrace/transfer/backend.h"
 
@@ -33,10 +34,10 @@ namespace terrace::tier {
 struct DiskDone {
   std::uint64_t token = 0;
   bool is_read = false;
-  // Read: kCorrupt (checksum, key, torn frame), kDeadline, kNotFound (the cache was reset
-  // meanwhile), kIo. Write: kIo, kExhausted (the medium is full), kRefused (it is read-only),
-  // kUnavailable, kClosed, kNotFound (reset). ok on a write = sealed, and durable unless the tier
-  // was reset.
+  // Read: kCorrupt (checksum, key, torn frame, not what our key sealed), kDeadline, kNotFound (the
+  // cache was reset meanwhile, or the block needs another key), kIo. Write: kIo, kExhausted (the
+  // medium is full), kRefused (it is read-only), kUnavailable, kClosed, kNotFound (reset). ok on a
+  // write = sealed, and durable unless the tier was reset.
   Status status;
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.
   std::uint64_t alias = 0;          // The engine's own hash, as stored.
@@ -57,6 +58,7 @@ class DiskTier {
     std::uint32_t queue_blocks = 256;  // Writes waiting; more is kExhausted.
     Layout layout;
     Fingerprint fingerprint;
+    CryptOptions crypt;
     Crew crew;  // Reads slots.meta at start; alone when not given.
     // Wraps the backend, for faults in tests; empty = as is.
     std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
@@ -126,6 +128,8 @@ class DiskTier {
   // ---- Facts.
   [[nodiscard]] std::vector<std::string> problems() const;  // Empty = healthy. Thread-safe.
   [[nodiscard]] std::string_view backend_name() const;
+  // Of the keys, the one that writes first; empty = nothing is encrypted.
+  [[nodiscard]] std::string key_ids() const;
   // Of each group.
   [[nodiscard]] std::uint32_t slots() const;
   // Of all groups. Slots that hold other namespaces' blocks are in no state.

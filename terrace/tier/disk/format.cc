@@ -188,7 +188,8 @@ void encode(const SlotRecord& record, std::uint32_t slot,
                   record.epoch,
                   record.name_space,
                   record.group,
-                  static_cast<std::uint16_t>(record.state),
+                  record.key_tag ? static_cast<std::uint16_t>(kEncryptedState | *record.key_tag)
+                                 : static_cast<std::uint16_t>(record.state),
                   slot,
                   0};
   bytes.crc = crc_but_last(bytes);
@@ -203,7 +204,12 @@ DecodedSlot decode_slot(std::span<const std::byte, kSlotRecordBytes> source, std
         std::all_of(source.begin(), source.end(), [](std::byte b) { return b == std::byte{0}; });
     return {is_blank ? RecordCheck::kAbsent : RecordCheck::kDamaged, {}};
   }
-  const auto state = static_cast<RecordState>(bytes.state);
+  std::optional<std::uint16_t> key_tag;
+  auto state = static_cast<RecordState>(bytes.state);
+  if ((bytes.state & kEncryptedState) != 0) {
+    key_tag = static_cast<std::uint16_t>(bytes.state & ~kEncryptedState);
+    state = RecordState::kSealed;
+  }
   if (state != RecordState::kSealed && state != RecordState::kVoid) {
     return {RecordCheck::kDamaged, {}};
   }
@@ -216,7 +222,8 @@ DecodedSlot decode_slot(std::span<const std::byte, kSlotRecordBytes> source, std
            bytes.epoch,
            bytes.name_space,
            bytes.group,
-           state}};
+           state,
+           key_tag}};
 }
 
 }  // namespace terrace::tier::disk

@@ -62,6 +62,8 @@ void encode(const MetaHeader& header, std::span<std::byte, kPageBytes> page);
 [[nodiscard]] std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> page);
 
 enum class RecordState : std::uint16_t { kSealed = 1, kVoid = 2 };
+// Added to a key's tag: sealed, and encrypted with such a key.
+inline constexpr std::uint16_t kEncryptedState = 0x8000;
 
 // One slot of one group. 64 bytes: eight to a sector, so none is ever torn by a sector write.
 struct SlotRecord {
@@ -74,6 +76,7 @@ struct SlotRecord {
   std::uint32_t name_space = 0;
   std::uint16_t group = 0;
   RecordState state = RecordState::kVoid;
+  std::optional<std::uint16_t> key_tag;  // kSealed only; none = not encrypted.
   friend bool operator==(const SlotRecord&, const SlotRecord&) = default;
 };
 inline constexpr std::size_t kSlotRecordBytes = 64;

@@ -62,6 +62,16 @@ TEST(DiskFormatTest, ASlotRecordHasItsDocumentedBytes) {
   EXPECT_EQ(crc, crc32c(std::span(bytes).first<60>()));
 }
 
+TEST(DiskFormatTest, ARecordOfAnEncryptedBlockHasItsKeysTagForAState) {
+  SlotRecord record = sample_record();
+  record.key_tag = 0x1234;
+  std::array<std::byte, kSlotRecordBytes> bytes{};
+  encode(record, 9, bytes);
+  EXPECT_EQ(hex(std::span(bytes).subspan<54, 2>()), "3492");
+  EXPECT_EQ(decode_slot(bytes, 9).record, record);
+  EXPECT_EQ(decode_slot(bytes, 9).record.state, RecordState::kSealed);
+}
+
 TEST(DiskFormatTest, ARecordIsReadBackOnlyInItsOwnSlot) {
   std::array<std::byte, kSlotRecordBytes> bytes{};
   encode(sample_record(), 9, bytes);

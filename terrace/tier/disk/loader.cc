@@ -1,10 +1,34 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <map>
 #include <tuple>
 
+#include "terrace/base/file.h"
 #include "terrace/tier/disk/load_order_internal.h"
 #include "terrace/tier/disk/loader_internal.h"
 
 namespace terrace::tier::disk {
+
+namespace {
+// Somebody who rotates keys has two or three.
+constexpr std::size_t kMostKeysTold = 8;
+
+// What the slot's first frame says it needs.
+std::optional<KeyId> key_of_frame(const Volume& volume, std::size_t group, std::uint32_t slot) {
+  const auto file = open_regular_file(volume.data_path(), O_RDONLY | O_NOFOLLOW);
+  if (!file) return std::nullopt;
+  std::array<std::byte, wire::kFrameHeaderBytes> page{};
+  const auto offset = static_cast<off_t>(volume.geometry().offset(group, slot, 0));
+  if (::pread(file->get(), page.data(), page.size(), offset) != static_cast<ssize_t>(page.size())) {
+    return std::nullopt;
+  }
+  const auto frame = wire::decode_frame(page);
+  if (!frame || frame->codec != wire::FrameCodec::kAes256Gcm) return std::nullopt;
+  return frame->seal.key;
+}
+}  // namespace
 
 Loader::Loader(Context& context, transfer::Backend& backend, Writer& writer)
     : context_(context),
@@ -100,11 +124,45 @@ void Loader::take_record(Hand& hand, std::uint32_t v, std::uint32_t slot, std::s
     return;
   }
   Slots::Loading& target = groups_[group];
-  const auto entry = target.pool.take(
-      {record.hash, SlotIndex(index), Generation(record.generation), record.sequence});
+  const bool is_locked = !context_.crypt.can_read(record.key_tag);
+  const auto entry =
+      target.pool.take({is_locked ? Slots::locked(record.hash) : record.hash, SlotIndex(index),
+                        Generation(record.generation), record.sequence});
   if (!entry) return;
-  target.aliases[index] = record.alias;
+  target.aliases[index] = is_locked ? Slots::kLockedAlias : record.alias;
+  if (is_locked) note_locked(hand, {record.key_tag, v, slot, group});
   hand.found[group * crew_.size + target.pool.part_of(*entry)].push_back(*entry);
+}
+
+void Loader::note_locked(Hand& hand, const Locked& block) {
+  ++hand.locked_blocks;
+  if (hand.locked.size() < kMostKeysTold &&
+      std::ranges::find(hand.locked, block.key_tag, &Locked::key_tag) == hand.locked.end()) {
+    hand.locked.push_back(block);
+  }
+}
+
+std::uint64_t Loader::tell_locked() {
+  std::uint64_t count = 0;
+  std::map<std::optional<std::uint16_t>, Locked> examples;
+  for (const Hand& hand : hands_) {
+    count += hand.locked_blocks;
+    for (const Locked& block : hand.locked) examples.emplace(block.key_tag, block);
+  }
+  if (count == 0) return 0;
+  context_.slots.add_locked(count);
+  for (const auto& [tag, block] : examples) {
+    if (!tag) {
+      context_.log.write(LogLevel::kInfo,
+                         "disk plain=1 reason=\"there are blocks that are not encrypted: they are "
+                         "not served and make room in time; encryption.accept_plain serves them\"");
+    } else if (const auto id =
+                   key_of_frame(*context_.volumes[block.volume], block.group, block.slot);
+               id && context_.missing_keys.size() < kMostKeysTold) {
+      context_.missing_keys.push_back(id->hex());
+    }
+  }
+  return count;
 }
 
 void Loader::enter_wave() {
@@ -120,12 +178,14 @@ void Loader::enter_wave() {
 }
 
 Status Loader::order() {
+  std::uint64_t adopted = 0;
   for (Slots::Loading& group : groups_) {
     TERRACE_ASSIGN_OR_RETURN(const LoadOrder order,
                              order_by_sequence(group.pool.sequences(), crew_));
-    context_.meters.adopted_blocks.add(group.pool.finish(order.slots()));
+    adopted += group.pool.finish(order.slots());
   }
   groups_.clear();
+  context_.meters.adopted_blocks.add(adopted - std::min(adopted, tell_locked()));
   return {};
 }
 

@@ -6,6 +6,7 @@
 // Source: docs/adr/0014-a-crew-reads-slots-meta.md.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "terrace/tier/disk/context_internal.h"
@@ -22,8 +23,16 @@ class Loader {
 
  private:
   using Piece = MetaReader::Piece;
+  struct Locked {                          // A block that cannot be read with the keys at hand.
+    std::optional<std::uint16_t> key_tag;  // None = it is plain.
+    std::uint32_t volume = 0;
+    std::uint32_t slot = 0;
+    std::size_t group = 0;
+  };
   struct alignas(64) Hand {  // What one of the crew found in a wave.
     std::vector<std::vector<catalog::PoolLoad::Entry>> found;  // [group × parts + part]
+    std::vector<Locked> locked;                                // One for each key.
+    std::uint64_t locked_blocks = 0;
     std::uint64_t damaged = 0;
     std::uint64_t next_sequence = 0;
   };
@@ -32,6 +41,9 @@ class Loader {
   void take_records(Hand& hand, const Piece& piece);
   void take_record(Hand& hand, std::uint32_t volume, std::uint32_t slot, std::size_t group,
                    const DecodedSlot& decoded);
+  void note_locked(Hand& hand, const Locked& block);
+  // How many there are. Which keys are missing, asked of one frame of each, goes into the context.
+  std::uint64_t tell_locked();
   void enter_wave();
   [[nodiscard]] Status order();
 

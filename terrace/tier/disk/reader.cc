@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "terrace/tier/disk/reader_internal.h"
 #include "terrace/tier/disk/writer_internal.h"
 
@@ -46,6 +48,8 @@ Reader::Reader(Context& context, Writer& writer)
     : context_(context), writer_(writer), operations_(kMostReads) {
   for (std::uint32_t i = kMostReads; i > 0; --i) {
     operations_[i - 1].pages.resize(context.ranks());
+    operations_[i - 1].headers.resize(context.ranks());
+    operations_[i - 1].opened.resize(context.ranks());
     free_.push_back(i - 1);
   }
 }
@@ -72,6 +76,7 @@ Status Reader::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   operation.hash = hash;
   operation.pinned = *std::move(pinned);
   operation.shards.assign(shards.begin(), shards.end());
+  operation.is_urgent = io_class == transfer::IoClass::kTtftRead;
   operation.pending = shards.size();
   operation.status = {};
   const Volume& volume = *context_.volumes[place.volume];
@@ -100,7 +105,7 @@ bool Reader::prepare(Ticket ticket, transfer::Transfer& transfer) {
   return page != nullptr;
 }
 
-Status Reader::verify(const Operation& operation, std::size_t rank, Checksum& checksum) const {
+Status Reader::examine(Operation& operation, std::size_t rank) const {
   const std::span<const std::byte, wire::kFrameHeaderBytes> page(operation.pages[rank],
                                                                  wire::kFrameHeaderBytes);
   auto header = wire::decode_frame(page);
@@ -108,9 +113,14 @@ Status Reader::verify(const Operation& operation, std::size_t rank, Checksum& ch
   auto wanted = context_.header(operation.group, operation.hash, rank, operation.pinned.generation,
                                 operation.pinned.epoch);
   wanted.payload_checksum = header->payload_checksum;
+  wanted.codec = header->codec;
+  wanted.seal = header->seal;
   if (*header != wanted) return {Code::kCorrupt, "the frame is another block's"};
-  checksum = checksum_of({operation.shards[rank].payload, operation.shards[rank].payload_bytes});
-  if (checksum != header->payload_checksum) {
+  operation.headers[rank] = wanted;
+  TERRACE_RETURN_IF_ERROR(context_.crypt.check(wanted));
+  if (wanted.codec == wire::FrameCodec::kAes256Gcm) return {};
+  const ShardMemory& shard = operation.shards[rank];
+  if (checksum_of({shard.payload, shard.payload_bytes}) != wanted.payload_checksum) {
     return {Code::kCorrupt, "the payload's checksum does not match"};
   }
   return {};
@@ -128,47 +138,86 @@ void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
 
 void Reader::complete(std::uint32_t number, std::vector<DiskDone>& done) {
   Operation& operation = operations_[number];
-  const std::uint32_t volume = operation.pinned.place.volume;
-  const std::uint32_t slot = operation.pinned.place.slot;
-  DiskDone result;
-  result.token = operation.token;
-  result.is_read = true;
-  result.status = std::move(operation.status);
-  result.alias = operation.pinned.alias;
-  result.checksums.resize(operation.shards.size());
-  for (std::size_t rank = 0; rank < operation.shards.size() && result.status.is_ok(); ++rank) {
-    result.status = verify(operation, rank, result.checksums[rank]);
+  for (std::size_t rank = 0; rank < operation.shards.size() && operation.status.is_ok(); ++rank) {
+    operation.status = examine(operation, rank);
   }
   for (std::byte*& page : operation.pages) {
     if (page != nullptr) context_.pages.give(page);
     page = nullptr;
   }
-  const bool is_corrupt = result.status.code() == Code::kCorrupt;
-  const bool is_failed = result.status.code() == Code::kIo;
-  const bool is_current =
-      context_.slots.unpin(operation.group, std::move(operation.pinned), is_corrupt || is_failed);
-  if (is_corrupt) {
-    context_.meters.corrupt_blocks.add();
-    context_.corrupt_log.write(
-        LogLevel::kWarn,
-        fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
-                    context_.volumes[volume]->directory(), slot, result.status.message()));
-    writer_.invalidate(operation.group, {volume, slot});
-  } else if (is_failed) {
-    context_.health.failed(volume, result.status);
-  } else if (result.status.code() == Code::kDeadline) {
+  if (operation.status.is_ok() && open_frames(number)) return;
+  conclude(number, done);
+}
+
+bool Reader::open_frames(std::uint32_t number) {
+  Operation& operation = operations_[number];
+  const auto is_encrypted = [](const wire::FrameHeader& header) {
+    return header.codec == wire::FrameCodec::kAes256Gcm;
+  };
+  operation.pending =
+      static_cast<std::size_t>(std::ranges::count_if(operation.headers, is_encrypted));
+  if (operation.pending == 0) return false;
+  const auto ranks = static_cast<std::uint16_t>(operation.headers.size());
+  for (std::uint16_t rank = 0; rank < ranks; ++rank) {
+    if (!is_encrypted(operation.headers[rank])) continue;
+    const ShardMemory& shard = operation.shards[rank];
+    context_.crypt.post_open(Ticket{Purpose::kOpenFrame, rank, number}.token(),
+                             operation.headers[rank], {shard.payload, shard.payload_bytes},
+                             operation.is_urgent, operation.opened[rank]);
+  }
+  return true;
+}
+
+void Reader::finish_open(Ticket ticket, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[ticket.number];
+  TERRACE_CHECK(operation.pending > 0);
+  Status& opened = operation.opened[ticket.rank];
+  if (!opened.is_ok() && operation.status.is_ok()) operation.status = std::move(opened);
+  opened = {};
+  if (--operation.pending == 0) conclude(ticket.number, done);
+}
+
+void Reader::tell_unreadable(const Operation& operation, SlotMap::Place place,
+                             const Status& status) {
+  const bool is_locked = status.code() == Code::kRefused;
+  (is_locked ? context_.meters.locked_blocks : context_.meters.corrupt_blocks).add();
+  context_.corrupt_log.write(
+      LogLevel::kWarn, fmt::format("disk path={} {}=1 slot={} reason=\"{}\"",
+                                   context_.volumes[place.volume]->directory(),
+                                   is_locked ? "locked" : "corrupt", place.slot, status.message()));
+  // What needs another key is not damaged: who has that key finds it by its record.
+  if (!is_locked) writer_.invalidate(operation.group, place);
+}
+
+void Reader::conclude(std::uint32_t number, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[number];
+  const SlotMap::Place place = operation.pinned.place;
+  DiskDone result;
+  result.token = operation.token;
+  result.is_read = true;
+  result.status = std::move(operation.status);
+  result.alias = operation.pinned.alias;
+  const Code code = result.status.code();
+  const bool is_unreadable = code == Code::kCorrupt || code == Code::kRefused;
+  const bool is_current = context_.slots.unpin(operation.group, std::move(operation.pinned),
+                                               is_unreadable || code == Code::kIo);
+  if (is_unreadable) {
+    tell_unreadable(operation, place, result.status);
+    if (code == Code::kRefused) result.status = {Code::kNotFound, result.status.message()};
+  } else if (code == Code::kIo) {
+    context_.health.failed(place.volume, result.status);
+  } else if (code == Code::kDeadline) {
     context_.meters.late_reads.add();
   } else if (result.status.is_ok()) {
-    context_.health.succeeded(volume, false);
+    context_.health.succeeded(place.volume, false);
     if (!is_current) result.status = {Code::kNotFound, "the cache was reset meanwhile"};
   }
   if (result.status.is_ok()) {
     context_.meters.read_blocks.add();
-    for (const ShardMemory& shard : operation.shards) {
-      context_.meters.read_bytes.add(shard.payload_bytes);
+    for (std::size_t rank = 0; rank < operation.shards.size(); ++rank) {
+      context_.meters.read_bytes.add(operation.shards[rank].payload_bytes);
+      result.checksums.push_back(operation.headers[rank].payload_checksum);
     }
-  } else {
-    result.checksums.clear();
   }
   free_.push_back(number);
   done.push_back(std::move(result));

@@ -22,6 +22,8 @@ class Reader {
   // Adds the header page just before the transfer starts. False = no page left.
   [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
   void finish(Ticket ticket, Status status, std::vector<DiskDone>& done);
+  // Cipher work on one rank's frame has ended.
+  void finish_open(Ticket ticket, std::vector<DiskDone>& done);
   [[nodiscard]] bool is_idle() const { return free_.size() == operations_.size(); }
 
  private:
@@ -31,13 +33,20 @@ class Reader {
     SequenceHash hash;
     Slots::Pinned pinned;
     std::vector<ShardMemory> shards;
-    std::vector<std::byte*> pages;  // [rank]
+    std::vector<std::byte*> pages;           // [rank]
+    std::vector<wire::FrameHeader> headers;  // [rank], of frames that are the wanted ones.
+    std::vector<Status> opened;              // [rank], by cipher work.
+    bool is_urgent = false;
     std::size_t pending = 0;
     Status status;
   };
-  [[nodiscard]] Status verify(const Operation& operation, std::size_t rank,
-                              Checksum& checksum) const;
+  // The rank's frame is the wanted block's, and can be read; what is plain is verified.
+  [[nodiscard]] Status examine(Operation& operation, std::size_t rank) const;
   void complete(std::uint32_t number, std::vector<DiskDone>& done);
+  // Gives what is encrypted to others' hands. False if nothing is.
+  bool open_frames(std::uint32_t number);
+  void conclude(std::uint32_t number, std::vector<DiskDone>& done);
+  void tell_unreadable(const Operation& operation, SlotMap::Place place, const Status& status);
 
   Context& context_;
   Writer& writer_;

@@ -72,10 +72,24 @@ void Slots::touch_chain(std::size_t group, std::span<const SequenceHash> hashes)
   pools_[group]->touch_chain(current_, group_id(group), hashes);
 }
 
+void Slots::add_locked(std::uint64_t count) {
+  const MutexLock lock(mutex_);
+  locked_ += count;
+}
+
+bool Slots::unlock(std::size_t group, std::uint32_t slot) {
+  if (locked_ == 0 || aliases_[group][slot] != kLockedAlias) return false;
+  aliases_[group][slot] = 0;
+  --locked_;
+  return true;
+}
+
 void Slots::note_evicted(std::size_t group) {
   for (const catalog::Eviction& eviction : pools_[group]->take_evicted()) {
     if (eviction.key.name_space == kForeign) {
       --foreign_;
+    } else if (unlock(group, eviction.slot.index.value())) {
+      // Nobody was told that it is there.
     } else if (eviction.key.name_space == current_ && evicted_.size() < kMostEvicted) {
       evicted_.push_back(eviction);
     }
@@ -146,6 +160,7 @@ bool Slots::seal(catalog::FillingSlot slot, std::size_t group, std::uint64_t ali
     const catalog::FillingSlot dropped = std::move(slot);
     return false;
   }
+  (void)unlock(group, index);  // Of one that was loaded and given back.
   aliases_[group][index] = alias;
   const auto pin = std::move(slot).seal();
   return pin.has_value();
@@ -225,6 +240,7 @@ bool Slots::sweep_slot(std::size_t group, std::uint32_t slot) {
   if (!is_old && !is_forgotten_[map_.place(slot).volume]) return true;
   if (!pool.remove(ref)) return false;
   if (is_foreign) --foreign_;
+  if (!is_foreign) (void)unlock(group, slot);
   return true;
 }
 
@@ -247,13 +263,18 @@ std::uint32_t Slots::count(catalog::SlotState state) const {
   const MutexLock lock(mutex_);
   std::uint64_t sum = 0;
   for (const auto& pool : pools_) sum += pool->count(state);
-  if (state == catalog::SlotState::kSealed) sum -= foreign_;
+  if (state == catalog::SlotState::kSealed) sum -= foreign_ + locked_;
   return static_cast<std::uint32_t>(sum);
 }
 
 std::uint64_t Slots::foreign() const {
   const MutexLock lock(mutex_);
   return foreign_;
+}
+
+std::uint64_t Slots::locked() const {
+  const MutexLock lock(mutex_);
+  return locked_;
 }
 
 std::vector<catalog::Eviction> Slots::take_evicted() {

@@ -40,6 +40,14 @@ class Slots {
   // Errors: kExhausted if memory is refused.
   [[nodiscard]] Result<Loading> begin_load(std::size_t group, std::size_t parts);
 
+  // What a block that cannot be read goes by, for want of a key: no look-up asks for it, it keeps
+  // its age among ours, and its alias is kLockedAlias.
+  static constexpr std::uint64_t kLockedAlias = 0x4c4f'434b'4544'0001ULL;
+  [[nodiscard]] static SequenceHash locked(const SequenceHash& hash) {
+    return {~hash.high, hash.low ^ kLockedAlias};
+  }
+  void add_locked(std::uint64_t count);
+
   // ---- Look-ups.
   [[nodiscard]] std::size_t match(std::size_t group, std::span<const SequenceHash> hashes) const;
   [[nodiscard]] bool contains(std::size_t group, const SequenceHash& hash) const;
@@ -94,6 +102,7 @@ class Slots {
   [[nodiscard]] bool is_free(std::size_t group, std::uint32_t slot) const;
   [[nodiscard]] std::uint32_t count(catalog::SlotState state) const;  // All groups.
   [[nodiscard]] std::uint64_t foreign() const;
+  [[nodiscard]] std::uint64_t locked() const;
   [[nodiscard]] std::vector<catalog::Eviction> take_evicted();
   [[nodiscard]] Bytes memory() const;
 
@@ -107,6 +116,8 @@ class Slots {
   [[nodiscard]] BlockKey key(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
   void note_evicted(std::size_t group) TERRACE_REQUIRES(mutex_);
+  // Takes the mark off the slot; false if it held none.
+  bool unlock(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
   bool sweep_slot(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
 
   struct SetAside {
@@ -121,6 +132,7 @@ class Slots {
   NamespaceId current_ TERRACE_GUARDED_BY(mutex_){1};
   std::uint32_t epoch_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::uint64_t foreign_ TERRACE_GUARDED_BY(mutex_) = 0;
+  std::uint64_t locked_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::vector<std::vector<SetAside>> set_aside_ TERRACE_GUARDED_BY(mutex_);  // [volume]
   std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);                // [volume]
   std::vector<std::uint32_t> dropped_ TERRACE_GUARDED_BY(mutex_);            // [volume]; epochs.

@@ -22,6 +22,8 @@ Writer::Writer(Context& context)
       is_blocked_(context.volumes.size(), false) {
   for (auto i = static_cast<std::uint32_t>(operations_.size()); i > 0; --i) {
     operations_[i - 1].pages.resize(context.ranks());
+    operations_[i - 1].headers.resize(context.crypt.is_on() ? context.ranks() : 0);
+    operations_[i - 1].seals.resize(operations_[i - 1].headers.size());
     free_.push_back(i - 1);
   }
   for (std::uint32_t v = 0; v < streams_.size(); ++v) {
@@ -100,9 +102,63 @@ void Writer::route(std::uint32_t number) {
 }
 
 void Writer::write_frames(std::uint32_t number) {
+  Stream& stream = streams_[operations_[number].place.volume];
+  ++stream.writing;
+  if (!context_.crypt.is_on()) return push_frames(number);
+  if (!stream.for_buffer.empty() || !seal_frames(number)) stream.for_buffer.push_back(number);
+}
+
+bool Writer::seal_frames(std::uint32_t number) {
+  Operation& operation = operations_[number];
+  Stream& stream = streams_[operation.place.volume];
+  // A share for each volume, so that one that hangs leaves the others theirs.
+  if (stream.buffers >= context_.crypt.buffers() / streams_.size()) return false;
+  operation.buffer = context_.crypt.take_buffer();
+  if (operation.buffer == nullptr) return false;
+  ++stream.buffers;
+  operation.pending = operation.shards.size();
+  const std::uint64_t padded =
+      context_.volumes[operation.place.volume]->geometry().frame_bytes[operation.group] -
+      kPageBytes;
+  const auto ranks = static_cast<std::uint16_t>(operation.shards.size());
+  for (std::uint16_t rank = 0; rank < ranks; ++rank) {
+    const ShardMemory& shard = operation.shards[rank];
+    wire::FrameHeader& header = operation.headers[rank];
+    header = context_.header(operation.group, operation.hash, rank, operation.generation,
+                             operation.epoch);
+    header.payload_checksum = operation.checksums[rank];
+    context_.crypt.post_seal(Ticket{Purpose::kSealFrame, rank, number}.token(),
+                             {shard.payload, shard.payload_bytes}, operation.buffer + rank * padded,
+                             padded, header, operation.seals[rank]);
+  }
+  return true;
+}
+
+void Writer::release_buffer(Operation& operation) {
+  if (operation.buffer == nullptr) return;
+  context_.crypt.give_buffer(std::exchange(operation.buffer, nullptr));
+  --streams_[operation.place.volume].buffers;
+}
+
+void Writer::finish_seal(Ticket ticket, std::vector<DiskDone>& done) {
+  Operation& operation = operations_[ticket.number];
+  Status& sealed = operation.seals[ticket.rank];
+  if (!sealed.is_ok() && operation.status.is_ok()) operation.status = std::move(sealed);
+  sealed = {};
+  TERRACE_CHECK(operation.pending > 0);
+  if (--operation.pending > 0) return;
+  if (operation.status.is_ok() && is_stopped_) {
+    operation.status = {Code::kClosed, "the disk tier is closing"};
+  }
+  if (operation.status.is_ok()) return push_frames(ticket.number);
+  --streams_[operation.place.volume].writing;
+  end(ticket.number, operation.status, done);
+}
+
+void Writer::push_frames(std::uint32_t number) {
   Operation& operation = operations_[number];
   const Volume& volume = *context_.volumes[operation.place.volume];
-  ++streams_[operation.place.volume].writing;
+  const std::uint64_t padded = volume.geometry().frame_bytes[operation.group] - kPageBytes;
   operation.pending = operation.shards.size();
   const auto ranks = static_cast<std::uint16_t>(operation.shards.size());
   for (std::uint16_t rank = 0; rank < ranks; ++rank) {
@@ -113,8 +169,9 @@ void Writer::write_frames(std::uint32_t number) {
     transfer.file = volume.data_file();
     transfer.offset = volume.geometry().offset(operation.group, operation.place.slot, rank);
     transfer.pieces[0] = {nullptr, kPageBytes};
-    transfer.pieces[1] = {operation.shards[rank].payload,
-                          volume.geometry().frame_bytes[operation.group] - kPageBytes};
+    transfer.pieces[1] = {operation.buffer != nullptr ? operation.buffer + rank * padded
+                                                      : operation.shards[rank].payload,
+                          padded};
     transfer.piece_count = 2;
     context_.push(transfer);
   }
@@ -126,10 +183,15 @@ bool Writer::prepare(Ticket ticket, transfer::Transfer& transfer) {
   if (page == nullptr) {
     page = context_.pages.take();
     if (page == nullptr) return false;
-    auto header = context_.header(operation.group, operation.hash, ticket.rank,
-                                  operation.generation, operation.epoch);
-    header.payload_checksum = operation.checksums[ticket.rank];
-    wire::encode(header, std::span<std::byte, wire::kFrameHeaderBytes>(page, kPageBytes));
+    const std::span<std::byte, wire::kFrameHeaderBytes> target(page, kPageBytes);
+    if (operation.buffer != nullptr) {
+      wire::encode(operation.headers[ticket.rank], target);
+    } else {
+      auto header = context_.header(operation.group, operation.hash, ticket.rank,
+                                    operation.generation, operation.epoch);
+      header.payload_checksum = operation.checksums[ticket.rank];
+      wire::encode(header, target);
+    }
   }
   transfer.pieces[0].data = page;
   return true;
@@ -146,6 +208,7 @@ void Writer::finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& d
   TERRACE_CHECK(operation.pending > 0);
   if (--operation.pending > 0) return;
   --stream.writing;
+  release_buffer(operation);
   if (operation.status.is_ok()) {
     context_.health.succeeded(v, true);
     // Found by nobody after this process, or not even by it: nothing need outlive a crash.
@@ -198,6 +261,9 @@ void Writer::advance(std::vector<DiskDone>& done) {
         for (const std::uint32_t number : waiting) route(number);
       }
     }
+    while (!stream.for_buffer.empty() && seal_frames(stream.for_buffer.front())) {
+      stream.for_buffer.erase(stream.for_buffer.begin());
+    }
     start_data_sync(v);
     if (stream.batch.phase == Phase::kIdle) start_batch(v, done);
   }
@@ -205,6 +271,7 @@ void Writer::advance(std::vector<DiskDone>& done) {
 
 void Writer::end(std::uint32_t number, Status status, std::vector<DiskDone>& done) {
   Operation& operation = operations_[number];
+  release_buffer(operation);
   DiskDone result;
   result.token = operation.token;
   result.alias = operation.alias;
@@ -255,6 +322,8 @@ void Writer::stop(std::vector<DiskDone>& done) {
   for (Stream& stream : streams_) {
     end_all(stream.for_space, closed, done);
     end_all(stream.for_meta, closed, done);
+    stream.writing -= stream.for_buffer.size();
+    end_all(stream.for_buffer, closed, done);
   }
 }
 

@@ -136,6 +136,7 @@ SlotRecord Writer::record_of(std::uint32_t v, const Entry& entry) {
   record.alias = operation.alias;
   record.generation = operation.generation;
   record.state = RecordState::kSealed;
+  if (context_.crypt.is_on()) record.key_tag = context_.crypt.current().id.tag();
   return record;
 }
 

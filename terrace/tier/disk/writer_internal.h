@@ -25,6 +25,8 @@ class Writer {
                              std::span<const Checksum> checksums,
                              std::optional<std::uint32_t> wanted_epoch);
   [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
+  // Cipher work on one rank's frame has ended.
+  void finish_seal(Ticket ticket, std::vector<DiskDone>& done);
   void finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& done);
   void finish_data_sync(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
   void finish_meta_write(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
@@ -58,7 +60,10 @@ class Writer {
     std::uint32_t generation = 0;
     std::vector<ShardMemory> shards;
     std::vector<Checksum> checksums;
-    std::vector<std::byte*> pages;  // [rank]
+    std::vector<std::byte*> pages;           // [rank]
+    std::byte* buffer = nullptr;             // Of the encrypted payloads, rank after rank.
+    std::vector<wire::FrameHeader> headers;  // [rank], of those.
+    std::vector<Status> seals;               // [rank], how that went.
     std::size_t pending = 0;
     Status status;
   };
@@ -87,6 +92,8 @@ class Writer {
   struct Stream {  // Of one volume; operations by number, each in one of these lists or in a batch.
     std::vector<std::uint32_t> for_space;
     std::vector<std::uint32_t> for_meta;
+    std::vector<std::uint32_t> for_buffer;  // Counted in `writing`, too.
+    std::size_t buffers = 0;                // In use.
     std::size_t writing = 0;
     std::vector<std::uint32_t> written;
     std::vector<std::uint32_t> syncing;
@@ -102,6 +109,10 @@ class Writer {
 
   void route(std::uint32_t number);
   void write_frames(std::uint32_t number);
+  // False when all of the volume's buffers are in use.
+  [[nodiscard]] bool seal_frames(std::uint32_t number);
+  void push_frames(std::uint32_t number);
+  void release_buffer(Operation& operation);
   void start_data_sync(std::uint32_t volume);
   void start_batch(std::uint32_t volume, std::vector<DiskDone>& done);
   void push_header(std::uint32_t volume);
