@@ -24,6 +24,7 @@ constexpr std::size_t kTailBytes = 24;  // Length and checksum.
 constexpr std::uint64_t kMostFooterBytes = 4ULL << 20U;
 constexpr std::size_t kNumberDigits = 20;
 constexpr std::size_t kNameSpaceDigits = 32;
+constexpr std::size_t kKeyDigits = 16;
 constexpr std::size_t kHashDigits = 32;
 constexpr std::uint16_t kMostGroups = 64;
 constexpr std::uint16_t kMostRanks = 64;
@@ -188,7 +189,12 @@ std::optional<PackName> parse_pack_name(std::string_view name) {
                        parts[4] == hash.substr(0, 2);
   if (!is_ours) return std::nullopt;
   const auto generation = number_of<std::uint64_t>(parts[2].substr(1));
-  const auto blocks = number_of<std::uint32_t>(parts[3].substr(1));
+  std::string_view count = parts[3].substr(1);
+  if (const std::size_t key = count.find('k'); key != std::string_view::npos) {
+    if (!is_hex(count.substr(key + 1), kKeyDigits)) return std::nullopt;
+    count = count.substr(0, key);
+  }
+  const auto blocks = number_of<std::uint32_t>(count);
   if (!generation || !blocks || *blocks == 0 || *blocks > kMostPackBlocks) return std::nullopt;
   return PackName{.name_space = parts[1], .generation = *generation, .blocks = *blocks};
 }

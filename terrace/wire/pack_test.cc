@@ -179,6 +179,18 @@ TEST(PackTest, APacksNameTellsWhatItIsAndNothingElseDoes) {
   EXPECT_EQ(parse_pack_name(name + "x"), std::nullopt);
 }
 
+TEST(PackTest, ThePacksOfEachKeyAreThePacksOfAllForWhoCollectsOldOnes) {
+  const PackFooter footer = example();
+  const PackNames names(footer.content_digest, footer.layout_digest);
+  const SequenceHash last{0xab00000000000000ULL, 1};
+  const std::string name = names.pack(7, 16, last, "0123456789abcdef");
+  EXPECT_NE(name.find("/n16k0123456789abcdef/ab/"), std::string::npos) << name;
+  EXPECT_EQ(parse_pack_name(name), parse_pack_name(names.pack(7, 16, last)));
+  EXPECT_EQ(parse_pack_name(names.pack(7, 16, last, "0123456789abcde")), std::nullopt);
+  EXPECT_EQ(parse_pack_name(names.pack(7, 16, last, "0123456789abcdex")), std::nullopt);
+  EXPECT_EQ(parse_pack_name(names.pack(7, 0, last, "0123456789abcdef")), std::nullopt);
+}
+
 TEST(PackTest, ATurnsNameTellsItsNumberAndNothingElseDoes) {
   EXPECT_EQ(turn_name(1'800'000'000), "turns/00000000001800000000");
   EXPECT_EQ(turn_of(turn_name(1'800'000'000)), 1'800'000'000U);

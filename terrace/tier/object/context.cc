@@ -6,8 +6,20 @@
 
 namespace terrace::tier::object {
 
+namespace {
+std::vector<std::string> variants_of(const CryptOptions& crypt) {
+  std::vector<std::string> variants;
+  if (crypt.ring != nullptr) {
+    for (const KeyRing::Key& key : crypt.ring->keys()) variants.push_back(key.id.hex());
+  }
+  if (variants.empty() || crypt.accepts_plain) variants.emplace_back();
+  return variants;
+}
+}  // namespace
+
 Context::Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStore> given_store,
-                 const Clock& given_clock, LogSink& given_log)
+                 std::unique_ptr<FrameCrypt> given_crypt, const Clock& given_clock,
+                 LogSink& given_log)
     : options(std::move(given)),
       geometry(options.layout, options.pack_blocks),
       content_digest(options.fingerprint.content_digest_bytes()),
@@ -16,6 +28,8 @@ Context::Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStor
       clock(given_clock),
       log(given_log),
       store(std::move(given_store)),
+      crypt(std::move(given_crypt)),
+      variants(variants_of(options.crypt)),
       queue(*store, clock, options.queue),
       known({.pack_blocks = options.pack_blocks,
              .blocks = options.known_blocks,
@@ -56,9 +70,9 @@ Nanoseconds Context::touch_every() const {
   return age == Nanoseconds(0) ? every : std::min(every, Nanoseconds(age.value() / 4));
 }
 
-void Context::note_damage(const SequenceHash& pack, const std::string& what) {
+void Context::note_damage(const SequenceHash& pack, const std::string& what, std::size_t variant) {
   const std::string text = fmt::format("{}: {} is damaged: {}; remove it, then it is written anew",
-                                       store->place(), name_of(pack), what);
+                                       store->place(), name_of(pack, variant), what);
   log.write(LogLevel::kError, fmt::format("event=object_damaged reason=\"{}\"", text));
   const MutexLock lock(mutex);
   damage = text;

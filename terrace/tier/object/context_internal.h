@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "terrace/base/mutex.h"
 #include "terrace/tier/object/collector.h"
@@ -18,6 +19,7 @@
 namespace terrace::tier::object {
 
 // Which part an answer of the store belongs to: the highest byte of its token.
+// kSealed and kOpened: not the store's but that of others' hands.
 enum class Part : std::uint8_t {
   kOpening,
   kProbe,
@@ -26,7 +28,9 @@ enum class Part : std::uint8_t {
   kReset,
   kCollect,
   kTouch,
-  kCheck
+  kCheck,
+  kSealed,
+  kOpened
 };
 
 struct Counters {
@@ -57,7 +61,7 @@ struct LastRound {
 
 struct Context {
   Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStore> given_store,
-          const Clock& given_clock, LogSink& given_log);
+          std::unique_ptr<FrameCrypt> given_crypt, const Clock& given_clock, LogSink& given_log);
 
   [[nodiscard]] wire::FrameHeader header(GroupId group, const SequenceHash& hash,
                                          std::uint16_t rank) const;
@@ -67,15 +71,15 @@ struct Context {
     return static_cast<std::uint64_t>(part) << 56U | number;
   }
   // Asked with the I/O thread's requests; nothing before the tier is open.
-  [[nodiscard]] std::string name_of(const SequenceHash& pack) const {
-    return names.pack(generation.value_or(0), geometry.blocks(), pack);
+  [[nodiscard]] std::string name_of(const SequenceHash& pack, std::size_t variant = 0) const {
+    return names.pack(generation.value_or(0), geometry.blocks(), pack, variants[variant]);
   }
 
   // How often a pack that is in use is touched; 0 = never. Well before it would be too old.
   [[nodiscard]] Nanoseconds touch_every() const;
 
   // A pack that is not what its name says: told, and left alone from now on.
-  void note_damage(const SequenceHash& pack, const std::string& what);
+  void note_damage(const SequenceHash& pack, const std::string& what, std::size_t variant = 0);
   // It is not there any more, or no good.
   void forget(const SequenceHash& pack);
 
@@ -87,6 +91,10 @@ struct Context {
   const Clock& clock;
   LogSink& log;
   std::unique_ptr<transfer::ObjectStore> store;
+  std::unique_ptr<FrameCrypt> crypt;
+  // The same pack has a name for each key: their ids, that of the one which writes first. Empty =
+  // not encrypted.
+  std::vector<std::string> variants;
   transfer::ObjectQueue queue;
   std::optional<std::uint64_t> generation;  // Known once the store has answered.
   bool is_stopped = false;                  // No more writes.

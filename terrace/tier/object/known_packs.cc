@@ -14,22 +14,32 @@ void KnownPacks::forget(Order::iterator pack) {
   packs_.erase(pack);
 }
 
-void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now) {
+void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now, std::uint8_t variant,
+                     bool is_guess) {
   TERRACE_CHECK(hashes.size() == options_.pack_blocks);
   absent_.erase(hashes.back());
   const Nanoseconds until = now + options_.present_for;
   if (const auto known = blocks_.find(hashes.back()); known != blocks_.end()) {
     known->second.pack->until = until;
+    if (!is_guess) known->second.pack->variant = variant;
     packs_.splice(packs_.end(), packs_, known->second.pack);
     return;
   }
   while (!packs_.empty() && (packs_.size() + 1) * options_.pack_blocks > options_.blocks) {
     forget(packs_.begin());
   }
-  const auto pack = packs_.insert(
-      packs_.end(), Pack{.hashes = {hashes.begin(), hashes.end()}, .until = until, .touch_at = {}});
+  const auto pack = packs_.insert(packs_.end(), Pack{.hashes = {hashes.begin(), hashes.end()},
+                                                     .until = until,
+                                                     .touch_at = {},
+                                                     .variant = variant});
   for (std::uint32_t block = 0; block < options_.pack_blocks; ++block) {
     blocks_[hashes[block]] = {.pack = pack, .block = block};
+  }
+}
+
+void KnownPacks::set_variant(const SequenceHash& pack, std::uint8_t variant) {
+  if (const auto known = blocks_.find(pack); known != blocks_.end()) {
+    known->second.pack->variant = variant;
   }
 }
 
@@ -69,7 +79,9 @@ bool KnownPacks::is_touch_due(const SequenceHash& pack, Nanoseconds now) const {
 std::optional<PackPlace> KnownPacks::find(const SequenceHash& hash, Nanoseconds now) const {
   const auto found = blocks_.find(hash);
   if (found == blocks_.end() || found->second.pack->until <= now) return std::nullopt;
-  return PackPlace{.pack = found->second.pack->hashes.back(), .block = found->second.block};
+  return PackPlace{.pack = found->second.pack->hashes.back(),
+                   .block = found->second.block,
+                   .variant = found->second.pack->variant};
 }
 
 std::size_t KnownPacks::match(std::span<const SequenceHash> hashes, Nanoseconds now) const {

@@ -23,8 +23,9 @@ struct HashOfSequenceHash {
 };
 
 struct PackPlace {
-  SequenceHash pack;        // The hash of the pack's last block: its name.
-  std::uint32_t block = 0;  // Within the pack.
+  SequenceHash pack;         // The hash of the pack's last block: its name.
+  std::uint32_t block = 0;   // Within the pack.
+  std::uint8_t variant = 0;  // Of Context::variants, as far as is known.
   friend bool operator==(const PackPlace&, const PackPlace&) = default;
 };
 
@@ -38,8 +39,11 @@ class KnownPacks {
   };
   explicit KnownPacks(const Options& options);
 
-  // `hashes`: the pack's blocks, pack_blocks of them.
-  void add(std::span<const SequenceHash> hashes, Nanoseconds now);
+  // `hashes`: the pack's blocks, pack_blocks of them. What is only a guess of the variant does not
+  // replace what is known of it.
+  void add(std::span<const SequenceHash> hashes, Nanoseconds now, std::uint8_t variant = 0,
+           bool is_guess = false);
+  void set_variant(const SequenceHash& pack, std::uint8_t variant);
   void add_absent(const SequenceHash& pack, Nanoseconds now);
   // The pack is gone, or no good: nothing of it is known any more, and for a while it is absent.
   void remove(const SequenceHash& pack, Nanoseconds now);
@@ -62,6 +66,7 @@ class KnownPacks {
     std::vector<SequenceHash> hashes;
     Nanoseconds until;
     Nanoseconds touch_at{0};
+    std::uint8_t variant = 0;
   };
   using Order = std::list<Pack>;  // Oldest first.
   struct Block {

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "terrace/base/left_behind.h"
 #include "terrace/tier/object/context_internal.h"
 #include "terrace/tier/object/generations_internal.h"
 #include "terrace/tier/object/probes_internal.h"
@@ -15,9 +18,9 @@ namespace terrace::tier {
 using object::Part;
 
 struct ObjectTier::State {
-  State(Options options, std::unique_ptr<transfer::ObjectStore> store, const Clock& clock,
-        LogSink& log)
-      : context(std::move(options), std::move(store), clock, log) {}
+  State(Options options, std::unique_ptr<transfer::ObjectStore> store,
+        std::unique_ptr<FrameCrypt> crypt, const Clock& clock, LogSink& log)
+      : context(std::move(options), std::move(store), std::move(crypt), clock, log) {}
 
   void take(const transfer::ObjectAnswer& answer, std::vector<ObjectDone>& done) {
     const std::uint64_t number = answer.token & ~(std::uint64_t{0xff} << 56U);
@@ -38,6 +41,22 @@ struct ObjectTier::State {
         return touches.take(answer, number);
       case Part::kCheck:
         return upkeep.take_check(answer);
+      case Part::kSealed:
+      case Part::kOpened:
+        return;
+    }
+  }
+  // What others' hands have done.
+  void take_crypt(std::vector<ObjectDone>& done) {
+    crypt_done.clear();
+    context.crypt->take_done(crypt_done);
+    for (const std::uint64_t token : crypt_done) {
+      const std::uint64_t number = token & ~(std::uint64_t{0xff} << 56U);
+      if (static_cast<Part>(token >> 56U) == Part::kOpened) {
+        reads.take_opened(number, done);
+      } else {
+        writes.take_sealed(number, done);
+      }
     }
   }
   // Why nothing can be asked for; ok = it can.
@@ -55,8 +74,32 @@ struct ObjectTier::State {
   object::Writes writes{context, touches};
   object::Upkeep upkeep{context};
   std::vector<transfer::ObjectAnswer> answers;
+  std::vector<std::uint64_t> crypt_done;
   std::vector<transfer::ObjectAnswer> cancelled;  // To be handed out by the next poll.
 };
+
+namespace {
+constexpr Nanoseconds kDrainLimit = seconds(2);
+// Packs that are encrypted side by side; one always is.
+constexpr std::uint64_t kCryptBytes = 64ULL << 20U;
+
+Result<std::unique_ptr<FrameCrypt>> make_crypt(const ObjectTier::Options& options,
+                                               transfer::ObjectStore& store) {
+  const wire::PackGeometry pack(options.layout, options.pack_blocks);
+  FrameCrypt::Options wanted;
+  wanted.crypt = options.crypt;
+  wanted.content_digest = options.fingerprint.content_digest_bytes();
+  wanted.layout_digest = options.fingerprint.layout_digest_bytes();
+  for (std::uint16_t group = 0; group < pack.groups(); ++group) {
+    const std::uint64_t padded = pack.frame_bytes(GroupId(group)) - wire::kFrameHeaderBytes;
+    wanted.buffer_bytes += padded * pack.ranks() * pack.blocks();
+  }
+  wanted.buffers = std::clamp<std::size_t>(kCryptBytes / wanted.buffer_bytes, 1,
+                                           std::max<std::size_t>(options.most_writes, 1));
+  wanted.wake = options.wake ? options.wake : [&store] { store.wake(); };
+  return FrameCrypt::create(std::move(wanted));
+}
+}  // namespace
 
 Result<std::unique_ptr<ObjectTier>> ObjectTier::create(Options options,
                                                        std::unique_ptr<transfer::ObjectStore> store,
@@ -69,12 +112,26 @@ Result<std::unique_ptr<ObjectTier>> ObjectTier::create(Options options,
                 fmt::format("packs of {} blocks: use 1 to {}, and room to remember one",
                             options.pack_blocks, wire::kMostPackBlocks));
   }
-  auto state = std::make_unique<State>(std::move(options), std::move(store), clock, log);
+  TERRACE_ASSIGN_OR_RETURN(auto crypt, make_crypt(options, *store));
+  auto state =
+      std::make_unique<State>(std::move(options), std::move(store), std::move(crypt), clock, log);
   return std::unique_ptr<ObjectTier>(new ObjectTier(std::move(state)));
 }
 
 ObjectTier::ObjectTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
-ObjectTier::~ObjectTier() = default;
+
+// Others' hands may still read blocks, or write to them.
+ObjectTier::~ObjectTier() {
+  object::Context& context = state_->context;
+  const Nanoseconds limit = context.clock.now() + kDrainLimit;
+  std::vector<std::uint64_t> ended;
+  context.crypt->take_done(ended);
+  while (context.crypt->under_way() > 0 && context.clock.now() < limit) {
+    context.queue.wait(milliseconds(10));
+    context.crypt->take_done(ended);
+  }
+  if (context.crypt->under_way() > 0) leave_behind(std::move(state_));
+}
 
 std::size_t ObjectTier::match(GroupId group, std::span<const SequenceHash> hashes) const {
   const object::Context& context = state_->context;
@@ -163,14 +220,17 @@ void ObjectTier::poll(std::vector<ObjectDone>& done) {
   state_->answers = std::exchange(state_->cancelled, {});
   context.queue.poll(state_->answers);
   for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
+  state_->take_crypt(done);
   state_->probes.advance(done);
   state_->reads.advance(done);
   state_->touches.advance();
   state_->upkeep.advance();
+  state_->writes.advance(done);
   // What was handed over just now goes out without another round.
   state_->answers.clear();
   context.queue.poll(state_->answers);
   for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
+  state_->take_crypt(done);
   const std::string problem = context.queue.problem();
   const MutexLock lock(context.mutex);
   if (context.is_open.load()) context.problem = problem;
@@ -219,6 +279,8 @@ std::string ObjectTier::summary() const {
 
 const std::string& ObjectTier::place() const { return state_->context.store->place(); }
 
+std::string ObjectTier::key_ids() const { return state_->context.crypt->key_ids(); }
+
 void ObjectTier::visit_metrics(MetricVisitor& visitor) const {
   const object::Counters& counters = state_->context.counters;
   visitor.counter("terrace_object_probes_total", "", counters.probes.value());
@@ -231,6 +293,7 @@ void ObjectTier::visit_metrics(MetricVisitor& visitor) const {
   visitor.counter("terrace_object_packs_total", "op=\"lost\"", counters.lost_packs.value());
   visitor.counter("terrace_object_blocks_total", "op=\"read\"", counters.read_blocks.value());
   visitor.counter("terrace_object_corrupt_blocks_total", "", counters.corrupt.value());
+  visitor.counter("terrace_object_forged_frames_total", "", state_->context.crypt->forged());
   visitor.counter("terrace_object_bytes_total", "op=\"read\"", counters.read_bytes.value());
   visitor.counter("terrace_object_bytes_total", "op=\"put\"", counters.written_bytes.value());
   visitor.counter("terrace_object_touches_total", "result=\"touched\"", counters.touches.value());

@@ -20,6 +20,7 @@
 #include "terrace/block/fingerprint.h"
 #include "terrace/block/key.h"
 #include "terrace/block/layout.h"
+#include "terrace/tier/crypt/frame_crypt.h"
 #include "terrace/tier/object/collector.h"
 #include "terrace/tier/shard_memory.h"
 #include "terrace/transfer/object_queue.h"
@@ -71,6 +72,10 @@ class ObjectTier {
     Nanoseconds write_time = seconds(60);    // For one pack, retries included.
     CollectOptions collect;
     transfer::ObjectQueue::Options queue;
+    CryptOptions crypt;
+    // Thread-safe; called when the next poll() has something to do that the store does not know of.
+    // Empty = the store is woken.
+    std::function<void()> wake;
   };
   // Nothing is asked of the store yet: poll() begins with it. Whoever waits elsewhere sets the
   // store's listener before. Errors: kInvalid.
@@ -129,6 +134,8 @@ class ObjectTier {
   // What lies there, as it was last counted, for people; empty = nobody has here.
   [[nodiscard]] std::string summary() const;
   [[nodiscard]] const std::string& place() const;
+  // Of the keys, the one that writes first; empty = nothing is encrypted.
+  [[nodiscard]] std::string key_ids() const;
   void visit_metrics(MetricVisitor& visitor) const;
 
  private:

@@ -35,6 +35,7 @@ Status Probes::begin(std::uint64_t token, std::span<const SequenceHash> chain,
                                         .deadline = deadline,
                                         .search = Search(known, packs),
                                         .unasked = {},
+                                        .variants = {},
                                         .open = 0,
                                         .status = {}});
   return {};
@@ -42,16 +43,16 @@ Status Probes::begin(std::uint64_t token, std::span<const SequenceHash> chain,
 
 bool Probes::ask(std::uint64_t number, Probe& probe) {
   while (!probe.unasked.empty() && probe.status.is_ok()) {
-    const std::uint64_t pack = probe.unasked.back();
-    const SequenceHash& last = last_of(probe, pack);
-    if (is_known_absent(last)) {
-      probe.search.answer(pack, false);
+    const Asking asking = probe.unasked.back();
+    const SequenceHash& last = last_of(probe, asking.pack);
+    if (asking.variant == 0 && is_known_absent(last)) {
+      probe.search.answer(asking.pack, false);
       probe.unasked.pop_back();
       continue;
     }
     transfer::ObjectRequest request;
     request.op = transfer::ObjectOp::kHead;
-    request.name = context_.name_of(last);
+    request.name = context_.name_of(last, asking.variant);
     request.deadline = probe.deadline;
     const std::uint64_t question = ++last_question_;
     request.token = context_.token(Part::kProbe, question);
@@ -63,7 +64,7 @@ bool Probes::ask(std::uint64_t number, Probe& probe) {
       break;
     }
     context_.counters.heads.add();
-    questions_.emplace(question, Question{.probe = number, .pack = pack});
+    questions_.emplace(question, Question{.probe = number, .asking = asking});
     ++probe.open;
   }
   return true;
@@ -75,7 +76,7 @@ void Probes::advance(std::vector<ObjectDone>& done) {
     if (!ask(number, probe)) return;
     // A round may be over at once, where all of it is known.
     while (probe.open == 0 && probe.status.is_ok()) {
-      probe.unasked = probe.search.next();
+      for (const std::uint64_t pack : probe.search.next()) probe.unasked.push_back({.pack = pack});
       if (probe.unasked.empty()) break;
       std::ranges::reverse(probe.unasked);
       if (!ask(number, probe)) return;
@@ -94,22 +95,30 @@ void Probes::take(const transfer::ObjectAnswer& answer, std::uint64_t number) {
   TERRACE_CHECK(!question.empty());
   Probe& probe = probes_.at(question.mapped().probe);
   --probe.open;
-  const std::uint64_t pack = question.mapped().pack;
+  const auto [pack, variant] = question.mapped().asking;
   const SequenceHash& last = last_of(probe, pack);
   if (answer.status.is_ok() && answer.info.bytes == context_.geometry.bytes()) {
     probe.search.answer(pack, true);
+    probe.variants[pack] = variant;
     return;
   }
-  probe.search.answer(pack, false);
   const bool is_damaged = answer.status.is_ok();
   if (!is_damaged && answer.status.code() != Code::kNotFound) {
+    probe.search.answer(pack, false);
     probe.status = answer.status;  // The store says nothing about it.
     return;
   }
   if (is_damaged) {
-    context_.note_damage(last, fmt::format("it has {} bytes, its layout says {}", answer.info.bytes,
-                                           context_.geometry.bytes()));
+    context_.note_damage(last,
+                         fmt::format("it has {} bytes, its layout says {}", answer.info.bytes,
+                                     context_.geometry.bytes()),
+                         variant);
   }
+  if (variant + std::size_t{1} < context_.variants.size()) {
+    probe.unasked.push_back({.pack = pack, .variant = static_cast<std::uint8_t>(variant + 1)});
+    return;
+  }
+  probe.search.answer(pack, false);
   const MutexLock lock(context_.mutex);
   context_.known.add_absent(last, context_.clock.now());
 }
@@ -125,8 +134,13 @@ void Probes::settle(const Probe& probe, std::vector<ObjectDone>& done) {
     {
       const MutexLock lock(context_.mutex);
       const Nanoseconds now = context_.clock.now();
-      for (std::uint64_t pack = 0; pack < probe.search.found(); ++pack) {
-        context_.known.add(chain.subspan(pack * blocks, blocks), now);
+      // What was not asked about is guessed to lie beside what comes after it; a read finds out.
+      std::uint8_t variant = 0;
+      for (std::uint64_t pack = probe.search.found(); pack-- > 0;) {
+        const auto asked = probe.variants.find(pack);
+        if (asked != probe.variants.end()) variant = asked->second;
+        context_.known.add(chain.subspan(pack * blocks, blocks), now, variant,
+                           asked == probe.variants.end());
       }
       result.blocks = context_.known.match(chain, now);
     }

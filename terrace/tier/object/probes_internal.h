@@ -24,18 +24,23 @@ class Probes {
   [[nodiscard]] bool is_idle() const { return probes_.empty(); }
 
  private:
+  struct Asking {
+    std::uint64_t pack = 0;    // Number within the chain.
+    std::uint8_t variant = 0;  // Under which of its names.
+  };
   struct Probe {
     std::uint64_t token = 0;
     std::vector<SequenceHash> chain;  // Whole packs.
     Nanoseconds deadline{0};
     Search search;
-    std::vector<std::uint64_t> unasked;  // Packs of this round, the next one last.
-    std::size_t open = 0;                // Asked for, and not answered.
+    std::vector<Asking> unasked;                               // Of this round, the next one last.
+    std::unordered_map<std::uint64_t, std::uint8_t> variants;  // Of packs that are there.
+    std::size_t open = 0;                                      // Asked for, and not answered.
     Status status;
   };
   struct Question {
     std::uint64_t probe = 0;
-    std::uint64_t pack = 0;  // Number within the chain.
+    Asking asking;
   };
   [[nodiscard]] const SequenceHash& last_of(const Probe& probe, std::uint64_t pack) const;
   // False when the queue takes no more for now.

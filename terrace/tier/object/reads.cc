@@ -48,29 +48,38 @@ std::size_t Reads::together(std::size_t first) const {
 
 Status Reads::start(std::span<Read> reads) {
   Get get;
+  for (const Read& read : reads) {
+    for (std::size_t rank = 0; rank < read.ranks.size(); ++rank) {
+      get.pages.push_back(std::make_unique<Page>());
+    }
+  }
+  get.reads.assign(reads.begin(), reads.end());
+  const std::uint64_t number = last_number_ + 1;
+  TERRACE_RETURN_IF_ERROR(ask(number, get));
+  last_number_ = number;
+  context_.counters.gets.add();
+  gets_.emplace(number, std::move(get));
+  return {};
+}
+
+Status Reads::ask(std::uint64_t number, Get& get) {
   transfer::ObjectRequest request;
   request.op = transfer::ObjectOp::kGet;
-  request.name = context_.name_of(reads.front().place.pack);
-  request.offset = reads.front().range.offset;
+  request.name = context_.name_of(get.reads.front().place.pack, variant_of(get));
+  request.offset = get.reads.front().range.offset;
   request.deadline = kNoDeadline;
-  for (const Read& read : reads) {
+  request.token = context_.token(Part::kRead, number);
+  std::size_t page = 0;
+  for (const Read& read : get.reads) {
     request.deadline = std::min(request.deadline, read.deadline);
     const std::uint64_t padded =
         context_.geometry.frame_bytes(read.group) - wire::kFrameHeaderBytes;
     for (const ShardMemory& shard : read.ranks) {
-      get.pages.push_back(std::make_unique<Page>());
-      request.pieces.push_back({get.pages.back()->data(), wire::kFrameHeaderBytes});
+      request.pieces.push_back({get.pages[page++]->data(), wire::kFrameHeaderBytes});
       request.pieces.push_back({shard.payload, padded});
     }
   }
-  const std::uint64_t number = last_number_ + 1;
-  request.token = context_.token(Part::kRead, number);
-  TERRACE_RETURN_IF_ERROR(context_.queue.push(reads.front().io_class, std::move(request)));
-  last_number_ = number;
-  context_.counters.gets.add();
-  get.reads.assign(std::make_move_iterator(reads.begin()), std::make_move_iterator(reads.end()));
-  gets_.emplace(number, std::move(get));
-  return {};
+  return context_.queue.push(get.reads.front().io_class, std::move(request));
 }
 
 void Reads::advance(std::vector<ObjectDone>& done) {
@@ -92,49 +101,103 @@ void Reads::advance(std::vector<ObjectDone>& done) {
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(first));
 }
 
-Status Reads::verify(const Read& read, std::span<const std::unique_ptr<Page>> pages,
-                     std::vector<Checksum>& checksums) const {
-  for (std::uint16_t rank = 0; rank < context_.geometry.ranks(); ++rank) {
-    auto header = wire::decode_frame(std::span<const std::byte, 4096>(*pages[rank]));
-    if (!header) return {Code::kCorrupt, header.error().message()};
-    auto wanted = context_.header(read.group, read.hash, rank);
-    wanted.payload_checksum = header->payload_checksum;
-    if (*header != wanted) return {Code::kCorrupt, "the frame is another block's"};
-    const ShardMemory& shard = read.ranks[rank];
-    const Checksum found = checksum_of({shard.payload, shard.payload_bytes});
-    if (found != header->payload_checksum) {
-      return {Code::kCorrupt, "the payload's checksum does not match"};
-    }
-    checksums.push_back(found);
+Status Reads::examine(const Read& read, std::uint16_t rank, const Page& page,
+                      wire::FrameHeader& found) const {
+  auto header = wire::decode_frame(std::span<const std::byte, 4096>(page));
+  if (!header) return {Code::kCorrupt, header.error().message()};
+  auto wanted = context_.header(read.group, read.hash, rank);
+  wanted.payload_checksum = header->payload_checksum;
+  wanted.codec = header->codec;
+  wanted.seal = header->seal;
+  if (*header != wanted) return {Code::kCorrupt, "the frame is another block's"};
+  found = wanted;
+  // Its name told which key it needs.
+  if (const Status locked = context_.crypt->check(wanted); !locked.is_ok()) {
+    return {Code::kCorrupt, locked.message()};
+  }
+  if (wanted.codec == wire::FrameCodec::kAes256Gcm) return {};
+  const ShardMemory& shard = read.ranks[rank];
+  if (checksum_of({shard.payload, shard.payload_bytes}) != wanted.payload_checksum) {
+    return {Code::kCorrupt, "the payload's checksum does not match"};
   }
   return {};
 }
 
 void Reads::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
                  std::vector<ObjectDone>& done) {
+  const auto place = gets_.find(number);
+  TERRACE_CHECK(place != gets_.end());
+  Get& get = place->second;
+  get.answer =
+      context_.is_reset.load() ? Status(Code::kNotFound, "reset meanwhile") : answer.status;
+  // Written with an older key, perhaps.
+  if (get.answer.code() == Code::kNotFound && !context_.is_reset.load() &&
+      get.attempt + 1 < context_.variants.size()) {
+    ++get.attempt;
+    if (ask(number, get).is_ok()) return;
+  }
+  const std::size_t ranks = context_.geometry.ranks();
+  get.statuses.assign(get.reads.size(), get.answer);
+  get.headers.resize(get.pages.size());
+  get.opened.resize(get.pages.size());
+  for (std::size_t i = 0; i < get.reads.size(); ++i) {
+    for (std::uint16_t rank = 0; rank < ranks && get.statuses[i].is_ok(); ++rank) {
+      const std::size_t frame = i * ranks + rank;
+      get.statuses[i] = examine(get.reads[i], rank, *get.pages[frame], get.headers[frame]);
+    }
+  }
+  open_frames(number, get);
+  if (get.pending == 0) conclude(number, done);
+}
+
+void Reads::open_frames(std::uint64_t number, Get& get) {
+  const std::size_t ranks = context_.geometry.ranks();
+  for (std::size_t frame = 0; frame < get.pages.size(); ++frame) {
+    const bool is_encrypted = get.headers[frame].codec == wire::FrameCodec::kAes256Gcm;
+    if (!get.statuses[frame / ranks].is_ok() || !is_encrypted) continue;
+    ++get.pending;
+    const Read& read = get.reads[frame / ranks];
+    const ShardMemory& shard = read.ranks[frame % ranks];
+    context_.crypt->post_open(context_.token(Part::kOpened, number), get.headers[frame],
+                              {shard.payload, shard.payload_bytes},
+                              read.io_class == transfer::IoClass::kTtftRead, get.opened[frame]);
+  }
+}
+
+void Reads::take_opened(std::uint64_t number, std::vector<ObjectDone>& done) {
+  const auto place = gets_.find(number);
+  TERRACE_CHECK(place != gets_.end() && place->second.pending > 0);
+  if (--place->second.pending == 0) conclude(number, done);
+}
+
+void Reads::conclude(std::uint64_t number, std::vector<ObjectDone>& done) {
   auto node = gets_.extract(number);
   TERRACE_CHECK(!node.empty());
   const Get& get = node.mapped();
   const std::size_t ranks = context_.geometry.ranks();
   const SequenceHash& pack = get.reads.front().place.pack;
+  const std::size_t variant = variant_of(get);
   Status damage;
   for (std::size_t i = 0; i < get.reads.size(); ++i) {
-    Status status = answer.status;
+    Status status = get.statuses[i];
     std::vector<Checksum> checksums;
-    if (context_.is_reset.load()) status = {Code::kNotFound, "reset meanwhile"};
-    if (status.is_ok()) {
-      const auto pages = std::span(get.pages).subspan(i * ranks, ranks);
-      status = verify(get.reads[i], pages, checksums);
+    for (std::size_t frame = i * ranks; frame < (i + 1) * ranks && status.is_ok(); ++frame) {
+      status = get.opened[frame];
+      checksums.push_back(get.headers[frame].payload_checksum);
     }
+    if (status.is_ok() && context_.is_reset.load()) status = {Code::kNotFound, "reset meanwhile"};
     if (status.code() == Code::kCorrupt) damage = status;
     finish(get.reads[i], status, std::move(checksums), done);
   }
   if (!damage.is_ok()) {
-    context_.note_damage(pack, damage.message());
+    context_.note_damage(pack, damage.message(), variant);
     context_.forget(pack);
-  } else if (answer.status.code() == Code::kNotFound) {
+  } else if (get.answer.code() == Code::kNotFound) {
     context_.counters.lost_packs.add();
     context_.forget(pack);
+  } else if (get.attempt > 0 && get.answer.is_ok()) {
+    const MutexLock lock(context_.mutex);
+    context_.known.set_variant(pack, static_cast<std::uint8_t>(variant));
   }
 }
 

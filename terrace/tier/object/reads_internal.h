@@ -26,6 +26,8 @@ class Reads {
   void advance(std::vector<ObjectDone>& done);
   void take(const transfer::ObjectAnswer& answer, std::uint64_t number,
             std::vector<ObjectDone>& done);
+  // Cipher work on one of its frames has ended.
+  void take_opened(std::uint64_t number, std::vector<ObjectDone>& done);
   [[nodiscard]] bool is_idle() const { return waiting_.empty() && gets_.empty(); }
 
  private:
@@ -43,13 +45,27 @@ class Reads {
   struct Get {
     std::vector<Read> reads;                   // In the order of their places, without gaps.
     std::vector<std::unique_ptr<Page>> pages;  // Header pages, by read and rank.
+    std::size_t attempt = 0;                   // Names that were tried before.
+    Status answer;                             // The store's.
+    std::vector<Status> statuses;              // By read,
+    std::vector<wire::FrameHeader> headers;    // and these by read and rank, as the pages.
+    std::vector<Status> opened;
+    std::size_t pending = 0;  // Frames being opened.
   };
   // How many of waiting_ from `first` on one request can take.
   [[nodiscard]] std::size_t together(std::size_t first) const;
   // Errors: as the queue's push.
   [[nodiscard]] Status start(std::span<Read> reads);
-  [[nodiscard]] Status verify(const Read& read, std::span<const std::unique_ptr<Page>> pages,
-                              std::vector<Checksum>& checksums) const;
+  // Asks for it under the name that is next to be tried.
+  [[nodiscard]] Status ask(std::uint64_t number, Get& get);
+  [[nodiscard]] std::size_t variant_of(const Get& get) const {
+    return (get.reads.front().place.variant + get.attempt) % context_.variants.size();
+  }
+  // The frame is the wanted block's, and can be read; what is plain is verified.
+  [[nodiscard]] Status examine(const Read& read, std::uint16_t rank, const Page& page,
+                               wire::FrameHeader& found) const;
+  void open_frames(std::uint64_t number, Get& get);
+  void conclude(std::uint64_t number, std::vector<ObjectDone>& done);
   void finish(const Read& read, const Status& status, std::vector<Checksum> checksums,
               std::vector<ObjectDone>& done);
 

@@ -15,7 +15,9 @@ void Touches::note(std::span<const SequenceHash> chain, std::uint64_t packs) {
   const Nanoseconds now = context_.clock.now();
   for (std::uint64_t pack = 0; pack < packs && waiting_.size() < kMostWaiting; ++pack) {
     const SequenceHash& last = chain[(pack + 1) * blocks - 1];
-    if (context_.known.take_touch(last, now, every)) waiting_.push_back(last);
+    if (!context_.known.take_touch(last, now, every)) continue;
+    const auto place = context_.known.find(last, now);
+    waiting_.push_back({.pack = last, .variant = place ? place->variant : std::uint8_t{0}});
   }
 }
 
@@ -23,7 +25,7 @@ void Touches::advance() {
   const bool is_over = context_.is_stopped || context_.is_reset.load();
   if (is_over || refusals_ >= kMostRefusals) waiting_.clear();
   while (!waiting_.empty() && asked_.size() < kMostAsked && context_.is_upkeep_allowed) {
-    if (!ask({.pack = waiting_.front(), .is_touch = false})) return;
+    if (!ask(waiting_.front())) return;
     waiting_.pop_front();
   }
 }
@@ -31,7 +33,7 @@ void Touches::advance() {
 bool Touches::ask(const Asked& what) {
   transfer::ObjectRequest request;
   request.op = what.is_touch ? transfer::ObjectOp::kTouch : transfer::ObjectOp::kHead;
-  request.name = context_.name_of(what.pack);
+  request.name = context_.name_of(what.pack, what.variant);
   request.deadline = context_.clock.now() + kTouchTime;
   const std::uint64_t number = last_number_ + 1;
   request.token = context_.token(Part::kTouch, number);
@@ -61,7 +63,8 @@ void Touches::end(const Asked& what, const Status& status) {
     refusals_ = 0;
     context_.counters.touches.add();
   } else if (status.code() == Code::kNotFound) {
-    context_.forget(what.pack);
+    // Under which name it lies may have been a guess.
+    if (context_.variants.size() == 1) context_.forget(what.pack);
   } else {
     context_.counters.failed_touches.add();
     if (status.code() == Code::kRefused && ++refusals_ == kMostRefusals) {

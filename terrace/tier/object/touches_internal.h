@@ -30,13 +30,14 @@ class Touches {
   static constexpr unsigned kMostRefusals = 8;  // In a row: we may touch nothing here.
   struct Asked {
     SequenceHash pack;
-    bool is_touch = false;  // Else how old it is.
+    std::uint8_t variant = 0;  // Under which of its names.
+    bool is_touch = false;     // Else how old it is.
   };
   [[nodiscard]] bool ask(const Asked& what);
   void end(const Asked& what, const Status& status);
 
   Context& context_;
-  std::deque<SequenceHash> waiting_;
+  std::deque<Asked> waiting_;
   std::unordered_map<std::uint64_t, Asked> asked_;
   std::uint64_t last_number_ = 0;
   unsigned refusals_ = 0;

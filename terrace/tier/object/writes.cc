@@ -22,17 +22,23 @@ Status Writes::check(std::span<const SequenceHash> hashes,
   return {};
 }
 
+Status Writes::refusal() const {
+  if (context_.is_stopped) return {Code::kClosed, "shutting down"};
+  if (context_.is_reset.load()) return {Code::kUnavailable, "the cache was reset"};
+  return {};
+}
+
 Status Writes::begin(std::uint64_t token, std::span<const SequenceHash> hashes,
                      std::vector<PackShards> shards) {
   TERRACE_RETURN_IF_ERROR(check(hashes, shards));
-  if (context_.is_stopped) return {Code::kClosed, "shutting down"};
-  if (context_.is_reset.load()) return {Code::kUnavailable, "the cache was reset"};
+  TERRACE_RETURN_IF_ERROR(refusal());
   if (writes_.size() >= context_.options.most_writes) {
     return {Code::kExhausted, "too many packs under way"};
   }
   {
     const MutexLock lock(context_.mutex);
-    if (context_.known.find(hashes.back(), context_.clock.now())) {
+    const auto known = context_.known.find(hashes.back(), context_.clock.now());
+    if (known && known->variant == 0) {  // What an older key wrote is written anew.
       return {Code::kInvalid, "the pack is there already"};
     }
   }
@@ -41,7 +47,9 @@ Status Writes::begin(std::uint64_t token, std::span<const SequenceHash> hashes,
               .shards = std::move(shards),
               .headers = {},
               .footer = {},
-              .deadline = context_.clock.now() + context_.options.write_time};
+              .deadline = context_.clock.now() + context_.options.write_time,
+              .sealed = {},
+              .seals = {}};
   const std::uint64_t number = last_number_ + 1;
   TERRACE_RETURN_IF_ERROR(ask(number, write));
   last_number_ = number;
@@ -74,14 +82,73 @@ void Writes::encode(Write& write) const {
   for (std::size_t i = 0; i < write.shards.size(); ++i) {
     const GroupId group(static_cast<std::uint16_t>(i % pack.groups()));
     for (std::uint16_t rank = 0; rank < pack.ranks(); ++rank) {
-      auto header = context_.header(group, write.hashes[i / pack.groups()], rank);
-      header.payload_checksum = write.shards[i].checksums[rank];
-      wire::encode(header,
-                   std::span<std::byte, wire::kFrameHeaderBytes>(page, wire::kFrameHeaderBytes));
+      const std::span<std::byte, wire::kFrameHeaderBytes> target(page, wire::kFrameHeaderBytes);
+      if (write.buffer != nullptr) {
+        wire::encode(write.sealed[i * pack.ranks() + rank], target);
+      } else {
+        auto header = context_.header(group, write.hashes[i / pack.groups()], rank);
+        header.payload_checksum = write.shards[i].checksums[rank];
+        wire::encode(header, target);
+      }
       page += wire::kFrameHeaderBytes;
     }
   }
   write.footer = wire::encode(footer);
+}
+
+bool Writes::seal(std::uint64_t number, Write& write) {
+  write.buffer = context_.crypt->take_buffer();
+  if (write.buffer == nullptr) return false;
+  const wire::PackGeometry& pack = context_.geometry;
+  write.sealed.resize(write.shards.size() * pack.ranks());
+  write.seals.resize(write.sealed.size());
+  write.pending = write.sealed.size();
+  std::byte* stored = write.buffer;
+  for (std::size_t frame = 0; frame < write.sealed.size(); ++frame) {
+    const std::size_t i = frame / pack.ranks();
+    const auto rank = static_cast<std::uint16_t>(frame % pack.ranks());
+    const GroupId group(static_cast<std::uint16_t>(i % pack.groups()));
+    const std::uint64_t padded = pack.frame_bytes(group) - wire::kFrameHeaderBytes;
+    const ShardMemory& shard = write.shards[i].ranks[rank];
+    write.sealed[frame] = context_.header(group, write.hashes[i / pack.groups()], rank);
+    write.sealed[frame].payload_checksum = write.shards[i].checksums[rank];
+    context_.crypt->post_seal(context_.token(Part::kSealed, number),
+                              {shard.payload, shard.payload_bytes}, stored, padded,
+                              write.sealed[frame], write.seals[frame]);
+    stored += padded;
+  }
+  return true;
+}
+
+void Writes::take_sealed(std::uint64_t number, std::vector<ObjectDone>& done) {
+  const auto found = writes_.find(number);
+  TERRACE_CHECK(found != writes_.end() && found->second.pending > 0);
+  Write& write = found->second;
+  if (--write.pending > 0) return;
+  Status status = refusal();
+  for (const Status& sealed : write.seals) {
+    if (status.is_ok()) status = sealed;
+  }
+  if (status.is_ok()) status = put(number, write);
+  if (!status.is_ok()) end(number, std::move(status), done);
+}
+
+void Writes::advance(std::vector<ObjectDone>& done) {
+  while (!for_buffer_.empty()) {
+    const std::uint64_t number = for_buffer_.front();
+    if (Status status = refusal(); !status.is_ok()) {
+      end(number, std::move(status), done);
+    } else if (!seal(number, writes_.at(number))) {
+      return;
+    }
+    for_buffer_.pop_front();
+  }
+}
+
+void Writes::end(std::uint64_t number, Status status, std::vector<ObjectDone>& done) {
+  context_.counters.failed_writes.add();
+  finish(writes_.at(number), std::move(status), done);
+  writes_.erase(number);
 }
 
 Status Writes::put(std::uint64_t number, Write& write) {
@@ -92,16 +159,22 @@ Status Writes::put(std::uint64_t number, Write& write) {
   request.deadline = write.deadline;
   request.token = context_.token(Part::kWrite, number);
   auto* page = reinterpret_cast<std::byte*>(write.headers.data());
+  std::byte* stored = write.buffer;
   for (std::size_t i = 0; i < write.shards.size(); ++i) {
     const GroupId group(static_cast<std::uint16_t>(i % context_.geometry.groups()));
     const std::uint64_t padded = context_.geometry.frame_bytes(group) - wire::kFrameHeaderBytes;
     for (const ShardMemory& shard : write.shards[i].ranks) {
       request.pieces.push_back({page, wire::kFrameHeaderBytes});
+      page += wire::kFrameHeaderBytes;
+      if (stored != nullptr) {
+        request.pieces.push_back({stored, padded});
+        stored += padded;
+        continue;
+      }
       request.pieces.push_back({shard.payload, shard.payload_bytes});
       if (padded > shard.payload_bytes) {
         request.pieces.push_back({zeros_.data(), padded - shard.payload_bytes});
       }
-      page += wire::kFrameHeaderBytes;
     }
   }
   request.pieces.push_back(
@@ -124,14 +197,13 @@ void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
     status = {Code::kCorrupt, "a damaged pack has its name"};
   }
   if (!write.is_put && status.code() == Code::kNotFound) {
-    if (context_.is_stopped) {
-      status = {Code::kClosed, "shutting down"};
-    } else if (context_.is_reset.load()) {
-      status = {Code::kUnavailable, "the cache was reset"};
-    } else {
-      status = put(number, write);
-      if (status.is_ok()) return;
+    status = refusal();
+    if (status.is_ok() && context_.crypt->is_on()) {
+      for_buffer_.push_back(number);  // advance() follows.
+      return;
     }
+    if (status.is_ok()) status = put(number, write);
+    if (status.is_ok()) return;
   }
   if (was_there) {
     context_.counters.needless_packs.add();
@@ -159,6 +231,7 @@ void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
 }
 
 void Writes::finish(const Write& write, Status status, std::vector<ObjectDone>& done) {
+  if (write.buffer != nullptr) context_.crypt->give_buffer(write.buffer);
   ObjectDone result;
   result.kind = ObjectDone::Kind::kWrite;
   result.token = write.token;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -23,6 +24,10 @@ class Writes {
                              std::vector<PackShards> shards);
   void take(const transfer::ObjectAnswer& answer, std::uint64_t number,
             std::vector<ObjectDone>& done);
+  // Begins what waits for a buffer, or ends it.
+  void advance(std::vector<ObjectDone>& done);
+  // Cipher work on one of its frames has ended.
+  void take_sealed(std::uint64_t number, std::vector<ObjectDone>& done);
   [[nodiscard]] bool is_idle() const { return writes_.empty(); }
 
  private:
@@ -34,12 +39,22 @@ class Writes {
     std::string footer;
     Nanoseconds deadline{0};
     bool is_put = false;  // Else it is being asked for.
+    // Where it is encrypted: the payloads, padded, and by block, group and rank their headers.
+    std::byte* buffer = nullptr;
+    std::vector<wire::FrameHeader> sealed;
+    std::vector<Status> seals;
+    std::size_t pending = 0;
   };
   [[nodiscard]] Status check(std::span<const SequenceHash> hashes,
                              const std::vector<PackShards>& shards) const;
   [[nodiscard]] Status ask(std::uint64_t number, const Write& write);
   [[nodiscard]] Status put(std::uint64_t number, Write& write);
   void encode(Write& write) const;
+  // False when there is no buffer for it now.
+  [[nodiscard]] bool seal(std::uint64_t number, Write& write);
+  // Why nothing is put any more; ok = it is.
+  [[nodiscard]] Status refusal() const;
+  void end(std::uint64_t number, Status status, std::vector<ObjectDone>& done);
   void finish(const Write& write, Status status, std::vector<ObjectDone>& done);
 
   Context& context_;
@@ -48,6 +63,7 @@ class Writes {
   std::array<std::byte, wire::kPackAlignment> zeros_{};
   std::uint64_t last_number_ = 0;
   std::unordered_map<std::uint64_t, Write> writes_;
+  std::deque<std::uint64_t> for_buffer_;
 };
 
 }  // namespace terrace::tier::object
