@@ -64,6 +64,9 @@ ELSEWHERE = {
     "terrace selftest --model MODEL FLAGS…": "a minute on the real engine: test_commands.py",
     "terrace selftest --model M": "the same",
     "terrace migrate-config": "test_cli_migrate.py",
+    "terrace key new /etc/terrace/key": "it writes a key; tests/scenario/cli_key_test.cc",
+    "terrace key new PATH": "the same",
+    "terrace key id PATH": "the same",
     "terrace status": "it asks a running engine: tests/scenario/cli_live_test.cc on made-up ones, "
     "tests/integration/vllm/test_live.py on a real one",
     "terrace status --json": "as terrace status",

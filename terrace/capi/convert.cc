@@ -9,6 +9,7 @@
 #include "terrace/block/fingerprint.h"
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/structs_internal.h"
+#include "terrace/manager/key_files.h"
 #include "terrace/manager/weights.h"
 #include "terrace/serve/object_stores.h"
 
@@ -125,6 +126,17 @@ manager::ObjectOptions object_options(const config::ObjectSettings& object) {
   options.collect = serve::collect_options(object);
   options.admission = object.admission;
   options.is_promoted = object.promote;
+  return options;
+}
+
+Result<manager::EncryptionOptions> encryption_options(const config::EncryptionSettings& given) {
+  manager::EncryptionOptions options;
+  TERRACE_ASSIGN_OR_RETURN(
+      options.keys,
+      manager::load_keys(
+          {.key_file = given.key_file, .key = given.key, .old_key_files = given.old_key_files}));
+  options.accepts_plain = given.accept_plain;
+  options.threads = given.threads;
   return options;
 }
 
@@ -271,6 +283,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.host = host_options(settings.host);
   made.disk = disk_options(settings.disk);
   made.object = object_options(settings.object);
+  TERRACE_ASSIGN_OR_RETURN(made.encryption, encryption_options(settings.encryption));
   made.can_store = options.can_store != 0;
   made.can_load = options.can_load != 0;
   made.is_prompt_only = settings.offload.scope == config::OffloadScope::kPrompt;

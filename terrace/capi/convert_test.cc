@@ -86,6 +86,25 @@ TEST_F(ConvertTest, ALibraryBeatsTheBackend) {
   EXPECT_EQ(options->disk.io.library, "/opt/lib.so");
 }
 
+// Blocks that were to be encrypted never lie there in clear because a file was away.
+TEST_F(ConvertTest, AKeyThatCannotBeReadIsRefusedNotGoneWithout) {
+  settings_.encryption.key_file = "/nonexistent/key";
+  const auto none = convert_owner(owner_, settings_);
+  ASSERT_FALSE(none.has_value());
+  EXPECT_NE(none.error().message().find("terrace key new"), std::string::npos);
+  settings_.encryption = {};
+  settings_.encryption.key = std::string(64, '5');
+  settings_.encryption.accept_plain = true;
+  settings_.encryption.threads = 3;
+  const auto options = convert_owner(owner_, settings_);
+  ASSERT_TRUE(options.has_value());
+  ASSERT_NE(options->encryption.keys, nullptr);
+  EXPECT_TRUE(options->encryption.accepts_plain);
+  EXPECT_EQ(options->encryption.threads, 3U);
+  settings_.encryption = {};
+  EXPECT_EQ(convert_owner(owner_, settings_)->encryption.keys, nullptr);
+}
+
 TEST_F(ConvertTest, StagingHostPoolHasTheStagingSize) {
   settings_.host.is_staging = true;
   settings_.host.staging = 4_MiB;

@@ -80,6 +80,9 @@ struct BackendCheckOptions {
 // Runs the contract of backends on a plug-in, each check in a process of its own. Failed also when
 // a promise is broken.
 [[nodiscard]] Answer run_backend_check(const BackendCheckOptions& options);
+// A new key in a new file, or what the key in a file is called; never the key.
+[[nodiscard]] Answer run_key_new(const std::string& path);
+[[nodiscard]] Answer run_key_id(const std::string& path);
 
 [[nodiscard]] Answer run_version(bool is_json);
 

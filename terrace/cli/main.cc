@@ -36,6 +36,9 @@ struct Commands {
   CLI::App* object_gc_command = nullptr;
   CLI::App* backend_command = nullptr;
   CLI::App* version_command = nullptr;
+  CLI::App* key_command = nullptr;
+  CLI::App* key_new_command = nullptr;
+  std::string key_path;
 };
 
 void declare_config(Commands& commands) {
@@ -92,6 +95,18 @@ void declare_object(Commands& commands) {
   commands.object_gc_command = command;
 }
 
+void declare_key(Commands& commands) {
+  CLI::App* command =
+      commands.app.add_subcommand("key", "Make keys for encryption at rest, and tell their ids.");
+  command->require_subcommand(1);
+  CLI::App* make = command->add_subcommand("new", "Write a new key to a new file.");
+  make->add_option("path", commands.key_path, "File to make.")->required();
+  CLI::App* tell = command->add_subcommand("id", "Print what the key in a file is called.");
+  tell->add_option("path", commands.key_path, "File with a key.")->required();
+  commands.key_command = command;
+  commands.key_new_command = make;
+}
+
 void declare_live(Commands& commands) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
       {"status", "Ask running engines how they are."},
@@ -142,6 +157,10 @@ Answer answer(const Commands& commands) {
   if (commands.inspect_command->parsed()) return run_inspect(commands.inspect);
   if (commands.object_gc_command->parsed()) return run_object_gc(commands.object_gc);
   if (commands.backend_command->parsed()) return run_backend_check(commands.backend);
+  if (commands.key_command->parsed()) {
+    return commands.key_new_command->parsed() ? run_key_new(commands.key_path)
+                                              : run_key_id(commands.key_path);
+  }
   for (const LiveCommand& live : commands.live) {
     if (live.command->parsed()) return run_live(live.options);
   }
@@ -182,6 +201,7 @@ int run(int argc, char** argv) {
   declare_metrics(commands);
   declare_inspect(commands);
   declare_object(commands);
+  declare_key(commands);
   declare_live(commands);
   declare_backend(commands);
   declare_version(commands);

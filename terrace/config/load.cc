@@ -54,6 +54,13 @@ void merge(const Given& given, ChosenMap& chosen, Problems& problems) {
                     given.origin.text));
     return;
   }
+  if (row->is_environment_only && given.origin.level != Level::kEnvironment) {
+    problems.add(
+        fmt::format("setting {} ({}): it is taken from the environment alone; set {}, or "
+                    "name a file with encryption.key_file",
+                    row->name, given.origin.text, environment_name(row->name)));
+    return;
+  }
   auto value = convert_value(*row, given.scalar);
   if (!value.has_value()) {
     problems.add(fmt::format("setting {} ({}): {} {}{}", row->name, given.origin.text,

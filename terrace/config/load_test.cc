@@ -403,5 +403,32 @@ TEST(LoadTest, ToolVariablesAreNotSettings) {
   EXPECT_TRUE(load(sources).has_value());
 }
 
+TEST(LoadTest, TheKeyItselfComesFromTheEnvironmentAloneAndIsNeverShown) {
+  const std::string key(64, '5');
+  const auto refuses = AllOf(HasSubstr("encryption.key"), HasSubstr("TERRACE_ENCRYPTION_KEY"),
+                             HasSubstr("encryption.key_file"), Not(HasSubstr("5555")));
+  EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","encryption.key":")" + key + "\"}")), refuses);
+  const TomlFile file("[encryption]\nkey = \"" + key + "\"\n");
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())), refuses);
+  Sources sources = engine(R"({"disk.size":"1GiB"})");
+  sources.environment["TERRACE_ENCRYPTION_KEY"] = key;
+  const auto loaded = load(sources);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_EQ(loaded->settings.encryption.key, key);
+  sources.environment["TERRACE_ENCRYPTION_KEY_FILE"] = "/etc/key";
+  EXPECT_THAT(error_of(sources), AllOf(HasSubstr("keep one"), Not(HasSubstr("5555"))));
+}
+
+TEST(LoadTest, OldKeysAloneEncryptNothingSoTheyAreRefused) {
+  EXPECT_THAT(error_of(engine(R"({"disk.size":"1GiB","encryption.old_key_files":["/etc/old"]})")),
+              AllOf(HasSubstr("encryption.old_key_files"), HasSubstr("encryption.key_file")));
+  const auto loaded = load(engine(R"({"disk.size":"1GiB","encryption.accept_plain":true})"));
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_THAT(loaded->warnings, Contains(HasSubstr("encryption.accept_plain")));
+  const auto no_tier = load(engine(R"({"host.size":"1GiB","encryption.key_file":"/etc/key"})"));
+  ASSERT_TRUE(no_tier.has_value());
+  EXPECT_THAT(no_tier->warnings, Contains(HasSubstr("encryption.key_file")));
+}
+
 }  // namespace
 }  // namespace terrace::config

@@ -149,6 +149,23 @@ void check_contradictions(Loaded& loaded, Problems& problems) {
   check_waits(loaded, problems);
 }
 
+void check_keys(Loaded& loaded, Problems& problems) {
+  const EncryptionSettings& encryption = loaded.settings.encryption;
+  if (!encryption.key_file.empty() && !encryption.key.empty()) {
+    problems.add(
+        fmt::format("settings {}, {}: two keys to encrypt with; keep one, and name the "
+                    "other one's file in encryption.old_key_files if blocks are encrypted "
+                    "with it",
+                    source_of(loaded, "encryption.key_file"), source_of(loaded, "encryption.key")));
+  }
+  if (!encryption.is_used() && !encryption.old_key_files.empty()) {
+    problems.add(
+        fmt::format("setting {}: old keys only read; name the key to encrypt with in "
+                    "encryption.key_file (TERRACE_ENCRYPTION_KEY_FILE)",
+                    source_of(loaded, "encryption.old_key_files")));
+  }
+}
+
 // A setting without effect beside another one: somebody expects something of it.
 void tell_useless(Loaded& loaded) {
   struct Useless {
@@ -161,6 +178,8 @@ void tell_useless(Loaded& loaded) {
   const bool counts = settings.disk.admission == "frequency";
   const bool has_library = !settings.disk.backend_library.empty();
   const bool has_ring_only = !has_library && settings.disk.backend == DiskBackend::kIoUring;
+  const EncryptionSettings& encryption = settings.encryption;
+  const bool has_lower = settings.disk.is_used() || settings.object.is_used();
   constexpr std::string_view kNoFrequency =
       "disk.admission is all, which counts nothing; set disk.admission = frequency";
   const ObjectSettings& object = settings.object;
@@ -186,6 +205,13 @@ void tell_useless(Loaded& loaded) {
       {"object.promote", !has_store, kNoStore},
       {"object.gc_every", !is_bounded,
        "the shared store has no bound: object.size, object.max_age and object.blocks are all 0"},
+      {"encryption.accept_plain", encryption.accept_plain && !encryption.is_used(),
+       "without a key nothing is encrypted; set encryption.key_file"},
+      {"encryption.threads", !encryption.is_used(),
+       "without a key nothing is encrypted; set encryption.key_file"},
+      {"encryption.key_file", !encryption.key_file.empty() && !has_lower,
+       "host memory is not encrypted, and there is no tier below it; set disk.size, object.path or "
+       "object.enabled"},
   };
   for (const auto& [name, is_useless, because] : all) {
     if (is_useless && is_own(loaded, name)) {
@@ -236,6 +262,7 @@ void apply_rules(const Sources& sources, Loaded& loaded, Problems& problems) {
   check_tiers(loaded, problems);
   check_objects(loaded, problems);
   check_contradictions(loaded, problems);
+  check_keys(loaded, problems);
   tell_useless(loaded);
   choose_disk_paths(sources, loaded, problems);
   choose_attach_directory(sources, loaded);

@@ -154,6 +154,15 @@ struct ObjectSettings {
   [[nodiscard]] bool is_used() const { return enabled || !path.empty(); }
 };
 
+struct EncryptionSettings {
+  std::string key_file;  // This or `key`, or neither: then nothing is encrypted.
+  std::string key;
+  std::vector<std::string> old_key_files;
+  bool accept_plain = false;
+  std::uint32_t threads = 0;
+  [[nodiscard]] bool is_used() const { return !key_file.empty() || !key.empty(); }
+};
+
 struct PeerSettings {
   std::string admission;
 };
@@ -183,6 +192,7 @@ struct Settings {
   ParallelSettings parallel;
   TransferSettings transfer;
   ObjectSettings object;
+  EncryptionSettings encryption;
   PeerSettings peer;
   ClusterSettings cluster;
 };

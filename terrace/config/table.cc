@@ -334,6 +334,26 @@ constexpr Row kRows[] = {
      .text = "Packs that may wait to be put; more are dropped and counted.",
      .field = FIELD(object.queue_packs)},
 
+    {.name = "encryption.key_file", .type = kPath, .fallback = "", .high = 4096,
+     .text = "File with the key (`terrace key new PATH` makes one) that blocks on disk, in a shared "
+         "directory or in a bucket are encrypted with. Its owner alone may have access.",
+     .field = FIELD(encryption.key_file), .fallback_note = "none: nothing is encrypted"},
+    {.name = "encryption.key", .type = kText, .fallback = "", .high = 128,
+     .text = "The key itself; in the environment only, and never printed. A file is safer: an "
+         "environment is in core dumps and goes to children.",
+     .field = FIELD(encryption.key), .is_secret = true, .is_environment_only = true},
+    {.name = "encryption.old_key_files", .type = kPathList, .fallback = "", .high = 4096,
+     .text = "Files with keys that blocks may still be encrypted with; they are read with them, and "
+         "written with the key above.", .field = FIELD(encryption.old_key_files),
+     .fallback_note = "none"},
+    {.name = "encryption.accept_plain", .type = kBool, .fallback = "false",
+     .text = "With a key: serve blocks, too, that are not encrypted. Without this they are missed, "
+         "so that nobody who writes to the medium can plant any.",
+     .field = FIELD(encryption.accept_plain)},
+    {.name = "encryption.threads", .type = kInteger, .fallback = "2", .low = 1, .high = 64,
+     .text = "Threads that encrypt and decrypt; 2 to 5 GB/s each.",
+     .field = FIELD(encryption.threads)},
+
     {.name = "cluster.etcd", .type = kText, .fallback = "", .high = 1024,
      .text = "etcd endpoints for membership.", .field = FIELD(cluster.etcd),
      .aliases = {{{"ETCD_ENDPOINTS", kAsIs, "", true}}}, .fallback_note = "none",

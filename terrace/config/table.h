@@ -76,6 +76,7 @@ struct Row {
   std::string_view missing{};        // Not built yet: said when the value differs from the default.
   bool is_refused_when_missing = false;
   bool is_secret = false;
+  bool is_environment_only = false;  // Files and command lines are seen by too many.
 };
 
 struct Ineffective {

@@ -282,6 +282,7 @@ void BlockManager::close(Nanoseconds limit) {
   state.parts.objects.reset();  // As below.
   state.parts.lower.reset();
   state.parts.disk.reset();  // Before the host memory that its transfers use.
+  state.parts.hands.reset();
 }
 
 bool BlockManager::has_left_thread() const { return state_->is_abandoned; }

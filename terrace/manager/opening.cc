@@ -97,6 +97,7 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
                                                  .queue_blocks = disk.queue_blocks,
                                                  .layout = options.layout,
                                                  .fingerprint = opened.fingerprint,
+                                                 .crypt = open_crypt(options, log, shared, opened),
                                                  .crew = thread_crew("terrace-load", kLoadThreads),
                                                  .decorate = disk.decorate},
                                                 clock, log));
@@ -112,6 +113,28 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
 }
 
 }  // namespace
+
+tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shared,
+                              Opened& opened) {
+  const EncryptionOptions& wanted = options.encryption;
+  if (wanted.keys == nullptr) return {};
+  const bool is_needed = !options.disk.paths.empty() || options.object.open_store;
+  if (is_needed && opened.hands == nullptr) {
+    auto hands = thread_hands("terrace-crypt", wanted.threads, [&shared](const char* text) {
+      const MutexLock lock(shared.mutex);
+      shared.core.poison(text);
+    });
+    if (hands) {
+      opened.hands = *std::move(hands);
+    } else {
+      log.write(LogLevel::kWarn,
+                fmt::format("encryption threads=0 reason=\"{}\"", hands.error().message()));
+    }
+    log.write(LogLevel::kInfo, fmt::format("encryption keys=\"{}\" accept_plain={}",
+                                           wanted.keys->ids(), wanted.accepts_plain));
+  }
+  return {wanted.keys, opened.hands.get(), wanted.accepts_plain};
+}
 
 void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,
                  Shared& shared, IoDriver& driver, Opened& opened, const std::stop_token& stop) {

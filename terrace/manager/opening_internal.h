@@ -8,12 +8,14 @@
 #include <memory>
 #include <stop_token>
 
+#include "terrace/base/hands.h"
 #include "terrace/manager/io_driver_internal.h"
 
 namespace terrace::manager {
 
 // What the opening thread makes. A part is complete before its flag is set; status reads only then.
 struct Opened {
+  std::unique_ptr<Hands> hands;  // Encrypt for the tiers below.
   std::unique_ptr<attach::AttachServer> attach;
   std::unique_ptr<tier::DiskTier> disk;
   std::unique_ptr<LowerTier> lower;
@@ -25,6 +27,10 @@ struct Opened {
   std::atomic<bool> has_fingerprint{false};
 };
 
+// What the tiers below host encrypt with, and whose hands do it: made at the first call. Where the
+// system refuses threads, the I/O thread encrypts by itself.
+[[nodiscard]] tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shared,
+                                            Opened& opened);
 // No shared store, for now or for good. `reason` empty = none was wanted.
 void go_without_objects(Shared& shared, LogSink& log, const std::string& reason);
 // Ok too when none is wanted. What it returns has been told to the core and the log.

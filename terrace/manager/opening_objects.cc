@@ -14,15 +14,17 @@ Status try_to_open(const Options& options, const Clock& clock, LogSink& log, Sha
                    IoDriver& driver, Opened& opened) {
   TERRACE_ASSIGN_OR_RETURN(auto store, options.object.open_store(clock, log));
   store->set_listener([&driver] { driver.wake(); });
-  TERRACE_ASSIGN_OR_RETURN(opened.objects,
-                           tier::ObjectTier::create({.layout = options.layout,
-                                                     .fingerprint = opened.fingerprint,
-                                                     .pack_blocks = options.object.pack_blocks,
-                                                     .known_blocks = options.object.known_blocks,
-                                                     .write_time = options.object.write_time,
-                                                     .collect = options.object.collect,
-                                                     .queue = {}},
-                                                    std::move(store), clock, log));
+  TERRACE_ASSIGN_OR_RETURN(
+      opened.objects, tier::ObjectTier::create({.layout = options.layout,
+                                                .fingerprint = opened.fingerprint,
+                                                .pack_blocks = options.object.pack_blocks,
+                                                .known_blocks = options.object.known_blocks,
+                                                .write_time = options.object.write_time,
+                                                .collect = options.object.collect,
+                                                .queue = {},
+                                                .crypt = open_crypt(options, log, shared, opened),
+                                                .wake = [&driver] { driver.wake(); }},
+                                               std::move(store), clock, log));
   opened.has_objects.store(true);
   {
     const MutexLock lock(shared.mutex);

@@ -11,6 +11,7 @@
 #include "terrace/base/clock.h"
 #include "terrace/base/log.h"
 #include "terrace/block/fingerprint.h"
+#include "terrace/block/key_ring.h"
 #include "terrace/block/layout.h"
 #include "terrace/policy/admission/admission.h"
 #include "terrace/tier/object/object_tier.h"
@@ -42,6 +43,13 @@ struct DiskOptions {
   bool is_demote = false;  // Write only at eviction from host; else through.
   std::uint32_t queue_blocks = 256;
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
+};
+
+// Of what lies below host.
+struct EncryptionOptions {
+  std::shared_ptr<const KeyRing> keys;  // Null: none.
+  bool accepts_plain = false;
+  std::uint32_t threads = 2;
 };
 
 struct ObjectOptions {
@@ -79,6 +87,7 @@ struct Options {
   HostOptions host;
   DiskOptions disk;
   ObjectOptions object;
+  EncryptionOptions encryption;
   bool can_store = true;
   bool can_load = true;
   bool is_prompt_only = false;  // offload.scope = prompt

@@ -36,7 +36,12 @@ TierStatus disk_status(const Options& options, const Core& core, const Opened& o
   }
   if (!opened.has_disk.load() || core.context().lower == nullptr) return status;
   const tier::DiskTier& disk = *opened.disk;
-  if (status.detail.empty()) status.detail = disk.backend_name();
+  if (status.detail.empty()) {
+    status.detail = disk.backend_name();
+    if (const std::string keys = disk.key_ids(); !keys.empty()) {
+      status.detail += ", encrypted, key " + keys;
+    }
+  }
   status.capacity = core.context().groups.most_bytes() * disk.slots();
   for (int i = 0; i < catalog::kSlotStateCount; ++i) {
     status.slots[static_cast<std::size_t>(i)] = disk.count(static_cast<catalog::SlotState>(i));
@@ -57,6 +62,9 @@ TierStatus object_status(const Options& options, const Core& core, const Opened&
   const std::string summary = objects.summary();
   status.detail = fmt::format("{}, packs of {} blocks{}{}", objects.place(), objects.pack_blocks(),
                               summary.empty() ? "" : "; ", summary);
+  if (const std::string keys = objects.key_ids(); !keys.empty()) {
+    status.detail += ", encrypted, key " + keys;
+  }
   return status;
 }
 
