@@ -351,7 +351,7 @@ constexpr Row kRows[] = {
          "so that nobody who writes to the medium can plant any.",
      .field = FIELD(encryption.accept_plain)},
     {.name = "encryption.threads", .type = kInteger, .fallback = "2", .low = 1, .high = 64,
-     .text = "Threads that encrypt and decrypt; 2 to 5 GB/s each.",
+     .text = "Threads that encrypt and decrypt; some 2 GB/s each.",
      .field = FIELD(encryption.threads)},
 
     {.name = "cluster.etcd", .type = kText, .fallback = "", .high = 1024,
