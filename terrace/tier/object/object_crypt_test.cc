@@ -108,6 +108,19 @@ TEST_F(ObjectCryptTest, ARotationReadsOldPacksAndWritesThemAnewWithTheNewKey) {
   EXPECT_EQ(right_blocks(*with("12")), 2 * kPackBlocks);
 }
 
+TEST_F(ObjectCryptTest, APackOfAnOlderKeyIsKeptYoungUnderItsOwnName) {
+  place_->wall_seconds = [this] { return clock_.wall_seconds(); };
+  put(*with("1"), 1);
+  clock_.advance(seconds(3 * 86'400));
+  const auto rotating = with("21");
+  EXPECT_EQ(right_blocks(*rotating), kPackBlocks);
+  const auto is_touch = [](const std::string& text) {
+    return text.starts_with("touch ") && text.contains(id_of('1'));
+  };
+  EXPECT_EQ(std::ranges::count_if(place_->asked, is_touch), 1);
+  EXPECT_EQ(right_blocks(*rotating), kPackBlocks) << "forgotten under the name it does not have";
+}
+
 TEST_F(ObjectCryptTest, PlainPacksAreServedBesideAKeyOnlyIfThatIsAllowed) {
   put(*with(""), 2);
   EXPECT_EQ(right_blocks(*with("1")), 0U);
