@@ -109,9 +109,12 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   options.preallocate = preallocate_name(disk.preallocate);
   options.eviction = disk.eviction;
   options.admission = disk.admission;
-  options.frequency = {.threshold = disk.admission_threshold,
-                       .decay_interval = disk.admission_decay,
-                       .entries = disk.admission_entries};
+  options.filter.frequency = {.threshold = disk.admission_threshold,
+                              .decay_interval = disk.admission_decay,
+                              .entries = disk.admission_entries};
+  options.filter.reuse.entries = disk.admission_entries;
+  options.write_budget = disk.write_budget;
+  options.writes_per_day = disk.dwpd;
   options.is_demote = disk.write == config::DiskWrite::kDemote;
   options.queue_blocks =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(disk.queue.value(), UINT32_MAX));

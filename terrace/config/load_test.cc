@@ -304,6 +304,8 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
       {R"("disk.admission_threshold":3)", "disk.admission_threshold", "disk.admission = frequency"},
       {R"("disk.admission_decay":"9s")", "disk.admission_decay", "disk.admission = frequency"},
       {R"("disk.admission_entries":9999)", "disk.admission_entries", "disk.admission = frequency"},
+      {R"("disk.admission_threshold":3,"disk.admission":"reuse")", "disk.admission_threshold",
+       "disk.admission is reuse"},
       {R"("disk.threads":3,"disk.backend":"io_uring")", "disk.threads", "disk.backend"},
       {R"("object.size":"1GiB")", "object.size", "object.path"},
       {R"("object.max_age":"24h")", "object.max_age", "object.path"},
@@ -324,6 +326,10 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
       "object.path":"/kv","object.max_age":"24h","object.gc_every":"2h","object.promote":false})"));
   ASSERT_TRUE(fine.has_value()) << fine.error().message();
   EXPECT_THAT(fine->warnings, IsEmpty());
+  const auto reuse = load(
+      engine(R"({"disk.size":"2GiB","disk.admission":"reuse","disk.admission_entries":2000})"));
+  ASSERT_TRUE(reuse.has_value()) << reuse.error().message();
+  EXPECT_THAT(reuse->warnings, IsEmpty());
 }
 
 TEST(LoadTest, DirectoriesFollowTheUsersEnvironment) {

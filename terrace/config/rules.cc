@@ -176,12 +176,14 @@ void tell_useless(Loaded& loaded) {
   const Settings& settings = loaded.settings;
   const bool has_host = is_host_given(settings.host);
   const bool counts = settings.disk.admission == "frequency";
+  const bool remembers = settings.disk.admission != "all";
   const bool has_library = !settings.disk.backend_library.empty();
   const bool has_ring_only = !has_library && settings.disk.backend == DiskBackend::kIoUring;
   const EncryptionSettings& encryption = settings.encryption;
   const bool has_lower = settings.disk.is_used() || settings.object.is_used();
-  constexpr std::string_view kNoFrequency =
-      "disk.admission is all, which counts nothing; set disk.admission = frequency";
+  const std::string no_frequency =
+      fmt::format("disk.admission is {}, which counts nothing; set disk.admission = frequency",
+                  settings.disk.admission);
   const ObjectSettings& object = settings.object;
   const bool has_store = object.is_used();
   const bool is_bounded =
@@ -192,9 +194,10 @@ void tell_useless(Loaded& loaded) {
       {"host.staging", has_host, "the host tier has a size: host.size or host.blocks counts"},
       {"disk.direct_at", !settings.disk.direct,
        "disk.direct is false, so O_DIRECT is never asked for; set disk.direct = true"},
-      {"disk.admission_threshold", !counts, kNoFrequency},
-      {"disk.admission_decay", !counts, kNoFrequency},
-      {"disk.admission_entries", !counts, kNoFrequency},
+      {"disk.admission_threshold", !counts, no_frequency},
+      {"disk.admission_decay", !counts, no_frequency},
+      {"disk.admission_entries", !remembers,
+       "disk.admission is all, which remembers nothing; set disk.admission = frequency or reuse"},
       {"disk.backend", has_library,
        "disk.backend_library names another one; leave one of them out"},
       {"disk.threads", has_ring_only,

@@ -105,8 +105,9 @@ constexpr Row kRows[] = {
      .text = "Requests in flight at the disk.", .field = FIELD(disk.depth)},
     {.name = "disk.threads", .type = kInteger, .fallback = "4", .low = 1, .high = 64,
      .text = "Threads of the `threads` backend that read and write; two more sync and allocate.", .field = FIELD(disk.threads)},
-    {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|frequency",
-     .text = "Which blocks may enter the disk tier; `frequency` refuses a block at first sight.",
+    {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|frequency|reuse",
+     .text = "Which blocks may enter the disk tier; `frequency` refuses a block at first sight, `reuse` "
+         "all that is not sighted again within the time that a block stays on the disk.",
      .field = FIELD(disk.admission),
      .aliases = {{{"DYN_KVBM_DISABLE_DISK_OFFLOAD_FILTER", kDiskFilter},
          {"DYN_KVBM_DISK_CACHE_GB", kConfiguresDisk, "frequency", true},
@@ -118,7 +119,14 @@ constexpr Row kRows[] = {
      .high = 24 * kHour, .text = "`frequency`: every count loses 1 per this time.",
      .field = FIELD(disk.admission_decay)},
     {.name = "disk.admission_entries", .type = kInteger, .fallback = "1000000", .low = 1024,
-     .high = 1e8, .text = "`frequency`: most counts kept.", .field = FIELD(disk.admission_entries)},
+     .high = 1e8, .text = "`frequency` and `reuse`: most blocks remembered.",
+     .field = FIELD(disk.admission_entries)},
+    {.name = "disk.write_budget", .type = kSize, .fallback = "0", .high = 1024 * 1024 * kTi,
+     .low_nonzero = kMi, .text = "Bytes that may be written in 24 hours, per owner; what goes beyond is "
+         "dropped and counted. 0 = no bound.", .field = FIELD(disk.write_budget)},
+    {.name = "disk.dwpd", .type = kFloat, .fallback = "0", .high = 100,
+     .text = "The same as device writes per day: how often the file systems of `disk.paths` may be "
+         "written over in 24 hours, each for itself. 0 = no bound.", .field = FIELD(disk.dwpd)},
     {.name = "disk.write", .type = kChoice, .fallback = "through", .choices = "through|demote",
      .text = "`through` queues a block for disk when it is sealed, `demote` only when host evicts "
          "it.", .field = ENUM_FIELD(disk.write)},

@@ -49,6 +49,17 @@ class Finally {
   std::function<void()> action_;
 };
 
+// About what the disk tier will hold, of all groups; known before it is open.
+std::uint64_t disk_blocks(const Options& options) {
+  const std::uint64_t groups = options.layout.groups.size();
+  if (options.disk.blocks > 0) return options.disk.blocks * groups;
+  std::uint64_t bytes = 0;
+  for (const GroupLayout& group : options.layout.groups) {
+    bytes += group.shard_bytes().value() * options.layout.ranks;
+  }
+  return options.disk.size.value() / std::max<std::uint64_t>(bytes, 1) * groups;
+}
+
 }  // namespace
 
 struct BlockManager::State {
@@ -161,11 +172,14 @@ BlockManager::BlockManager(std::unique_ptr<State> state) : state_(std::move(stat
 Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const Clock& clock,
                                                          LogSink& log) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
-  auto admission = policy::make_admission(options.disk.admission, options.disk.frequency);
+  policy::AdmissionOptions filter = options.disk.filter;
+  filter.reuse.tier_blocks = disk_blocks(options);
+  auto admission = policy::make_admission(options.disk.admission, filter);
   if (!admission) return fail(std::move(admission).error());
   TERRACE_ASSIGN_OR_RETURN(const std::string socket,
                            attach::socket_path(options.attach_directory, options.engine_id));
-  auto pack_admission = policy::make_admission(options.object.admission, kPackSightings);
+  auto pack_admission =
+      policy::make_admission(options.object.admission, {.frequency = kPackSightings, .reuse = {}});
   if (!pack_admission) return fail(std::move(pack_admission).error());
   auto state = std::make_unique<State>(std::move(options), clock, log);
   {

@@ -21,6 +21,7 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nano
       gate_({.ranks = options.layout.ranks, .attach_timeout = options.attach_timeout}, now),
       reads_(context_),
       writes_(context_),
+      sightings_(context_, writes_),
       packs_(context_),
       look_ups_(context_, reads_),
       steps_({.ranks = options.layout.ranks,
@@ -137,6 +138,9 @@ Status Core::accept(Request& request, Tokens local, Tokens external,
   if (external != Tokens(0) && steps_.has_load(request.id, first)) return {};  // Told twice.
   request.computed = local + external;
   request.found_blocks = first + count;
+  const auto hashes = request.chain.hashes();
+  sightings_.note(hashes.first(std::min<std::uint64_t>(first + count, hashes.size())),
+                  request.sources);
   if (external == Tokens(0)) {
     look_ups_.settle(request, local, 0);
     return {};
@@ -385,6 +389,7 @@ void Core::reset() {
   }
   context_.renew_name_space();
   writes_.forget_stale();
+  sightings_.clear();
   packs_.forget_stale();
   was_reset_ = true;
   if (context_.lower != nullptr) context_.lower->forget_all();

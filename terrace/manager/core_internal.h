@@ -21,6 +21,7 @@
 #include "terrace/manager/packs_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
+#include "terrace/manager/sightings_internal.h"
 #include "terrace/manager/steps_internal.h"
 #include "terrace/manager/writes_internal.h"
 
@@ -200,6 +201,7 @@ class Core {
   Gate gate_;
   Reads reads_;
   Writes writes_;
+  Sightings sightings_;
   Packs packs_;
   LookUps look_ups_;
   Steps steps_;
@@ -215,7 +217,7 @@ class Core {
   std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.
   Nanoseconds canary_ordered_{0};
   int canary_waits_ = 0;
-  bool has_more_to_touch_ = false;
+  bool has_more_to_touch_ = false;  // Or sightings to tell.
   bool is_lower_settled_ = false;
   std::string lower_problem_;
   bool has_no_objects_ = false;  // Or they came so late that nobody waits for them.

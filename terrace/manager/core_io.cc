@@ -265,6 +265,7 @@ void Core::tick(Nanoseconds now) {
   remove_condemned();
   if (context_.mode == Mode::kPaused) cancel_reads();  // The disk may have given some back.
   has_more_to_touch_ = context_.touch_some();
+  has_more_to_touch_ = sightings_.work(now) || has_more_to_touch_;
   context_.note_disk_evictions();
   writes_.drive_eviction(now);
   has_signal_ = has_signal_ || !context_.events.is_empty();

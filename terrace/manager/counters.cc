@@ -60,6 +60,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_drop(visitor, "unfilled", drop_unfilled);
   visit_drop(visitor, "disk_write", drop_disk_write);
   visit_drop(visitor, "admission", drop_admission);
+  visit_drop(visitor, "write_budget", drop_write_budget);
   visit_drop(visitor, "object_write", drop_pack);
   visit_drop(visitor, "object_admission", drop_pack_admission);
   visit_drop(visitor, "demote", drop_demote);

@@ -37,6 +37,7 @@ struct Counters {
   Counter drop_unfilled;    // A rank did not fill its shard.
   Counter drop_disk_write;  // Disk queue full, or the disk refused.
   Counter drop_admission;
+  Counter drop_write_budget;    // Over disk.write_budget or disk.dwpd.
   Counter drop_pack_admission;  // Blocks of packs that object.admission refused.
   Counter drop_pack;            // Not put into the shared store: its queue was full, or it refused.
   Counter drop_demote;  // Evicted from host while disk had no copy: the driver was too slow.

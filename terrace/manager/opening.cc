@@ -95,6 +95,8 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
                                                  .preallocate = disk.preallocate,
                                                  .eviction = disk.eviction,
                                                  .queue_blocks = disk.queue_blocks,
+                                                 .write_budget = disk.write_budget,
+                                                 .writes_per_day = disk.writes_per_day,
                                                  .layout = options.layout,
                                                  .fingerprint = opened.fingerprint,
                                                  .crypt = open_crypt(options, log, shared, opened),

@@ -39,8 +39,10 @@ struct DiskOptions {
   std::string preallocate = "auto";
   std::string eviction = "lru";
   std::string admission = "all";
-  policy::FrequencyOptions frequency;
-  bool is_demote = false;  // Write only at eviction from host; else through.
+  policy::AdmissionOptions filter;  // The tier's blocks are entered by BlockManager.
+  Bytes write_budget{0};            // A day, and
+  double writes_per_day = 0;        // how often each device may be written over; 0 = no bound.
+  bool is_demote = false;           // Write only at eviction from host; else through.
   std::uint32_t queue_blocks = 256;
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };

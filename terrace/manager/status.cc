@@ -49,6 +49,19 @@ TierStatus disk_status(const Options& options, const Core& core, const Opened& o
   return status;
 }
 
+DiskFlowStatus disk_flow(const Opened& opened, const Counters& counters) {
+  DiskFlowStatus status;
+  status.dropped_admission = counters.drop_admission.value();
+  status.dropped_budget = counters.drop_write_budget.value();
+  if (!opened.has_disk.load() || opened.disk == nullptr) return status;
+  const tier::DiskTier::Flow flow = opened.disk->flow();
+  status.written_bytes = flow.written_bytes;
+  status.served_bytes = flow.served_bytes;
+  status.budget_bytes = flow.budget_bytes;
+  status.budget_left = flow.budget_left;
+  return status;
+}
+
 TierStatus object_status(const Options& options, const Core& core, const Opened& opened) {
   TierStatus status;
   status.tier = Tier::kObject;
@@ -160,6 +173,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
     report.fingerprint = options.fingerprint.text();
   }
   add_counters(counters, report);
+  report.disk_flow = disk_flow(opened, counters);
   const MutexLock lock(shared.mutex);
   const Core& core = shared.core;
   report.is_poisoned = core.is_poisoned();

@@ -28,6 +28,16 @@ struct TierStatus {
   std::uint32_t pinned = 0;                                     // Of the sealed ones.
 };
 
+// What the disk has been written for.
+struct DiskFlowStatus {
+  std::uint64_t written_bytes = 0;      // To the medium, all together, since the start.
+  std::uint64_t served_bytes = 0;       // Of blocks, verified.
+  std::uint64_t budget_bytes = 0;       // Of 24 hours; 0 = no bound.
+  std::int64_t budget_left = 0;         // Now; below 0 = debt.
+  std::uint64_t dropped_admission = 0;  // Blocks.
+  std::uint64_t dropped_budget = 0;
+};
+
 struct QueueStatus {
   std::string name;
   std::uint64_t waiting = 0;   // Blocks.
@@ -65,6 +75,7 @@ struct StatusReport {
   Nanoseconds uptime;
 
   std::vector<TierStatus> tiers;
+  DiskFlowStatus disk_flow;
   std::vector<QueueStatus> queues;
   std::vector<AttachmentStatus> attachments;
   std::vector<NamespaceStatus> namespaces;

@@ -31,12 +31,16 @@ bool Writes::is_behind() const {
 }
 
 void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now) {
-  if (context_.lower == nullptr || is_stopped_ || context_.options.disk.is_demote) return;
+  if (context_.lower == nullptr || is_stopped_) return;
+  const bool is_demote = context_.options.disk.is_demote;
+  if (is_demote && !context_.admission->counts()) return;
   const auto group = std::make_shared<const catalog::PinRun>(std::move(pins));
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     Candidate& block = blocks[i];
     if (context_.lower->contains(block.key.group, block.key.hash)) continue;
-    if (!context_.admission->admit(block.key, now)) {
+    const bool is_admitted = context_.admission->admit(block.key, now);
+    if (is_demote) continue;  // A sighting; what host evicts is asked about then.
+    if (!is_admitted) {
       context_.counters.drop_admission.add();
     } else if (writes_.size() >= limit()) {  // Offered again when it is about to be evicted.
       context_.counters.drop_disk_write.add();
@@ -50,8 +54,34 @@ void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseco
   }
 }
 
+void Writes::offer_wanted(std::span<const BlockKey> keys) {
+  if (context_.lower == nullptr || is_stopped_ || !may_begin()) return;
+  catalog::PinRun pins;
+  std::vector<BlockKey> held;
+  for (const BlockKey& key : keys) {
+    if (is_queued(key) || context_.lower->contains(key.group, key.hash)) continue;
+    if (writes_.size() + held.size() >= limit()) {  // Wanted still when it is evicted.
+      context_.counters.drop_disk_write.add();
+      continue;
+    }
+    auto pin = context_.pool().pin(key);
+    if (!pin) continue;
+    pins.add(std::move(*pin));
+    held.push_back(key);
+  }
+  const auto group = std::make_shared<const catalog::PinRun>(std::move(pins));
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    enqueue({.key = held[i],
+             .place = group->slot(i),
+             .pins = group,
+             .victim = {},
+             .stored = std::nullopt});
+  }
+}
+
 void Writes::enqueue(Write write) {
   const std::uint64_t token = ++last_token_;
+  queued_.insert({.group = write.key.group, .hash = write.key.hash});
   writes_.emplace(token, std::move(write));
   queue_.push_back(token);
 }
@@ -74,7 +104,8 @@ void Writes::drive_eviction(Nanoseconds now) {
         context_.is_left_to_store(victim->key) || writes_.size() >= limit()) {
       return;
     }
-    if (!context_.admission->admit(victim->key, now)) {
+    // It was sighted when it was sealed; that it has to go now is no use of it.
+    if (!context_.admission->is_wanted(victim->key, now)) {
       context_.counters.drop_admission.add();
       context_.remove(victim->slot, MissReason::kEvicted);
       continue;
@@ -123,6 +154,7 @@ void Writes::finish(std::uint64_t token, const Status& status) {
   auto node = writes_.extract(token);
   if (node.empty()) return;
   Write& write = node.mapped();
+  forget_queued(write);
   // kInvalid: the block is there already, which is what was wanted.
   const bool is_on_disk = status.is_ok() || status.code() == Code::kInvalid;
   if (status.is_ok()) {
@@ -135,6 +167,8 @@ void Writes::finish(std::uint64_t token, const Status& status) {
                                          .alias = context_.host->alias(write.place.index)};
       context_.note_disk_stored(std::move(event));
     }
+  } else if (status.code() == Code::kRefused) {
+    context_.counters.drop_write_budget.add();
   } else if (!is_on_disk) {
     context_.counters.drop_disk_write.add();
     if (status.code() == Code::kIo) context_.counters.write_failures.add();
@@ -157,6 +191,7 @@ void Writes::stop() {
 void Writes::drop(std::uint64_t token) {
   auto node = writes_.extract(token);
   if (node.empty()) return;
+  forget_queued(node.mapped());
   context_.counters.drop_disk_write.add();
   std::move(node.mapped().victim).keep();
 }
@@ -165,6 +200,7 @@ void Writes::forget_stale() {
   for (auto it = writes_.begin(); it != writes_.end();) {
     const auto current = it++;
     if (!current->second.is_begun && current->second.key.name_space != context_.name_space) {
+      forget_queued(current->second);
       writes_.erase(current);
     }
   }

@@ -9,7 +9,9 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "terrace/manager/context_internal.h"
@@ -37,6 +39,8 @@ class Writes {
   // Blocks of one request were sealed; `pins` in chain order. They are let go together, deepest
   // first, when the last write is over: else the roots would be evicted before the leaves.
   void offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now);
+  // Blocks of one chain that host holds and the filter wants by now, in chain order.
+  void offer_wanted(std::span<const BlockKey> keys);
   // Makes host slots free ahead: victims that disk lacks are written, then freed.
   void drive_eviction(Nanoseconds now);
   // None in a mode that stores nothing: what is queued waits for the next one that does.
@@ -69,13 +73,20 @@ class Writes {
   // Free, or about to be.
   [[nodiscard]] std::uint32_t free_soon() const;
   void enqueue(Write write);
+  [[nodiscard]] bool is_queued(const BlockKey& key) const {
+    return queued_.contains({.group = key.group, .hash = key.hash});
+  }
+  void forget_queued(const Write& write) {
+    queued_.erase({.group = write.key.group, .hash = write.key.hash});
+  }
   void release(Write& write);
   void drop(std::uint64_t token);
 
   Context& context_;
   bool is_stopped_ = false;
   std::uint64_t last_token_ = 0;
-  std::unordered_map<std::uint64_t, Write> writes_;  // By token.
+  std::unordered_map<std::uint64_t, Write> writes_;          // By token.
+  std::unordered_set<ShardGroup, HashOfShardGroup> queued_;  // Of writes_.
   std::deque<std::uint64_t> queue_;
 };
 

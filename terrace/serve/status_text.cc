@@ -89,6 +89,38 @@ Json lists_json(const StatusReport& report, Json out) {
   return out;
 }
 
+double written_per_served(const manager::DiskFlowStatus& flow) {
+  if (flow.served_bytes == 0) return 0;
+  return static_cast<double>(flow.written_bytes) / static_cast<double>(flow.served_bytes);
+}
+
+Json flow_json(const manager::DiskFlowStatus& flow) {
+  return {{"written_bytes", flow.written_bytes},
+          {"served_bytes", flow.served_bytes},
+          {"written_per_served", written_per_served(flow)},
+          {"write_budget_bytes", flow.budget_bytes},
+          {"write_budget_left", flow.budget_left},
+          {"dropped_admission", flow.dropped_admission},
+          {"dropped_write_budget", flow.dropped_budget}};
+}
+
+double gigabytes(double bytes) { return bytes * 1e-9; }
+
+void write_flow(const manager::DiskFlowStatus& flow, std::string& out) {
+  auto end = std::back_inserter(out);
+  fmt::format_to(end, "  written {:.2f} GB, served {:.2f} GB",
+                 gigabytes(static_cast<double>(flow.written_bytes)),
+                 gigabytes(static_cast<double>(flow.served_bytes)));
+  if (flow.served_bytes > 0) {
+    fmt::format_to(end, " ({:.2f} written per byte served)", written_per_served(flow));
+  }
+  fmt::format_to(end, "; {} blocks refused by admission\n", flow.dropped_admission);
+  if (flow.budget_bytes == 0) return;
+  fmt::format_to(end, "  write budget {:.2f} GB in 24 h, {:.2f} GB of it now; {} blocks dropped\n",
+                 gigabytes(static_cast<double>(flow.budget_bytes)),
+                 gigabytes(static_cast<double>(flow.budget_left)), flow.dropped_budget);
+}
+
 template <typename Values>
 Json per_tier_json(const Values& values) {
   Json out = Json::object();
@@ -139,6 +171,7 @@ void write_tiers(const StatusReport& report, std::string& out) {
       fmt::format_to(end, " {} {}", count, catalog::to_string(static_cast<catalog::SlotState>(i)));
     }
     fmt::format_to(end, ", {} pinned\n", tier.pinned);
+    if (tier.tier == Tier::kDisk) write_flow(report.disk_flow, out);
   }
 }
 
@@ -182,6 +215,7 @@ std::string status_json(const StatusReport& report) {
               {"uptime_seconds", in_seconds(report.uptime)},
               {"tiers", tiers_json(report)}};
   out = lists_json(report, std::move(out));
+  out["disk_flow"] = flow_json(report.disk_flow);
   out["requests"] = report.requests;
   out["unkeyable_requests"] = report.unkeyable_requests;
   out["active_requests"] = report.active_requests;

@@ -27,6 +27,12 @@ manager::StatusReport sample() {
   disk.slots = {1, 2, 3, 4, 5, 6};
   disk.pinned = 7;
   report.tiers = {disk};
+  report.disk_flow = {.written_bytes = 3'000'000'000,
+                      .served_bytes = 6'000'000'000,
+                      .budget_bytes = 1'000'000'000'000,
+                      .budget_left = 2'000'000'000,
+                      .dropped_admission = 17,
+                      .dropped_budget = 19};
   report.queues = {{"disk_write", 3, 1024, 9}};
   report.attachments = {{RankId(1), Epoch(4), 4711, true, ""},
                         {RankId(2), Epoch(0), 0, false, "layout differs"}};
@@ -57,6 +63,25 @@ TEST(StatusTextTest, JsonHoldsWhatTheReportHolds) {
   EXPECT_EQ(json["miss_blocks"]["corrupt"], 2);
   EXPECT_EQ(json["miss_blocks"]["never_stored"], 0);
   EXPECT_DOUBLE_EQ(json["uptime_seconds"], 90.0);
+  EXPECT_EQ(json["disk_flow"]["written_bytes"], 3'000'000'000);
+  EXPECT_EQ(json["disk_flow"]["served_bytes"], 6'000'000'000);
+  EXPECT_DOUBLE_EQ(json["disk_flow"]["written_per_served"], 0.5);
+  EXPECT_EQ(json["disk_flow"]["write_budget_bytes"], 1'000'000'000'000);
+  EXPECT_EQ(json["disk_flow"]["write_budget_left"], 2'000'000'000);
+  EXPECT_EQ(json["disk_flow"]["dropped_admission"], 17);
+  EXPECT_EQ(json["disk_flow"]["dropped_write_budget"], 19);
+}
+
+TEST(StatusTextTest, TheDisksFlowIsSaidBesideItsSlots) {
+  EXPECT_THAT(
+      status_text(sample()),
+      HasSubstr("  written 3.00 GB, served 6.00 GB (0.50 written per byte served); 17 blocks "
+                "refused by admission\n"
+                "  write budget 1000.00 GB in 24 h, 2.00 GB of it now; 19 blocks dropped\n"));
+  auto fresh = sample();
+  fresh.disk_flow = {};
+  EXPECT_THAT(status_text(fresh), HasSubstr("  written 0.00 GB, served 0.00 GB; 0 blocks"));
+  EXPECT_THAT(status_text(fresh), Not(HasSubstr("write budget")));
 }
 
 TEST(StatusTextTest, HealthIsRedWithItsReasons) {

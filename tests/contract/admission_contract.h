@@ -36,6 +36,28 @@ TEST_P(AdmissionContract, ABlockThatKeepsBeingHitIsAdmitted) {
   EXPECT_TRUE(filter->admit(testing::key(1), seconds(64)));
 }
 
+TEST_P(AdmissionContract, WhatIsAdmittedIsWantedStill) {
+  const auto filter = make();
+  Rng rng(2);
+  for (int i = 0; i < 5'000; ++i) {
+    const BlockKey key = testing::key(rng.below(300));
+    if (filter->admit(key, seconds(i))) {
+      ASSERT_TRUE(filter->is_wanted(key, seconds(i)));
+    }
+  }
+}
+
+TEST_P(AdmissionContract, ToAskAgainChangesNoAnswer) {
+  const auto asked = make();
+  const auto left = make();
+  const BlockKey key = testing::key(1);
+  for (int i = 0; i < 8; ++i) {
+    const bool is_wanted = asked->is_wanted(key, seconds(i));
+    EXPECT_EQ(asked->is_wanted(key, seconds(i)), is_wanted);
+    EXPECT_EQ(asked->admit(key, seconds(i)), left->admit(key, seconds(i)));
+  }
+}
+
 TEST_P(AdmissionContract, EqualHistoriesGiveEqualAnswers) {
   const auto first = make();
   const auto second = make();

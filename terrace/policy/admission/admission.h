@@ -1,7 +1,9 @@
 // May a block enter a tier. `all` admits always; `frequency` is KVBM's filter: a count starts at 1,
 // doubles each time the block is asked for or hit, loses 1 per decay interval, admitted at >=
-// threshold. Threading: thread-compatible.  Waits: never. Memory: `frequency` holds at most
-// `entries` counts of 54 bytes, from creation, and 64 bytes for each distinct count among them.
+// threshold; `reuse` admits what is sighted again while the tier would still have held it.
+// Threading: thread-compatible.  Waits: never. Memory: `frequency` holds at most `entries` counts
+// of 54 bytes, from creation, and 64 bytes for each distinct count among them; `reuse` as many
+// sightings of 62 bytes.
 #pragma once
 
 #include <memory>
@@ -21,6 +23,11 @@ class AdmissionFilter {
   [[nodiscard]] virtual bool admit(const BlockKey& key, Nanoseconds now) = 0;
   // A look-up hit the block.
   virtual void on_hit(const BlockKey& key, Nanoseconds now) = 0;
+  // What admit() would say of a block that was sighted before, without this being a sighting: for
+  // one that is asked about again for no other reason than that it has to leave the tier above.
+  [[nodiscard]] virtual bool is_wanted(const BlockKey& key, Nanoseconds now) = 0;
+  // False = every answer is yes, whatever was sighted: nobody need call on_hit().
+  [[nodiscard]] virtual bool counts() const { return true; }
   [[nodiscard]] virtual Bytes memory() const = 0;
 };
 
@@ -30,12 +37,26 @@ struct FrequencyOptions {
   std::uint64_t entries = 1'000'000;
 };
 
+struct ReuseOptions {
+  std::uint64_t entries = 1'000'000;
+  // Of the tier that is guarded, all groups: after so many admissions the first of them is gone. 0
+  // = not known: a second sighting counts as long as the first is remembered.
+  std::uint64_t tier_blocks = 0;
+};
+
+struct AdmissionOptions {
+  FrequencyOptions frequency{};
+  ReuseOptions reuse{};
+};
+
 [[nodiscard]] std::unique_ptr<AdmissionFilter> make_admit_all();
 // Null if an option is 0 or the memory is refused; make_admission() says which.
 [[nodiscard]] std::unique_ptr<AdmissionFilter> make_frequency(const FrequencyOptions& options);
-// By the name used in settings: "all", "frequency". Errors: kInvalid names the known ones or the
-// option that is out of range; kExhausted if the memory is refused.
+// Null if there are no entries or the memory is refused.
+[[nodiscard]] std::unique_ptr<AdmissionFilter> make_reuse(const ReuseOptions& options);
+// By the name used in settings: "all", "frequency", "reuse". Errors: kInvalid names the known ones
+// or the option that is out of range; kExhausted if the memory is refused.
 [[nodiscard]] Result<std::unique_ptr<AdmissionFilter>> make_admission(
-    std::string_view name, const FrequencyOptions& options);
+    std::string_view name, const AdmissionOptions& options);
 
 }  // namespace terrace::policy

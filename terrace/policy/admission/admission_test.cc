@@ -16,6 +16,9 @@ using testing::key;
 INSTANTIATE_TEST_SUITE_P(All, AdmissionContract, ::testing::Values(make_admit_all));
 INSTANTIATE_TEST_SUITE_P(Frequency, AdmissionContract,
                          ::testing::Values([] { return make_frequency({.entries = 1000}); }));
+INSTANTIATE_TEST_SUITE_P(Reuse, AdmissionContract, ::testing::Values([] {
+                           return make_reuse({.entries = 1000, .tier_blocks = 100});
+                         }));
 
 TEST(AdmitAllTest, AdmitsAtFirstSight) { EXPECT_TRUE(make_admit_all()->admit(key(1), seconds(0))); }
 
@@ -62,14 +65,85 @@ TEST(FrequencyTest, OverTheLimitAllDecayUntilTheyFit) {
   EXPECT_FALSE(filter->admit(key(3), seconds(0))) << "forgotten";
 }
 
+TEST(FrequencyTest, ToBeAskedOnLeavingIsNoSighting) {
+  const auto filter = make_frequency({});
+  EXPECT_FALSE(filter->is_wanted(key(1), seconds(0)));
+  EXPECT_FALSE(filter->admit(key(1), seconds(0)));
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(filter->is_wanted(key(1), seconds(0)));
+  filter->on_hit(key(1), seconds(0));
+  EXPECT_TRUE(filter->is_wanted(key(1), seconds(0)));
+  EXPECT_FALSE(filter->is_wanted(key(1), seconds(1200))) << "2 - 2 decays";
+}
+
+TEST(ReuseTest, RefusesAtFirstSightAndAdmitsAtTheSecond) {
+  const auto filter = make_reuse({.tier_blocks = 10});
+  EXPECT_FALSE(filter->admit(key(1), seconds(0)));
+  EXPECT_TRUE(filter->admit(key(1), seconds(1'000'000))) << "the tier is not full: it holds all";
+  EXPECT_FALSE(filter->admit(key(1, 2), seconds(1'000'000))) << "another namespace's";
+}
+
+TEST(ReuseTest, ToBeAskedOnLeavingIsNoSighting) {
+  const auto filter = make_reuse({.tier_blocks = 10});
+  EXPECT_FALSE(filter->is_wanted(key(1), seconds(0)));
+  EXPECT_FALSE(filter->admit(key(1), seconds(0)));
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(filter->is_wanted(key(1), seconds(0)));
+  filter->on_hit(key(1), seconds(0));
+  EXPECT_TRUE(filter->is_wanted(key(1), seconds(0)));
+}
+
+// One new block a second is admitted into 128 slots: what lies there leaves after 128 s.
+void fill(AdmissionFilter& filter, std::int64_t until) {
+  for (std::int64_t second = 0; second <= until; ++second) {
+    const auto number = static_cast<std::uint64_t>(1000 + second);
+    static_cast<void>(filter.admit(key(number), seconds(second)));
+    ASSERT_TRUE(filter.admit(key(number), seconds(second)));
+  }
+}
+
+TEST(ReuseTest, ASightingCountsForAsLongAsTheTierHoldsABlock) {
+  const auto filter = make_reuse({.tier_blocks = 128});
+  fill(*filter, 300);
+  for (const std::uint64_t n : {1U, 2U, 3U}) EXPECT_FALSE(filter->admit(key(n), seconds(300)));
+  EXPECT_TRUE(filter->admit(key(1), seconds(420)));
+  EXPECT_FALSE(filter->is_wanted(key(2), seconds(420)));
+  const auto later = make_reuse({.tier_blocks = 128});
+  EXPECT_FALSE(later->admit(key(1), seconds(0)));
+  fill(*later, 300);
+  EXPECT_FALSE(later->admit(key(1), seconds(300))) << "longer ago than any block stays";
+  EXPECT_TRUE(later->admit(key(1), seconds(301))) << "and that was a sighting in time";
+}
+
+TEST(ReuseTest, WhatWasWantedOnceIsNotForEver) {
+  const auto filter = make_reuse({.tier_blocks = 128});
+  filter->on_hit(key(1), seconds(0));
+  filter->on_hit(key(1), seconds(0));
+  EXPECT_TRUE(filter->is_wanted(key(1), seconds(0)));
+  fill(*filter, 300);
+  EXPECT_FALSE(filter->is_wanted(key(1), seconds(300)));
+}
+
+TEST(ReuseTest, TheOldestSightingsGiveWay) {
+  const auto filter = make_reuse({.entries = 3});
+  for (const std::uint64_t n : {1U, 2U, 3U}) filter->on_hit(key(n), seconds(0));
+  filter->on_hit(key(1), seconds(1));  // Now 2 is the oldest.
+  filter->on_hit(key(4), seconds(2));
+  EXPECT_TRUE(filter->admit(key(1), seconds(3)));
+  EXPECT_FALSE(filter->admit(key(2), seconds(3)));
+}
+
 TEST(AdmissionRegistryTest, WrongNamesAndOptionsAreRefusedByName) {
   EXPECT_EQ(make_admission("bloom", {}).error().message(),
-            "admission policy \"bloom\" is unknown; known: all, frequency");
-  EXPECT_EQ(make_admission("frequency", {.threshold = 0}).error().code(), Code::kInvalid);
-  EXPECT_EQ(make_admission("frequency", {.decay_interval = seconds(0)}).error().code(),
+            "admission policy \"bloom\" is unknown; known: all, frequency, reuse");
+  EXPECT_EQ(make_admission("frequency", {.frequency = {.threshold = 0}}).error().code(),
             Code::kInvalid);
-  EXPECT_EQ(make_admission("frequency", {.entries = 0}).error().code(), Code::kInvalid);
+  EXPECT_EQ(
+      make_admission("frequency", {.frequency = {.decay_interval = seconds(0)}}).error().code(),
+      Code::kInvalid);
+  EXPECT_EQ(make_admission("frequency", {.frequency = {.entries = 0}}).error().code(),
+            Code::kInvalid);
+  EXPECT_EQ(make_admission("reuse", {.reuse = {.entries = 0}}).error().code(), Code::kInvalid);
   EXPECT_TRUE(make_admission("all", {}));
+  EXPECT_TRUE(make_admission("reuse", {}));
   EXPECT_TRUE(make_admission("frequency", {}));
 }
 
@@ -126,6 +200,48 @@ TEST(FrequencyProperty, AgreesWithTheRulesWordForWord) {
         ASSERT_EQ(filter->admit(k, now), naive.sight(k, now)) << "step " << i;
       }
       if (i % 20 == 0) now += seconds(10);
+    }
+  }
+}
+
+// The rule word for word, with every admission's time kept.
+class NaiveReuse {
+ public:
+  explicit NaiveReuse(std::uint64_t tier_blocks) : tier_blocks_(tier_blocks) {}
+  bool sight(const BlockKey& k, Nanoseconds now, bool is_candidate) {
+    const std::int64_t residence =
+        admissions_.size() <= tier_blocks_
+            ? INT64_MAX
+            : (now - admissions_[admissions_.size() - tier_blocks_]).value();
+    const auto [entry, is_new] = last_.emplace(k, now);
+    const bool is_again = !is_new && (now - entry->second).value() <= residence;
+    entry->second = now;
+    if (is_again && is_candidate) admissions_.push_back(now);
+    return is_again;
+  }
+
+ private:
+  std::uint64_t tier_blocks_;
+  std::map<BlockKey, Nanoseconds> last_;
+  std::vector<Nanoseconds> admissions_;
+};
+
+TEST(ReuseProperty, AgreesWithTheRuleWordForWord) {
+  const auto [seed, steps] = testing::property(12, 300'000);
+  Rng rng(seed);
+  for (const std::uint64_t tier_blocks : {1U, 7U, 64U}) {  // Each admission has its mark.
+    const auto filter = make_reuse({.entries = 2000, .tier_blocks = tier_blocks});
+    NaiveReuse naive(tier_blocks);
+    Nanoseconds now{0};
+    for (std::uint64_t i = 0; i < steps / 3; ++i) {
+      if (rng.chance(30)) now += seconds(static_cast<std::int64_t>(rng.below(5)));
+      const BlockKey k = key(rng.below(rng.chance(50) ? 50 : 2000));
+      if (rng.chance(20)) {
+        filter->on_hit(k, now);
+        static_cast<void>(naive.sight(k, now, false));
+      } else {
+        ASSERT_EQ(filter->admit(k, now), naive.sight(k, now, true)) << "step " << i;
+      }
     }
   }
 }

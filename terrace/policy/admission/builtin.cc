@@ -9,19 +9,30 @@ class AdmitAll final : public AdmissionFilter {
  public:
   bool admit(const BlockKey&, Nanoseconds) override { return true; }
   void on_hit(const BlockKey&, Nanoseconds) override {}
+  bool is_wanted(const BlockKey&, Nanoseconds) override { return true; }
+  bool counts() const override { return false; }
   Bytes memory() const override { return Bytes(0); }
 };
+
+Status check_entries(std::uint64_t entries) {
+  if (entries > 0 && entries <= 2'000'000'000) return {};
+  return {Code::kInvalid,
+          "admission entries is " + std::to_string(entries) + "; between 1 and 2000000000"};
+}
 
 Status check(const FrequencyOptions& options) {
   if (options.threshold == 0) return {Code::kInvalid, "admission threshold is 0; at least 1"};
   if (options.decay_interval <= Nanoseconds(0)) {
     return {Code::kInvalid, "admission decay interval is not above 0"};
   }
-  if (options.entries == 0 || options.entries > 2'000'000'000) {
-    return {Code::kInvalid, "admission entries is " + std::to_string(options.entries) +
-                                "; between 1 and 2000000000"};
-  }
-  return {};
+  return check_entries(options.entries);
+}
+
+Result<std::unique_ptr<AdmissionFilter>> or_no_memory(std::unique_ptr<AdmissionFilter> filter,
+                                                      std::uint64_t entries) {
+  if (filter != nullptr) return filter;
+  return fail(Code::kExhausted, "no memory for " + std::to_string(entries) +
+                                    " admission counts: lower the number of entries");
 }
 
 }  // namespace
@@ -29,19 +40,18 @@ Status check(const FrequencyOptions& options) {
 std::unique_ptr<AdmissionFilter> make_admit_all() { return std::make_unique<AdmitAll>(); }
 
 Result<std::unique_ptr<AdmissionFilter>> make_admission(std::string_view name,
-                                                        const FrequencyOptions& options) {
+                                                        const AdmissionOptions& options) {
   if (name == "all") return make_admit_all();
-  if (name != "frequency") {
-    return fail(Code::kInvalid,
-                "admission policy \"" + std::string(name) + "\" is unknown; known: all, frequency");
+  if (name == "frequency") {
+    TERRACE_RETURN_IF_ERROR(check(options.frequency));
+    return or_no_memory(make_frequency(options.frequency), options.frequency.entries);
   }
-  TERRACE_RETURN_IF_ERROR(check(options));
-  auto filter = make_frequency(options);
-  if (filter == nullptr) {
-    return fail(Code::kExhausted, "no memory for " + std::to_string(options.entries) +
-                                      " admission counts: lower the number of entries");
+  if (name == "reuse") {
+    TERRACE_RETURN_IF_ERROR(check_entries(options.reuse.entries));
+    return or_no_memory(make_reuse(options.reuse), options.reuse.entries);
   }
-  return filter;
+  return fail(Code::kInvalid, "admission policy \"" + std::string(name) +
+                                  "\" is unknown; known: all, frequency, reuse");
 }
 
 }  // namespace terrace::policy

@@ -36,6 +36,13 @@ class Frequency final : public AdmissionFilter {
     return sight(key, now) >= options_.threshold;
   }
   void on_hit(const BlockKey& key, Nanoseconds now) override { sight(key, now); }
+  bool is_wanted(const BlockKey& key, Nanoseconds now) override {
+    tick(now);
+    const auto found = index_.find(key);
+    if (!found) return false;
+    const std::uint64_t value = nodes_[found->value()].value;
+    return value > decays_ && value - decays_ >= options_.threshold;
+  }
   Bytes memory() const override { return index_.memory() + nodes_.memory(); }
 
  private:

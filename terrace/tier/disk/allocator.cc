@@ -13,7 +13,8 @@ constexpr std::uint64_t kLeastMetaStep = 64ULL << 10U;  // 1024 records.
 constexpr Nanoseconds kRetryTime = seconds(10);
 }  // namespace
 
-Allocator::Allocator(Context& context) : context_(context), states_(context.volumes.size()) {
+Allocator::Allocator(Context& context, BudgetKeeper& budget)
+    : context_(context), budget_(budget), states_(context.volumes.size()) {
   for (std::size_t i = 0; i < states_.size(); ++i) {
     const Volume& volume = *context.volumes[i];
     states_[i].data = {volume.allocated_bytes(), kAllocateStep, 0};
@@ -107,6 +108,7 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   Target& target = state.is_meta ? state.meta : state.data;
   Volume& volume = *context_.volumes[v];
   state.is_flying = false;
+  if (purpose == Purpose::kZeroFill) budget_.charge(target.flying - target.reached);
   if (status.is_ok()) {
     target.reached = target.flying;
     volume.set_reserved_meta(state.meta.reached);

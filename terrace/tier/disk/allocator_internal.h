@@ -7,13 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "terrace/tier/disk/budget_keeper_internal.h"
 #include "terrace/tier/disk/context_internal.h"
 
 namespace terrace::tier::disk {
 
 class Allocator {
  public:
-  explicit Allocator(Context& context);
+  Allocator(Context& context, BudgetKeeper& budget);
 
   // Starts the next step of each volume that needs one.
   void advance();
@@ -53,6 +54,7 @@ class Allocator {
   void note_progress(std::uint32_t volume);
 
   Context& context_;
+  BudgetKeeper& budget_;
   std::vector<State> states_;
   bool is_stopped_ = false;
   std::vector<std::byte> zeros_;  // Page-aligned inside.

@@ -30,7 +30,9 @@ enum class Purpose : std::uint8_t {
   kZeroFill,
   kLoad,
   kSealFrame,  // Not transfers: cipher work.
-  kOpenFrame
+  kOpenFrame,
+  kAccountWrite,
+  kAccountSync
 };
 struct Ticket {
   Purpose purpose = Purpose::kReadFrame;
@@ -52,6 +54,7 @@ struct Meters {
   Counter locked_blocks;   // Reads that found a frame of another key, or a plain one.
   Counter late_reads;
   Counter dropped_full_queue, dropped_no_slot, dropped_full_medium, dropped_unavailable;
+  Counter dropped_budget;
   Counter batches;          // Group writes of records.
   Counter damaged_records;  // Of slots.meta and extents.meta, at start.
   Counter damaged_texts;    // fingerprint.txt of a namespace, at start.

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "terrace/tier/disk/budget_keeper_internal.h"
 #include "terrace/tier/disk/context_internal.h"
 
 namespace terrace::tier::disk {
@@ -16,6 +17,23 @@ void visit_slots(const Slots& slots, MetricVisitor& visitor) {
   visitor.gauge("terrace_disk_locked_slots", {}, static_cast<double>(slots.locked()));
 }
 }  // namespace
+
+double written_per_served(const Meters& meters, const transfer::Backend::Counters& io) {
+  const auto written = io.bytes[static_cast<std::size_t>(transfer::IoOp::kWrite)].value();
+  const auto served = meters.read_bytes.value();
+  return served == 0 ? 0 : static_cast<double>(written) / static_cast<double>(served);
+}
+
+void visit_flow(const Meters& meters, const transfer::Backend::Counters& io,
+                const BudgetKeeper& budget, const transfer::Queue& queue, MetricVisitor& visitor) {
+  visitor.counter("terrace_disk_served_bytes_total", {}, meters.read_bytes.value());
+  visitor.gauge("terrace_disk_written_per_served", {}, written_per_served(meters, io));
+  const BudgetKeeper::Facts facts = budget.facts();
+  visitor.gauge("terrace_disk_write_budget_bytes", {}, static_cast<double>(facts.left));
+  visitor.gauge("terrace_disk_write_budget_day_bytes", {},
+                static_cast<double>(facts.bytes_per_day));
+  visitor.gauge("terrace_disk_write_window", {}, static_cast<double>(queue.write_window().value()));
+}
 
 void visit(const Meters& meters, const transfer::Backend::Counters& io, const Slots& slots,
            const FrameCrypt& crypt, MetricVisitor& visitor) {
@@ -37,6 +55,7 @@ void visit(const Meters& meters, const transfer::Backend::Counters& io, const Sl
   drop("slots", meters.dropped_no_slot);
   drop("full", meters.dropped_full_medium);
   drop("unavailable", meters.dropped_unavailable);
+  drop("write_budget", meters.dropped_budget);
   for (int i = 0; i < transfer::kIoOpCount; ++i) {
     const auto op = static_cast<std::size_t>(i);
     const std::string label =

@@ -106,6 +106,9 @@ struct DiskTier::State {
       backend->name_file(volume->meta_file(), volume->meta_path());
       backend->name_file(volume->extents_file(), volume->extents_path());
     }
+    if (writer.budget().file() >= 0) {
+      backend->name_file(writer.budget().file(), writer.budget().path());
+    }
   }
 
   [[nodiscard]] std::vector<std::string> directories() const {
@@ -138,6 +141,9 @@ struct DiskTier::State {
       case Purpose::kAllocate:
       case Purpose::kZeroFill:
         return writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
+      case Purpose::kAccountWrite:
+      case Purpose::kAccountSync:
+        return writer.budget().finish(ticket.purpose, completion.status);
       case Purpose::kLoad:
       case Purpose::kSealFrame:
       case Purpose::kOpenFrame:
@@ -275,7 +281,7 @@ DiskTier::~DiskTier() {
   const Nanoseconds limit = state_->clock.now() + kDrainLimit;
   const auto is_busy = [&] {
     return state_->backend->in_flight() > 0 || state_->crypt->under_way() > 0 ||
-           state_->writer.is_drop_due();
+           state_->writer.is_drop_due() || state_->writer.budget().is_saving();
   };
   while (is_busy() && state_->clock.now() < limit) {
     state_->backend->wait(milliseconds(50));
@@ -402,6 +408,8 @@ std::vector<std::string> DiskTier::problems() const {
                     fmt::join(keys, " or ")));
   }
   std::ranges::move(undropped(), std::back_inserter(all));
+  const std::string& problem = state_->writer.budget().problem();
+  if (!problem.empty()) all.push_back(problem);
   return all;
 }
 
@@ -419,6 +427,15 @@ std::vector<catalog::Eviction> DiskTier::take_evicted() { return state_->slots->
 
 void DiskTier::visit_metrics(MetricVisitor& visitor) const {
   disk::visit(state_->meters, state_->backend->counters(), *state_->slots, *state_->crypt, visitor);
+  disk::visit_flow(state_->meters, state_->backend->counters(), state_->writer.budget(),
+                   state_->queue, visitor);
+}
+
+DiskTier::Flow DiskTier::flow() const {
+  const auto facts = state_->writer.budget().facts();
+  const auto write = static_cast<std::size_t>(transfer::IoOp::kWrite);
+  return {state_->backend->counters().bytes[write].value(), state_->meters.read_bytes.value(),
+          facts.bytes_per_day, facts.left};
 }
 
 Bytes DiskTier::memory() const { return state_->slots->memory(); }

@@ -56,6 +56,9 @@ class DiskTier {
     std::string preallocate = "auto";  // auto, fallocate, zerofill
     std::string eviction = "lru";
     std::uint32_t queue_blocks = 256;  // Writes waiting; more is kExhausted.
+    // In 24 hours, and how often each device may be written over in that time; 0 = no bound.
+    Bytes write_budget{0};
+    double writes_per_day = 0;
     Layout layout;
     Fingerprint fingerprint;
     CryptOptions crypt;
@@ -104,7 +107,7 @@ class DiskTier {
   // DiskDone. `resets`: of when the bytes were read, if they may be older than a reset. Errors at
   // once: kExhausted (queue full or no slot), kUnavailable (tier unhealthy), kInvalid (already
   // stored or being stored: nothing to do; or not the layout's sizes), kClosed, kNotFound (reset
-  // since).
+  // since), kRefused (over the write budget: drop it).
   [[nodiscard]] Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                    std::uint64_t alias, std::span<const ShardMemory> ranks,
                                    std::span<const Checksum> checksums,
@@ -136,6 +139,13 @@ class DiskTier {
   [[nodiscard]] std::uint32_t count(catalog::SlotState state) const;  // Thread-safe.
   [[nodiscard]] std::vector<catalog::Eviction> take_evicted();        // For events. Thread-safe.
   void visit_metrics(MetricVisitor& visitor) const;                   // Thread-safe.
+  struct Flow {
+    std::uint64_t written_bytes = 0;  // To the medium, everything.
+    std::uint64_t served_bytes = 0;   // Of blocks, verified.
+    std::uint64_t budget_bytes = 0;   // Of 24 hours; 0 = no bound.
+    std::int64_t budget_left = 0;     // Now; below 0 = debt.
+  };
+  [[nodiscard]] Flow flow() const;  // Thread-safe.
   // Index, eviction order, slot states and aliases.
   [[nodiscard]] Bytes memory() const;
   // The slot files have all their blocks on the medium.

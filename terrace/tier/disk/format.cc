@@ -14,6 +14,7 @@ static_assert(std::endian::native == std::endian::little,
               "records are stored as they lie in memory");
 
 constexpr char kVolumeMagic[8] = {'T', 'E', 'R', 'R', 'D', 'I', 'S', 'K'};
+constexpr char kAccountMagic[8] = {'T', 'E', 'R', 'R', 'W', 'E', 'A', 'R'};
 constexpr char kMetaMagic[8] = {'T', 'E', 'R', 'R', 'M', 'E', 'T', 'A'};
 
 struct VolumePage {
@@ -32,6 +33,13 @@ struct MetaPage {
   std::uint32_t run_slots;
   std::uint32_t run_extents;
   std::uint64_t generation;
+};
+struct AccountPage {
+  char magic[8];
+  std::uint32_t version;
+  std::uint32_t crc;
+  std::int64_t wall_seconds;
+  std::int64_t level;
 };
 struct ExtentBytes {
   std::uint32_t name_space;
@@ -175,6 +183,20 @@ std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> pag
   }
   return MetaHeader{bytes.epoch, bytes.groups, bytes.run_slots, bytes.run_extents,
                     bytes.generation};
+}
+
+void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page) {
+  put_page(AccountPage{{}, 0, 0, account.wall_seconds, account.level}, kAccountMagic, page);
+}
+
+std::optional<WriteAccount> decode_account(std::span<const std::byte, kPageBytes> page) {
+  AccountPage bytes;
+  std::memcpy(&bytes, page.data(), sizeof bytes);
+  if (std::memcmp(bytes.magic, kAccountMagic, sizeof bytes.magic) != 0 ||
+      bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page)) {
+    return std::nullopt;
+  }
+  return WriteAccount{bytes.wall_seconds, bytes.level};
 }
 
 void encode(const SlotRecord& record, std::uint32_t slot,

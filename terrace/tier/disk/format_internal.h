@@ -90,6 +90,16 @@ struct DecodedSlot {
 [[nodiscard]] DecodedSlot decode_slot(std::span<const std::byte, kSlotRecordBytes> source,
                                       std::uint32_t slot);
 
+// The one page of writes.meta: what disk.write_budget and disk.dwpd left at some moment.
+struct WriteAccount {
+  std::int64_t wall_seconds = 0;  // Since 1970.
+  std::int64_t level = 0;         // Bytes; below 0 = debt.
+  friend bool operator==(const WriteAccount&, const WriteAccount&) = default;
+};
+void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page);
+[[nodiscard]] std::optional<WriteAccount> decode_account(
+    std::span<const std::byte, kPageBytes> page);
+
 // CRC-32C (RFC 3720, Castagnoli), by the CPU's instruction.
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes);
 

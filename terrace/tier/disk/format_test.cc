@@ -160,5 +160,28 @@ TEST(DiskFormatTest, ANewerVersionIsRefusedNotCalledDamaged) {
   EXPECT_EQ(decode_volume(page).error().code(), Code::kRefused);
 }
 
+// The bytes that docs/formats/disk.md promises.
+TEST(DiskFormatTest, AWriteAccountHasItsDocumentedBytes) {
+  std::array<std::byte, kPageBytes> page{};
+  encode(WriteAccount{1'800'000'000, -2}, page);
+  EXPECT_EQ(std::memcmp(page.data(), "TERRWEAR", 8), 0);
+  EXPECT_EQ(hex(std::span(page).subspan<8, 4>()), "01000000");
+  EXPECT_EQ(hex(std::span(page).subspan<16, 16>()), "00d2496b00000000feffffffffffffff");
+  EXPECT_EQ(decode_account(page), (WriteAccount{1'800'000'000, -2}));
+}
+
+TEST(DiskFormatTest, AWriteAccountWithAnyBitFlippedIsNone) {
+  std::array<std::byte, kPageBytes> page{};
+  encode(WriteAccount{1'800'000'000, 12'345}, page);
+  for (std::size_t at = 0; at < page.size(); ++at) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      page[at] ^= std::byte{1} << bit;
+      ASSERT_FALSE(decode_account(page).has_value()) << at << "." << bit;
+      page[at] ^= std::byte{1} << bit;
+    }
+  }
+  EXPECT_TRUE(decode_account(page).has_value());
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk

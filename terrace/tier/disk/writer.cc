@@ -16,7 +16,8 @@ constexpr std::size_t kMostVoids = 1024;
 
 Writer::Writer(Context& context)
     : context_(context),
-      allocator_(context),
+      budget_(context),
+      allocator_(context, budget_),
       operations_(context.options.queue_blocks),
       streams_(context.volumes.size()),
       is_blocked_(context.volumes.size(), false) {
@@ -57,11 +58,19 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
     context_.meters.dropped_unavailable.add();
     return {Code::kUnavailable, "no disk path takes writes now"};
   }
+  const std::uint64_t bytes = context_.volumes.front()->geometry().slot_bytes(group);
+  if (!budget_.may_write(bytes)) {
+    if (context_.slots.contains(group, hash))
+      return {Code::kInvalid, "the block is on disk already"};
+    context_.meters.dropped_budget.add();
+    return {Code::kRefused, "the write budget is used up for now"};
+  }
   auto reserved = context_.slots.reserve(group, hash, is_blocked_, wanted_epoch);
   if (!reserved) {
     if (reserved.error().code() == Code::kExhausted) context_.meters.dropped_no_slot.add();
     return reserved.error();
   }
+  budget_.charge_block(bytes);
   const std::uint32_t number = free_.back();
   free_.pop_back();
   Operation& operation = operations_[number];
@@ -250,6 +259,7 @@ void Writer::finish_data_sync(std::uint32_t v, const Status& status, std::vector
 
 void Writer::advance(std::vector<DiskDone>& done) {
   allocator_.advance();
+  budget_.advance();
   for (std::uint32_t v = 0; v < streams_.size(); ++v) {
     Stream& stream = streams_[v];
     if (!stream.for_space.empty()) {
@@ -318,6 +328,7 @@ void Writer::set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t
 void Writer::stop(std::vector<DiskDone>& done) {
   is_stopped_ = true;
   allocator_.stop();
+  budget_.stop();
   const Status closed{Code::kClosed, "the disk tier is closing"};
   for (Stream& stream : streams_) {
     end_all(stream.for_space, closed, done);

@@ -32,6 +32,7 @@ class Writer {
   void finish_meta_write(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
   void finish_meta_sync(std::uint32_t volume, const Status& status, std::vector<DiskDone>& done);
   [[nodiscard]] Allocator& allocator() { return allocator_; }
+  [[nodiscard]] BudgetKeeper& budget() { return budget_; }
 
   // Starts what became due.
   void advance(std::vector<DiskDone>& done);
@@ -131,6 +132,7 @@ class Writer {
   [[nodiscard]] SlotRecord record_of(std::uint32_t volume, const Entry& entry);
 
   Context& context_;
+  BudgetKeeper budget_;
   Allocator allocator_;
   std::vector<Operation> operations_;
   std::vector<std::uint32_t> free_;

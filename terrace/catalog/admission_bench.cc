@@ -1,0 +1,85 @@
+// What each admission filter of the disk tier costs in hits and spares in writes, on a trace of
+// real prompts: exact counts, no times.
+//   admission_bench [--tree=FILE] [--minutes=N] [--name=TEXT]
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "terrace/testing/admission_replay.h"
+#include "terrace/testing/bench_json.h"
+
+namespace terrace::catalog {
+namespace {
+
+struct Setup {
+  std::string tree = TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree";
+  std::string name = "mooncake-conversation";
+  std::int64_t minutes = 59;
+};
+
+void print(const Setup& setup, const std::string& filter, unsigned host, unsigned disk,
+           const testing::AdmissionReplay::Counts& counts,
+           const testing::AdmissionReplay::Counts& all) {
+  testing::BenchResult hits{"admission.hits", "percent", true, {}, "all", {}, {}};
+  hits.samples = {counts.hit_percent()};
+  hits.limit_samples = {all.hit_percent()};
+  testing::BenchResult writes{"admission.writes", "blocks", false, {}, "all", {}, {}};
+  writes.samples = {static_cast<double>(counts.writes)};
+  writes.limit_samples = {static_cast<double>(all.writes)};
+  testing::BenchResult per_hit{"admission.writes_per_hit", "blocks", false, {}, "all", {}, {}};
+  const auto ratio = [](const testing::AdmissionReplay::Counts& of) {
+    return static_cast<double>(of.writes) /
+           static_cast<double>(std::max<std::uint64_t>(1, of.disk_hits));
+  };
+  per_hit.samples = {ratio(counts)};
+  per_hit.limit_samples = {ratio(all)};
+  for (testing::BenchResult* result : {&hits, &writes, &per_hit}) {
+    result->param("filter", filter)
+        .param("trace", setup.name)
+        .param("host_percent", std::int64_t{host})
+        .param("disk_percent", std::int64_t{disk});
+    testing::print(*result, testing::machine_facts());
+  }
+}
+
+int bench(const Setup& setup) {
+  const auto trace = testing::PrefixTrace::read(setup.tree);
+  if (!trace) {
+    std::fprintf(stderr, "admission_bench: %s is missing or malformed\n", setup.tree.c_str());
+    return 1;
+  }
+  const auto share = [&](unsigned percent) {
+    return static_cast<std::uint32_t>(trace->unique_blocks() * percent / 100);
+  };
+  for (const auto& [host, disk] : {std::pair(1U, 5U), {1U, 10U}, {1U, 30U}, {5U, 10U}, {5U, 30U}}) {
+    testing::AdmissionReplay::Counts all;
+    for (const std::string filter : {"all", "frequency", "reuse"}) {
+      policy::AdmissionOptions options;
+      options.reuse.tier_blocks = share(disk);
+      auto made = policy::make_admission(filter, options);
+      testing::AdmissionReplay replay(share(host), share(disk), std::move(made.value()));
+      const auto counts = replay.run(*trace, seconds(60 * setup.minutes));
+      if (filter == "all") all = counts;
+      print(setup, filter, host, disk, counts, all);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace terrace::catalog
+
+int main(int argc, char** argv) {
+  terrace::catalog::Setup setup;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.starts_with("--tree=")) {
+      setup.tree = argument.substr(7);
+    } else if (argument.starts_with("--minutes=")) {
+      setup.minutes = std::strtoll(argument.c_str() + 10, nullptr, 10);
+    } else if (argument.starts_with("--name=")) {
+      setup.name = argument.substr(7);
+    }
+  }
+  return terrace::catalog::bench(setup);
+}

@@ -1,0 +1,162 @@
+// The core's rules of admission to disk: what is a sighting, and when what is wanted is written.
+// One claim a test, with virtual time and a made-up engine (core_rig_internal.h).
+#include <gtest/gtest.h>
+
+#include "terrace/manager/core_rig_internal.h"
+
+namespace terrace::manager {
+namespace {
+
+using rig::Rig;
+
+class CoreAdmissionTest : public ::testing::Test {
+ protected:
+  void open(bool is_demote = false) {
+    rig_ = std::make_unique<Rig>(
+        rig::RigOptions{.host_blocks = 32, .has_disk = true, .tune = [is_demote](Options& options) {
+                          options.disk.is_demote = is_demote;
+                        }});
+    rig_->core.context().admission = policy::make_reuse({});
+  }
+  Rig& rig() { return *rig_; }
+  std::vector<SequenceHash> hashes(std::span<const std::uint32_t> tokens) {
+    const RequestId id = rig().begin(tokens);
+    const auto all = rig().hashes(id);
+    rig().end(id);
+    return all;
+  }
+  // Of the blocks of `tokens`, those on disk.
+  std::size_t on_disk(std::span<const std::uint32_t> tokens) {
+    std::size_t count = 0;
+    for (const SequenceHash& hash : hashes(tokens)) count += rig().disk.blocks.count(hash);
+    return count;
+  }
+  std::size_t in_host(std::span<const std::uint32_t> tokens) {
+    std::size_t count = 0;
+    for (const SequenceHash& hash : hashes(tokens)) count += rig().in_host(hash) ? 1 : 0;
+    return count;
+  }
+  void push_out(std::uint32_t seed) {
+    // Few at a time: what is to be written first can be.
+    for (std::uint32_t i = 0; i < 64; ++i) rig().run_cold(Rig::make_tokens(1, seed + i));
+  }
+  // A request that the engine serves from `local` blocks of its own and `external` ones of ours.
+  void hit(std::span<const std::uint32_t> tokens, std::uint64_t local, std::uint64_t external) {
+    const RequestId id = rig().begin(tokens);
+    ASSERT_EQ(rig().look_up(id, local), external);
+    const auto table = Rig::make_table(local + external, 20);
+    ASSERT_TRUE(rig().accept(id, local, external, table).is_ok());
+    rig().step();
+    rig().end(id);
+    rig().settle();
+  }
+
+  std::unique_ptr<Rig> rig_;
+};
+
+TEST_F(CoreAdmissionTest, ToBeSealedAndEvictedOnceIsNoReuse) {
+  open();
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig().run_cold(tokens);
+  EXPECT_EQ(on_disk(tokens), 0U);
+  push_out(100);
+  EXPECT_EQ(in_host(tokens), 0U);
+  EXPECT_EQ(on_disk(tokens), 0U);
+  EXPECT_GE(rig().counters.drop_admission.value(), 6U);  // When sealed, and when evicted.
+}
+
+TEST_F(CoreAdmissionTest, WhatIsHitInHostIsWrittenAtOnce) {
+  open();
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig().run_cold(tokens);
+  hit(tokens, 0, 3);
+  EXPECT_EQ(on_disk(tokens), 3U);
+  EXPECT_EQ(in_host(tokens), 3U);
+}
+
+TEST_F(CoreAdmissionTest, WhatTheEngineHitsItselfIsWritten) {
+  open();
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig().run_cold(tokens);
+  hit(tokens, 3, 0);
+  EXPECT_EQ(on_disk(tokens), 3U);
+}
+
+TEST_F(CoreAdmissionTest, OnlyWhatWasHitIsWritten) {
+  open();
+  const auto tokens = Rig::make_tokens(5, 1);
+  rig().run_cold(tokens);
+  const RequestId id = rig().begin(tokens);
+  ASSERT_EQ(rig().look_up(id), 5U);
+  ASSERT_TRUE(rig().accept(id, 0, 2, Rig::make_table(2, 20)).is_ok());
+  rig().step();
+  rig().settle();
+  EXPECT_EQ(on_disk(tokens), 2U);
+}
+
+TEST_F(CoreAdmissionTest, ManyHitsAtOnceAreOneWrite) {
+  open();
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig().run_cold(tokens);
+  const std::uint64_t before = rig().disk.begun_writes;
+  rig().disk.is_stuck = true;
+  for (int i = 0; i < 5; ++i) hit(tokens, 0, 3);
+  EXPECT_EQ(rig().disk.begun_writes - before, 3U);
+  rig().disk.is_stuck = false;
+  rig().settle();
+  EXPECT_EQ(on_disk(tokens), 3U);
+}
+
+TEST_F(CoreAdmissionTest, WrittenForAHitTheRootsOutliveTheLeavesInHost) {
+  open();
+  const auto tokens = Rig::make_tokens(8, 1);
+  rig().run_cold(tokens);
+  hit(tokens, 0, 8);
+  ASSERT_EQ(on_disk(tokens), 8U);
+  for (std::uint32_t i = 0; in_host(tokens) == 8; ++i) rig().run_cold(Rig::make_tokens(2, 100 + i));
+  const auto all = hashes(tokens);
+  bool is_there = true;
+  for (const SequenceHash& hash : all) {
+    EXPECT_TRUE(is_there || !rig().in_host(hash)) << "a leaf outlived its root";
+    is_there = rig().in_host(hash);
+  }
+}
+
+TEST_F(CoreAdmissionTest, InDemoteTheSecondTimeItIsComputedItIsWrittenWhenEvicted) {
+  open(true);
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig().run_cold(tokens);
+  push_out(100);
+  ASSERT_EQ(in_host(tokens), 0U);
+  EXPECT_EQ(on_disk(tokens), 0U);
+  rig().run_cold(tokens);
+  EXPECT_EQ(on_disk(tokens), 0U);
+  push_out(200);
+  EXPECT_EQ(on_disk(tokens), 3U);
+}
+
+TEST_F(CoreAdmissionTest, AnEndedModeWritesNothing) {
+  open();
+  const auto tokens = Rig::make_tokens(3, 1);
+  rig().run_cold(tokens);
+  rig().core.set_mode(Mode::kReadOnly);
+  hit(tokens, 0, 3);
+  EXPECT_EQ(on_disk(tokens), 0U);
+}
+
+TEST_F(CoreAdmissionTest, WhatGoesOverTheWriteBudgetIsCountedAsThat) {
+  open();
+  rig().core.context().admission = policy::make_admit_all();
+  rig().disk.fault = [](const SequenceHash&, bool is_read) {
+    return is_read ? Status() : Status(Code::kRefused, "the write budget is used up");
+  };
+  const auto tokens = Rig::make_tokens(3, 1);
+  const std::uint64_t before = rig().counters.drop_disk_write.value();
+  rig().run_cold(tokens);
+  EXPECT_EQ(rig().counters.drop_write_budget.value(), 3U);
+  EXPECT_EQ(rig().counters.drop_disk_write.value(), before);
+  EXPECT_EQ(in_host(tokens), 3U);
+}
+
+}  // namespace
+}  // namespace terrace::manager
