@@ -76,6 +76,24 @@ TEST(MetricsTextTest, NumbersAndHelpFollowTheExpositionFormat) {
   EXPECT_EQ(escape_help("a\\b\nc"), "a\\\\b\\nc");
 }
 
+TEST(MetricsTextTest, KvbmNamesOfItsObjectTierAreFiguresOfTheSharedStore) {
+  MetricsText writer(config::KvbmNames::kKvbm);
+  constexpr std::string_view kPut = R"(op="offload",source="host",target="object")";
+  writer.counter("terrace_transfer_blocks_total", kPut, 5);
+  writer.counter("terrace_transfer_bytes_total", kPut, 50);
+  writer.counter("terrace_transfer_bytes_total", R"(op="prefetch",source="object",target="host")",
+                 60);
+  writer.counter("terrace_hit_blocks_total", R"(tier="object")", 6);
+  writer.counter("terrace_object_request_errors_total", R"(op="get")", 1);
+  writer.counter("terrace_object_request_errors_total", R"(op="put")", 2);
+  const std::string text = writer.text();
+  for (const auto* line : {"kvbm_offload_blocks_d2o 5", "kvbm_offload_bytes_object 50",
+                           "kvbm_onboard_bytes_object 60", "kvbm_onboard_blocks_o2d 6",
+                           "kvbm_object_read_failures 1", "kvbm_object_write_failures 2"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("\n") + line + "\n"));
+  }
+}
+
 TEST(MetricsTextTest, KvbmNamesAreExportedFromTheStartWithTheChosenPrefix) {
   const auto text_with = [](config::KvbmNames names) { return MetricsText(names).text(); };
   EXPECT_THAT(text_with(config::KvbmNames::kOff), IsEmpty());
