@@ -152,6 +152,12 @@ class S3Server:
             except http.client.HTTPException as error:
                 raise OSError(str(error)) from error
 
+    def put_empty(self, name: str) -> None:
+        """An object without content."""
+        code = self._ask("PUT", f"/{BUCKET}/{name}")
+        if code != 200:
+            raise RuntimeError(f"PUT {name}: {code}")
+
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
