@@ -47,6 +47,9 @@ struct ObjectRequest {
   std::uint64_t offset = 0;         // kGet
   std::vector<MemoryPiece> pieces;  // kPut: the content. kGet: where it goes.
   std::string after;                // kList: ObjectAnswer::next of the page before; empty = first.
+  // kPut: the answer comes when a crash of whoever keeps the object cannot undo it. Else a crash
+  // may: then it is gone, never half there.
+  bool is_lasting = true;
   Nanoseconds deadline = kNoDeadline;
   [[nodiscard]] std::uint64_t bytes() const;
 };

@@ -124,6 +124,7 @@ std::optional<ObjectRequest> Collector::ask() {
     case Step::kPutTurn:
       made = request(ObjectOp::kPut, wire::turn_name(turn_));
       made.pieces = {{reinterpret_cast<std::byte*>(content_.data()), content_.size()}};
+      made.is_lasting = false;
       break;
     case Step::kHeadTurn:
       made = request(ObjectOp::kHead, wire::turn_name(turn_));

@@ -21,6 +21,7 @@ void Upkeep::check() {
   if (check_ == Check::kNone) check_ = Check::kFirst;
   transfer::ObjectRequest request;
   request.op = transfer::ObjectOp::kPut;
+  request.is_lasting = false;
   request.name = wire::kIfAbsent;
   request.pieces = {{reinterpret_cast<std::byte*>(content_.data()), content_.size()}};
   request.deadline = context_.clock.now() + kCheckTime;

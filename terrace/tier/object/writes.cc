@@ -155,6 +155,7 @@ Status Writes::put(std::uint64_t number, Write& write) {
   encode(write);
   transfer::ObjectRequest request;
   request.op = transfer::ObjectOp::kPut;
+  request.is_lasting = false;  // A pack that is lost is a miss.
   request.name = context_.name_of(write.hashes.back());
   request.deadline = write.deadline;
   request.token = context_.token(Part::kWrite, number);

@@ -114,6 +114,9 @@ class ScriptedCalls final : public FileCalls {
   int remove(int folder, const char* name) override {
     return run<int>("remove", [&] { return FileCalls::remove(folder, name); });
   }
+  int reads_exactly(int file) override {
+    return run<int>("reads_exactly", [&] { return FileCalls::reads_exactly(file); });
+  }
   int touch(int file) override {
     return run<int>("touch", [&] { return FileCalls::touch(file); });
   }

@@ -3,7 +3,7 @@
 // Both sides overwrite or read the same set of names in turn; gets come from the medium, as both
 // sides' pages are dropped from the cache before (`--cached`: from the cache).
 //   dir_store_bench [--directory=DIR] [--runs=N] [--objects=N] [--mebibytes=N] [--depth=N]
-//                   [--direct] [--cached] [object.dir.put|object.dir.get]
+//                   [--direct] [--cached] [--lasting] [object.dir.put|object.dir.get]
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -36,7 +36,8 @@ struct Setup {
   unsigned depth = 8;
   bool is_direct = false;
   bool is_cached = false;
-  std::string name;  // Empty = both.
+  bool is_lasting = false;  // Packs are not.
+  std::string name;         // Empty = both.
 };
 
 struct Free {
@@ -143,6 +144,7 @@ class Flow {
         request.token = free.back();
         request.op = op;
         request.name = name_of(begun);
+        request.is_lasting = setup_.is_lasting;
         if (op == ObjectOp::kPut || op == ObjectOp::kGet) {
           request.pieces = {{memory_.get() + free.back() * setup_.object_bytes,
                              static_cast<std::size_t>(setup_.object_bytes)}};
@@ -193,7 +195,8 @@ void report(const Setup& setup, const std::string& name, const std::string& limi
       .param("depth", std::int64_t{setup.depth})
       .param("objects", static_cast<std::int64_t>(setup.objects))
       .param("io", setup.is_direct ? "direct" : "buffered")
-      .param("from", setup.is_cached ? "cache" : "medium");
+      .param("from", setup.is_cached ? "cache" : "medium")
+      .param("lasting", std::int64_t{setup.is_lasting});
   testing::print(result, testing::machine_facts(setup.directory));
 }
 
@@ -229,6 +232,8 @@ int main(int argc, char** argv) {
       setup.depth = static_cast<unsigned>(number("--depth="));
     } else if (argument == "--direct") {
       setup.is_direct = true;
+    } else if (argument == "--lasting") {
+      setup.is_lasting = true;
     } else if (argument == "--cached") {
       setup.is_cached = true;
     } else {

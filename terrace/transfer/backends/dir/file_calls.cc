@@ -79,6 +79,8 @@ int FileCalls::rename_over(int folder, const char* from, const char* to) {
 
 int FileCalls::remove(int folder, const char* name) { return ::unlinkat(folder, name, 0); }
 
+int FileCalls::reads_exactly(int file) { return ::posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM); }
+
 // Both times: with one of them alone only the owner of the file may.
 int FileCalls::touch(int file) { return ::futimens(file, nullptr); }
 

@@ -32,6 +32,8 @@ class FileCalls {
   virtual int rename_new(int folder, const char* from, const char* to);
   virtual int rename_over(int folder, const char* from, const char* to);
   virtual int remove(int folder, const char* name);
+  // Reads of the file begin whole, and end where they were asked to.
+  virtual int reads_exactly(int file);
   virtual int touch(int file);  // Read and written just now, by the file system's clock.
 };
 

@@ -16,6 +16,9 @@ namespace {
 constexpr std::size_t kMostVectors = 64;
 constexpr std::uint64_t kStepBytes = 8ULL << 20U;  // Between two looks at the deadline.
 constexpr std::uint64_t kSectorBytes = 4096;       // What O_DIRECT is content with everywhere.
+// From here on a read is worth a call that has all of it begun at once, and nothing behind it read:
+// else the kernel goes by windows of its own, from 128 KiB to many times of what is wanted.
+constexpr std::uint64_t kWholeBytes = 256ULL << 10U;
 constexpr int kMostRetries = 64;
 constexpr int kMostFolderRounds = 4;  // Of folders that somebody removes all the time.
 
@@ -130,7 +133,7 @@ Result<UniqueFd> ObjectFiles::open_folder(int root, const std::string& folder) {
   return opened;
 }
 
-// The folder with all above it; what is new is on the medium before an object is.
+// The folder with all above it.
 Result<UniqueFd> ObjectFiles::make_folder(int root, const std::string& folder) {
   UniqueFd above(calls_->open_below(root, ".", O_RDONLY | O_DIRECTORY, 0));
   if (!above.is_open()) return fail(failure(errno, "open", root_.path()));
@@ -145,9 +148,6 @@ Result<UniqueFd> ObjectFiles::make_folder(int root, const std::string& folder) {
     if (is_new) {
       if (making_.is_group_shared && calls_->set_mode(opened->get(), making_.folder_mode()) != 0) {
         return fail(failure(errno, "chmod", path_of(below)));
-      }
-      if (calls_->sync_folder(above.get()) != 0) {
-        return fail(failure(errno, "fsync", path_of(below)));
       }
       if (start == 0) TERRACE_RETURN_IF_ERROR(root_.keep_marker(root));
     }
@@ -182,8 +182,16 @@ Status ObjectFiles::put(int root, const ObjectRequest& request, ObjectAnswer& an
   TERRACE_SYNC_POINT("dir.published");
   file.remove();
   answer.was_there = !is_ours;
-  if (is_ours && calls_->sync_folder(folder->get()) != 0) {
-    return failure(errno, "fsync", path_of(place.folder));
+  return is_ours && request.is_lasting ? sync_folders(root, place.folder, folder->get()) : Status();
+}
+
+Status ObjectFiles::sync_folders(int root, const std::string& folder, int opened) {
+  if (calls_->sync_folder(opened) != 0) return failure(errno, "fsync", path_of(folder));
+  std::string above = folder;
+  while (!above.empty()) {
+    above.resize(above.rfind('/') == std::string::npos ? 0 : above.rfind('/'));
+    TERRACE_ASSIGN_OR_RETURN(const UniqueFd next, open_folder(root, above.empty() ? "." : above));
+    if (calls_->sync_folder(next.get()) != 0) return failure(errno, "fsync", path_of(above));
   }
   return {};
 }
@@ -225,6 +233,8 @@ Status ObjectFiles::get(int root, const ObjectRequest& request) {
     return {Code::kCorrupt, fmt::format("get {}: {} bytes from {} on, and it has {}",
                                         path_of(below), bytes, request.offset, size)};
   }
+  // Where that cannot be, the read goes by windows.
+  if (bytes >= kWholeBytes) (void)calls_->reads_exactly(file.get());
   return move(file.get(), request, Direction::kRead, path_of(below));
 }
 

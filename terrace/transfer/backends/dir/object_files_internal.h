@@ -36,6 +36,8 @@ class ObjectFiles {
   [[nodiscard]] Result<bool> look(int root, const Place& place, ObjectInfo& info);
   [[nodiscard]] Result<UniqueFd> open_folder(int root, const std::string& folder);
   [[nodiscard]] Result<UniqueFd> make_folder(int root, const std::string& folder);
+  // `opened`, and all that it lies in: whoever made them may not have synced them.
+  [[nodiscard]] Status sync_folders(int root, const std::string& folder, int opened);
   [[nodiscard]] Status move(int file, const ObjectRequest& request, Direction direction,
                             const std::string& path);
   [[nodiscard]] int direct_flag(const ObjectRequest& request) const;
