@@ -116,6 +116,11 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   options.write_budget = disk.write_budget;
   options.writes_per_day = disk.dwpd;
   options.is_demote = disk.write == config::DiskWrite::kDemote;
+  // An engine that restarts often scrubs, too; one that lives minutes is left alone.
+  constexpr Nanoseconds kFirstScrub = seconds(600);
+  options.scrub_bytes_per_second = disk.scrub_rate.value();
+  options.scrub_interval = disk.scrub_interval;
+  options.scrub_first = kFirstScrub;
   options.queue_blocks =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(disk.queue.value(), UINT32_MAX));
   return options;

@@ -74,10 +74,13 @@ void start_admin(terrace_owner& owner, const config::Settings& settings, const c
   auto started = serve::AdminServer::start(
       {.directory = settings.attach.directory,
        .engine_id = engine_id,
-       .hooks = {.status = [&owner] { return serve::status_json(owner.manager->status()); },
-                 .metrics = [&owner] { return metrics_of(owner); },
-                 .set_mode = [&owner](manager::Mode mode,
-                                      std::string_view by) { owner.manager->set_mode(mode, by); }},
+       .hooks = {
+           .status = [&owner] { return serve::status_json(owner.manager->status()); },
+           .metrics = [&owner] { return metrics_of(owner); },
+           .set_mode = [&owner](manager::Mode mode,
+                                std::string_view by) { owner.manager->set_mode(mode, by); },
+           .scrub = [&owner](std::uint64_t rate,
+                             std::string_view by) { return owner.manager->start_scrub(rate, by); }},
        .on_breach = [&owner](const std::string& reason) { owner.manager->poison(reason); }},
       owner.clock, owner.log);
   if (started.has_value()) {

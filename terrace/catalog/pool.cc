@@ -248,6 +248,12 @@ std::size_t Pool::match(NamespaceId name_space, GroupId group,
 
 bool Pool::contains(const BlockKey& key) const { return index_.find(key).has_value(); }
 
+std::optional<SlotRef> Pool::find(const BlockKey& key) const {
+  const auto index = index_.find(key);
+  if (!index) return std::nullopt;
+  return ref_of(*index);
+}
+
 bool Pool::is_filling(const BlockKey& key) const { return index_.has_hidden(key); }
 
 std::optional<Eviction> Pool::next_victim() const {

@@ -217,6 +217,8 @@ class Pool {
   [[nodiscard]] std::size_t match(NamespaceId name_space, GroupId group,
                                   std::span<const SequenceHash> hashes) const;
   [[nodiscard]] bool contains(const BlockKey& key) const;
+  // Where it lies, sealed. Changes nothing.
+  [[nodiscard]] std::optional<SlotRef> find(const BlockKey& key) const;
   // True while `key` is reserved or filling: do not offload it twice.
   [[nodiscard]] bool is_filling(const BlockKey& key) const;
   // What reserve() would evict if no slot were free.

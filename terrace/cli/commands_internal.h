@@ -57,13 +57,13 @@ struct ObjectGcOptions {
 // how far it is on standard error. Failed also when some could not be removed.
 [[nodiscard]] Answer run_object_gc(const ObjectGcOptions& options);
 
-enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume };
+enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume, kScrub };
 
 struct LiveOptions {
   LiveVerb verb = LiveVerb::kStatus;
-  std::string engine;  // Empty = the only one; of status: all.
+  std::string engine = {};  // Empty = the only one; of status: all.
   bool is_all = false;
-  std::string directory;  // Empty = attach.directory of the settings.
+  std::string directory = {};  // Empty = attach.directory of the settings.
   bool is_json = false;
 };
 // Asks running engines, or switches them. Failed also when one is not well.
@@ -83,6 +83,38 @@ struct BackendCheckOptions {
 // A new key in a new file, or what the key in a file is called; never the key.
 [[nodiscard]] Answer run_key_new(const std::string& path);
 [[nodiscard]] Answer run_key_id(const std::string& path);
+
+struct ScrubOptions {
+  LiveOptions live{.verb = LiveVerb::kScrub};
+  bool is_waiting = false;
+  std::string rate;  // Per second, as a size; empty = the engine's own.
+};
+// Asks running engines to verify what lies on their disks. While it waits, progress goes to
+// standard error. Failed also when a block was bad, or was not looked at.
+[[nodiscard]] Answer run_scrub(const ScrubOptions& options);
+
+struct VerifyOptions {
+  std::vector<std::string> paths;
+  bool is_offline = false;
+  bool is_json = false;
+};
+// Failed also when something is damaged or could not be looked at.
+[[nodiscard]] Answer run_verify(const VerifyOptions& options);
+
+struct WipeOptions {
+  std::vector<std::string> paths;
+  std::string name_space;
+  bool is_sure = false;  // Else it only says what would go.
+  bool is_json = false;
+};
+[[nodiscard]] Answer run_wipe(const WipeOptions& options);
+
+struct MoveOptions {
+  std::string from;
+  std::string to;
+  bool is_json = false;
+};
+[[nodiscard]] Answer run_move(const MoveOptions& options);
 
 [[nodiscard]] Answer run_version(bool is_json);
 

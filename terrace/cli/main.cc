@@ -27,6 +27,10 @@ struct Commands {
   ObjectGcOptions object_gc;
   BackendCheckOptions backend;
   std::array<LiveCommand, 4> live;
+  ScrubOptions scrub;
+  VerifyOptions verify;
+  WipeOptions wipe;
+  MoveOptions move;
   bool is_version = false;
   bool is_version_json = false;
   bool is_list = false;
@@ -35,6 +39,10 @@ struct Commands {
   CLI::App* inspect_command = nullptr;
   CLI::App* object_gc_command = nullptr;
   CLI::App* backend_command = nullptr;
+  CLI::App* scrub_command = nullptr;
+  CLI::App* verify_command = nullptr;
+  CLI::App* wipe_command = nullptr;
+  CLI::App* move_command = nullptr;
   CLI::App* version_command = nullptr;
   CLI::App* key_command = nullptr;
   CLI::App* key_new_command = nullptr;
@@ -107,6 +115,14 @@ void declare_key(Commands& commands) {
   commands.key_new_command = make;
 }
 
+void declare_engine(CLI::App* command, LiveOptions& options) {
+  command->add_option("--engine", options.engine, "Id of the engine meant, if several run.");
+  command->add_flag("--all", options.is_all, "All of them.");
+  command->add_option("--directory", options.directory,
+                      "attach.directory of the engine; none = that of the settings.");
+  command->add_flag("--json", options.is_json, "Print JSON.");
+}
+
 void declare_live(Commands& commands) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
       {"status", "Ask running engines how they are."},
@@ -117,11 +133,7 @@ void declare_live(Commands& commands) {
     LiveOptions& options = commands.live[i].options;
     options.verb = static_cast<LiveVerb>(i);
     CLI::App* command = commands.app.add_subcommand(kTexts[i].first, kTexts[i].second);
-    command->add_option("--engine", options.engine, "Id of the engine meant, if several run.");
-    command->add_flag("--all", options.is_all, "All of them.");
-    command->add_option("--directory", options.directory,
-                        "attach.directory of the engine; none = that of the settings.");
-    command->add_flag("--json", options.is_json, "Print JSON.");
+    declare_engine(command, options);
     commands.live[i].command = command;
   }
 }
@@ -145,6 +157,49 @@ void declare_backend(Commands& commands) {
   commands.backend_command = group;
 }
 
+void declare_scrub(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "scrub", "Let a running engine verify what lies on its disks, in idle time.");
+  declare_engine(command, commands.scrub.live);
+  command->add_flag("--wait", commands.scrub.is_waiting, "Until it is done; shows progress.");
+  command->add_option("--rate", commands.scrub.rate,
+                      "Bytes a second at most, such as 64MiB; none = disk.scrub_rate.");
+  commands.scrub_command = command;
+}
+
+void declare_verify(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "verify",
+      "Read all that lies in disk directories and report what is damaged; change nothing.");
+  command->add_option("path", commands.verify.paths, "Directories as in disk.paths, or terrace-NN.")
+      ->required();
+  command->add_flag("--offline", commands.verify.is_offline, "Of directories that no engine has.");
+  command->add_flag("--json", commands.verify.is_json, "Print JSON.");
+  commands.verify_command = command;
+}
+
+void declare_wipe(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "wipe", "Remove what Terrace wrote in disk directories, and only that.");
+  command->add_option("path", commands.wipe.paths, "Directories as in disk.paths, or terrace-NN.")
+      ->required();
+  command->add_option("--namespace", commands.wipe.name_space,
+                      "Only this one: ns-0001, or the begin of its content digest.");
+  command->add_flag("--yes", commands.wipe.is_sure, "Do it; else only what would go is shown.");
+  command->add_flag("--json", commands.wipe.is_json, "Print JSON.");
+  commands.wipe_command = command;
+}
+
+void declare_move(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "move",
+      "Move disk directories to another path or file system; run it again if it was killed.");
+  command->add_option("from", commands.move.from, "As in disk.paths, or terrace-NN.")->required();
+  command->add_option("to", commands.move.to, "As in disk.paths.")->required();
+  command->add_flag("--json", commands.move.is_json, "Print JSON.");
+  commands.move_command = command;
+}
+
 void declare_version(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand("version", "Print the version.");
   command->add_flag("--json", commands.is_version_json, "Print JSON.");
@@ -164,6 +219,10 @@ Answer answer(const Commands& commands) {
   for (const LiveCommand& live : commands.live) {
     if (live.command->parsed()) return run_live(live.options);
   }
+  if (commands.scrub_command->parsed()) return run_scrub(commands.scrub);
+  if (commands.verify_command->parsed()) return run_verify(commands.verify);
+  if (commands.wipe_command->parsed()) return run_wipe(commands.wipe);
+  if (commands.move_command->parsed()) return run_move(commands.move);
   return run_version(commands.is_version_json);  // Or `--version`.
 }
 
@@ -204,6 +263,10 @@ int run(int argc, char** argv) {
   declare_key(commands);
   declare_live(commands);
   declare_backend(commands);
+  declare_scrub(commands);
+  declare_verify(commands);
+  declare_wipe(commands);
+  declare_move(commands);
   declare_version(commands);
   if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {
     return refuse_command(commands, word);

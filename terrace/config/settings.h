@@ -57,6 +57,8 @@ struct DiskSettings {
   DiskWrite write{};
   Blocks queue;
   std::string eviction;
+  Bytes scrub_rate;  // Per second; 0 = only when asked.
+  Nanoseconds scrub_interval;
   [[nodiscard]] bool is_used() const { return size.value() > 0 || blocks.value() > 0; }
 };
 

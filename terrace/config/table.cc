@@ -135,6 +135,12 @@ constexpr Row kRows[] = {
      .field = FIELD(disk.queue)},
     {.name = "disk.eviction", .type = kChoice, .fallback = "lru", .choices = "lru",
      .text = "Which block leaves the full disk tier.", .field = FIELD(disk.eviction)},
+    {.name = "disk.scrub_rate", .type = kSize, .fallback = "16MiB", .high = kTi, .low_nonzero = 64 * kKi,
+     .text = "Bytes a second at which what lies on disk is read and verified while the disk has "
+         "nothing else to do. 0 = only when `terrace scrub` asks.", .field = FIELD(disk.scrub_rate)},
+    {.name = "disk.scrub_interval", .type = kDuration, .fallback = "168h", .low = 60 * kSecond,
+     .high = 366 * 24 * kHour, .text = "From the end of such a pass to the next one; the first begins "
+         "ten minutes after the start.", .field = FIELD(disk.scrub_interval)},
 
     {.name = "offload.scope", .type = kChoice, .fallback = "all", .choices = "all|prompt",
      .text = "Store blocks of prompts and answers, or of prompts only.",

@@ -479,6 +479,20 @@ Mode BlockManager::mode() const {
   return state_->shared.core.context().mode;
 }
 
+Result<std::uint64_t> BlockManager::start_scrub(std::uint64_t bytes_per_second,
+                                                std::string_view by) {
+  State& state = *state_;
+  if (!state.parts.has_disk.load() || state.parts.disk == nullptr) {
+    return fail(Code::kUnavailable,
+                state.options.disk.paths.empty()
+                    ? "there is no disk tier: nothing to scrub"
+                    : "the disk tier is not open: `terrace status` says why, or ask again later");
+  }
+  const std::uint64_t pass = state.parts.disk->start_scrub(bytes_per_second);
+  state.log.write(LogLevel::kInfo, fmt::format("event=scrub pass={} by={}", pass, by));
+  return pass;
+}
+
 void BlockManager::poison(const std::string& reason) { state_->poison(reason); }
 
 int BlockManager::event_fd() const { return state_->event_fd.get(); }

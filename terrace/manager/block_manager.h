@@ -92,6 +92,11 @@ class BlockManager {
   // Effective before the engine's next call. `by`: who asked, for the log.
   void set_mode(Mode mode, std::string_view by);
   [[nodiscard]] Mode mode() const;
+  // Reads and verifies what lies on disk, in the background: see StatusReport::scrub. Returns the
+  // pass's number there. 0 bytes a second = as the options say. Errors: kUnavailable = no disk tier
+  // is open.
+  [[nodiscard]] Result<std::uint64_t> start_scrub(std::uint64_t bytes_per_second,
+                                                  std::string_view by);
   // After a broken invariant: look-ups miss, nothing is stored, health is red.
   void poison(const std::string& reason);
   [[nodiscard]] int event_fd() const;

@@ -39,6 +39,7 @@ class DiskLower final : public LowerTier {
   void wake() override { disk_.wake(); }
   bool is_idle() const override { return disk_.is_idle(); }
   void stop_writes() override { disk_.stop_writes(); }
+  void hold_idle_work(bool is_held) override { disk_.hold_scrub(is_held); }
 
  private:
   tier::DiskTier& disk_;

@@ -64,13 +64,16 @@ bool IoDriver::tick() {
   }
   Jobs jobs;
   bool allows_upkeep = false;
+  bool is_paused = false;
   {
     const MutexLock lock(shared_.mutex);
     const Nanoseconds now = clock_.now();
     shared_.core.tick(now);
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
     allows_upkeep = shared_.core.allows_upkeep();
+    is_paused = shared_.core.context().mode == Mode::kPaused;
   }
+  if (lower != nullptr) lower->hold_idle_work(is_paused);
   tier::ObjectTier* objects = objects_.load();
   if (objects != nullptr) objects->allow_upkeep(allows_upkeep);
   is_busy = begin(lower, objects, jobs) || is_busy;

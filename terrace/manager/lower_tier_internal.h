@@ -48,6 +48,8 @@ class LowerTier {
   virtual void wake() = 0;  // Thread-safe.
   [[nodiscard]] virtual bool is_idle() const = 0;
   virtual void stop_writes() = 0;
+  // Work that nobody asked for (scrubbing) begins no I/O while it is held.
+  virtual void hold_idle_work(bool /*is_held*/) {}
 };
 
 // Owns nothing: `disk` outlives it.

@@ -84,25 +84,28 @@ Result<Fingerprint> whole_fingerprint(const Options& options) {
 Status open_disk(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
                  IoDriver& driver, Opened& opened) {
   const DiskOptions& disk = options.disk;
-  TERRACE_ASSIGN_OR_RETURN(opened.disk,
-                           tier::DiskTier::open({.paths = disk.paths,
-                                                 .size = disk.size,
-                                                 .blocks = disk.blocks,
-                                                 .backend = disk.backend,
-                                                 .io = disk.io,
-                                                 .is_direct = disk.is_direct,
-                                                 .is_direct_by_fcntl = disk.is_direct_by_fcntl,
-                                                 .preallocate = disk.preallocate,
-                                                 .eviction = disk.eviction,
-                                                 .queue_blocks = disk.queue_blocks,
-                                                 .write_budget = disk.write_budget,
-                                                 .writes_per_day = disk.writes_per_day,
-                                                 .layout = options.layout,
-                                                 .fingerprint = opened.fingerprint,
-                                                 .crypt = open_crypt(options, log, shared, opened),
-                                                 .crew = thread_crew("terrace-load", kLoadThreads),
-                                                 .decorate = disk.decorate},
-                                                clock, log));
+  TERRACE_ASSIGN_OR_RETURN(
+      opened.disk, tier::DiskTier::open({.paths = disk.paths,
+                                         .size = disk.size,
+                                         .blocks = disk.blocks,
+                                         .backend = disk.backend,
+                                         .io = disk.io,
+                                         .is_direct = disk.is_direct,
+                                         .is_direct_by_fcntl = disk.is_direct_by_fcntl,
+                                         .preallocate = disk.preallocate,
+                                         .eviction = disk.eviction,
+                                         .queue_blocks = disk.queue_blocks,
+                                         .scrub_bytes_per_second = disk.scrub_bytes_per_second,
+                                         .scrub_interval = disk.scrub_interval,
+                                         .scrub_first = disk.scrub_first,
+                                         .write_budget = disk.write_budget,
+                                         .writes_per_day = disk.writes_per_day,
+                                         .layout = options.layout,
+                                         .fingerprint = opened.fingerprint,
+                                         .crypt = open_crypt(options, log, shared, opened),
+                                         .crew = thread_crew("terrace-load", kLoadThreads),
+                                         .decorate = disk.decorate},
+                                        clock, log));
   opened.lower = make_disk_lower(*opened.disk);
   opened.has_disk.store(true);
   {

@@ -44,6 +44,9 @@ struct DiskOptions {
   double writes_per_day = 0;        // how often each device may be written over; 0 = no bound.
   bool is_demote = false;           // Write only at eviction from host; else through.
   std::uint32_t queue_blocks = 256;
+  std::uint64_t scrub_bytes_per_second = 0;  // 0 = only when asked.
+  Nanoseconds scrub_interval{0};
+  Nanoseconds scrub_first{0};  // From the opening to the first pass.
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };
 

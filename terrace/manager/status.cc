@@ -174,6 +174,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   }
   add_counters(counters, report);
   report.disk_flow = disk_flow(opened, counters);
+  if (opened.has_disk.load() && opened.disk != nullptr) report.scrub = opened.disk->scrub_report();
   const MutexLock lock(shared.mutex);
   const Core& core = shared.core;
   report.is_poisoned = core.is_poisoned();

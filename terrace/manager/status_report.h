@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "terrace/catalog/pool.h"
 #include "terrace/manager/ledger.h"
 #include "terrace/manager/mode.h"
+#include "terrace/tier/scrub_report.h"
 
 namespace terrace::manager {
 
@@ -76,6 +78,7 @@ struct StatusReport {
 
   std::vector<TierStatus> tiers;
   DiskFlowStatus disk_flow;
+  std::optional<tier::ScrubReport> scrub;  // Of the disk tier, if one is open.
   std::vector<QueueStatus> queues;
   std::vector<AttachmentStatus> attachments;
   std::vector<NamespaceStatus> namespaces;

@@ -15,6 +15,8 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view kEnding = "-admin.sock";
 constexpr std::string_view kModeWayOut =
     R"(send one JSON object such as {"mode":"paused"}; modes are on, readonly and paused)";
+constexpr std::string_view kScrubWayOut =
+    R"(send a JSON object: {}, or {"bytes_per_second":67108864})";
 constexpr std::size_t kQuoted = 64;  // Of what somebody sent, in an error.
 
 AdminAnswer put_mode(const AdminHooks& hooks, std::string_view body, std::string_view by) {
@@ -34,6 +36,28 @@ AdminAnswer put_mode(const AdminHooks& hooks, std::string_view body, std::string
   hooks.set_mode(*mode, by);
   AdminAnswer answer;
   answer.body = fmt::format("{{\"mode\":\"{}\"}}\n", to_string(*mode));
+  return answer;
+}
+
+AdminAnswer put_scrub(const AdminHooks& hooks, std::string_view body, std::string_view by) {
+  const auto refuse = [](std::string_view what) {
+    return admin_error(400, fmt::format("{}: {}", what, kScrubWayOut));
+  };
+  const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return refuse("the body is no JSON object");
+  std::uint64_t rate = 0;
+  for (const auto& [name, value] : json.items()) {
+    if (name != "bytes_per_second") {
+      return refuse(fmt::format("unknown field '{}'", name.substr(0, kQuoted)));
+    }
+    if (!value.is_number_unsigned()) return refuse("bytes_per_second is no whole number");
+    rate = value.get<std::uint64_t>();
+  }
+  if (!hooks.scrub) return admin_error(409, "there is no disk tier: nothing to scrub");
+  const auto pass = hooks.scrub(rate, by);
+  if (!pass.has_value()) return admin_error(409, pass.error().message());
+  AdminAnswer answer;
+  answer.body = fmt::format("{{\"pass\":{}}}\n", *pass);
   return answer;
 }
 
@@ -78,9 +102,12 @@ AdminAnswer answer_admin(const AdminHooks& hooks, std::string_view method, std::
   if (path == "/mode") {
     return method == "PUT" ? put_mode(hooks, body, by) : wrong_method(path, "PUT");
   }
-  return admin_error(404,
-                     fmt::format("there is no '{}': ask GET /status, GET /metrics or PUT /mode",
-                                 path.substr(0, kQuoted)));
+  if (path == "/scrub") {
+    return method == "PUT" ? put_scrub(hooks, body, by) : wrong_method(path, "PUT");
+  }
+  return admin_error(
+      404, fmt::format("there is no '{}': ask GET /status, GET /metrics, PUT /mode or PUT /scrub",
+                       path.substr(0, kQuoted)));
 }
 
 }  // namespace terrace::serve

@@ -90,6 +90,43 @@ TEST_F(AdminServerTest, BodiesThatAreNoModeAreRefusedWithTheWayOut) {
   EXPECT_EQ(mode_.load(), manager::Mode::kOn);
 }
 
+TEST_F(AdminServerTest, AScrubIsBegunWithItsRateAndRefusedInWords) {
+  auto given = options();
+  std::uint64_t rate = 1;
+  bool is_open = true;
+  given.hooks.scrub = [&](std::uint64_t asked, std::string_view) -> Result<std::uint64_t> {
+    rate = asked;
+    if (!is_open) return fail(Code::kUnavailable, "not yet");
+    return 7;
+  };
+  const auto server = start(std::move(given));
+  ASSERT_TRUE(eventually([&] { return server->is_open(); }));
+  const AdminReply begun = ask("PUT", "/scrub", "{}");
+  EXPECT_EQ(begun.code, 200U);
+  EXPECT_EQ(begun.body, "{\"pass\":7}\n");
+  EXPECT_EQ(rate, 0U);
+  EXPECT_EQ(ask("PUT", "/scrub", R"({"bytes_per_second":4096})").code, 200U);
+  EXPECT_EQ(rate, 4096U);
+  EXPECT_EQ(ask("GET", "/scrub").code, 405U);
+  for (const std::string body : {"", "[]", "{", R"({"rate":1})", R"({"bytes_per_second":-1})",
+                                 R"({"bytes_per_second":"1"})"}) {
+    const AdminReply reply = ask("PUT", "/scrub", body);
+    EXPECT_EQ(reply.code, 400U) << body;
+    EXPECT_THAT(error_of(reply), HasSubstr("bytes_per_second")) << body;
+  }
+  is_open = false;
+  const AdminReply refused = ask("PUT", "/scrub", "{}");
+  EXPECT_EQ(refused.code, 409U);
+  EXPECT_EQ(error_of(refused), "not yet");
+}
+
+TEST_F(AdminServerTest, WithoutADiskTierThereIsNothingToScrub) {
+  const auto server = serving();
+  const AdminReply reply = ask("PUT", "/scrub", "{}");
+  EXPECT_EQ(reply.code, 409U);
+  EXPECT_THAT(error_of(reply), HasSubstr("no disk tier"));
+}
+
 TEST_F(AdminServerTest, AHookThatBreaksIsReportedAndTheNextOneIsAnswered) {
   const auto server = serving();
   fault_ = [] { throw base::Breach("made up"); };

@@ -139,6 +139,39 @@ Json misses_json(const StatusReport& report) {
   return out;
 }
 
+Json scrub_json(const tier::ScrubReport& scrub) {
+  Json found = Json::array();
+  for (const tier::ScrubFinding& one : scrub.found) {
+    found.push_back({{"file", one.file},
+                     {"offset", one.offset},
+                     {"key", one.hash.hex()},
+                     {"group", one.group.value()},
+                     {"rank", one.rank.value()},
+                     {"reason", one.reason}});
+  }
+  return {{"pass", scrub.pass},
+          {"running", scrub.is_running},
+          {"asked", scrub.is_asked},
+          {"held", scrub.is_held},
+          {"bytes_per_second", scrub.bytes_per_second},
+          {"progress", scrub.progress},
+          {"good_blocks", scrub.good_blocks},
+          {"bad_blocks", scrub.bad_blocks},
+          {"skipped_blocks", scrub.skipped_blocks},
+          {"bytes", scrub.bytes},
+          {"seconds", in_seconds(scrub.took)},
+          {"found", std::move(found)}};
+}
+
+void write_scrub(const tier::ScrubReport& scrub, std::string& out) {
+  if (scrub.pass == 0) return;
+  fmt::format_to(std::back_inserter(out),
+                 "scrub: pass {} {}, {:.0f} %: {} blocks good, {} bad, {} skipped, {:.0f} s\n",
+                 scrub.pass, scrub.is_running ? (scrub.is_held ? "held" : "running") : "done",
+                 scrub.progress * 100, scrub.good_blocks, scrub.bad_blocks, scrub.skipped_blocks,
+                 in_seconds(scrub.took));
+}
+
 void write_lists(const StatusReport& report, std::string& out) {
   auto end = std::back_inserter(out);
   for (const manager::QueueStatus& queue : report.queues) {
@@ -214,6 +247,7 @@ std::string status_json(const StatusReport& report) {
               {"canary", report.canary},
               {"uptime_seconds", in_seconds(report.uptime)},
               {"tiers", tiers_json(report)}};
+  if (report.scrub) out["scrub"] = scrub_json(*report.scrub);
   out = lists_json(report, std::move(out));
   out["disk_flow"] = flow_json(report.disk_flow);
   out["requests"] = report.requests;
@@ -244,6 +278,7 @@ std::string status_text(const StatusReport& report) {
                  report.is_ready ? "yes" : "not yet", report.canary.empty() ? "–" : report.canary,
                  in_seconds(report.uptime));
   write_tiers(report, out);
+  if (report.scrub) write_scrub(*report.scrub, out);
   write_lists(report, out);
   write_counters(report, out);
   return out;

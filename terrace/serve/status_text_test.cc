@@ -44,6 +44,27 @@ manager::StatusReport sample() {
   return report;
 }
 
+TEST(StatusTextTest, AScrubIsShownWithWhatItFound) {
+  manager::StatusReport report = sample();
+  EXPECT_FALSE(nlohmann::json::parse(status_json(report)).contains("scrub"));
+  tier::ScrubReport scrub;
+  scrub.pass = 3;
+  scrub.is_running = true;
+  scrub.progress = 0.25;
+  scrub.good_blocks = 8;
+  scrub.bad_blocks = 1;
+  scrub.found = {{.file = "/kv/0.slots", .offset = 4096, .group = GroupId(2), .reason = "torn"}};
+  report.scrub = scrub;
+  const auto json = nlohmann::json::parse(status_json(report));
+  EXPECT_EQ(json["scrub"]["pass"], 3);
+  EXPECT_EQ(json["scrub"]["running"], true);
+  EXPECT_EQ(json["scrub"]["found"][0]["file"], "/kv/0.slots");
+  EXPECT_EQ(json["scrub"]["found"][0]["offset"], 4096);
+  EXPECT_EQ(json["scrub"]["found"][0]["group"], 2);
+  EXPECT_THAT(status_text(report),
+              HasSubstr("scrub: pass 3 running, 25 %: 8 blocks good, 1 bad, 0 skipped"));
+}
+
 TEST(StatusTextTest, JsonHoldsWhatTheReportHolds) {
   const auto json = nlohmann::json::parse(status_json(sample()));
   EXPECT_EQ(json["engine"], "e-1");

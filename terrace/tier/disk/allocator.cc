@@ -66,12 +66,36 @@ void Allocator::advance() {
     if (state.is_zeroing && state.is_meta) {
       target.flying = volume.next_meta_gap(target.reached, step).second;
     }
+    if (waits_for_room(v)) continue;
     if (state.is_zeroing) {
       start_zeros(v, target.reached, target.flying - target.reached);
     } else {
       start_fallocate(v, target.reached, target.flying - target.reached);
     }
   }
+}
+
+// Others share the file system: it was divided when the tier opened, and they may have grown since.
+// As when the medium is full, a smaller step may still fit. Records are few, and have no frames
+// without room of their own.
+bool Allocator::waits_for_room(std::uint32_t v) {
+  State& state = states_[v];
+  if (state.is_meta) return false;
+  Target& target = state.data;
+  const Volume& volume = *context_.volumes[v];
+  const std::uint64_t least = volume.geometry().extent_bytes;
+  std::string lack = volume.lack_of_room(target.flying - target.reached);
+  while (!lack.empty() && !state.is_zeroing && target.step > least) {
+    target.step = std::max(target.step / 8, least);
+    target.flying = std::min(target.flying, target.reached + target.step);
+    lack = volume.lack_of_room(target.flying - target.reached);
+  }
+  if (lack.empty()) return false;
+  state.is_full = true;
+  state.reason = {Code::kExhausted, std::move(lack)};
+  state.retry_at = context_.clock.now() + kRetryTime;
+  context_.health.write_failed(v, state.reason);
+  return true;
 }
 
 void Allocator::start_zeros(std::uint32_t v, std::uint64_t offset, std::uint64_t bytes) {

@@ -45,6 +45,7 @@ class Allocator {
     unsigned said = 0;  // Tenths of the zeroing in the log.
   };
   [[nodiscard]] bool is_meta_due(std::uint32_t volume) const;
+  [[nodiscard]] bool waits_for_room(std::uint32_t volume);
   void pass_over_records(std::uint32_t volume);
   void start_zeros(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);
   void start_fallocate(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);

@@ -32,7 +32,9 @@ enum class Purpose : std::uint8_t {
   kSealFrame,  // Not transfers: cipher work.
   kOpenFrame,
   kAccountWrite,
-  kAccountSync
+  kAccountSync,
+  kScrub,
+  kCheck
 };
 struct Ticket {
   Purpose purpose = Purpose::kReadFrame;
@@ -59,6 +61,7 @@ struct Meters {
   Counter damaged_records;  // Of slots.meta and extents.meta, at start.
   Counter damaged_texts;    // fingerprint.txt of a namespace, at start.
   Counter adopted_blocks;
+  Counter scrub_good, scrub_bad, scrub_skipped, scrub_bytes, scrub_passes;
 };
 
 void visit(const Meters& meters, const transfer::Backend::Counters& io, const Slots& slots,

@@ -218,7 +218,8 @@ class DiskFlow {
     const Nanoseconds end = clock_.now() + time;
     while (clock_.now() < end) {
       if (has_writes) keep_writing();
-      tier_->wait(end - clock_.now());
+      const Nanoseconds limit = end - clock_.now();
+      tier_->wait(limit);
       (void)poll_for_read();
     }
   }

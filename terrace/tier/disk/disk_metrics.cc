@@ -47,6 +47,15 @@ void visit(const Meters& meters, const transfer::Backend::Counters& io, const Sl
   visitor.counter("terrace_disk_damaged_fingerprints_total", {}, meters.damaged_texts.value());
   visitor.counter("terrace_disk_adopted_blocks_total", {}, meters.adopted_blocks.value());
   visitor.counter("terrace_disk_batches_total", {}, meters.batches.value());
+  const auto scrubbed = [&](std::string_view result, const Counter& counter) {
+    visitor.counter("terrace_disk_scrub_blocks_total", fmt::format("result=\"{}\"", result),
+                    counter.value());
+  };
+  scrubbed("good", meters.scrub_good);
+  scrubbed("bad", meters.scrub_bad);
+  scrubbed("skipped", meters.scrub_skipped);
+  visitor.counter("terrace_disk_scrub_bytes_total", {}, meters.scrub_bytes.value());
+  visitor.counter("terrace_disk_scrub_passes_total", {}, meters.scrub_passes.value());
   const auto drop = [&](std::string_view reason, const Counter& counter) {
     visitor.counter("terrace_disk_drop_blocks_total", fmt::format("reason=\"{}\"", reason),
                     counter.value());

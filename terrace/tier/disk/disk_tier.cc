@@ -4,16 +4,19 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <iterator>
 
 #include "terrace/base/left_behind.h"
 #include "terrace/base/rng.h"
+#include "terrace/tier/disk/checker_internal.h"
 #include "terrace/tier/disk/foreign_blocks_internal.h"
+#include "terrace/tier/disk/frame_check_internal.h"
 #include "terrace/tier/disk/loader_internal.h"
 #include "terrace/tier/disk/open_volumes_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
+#include "terrace/tier/disk/scrubber_internal.h"
+#include "terrace/tier/disk/watch_internal.h"
 #include "terrace/tier/disk/writer_internal.h"
 #include "terrace/transfer/builtin.h"
 
@@ -23,17 +26,8 @@ namespace {
 using disk::Purpose;
 using disk::Ticket;
 
-constexpr Nanoseconds kLinkCheckTime = seconds(1);
 constexpr Nanoseconds kDrainLimit = seconds(2);
 constexpr std::uint32_t kSweepSlots = 8192;  // Per poll: well under a millisecond.
-
-std::array<std::uint8_t, 32> digest_bytes(const std::string& hex) {
-  std::array<std::uint8_t, 32> bytes{};
-  for (std::size_t i = 0; i < bytes.size() && 2 * i + 2 <= hex.size(); ++i) {
-    (void)std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, bytes[i], 16);
-  }
-  return bytes;
-}
 
 std::array<std::uint8_t, 32> random_digest() {
   std::array<std::uint8_t, 32> bytes{};
@@ -70,7 +64,7 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
   const std::size_t ranks = options.layout.ranks;
   constexpr std::size_t kVoids = 1024;  // Void records of one batch.
   return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes +
-         disk::Reader::kMostReads * ranks;
+         disk::Reader::kMostReads * ranks + 2;  // Scrubber and checker read one frame at a time.
 }
 }  // namespace
 
@@ -97,9 +91,13 @@ struct DiskTier::State {
         context{options, clock_in, log_in, corrupt_log, volumes, *slots,
                 health,  queue,    pages,  meters,      *crypt},
         writer(context),
-        reader(context, writer) {
-    context.content_digest = digest_bytes(options.fingerprint.content_digest());
-    context.layout_digest = digest_bytes(options.fingerprint.layout_digest());
+        reader(context, writer),
+        watch(context),
+        checker(context, writer),
+        scrubber(context, writer,
+                 {options.scrub_bytes_per_second, options.scrub_interval, options.scrub_first}) {
+    context.content_digest = disk::digest_bytes(options.fingerprint.content_digest());
+    context.layout_digest = disk::digest_bytes(options.fingerprint.layout_digest());
     context.session_digest = random_digest();
     for (const auto& volume : volumes) {
       backend->name_file(volume->data_file(), volume->data_path());
@@ -120,8 +118,12 @@ struct DiskTier::State {
 
   bool prepare(transfer::Transfer& transfer) {
     const Ticket ticket = Ticket::of(transfer.token);
-    if (ticket.purpose == Purpose::kReadFrame) return reader.prepare(ticket, transfer);
-    if (ticket.purpose == Purpose::kWriteFrame) return writer.prepare(ticket, transfer);
+    const bool is_read = ticket.purpose == Purpose::kReadFrame;
+    if (!is_read && ticket.purpose != Purpose::kWriteFrame) return true;
+    if (!(is_read ? reader.prepare(ticket, transfer) : writer.prepare(ticket, transfer))) {
+      return false;
+    }
+    watch.began(ticket, transfer);
     return true;
   }
 
@@ -129,8 +131,10 @@ struct DiskTier::State {
     const Ticket ticket = Ticket::of(completion.token);
     switch (ticket.purpose) {
       case Purpose::kReadFrame:
+        watch.ended(ticket);
         return reader.finish(ticket, std::move(completion.status), ready);
       case Purpose::kWriteFrame:
+        watch.ended(ticket);
         return writer.finish_frame(ticket, std::move(completion.status), ready);
       case Purpose::kDataSync:
         return writer.finish_data_sync(ticket.number, completion.status, ready);
@@ -144,6 +148,10 @@ struct DiskTier::State {
       case Purpose::kAccountWrite:
       case Purpose::kAccountSync:
         return writer.budget().finish(ticket.purpose, completion.status);
+      case Purpose::kScrub:
+        return scrubber.finish(completion.status);
+      case Purpose::kCheck:
+        return checker.finish(completion.status);
       case Purpose::kLoad:
       case Purpose::kSealFrame:
       case Purpose::kOpenFrame:
@@ -166,30 +174,28 @@ struct DiskTier::State {
     return !crypt_done.empty();
   }
 
-  void check_links() {
-    const Nanoseconds now = clock.now();
-    if (now < next_link_check) return;
-    next_link_check = now + kLinkCheckTime;
-    for (std::uint32_t v = 0; v < volumes.size(); ++v) {
-      if (!volumes[v]->is_linked() && health.lost(v)) slots->forget_volume(v);
-    }
-  }
-
   void pump() {
-    check_links();
+    watch.look();
     corrupt_log.tick();
     (void)slots->sweep(kSweepSlots);
     (void)take_crypt();
     writer.advance(ready);
+    checker.advance();
+    if (checker.take_doubt()) (void)scrubber.ask(0);
+    scrubber.advance();
     completions.clear();
     queue.poll(completions);
     for (transfer::Completion& completion : completions) finish(completion);
+    watch.hide_unreadable();
     if (!take_crypt() && completions.empty()) return;
     // What finished may have made more due; the device should not wait for the next call.
     writer.advance(ready);
+    checker.advance();
+    scrubber.advance();
     completions.clear();
     queue.poll(completions);
     for (transfer::Completion& completion : completions) finish(completion);
+    watch.hide_unreadable();
   }
 
   const Options options;
@@ -208,10 +214,12 @@ struct DiskTier::State {
   disk::Context context;
   disk::Writer writer;
   disk::Reader reader;
+  disk::Watch watch;
+  disk::Checker checker;
+  disk::Scrubber scrubber;
   std::vector<transfer::Completion> completions;
   std::vector<std::uint64_t> crypt_done;
   std::vector<DiskDone> ready;
-  Nanoseconds next_link_check{INT64_MIN};
 };
 
 namespace {
@@ -391,11 +399,23 @@ bool DiskTier::is_idle() const {
 
 void DiskTier::stop_writes() {
   state_->writer.stop(state_->ready);
+  state_->checker.stop();
+  state_->scrubber.stop();
   std::vector<transfer::Completion> cancelled;
   state_->queue.cancel(transfer::IoClass::kOffloadWrite,
                        {Code::kClosed, "the disk tier is closing"}, cancelled);
   for (transfer::Completion& completion : cancelled) state_->finish(completion);
 }
+
+std::uint64_t DiskTier::start_scrub(std::uint64_t bytes_per_second) {
+  const std::uint64_t pass = state_->scrubber.ask(bytes_per_second);
+  state_->backend->wake();
+  return pass;
+}
+
+void DiskTier::hold_scrub(bool is_held) { state_->scrubber.hold(is_held); }
+
+ScrubReport DiskTier::scrub_report() const { return state_->scrubber.report(); }
 
 std::vector<std::string> DiskTier::problems() const {
   std::vector<std::string> all = state_->health.problems();

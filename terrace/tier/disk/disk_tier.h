@@ -25,6 +25,7 @@
 #include "terrace/block/location.h"
 #include "terrace/catalog/pool.h"
 #include "terrace/tier/crypt/frame_crypt.h"
+#include "terrace/tier/scrub_report.h"
 #include "terrace/tier/shard_memory.h"
 #include "terrace/transfer/backend.h"
 
@@ -55,7 +56,10 @@ class DiskTier {
     bool is_direct_by_fcntl = false;
     std::string preallocate = "auto";  // auto, fallocate, zerofill
     std::string eviction = "lru";
-    std::uint32_t queue_blocks = 256;  // Writes waiting; more is kExhausted.
+    std::uint32_t queue_blocks = 256;          // Writes waiting; more is kExhausted.
+    std::uint64_t scrub_bytes_per_second = 0;  // 0 = only when asked.
+    Nanoseconds scrub_interval{0};             // From the end of a pass to the next one.
+    Nanoseconds scrub_first{0};                // From the start to the first one.
     // In 24 hours, and how often each device may be written over in that time; 0 = no bound.
     Bytes write_budget{0};
     double writes_per_day = 0;
@@ -127,6 +131,14 @@ class DiskTier {
   // For shutdown: no new writes; those that have not reached the device end as kClosed. Durability
   // of what was reported does not need it.
   void stop_writes();
+
+  // ---- Scrubbing, thread-safe: the next polls read what is sealed, in idle time.
+  // Begins a pass now, or hastens the one that runs. 0 = at the rate of the options, else at one of
+  // its own. Returns its number in scrub_report().
+  std::uint64_t start_scrub(std::uint64_t bytes_per_second);
+  // While held no read of it begins.
+  void hold_scrub(bool is_held);
+  [[nodiscard]] ScrubReport scrub_report() const;
 
   // ---- Facts.
   [[nodiscard]] std::vector<std::string> problems() const;  // Empty = healthy. Thread-safe.

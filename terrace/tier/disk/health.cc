@@ -1,12 +1,15 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "terrace/tier/disk/health_internal.h"
 
 namespace terrace::tier::disk {
 
 namespace {
-constexpr unsigned kFailuresToClose = 5;
-constexpr Nanoseconds kClosedTime = seconds(30);
+constexpr unsigned kFailuresToShut = 5;
+constexpr Nanoseconds kFirstRest = seconds(30);  // Doubles from check to check, up to
+constexpr Nanoseconds kLongestRest = seconds(480);
 constexpr Nanoseconds kRefusedTime = seconds(10);
 }  // namespace
 
@@ -22,11 +25,17 @@ Health::Health(std::vector<std::string> directories, std::vector<std::string> st
 
 bool Health::may_read(std::uint32_t volume) const {
   const State& state = states_[volume];
-  return !state.is_lost && clock_.now() >= state.closed_until;
+  return !state.is_lost && !state.is_shut;
 }
 
 bool Health::may_write(std::uint32_t volume) const {
-  return may_read(volume) && clock_.now() >= states_[volume].refused_until;
+  const auto takes = [&](const State& state) {
+    return !state.is_lost && !state.is_shut && clock_.now() >= state.refused_until;
+  };
+  if (!takes(states_[volume])) return false;
+  return !states_[volume].is_slow || std::ranges::none_of(states_, [&](const State& other) {
+    return takes(other) && !other.is_slow;
+  });
 }
 
 void Health::say(std::uint32_t volume, const std::string& problem) {
@@ -44,8 +53,7 @@ void Health::say(std::uint32_t volume, const std::string& problem) {
 
 void Health::succeeded(std::uint32_t volume, bool is_write) {
   State& state = states_[volume];
-  if (state.is_lost) return;
-  if (state.failures >= kFailuresToClose) say(volume, {});
+  if (state.is_lost || state.is_shut) return;  // One of those that were under way.
   state.failures = 0;
   // Before that, it is one of those that were under way: others are still turned away.
   if (is_write && state.is_refused && clock_.now() >= state.refused_until) {
@@ -56,12 +64,11 @@ void Health::succeeded(std::uint32_t volume, bool is_write) {
 
 void Health::failed(std::uint32_t volume, const Status& status) {
   State& state = states_[volume];
-  if (state.is_lost || ++state.failures < kFailuresToClose) return;
-  state.closed_until = clock_.now() + kClosedTime;
-  say(volume,
-      fmt::format("path={} state=failing: {}; it is left alone for 30 s at a time: check the "
-                  "device and the kernel's log",
-                  directories_[volume], status.message()));
+  if (state.is_lost || state.is_shut) return;
+  if (++state.failures < kFailuresToShut) return;
+  shut(volume, fmt::format("path={} state=failing: {}; it is left alone, its blocks are misses, "
+                           "and looked at first after 30 s: check the device and the kernel's log",
+                           directories_[volume], status.message()));
 }
 
 void Health::write_failed(std::uint32_t volume, const Status& status) {
@@ -69,7 +76,7 @@ void Health::write_failed(std::uint32_t volume, const Status& status) {
   if (status.code() == Code::kClosed) return;
   if (status.code() != Code::kExhausted && !is_read_only) return failed(volume, status);
   State& state = states_[volume];
-  if (state.is_lost) return;
+  if (state.is_lost || state.is_shut) return;
   state.is_refused = true;
   state.refused_until = clock_.now() + kRefusedTime;
   say(volume,
@@ -77,6 +84,103 @@ void Health::write_failed(std::uint32_t volume, const Status& status) {
                   directories_[volume], is_read_only ? "read-only" : "full", status.message(),
                   is_read_only ? "see the kernel's log, and mount it writable"
                                : "free space or lower disk.size"));
+}
+
+void Health::shut(std::uint32_t volume, const std::string& problem) {
+  State& state = states_[volume];
+  if (state.is_lost) return;
+  if (!state.is_shut) state.rest = kFirstRest;
+  state.is_shut = true;
+  state.check_at = clock_.now() + state.rest;
+  say(volume, problem);
+}
+
+void Health::gone(std::uint32_t volume, const std::string& why) {
+  State& state = states_[volume];
+  if (state.is_lost || state.is_gone) return;
+  state.is_gone = true;
+  shut(volume, fmt::format("path={} state=gone: {}; its blocks are misses until it is back: mount "
+                           "it again, or restart the engine without it",
+                           directories_[volume], why));
+}
+
+void Health::found(std::uint32_t volume) {
+  State& state = states_[volume];
+  if (!state.is_gone) return;
+  state.is_gone = false;
+  state.check_at = clock_.now();
+}
+
+void Health::hangs(std::uint32_t volume) {
+  State& state = states_[volume];
+  if (state.is_lost || state.is_hanging) return;
+  state.is_hanging = true;
+  shut(volume, fmt::format("path={} state=hanging: nothing came back for 10 s; its blocks are "
+                           "misses until it answers: check the device and the kernel's log",
+                           directories_[volume]));
+}
+
+void Health::let_go(std::uint32_t volume) {
+  State& state = states_[volume];
+  if (!state.is_hanging) return;
+  state.is_hanging = false;
+  state.check_at = clock_.now();
+}
+
+void Health::slow(std::uint32_t volume, double rate, double norm) {
+  State& state = states_[volume];
+  if (state.is_slow) return;
+  state.is_slow = true;
+  if (state.is_lost || state.is_shut) return;
+  say(volume,
+      fmt::format("path={} state=slow: {:.1f} MB/s where {:.0f} were usual; new blocks go to "
+                  "other directories, if there are any: check the device",
+                  directories_[volume], rate * 1e-6, norm * 1e-6));
+}
+
+void Health::quick(std::uint32_t volume) {
+  State& state = states_[volume];
+  if (!state.is_slow) return;
+  state.is_slow = false;
+  if (!state.is_lost && !state.is_shut && !state.is_refused) say(volume, {});
+}
+
+bool Health::is_check_due(std::uint32_t volume) const {
+  const State& state = states_[volume];
+  return state.is_shut && !state.is_lost && !state.is_gone && !state.is_hanging &&
+         clock_.now() >= state.check_at;
+}
+
+void Health::check_failed(std::uint32_t volume, const Status& status) {
+  State& state = states_[volume];
+  state.rest = std::min(state.rest * 2, kLongestRest);
+  shut(volume,
+       fmt::format("path={} state=failing: it was looked at again: {}; it is left alone, its "
+                   "blocks are misses, and looked at again ever more rarely: check the "
+                   "device and the kernel's log",
+                   directories_[volume], status.message()));
+}
+
+void Health::returned(std::uint32_t volume, const std::string& found) {
+  State& state = states_[volume];
+  if (state.is_lost) return;
+  const bool is_slow = state.is_slow;
+  state = {};
+  state.is_slow = is_slow;
+  log_.write(LogLevel::kInfo,
+             fmt::format("disk path={} state=returned {}", directories_[volume], found));
+  say(volume, {});
+}
+
+void Health::distrusted(std::uint32_t volume, const std::string& why) {
+  State& state = states_[volume];
+  if (state.is_lost) return;
+  state.is_lost = true;
+  readable_.fetch_sub(1, std::memory_order_relaxed);
+  say(volume,
+      fmt::format("path={} state=distrusted: {}; it stays unused: restart the engine, which "
+                  "checks each block, or wipe it",
+                  directories_[volume], why));
 }
 
 bool Health::lost(std::uint32_t volume) {

@@ -1,7 +1,10 @@
-// Which volumes may be read and written now, and what the operator should know.
-// A volume that fails several times in a row is left alone for a while and then tried again; one
-// that is full takes no writes for a while; one whose files were deleted is given up. Threading:
-// problems() and any_readable() are thread-safe, the rest belongs to the I/O thread. Waits: never.
+// Which volumes may be read and written now, and what the operator should know: a circuit breaker
+// for each. One that fails several times in a row, hangs, or is not where it was, is shut: nothing
+// is asked of it, its blocks are misses. It opens again only when somebody has looked at what came
+// back (is_check_due(), Checker), never by itself. One that is full or read-only takes no writes
+// for a while; a slow one takes none while another is quick; one whose files were deleted is given
+// up. Threading: problems() and any_readable() are thread-safe, the rest belongs to the I/O thread.
+// Waits: never.
 #pragma once
 
 #include <atomic>
@@ -29,6 +32,22 @@ class Health {
   void write_failed(std::uint32_t volume, const Status& status);
   // True the first time.
   bool lost(std::uint32_t volume);
+  // Its directory is not where it was; until found(), no check is due.
+  void gone(std::uint32_t volume, const std::string& why);
+  void found(std::uint32_t volume);
+  // Nothing came back for long; until let_go(), no check is due.
+  void hangs(std::uint32_t volume);
+  void let_go(std::uint32_t volume);
+  // Against its own norm, in bytes a second.
+  void slow(std::uint32_t volume, double rate, double norm);
+  void quick(std::uint32_t volume);
+
+  // It was shut long enough: whoever looks at it tells what was found.
+  [[nodiscard]] bool is_check_due(std::uint32_t volume) const;
+  void check_failed(std::uint32_t volume, const Status& status);
+  void returned(std::uint32_t volume, const std::string& found);
+  // What came back is not what was there: it stays shut.
+  void distrusted(std::uint32_t volume, const std::string& why);
 
   [[nodiscard]] bool any_readable() const { return readable_.load(std::memory_order_relaxed) > 0; }
   [[nodiscard]] std::vector<std::string> problems() const;
@@ -36,11 +55,17 @@ class Health {
  private:
   struct State {
     unsigned failures = 0;  // In a row.
-    Nanoseconds closed_until{INT64_MIN};
+    Nanoseconds check_at{INT64_MIN};
+    Nanoseconds rest{0};  // The last one between two checks.
     Nanoseconds refused_until{INT64_MIN};
     bool is_refused = false;  // Full or read-only.
-    bool is_lost = false;
+    bool is_shut = false;
+    bool is_gone = false;
+    bool is_hanging = false;
+    bool is_slow = false;
+    bool is_lost = false;  // For good.
   };
+  void shut(std::uint32_t volume, const std::string& problem);
   void say(std::uint32_t volume, const std::string& problem);
 
   const std::vector<std::string> directories_;

@@ -44,8 +44,14 @@ struct Run {
   std::uint32_t name_space = 0;
 };
 
+bool is_possible(const MetaHeader& header) {
+  return header.run_extents > 0 && header.run_slots <= kMostRunSlots && header.groups > 0 &&
+         header.groups <= kMostGroups;
+}
+
 bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan,
-              const std::function<bool(const SealedSlot&)>& visit) {
+              const std::function<bool(const SealedSlot&)>& visit,
+              const std::function<void(std::uint64_t)>& visit_damaged) {
   const std::uint64_t first =
       static_cast<std::uint64_t>(run.number) * header.run_slots * header.groups;
   std::vector<std::byte> records(static_cast<std::size_t>(header.run_slots) * header.groups *
@@ -55,13 +61,16 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
     const auto slot = static_cast<std::uint32_t>((first + at / kSlotRecordBytes) / header.groups);
     const auto decoded = decode_slot(
         std::span<const std::byte>(records).subspan(at).first<kSlotRecordBytes>(), slot);
-    if (decoded.check == RecordCheck::kDamaged) ++scan.damaged;
+    if (decoded.check == RecordCheck::kDamaged) {
+      ++scan.damaged;
+      if (visit_damaged) visit_damaged(kRecordsOffset + first * kSlotRecordBytes + at);
+    }
     const SlotRecord& record = decoded.record;
     const bool counts = decoded.check == RecordCheck::kGood &&
                         record.state == RecordState::kSealed && record.stamp == run.stamp &&
                         record.epoch == header.epoch && record.name_space == run.name_space;
     if (!counts) continue;
-    if (!visit({record, slot % header.run_slots == 0, run.number * header.run_extents})) {
+    if (!visit({record, slot, slot % header.run_slots == 0, run.number * header.run_extents})) {
       return false;
     }
   }
@@ -70,16 +79,21 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
 
 }  // namespace
 
-std::optional<MetaScan> scan_meta(const std::string& directory, const std::string& name,
-                                  std::uint32_t number, const ExtentTable& table,
-                                  const std::function<bool(const SealedSlot&)>& visit) {
+std::optional<MetaHeader> read_meta_header(const std::string& directory, const std::string& name) {
   const auto file = open_regular_file(directory + "/" + name + "/slots.meta", O_RDONLY);
   if (!file) return std::nullopt;
   const auto header = read_header(file->get());
-  if (!header || header->run_extents == 0 || header->run_slots > kMostRunSlots ||
-      header->groups == 0 || header->groups > kMostGroups) {
-    return std::nullopt;
-  }
+  return header && is_possible(*header) ? header : std::nullopt;
+}
+
+std::optional<MetaScan> scan_meta(const std::string& directory, const std::string& name,
+                                  std::uint32_t number, const ExtentTable& table,
+                                  const std::function<bool(const SealedSlot&)>& visit,
+                                  const std::function<void(std::uint64_t)>& visit_damaged) {
+  const auto file = open_regular_file(directory + "/" + name + "/slots.meta", O_RDONLY);
+  if (!file) return std::nullopt;
+  const auto header = read_header(file->get());
+  if (!header || !is_possible(*header)) return std::nullopt;
   MetaScan scan{.epoch = header->epoch, .generation = header->generation};
   for (std::uint32_t extent = 0; extent < table.size();) {
     const ExtentRecord& record = table[extent];
@@ -90,7 +104,7 @@ std::optional<MetaScan> scan_meta(const std::string& directory, const std::strin
     }
     scan.slots += static_cast<std::uint64_t>(header->run_slots) * header->groups;
     const Run run{extent / header->run_extents, record.stamp, number};
-    if (!scan_run(file->get(), *header, run, scan, visit)) return scan;
+    if (!scan_run(file->get(), *header, run, scan, visit, visit_damaged)) return scan;
     extent += record.count;
   }
   return scan;

@@ -15,6 +15,7 @@ namespace terrace::tier::disk {
 
 struct SealedSlot {
   SlotRecord record;
+  std::uint32_t slot = 0;  // In the volume.
   bool is_first_of_run = false;
   std::uint32_t first_extent = 0;  // Of its run.
 };
@@ -26,10 +27,17 @@ struct MetaScan {
   std::uint64_t generation = 0;
 };
 
+// The header that counts of `directory`/`name`/slots.meta; nothing when there is none that is whole
+// and can be.
+[[nodiscard]] std::optional<MetaHeader> read_meta_header(const std::string& directory,
+                                                         const std::string& name);
+
 // Visits the sealed records of namespace `number`, whose files lie in `directory`/`name`, until
-// `visit` says false. Nothing when slots.meta is missing or its header is damaged.
+// `visit` says false, and where damaged ones lie in slots.meta. Nothing when slots.meta is missing
+// or its header is damaged.
 [[nodiscard]] std::optional<MetaScan> scan_meta(
     const std::string& directory, const std::string& name, std::uint32_t number,
-    const ExtentTable& table, const std::function<bool(const SealedSlot&)>& visit);
+    const ExtentTable& table, const std::function<bool(const SealedSlot&)>& visit,
+    const std::function<void(std::uint64_t offset)>& visit_damaged = {});
 
 }  // namespace terrace::tier::disk

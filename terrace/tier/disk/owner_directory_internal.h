@@ -31,6 +31,8 @@ class DirectoryLock {
   // Whether somebody holds it. Takes and releases nothing.
   static Result<bool> is_locked(const std::string& directory);
   [[nodiscard]] bool holds() const { return file_.is_open(); }
+  // The lock file of `directory` is the one that is held.
+  [[nodiscard]] bool is_of(const std::string& directory) const;
 
  private:
   void release();

@@ -99,6 +99,10 @@ Result<bool> DirectoryLock::is_locked(const std::string& directory) {
   return lock.l_type != F_UNLCK;
 }
 
+bool DirectoryLock::is_of(const std::string& directory) const {
+  return holds() && id_of(directory + "/owner.lock") == FileId{device_, inode_};
+}
+
 void DirectoryLock::release() {
   if (!file_.is_open()) return;
   HeldLocks& locks = held_locks();

@@ -8,7 +8,6 @@ namespace terrace::tier::disk {
 namespace {
 constexpr NamespaceId kForeign{UINT16_MAX};
 constexpr std::uint16_t kLastNamespace = UINT16_MAX - 1;
-constexpr std::size_t kMostEvicted = 65'536;  // Kept for take_evicted(); then the oldest are lost.
 // Slots of blocked volumes that one reserve() sets aside at most.
 constexpr int kMostSetAside = 256;
 
@@ -54,12 +53,27 @@ Result<Slots::Loading> Slots::begin_load(std::size_t group, std::size_t parts) {
 
 std::size_t Slots::match(std::size_t group, std::span<const SequenceHash> hashes) const {
   const MutexLock lock(mutex_);
-  return pools_[group]->match(current_, group_id(group), hashes);
+  if (hidden_ == 0) return pools_[group]->match(current_, group_id(group), hashes);
+  std::size_t count = 0;
+  while (count < hashes.size() && is_seen(group, hashes[count])) ++count;
+  return count;
 }
 
 bool Slots::contains(std::size_t group, const SequenceHash& hash) const {
   const MutexLock lock(mutex_);
-  return pools_[group]->contains(key(group, hash));
+  return hidden_ == 0 ? pools_[group]->contains(key(group, hash)) : is_seen(group, hash);
+}
+
+bool Slots::is_seen(std::size_t group, const SequenceHash& hash) const {
+  const auto slot = pools_[group]->find(key(group, hash));
+  return slot && !is_hidden_[map_.place(slot->index.value()).volume];
+}
+
+void Slots::hide_volume(std::uint32_t volume, bool is_hidden) {
+  const MutexLock lock(mutex_);
+  if (is_hidden_[volume] == is_hidden) return;
+  is_hidden_[volume] = is_hidden;
+  hidden_ = static_cast<std::size_t>(std::ranges::count(is_hidden_, true));
 }
 
 void Slots::touch(std::size_t group, const SequenceHash& hash) {
@@ -105,6 +119,10 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
   }
   catalog::Pool& pool = *pools_[group];
   const BlockKey wanted = key(group, hash);
+  // One that nobody can read now gives way to a new copy.
+  if (hidden_ > 0 && pool.contains(wanted) && !is_seen(group, hash)) {
+    if (const auto unseen = pool.find(wanted)) (void)pool.remove(*unseen);
+  }
   if (pool.contains(wanted) || pool.is_filling(wanted)) {
     return fail(Code::kInvalid, "the block is on disk already");
   }

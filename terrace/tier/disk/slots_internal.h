@@ -20,6 +20,8 @@
 namespace terrace::tier::disk {
 
 class Slots {
+  static constexpr std::size_t kMostEvicted = 65'536;  // For take_evicted(); further ones are lost.
+
  public:
   struct Options {
     std::size_t groups = 0;
@@ -54,6 +56,9 @@ class Slots {
   void touch(std::size_t group, const SequenceHash& hash);
   void touch_chain(std::size_t group, std::span<const SequenceHash> hashes);
 
+  // The volume cannot be read for now: its blocks are in no answer above.
+  void hide_volume(std::uint32_t volume, bool is_hidden);
+
   // ---- Writing.
   struct Reserved {
     catalog::FillingSlot slot;
@@ -85,6 +90,22 @@ class Slots {
   // Ends the read; with `is_removed` the block goes too. False if the cache was reset meanwhile.
   bool unpin(std::size_t group, Pinned pinned, bool is_removed);
 
+  // ---- Looking without holding, for the scrubber: the eviction order stays as it is.
+  struct Sight {
+    SlotRef slot;
+    SequenceHash hash;
+    SlotMap::Place place;
+    std::uint32_t epoch = 0;
+  };
+  // The first block of ours at `slot` or behind it, among at most `limit` slots; `slot` is then the
+  // one to look on from.
+  [[nodiscard]] std::optional<Sight> next_sealed(std::size_t group, std::uint32_t& slot,
+                                                 std::uint32_t limit) const;
+  // The block still lies there, as it did.
+  [[nodiscard]] bool is_same(std::size_t group, const Sight& sight) const;
+  // Drops it, to be told in take_evicted(). False if a read holds it, or it is not the same.
+  bool drop(std::size_t group, const Sight& sight);
+
   // ---- Forgetting.
   void forget_all();
   // How often that was done.
@@ -112,8 +133,12 @@ class Slots {
         size_(size),
         set_aside_(volumes),
         is_forgotten_(volumes, false),
+        is_hidden_(volumes, false),
         dropped_(volumes, 0) {}
   [[nodiscard]] BlockKey key(std::size_t group, const SequenceHash& hash) const
+      TERRACE_REQUIRES(mutex_);
+  // Where it lies on a volume that is not hidden.
+  [[nodiscard]] bool is_seen(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
   void note_evicted(std::size_t group) TERRACE_REQUIRES(mutex_);
   // Takes the mark off the slot; false if it held none.
@@ -135,6 +160,8 @@ class Slots {
   std::uint64_t locked_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::vector<std::vector<SetAside>> set_aside_ TERRACE_GUARDED_BY(mutex_);  // [volume]
   std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);                // [volume]
+  std::vector<bool> is_hidden_ TERRACE_GUARDED_BY(mutex_);                   // [volume]
+  std::size_t hidden_ TERRACE_GUARDED_BY(mutex_) = 0;                        // Of the volumes.
   std::vector<std::uint32_t> dropped_ TERRACE_GUARDED_BY(mutex_);            // [volume]; epochs.
   std::uint64_t sweep_at_ TERRACE_GUARDED_BY(mutex_) = UINT64_MAX;
   std::vector<catalog::Eviction> evicted_ TERRACE_GUARDED_BY(mutex_);

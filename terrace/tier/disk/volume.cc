@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "terrace/base/check.h"
+#include "terrace/tier/disk/medium_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
 
 namespace terrace::tier::disk {
@@ -82,6 +83,9 @@ Status Volume::open_data(const Options& options) {
                fmt::format("disk path={} direct=refused: the file system has no O_DIRECT; its page "
                            "cache is used",
                            owner_.directory));
+  }
+  for (const std::string& note : notes_on(medium_of(data_.get()))) {
+    log_.write(LogLevel::kWarn, fmt::format("disk path={} {}", owner_.directory, note));
   }
   TERRACE_ASSIGN_OR_RETURN(allocated_bytes_, size_of(data_.get(), data_path()));
   allocated_bytes_ -= allocated_bytes_ % table_.extent_bytes();

@@ -117,8 +117,14 @@ class Volume {
     return is_allocated(run) && records_end(run) <= reserved_meta_bytes_;
   }
   [[nodiscard]] bool is_direct() const { return is_direct_; }
+  // Empty while `bytes` more leave enough of the file system to its other users; else the figures.
+  // Half of what stays free at the start: what the file system itself needs for a large file counts
+  // against the other half.
+  [[nodiscard]] std::string lack_of_room(std::uint64_t bytes) const;
   // False once somebody deleted a file of ours under our feet.
   [[nodiscard]] bool is_linked() const;
+  // Its path leads to the files that are open. Errors: kNotFound, and what is there instead.
+  [[nodiscard]] Status check_place() const;
 
  private:
   struct Run {

@@ -1,0 +1,164 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "terrace/tier/disk/checker_internal.h"
+#include "terrace/tier/disk/frame_check_internal.h"
+#include "terrace/tier/disk/writer_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+constexpr std::uint32_t kSlotsAtOnce = 8192;
+
+std::size_t largest_read(const Context& context) {
+  std::uint64_t most = kMetaHeaderCopies * kPageBytes;
+  for (const auto& volume : context.volumes) {
+    most = std::max(most, std::ranges::max(volume->geometry().frame_bytes));
+  }
+  return most;
+}
+}  // namespace
+
+Checker::Checker(Context& context, Writer& writer)
+    : context_(context),
+      writer_(writer),
+      memory_bytes_(largest_read(context)),
+      memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, memory_bytes_))) {
+  TERRACE_CHECK(memory_ != nullptr);
+}
+
+void Checker::advance() {
+  if (is_stopped_ || is_flying_) return;
+  if (step_ == Step::kFrames) return read_frame();
+  for (std::uint32_t v = 0; v < context_.volumes.size() && step_ == Step::kIdle; ++v) {
+    if (context_.health.is_check_due(v)) begin(v);
+  }
+}
+
+void Checker::begin(std::uint32_t volume) {
+  volume_ = volume;
+  sample_ = good_ = bad_ = 0;
+  const Volume& looked_at = *context_.volumes[volume];
+  if (const Status place = looked_at.check_place(); !place.is_ok()) return give_up(place);
+  // From the medium, not from what the kernel remembers of it.
+  for (const int file : {looked_at.extents_file(), looked_at.meta_file()}) {
+    (void)::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+  }
+  step_ = Step::kExtents;
+  read(looked_at.extents_file(), 0, kPageBytes);
+}
+
+void Checker::read(int file, std::uint64_t offset, std::size_t bytes) {
+  transfer::Transfer transfer;
+  transfer.token = Ticket{Purpose::kCheck, 0, volume_}.token();
+  transfer.op = transfer::IoOp::kRead;
+  transfer.io_class = transfer::IoClass::kPrefetch;
+  transfer.file = file;
+  transfer.offset = offset;
+  transfer.pieces[0] = {memory_.get(), bytes};
+  transfer.piece_count = 1;
+  is_flying_ = true;
+  context_.push(transfer);
+}
+
+// Blocks from all over the volume, each time another rank's.
+bool Checker::find_sample() {
+  const std::size_t groups = context_.options.layout.groups.size();
+  const std::uint32_t slots = context_.slots.size();
+  while (sample_ < kSamples) {
+    group_ = sample_ % groups;
+    auto slot = static_cast<std::uint32_t>(std::uint64_t{slots} * sample_ / kSamples);
+    const std::uint32_t end = slots - slot > kSlotsAtOnce ? slot + kSlotsAtOnce : slots;
+    rank_ = static_cast<std::uint16_t>(sample_ % context_.ranks());
+    ++sample_;
+    while (slot < end) {
+      block_ = context_.slots.next_sealed(group_, slot, end - slot);
+      if (!block_) break;
+      if (block_->place.volume == volume_) return true;
+    }
+  }
+  return false;
+}
+
+void Checker::read_frame() {
+  if (!find_sample()) return end();
+  const Volume& volume = *context_.volumes[volume_];
+  read(volume.data_file(), volume.geometry().offset(group_, block_->place.slot, rank_),
+       volume.geometry().frame_bytes[group_]);
+}
+
+void Checker::finish(const Status& status) {
+  is_flying_ = false;
+  if (step_ == Step::kIdle) return;
+  if (!status.is_ok() && (step_ != Step::kFrames || status.code() != Code::kCorrupt)) {
+    return give_up(status);
+  }
+  const Volume& volume = *context_.volumes[volume_];
+  const std::span<const std::byte> bytes(memory_.get(), memory_bytes_);
+  if (step_ == Step::kFrames) {
+    if (status.is_ok()) return judge_frame();
+    ++bad_;  // The file ends before the frame: it was cut.
+    return;
+  }
+  if (step_ == Step::kExtents) {
+    const auto header = decode_volume(bytes.first<kPageBytes>());
+    if (!header || header->extent_bytes != volume.extent_bytes()) {
+      return distrust("extents.meta begins otherwise than it did");
+    }
+    step_ = Step::kMeta;
+    return read(volume.meta_file(), 0, kMetaHeaderCopies * kPageBytes);
+  }
+  MetaHeader newest;
+  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+    const auto header = decode_meta(bytes.subspan(copy * kPageBytes).first<kPageBytes>());
+    if (header && header->epoch >= newest.epoch) newest = *header;
+  }
+  // A reset that this process knows of must not be undone by a copy from before it.
+  const MetaHeader known = volume.meta_header();
+  if (newest.epoch < known.epoch || newest.generation < known.generation) {
+    return distrust("slots.meta begins otherwise than it did: it is of an earlier time");
+  }
+  step_ = Step::kFrames;
+}
+
+void Checker::judge_frame() {
+  if (!context_.slots.is_same(group_, *block_)) return;  // Evicted or reset meanwhile.
+  const Status status = check_frame(
+      {memory_.get(), memory_bytes_},
+      context_.header(group_, block_->hash, rank_, block_->slot.generation.value(), block_->epoch));
+  if (status.is_ok()) {
+    ++good_;
+    return;
+  }
+  ++bad_;
+  const SlotMap::Place place = block_->place;
+  if (context_.slots.drop(group_, *block_)) writer_.invalidate(group_, place);
+  context_.corrupt_log.write(
+      LogLevel::kWarn,
+      fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
+                  context_.volumes[volume_]->directory(), place.slot, status.message()));
+}
+
+void Checker::end() {
+  step_ = Step::kIdle;
+  if (bad_ > good_) {
+    return distrust(fmt::format("{} of {} blocks that were looked at are not what they were", bad_,
+                                good_ + bad_));
+  }
+  has_doubt_ = has_doubt_ || bad_ > 0;
+  context_.health.returned(volume_, fmt::format("good_blocks={} bad_blocks={}", good_, bad_));
+}
+
+void Checker::give_up(const Status& why) {
+  step_ = Step::kIdle;
+  context_.health.check_failed(volume_, why);
+}
+
+void Checker::distrust(const std::string& why) {
+  step_ = Step::kIdle;
+  context_.health.distrusted(volume_, why);
+}
+
+}  // namespace terrace::tier::disk

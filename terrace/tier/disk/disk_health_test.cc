@@ -1,0 +1,295 @@
+// Directories that fail, hang, vanish and come back: misses at once, checked before they count.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "terrace/testing/fake_clock.h"
+#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/health_internal.h"
+#include "terrace/transfer/backends/fault/fault_backend.h"
+
+namespace terrace::tier::disk {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using transfer::Fault;
+using transfer::FaultBackend;
+using transfer::IoOp;
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kBlocks = 16;
+
+// Two directories; the blocks alternate between them.
+class DiskHealthTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    rig_.use_clock(clock_);
+    rig_.options().blocks = kBlocks;
+    rig_.options().paths = {rig_.path() + "/a", rig_.path() + "/b"};
+    rig_.options().decorate = [this](std::unique_ptr<transfer::Backend> inner) {
+      auto faults = std::make_unique<FaultBackend>(std::move(inner), 1);
+      faults_ = faults.get();
+      return faults;
+    };
+    ASSERT_EQ(rig_.open().text(), Status().text());
+    for (std::uint64_t n = 0; n < kBlocks; ++n) {
+      ASSERT_EQ(rig_.write(n).text(), Status().text()) << n;
+    }
+    rig_.settle();
+  }
+  [[nodiscard]] std::string owner(char path) const {
+    return rig_.path() + "/" + path + "/terrace-00";
+  }
+  void poll() {
+    std::vector<DiskDone> done;
+    rig_.tier().wait(milliseconds(5));
+    rig_.tier().poll(done);
+  }
+  template <typename Condition>
+  bool poll_until(Condition&& condition) {
+    const Nanoseconds limit = rig_.clock().now() + seconds(20);
+    while (!condition() && rig_.clock().now() < limit) poll();
+    return condition();
+  }
+  [[nodiscard]] std::uint64_t seen() const {
+    std::uint64_t count = 0;
+    for (std::uint64_t n = 0; n < kBlocks; ++n) count += rig_.has(n) ? 1U : 0U;
+    return count;
+  }
+  [[nodiscard]] std::string problem() {
+    const auto problems = rig_.tier().problems();
+    return problems.empty() ? "" : problems.front();
+  }
+  // Five errors in a row; those blocks are gone for it.
+  void shut(char path) {
+    faults_->aim(Fault::kError, IoOp::kRead, 5, std::string(1, path) + "/terrace-00/0.slots");
+    for (std::uint64_t n = 0; n < kBlocks && problem().empty(); ++n) (void)rig_.read(n);
+    ASSERT_THAT(problem(), HasSubstr("state=failing"));
+    faults_->aim(Fault::kNone, IoOp::kRead, 0);
+    poll();
+  }
+
+  testing::FakeClock clock_;
+  Rig rig_;
+  FaultBackend* faults_ = nullptr;
+};
+
+TEST_F(DiskHealthTest, BlocksOfAFailingDirectoryAreMissesAtOnceAndTheRestGoesOn) {
+  shut('b');
+  EXPECT_EQ(seen(), kBlocks / 2);
+  std::uint64_t served = 0;
+  for (std::uint64_t n = 0; n < kBlocks; ++n) {
+    if (!rig_.has(n)) continue;
+    EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
+    ++served;
+  }
+  EXPECT_EQ(served, kBlocks / 2);
+  std::vector<SequenceHash> chain;
+  for (std::uint64_t n = 0; n < kBlocks; ++n) chain.push_back(hash_of(n));
+  std::size_t first_miss = 0;
+  while (rig_.has(first_miss)) ++first_miss;
+  EXPECT_EQ(rig_.tier().match(GroupId(0), chain), first_miss);
+}
+
+TEST_F(DiskHealthTest, ABlockThatNobodyCanReadNowIsStoredAnew) {
+  shut('b');
+  std::uint64_t missing = 0;
+  while (rig_.has(missing)) ++missing;
+  EXPECT_EQ(rig_.write(missing).text(), Status().text());
+  EXPECT_TRUE(rig_.has(missing));
+  EXPECT_EQ(rig_.read(missing).text(), Status().text());
+}
+
+TEST_F(DiskHealthTest, ADirectoryComesBackWhenItWasLookedAtNotBefore) {
+  shut('b');
+  const std::uint64_t before = seen();
+  clock_.advance(seconds(29));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(seen(), before);
+  EXPECT_THAT(rig_.log(), Not(HasSubstr("state=returned")));
+  clock_.advance(seconds(1));
+  ASSERT_TRUE(poll_until([&] { return problem().empty(); }));
+  EXPECT_THAT(rig_.log(), HasSubstr(owner('b') + " state=returned good_blocks="));
+  EXPECT_EQ(seen(), kBlocks - 5) << "all but those that could not be read";
+  for (std::uint64_t n = 0; n < kBlocks; ++n) {
+    if (rig_.has(n)) {
+      EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
+    }
+  }
+}
+
+TEST_F(DiskHealthTest, WhatStillFailsStaysAloneEverLonger) {
+  shut('b');
+  faults_->aim(Fault::kError, IoOp::kRead, 1000, "b/terrace-00/0.slots");
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("looked at again"); }));
+  faults_->aim(Fault::kNone, IoOp::kRead, 0);
+  clock_.advance(seconds(59));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_FALSE(problem().empty());
+  clock_.advance(seconds(1));
+  EXPECT_TRUE(poll_until([&] { return problem().empty(); }));
+}
+
+TEST_F(DiskHealthTest, WhatComesBackWithOtherBytesIsNotTrusted) {
+  shut('b');
+  {
+    std::fstream file(owner('b') + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
+    const std::string zeros(fs::file_size(owner('b') + "/0.slots"), '\0');
+    file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+  }
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("state=distrusted"); }));
+  EXPECT_EQ(seen(), kBlocks / 2);
+  clock_.advance(seconds(3600));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(seen(), kBlocks / 2);
+}
+
+TEST_F(DiskHealthTest, ADamagedBlockAmongManyIsDroppedAndAllAreRead) {
+  shut('b');
+  // One frame of those that are left: the last slot.
+  const std::uint64_t frame = 4096 + 8192;
+  {
+    std::fstream file(owner('b') + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(7 * frame + 5000));
+    file.put('!');
+  }
+  const std::uint64_t before = kBlocks - 5;
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return problem().empty(); }));
+  EXPECT_THAT(rig_.log(), HasSubstr("bad_blocks=1"));
+  EXPECT_EQ(seen(), before - 1);
+  EXPECT_TRUE(poll_until([&] {
+    clock_.advance(milliseconds(10));
+    return rig_.metric("terrace_disk_scrub_passes_total") == 1;
+  }));
+}
+
+// A copy of the medium from before a reset would bring back what was reset.
+TEST_F(DiskHealthTest, WhatComesBackFromAnEarlierTimeIsNotTrusted) {
+  std::string old;
+  {
+    std::ifstream file(owner('b') + "/ns-0001/slots.meta", std::ios::binary);
+    old.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  rig_.tier().forget_all();
+  ASSERT_TRUE(poll_until([&] { return !rig_.tier().is_drop_pending(); }));
+  for (std::uint64_t n = 0; n < kBlocks; ++n) ASSERT_TRUE(rig_.write(n).is_ok());
+  shut('b');
+  {
+    std::fstream file(owner('b') + "/ns-0001/slots.meta",
+                      std::ios::in | std::ios::out | std::ios::binary);
+    file.write(old.data(), static_cast<std::streamsize>(old.size()));
+  }
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(poll_until([&] { return problem().contains("of an earlier time"); }));
+}
+
+TEST_F(DiskHealthTest, ADirectoryThatWasTakenAwayIsAMissUntilItIsBack) {
+  fs::rename(rig_.path() + "/b", rig_.path() + "/elsewhere");
+  clock_.advance(seconds(1));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("state=gone"); }));
+  EXPECT_EQ(seen(), kBlocks / 2);
+  EXPECT_THAT(problem(), HasSubstr("ENOENT"));
+  clock_.advance(seconds(1000));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(seen(), kBlocks / 2);
+  fs::rename(rig_.path() + "/elsewhere", rig_.path() + "/b");
+  clock_.advance(seconds(1));
+  EXPECT_TRUE(poll_until([&] { return problem().empty(); }));
+  EXPECT_EQ(seen(), kBlocks);
+}
+
+// As when another disk is mounted at the same place.
+TEST_F(DiskHealthTest, AnotherDirectoryAtTheSamePlaceIsNotTaken) {
+  fs::rename(rig_.path() + "/b", rig_.path() + "/elsewhere");
+  fs::copy(rig_.path() + "/elsewhere", rig_.path() + "/b", fs::copy_options::recursive);
+  clock_.advance(seconds(1));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("another file now"); }));
+  EXPECT_EQ(seen(), kBlocks / 2);
+}
+
+TEST_F(DiskHealthTest, ADeviceThatHangsIsLeftAloneUntilItAnswers) {
+  const BlockMemory into = rig_.blank();
+  std::uint64_t lost = 0;
+  faults_->aim(Fault::kLose, IoOp::kRead, 1, "b/terrace-00/0.slots");
+  for (std::uint64_t n = 0; n < kBlocks && faults_->lost() == 0; ++n) {
+    ASSERT_TRUE(rig_.tier()
+                    .begin_read(900 + n, GroupId(0), hash_of(n), into.shards(),
+                                transfer::IoClass::kTtftRead, kNoDeadline)
+                    .is_ok());
+    lost = n;
+    poll();
+  }
+  ASSERT_EQ(faults_->lost(), 1U);
+  clock_.advance(seconds(11));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("state=hanging"); }));
+  EXPECT_EQ(seen(), kBlocks / 2);
+  EXPECT_FALSE(rig_.has(lost));
+  faults_->release_lost();
+  EXPECT_TRUE(poll_until([&] {
+    clock_.advance(seconds(1));
+    return problem().empty();
+  }));
+  EXPECT_EQ(seen(), kBlocks);
+}
+
+class HealthTest : public ::testing::Test {
+ protected:
+  testing::FakeClock clock_;
+  testing::MemoryLog log_;
+  Health health_{{"/a", "/b"}, {}, clock_, log_};
+};
+
+TEST_F(HealthTest, AReadOnlyDirectoryIsReadAndNotWritten) {
+  for (int i = 0; i < 20; ++i) {
+    health_.write_failed(0, {Code::kRefused, "pwritev /a/0.slots: EROFS (30)"});
+  }
+  EXPECT_TRUE(health_.may_read(0));
+  EXPECT_FALSE(health_.may_write(0));
+  EXPECT_TRUE(health_.may_write(1));
+  ASSERT_EQ(health_.problems().size(), 1U);
+  EXPECT_THAT(health_.problems()[0], HasSubstr("state=read-only"));
+  health_.succeeded(0, true);  // One that was under way.
+  EXPECT_FALSE(health_.problems().empty());
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(health_.may_write(0));
+  health_.succeeded(0, true);
+  EXPECT_THAT(health_.problems(), IsEmpty());
+}
+
+TEST_F(HealthTest, ASlowDirectoryTakesNoWritesWhileAnotherIsQuick) {
+  health_.slow(0, 5e6, 2e9);
+  EXPECT_TRUE(health_.may_read(0));
+  EXPECT_FALSE(health_.may_write(0));
+  EXPECT_TRUE(health_.may_write(1));
+  EXPECT_THAT(health_.problems()[0], HasSubstr("5.0 MB/s where 2000 were usual"));
+  health_.slow(1, 5e6, 2e9);
+  EXPECT_TRUE(health_.may_write(0)) << "there is no better one";
+  EXPECT_TRUE(health_.may_write(1));
+  health_.quick(1);
+  EXPECT_FALSE(health_.may_write(0));
+  health_.quick(0);
+  EXPECT_TRUE(health_.may_write(0));
+  EXPECT_THAT(health_.problems(), IsEmpty());
+}
+
+TEST_F(HealthTest, AShutDirectoryDoesNotOpenByWhatWasUnderWay) {
+  for (int i = 0; i < 5; ++i) health_.failed(0, {Code::kIo, "preadv /a/0.slots: EIO (5)"});
+  EXPECT_FALSE(health_.may_read(0));
+  health_.succeeded(0, false);
+  clock_.advance(seconds(1000));
+  EXPECT_FALSE(health_.may_read(0));
+  EXPECT_TRUE(health_.is_check_due(0));
+  EXPECT_FALSE(health_.is_check_due(1));
+  health_.returned(0, "good_blocks=1");
+  EXPECT_TRUE(health_.may_read(0));
+}
+
+}  // namespace
+}  // namespace terrace::tier::disk

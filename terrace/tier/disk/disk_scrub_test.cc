@@ -1,0 +1,276 @@
+// Scrubbing: what it finds, what it leaves alone, how much it reads.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+
+#include "terrace/testing/fake_clock.h"
+#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/transfer/backends/fault/fault_backend.h"
+
+namespace terrace::tier::disk {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using transfer::Fault;
+using transfer::FaultBackend;
+using transfer::IoOp;
+
+constexpr std::uint64_t kFrame = 4096 + 8192;
+constexpr const char* kGood = "terrace_disk_scrub_blocks_total{result=\"good\"}";
+constexpr const char* kBad = "terrace_disk_scrub_blocks_total{result=\"bad\"}";
+constexpr const char* kSkipped = "terrace_disk_scrub_blocks_total{result=\"skipped\"}";
+constexpr const char* kPasses = "terrace_disk_scrub_passes_total";
+constexpr const char* kBytes = "terrace_disk_scrub_bytes_total";
+
+class DiskScrubTest : public ::testing::Test {
+ protected:
+  void open_with_faults() {
+    rig_.options().decorate = [this](std::unique_ptr<transfer::Backend> inner) {
+      auto faults = std::make_unique<FaultBackend>(std::move(inner), 1);
+      faults_ = faults.get();
+      return faults;
+    };
+    ASSERT_EQ(rig_.open().text(), Status().text());
+  }
+  void write_blocks(std::uint64_t first, std::uint64_t end, std::size_t group = 0) {
+    for (std::uint64_t n = first; n < end; ++n) {
+      ASSERT_EQ(rig_.write(n, group).text(), Status().text()) << n;
+    }
+  }
+  void flip(std::uint64_t offset) {
+    std::fstream file(rig_.owner() + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
+    ASSERT_TRUE(file.good());
+    file.seekg(static_cast<std::streamoff>(offset));
+    const char byte = static_cast<char>(file.get() ^ 4);
+    file.seekp(static_cast<std::streamoff>(offset));
+    file.put(byte);
+  }
+  void poll() {
+    std::vector<DiskDone> done;
+    rig_.tier().wait(milliseconds(20));
+    rig_.tier().poll(done);
+  }
+  template <typename Condition>
+  bool poll_until(Condition&& condition) {
+    const Nanoseconds limit = rig_.clock().now() + seconds(20);
+    while (!condition() && rig_.clock().now() < limit) poll();
+    return condition();
+  }
+  // A whole pass, as if there were no rate.
+  ScrubReport scrub() {
+    const std::uint64_t pass = rig_.tier().start_scrub(1ULL << 40U);
+    EXPECT_TRUE(poll_until([&] { return !rig_.tier().scrub_report().is_running; }));
+    EXPECT_EQ(rig_.tier().scrub_report().pass, pass);
+    return rig_.tier().scrub_report();
+  }
+
+  testing::FakeClock clock_;
+  Rig rig_;
+  FaultBackend* faults_ = nullptr;
+};
+
+TEST_F(DiskScrubTest, ABadBlockIsDroppedAndReportedWithItsPlace) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 4);
+  flip(2 * kFrame + 4096 + 777);
+  const ScrubReport report = scrub();
+  EXPECT_EQ(report.good_blocks, 3U);
+  EXPECT_EQ(report.bad_blocks, 1U);
+  EXPECT_EQ(report.progress, 1);
+  ASSERT_EQ(report.found.size(), 1U);
+  EXPECT_EQ(report.found[0].file, rig_.owner() + "/0.slots");
+  EXPECT_EQ(report.found[0].offset, 2 * kFrame);
+  EXPECT_EQ(report.found[0].hash, hash_of(2));
+  EXPECT_THAT(report.found[0].reason, HasSubstr("checksum"));
+  EXPECT_FALSE(rig_.has(2));
+  EXPECT_EQ(rig_.metric(kGood), 3);
+  EXPECT_EQ(rig_.metric(kBad), 1);
+  EXPECT_EQ(rig_.metric(kPasses), 1);
+  EXPECT_EQ(rig_.metric(kBytes), 3 * kFrame);
+  EXPECT_THAT(rig_.log(), HasSubstr(rig_.owner() + "/0.slots offset=" + std::to_string(2 * kFrame) +
+                                    " scrub=bad key=" + hash_of(2).hex()));
+  EXPECT_THAT(rig_.log(), HasSubstr("scrub=done pass=1 good_blocks=3 bad_blocks=1"));
+}
+
+TEST_F(DiskScrubTest, ADroppedBlockStaysDroppedAfterARestartAndIsToldAsEvicted) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 3);
+  flip(kFrame + 40);  // In the header: whose block it is.
+  EXPECT_EQ(scrub().bad_blocks, 1U);
+  const auto gone = rig_.tier().take_evicted();
+  ASSERT_EQ(gone.size(), 1U);
+  EXPECT_EQ(gone[0].key.hash, hash_of(1));
+  rig_.settle();
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  EXPECT_FALSE(rig_.has(1));
+  EXPECT_TRUE(rig_.has(0));
+  EXPECT_TRUE(rig_.write(1).is_ok());
+  EXPECT_TRUE(rig_.read(1).is_ok());
+  EXPECT_EQ(scrub().bad_blocks, 0U);
+}
+
+TEST_F(DiskScrubTest, AFrameOfAnotherBlockIsBad) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 2);
+  {
+    std::fstream file(rig_.owner() + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
+    std::string frame(kFrame, '\0');
+    file.read(frame.data(), kFrame);
+    file.seekp(kFrame);
+    file.write(frame.data(), kFrame);
+  }
+  const ScrubReport report = scrub();
+  ASSERT_EQ(report.bad_blocks, 1U);
+  EXPECT_THAT(report.found[0].reason, HasSubstr("another block's"));
+}
+
+// The order of eviction is that of use, whatever order a pass reads in.
+TEST_F(DiskScrubTest, APassDoesNotCountAsUse) {
+  rig_.options().blocks = 4;
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 4);
+  ASSERT_TRUE(rig_.read(0).is_ok());  // Now 1 is the oldest.
+  EXPECT_EQ(scrub().good_blocks, 4U);
+  write_blocks(10, 11);
+  EXPECT_FALSE(rig_.has(1));
+  EXPECT_TRUE(rig_.has(0));
+  write_blocks(11, 12);
+  EXPECT_FALSE(rig_.has(2));
+}
+
+TEST_F(DiskScrubTest, EveryRankAndGroupIsRead) {
+  Rig rig({.ranks = 2, .payload_bytes = {8192, 4096}});
+  ASSERT_TRUE(rig.open().is_ok());
+  ASSERT_TRUE(rig.write(1, 0).is_ok());
+  ASSERT_TRUE(rig.write(1, 1).is_ok());
+  (void)rig.tier().start_scrub(1ULL << 40U);
+  std::vector<DiskDone> done;
+  while (rig.tier().scrub_report().is_running) {
+    rig.tier().wait(milliseconds(20));
+    rig.tier().poll(done);
+  }
+  EXPECT_EQ(rig.tier().scrub_report().good_blocks, 2U);
+  EXPECT_EQ(rig.metric(kBytes), 2 * (4096 + 8192) + 2 * (4096 + 4096));
+}
+
+// Bytes of a slot that is being given away say nothing about the block that was there.
+TEST_F(DiskScrubTest, ASlotThatChangesHandsUnderTheReadIsNotJudged) {
+  rig_.options().blocks = 1;
+  open_with_faults();
+  write_blocks(0, 1);
+  flip(4096 + 9);  // What the read brings is bad.
+  faults_->aim(Fault::kLose, IoOp::kRead, 1, "0.slots");
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  ASSERT_TRUE(poll_until([&] { return faults_->lost() == 1; }));
+  write_blocks(5, 6);  // Into the same slot.
+  faults_->release_lost();
+  ASSERT_TRUE(poll_until([&] { return rig_.metric(kPasses) == 1; }));
+  EXPECT_EQ(rig_.metric(kBad), 0);
+  EXPECT_TRUE(rig_.has(5));
+}
+
+TEST_F(DiskScrubTest, ABlockOfAfterAResetIsGood) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 2);
+  rig_.tier().forget_all();
+  write_blocks(2, 5);
+  const ScrubReport report = scrub();
+  EXPECT_EQ(report.good_blocks, 3U);
+  EXPECT_EQ(report.bad_blocks, 0U);
+}
+
+TEST_F(DiskScrubTest, ADirectoryThatIsLeftAloneIsSkippedAndSaid) {
+  open_with_faults();
+  write_blocks(0, 6);
+  faults_->aim(Fault::kError, IoOp::kRead, 5, "0.slots");
+  const ScrubReport report = scrub();
+  EXPECT_EQ(report.bad_blocks, 5U) << "five errors in a row close the directory";
+  EXPECT_EQ(report.skipped_blocks, 1U);
+  EXPECT_EQ(rig_.metric(kSkipped), 1);
+  EXPECT_EQ(report.good_blocks, 0U);
+}
+
+TEST_F(DiskScrubTest, ItReadsNoFasterThanItIsTold) {
+  rig_.use_clock(clock_);
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 16);
+  rig_.settle();
+  (void)rig_.tier().start_scrub(kFrame);  // A frame a second.
+  for (int second = 1; second <= 3; ++second) {
+    ASSERT_TRUE(poll_until([&] { return rig_.metric(kGood) >= second; }));
+    for (int i = 0; i < 5; ++i) poll();
+    EXPECT_EQ(rig_.metric(kGood), second);
+    clock_.advance(seconds(1));
+  }
+  EXPECT_TRUE(rig_.tier().scrub_report().is_running);
+  (void)rig_.tier().start_scrub(1ULL << 40U);  // Who asks again hastens it.
+  EXPECT_TRUE(poll_until([&] {
+    clock_.advance(seconds(1));
+    return rig_.metric(kPasses) == 1;
+  }));
+  EXPECT_EQ(rig_.tier().scrub_report().pass, 1U);
+}
+
+TEST_F(DiskScrubTest, PassesComeByThemselvesAfterTheirIntervalAndNotWithoutARate) {
+  rig_.use_clock(clock_);
+  rig_.options().scrub_bytes_per_second = 1ULL << 40U;
+  rig_.options().scrub_first = seconds(600);
+  rig_.options().scrub_interval = seconds(3600);
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 2);
+  rig_.settle();
+  clock_.advance(seconds(599));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(rig_.metric(kBytes), 0);
+  clock_.advance(seconds(1));
+  const auto has_ended = [&](int passes) {
+    clock_.advance(milliseconds(1));  // A frame takes its time by the rate.
+    return rig_.metric(kPasses) == passes;
+  };
+  ASSERT_TRUE(poll_until([&] { return has_ended(1); }));
+  EXPECT_FALSE(rig_.tier().scrub_report().is_asked);
+  clock_.advance(seconds(3598));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(rig_.metric(kPasses), 1);
+  clock_.advance(seconds(2));
+  EXPECT_TRUE(poll_until([&] { return has_ended(2); }));
+  rig_.options().scrub_bytes_per_second = 0;
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  clock_.advance(seconds(1'000'000));
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(rig_.metric(kBytes), 0);
+  EXPECT_EQ(rig_.tier().scrub_report().pass, 0U);
+}
+
+TEST_F(DiskScrubTest, NothingIsReadWhileItIsHeld) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 2);
+  rig_.settle();
+  rig_.tier().hold_scrub(true);
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(rig_.metric(kBytes), 0);
+  EXPECT_TRUE(rig_.tier().scrub_report().is_held);
+  rig_.tier().hold_scrub(false);
+  EXPECT_TRUE(poll_until([&] { return rig_.metric(kPasses) == 1; }));
+  EXPECT_EQ(rig_.metric(kGood), 2);
+}
+
+// A device that hangs under a read of the scrubber lets the tier close.
+TEST_F(DiskScrubTest, AReadThatNeverEndsKeepsNobodyWaiting) {
+  open_with_faults();
+  write_blocks(0, 2);
+  faults_->aim(Fault::kLose, IoOp::kRead, 1, "0.slots");
+  (void)rig_.tier().start_scrub(0);
+  ASSERT_TRUE(poll_until([&] { return faults_->lost() == 1; }));
+  EXPECT_TRUE(rig_.tier().is_idle());
+  EXPECT_TRUE(rig_.read(0).is_ok());
+  EXPECT_TRUE(rig_.write(7).is_ok());
+  faults_->release_lost();
+}
+
+}  // namespace
+}  // namespace terrace::tier::disk

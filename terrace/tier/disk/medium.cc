@@ -1,0 +1,75 @@
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "terrace/tier/disk/medium_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+// Of file systems that Linux itself does not have (OpenZFS, sys/zfs_vfsops.h) or had only for a
+// while (bcachefs, fs/bcachefs/bcachefs_format.h).
+constexpr std::uint64_t kZfs = 0x2FC12FC1;
+constexpr std::uint64_t kBcachefs = 0xCA451A4E;
+constexpr std::uint64_t kLeastHole = 1U << 20U;  // Less is the file system's own rounding.
+
+std::string_view copying_name(std::uint64_t type) {
+  switch (type) {
+    case BTRFS_SUPER_MAGIC:
+      return "btrfs";
+    case kZfs:
+      return "zfs";
+    case kBcachefs:
+      return "bcachefs";
+    default:
+      return "";
+  }
+}
+}  // namespace
+
+Medium medium_of(int file) {
+  Medium medium;
+  struct statfs system{};
+  struct stat facts{};
+  if (::fstatfs(file, &system) == 0) medium.type = static_cast<std::uint64_t>(system.f_type);
+  int flags = 0;
+  if (::ioctl(file, FS_IOC_GETFLAGS, &flags) == 0) medium.is_no_copy = (flags & FS_NOCOW_FL) != 0;
+  if (::fstat(file, &facts) == 0) {
+    medium.size = static_cast<std::uint64_t>(facts.st_size);
+    medium.blocks = static_cast<std::uint64_t>(facts.st_blocks) * 512;
+  }
+  return medium;
+}
+
+std::vector<std::string> notes_on(const Medium& medium) {
+  std::vector<std::string> notes;
+  if (const auto name = copying_name(medium.type); !name.empty() && !medium.is_no_copy) {
+    notes.push_back(fmt::format(
+        "copy_on_write={}: each write takes new space, so reserved space is no promise and the "
+        "file "
+        "scatters: {}",
+        name,
+        medium.type == BTRFS_SUPER_MAGIC
+            ? "chattr +C the empty directory before the first start, or use ext4 or xfs"
+            : "use ext4 or xfs, or leave room and set disk.size well below what is free"));
+  }
+  if (medium.type == OVERLAYFS_SUPER_MAGIC) {
+    notes.emplace_back(
+        "file_system=overlay: a container's own layer goes with the container: mount a volume");
+  }
+  const bool is_counted = copying_name(medium.type).empty();  // Those compress.
+  if (is_counted && medium.blocks > 0 && medium.size > medium.blocks + kLeastHole) {
+    notes.push_back(fmt::format(
+        "sparse=1: {} MiB of {} MiB of 0.slots have no blocks on the medium (a copy that left "
+        "holes "
+        "out?): a disk that others fill up stops blocks there: copy it with `terrace move`, or "
+        "`fallocate -l {} 0.slots` while no engine runs",
+        (medium.size - medium.blocks) >> 20U, medium.size >> 20U, medium.size));
+  }
+  return notes;
+}
+
+}  // namespace terrace::tier::disk

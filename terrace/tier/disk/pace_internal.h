@@ -1,0 +1,58 @@
+// How fast each volume's device answers, against its own norm. A device is slow when, while it is
+// busy, it moves less than an eighth of the bytes a second that it moved before, and an answer
+// takes longer than 250 ms: load alone makes answers late, but not bytes few. It hangs when nothing
+// of what it has came back for ten seconds.
+// Threading: the I/O thread's.  Waits: never.  Memory: 24 B for each frame that can be under way.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "terrace/base/clock.h"
+
+namespace terrace::tier::disk {
+
+class Pace {
+ public:
+  // `places`: frames that can be under way at once; the caller numbers them.
+  Pace(std::size_t volumes, std::size_t places, const Clock& clock);
+
+  // Again for the same place before it ended: nothing new.
+  void began(std::size_t place, std::uint32_t volume, std::uint64_t bytes);
+  // Of a place that did not begin: nothing.
+  void ended(std::size_t place);
+
+  [[nodiscard]] bool is_slow(std::uint32_t volume) const { return devices_[volume].is_slow; }
+  [[nodiscard]] bool is_hanging(std::uint32_t volume) const;
+  [[nodiscard]] bool is_idle(std::uint32_t volume) const { return devices_[volume].flying == 0; }
+  // Bytes a second while busy: usual, and in the last span that was judged. 0 = not known yet.
+  [[nodiscard]] double norm(std::uint32_t volume) const { return devices_[volume].norm; }
+  [[nodiscard]] double last(std::uint32_t volume) const { return devices_[volume].last; }
+
+ private:
+  struct Flight {
+    Nanoseconds began{0};
+    std::uint64_t bytes = 0;
+    std::uint32_t volume = UINT32_MAX;  // Nothing under way.
+  };
+  struct Device {
+    std::uint32_t flying = 0;
+    Nanoseconds mark{0};  // Up to where `busy` counts.
+    // Of this span.
+    Nanoseconds busy{0};
+    Nanoseconds latency{0};  // Sum.
+    std::uint64_t bytes = 0;
+    unsigned answers = 0;
+    double norm = 0;
+    double last = 0;
+    unsigned spans = 0;
+    bool is_slow = false;
+  };
+  static void judge(Device& device);
+
+  const Clock& clock_;
+  std::vector<Flight> flights_;
+  std::vector<Device> devices_;
+};
+
+}  // namespace terrace::tier::disk

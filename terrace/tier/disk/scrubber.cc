@@ -1,0 +1,242 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "terrace/tier/disk/frame_check_internal.h"
+#include "terrace/tier/disk/scrubber_internal.h"
+#include "terrace/tier/disk/writer_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+// A disk that is never idle gets a frame a second nevertheless.
+constexpr Nanoseconds kPatience = seconds(1);
+// What the rate may catch up with: the I/O thread sleeps up to 20 ms between its rounds.
+constexpr Nanoseconds kCatchUp = milliseconds(100);
+constexpr std::uint32_t kSlotsAtOnce = 8192;  // Looked at under the slots' lock: about 0.1 ms.
+
+std::size_t largest_frame(const Context& context) {
+  std::uint64_t most = 0;
+  for (const auto& volume : context.volumes) {
+    most = std::max(most, std::ranges::max(volume->geometry().frame_bytes));
+  }
+  return most;
+}
+}  // namespace
+
+Scrubber::Scrubber(Context& context, Writer& writer, const Options& options)
+    : context_(context),
+      writer_(writer),
+      options_(options),
+      frame_bytes_(largest_frame(context)),
+      memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, frame_bytes_))),
+      next_pass_at_(context.clock.now() + options.first) {
+  TERRACE_CHECK(memory_ != nullptr);
+  const MutexLock lock(mutex_);
+  report_.bytes_per_second = options.bytes_per_second;
+  report_.found.reserve(kMostScrubFindings);
+}
+
+std::uint64_t Scrubber::ask(std::uint64_t bytes_per_second) {
+  const MutexLock lock(mutex_);
+  wanted_rate_ = bytes_per_second;
+  if (wanted_rate_ == 0) wanted_rate_ = options_.bytes_per_second;
+  if (wanted_rate_ == 0) wanted_rate_ = kAskedRate;
+  const bool is_new = !has_request_.exchange(true) && !report_.is_running;
+  if (is_new) {
+    ++report_.pass;
+    report_.is_running = true;  // Whoever asks now need not wait for the I/O thread to see it.
+    report_.progress = 0;
+  }
+  report_.is_asked = true;
+  return report_.pass;
+}
+
+ScrubReport Scrubber::report() const {
+  const MutexLock lock(mutex_);
+  ScrubReport report = report_;
+  report.is_held = is_held_.load(std::memory_order_relaxed);
+  return report;
+}
+
+void Scrubber::take_request() {
+  std::uint64_t rate = 0;
+  {
+    const MutexLock lock(mutex_);
+    rate = wanted_rate_;
+    has_request_.store(false);
+    report_.bytes_per_second = rate;
+  }
+  if (is_running_) {
+    rate_ = rate;
+    return;
+  }
+  begin_pass(true, rate);
+}
+
+void Scrubber::begin_pass(bool is_asked, std::uint64_t bytes_per_second) {
+  is_running_ = true;
+  rate_ = bytes_per_second;
+  began_ = context_.clock.now();
+  due_ = began_;
+  group_ = 0;
+  slot_ = 0;
+  block_.reset();
+  const MutexLock lock(mutex_);
+  ScrubReport fresh;
+  fresh.pass = report_.is_running ? report_.pass : report_.pass + 1;  // ask() counts its own.
+  fresh.is_running = true;
+  fresh.is_asked = is_asked;
+  fresh.bytes_per_second = rate_;
+  fresh.found.swap(report_.found);
+  report_ = std::move(fresh);
+}
+
+void Scrubber::end_pass() {
+  is_running_ = false;
+  const Nanoseconds now = context_.clock.now();
+  next_pass_at_ = now + options_.interval;
+  context_.meters.scrub_passes.add();
+  ScrubReport done;
+  {
+    const MutexLock lock(mutex_);
+    report_.is_running = false;
+    report_.progress = 1;
+    report_.took = now - began_;
+    done = report_;
+    report_.bytes_per_second = options_.bytes_per_second;
+  }
+  context_.log.write(
+      done.bad_blocks + done.skipped_blocks > 0 ? LogLevel::kWarn : LogLevel::kInfo,
+      fmt::format("disk scrub=done pass={} good_blocks={} bad_blocks={} skipped_blocks={} "
+                  "bytes={} seconds={}",
+                  done.pass, done.good_blocks, done.bad_blocks, done.skipped_blocks, done.bytes,
+                  done.took / seconds(1)));
+}
+
+void Scrubber::advance() {
+  if (is_stopped_) return;
+  if (has_request_.load(std::memory_order_relaxed)) take_request();
+  if (is_flying_ || is_held_.load(std::memory_order_relaxed)) return;
+  const Nanoseconds now = context_.clock.now();
+  if (!is_running_) {
+    if (options_.bytes_per_second == 0 || now < next_pass_at_) return;
+    begin_pass(false, options_.bytes_per_second);
+  }
+  if (now < due_ || (!context_.queue.is_idle() && now < due_ + kPatience)) return;
+  if (find_next()) read_next();
+}
+
+// The block in hand, or the next one; false when there is none for now.
+bool Scrubber::find_next() {
+  const std::size_t groups = context_.options.layout.groups.size();
+  while (!block_) {
+    if (group_ >= groups) {
+      end_pass();
+      return false;
+    }
+    const std::uint32_t from = slot_;
+    block_ = context_.slots.next_sealed(group_, slot_, kSlotsAtOnce);
+    rank_ = 0;
+    if (slot_ >= context_.slots.size() && !block_) {
+      ++group_;
+      slot_ = 0;
+    }
+    if (block_ && !context_.health.may_read(block_->place.volume)) skip();
+    const double rows = static_cast<double>(groups) * context_.slots.size();
+    const MutexLock lock(mutex_);
+    report_.progress =
+        std::min(1.0, (static_cast<double>(group_) * context_.slots.size() + slot_) / rows);
+    report_.took = context_.clock.now() - began_;
+    // Many slots without a block: the rest of them in the next round.
+    if (!block_ && slot_ >= from + kSlotsAtOnce) return false;
+  }
+  return true;
+}
+
+void Scrubber::skip() {
+  block_.reset();
+  context_.meters.scrub_skipped.add();
+  const MutexLock lock(mutex_);
+  ++report_.skipped_blocks;
+}
+
+void Scrubber::read_next() {
+  const SlotMap::Place place = block_->place;
+  const Volume& volume = *context_.volumes[place.volume];
+  transfer::Transfer transfer;
+  transfer.token = Ticket{Purpose::kScrub, 0, 0}.token();
+  transfer.op = transfer::IoOp::kRead;
+  transfer.io_class = transfer::IoClass::kScrub;
+  transfer.file = volume.data_file();
+  transfer.offset = volume.geometry().offset(group_, place.slot, rank_);
+  transfer.pieces[0] = {memory_.get(), volume.geometry().frame_bytes[group_]};
+  transfer.piece_count = 1;
+  is_flying_ = true;
+  const auto bytes = static_cast<double>(transfer.pieces[0].bytes);
+  const Nanoseconds now = context_.clock.now();
+  due_ = std::max(due_, now - kCatchUp) +
+         Nanoseconds(static_cast<std::int64_t>(bytes / static_cast<double>(rate_) * 1e9));
+  context_.push(transfer);
+}
+
+Status Scrubber::verify() const {
+  const Status status = check_frame(
+      {memory_.get(), frame_bytes_},
+      context_.header(group_, block_->hash, rank_, block_->slot.generation.value(), block_->epoch));
+  return status.is_ok() ? status : Status(Code::kCorrupt, status.message());
+}
+
+void Scrubber::finish(const Status& given) {
+  is_flying_ = false;
+  if (!is_running_ || !block_) return;
+  Status status = given.is_ok() ? verify() : given;
+  if (!context_.slots.is_same(group_, *block_)) {  // Evicted, dropped or reset meanwhile.
+    block_.reset();
+    return;
+  }
+  const std::uint32_t volume = block_->place.volume;
+  const std::uint64_t bytes = context_.volumes[volume]->geometry().frame_bytes[group_];
+  if (status.is_ok()) {
+    context_.health.succeeded(volume, false);
+    context_.meters.scrub_bytes.add(bytes);
+    const bool is_whole = ++rank_ == context_.ranks();
+    if (is_whole) context_.meters.scrub_good.add();
+    const MutexLock lock(mutex_);
+    report_.bytes += bytes;
+    if (!is_whole) return;
+    ++report_.good_blocks;
+    block_.reset();
+  } else if (status.code() == Code::kCorrupt || status.code() == Code::kIo) {
+    if (status.code() == Code::kIo) context_.health.failed(volume, status);
+    drop(status);
+  } else {
+    skip();
+  }
+}
+
+void Scrubber::drop(const Status& why) {
+  const SlotMap::Place place = block_->place;
+  // A request reads it at this moment, and will find out: look again when it has.
+  if (!context_.slots.drop(group_, *block_)) return;
+  writer_.invalidate(group_, place);
+  context_.meters.scrub_bad.add();
+  const Volume& volume = *context_.volumes[place.volume];
+  ScrubFinding finding{.file = volume.data_path(),
+                       .offset = volume.geometry().offset(group_, place.slot, rank_),
+                       .group = GroupId(static_cast<std::uint16_t>(group_)),
+                       .rank = RankId(rank_),
+                       .hash = block_->hash,
+                       .reason = why.message()};
+  context_.corrupt_log.write(
+      LogLevel::kWarn,
+      fmt::format("disk file={} offset={} scrub=bad key={} group={} rank={} reason=\"{}\"",
+                  finding.file, finding.offset, finding.hash.hex(), group_, rank_, finding.reason));
+  block_.reset();
+  const MutexLock lock(mutex_);
+  ++report_.bad_blocks;
+  if (report_.found.size() >= kMostScrubFindings) report_.found.erase(report_.found.begin());
+  report_.found.push_back(std::move(finding));
+}
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,69 @@
+#include "terrace/tier/disk/health_internal.h"
+#include "terrace/tier/disk/reader_internal.h"
+#include "terrace/tier/disk/slots_internal.h"
+#include "terrace/tier/disk/volume_internal.h"
+#include "terrace/tier/disk/watch_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+constexpr Nanoseconds kLookTime = seconds(1);
+constexpr std::size_t kReads = Reader::kMostReads;
+}  // namespace
+
+// Every frame that can be under way has a place: those of reads, then those of writes.
+Watch::Watch(Context& context)
+    : context_(context),
+      pace_(context.volumes.size(), (kReads + context.options.queue_blocks) * context.ranks(),
+            context.clock) {}
+
+std::size_t Watch::place_of(const Ticket& ticket) const {
+  const std::size_t first = ticket.purpose == Purpose::kReadFrame ? 0 : kReads;
+  return (first + ticket.number) * context_.ranks() + ticket.rank;
+}
+
+void Watch::began(const Ticket& ticket, const transfer::Transfer& transfer) {
+  for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
+    if (context_.volumes[v]->data_file() != transfer.file) continue;
+    pace_.began(place_of(ticket), v, transfer.bytes());
+  }
+}
+
+void Watch::look() {
+  const Nanoseconds now = context_.clock.now();
+  if (now < next_look_) return;
+  next_look_ = now + kLookTime;
+  for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
+    if (!context_.volumes[v]->is_linked()) {
+      if (context_.health.lost(v)) context_.slots.forget_volume(v);
+      continue;
+    }
+    if (const Status place = context_.volumes[v]->check_place(); !place.is_ok()) {
+      context_.health.gone(v, place.message());
+    } else {
+      context_.health.found(v);
+    }
+    note_pace(v);
+  }
+}
+
+void Watch::note_pace(std::uint32_t volume) {
+  if (pace_.is_hanging(volume)) {
+    context_.health.hangs(volume);
+  } else if (pace_.is_idle(volume)) {
+    context_.health.let_go(volume);
+  }
+  if (pace_.is_slow(volume)) {
+    context_.health.slow(volume, pace_.last(volume), pace_.norm(volume));
+  } else {
+    context_.health.quick(volume);
+  }
+}
+
+void Watch::hide_unreadable() {
+  for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
+    context_.slots.hide_volume(v, !context_.health.may_read(v));
+  }
+}
+
+}  // namespace terrace::tier::disk

@@ -1,0 +1,31 @@
+// Watches the volumes: whether their directories are still there and their devices answer, once a
+// second, and tells Health.
+// Threading: the I/O thread's.  Waits: never, but for lstat.
+#pragma once
+
+#include "terrace/tier/disk/context_internal.h"
+#include "terrace/tier/disk/pace_internal.h"
+
+namespace terrace::tier::disk {
+
+class Watch {
+ public:
+  explicit Watch(Context& context);
+
+  // A frame's transfer goes to the device, and is back.
+  void began(const Ticket& ticket, const transfer::Transfer& transfer);
+  void ended(const Ticket& ticket) { pace_.ended(place_of(ticket)); }
+  void look();
+  // Before anybody is told that a block is there.
+  void hide_unreadable();
+
+ private:
+  [[nodiscard]] std::size_t place_of(const Ticket& ticket) const;
+  void note_pace(std::uint32_t volume);
+
+  Context& context_;
+  Pace pace_;
+  Nanoseconds next_look_{INT64_MIN};
+};
+
+}  // namespace terrace::tier::disk
