@@ -154,7 +154,7 @@ class S3Server:
 
     def put_empty(self, name: str) -> None:
         """An object without content."""
-        code = self._ask("PUT", f"/{BUCKET}/{name}")
+        code, _ = self._ask("PUT", f"/{BUCKET}/{name}")
         if code != 200:
             raise RuntimeError(f"PUT {name}: {code}")
 

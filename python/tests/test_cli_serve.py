@@ -12,7 +12,10 @@ import pytest
 from dev import build
 from terrace.cli import main, serve
 
-NATIVE = ("config", "metrics", "inspect", "status", "pause", "readonly", "resume", "version")
+NATIVE = (
+    *("config", "metrics", "inspect", "status", "pause", "readonly", "resume", "version"),
+    *("scrub", "verify", "wipe", "move"),
+)
 
 
 def flag_of(command: list[str]) -> dict[str, Any]:

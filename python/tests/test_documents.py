@@ -57,6 +57,17 @@ ELSEWHERE = {
     "on folders of its own",
     "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
     "tests/scenario/cli_inspect_test.cc runs it on real ones",
+    "terrace scrub": "as terrace status; tests/scenario/cli_scrub_test.cc",
+    "terrace scrub --wait --rate 1GiB": "the same",
+    "terrace verify --offline /mnt/nvme0/terrace": "these folders are made up; "
+    "tests/scenario/cli_disk_care_test.cc runs it on real ones",
+    "terrace verify --offline": "the same",
+    "terrace inspect": "as above, with folders",
+    "terrace wipe": "the same",
+    "terrace wipe /mnt/nvme0/terrace": "the same",
+    "terrace wipe --yes /mnt/nvme0/terrace": "the same",
+    "terrace wipe --yes --namespace ns-0002 /mnt/nvme0/terrace": "the same",
+    "terrace move /mnt/nvme0/terrace /mnt/nvme1/terrace": "the same",
     "pip install .": "test_wheel.py does it",
     "terrace doctor": "test_doctor.py",
     "terrace serve MODEL --host 20GiB --disk 200GiB --disk-path /var/cache/terrace -- FLAGS…": "it "

@@ -16,7 +16,7 @@ from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from tests.engine_objects import Item, Request, feature
 
 RANK_OF_EIGHT = '{"r": 8, "lora_alpha": 16}'
-LATER = {"engine_began_ns": time.time_ns() + 10**15}  # Than any adapter of a test was made.
+LATER: dict[str, Any] = {"engine_began_ns": time.time_ns() + 10**15}  # Than any file of a test.
 CAT, DOG = Item({"pixels": b"a cat"}), Item({"pixels": b"a dog"})
 
 

@@ -11,7 +11,6 @@
 #include "terrace/config/table.h"
 #include "terrace/config/value.h"
 #include "terrace/serve/object_stores.h"
-#include "terrace/tier/object/collector.h"
 #include "terrace/transfer/object_queue.h"
 
 namespace terrace::cli {

@@ -153,7 +153,7 @@ class KeyMaker:
         return self._items.still_mean(keys.items)
 
     def _adapter(self, lora: Any) -> bytes:
-        """Name and content of the adapter; empty when unknown, or changed since the engine began."""
+        """Name and content of the adapter; empty when unknown, or newer than the engine."""
         name, path = str(lora.lora_name), str(lora.lora_path)
         fields = set(getattr(lora, "__struct_fields__", None) or vars(lora))
         strange = fields - _LORA_KNOWN - set(_LORA_NEUTRAL)
@@ -202,7 +202,7 @@ def _folder_state(path: str) -> tuple[tuple[int, ...], int]:
     Beside it the last of the times at which one of them, or the folder, changed.
     """
     state: list[int] = []
-    changed_ns = os.stat(path).st_ctime_ns
+    changed_ns = Path(path).stat().st_ctime_ns
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda found: found.name):
             if entry.is_file():
