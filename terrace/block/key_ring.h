@@ -1,7 +1,7 @@
 // The keys that blocks are encrypted with: master keys, one to write with and older ones to read
 // with, and what a namespace derives from them.
 // Threading: immutable once made.  Owns: its secrets.  Waits: never.
-// Source: docs/formats/encryption.md, docs/adr/0025-a-key-for-every-frame.md.
+// Source: docs/formats/encryption.md, docs/adr/0024-a-key-for-every-frame.md.
 #pragma once
 
 #include <array>

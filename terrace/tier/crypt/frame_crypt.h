@@ -2,7 +2,7 @@
 // and cipher work given to other threads. Without keys it only tells encrypted frames apart.
 // Threading: owned by the tier's I/O thread; jobs run in others.  Waits: never.
 // Memory: Options::buffers buffers, from create(), with keys only.
-// Source: docs/adr/0025-a-key-for-every-frame.md.
+// Source: docs/adr/0024-a-key-for-every-frame.md.
 #pragma once
 
 #include <atomic>

@@ -5,7 +5,7 @@
 // next() says what to ask of the store, take() hears of it. Of several nodes one collects at a
 // time: who puts the object of a turn. Two at once are harmless: both remove what is oldest.
 // Threading: thread-compatible.  Waits: never.
-// Memory: the names of one page, and sums by age of fixed size. Source: docs/adr/0026.
+// Memory: the names of one page, and sums by age of fixed size. Source: docs/adr/0025.
 #pragma once
 
 #include <cstdint>
