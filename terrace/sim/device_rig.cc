@@ -60,6 +60,11 @@ std::vector<std::byte> content_at(int file, std::uint64_t offset, std::size_t by
   return content;
 }
 
+Result<wire::FrameHeader> frame_at(int file, std::uint64_t offset) {
+  const std::vector<std::byte> page = content_at(file, offset, kPageBytes);
+  return wire::decode_frame(std::span<const std::byte, kPageBytes>(page.data(), kPageBytes));
+}
+
 void write_all(int file, std::span<const std::byte> bytes, std::uint64_t offset) {
   const ssize_t done = ::pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
   TERRACE_CHECK(done == static_cast<ssize_t>(bytes.size()));  // A file in memory takes all.
@@ -228,13 +233,23 @@ Device::Outcome Device::finish(const Flight& flight) {
   return {};
 }
 
+// Another key's: a frame of the same key and slot generation from before a reset differs from the
+// wanted one in nothing that a frame says (see the README).
+std::uint64_t Device::other_frame(const Transfer& transfer) {
+  const std::uint64_t offset = frames_[rng_.below(frames_.size())].second;
+  const auto wanted = frame_at(transfer.file, transfer.offset);
+  const auto other = frame_at(transfer.file, offset);
+  const bool is_same = wanted && other && wanted->hash == other->hash;
+  return is_same ? transfer.offset : offset;
+}
+
 Device::Outcome Device::read(const Flight& flight) {
   const Transfer& transfer = flight.transfer;
   if (flight.fault != Fault::kNone) tell_harm(transfer);
   if (flight.fault == Fault::kError) return {.error = EIO};
   std::uint64_t offset = transfer.offset;
   if (flight.fault == Fault::kMisplace && is_frame(transfer) && !frames_.empty()) {
-    offset = frames_[rng_.below(frames_.size())].second;
+    offset = other_frame(transfer);
   }
   auto vectors = vectors_of(transfer);
   std::size_t count = transfer.piece_count;

@@ -86,6 +86,9 @@ class Device {
   // After the owner is gone: makes the files what the medium holds. `percent` of the sectors in
   // doubt have landed.
   void settle_power(unsigned percent);
+  // An owner ended in peace, and the system wrote back what it had: what the next one writes while
+  // it opens does not pass through here.
+  void settle() { unsynced_.clear(); }
   // Flips a bit of a frame, or of a record of slots.meta, that was written at some time.
   void rot_frame();
   void rot_record();
@@ -129,6 +132,7 @@ class Device {
   [[nodiscard]] Fault choose(const transfer::Transfer& transfer);
   [[nodiscard]] Outcome finish(const Flight& flight);
   [[nodiscard]] Outcome read(const Flight& flight);
+  [[nodiscard]] std::uint64_t other_frame(const transfer::Transfer& transfer);
   [[nodiscard]] Outcome write(const Flight& flight);
   void land(const Flight& flight, const std::vector<std::byte>& bytes, std::uint64_t finished);
   void sync(const Flight& flight, bool is_failed);

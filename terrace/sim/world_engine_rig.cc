@@ -134,6 +134,7 @@ bool World::execute() {
   for (std::uint16_t rank = 0; rank < shape_.ranks; ++rank) {
     if (!is_attached(rank)) continue;
     wire::Report report = rig().obey(rank, saves);
+    leave_unfilled(report);
     report.failures = std::move(loaded[at].failures);
     report.canary = loaded[at].canary;
     report.load_bytes = loaded[at].load_bytes;
@@ -142,6 +143,16 @@ bool World::execute() {
   }
   if (!failed.empty()) recompute();
   return true;
+}
+
+// Now and then a rank could not fill a slot, whose part of the block is anything.
+void World::leave_unfilled(wire::Report& report) {
+  for (wire::SaveReport& save : report.saves) {
+    if (!rng_.chance(2)) continue;
+    ++tally_.injected;
+    save.is_filled = false;
+    rig().shard(save.slot.index, report.rank.value())[0] ^= std::byte{1};
+  }
 }
 
 std::set<std::uint32_t> World::load(const Flight& flight, std::vector<wire::Report>& loaded) {

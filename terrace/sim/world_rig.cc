@@ -119,7 +119,9 @@ void World::end_life(bool is_abrupt) {
   note_counters();
   life_->end(is_abrupt);
   life_.reset();
-  if (is_abrupt) {
+  if (!is_abrupt) {
+    device_.settle();
+  } else {
     ++tally_.crash_points;
     // 100: a killed process; what it wrote stays in the system's hands.
     constexpr std::array<unsigned, 5> kPercents{0, 10, 50, 90, 100};

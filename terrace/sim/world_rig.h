@@ -94,6 +94,7 @@ class World {
 
   void work_on(Live& live);
   void compute(const Flight& flight);
+  void leave_unfilled(wire::Report& report);
   std::set<std::uint32_t> load(const Flight& flight, std::vector<wire::Report>& loaded);
   void check_loaded(const Flight& flight, const std::set<std::uint32_t>& failed);
   void recompute();
