@@ -31,5 +31,15 @@ TEST(OnboardTest, EqualSeedsGiveEqualTimes) {
   EXPECT_EQ(first.written_share, second.written_share);
 }
 
+// The device has fixed service times and the clock is virtual: the figures are of the order in
+// which the tier asks, the same everywhere.
+TEST(OnboardTest, AReadBehindAFullWriteLoadTakesAtMostTwiceItsTimeAlone) {
+  for (const std::uint32_t blocks : {1U, 16U}) {
+    const OnboardTimes times = measure_onboard({.blocks_per_read = blocks, .reads = 400});
+    EXPECT_LE(times.ratio(), 2.0) << blocks;
+    EXPECT_GT(times.written_share, 0.2) << "writes get what reads leave";
+  }
+}
+
 }  // namespace
 }  // namespace terrace::sim
