@@ -265,6 +265,15 @@ TEST_F(CoreObjectTest, PacksPinAtMostAQuarterOfTheHostAndTheRestIsDropped) {
   EXPECT_EQ(first->core.context().pool().pinned(), 0U);
 }
 
+TEST_F(CoreObjectTest, AHostTooSmallForPacksIsNamed) {
+  const auto small = node({.host_blocks = 15});
+  EXPECT_EQ(small->core.packs().limit(), 0U);
+  EXPECT_NE(small->core.packs().problem().find("object.pack_blocks"), std::string::npos);
+  const auto enough = node({.host_blocks = 20});
+  EXPECT_EQ(enough->core.packs().limit(), 1U);
+  EXPECT_EQ(enough->core.packs().problem(), "");
+}
+
 TEST_F(CoreObjectTest, ClosingDropsWhatWaitsAndLeaksNoPin) {
   const auto first = node();
   place_->is_held = true;

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -10,6 +12,16 @@ std::size_t Packs::limit() const {
   const std::size_t slots = context_.host->geometry().slots;
   const std::size_t each = std::size_t{context_.objects->pack_blocks()} * context_.groups.count();
   return std::min<std::size_t>(context_.options.object.queue_packs, slots / 4 / each);
+}
+
+std::string Packs::problem() const {
+  if (context_.objects == nullptr || context_.host == nullptr || limit() > 0) return {};
+  const std::uint32_t blocks = context_.objects->pack_blocks();
+  return fmt::format(
+      "object: host has {} slots, less than four packs of {} blocks need in {} KV group(s), so "
+      "nothing is put into the shared store: raise host.size, or lower object.pack_blocks in all "
+      "engines that share it",
+      context_.host->geometry().slots, blocks, context_.groups.count());
 }
 
 PackHashes Packs::pack_of(std::span<const SequenceHash> chain, std::uint64_t block) {

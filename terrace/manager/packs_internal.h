@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -54,7 +55,9 @@ class Packs {
 
   [[nodiscard]] std::size_t size() const { return packs_.size(); }
   [[nodiscard]] bool has_jobs() const { return !queue_.empty() && context_.mode == Mode::kOn; }
-  // Waiting or under way at most.
+  // Why no pack can ever be put, and the way out; empty = they can.
+  [[nodiscard]] std::string problem() const;
+  // Waiting or under way at most: their blocks are pinned, which may be a quarter of host.
   [[nodiscard]] std::size_t limit() const;
 
  private:

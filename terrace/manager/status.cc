@@ -101,6 +101,11 @@ void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
       report.problems.push_back(std::move(problem));
     }
   }
+  if (core.context().options.can_store) {
+    if (std::string problem = core.packs().problem(); !problem.empty()) {
+      report.problems.push_back(std::move(problem));
+    }
+  }
   if (!core.objects_problem().empty()) report.problems.push_back(core.objects_problem());
   if (core.context().objects != nullptr) {
     for (std::string& problem : core.context().objects->problems()) {
