@@ -94,3 +94,23 @@ def test_a_pause_in_the_middle_of_an_answer_stores_no_more_of_it(found: dict[str
     assert found["middle answer"] == found["undisturbed"]["answers"][0]["tokens"][0]
     assert found["final"]["mode"] == "on"
     assert found["final"]["health"] == "green"
+
+
+def test_a_scrub_finds_the_flipped_bit_and_drops_its_block(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    work = tmp_path_factory.mktemp("scrubbed")
+    harness.run(work, "tiny.make", folder=str(work / "llama"), kind="llama")
+    places = {"model": str(work / "llama"), "disk": str(work / "disk")}
+    found: dict[str, Any] = harness.run(work, "live.scrubbed", **places)
+    good, bad = (
+        f'terrace_disk_scrub_blocks_total{{result="{result}"}}' for result in ("good", "bad")
+    )
+    blocks = found["whole"]["grown"][good]
+    assert blocks >= HELD // BLOCK
+    assert (found["whole"]["code"], found["flipped"]["code"], found["after"]["code"]) == (0, 1, 0)
+    assert bad not in found["whole"]["grown"]
+    assert found["flipped"]["grown"][good] == found["after"]["grown"][good] == blocks - 1
+    assert found["flipped"]["grown"][bad] == 1
+    assert bad not in found["after"]["grown"]
+    same_answer(found["hit"], found["cold"])

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.vllm.engine import Engine
-from tests.integration.vllm.scenarios.small import make, measured, numbers
+from tests.integration.vllm.engine import Engine, until
+from tests.integration.vllm.scenarios.small import OFFLOADED, WRITTEN, make, measured, numbers
 
 Say = Callable[[object], None]
 TERRACE = Path(__file__).parents[4] / "build" / "release" / "bin" / "terrace"
 BLOCK = 32
 
 
-def command(directory: str, verb: str) -> dict[str, Any]:
-    """`terrace VERB --json` in a process of its own."""
-    line = [str(TERRACE), verb, "--directory", directory, "--json"]
+def command(directory: str, *words: str) -> dict[str, Any]:
+    """`terrace WORDS --json` in a process of its own."""
+    line = [str(TERRACE), *words, "--directory", directory, "--json"]
     ran = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     return {"code": ran.returncode, "error": ran.stderr, "out": json.loads(ran.stdout or "[]")}
 
@@ -89,4 +90,36 @@ def switched(say: Say, model: str) -> None:
         found["undisturbed"] = again(engine, begun, max_tokens=3 * BLOCK)
         found["middle answer"] = answer
         found["final"] = engine.status()
+        say(found)
+
+
+def _flip_the_last_payload(disk: str) -> None:
+    """One bit of one block on disk."""
+    (path,) = Path(disk).rglob("0.slots")
+    with path.open("r+b") as file:
+        content = file.read()
+        frame = content.rindex(b"TRCFRAME")
+        file.seek(frame + 4096 + 100)
+        file.write(bytes([content[frame + 4096 + 100] ^ 1]))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def scrubbed(say: Say, model: str, disk: str) -> None:
+    """What lies on disk is verified when asked, whole and with a flipped bit."""
+    prompt = numbers(1, 300)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="terrace-live-", dir="/tmp") as place:
+        settings = {"attach.directory": f"{place}/s", "disk.size": "64MiB", "disk.paths": [disk]}
+        engine = make(model, settings, engine_id="scrubbed")
+        found["cold"] = measured(engine, [prompt])
+        size = found["cold"]["grown"][OFFLOADED]
+        until("blocks on disk", lambda: engine.metric(WRITTEN) >= size)
+        for name in ("whole", "flipped", "after"):
+            if name == "flipped":
+                _flip_the_last_payload(disk)
+            before = engine.metrics()
+            found[name] = command(f"{place}/s", "scrub", "--wait") | {"grown": {}}
+            found[name]["grown"] = engine.grown(before)
+        found["hit"] = again(engine, prompt)
         say(found)
