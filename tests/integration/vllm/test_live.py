@@ -101,8 +101,8 @@ def test_a_scrub_finds_the_flipped_bit_and_drops_its_block(
 ) -> None:
     work = tmp_path_factory.mktemp("scrubbed")
     harness.run(work, "tiny.make", folder=str(work / "llama"), kind="llama")
-    places = {"model": str(work / "llama"), "disk": str(work / "disk")}
-    found: dict[str, Any] = harness.run(work, "live.scrubbed", **places)
+    model, disk = str(work / "llama"), str(work / "disk")
+    found: dict[str, Any] = harness.run(work, "live.scrubbed", model=model, disk=disk)
     good, bad = (
         f'terrace_disk_scrub_blocks_total{{result="{result}"}}' for result in ("good", "bad")
     )
