@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 namespace terrace::campaign {
@@ -240,11 +242,22 @@ void DiskStorm::settle_accounts() {
   }
   if (rng_.chance(50)) return;  // The next round begins with what this one has left on the medium.
   // A pin that was left behind would keep its block here: all of them have to go.
-  clock_.advance(seconds(60));
-  rig_.settle();
+  // A path that failed too often is looked at again after a rest, eight minutes long at most, by a
+  // few dozen reads, one after the other.
+  for (int i = 0; i < 500 && (i == 0 || !rig_.tier().problems().empty()); ++i) {
+    clock_.advance(seconds(i < 10 ? 60 : 2));
+    rig_.settle();
+    if (i >= 10) rig_.tier().wait(milliseconds(1));
+  }
+  for (const std::string& problem : rig_.tier().problems()) {
+    if (problem.find("state=distrusted") != std::string::npos) return;  // Unused until a restart.
+  }
   for (std::uint64_t n = 0; n < rig_.tier().slots(); ++n) {
     const Status status = rig_.write(100'000 + next_version_++);
-    if (!status.is_ok()) find(figures_.leaks, "afterwards: " + status.text());
+    if (!status.is_ok()) {
+      find(figures_.leaks, fmt::format("afterwards: {}; {}", status.text(),
+                                       fmt::join(rig_.tier().problems(), "; ")));
+    }
   }
   for (const auto& [number, block] : blocks_) {
     if (rig_.has(number)) find(figures_.leaks, fmt::format("block {} stays pinned", number));

@@ -40,6 +40,7 @@ class CliMetricsTest : public ::testing::Test {
 
  private:
   static void add_store(manager::Options& options) {
+    options.object.pack_blocks = 8;  // Of which host has room for one.
     options.object.open_store = [](const Clock&,
                                    LogSink&) -> Result<std::unique_ptr<transfer::ObjectStore>> {
       return std::make_unique<testing::MemoryObjectStore>(std::make_shared<testing::MemoryPlace>(),
