@@ -1,7 +1,6 @@
 #include "campaign/disk_storm.h"
 
 #include <fmt/format.h>
-
 #include <fmt/ranges.h>
 
 #include <algorithm>
