@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import terrace
-from terrace import _native, doctor_store
+from terrace import _native, doctor_keys, doctor_store
 from terrace.cli import program
 from terrace.finding import Asked, Check, Finding, fail, file_system, note, ok, warn
 
@@ -398,6 +398,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("disk", disk),
     ("io_uring", io_uring),
     ("object", doctor_store.shared_store),
+    ("encryption", doctor_keys.encryption),
     ("port", port),
     ("model", model),
     ("engine", engine),

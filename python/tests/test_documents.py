@@ -78,6 +78,7 @@ ELSEWHERE = {
     "terrace key new /etc/terrace/key": "it writes a key; tests/scenario/cli_key_test.cc",
     "terrace key new PATH": "the same",
     "terrace key id PATH": "the same",
+    "terrace key id": "tests/scenario/cli_encrypted_test.cc, with keys in each place",
     "terrace status": "it asks a running engine: tests/scenario/cli_live_test.cc on made-up ones, "
     "tests/integration/vllm/test_live.py on a real one",
     "terrace status --json": "as terrace status",

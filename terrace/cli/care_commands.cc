@@ -43,13 +43,14 @@ Json owner_json(const tier::VerifiedOwner& owner) {
                                  {"damaged_records", one.damaged_records},
                                  {"unread_blocks", one.unread_blocks},
                                  {"bytes", one.bytes},
+                                 {"encryption", key_uses_json(one.encryption)},
                                  {"damage", std::move(damage)},
                                  {"damage_left_out", one.damage_left_out}});
   }
   return out;
 }
 
-void write_namespace(const tier::VerifiedNamespace& one, std::string& out) {
+void write_namespace(const tier::VerifiedNamespace& one, bool has_keys, std::string& out) {
   auto end = std::back_inserter(out);
   fmt::format_to(end, "  ns-{:04} {}: {} blocks, {} good, {} damaged", one.number,
                  one.content_digest.empty() ? "?" : one.content_digest.substr(0, 12),
@@ -57,6 +58,7 @@ void write_namespace(const tier::VerifiedNamespace& one, std::string& out) {
   if (one.unread_blocks > 0) fmt::format_to(end, ", {} not read", one.unread_blocks);
   if (one.damaged_records > 0) fmt::format_to(end, "; {} damaged records", one.damaged_records);
   out += '\n';
+  out += key_uses_text(one.encryption, has_keys, /*was_opened=*/true, "    ");
   if (!one.problem.empty()) fmt::format_to(end, "    problem: {}\n", one.problem);
   const std::size_t shown = std::min(one.damage.size(), kMostShown);
   for (std::size_t i = 0; i < shown; ++i) {
@@ -72,7 +74,7 @@ void write_namespace(const tier::VerifiedNamespace& one, std::string& out) {
   }
 }
 
-void write_owner(const tier::VerifiedOwner& owner, std::string& out) {
+void write_owner(const tier::VerifiedOwner& owner, bool has_keys, std::string& out) {
   auto end = std::back_inserter(out);
   if (owner.is_in_use) {
     fmt::format_to(end,
@@ -86,7 +88,7 @@ void write_owner(const tier::VerifiedOwner& owner, std::string& out) {
     fmt::format_to(end, "  {} damaged records in extents.meta: the blocks there are misses\n",
                    owner.damaged_extents);
   }
-  for (const tier::VerifiedNamespace& one : owner.namespaces) write_namespace(one, out);
+  for (const tier::VerifiedNamespace& one : owner.namespaces) write_namespace(one, has_keys, out);
 }
 
 }  // namespace
@@ -99,11 +101,21 @@ Answer run_verify(const VerifyOptions& options) {
   }
   Answer answer;
   Json all = Json::array();
+  // Without them what is stored can still be verified.
+  const auto keys = keys_at_hand(options.settings);
+  const bool has_keys = keys && *keys != nullptr;
+  if (!keys) {
+    answer.exit_code = kFailed;
+    answer.error = fmt::format("terrace verify: no keys: {}\n", keys.error().message());
+  }
   for (const std::string& path : options.paths) {
     ProgressLine line("verify");
-    const auto owners = tier::verify_directory(path, [&](const tier::VerifyProgress& progress) {
-      line.tell(progress.directory, progress.blocks, progress.of);
-    });
+    const auto owners = tier::verify_directory(
+        path,
+        [&](const tier::VerifyProgress& progress) {
+          line.tell(progress.directory, progress.blocks, progress.of);
+        },
+        has_keys ? *keys : nullptr);
     if (!owners.has_value()) {
       answer.exit_code = kFailed;
       answer.error += fmt::format("terrace verify: {}: {}\n", path, owners.error().message());
@@ -115,7 +127,7 @@ Answer run_verify(const VerifyOptions& options) {
     Json json{{"path", path}, {"owners", Json::array()}};
     for (const tier::VerifiedOwner& owner : *owners) {
       if (!owner.is_good()) answer.exit_code = kFailed;
-      write_owner(owner, answer.out);
+      write_owner(owner, has_keys, answer.out);
       json["owners"].push_back(owner_json(owner));
     }
     all.push_back(std::move(json));

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "terrace/cli/keys_at_hand.h"
+
 namespace terrace::cli {
 
 // 0 done, 1 failed or found something wrong, 2 command line not understood.
@@ -41,16 +43,17 @@ struct MetricsOptions {
 struct InspectOptions {
   std::vector<std::string> paths;  // Empty = disk.paths of the settings.
   std::string against;             // File with a fingerprint in clear text.
+  SettingsOptions settings;        // For the keys, and for paths that are not given.
   bool is_json = false;
 };
-// Failed also when something in the directory is damaged or no namespace matches `against`.
+// Failed also when something in the directory is damaged, no namespace matches `against`, or keys
+// that the settings name cannot be had.
 [[nodiscard]] Answer run_inspect(const InspectOptions& options);
 
 struct ObjectGcOptions {
   bool is_dry_run = false;
   bool is_json = false;
-  std::string file;
-  std::vector<std::string> set;  // "name=value".
+  SettingsOptions settings;
   std::uint32_t requests_per_second = 200;
 };
 // Removes packs that are too old or too many from the shared store that the settings name; tells
@@ -82,7 +85,13 @@ struct BackendCheckOptions {
 [[nodiscard]] Answer run_backend_check(const BackendCheckOptions& options);
 // A new key in a new file, or what the key in a file is called; never the key.
 [[nodiscard]] Answer run_key_new(const std::string& path);
-[[nodiscard]] Answer run_key_id(const std::string& path);
+// Without a path: of those that the settings name.
+struct KeyIdOptions {
+  std::string path;
+  SettingsOptions settings;
+  bool is_json = false;
+};
+[[nodiscard]] Answer run_key_id(const KeyIdOptions& options);
 
 struct ScrubOptions {
   LiveOptions live{.verb = LiveVerb::kScrub};
@@ -95,10 +104,12 @@ struct ScrubOptions {
 
 struct VerifyOptions {
   std::vector<std::string> paths;
+  SettingsOptions settings;  // For the keys.
   bool is_offline = false;
   bool is_json = false;
 };
-// Failed also when something is damaged or could not be looked at.
+// Failed also when something is damaged, could not be looked at, or keys that the settings name
+// cannot be had.
 [[nodiscard]] Answer run_verify(const VerifyOptions& options);
 
 struct WipeOptions {

@@ -3,7 +3,6 @@
 #include "terrace/base/file.h"
 #include "terrace/cli/commands_internal.h"
 #include "terrace/cli/inspect_text.h"
-#include "terrace/config/environment.h"
 #include "terrace/config/load.h"
 
 namespace terrace::cli {
@@ -18,7 +17,7 @@ Answer failed(std::string_view what, const Status& status) {
 Answer run_inspect(const InspectOptions& options) {
   std::vector<std::string> paths = options.paths;
   if (paths.empty()) {
-    const auto loaded = config::load(config::read_sources(""));
+    const auto loaded = config::load(sources_of(options.settings));
     if (!loaded.has_value()) {
       return failed("no path given, and the settings are refused", loaded.error());
     }
@@ -35,18 +34,25 @@ Answer run_inspect(const InspectOptions& options) {
     if (!print.has_value()) return failed(options.against, print.error());
     wanted = std::move(*print);
   }
+  // Without them there is still much to see.
+  const auto keys = keys_at_hand(options.settings);
   std::vector<PathReport> reports;
   for (const std::string& path : paths) {
-    auto owners = tier::inspect_directory(path);
+    auto owners = tier::inspect_directory(path, keys ? *keys : nullptr);
     if (!owners.has_value()) return failed(path, owners.error());
     reports.push_back({path, std::move(*owners)});
   }
+  const InspectView view{wanted, keys && *keys != nullptr};
   Answer answer;
-  answer.out = options.is_json ? inspect_json(reports, wanted) : inspect_text(reports, wanted);
+  answer.out = options.is_json ? inspect_json(reports, view) : inspect_text(reports, view);
   if (has_problem(reports)) answer.exit_code = kFailed;
+  if (!keys) {
+    answer.exit_code = kFailed;
+    answer.error = fmt::format("terrace inspect: no keys: {}\n", keys.error().message());
+  }
   if (wanted && is_match_missing(reports, *wanted)) {
     answer.exit_code = kFailed;
-    answer.error = "terrace inspect: no namespace matches the given fingerprint\n";
+    answer.error += "terrace inspect: no namespace matches the given fingerprint\n";
   }
   return answer;
 }

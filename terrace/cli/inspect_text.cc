@@ -8,6 +8,8 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "terrace/cli/keys_at_hand.h"
+
 namespace terrace::cli {
 namespace {
 
@@ -77,7 +79,7 @@ void write_match(const InspectedNamespace& one, const Fingerprint& wanted, std::
   write_differences(fields, "given", "here", out);
 }
 
-void write_namespace(const InspectedNamespace& one, std::string& out) {
+void write_namespace(const InspectedNamespace& one, bool has_keys, std::string& out) {
   auto end = std::back_inserter(out);
   fmt::format_to(end, "  namespace {}: content {}, layout {}\n", one.number,
                  short_digest(one.content_digest), short_digest(one.layout_digest));
@@ -86,6 +88,7 @@ void write_namespace(const InspectedNamespace& one, std::string& out) {
   if (one.damaged > 0) {
     fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
   }
+  out += key_uses_text(one.encryption, has_keys, /*was_opened=*/false, "    ");
   if (one.fingerprint.empty()) {
     fmt::format_to(
         end, "    its fingerprint is damaged ({}): {}\n", one.fingerprint_problem,
@@ -102,8 +105,7 @@ void write_namespace(const InspectedNamespace& one, std::string& out) {
   }
 }
 
-void write_owner(const InspectedOwner& owner, const std::optional<Fingerprint>& wanted,
-                 std::string& out) {
+void write_owner(const InspectedOwner& owner, const InspectView& view, std::string& out) {
   auto end = std::back_inserter(out);
   fmt::format_to(end, "{}: {}, {}\n", owner.directory, owner.state,
                  owner.is_locked ? "in use by an engine" : "free");
@@ -114,9 +116,9 @@ void write_owner(const InspectedOwner& owner, const std::optional<Fingerprint>& 
   }
   const InspectedNamespace* before = nullptr;
   for (const InspectedNamespace& one : owner.namespaces) {
-    write_namespace(one, out);
-    if (wanted) {
-      write_match(one, *wanted, out);
+    write_namespace(one, view.has_keys, out);
+    if (view.wanted) {
+      write_match(one, *view.wanted, out);
     } else {
       write_change(one, before, out);
     }
@@ -145,6 +147,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"sealed", one.sealed},
               {"damaged", one.damaged},
               {"epoch", one.epoch},
+              {"encryption", key_uses_json(one.encryption)},
               {"fingerprint_problem", one.fingerprint_problem},
               {"content", Json::object()},
               {"layout", Json::object()}};
@@ -183,28 +186,26 @@ bool has_problem(const std::vector<PathReport>& reports) {
   return false;
 }
 
-std::string inspect_text(const std::vector<PathReport>& reports,
-                         const std::optional<Fingerprint>& wanted) {
+std::string inspect_text(const std::vector<PathReport>& reports, const InspectView& view) {
   std::string out;
   for (const PathReport& report : reports) {
     if (report.owners.empty()) {
       fmt::format_to(std::back_inserter(out), "{}: no owner has stored anything here\n",
                      report.path);
     }
-    for (const InspectedOwner& owner : report.owners) write_owner(owner, wanted, out);
+    for (const InspectedOwner& owner : report.owners) write_owner(owner, view, out);
   }
   return out;
 }
 
-std::string inspect_json(const std::vector<PathReport>& reports,
-                         const std::optional<Fingerprint>& wanted) {
+std::string inspect_json(const std::vector<PathReport>& reports, const InspectView& view) {
   Json out = Json::array();
   for (const PathReport& report : reports) {
     Json owners = Json::array();
     for (const InspectedOwner& owner : report.owners) {
       Json namespaces = Json::array();
       for (const InspectedNamespace& one : owner.namespaces) {
-        namespaces.push_back(namespace_json(one, wanted));
+        namespaces.push_back(namespace_json(one, view.wanted));
       }
       owners.push_back({{"directory", owner.directory},
                         {"state", owner.state},

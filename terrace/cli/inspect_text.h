@@ -23,9 +23,13 @@ struct PathReport {
 // True when an owner directory would not be used, or a record or fingerprint is damaged.
 [[nodiscard]] bool has_problem(const std::vector<PathReport>& reports);
 
+struct InspectView {
+  std::optional<Fingerprint> wanted;  // Compared with what is there, if given.
+  bool has_keys = false;              // Some are at hand.
+};
 [[nodiscard]] std::string inspect_text(const std::vector<PathReport>& reports,
-                                       const std::optional<Fingerprint>& wanted);
+                                       const InspectView& view);
 [[nodiscard]] std::string inspect_json(const std::vector<PathReport>& reports,
-                                       const std::optional<Fingerprint>& wanted);
+                                       const InspectView& view);
 
 }  // namespace terrace::cli

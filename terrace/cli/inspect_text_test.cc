@@ -43,7 +43,7 @@ std::vector<PathReport> sample() {
 }
 
 TEST(InspectTextTest, NamespacesAreInClearTextWithWhatChanged) {
-  const std::string text = inspect_text(sample(), std::nullopt);
+  const std::string text = inspect_text(sample(), {});
   EXPECT_THAT(text, HasSubstr("/kv/terrace-00: usable, in use by an engine"));
   EXPECT_THAT(text, HasSubstr("content.model=tiny"));
   EXPECT_THAT(text, HasSubstr("12 of 64 slots hold a block, 3.0 MiB; last used 1970-01-02"));
@@ -52,11 +52,11 @@ TEST(InspectTextTest, NamespacesAreInClearTextWithWhatChanged) {
 }
 
 TEST(InspectTextTest, GivenFingerprintIsComparedFieldByField) {
-  const std::string text = inspect_text(sample(), print_of("float16"));
+  const std::string text = inspect_text(sample(), {print_of("float16")});
   EXPECT_THAT(text, HasSubstr("content.dtype: given \"float16\", here \"float32\""));
   EXPECT_TRUE(is_match_missing(sample(), print_of("float16")));
   EXPECT_FALSE(is_match_missing(sample(), print_of("bfloat16")));
-  EXPECT_THAT(inspect_text(sample(), print_of("bfloat16")),
+  EXPECT_THAT(inspect_text(sample(), {print_of("bfloat16")}),
               HasSubstr("matches the given fingerprint"));
 }
 
@@ -65,23 +65,23 @@ TEST(InspectTextTest, DamageIsAProblemAndSaid) {
   auto damaged = sample();
   damaged[0].owners[0].namespaces[0].damaged = 3;
   EXPECT_TRUE(has_problem(damaged));
-  EXPECT_THAT(inspect_text(damaged, std::nullopt), HasSubstr("3 damaged records"));
+  EXPECT_THAT(inspect_text(damaged, {}), HasSubstr("3 damaged records"));
   auto unreadable = sample();
   unreadable[0].owners[0].namespaces[1].fingerprint.clear();
   EXPECT_TRUE(has_problem(unreadable));
   unreadable[0].owners[0].namespaces[1].fingerprint_problem = "fingerprint line 1: no =";
-  EXPECT_THAT(inspect_text(unreadable, std::nullopt),
+  EXPECT_THAT(inspect_text(unreadable, {}),
               HasSubstr("its fingerprint is damaged (fingerprint line 1: no =): its frames"));
   unreadable[0].owners[0].namespaces[1].content_digest.clear();
-  EXPECT_THAT(inspect_text(unreadable, std::nullopt), HasSubstr("no engine finds it"));
+  EXPECT_THAT(inspect_text(unreadable, {}), HasSubstr("no engine finds it"));
   auto foreign = sample();
   foreign[0].owners[0].problem = "of a newer format; upgrade or name another path";
   EXPECT_TRUE(has_problem(foreign));
-  EXPECT_THAT(inspect_text(foreign, std::nullopt), HasSubstr("problem: of a newer format"));
+  EXPECT_THAT(inspect_text(foreign, {}), HasSubstr("problem: of a newer format"));
 }
 
 TEST(InspectTextTest, JsonHoldsFieldsAndDifferences) {
-  const auto json = nlohmann::json::parse(inspect_json(sample(), print_of("float32")));
+  const auto json = nlohmann::json::parse(inspect_json(sample(), {print_of("float32")}));
   const auto& owner = json[0]["owners"][0];
   EXPECT_EQ(owner["locked"], true);
   EXPECT_EQ(owner["namespaces"][1]["content"]["dtype"], "bfloat16");
@@ -92,12 +92,11 @@ TEST(InspectTextTest, JsonHoldsFieldsAndDifferences) {
 TEST(InspectTextTest, ControlBytesDoNotReachTheTerminal) {
   auto reports = sample();
   reports[0].owners[0].namespaces[1] = namespace_of(2, print_of("\x1b[31mred"));
-  EXPECT_THAT(inspect_text(reports, std::nullopt), Not(HasSubstr("\x1b")));
+  EXPECT_THAT(inspect_text(reports, {}), Not(HasSubstr("\x1b")));
 }
 
 TEST(InspectTextTest, EmptyPathSaysSo) {
-  EXPECT_THAT(inspect_text({{"/kv", {}}}, std::nullopt),
-              HasSubstr("/kv: no owner has stored anything here"));
+  EXPECT_THAT(inspect_text({{"/kv", {}}}, {}), HasSubstr("/kv: no owner has stored anything here"));
 }
 
 }  // namespace

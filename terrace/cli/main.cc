@@ -47,7 +47,18 @@ struct Commands {
   CLI::App* key_command = nullptr;
   CLI::App* key_new_command = nullptr;
   std::string key_path;
+  KeyIdOptions key_id;
 };
+
+// Where the settings are that an engine would have.
+void declare_settings(CLI::App* command, SettingsOptions& options) {
+  command->add_option("--file", options.file, "Read this TOML file (absolute path).");
+  command->add_option("--set", options.set, "Set name=value above all other sources; repeatable.")
+      ->allow_extra_args(false)
+      ->check([](const std::string& text) {
+        return text.contains('=') ? std::string() : text + ": give name=value";
+      });
+}
 
 void declare_config(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand(
@@ -80,6 +91,7 @@ void declare_inspect(Commands& commands) {
                       "Directories as in disk.paths; none = those of the settings.");
   command->add_option("--against", commands.inspect.against,
                       "File with a fingerprint in clear text: say which fields differ from it.");
+  declare_settings(command, commands.inspect.settings);
   command->add_flag("--json", commands.inspect.is_json, "Print JSON.");
   commands.inspect_command = command;
 }
@@ -94,9 +106,7 @@ void declare_object(Commands& commands) {
   ObjectGcOptions& options = commands.object_gc;
   command->add_flag("--dry-run", options.is_dry_run, "Only say what would be removed.");
   command->add_flag("--json", options.is_json, "Print JSON.");
-  command->add_option("--file", options.file, "Read this TOML file (absolute path).");
-  command->add_option("--set", options.set, "Set name=value above all other sources; repeatable.")
-      ->allow_extra_args(false);
+  declare_settings(command, options.settings);
   command
       ->add_option("--rate", options.requests_per_second, "Requests per second; engines go first.")
       ->check(CLI::Range(1, 100'000));
@@ -109,8 +119,11 @@ void declare_key(Commands& commands) {
   command->require_subcommand(1);
   CLI::App* make = command->add_subcommand("new", "Write a new key to a new file.");
   make->add_option("path", commands.key_path, "File to make.")->required();
-  CLI::App* tell = command->add_subcommand("id", "Print what the key in a file is called.");
-  tell->add_option("path", commands.key_path, "File with a key.")->required();
+  CLI::App* tell = command->add_subcommand(
+      "id", "Print what the key in a file is called, or those that the settings name.");
+  tell->add_option("path", commands.key_id.path, "File with a key; none = those of the settings.");
+  declare_settings(tell, commands.key_id.settings);
+  tell->add_flag("--json", commands.key_id.is_json, "Print JSON.");
   commands.key_command = command;
   commands.key_new_command = make;
 }
@@ -174,6 +187,7 @@ void declare_verify(Commands& commands) {
   command->add_option("path", commands.verify.paths, "Directories as in disk.paths, or terrace-NN.")
       ->required();
   command->add_flag("--offline", commands.verify.is_offline, "Of directories that no engine has.");
+  declare_settings(command, commands.verify.settings);
   command->add_flag("--json", commands.verify.is_json, "Print JSON.");
   commands.verify_command = command;
 }
@@ -214,7 +228,7 @@ Answer answer(const Commands& commands) {
   if (commands.backend_command->parsed()) return run_backend_check(commands.backend);
   if (commands.key_command->parsed()) {
     return commands.key_new_command->parsed() ? run_key_new(commands.key_path)
-                                              : run_key_id(commands.key_path);
+                                              : run_key_id(commands.key_id);
   }
   for (const LiveCommand& live : commands.live) {
     if (live.command->parsed()) return run_live(live.options);

@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "terrace/cli/commands_internal.h"
-#include "terrace/config/environment.h"
 #include "terrace/config/load.h"
 #include "terrace/config/table.h"
 #include "terrace/config/value.h"
@@ -38,22 +37,6 @@ std::string totals_text(const tier::PackTotals& totals) {
 
 Json totals_json(const tier::PackTotals& totals) {
   return {{"packs", totals.packs}, {"blocks", totals.blocks}, {"bytes", totals.bytes}};
-}
-
-Result<config::ObjectSettings> settings_of(const ObjectGcOptions& options) {
-  config::Sources sources = config::read_sources("");
-  // Whoever keeps house for a store needs no tier of his own, and settings without one are refused.
-  sources.overrides.emplace_back("host.size", "1GiB");
-  for (const std::string& text : options.set) {
-    const auto at = text.find('=');
-    if (at == std::string::npos) {
-      return fail(Code::kRefused, fmt::format("--set {}: give name=value", text));
-    }
-    sources.overrides.emplace_back(text.substr(0, at), text.substr(at + 1));
-  }
-  if (!options.file.empty()) sources.overrides.emplace_back("config.file", options.file);
-  TERRACE_ASSIGN_OR_RETURN(const config::Loaded loaded, config::load(sources));
-  return loaded.settings.object;
 }
 
 void tell(const CollectReport& report) {
@@ -91,9 +74,41 @@ CollectReport collect(transfer::ObjectStore& store, const tier::Collector::Optio
   return collector.report();
 }
 
+// Null: none at hand.
+using Keys = std::shared_ptr<const KeyRing>;
+
+bool is_at_hand(const Keys& keys, const std::string& id) {
+  return keys != nullptr && std::ranges::any_of(keys->keys(), [&](const KeyRing::Key& key) {
+           return key.id.hex() == id;
+         });
+}
+
+std::string keys_text(const CollectReport& report, const Keys& keys) {
+  std::string out;
+  for (const auto& [id, totals] : report.by_key) {
+    out += id.empty()
+               ? fmt::format("not encrypted: {}\n", totals_text(totals))
+               : fmt::format("encrypted with key {}, {}: {}\n", id,
+                             is_at_hand(keys, id) ? "at hand" : "not at hand", totals_text(totals));
+  }
+  return out;
+}
+
+Json keys_json(const CollectReport& report, const Keys& keys) {
+  Json out = Json::array();
+  for (const auto& [id, totals] : report.by_key) {
+    Json one = totals_json(totals);
+    one["id"] = id.empty() ? Json() : Json(id);
+    one["at_hand"] = is_at_hand(keys, id);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
 std::string report_text(const std::string& place, const tier::ObjectBounds& bounds,
-                        const CollectReport& report, bool is_dry_run) {
+                        const CollectReport& report, const Keys& keys, bool is_dry_run) {
   std::string out = fmt::format("{}: {}\n", place, totals_text(report.found));
+  out += keys_text(report, keys);
   if (!bounds.has_any()) {
     out += "no bound is set, so nothing is removed: object.max_age, object.size, object.blocks\n";
   }
@@ -115,10 +130,12 @@ std::string report_text(const std::string& place, const tier::ObjectBounds& boun
   return out;
 }
 
-std::string report_json(const std::string& place, const CollectReport& report, bool is_dry_run) {
+std::string report_json(const std::string& place, const CollectReport& report, const Keys& keys,
+                        bool is_dry_run) {
   const Json json{{"place", place},
                   {"dry_run", is_dry_run},
                   {"found", totals_json(report.found)},
+                  {"keys", keys_json(report, keys)},
                   {"too_old", totals_json(report.too_old)},
                   {"too_many", totals_json(report.too_many)},
                   {"removed", report.gone},
@@ -136,12 +153,10 @@ Answer failed(int code, std::string_view what) {
 }  // namespace
 
 Answer run_object_gc(const ObjectGcOptions& options) {
-  const auto object = settings_of(options);
-  if (!object) {
-    const bool is_usage = object.error().code() == Code::kRefused;
-    return failed(is_usage ? kUsage : kFailed, object.error().message());
-  }
-  const serve::OpenObjectStore open = serve::object_store(*object);
+  const auto loaded = config::load(tierless_sources_of(options.settings));
+  if (!loaded) return failed(kFailed, loaded.error().message());
+  const config::ObjectSettings& object = loaded->settings.object;
+  const serve::OpenObjectStore open = serve::object_store(object);
   if (!open) {
     return failed(kUsage,
                   "the settings name no shared store: give object.path, or object.enabled with "
@@ -152,8 +167,8 @@ Answer run_object_gc(const ObjectGcOptions& options) {
   auto store = open(clock, log);
   if (!store) return failed(kFailed, store.error().message());
   tier::Collector::Options wanted;
-  wanted.bounds = serve::collect_options(*object).bounds;
-  wanted.every = object->gc_every;
+  wanted.bounds = serve::collect_options(object).bounds;
+  wanted.every = object.gc_every;
   // Without a bound it only counts.
   wanted.is_dry_run = options.is_dry_run || !wanted.bounds.has_any();
   wanted.gives_way = false;
@@ -161,14 +176,20 @@ Answer run_object_gc(const ObjectGcOptions& options) {
   wanted.requests_per_second = options.requests_per_second;
   const CollectReport report = collect(**store, wanted, clock);
   const std::string& place = (*store)->place();
+  // Only told: packs go by their age, whatever opens them.
+  const auto keys = keys_at_hand(options.settings);
+  const Keys ring = keys ? *keys : nullptr;
   Answer answer;
-  answer.out = options.is_json ? report_json(place, report, options.is_dry_run)
-                               : report_text(place, wanted.bounds, report, options.is_dry_run);
+  answer.out = options.is_json
+                   ? report_json(place, report, ring, options.is_dry_run)
+                   : report_text(place, wanted.bounds, report, ring, options.is_dry_run);
   if (!report.status.is_ok()) {
     answer.error = fmt::format("terrace object gc: {}: {}\n", place, report.status.message());
   } else if (report.failed > 0) {
     answer.error = fmt::format("terrace object gc: {} packs could not be removed\n", report.failed);
   }
+  if (!keys)
+    answer.error += fmt::format("terrace object gc: no keys: {}\n", keys.error().message());
   if (!answer.error.empty()) answer.exit_code = kFailed;
   return answer;
 }

@@ -190,13 +190,15 @@ std::optional<PackName> parse_pack_name(std::string_view name) {
   if (!is_ours) return std::nullopt;
   const auto generation = number_of<std::uint64_t>(parts[2].substr(1));
   std::string_view count = parts[3].substr(1);
-  if (const std::size_t key = count.find('k'); key != std::string_view::npos) {
-    if (!is_hex(count.substr(key + 1), kKeyDigits)) return std::nullopt;
-    count = count.substr(0, key);
+  std::string_view key;
+  if (const std::size_t at = count.find('k'); at != std::string_view::npos) {
+    key = count.substr(at + 1);
+    if (!is_hex(key, kKeyDigits)) return std::nullopt;
+    count = count.substr(0, at);
   }
   const auto blocks = number_of<std::uint32_t>(count);
   if (!generation || !blocks || *blocks == 0 || *blocks > kMostPackBlocks) return std::nullopt;
-  return PackName{.name_space = parts[1], .generation = *generation, .blocks = *blocks};
+  return PackName{.name_space = parts[1], .generation = *generation, .blocks = *blocks, .key = key};
 }
 
 std::string turn_name(std::uint64_t number) { return fmt::format("{}{:020}", kTurns, number); }

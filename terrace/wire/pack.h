@@ -85,6 +85,7 @@ struct PackName {
   std::string_view name_space;  // 32 hex digits.
   std::uint64_t generation = 0;
   std::uint32_t blocks = 0;
+  std::string_view key = {};  // Id of the key that its frames are encrypted with; empty = plain.
   friend bool operator==(const PackName&, const PackName&) = default;
 };
 // Nothing if `name`, which outlives what is found, is not a pack's.

@@ -185,7 +185,14 @@ TEST(PackTest, ThePacksOfEachKeyAreThePacksOfAllForWhoCollectsOldOnes) {
   const SequenceHash last{0xab00000000000000ULL, 1};
   const std::string name = names.pack(7, 16, last, "0123456789abcdef");
   EXPECT_NE(name.find("/n16k0123456789abcdef/ab/"), std::string::npos) << name;
-  EXPECT_EQ(parse_pack_name(name), parse_pack_name(names.pack(7, 16, last)));
+  const std::string plain_name = names.pack(7, 16, last);
+  const auto plain = parse_pack_name(plain_name);
+  auto found = parse_pack_name(name);
+  ASSERT_TRUE(plain && found);
+  EXPECT_EQ(plain->key, "");
+  EXPECT_EQ(found->key, "0123456789abcdef");
+  found->key = {};
+  EXPECT_EQ(found, plain);
   EXPECT_EQ(parse_pack_name(names.pack(7, 16, last, "0123456789abcde")), std::nullopt);
   EXPECT_EQ(parse_pack_name(names.pack(7, 16, last, "0123456789abcdex")), std::nullopt);
   EXPECT_EQ(parse_pack_name(names.pack(7, 0, last, "0123456789abcdef")), std::nullopt);

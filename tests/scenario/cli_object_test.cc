@@ -12,6 +12,7 @@
 
 #include "scenario/cli_run.h"
 #include "terrace/base/clock.h"
+#include "terrace/testing/crypt.h"
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/scratch_directory.h"
 #include "terrace/transfer/backends/dir/dir_store.h"
@@ -121,6 +122,34 @@ TEST_F(CliObjectTest, ADryRunAndOneWithoutABoundChangeNothing) {
   EXPECT_EQ(none.code, 0) << none.error;
   EXPECT_THAT(none.out, AllOf(HasSubstr("no bound is set"), HasSubstr("removed: 0 packs")));
   EXPECT_EQ(entries(), before);
+}
+
+TEST_F(CliObjectTest, PacksAreToldByTheKeyThatTheyNeed) {
+  const std::string mine = testing::id_of('1');
+  const std::string others = testing::id_of('2');
+  add(name_of(0), 100);
+  for (int i = 1; i < 3; ++i) {
+    add(fmt::format("v1/{:032x}/g0/n16k{}/00/{:032x}.pack", 5, mine, i), 100);
+  }
+  add(fmt::format("v1/{:032x}/g0/n16k{}/00/{:032x}.pack", 5, others, 3), 100);
+  const Ran none = gc("");
+  EXPECT_THAT(none.out,
+              AllOf(HasSubstr("not encrypted: 1 packs"),
+                    HasSubstr("encrypted with key " + mine + ", not at hand: 2 packs"),
+                    HasSubstr("encrypted with key " + others + ", not at hand: 1 packs")));
+  const Ran ran =
+      terrace_command("object gc --json", "HOME=/home/u TERRACE_OBJECT_PATH=" + root() +
+                                              " TERRACE_ENCRYPTION_KEY=" + std::string(64, '1'));
+  const auto keys = nlohmann::json::parse(ran.out)["keys"];
+  ASSERT_EQ(keys.size(), 3U);
+  for (const auto& key : keys) {
+    EXPECT_EQ(key["at_hand"], key["id"] == mine);
+    EXPECT_EQ(key["packs"], key["id"] == mine ? 2 : 1);
+  }
+  const Ran bad = gc("--set encryption.key_file=/nonexistent/key");
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_THAT(bad.error, HasSubstr("no keys: "));
+  EXPECT_THAT(bad.out, HasSubstr("4 packs"));
 }
 
 TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {

@@ -7,18 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "terrace/testing/crypt.h"
+
 namespace terrace::tier {
 namespace {
 
-std::shared_ptr<const KeyRing> ring_of(const std::string& digits) {
-  auto ring = std::make_shared<KeyRing>();
-  for (const char digit : digits) ring->add(*parse_master_key(std::string(64, digit)));
-  return ring;
-}
+using testing::key_id;
+using testing::ring_of;
 
 std::unique_ptr<FrameCrypt> crypt_of(const std::string& digits, bool accepts_plain = false) {
   FrameCrypt::Options options;
-  if (!digits.empty()) options.crypt.ring = ring_of(digits);
+  options.crypt.ring = ring_of(digits);
   options.crypt.accepts_plain = accepts_plain;
   options.buffer_bytes = 8192;
   options.buffers = 3;
@@ -27,12 +26,10 @@ std::unique_ptr<FrameCrypt> crypt_of(const std::string& digits, bool accepts_pla
   return *std::move(made);
 }
 
-KeyId id_of(char digit) { return key_id_of(*parse_master_key(std::string(64, digit))); }
-
 wire::FrameHeader encrypted_with(char digit) {
   wire::FrameHeader header;
   header.codec = wire::FrameCodec::kAes256Gcm;
-  header.seal.key = id_of(digit);
+  header.seal.key = key_id(digit);
   return header;
 }
 
@@ -40,19 +37,19 @@ TEST(FrameCryptTest, WithoutAKeyOnlyPlainBlocksAreRead) {
   const auto crypt = crypt_of("");
   EXPECT_FALSE(crypt->is_on());
   EXPECT_TRUE(crypt->can_read(std::nullopt));
-  EXPECT_FALSE(crypt->can_read(id_of('1').tag()));
+  EXPECT_FALSE(crypt->can_read(key_id('1').tag()));
   EXPECT_TRUE(crypt->check({}).is_ok());
   const Status status = crypt->check(encrypted_with('1'));
   EXPECT_EQ(status.code(), Code::kRefused);
-  EXPECT_NE(status.message().find(id_of('1').hex()), std::string::npos) << status.text();
+  EXPECT_NE(status.message().find(key_id('1').hex()), std::string::npos) << status.text();
   EXPECT_EQ(crypt->take_buffer(), nullptr) << "memory for what is off";
   EXPECT_EQ(crypt->key_ids(), "");
 }
 
 TEST(FrameCryptTest, WithKeysTheirBlocksAreReadAndPlainOnesOnlyWhereAllowed) {
   const auto crypt = crypt_of("12");
-  EXPECT_EQ(crypt->current().id, id_of('1'));
-  EXPECT_EQ(crypt->key_ids(), id_of('1').hex() + ", " + id_of('2').hex());
+  EXPECT_EQ(crypt->current().id, key_id('1'));
+  EXPECT_EQ(crypt->key_ids(), key_id('1').hex() + ", " + key_id('2').hex());
   EXPECT_TRUE(crypt->check(encrypted_with('1')).is_ok());
   EXPECT_TRUE(crypt->check(encrypted_with('2')).is_ok());
   EXPECT_EQ(crypt->check(encrypted_with('3')).code(), Code::kRefused);

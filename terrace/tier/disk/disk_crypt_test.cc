@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "terrace/base/thread.h"
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/testing/crypt.h"
+#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/wire/frame.h"
 
 namespace terrace::tier::disk {
@@ -16,34 +17,22 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::id_of;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using testing::ring_of;
+using testing::SlowHands;
 
-constexpr std::uint64_t kPayload = 8192;
-constexpr std::uint64_t kFrame = 4096 + kPayload;
 constexpr const char* kCorrupt = "terrace_disk_corrupt_blocks_total";
 constexpr const char* kForged = "terrace_disk_forged_frames_total";
 constexpr const char* kLocked = "terrace_disk_locked_slots";
 
-// "12": key 1 writes, key 2 only reads.
-std::shared_ptr<const KeyRing> ring_of(const std::string& digits) {
-  auto ring = std::make_shared<KeyRing>();
-  for (const char digit : digits) ring->add(*parse_master_key(std::string(64, digit)));
-  return ring;
-}
-std::string id_of(char digit) { return key_id_of(*parse_master_key(std::string(64, digit))).hex(); }
-
-class DiskCryptTest : public ::testing::Test {
+class DiskCryptTest : public DiskFixture {
  protected:
   void open(const std::string& keys) {
     rig_.close();
-    rig_.options().crypt.ring = keys.empty() ? nullptr : ring_of(keys);
+    rig_.options().crypt.ring = ring_of(keys);
     ASSERT_EQ(rig_.open().text(), Status().text());
-  }
-  void write(std::uint64_t first, std::uint64_t end) {
-    for (std::uint64_t n = first; n < end; ++n) {
-      ASSERT_EQ(rig_.write(n).text(), Status().text()) << n;
-    }
   }
   void expect_right(std::uint64_t first, std::uint64_t end) {
     for (std::uint64_t n = first; n < end; ++n) {
@@ -56,24 +45,15 @@ class DiskCryptTest : public ::testing::Test {
       EXPECT_EQ(rig_.read(n).code(), Code::kNotFound) << n;
     }
   }
+  using DiskFixture::bytes_of;
   [[nodiscard]] std::string bytes_of(std::uint64_t offset, std::size_t count) const {
-    std::ifstream file(rig_.owner() + "/0.slots", std::ios::binary);
-    file.seekg(static_cast<std::streamoff>(offset));
-    std::string bytes(count, '\0');
-    file.read(bytes.data(), static_cast<std::streamsize>(count));
-    return bytes;
+    return bytes_of("0.slots", offset, count);
   }
+  using DiskFixture::patch;
   void patch(std::uint64_t offset, const std::string& bytes) const {
-    std::fstream file(rig_.owner() + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
-    ASSERT_TRUE(file.good());
-    file.seekp(static_cast<std::streamoff>(offset));
-    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    patch("0.slots", offset, bytes);
   }
-  void flip(std::uint64_t offset) const {
-    std::string byte = bytes_of(offset, 1);
-    byte[0] = static_cast<char>(byte[0] ^ 1);
-    patch(offset, byte);
-  }
+  void flip(std::uint64_t offset) const { flip_bit(slots(), offset); }
   [[nodiscard]] wire::FrameHeader header_at(std::uint64_t offset) const {
     const std::string page = bytes_of(offset, 4096);
     const auto header =
@@ -87,13 +67,11 @@ class DiskCryptTest : public ::testing::Test {
     wire::encode(header, page);
     patch(offset, std::string(reinterpret_cast<const char*>(page.data()), page.size()));
   }
-
-  Rig rig_;
 };
 
 TEST_F(DiskCryptTest, BlocksAreFoundAgainWithTheKeyAndNothingOfThemLiesThereInClear) {
   open("1");
-  write(0, 5);
+  write_blocks(0, 5);
   expect_right(0, 5);
   open("1");
   EXPECT_EQ(rig_.tier().key_ids(), id_of('1'));
@@ -112,7 +90,7 @@ TEST_F(DiskCryptTest, BlocksAreFoundAgainWithTheKeyAndNothingOfThemLiesThereInCl
 
 TEST_F(DiskCryptTest, WithoutTheKeyBlocksAreMissedToldAndKept) {
   open("1");
-  write(0, 4);
+  write_blocks(0, 4);
   for (const char* const keys : {"", "2"}) {
     SCOPED_TRACE(keys);
     open(keys);
@@ -121,7 +99,7 @@ TEST_F(DiskCryptTest, WithoutTheKeyBlocksAreMissedToldAndKept) {
     EXPECT_EQ(rig_.metric("terrace_disk_adopted_blocks_total"), 0);
     EXPECT_EQ(rig_.tier().count(catalog::SlotState::kSealed), 0U);
     EXPECT_THAT(rig_.tier().problems(), ElementsAre(HasSubstr(id_of('1'))));
-    write(10, 12);
+    write_blocks(10, 12);
     expect_right(10, 12);
   }
   open("1");
@@ -135,10 +113,10 @@ TEST_F(DiskCryptTest, WithoutTheKeyBlocksAreMissedToldAndKept) {
 
 TEST_F(DiskCryptTest, ARotationReadsBothKeysAndWritesTheNewOne) {
   open("1");
-  write(0, 3);
+  write_blocks(0, 3);
   open("21");
   expect_right(0, 3);
-  write(3, 6);
+  write_blocks(3, 6);
   EXPECT_EQ(header_at(3 * kFrame).seal.key.hex(), id_of('2'));
   open("2");
   expect_missed(0, 3);
@@ -149,12 +127,12 @@ TEST_F(DiskCryptTest, ARotationReadsBothKeysAndWritesTheNewOne) {
 
 TEST_F(DiskCryptTest, PlainBlocksAreServedBesideAKeyOnlyIfThatIsAllowed) {
   open("");
-  write(0, 3);
+  write_blocks(0, 3);
   open("1");
   expect_missed(0, 3);
   EXPECT_THAT(rig_.tier().problems(), IsEmpty());
   EXPECT_THAT(rig_.log(), HasSubstr("encryption.accept_plain"));
-  write(3, 5);
+  write_blocks(3, 5);
   rig_.options().crypt.accepts_plain = true;
   open("1");
   expect_right(0, 5);
@@ -166,7 +144,7 @@ TEST_F(DiskCryptTest, PlainBlocksAreServedBesideAKeyOnlyIfThatIsAllowed) {
 // Who can write to the medium could otherwise plant blocks of his own.
 TEST_F(DiskCryptTest, APlainFrameUnderARecordOfAnEncryptedOneIsNotServed) {
   open("1");
-  write(0, 1);
+  write_blocks(0, 1);
   rig_.close();
   const BlockMemory wanted = rig_.block(0);
   wire::FrameHeader header = header_at(0);
@@ -187,7 +165,7 @@ class DiskCryptDamageTest : public DiskCryptTest,
 
 TEST_P(DiskCryptDamageTest, AFlippedBitIsACountedMiss) {
   open("1");
-  write(0, 3);
+  write_blocks(0, 3);
   rig_.close();
   flip(kFrame + GetParam());
   open("1");
@@ -197,7 +175,7 @@ TEST_P(DiskCryptDamageTest, AFlippedBitIsACountedMiss) {
   EXPECT_FALSE(rig_.has(1));
   expect_right(0, 1);
   expect_right(2, 3);
-  write(1, 2);
+  write_blocks(1, 2);
   expect_right(0, 3);
   open("1");
   expect_right(0, 3);
@@ -209,7 +187,7 @@ INSTANTIATE_TEST_SUITE_P(OfTheFrame, DiskCryptDamageTest,
 
 TEST_F(DiskCryptTest, AFrameMovedToAnotherBlocksSlotDoesNotOpen) {
   open("1");
-  write(0, 3);
+  write_blocks(0, 3);
   rig_.close();
   const wire::FrameHeader wanted = header_at(kFrame);
   wire::FrameHeader moved = header_at(2 * kFrame);
@@ -242,7 +220,7 @@ std::string frame_of_tenant_b() {
 
 TEST_F(DiskCryptTest, AnotherTenantsFrameIsAnotherBlocks) {
   open("1");
-  write(0, 2);
+  write_blocks(0, 2);
   rig_.close();
   patch(kFrame, frame_of_tenant_b());
   open("1");
@@ -252,7 +230,7 @@ TEST_F(DiskCryptTest, AnotherTenantsFrameIsAnotherBlocks) {
 
 TEST_F(DiskCryptTest, AnotherTenantsFrameDoesNotOpenWhereItsHeaderWasMadeToFit) {
   open("1");
-  write(0, 2);
+  write_blocks(0, 2);
   rig_.close();
   const std::string frame = frame_of_tenant_b();
   auto moved = wire::decode_frame(std::as_bytes(std::span(frame)).first<wire::kFrameHeaderBytes>());
@@ -270,10 +248,10 @@ TEST_F(DiskCryptTest, AnotherTenantsFrameDoesNotOpenWhereItsHeaderWasMadeToFit) 
 
 TEST_F(DiskCryptTest, LockedBlocksGiveWayByTheirAgeAndTheirTellingEnds) {
   open("1");
-  write(0, 8);
+  write_blocks(0, 8);
   open("2");
   EXPECT_EQ(rig_.metric(kLocked), 8);
-  write(10, 26);  // All 16 slots.
+  write_blocks(10, 26);  // All 16 slots.
   EXPECT_EQ(rig_.metric(kLocked), 0);
   EXPECT_THAT(rig_.tier().take_evicted(), IsEmpty()) << "nobody was told that they were there";
   EXPECT_THAT(rig_.tier().problems(), IsEmpty());
@@ -284,12 +262,12 @@ TEST_F(DiskCryptTest, LockedBlocksGiveWayByTheirAgeAndTheirTellingEnds) {
 
 TEST_F(DiskCryptTest, AResetDropsLockedBlocksToo) {
   open("1");
-  write(0, 4);
+  write_blocks(0, 4);
   open("2");
   rig_.tier().forget_all();
   rig_.settle();
   EXPECT_EQ(rig_.metric(kLocked), 0);
-  write(20, 22);
+  write_blocks(20, 22);
   expect_right(20, 22);
   EXPECT_EQ(header_at(0).codec, wire::FrameCodec::kAes256Gcm);
   open("12");
@@ -342,19 +320,6 @@ TEST_F(DiskCryptTest, ManyBlocksGoThroughFewBuffersInOthersHands) {
   rig.close();
 }
 
-// Hands that do nothing until they are told to.
-class SlowHands final : public Hands {
- public:
-  void post(Job job, bool) override { jobs_.push_back(std::move(job)); }
-  void do_all() {
-    for (Job& job : std::exchange(jobs_, {})) job();
-  }
-  [[nodiscard]] std::size_t waiting() const { return jobs_.size(); }
-
- private:
-  std::vector<Job> jobs_;
-};
-
 TEST_F(DiskCryptTest, StoppingEndsWhatIsBeingEncryptedAndWhatWaitsForABuffer) {
   SlowHands hands;
   constexpr std::uint64_t kBig = 12ULL << 20U;  // Two buffers.
@@ -387,7 +352,7 @@ TEST_F(DiskCryptTest, StoppingEndsWhatIsBeingEncryptedAndWhatWaitsForABuffer) {
 TEST_F(DiskCryptTest, AReadIsNotAnsweredBeforeItsBytesAreOpened) {
   SlowHands hands;
   open("1");
-  write(0, 2);
+  write_blocks(0, 2);
   rig_.options().crypt.hands = &hands;
   open("1");
   const BlockMemory memory = rig_.blank();
@@ -410,13 +375,13 @@ TEST_F(DiskCryptTest, AReadIsNotAnsweredBeforeItsBytesAreOpened) {
 
 TEST_F(DiskCryptTest, EachWriteOfABlockIsSealedAnew) {
   open("1");
-  write(0, 1);
+  write_blocks(0, 1);
   const wire::FrameHeader first = header_at(0);
   const std::string stored = bytes_of(4096, kPayload);
   rig_.tier().forget_all();
   rig_.settle();
   open("1");
-  write(0, 1);
+  write_blocks(0, 1);
   EXPECT_NE(header_at(0).seal.salt, first.seal.salt);
   EXPECT_THAT(bytes_of(4096, kPayload), Not(stored));
 }

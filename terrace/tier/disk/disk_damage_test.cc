@@ -7,7 +7,7 @@
 #include <fstream>
 #include <string>
 
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/wire/frame.h"
 
@@ -17,35 +17,15 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr std::uint64_t kFrame = 4096 + 8192;
 constexpr const char* kCorrupt = "terrace_disk_corrupt_blocks_total";
 
 // Four blocks on disk, and the tier closed.
-class DiskDamageTest : public ::testing::Test {
+class DiskDamageTest : public DiskFixture {
  protected:
   void SetUp() override {
     ASSERT_TRUE(rig_.open().is_ok());
     write_blocks(0, 4);
     rig_.close();
-  }
-  void write_blocks(std::uint64_t first, std::uint64_t end) {
-    for (std::uint64_t n = first; n < end; ++n) {
-      ASSERT_EQ(rig_.write(n).text(), Status().text()) << n;
-    }
-  }
-  // Changes bytes of a file while the tier is closed. Slots are filled in order from 0.
-  void patch(const std::string& name, std::uint64_t offset, const std::string& bytes) {
-    std::fstream file(rig_.owner() + "/" + name, std::ios::in | std::ios::out | std::ios::binary);
-    ASSERT_TRUE(file.good());
-    file.seekp(static_cast<std::streamoff>(offset));
-    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  }
-  std::string bytes_of(const std::string& name, std::uint64_t offset, std::size_t count) {
-    std::ifstream file(rig_.owner() + "/" + name, std::ios::binary);
-    file.seekg(static_cast<std::streamoff>(offset));
-    std::string bytes(count, '\0');
-    file.read(bytes.data(), static_cast<std::streamsize>(count));
-    return bytes;
   }
   void expect_only_corrupt(std::uint64_t number) {
     ASSERT_TRUE(rig_.reopen().is_ok());
@@ -63,8 +43,6 @@ class DiskDamageTest : public ::testing::Test {
     EXPECT_EQ(rig_.write(number).text(), Status().text());
     EXPECT_EQ(rig_.read(number).text(), Status().text());
   }
-
-  Rig rig_;
 };
 
 TEST_F(DiskDamageTest, AFlippedPayloadBitIsACountedMiss) {

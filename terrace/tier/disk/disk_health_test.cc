@@ -5,10 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "terrace/testing/fake_clock.h"
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/health_internal.h"
-#include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -24,36 +22,18 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kBlocks = 16;
 
 // Two directories; the blocks alternate between them.
-class DiskHealthTest : public ::testing::Test {
+class DiskHealthTest : public DiskFixture {
  protected:
   void SetUp() override {
     rig_.use_clock(clock_);
     rig_.options().blocks = kBlocks;
     rig_.options().paths = {rig_.path() + "/a", rig_.path() + "/b"};
-    rig_.options().decorate = [this](std::unique_ptr<transfer::Backend> inner) {
-      auto faults = std::make_unique<FaultBackend>(std::move(inner), 1);
-      faults_ = faults.get();
-      return faults;
-    };
-    ASSERT_EQ(rig_.open().text(), Status().text());
-    for (std::uint64_t n = 0; n < kBlocks; ++n) {
-      ASSERT_EQ(rig_.write(n).text(), Status().text()) << n;
-    }
+    open_with_faults();
+    write_blocks(0, kBlocks);
     rig_.settle();
   }
   [[nodiscard]] std::string owner(char path) const {
     return rig_.path() + "/" + path + "/terrace-00";
-  }
-  void poll() {
-    std::vector<DiskDone> done;
-    rig_.tier().wait(milliseconds(5));
-    rig_.tier().poll(done);
-  }
-  template <typename Condition>
-  bool poll_until(Condition&& condition) {
-    const Nanoseconds limit = rig_.clock().now() + seconds(20);
-    while (!condition() && rig_.clock().now() < limit) poll();
-    return condition();
   }
   [[nodiscard]] std::uint64_t seen() const {
     std::uint64_t count = 0;
@@ -72,10 +52,6 @@ class DiskHealthTest : public ::testing::Test {
     faults_->aim(Fault::kNone, IoOp::kRead, 0);
     poll();
   }
-
-  testing::FakeClock clock_;
-  Rig rig_;
-  FaultBackend* faults_ = nullptr;
 };
 
 TEST_F(DiskHealthTest, BlocksOfAFailingDirectoryAreMissesAtOnceAndTheRestGoesOn) {

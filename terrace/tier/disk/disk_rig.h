@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,6 +62,17 @@ class ScratchDirectory {
     all[entry.path().string()] = content;
   }
   return all;
+}
+
+// One bit of a file.
+inline void flip_bit(const std::string& path, std::uint64_t offset) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(offset));
+  const int byte = file.get();
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.put(static_cast<char>(byte ^ 1));
+  file.flush();
+  if (!file.good()) throw std::runtime_error("no byte to flip in " + path);
 }
 
 inline void write_text(const std::string& path, const std::string& text) {

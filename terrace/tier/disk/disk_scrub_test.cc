@@ -5,9 +5,7 @@
 #include <fstream>
 #include <string>
 
-#include "terrace/testing/fake_clock.h"
-#include "terrace/tier/disk/disk_rig.h"
-#include "terrace/transfer/backends/fault/fault_backend.h"
+#include "terrace/tier/disk/disk_fixture.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -18,47 +16,15 @@ using transfer::Fault;
 using transfer::FaultBackend;
 using transfer::IoOp;
 
-constexpr std::uint64_t kFrame = 4096 + 8192;
 constexpr const char* kGood = "terrace_disk_scrub_blocks_total{result=\"good\"}";
 constexpr const char* kBad = "terrace_disk_scrub_blocks_total{result=\"bad\"}";
 constexpr const char* kSkipped = "terrace_disk_scrub_blocks_total{result=\"skipped\"}";
 constexpr const char* kPasses = "terrace_disk_scrub_passes_total";
 constexpr const char* kBytes = "terrace_disk_scrub_bytes_total";
 
-class DiskScrubTest : public ::testing::Test {
+class DiskScrubTest : public DiskFixture {
  protected:
-  void open_with_faults() {
-    rig_.options().decorate = [this](std::unique_ptr<transfer::Backend> inner) {
-      auto faults = std::make_unique<FaultBackend>(std::move(inner), 1);
-      faults_ = faults.get();
-      return faults;
-    };
-    ASSERT_EQ(rig_.open().text(), Status().text());
-  }
-  void write_blocks(std::uint64_t first, std::uint64_t end, std::size_t group = 0) {
-    for (std::uint64_t n = first; n < end; ++n) {
-      ASSERT_EQ(rig_.write(n, group).text(), Status().text()) << n;
-    }
-  }
-  void flip(std::uint64_t offset) {
-    std::fstream file(rig_.owner() + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
-    ASSERT_TRUE(file.good());
-    file.seekg(static_cast<std::streamoff>(offset));
-    const char byte = static_cast<char>(file.get() ^ 4);
-    file.seekp(static_cast<std::streamoff>(offset));
-    file.put(byte);
-  }
-  void poll() {
-    std::vector<DiskDone> done;
-    rig_.tier().wait(milliseconds(20));
-    rig_.tier().poll(done);
-  }
-  template <typename Condition>
-  bool poll_until(Condition&& condition) {
-    const Nanoseconds limit = rig_.clock().now() + seconds(20);
-    while (!condition() && rig_.clock().now() < limit) poll();
-    return condition();
-  }
+  void flip(std::uint64_t offset) const { flip_bit(slots(), offset); }
   // A whole pass, as if there were no rate.
   ScrubReport scrub() {
     const std::uint64_t pass = rig_.tier().start_scrub(1ULL << 40U);
@@ -66,10 +32,6 @@ class DiskScrubTest : public ::testing::Test {
     EXPECT_EQ(rig_.tier().scrub_report().pass, pass);
     return rig_.tier().scrub_report();
   }
-
-  testing::FakeClock clock_;
-  Rig rig_;
-  FaultBackend* faults_ = nullptr;
 };
 
 TEST_F(DiskScrubTest, ABadBlockIsDroppedAndReportedWithItsPlace) {

@@ -13,22 +13,28 @@ std::array<std::uint8_t, 32> digest_bytes(const std::string& hex) {
   return bytes;
 }
 
-Status check_frame(std::span<const std::byte> frame, const wire::FrameHeader& wanted) {
+Result<wire::FrameHeader> read_checked(std::span<const std::byte> frame,
+                                       const wire::FrameHeader& wanted) {
   if (frame.size() < wire::kFrameHeaderBytes + wanted.payload_bytes) {
-    return {Code::kCorrupt, "the file ends before the frame does"};
+    return fail(Code::kCorrupt, "the file ends before the frame does");
   }
-  const auto header = wire::decode_frame(frame.first<wire::kFrameHeaderBytes>());
-  if (!header) return header.error();
+  auto header = wire::decode_frame(frame.first<wire::kFrameHeaderBytes>());
+  if (!header) return header;
   wire::FrameHeader same = wanted;
   same.payload_checksum = header->payload_checksum;
   same.codec = header->codec;  // The checksum is of the payload as it is stored.
   same.seal = header->seal;
-  if (*header != same) return {Code::kCorrupt, "the frame is another block's"};
+  if (*header != same) return fail(Code::kCorrupt, "the frame is another block's");
   if (checksum_of(frame.subspan(wire::kFrameHeaderBytes, wanted.payload_bytes)) !=
       header->payload_checksum) {
-    return {Code::kCorrupt, "the payload's checksum does not match"};
+    return fail(Code::kCorrupt, "the payload's checksum does not match");
   }
-  return {};
+  return header;
+}
+
+Status check_frame(std::span<const std::byte> frame, const wire::FrameHeader& wanted) {
+  const auto header = read_checked(frame, wanted);
+  return header ? Status() : header.error();
 }
 
 }  // namespace terrace::tier::disk

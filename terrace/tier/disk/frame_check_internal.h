@@ -16,6 +16,9 @@ namespace terrace::tier::disk {
 // at, nor how it is encrypted: what is verified is what is stored, which takes no key. Errors:
 // kCorrupt, and what is wrong; kRefused = of another format version.
 [[nodiscard]] Status check_frame(std::span<const std::byte> frame, const wire::FrameHeader& wanted);
+// The same, and what the frame's header says.
+[[nodiscard]] Result<wire::FrameHeader> read_checked(std::span<const std::byte> frame,
+                                                     const wire::FrameHeader& wanted);
 
 // Of 64 hex digits, as a fingerprint gives them.
 [[nodiscard]] std::array<std::uint8_t, 32> digest_bytes(const std::string& hex);

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include "terrace/tier/disk/key_tally_internal.h"
 #include "terrace/tier/disk/meta_scan_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
@@ -25,18 +26,24 @@ std::string_view name_of(disk::DirectoryState state) {
 }
 
 void count_slots(const std::string& directory, const ExtentTable& table, const std::string& name,
-                 InspectedNamespace& facts) {
-  const auto scan = disk::scan_meta(directory, name, facts.number, table, [&](const auto&) {
-    ++facts.sealed;
-    return true;
-  });
+                 const std::shared_ptr<const KeyRing>& keys, InspectedNamespace& facts) {
+  disk::KeyTally tally(keys);
+  const auto scan =
+      disk::scan_meta(directory, name, facts.number, table, [&](const disk::SealedSlot& sealed) {
+        ++facts.sealed;
+        tally.add(sealed.record);
+        return true;
+      });
   if (!scan) return;
+  tally.read_names(directory, name, facts.number, table);
+  facts.encryption = std::move(tally).take();
   facts.slots = scan->slots;
   facts.damaged = scan->damaged;
   facts.epoch = scan->epoch;
 }
 
-InspectedOwner inspect_owner(const std::string& directory) {
+InspectedOwner inspect_owner(const std::string& directory,
+                             const std::shared_ptr<const KeyRing>& keys) {
   InspectedOwner owner;
   owner.directory = directory;
   const disk::DirectoryFacts facts = disk::judge(directory);
@@ -60,18 +67,21 @@ InspectedOwner inspect_owner(const std::string& directory) {
     found.layout_digest = held.layout_digest;
     found.used_seconds = held.used_seconds;
     found.bytes = held.extents * facts.extent_bytes;
-    if (table) count_slots(directory, *table, held.directory, found);
+    if (table) count_slots(directory, *table, held.directory, keys, found);
     owner.namespaces.push_back(std::move(found));
   }
   return owner;
 }
 }  // namespace
 
-Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path) {
+Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path,
+                                                      const std::shared_ptr<const KeyRing>& keys) {
   TERRACE_ASSIGN_OR_RETURN(const auto directories, disk::list_owner_directories(path));
   std::vector<InspectedOwner> owners;
   owners.reserve(directories.size());
-  for (const std::string& directory : directories) owners.push_back(inspect_owner(directory));
+  for (const std::string& directory : directories) {
+    owners.push_back(inspect_owner(directory, keys));
+  }
   return owners;
 }
 

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "terrace/base/status.h"
+#include "terrace/block/key_ring.h"
+#include "terrace/tier/disk/key_use.h"
 
 namespace terrace::tier {
 
@@ -23,6 +26,7 @@ struct InspectedNamespace {
   std::uint64_t sealed = 0;       // of which hold a block,
   std::uint64_t damaged = 0;      // and whose record does not match its checksum.
   std::uint32_t epoch = 0;        // 1 when made; a reset or a new shape raises it.
+  KeyUses encryption;             // Of the sealed ones; none was opened.
 };
 
 struct InspectedOwner {
@@ -35,7 +39,8 @@ struct InspectedOwner {
   std::vector<InspectedNamespace> namespaces;
 };
 
-// Errors: kIo when the path cannot be read.
-[[nodiscard]] Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path);
+// `keys`: those at hand; null = none. Errors: kIo when the path cannot be read.
+[[nodiscard]] Result<std::vector<InspectedOwner>> inspect_directory(
+    const std::string& path, const std::shared_ptr<const KeyRing>& keys = nullptr);
 
 }  // namespace terrace::tier

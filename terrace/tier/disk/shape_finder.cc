@@ -1,13 +1,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "terrace/tier/disk/shape_finder_internal.h"
-#include "terrace/wire/frame.h"
 
 namespace terrace::tier::disk {
+
+std::optional<wire::FrameHeader> HeaderPages::read(std::uint64_t offset) const {
+  if (page_ == nullptr || ::pread(file_, page_.get(), kPageBytes, static_cast<off_t>(offset)) !=
+                              static_cast<ssize_t>(kPageBytes)) {
+    return std::nullopt;
+  }
+  const auto frame =
+      wire::decode_frame(std::span<const std::byte, kPageBytes>(page_.get(), kPageBytes));
+  if (!frame) return std::nullopt;
+  return *frame;
+}
 
 namespace {
 constexpr std::uint16_t kMostRanks = 64;  // As in a layout.
@@ -20,30 +28,6 @@ struct Seen {
   SlotRecord record;
   std::uint32_t slot = 0;
   std::uint64_t run_begin = 0;  // In the slot file.
-};
-
-// Reads header pages; with O_DIRECT, too.
-class Pages {
- public:
-  explicit Pages(int file)
-      : file_(file), page_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kPageBytes))) {}
-  [[nodiscard]] std::optional<wire::FrameHeader> read(std::uint64_t offset) const {
-    if (page_ == nullptr || ::pread(file_, page_.get(), kPageBytes, static_cast<off_t>(offset)) !=
-                                static_cast<ssize_t>(kPageBytes)) {
-      return std::nullopt;
-    }
-    const auto frame =
-        wire::decode_frame(std::span<const std::byte, kPageBytes>(page_.get(), kPageBytes));
-    if (!frame) return std::nullopt;
-    return *frame;
-  }
-
- private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  int file_;
-  std::unique_ptr<std::byte, Free> page_;
 };
 
 bool is_of(const wire::FrameHeader& frame, const SlotRecord& record, std::uint16_t rank) {
@@ -140,7 +124,7 @@ class Finder {
   }
 
   const MetaHeader header_;
-  Pages pages_;
+  HeaderPages pages_;
   RunGeometry shape_;
   int asked_ = 0;
   int runs_asked_ = 0;

@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <optional>
 
 #include "terrace/base/file.h"
+#include "terrace/tier/crypt/frame_crypt.h"
 #include "terrace/tier/disk/frame_check_internal.h"
+#include "terrace/tier/disk/key_tally_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 #include "terrace/tier/disk/owner_files_internal.h"
 #include "terrace/tier/disk/shape_finder_internal.h"
@@ -20,6 +23,7 @@ namespace terrace::tier {
 
 namespace {
 using disk::ExtentTable;
+using disk::KeyTally;
 using disk::RunGeometry;
 using disk::SealedSlot;
 
@@ -53,8 +57,9 @@ class FrameMemory {
 
 class OwnerVerifier {
  public:
-  OwnerVerifier(std::string directory, const std::function<void(const VerifyProgress&)>& progress)
-      : progress_(progress) {
+  OwnerVerifier(std::string directory, const std::function<void(const VerifyProgress&)>& progress,
+                std::shared_ptr<const KeyRing> keys)
+      : progress_(progress), keys_(std::move(keys)) {
     owner_.directory = std::move(directory);
   }
 
@@ -75,7 +80,8 @@ class OwnerVerifier {
     owner_.damaged_extents = table_.damaged();
     count(facts);
     for (std::size_t i = 0; i < facts.namespaces.size() && !owner_.is_in_use; ++i) {
-      verify(facts.namespaces[i], owner_.namespaces[i]);
+      verify(facts.namespaces[i], owner_.namespaces[i], tallies_[i]);
+      owner_.namespaces[i].encryption = std::move(tallies_[i]).take();
     }
     if (!owner_.is_in_use) (void)is_in_use();
     if (owner_.is_in_use) owner_.namespaces.clear();  // An engine may have written under the reads.
@@ -83,6 +89,13 @@ class OwnerVerifier {
   }
 
  private:
+  // Of one namespace, while it is verified.
+  struct Reading {
+    const RunGeometry& shape;
+    FrameCrypt& crypt;
+    KeyTally& tally;
+  };
+
   bool is_in_use() {
     const auto is_locked = disk::DirectoryLock::is_locked(owner_.directory);
     owner_.is_in_use = is_locked && *is_locked;
@@ -96,10 +109,12 @@ class OwnerVerifier {
       found.content_digest = held.content_digest;
       found.layout_digest = held.layout_digest;
       if (!held.text_problem.empty()) found.problem = "fingerprint.txt: " + held.text_problem;
+      KeyTally& tally = tallies_.emplace_back(keys_);
       const auto scan = disk::scan_meta(
           owner_.directory, held.directory, held.number, table_,
-          [&](const SealedSlot&) {
+          [&](const SealedSlot& sealed) {
             ++found.sealed_blocks;
+            tally.add(sealed.record);
             return true;
           },
           [&](std::uint64_t offset) {
@@ -131,7 +146,7 @@ class OwnerVerifier {
     }
   }
 
-  void verify(const disk::NamespaceFacts& held, VerifiedNamespace& found) {
+  void verify(const disk::NamespaceFacts& held, VerifiedNamespace& found, KeyTally& tally) {
     if (found.sealed_blocks == 0) return;
     const auto shape =
         disk::find_shape(owner_.directory, held.directory, held.number, table_, data_.get());
@@ -146,19 +161,33 @@ class OwnerVerifier {
     wire::FrameHeader wanted;
     wanted.content_digest = disk::digest_bytes(held.content_digest);
     wanted.layout_digest = disk::digest_bytes(held.layout_digest);
+    FrameCrypt::Options options;
+    options.crypt.ring = keys_;
+    options.crypt.accepts_plain = true;
+    options.content_digest = wanted.content_digest;
+    options.layout_digest = wanted.layout_digest;
+    const auto crypt = FrameCrypt::create(std::move(options));
+    if (!crypt) {
+      found.unread_blocks = found.sealed_blocks;
+      blocks_ += found.sealed_blocks;
+      found.problem = crypt.error().message();
+      return;
+    }
+    const Reading reading{*shape, **crypt, tally};
     std::uint64_t seen = 0;
     (void)disk::scan_meta(owner_.directory, held.directory, held.number, table_,
                           [&](const SealedSlot& sealed) {
                             if (++seen % kBlocksPerLook == 0 && is_in_use()) return false;
                             ++blocks_;
-                            verify_block(*shape, sealed, wanted, found);
+                            verify_block(reading, sealed, wanted, found);
                             progress_({owner_.directory, blocks_, std::max(of_, blocks_)});
                             return true;
                           });
   }
 
-  void verify_block(const RunGeometry& shape, const SealedSlot& sealed, wire::FrameHeader wanted,
+  void verify_block(const Reading& reading, const SealedSlot& sealed, wire::FrameHeader wanted,
                     VerifiedNamespace& found) {
+    const RunGeometry& shape = reading.shape;
     const std::uint16_t group = sealed.record.group;
     if (group >= shape.frame_bytes.size() || shape.frame_bytes[group] == 0) {
       ++found.unread_blocks;
@@ -169,11 +198,15 @@ class OwnerVerifier {
     wanted.generation = Generation(sealed.record.generation);
     wanted.payload_bytes = shape.payload_bytes[group];
     bool is_good = true;
+    std::uint16_t opened = 0;
     for (std::uint16_t rank = 0; rank < shape.ranks; ++rank) {
       wanted.rank = RankId(rank);
       const std::uint64_t offset = shape.offset(group, sealed.slot, rank);
-      const Status status = read_frame(offset, shape.frame_bytes[group], wanted, found);
-      if (status.is_ok()) continue;
+      const auto status =
+          verify_frame(reading, {offset, shape.frame_bytes[group]}, sealed.record, wanted, found);
+      if (status.is_ok()) ++opened;
+      // Without its key all that can be said of a frame was said, and it was right.
+      if (status.is_ok() || status.code() == Code::kRefused) continue;
       is_good = false;
       add(found, {.file = owner_.directory + "/0.slots",
                   .offset = offset,
@@ -183,23 +216,59 @@ class OwnerVerifier {
                   .reason = status.message()});
     }
     ++(is_good ? found.good_blocks : found.damaged_blocks);
+    if (sealed.record.key_tag && opened == shape.ranks) {
+      reading.tally.add_opened(*sealed.record.key_tag);
+    }
   }
 
-  Status read_frame(std::uint64_t offset, std::uint64_t bytes, const wire::FrameHeader& wanted,
-                    VerifiedNamespace& found) {
-    const std::span<std::byte> frame = memory_.of(bytes);
-    if (frame.size() < bytes) return {Code::kExhausted, "no memory for a frame"};
+  struct Range {
+    std::uint64_t offset = 0;
+    std::uint64_t bytes = 0;
+  };
+
+  // Errors: kRefused = whole, and its key is not at hand; else it is damaged.
+  Status verify_frame(const Reading& reading, Range range, const disk::SlotRecord& record,
+                      const wire::FrameHeader& wanted, VerifiedNamespace& found) {
+    const auto frame = read_frame(range, found);
+    if (!frame) return frame.error();
+    auto header = disk::read_checked(*frame, wanted);
+    if (!header) return {Code::kCorrupt, header.error().message()};
+    const bool is_encrypted = header->codec == wire::FrameCodec::kAes256Gcm;
+    if (is_encrypted != record.key_tag.has_value() ||
+        (is_encrypted && header->seal.key.tag() != *record.key_tag)) {
+      return {Code::kCorrupt, is_encrypted ? "the frame is encrypted with a key that its record "
+                                             "does not name"
+                                           : "its record says that it is encrypted, it is not"};
+    }
+    if (!is_encrypted) return {};
+    reading.tally.name(header->seal.key);
+    TERRACE_RETURN_IF_ERROR(reading.crypt.check(*header));
+    return open(reading.crypt, *header,
+                frame->subspan(wire::kFrameHeaderBytes, header->payload_bytes));
+  }
+
+  Status open(FrameCrypt& crypt, wire::FrameHeader& header, std::span<std::byte> payload) {
+    Status opened;
+    crypt.post_open(0, header, payload, false, opened);
+    tokens_.clear();
+    crypt.take_done(tokens_);
+    return opened;
+  }
+
+  Result<std::span<std::byte>> read_frame(Range range, VerifiedNamespace& found) {
+    const std::span<std::byte> frame = memory_.of(range.bytes);
+    if (frame.size() < range.bytes) return fail(Code::kExhausted, "no memory for a frame");
     std::size_t done = 0;
-    while (done < bytes) {
-      const ssize_t got = ::pread(data_.get(), frame.data() + done, bytes - done,
-                                  static_cast<off_t>(offset + done));
+    while (done < range.bytes) {
+      const ssize_t got = ::pread(data_.get(), frame.data() + done, range.bytes - done,
+                                  static_cast<off_t>(range.offset + done));
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return Status::from_errno(errno, "pread", owner_.directory + "/0.slots");
+      if (got < 0) return fail(Status::from_errno(errno, "pread", owner_.directory + "/0.slots"));
       if (got == 0) break;
       done += static_cast<std::size_t>(got);
     }
     found.bytes += done;
-    return disk::check_frame(frame.first(done), wanted);
+    return frame.first(done);
   }
 
   const std::function<void(const VerifyProgress&)>& progress_;
@@ -207,6 +276,9 @@ class OwnerVerifier {
   ExtentTable table_;
   UniqueFd data_;
   FrameMemory memory_;
+  const std::shared_ptr<const KeyRing> keys_;
+  std::deque<KeyTally> tallies_;       // [namespace]
+  std::vector<std::uint64_t> tokens_;  // Of one job at a time.
   std::uint64_t blocks_ = 0;
   std::uint64_t of_ = 0;
 };
@@ -220,12 +292,13 @@ bool VerifiedOwner::is_good() const {
 }
 
 Result<std::vector<VerifiedOwner>> verify_directory(
-    const std::string& path, const std::function<void(const VerifyProgress&)>& progress) {
+    const std::string& path, const std::function<void(const VerifyProgress&)>& progress,
+    const std::shared_ptr<const KeyRing>& keys) {
   TERRACE_ASSIGN_OR_RETURN(const auto directories, disk::find_owner_directories(path));
   std::vector<VerifiedOwner> owners;
   owners.reserve(directories.size());
   for (const std::string& directory : directories) {
-    owners.push_back(OwnerVerifier(directory, progress).run());
+    owners.push_back(OwnerVerifier(directory, progress, keys).run());
   }
   return owners;
 }

@@ -1,16 +1,20 @@
 // Reads everything that counts below one path of disk.paths and says what is damaged, for the
 // command line. Writes nothing and takes no lock: a directory that an engine has, or takes
-// meanwhile, is left out and said to be in use.
+// meanwhile, is left out and said to be in use. Without keys it reads encrypted frames as they are
+// stored, which their checksums cover; with them it opens them, too.
 // Threading: thread-safe.  Waits: file I/O, a whole medium's; call it from a tool.
 // Memory: one frame, and the damage found, at most kMostDamage a directory.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "terrace/base/status.h"
+#include "terrace/block/key_ring.h"
+#include "terrace/tier/disk/key_use.h"
 
 namespace terrace::tier {
 
@@ -36,6 +40,7 @@ struct VerifiedNamespace {
   std::uint64_t damaged_records = 0;
   std::uint64_t unread_blocks = 0;  // Nobody can say where their frames lie.
   std::uint64_t bytes = 0;          // Read of frames.
+  KeyUses encryption;               // Of the sealed ones, by their records.
   std::vector<Damage> damage;
   std::uint64_t damage_left_out = 0;
 };
@@ -55,8 +60,10 @@ struct VerifyProgress {
   std::uint64_t of = 0;      // of so many.
 };
 
-// `path` as in disk.paths, or one `terrace-NN` below it. Errors: kIo when it cannot be read.
+// `path` as in disk.paths, or one `terrace-NN` below it. `keys`: those at hand; null = none.
+// Errors: kIo when it cannot be read; kExhausted.
 [[nodiscard]] Result<std::vector<VerifiedOwner>> verify_directory(
-    const std::string& path, const std::function<void(const VerifyProgress&)>& progress);
+    const std::string& path, const std::function<void(const VerifyProgress&)>& progress,
+    const std::shared_ptr<const KeyRing>& keys = nullptr);
 
 }  // namespace terrace::tier

@@ -7,15 +7,13 @@
 #include <filesystem>
 #include <fstream>
 
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
 
 namespace terrace::tier::disk {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr std::uint64_t kFrame = 4096 + 8192;
 
 VerifiedOwner verify(const std::string& path) {
   const auto owners = verify_directory(path, [](const VerifyProgress&) {});
@@ -33,27 +31,15 @@ void write_blocks(Rig& rig, std::uint64_t first, std::uint64_t end, std::size_t 
   }
 }
 
-void flip(const std::string& path, std::uint64_t offset) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  ASSERT_TRUE(file.good());
-  file.seekg(static_cast<std::streamoff>(offset));
-  const char byte = static_cast<char>(file.get() ^ 1);
-  file.seekp(static_cast<std::streamoff>(offset));
-  file.put(byte);
-}
-
-class VerifyTest : public ::testing::Test {
+class VerifyTest : public DiskFixture {
  protected:
   void SetUp() override {
     ASSERT_TRUE(rig_.open().is_ok());
-    write_blocks(rig_, 0, 4);
+    write_blocks(0, 4);
     rig_.settle();
     rig_.close();
   }
-  [[nodiscard]] std::string slots() const { return rig_.owner() + "/0.slots"; }
-  [[nodiscard]] std::string meta() const { return rig_.owner() + "/ns-0001/slots.meta"; }
-
-  Rig rig_;
+  [[nodiscard]] std::string meta() const { return file("ns-0001/slots.meta"); }
 };
 
 TEST_F(VerifyTest, AWholeDirectoryIsGoodAndStaysAsItIs) {
@@ -77,8 +63,8 @@ TEST_F(VerifyTest, AWholeDirectoryIsGoodAndStaysAsItIs) {
 }
 
 TEST_F(VerifyTest, DamageIsNamedByFileOffsetAndKey) {
-  flip(slots(), 2 * kFrame + 4096 + 17);  // A payload.
-  flip(slots(), 3 * kFrame + 45);         // A header.
+  flip_bit(slots(), 2 * kFrame + 4096 + 17);  // A payload.
+  flip_bit(slots(), 3 * kFrame + 45);         // A header.
   const VerifiedOwner owner = verify(rig_.path());
   EXPECT_FALSE(owner.is_good());
   ASSERT_EQ(owner.namespaces.size(), 1U);
@@ -108,7 +94,7 @@ TEST_F(VerifyTest, AFrameThatStandsAtAnothersPlaceIsDamage) {
 }
 
 TEST_F(VerifyTest, ADamagedRecordIsNamed) {
-  flip(meta(), kRecordsOffset + 64 + 3);
+  flip_bit(meta(), kRecordsOffset + 64 + 3);
   const VerifiedOwner owner = verify(rig_.path());
   EXPECT_FALSE(owner.is_good());
   const VerifiedNamespace& found = owner.namespaces[0];
@@ -136,7 +122,7 @@ TEST_F(VerifyTest, WhereNoFrameIsWholeItSaysThatItCannotTell) {
 }
 
 TEST_F(VerifyTest, AHeaderOfAnotherKindIsSaid) {
-  flip(rig_.owner() + "/extents.meta", 1);
+  flip_bit(rig_.owner() + "/extents.meta", 1);
   EXPECT_THAT(verify(rig_.path()).problem, HasSubstr("extents.meta"));
 }
 
@@ -169,7 +155,7 @@ TEST_F(VerifyTest, OneOwnerDirectoryCanBeNamedItself) {
 TEST_F(VerifyTest, EveryNamespaceIsReadByItsOwnKey) {
   rig_.set_model("model-b");
   ASSERT_TRUE(rig_.open().is_ok());
-  write_blocks(rig_, 20, 22);
+  write_blocks(20, 22);
   rig_.settle();
   rig_.close();
   const VerifiedOwner owner = verify(rig_.path());
@@ -228,7 +214,7 @@ TEST(VerifyShapeDamageTest, AGroupWhoseFirstSlotIsDamagedIsFoundByTheOthers) {
     }
   }
   ASSERT_GT(at, 0U);
-  flip(rig.owner() + "/0.slots", at + 50);
+  flip_bit(rig.owner() + "/0.slots", at + 50);
   const VerifiedOwner owner = verify(rig.path());
   ASSERT_EQ(owner.namespaces[0].damage.size(), 1U);
   EXPECT_EQ(owner.namespaces[0].damage[0].offset, at);

@@ -233,6 +233,7 @@ void Collector::consider(const ObjectInfo& info) {
   const bool is_old = bounds.max_age > Nanoseconds(0) && age > in_seconds(bounds.max_age);
   if (is_counting) {
     report_.found.add(pack);
+    add_to_key(name->key, pack);
     if (!is_old) {
       kept_.add(pack);
       ages_.at(Ages::cell_of(age)).add(pack);
@@ -244,6 +245,15 @@ void Collector::consider(const ObjectInfo& info) {
     report_.too_many.add(pack);
   }
   if (!options_.is_dry_run) victims_.push_back({.name = info.name, .is_pack = true});
+}
+
+void Collector::add_to_key(std::string_view key, const PackTotals& pack) {
+  auto found = report_.by_key.find(key);
+  if (found == report_.by_key.end()) {
+    if (report_.by_key.size() >= CollectReport::kMostKeys) return;
+    found = report_.by_key.emplace(key, PackTotals()).first;
+  }
+  found->second.add(pack);
 }
 
 bool Collector::is_over_line(std::size_t cell, const PackTotals& pack) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -40,10 +41,14 @@ struct PackTotals {
 
 // How far a round is.
 struct CollectReport {
+  static constexpr std::size_t kMostKeys = 64;
   enum class Phase : std::uint8_t { kTurn, kCount, kRemove, kOver };
   Phase phase = Phase::kTurn;
-  bool is_others_turn = false;      // Over: another node has this turn.
-  PackTotals found;                 // Of all namespaces.
+  bool is_others_turn = false;  // Over: another node has this turn.
+  PackTotals found;             // Of all namespaces.
+  // Of those, by the id of the key that they are encrypted with; "" = not encrypted. No more than
+  // kMostKeys: what is over is in `found` alone.
+  std::map<std::string, PackTotals, std::less<>> by_key;
   PackTotals too_old;               // Removed, or to be removed, for their age
   PackTotals too_many;              // … and as the rest was too much.
   std::uint64_t gone = 0;           // Packs removed so far.
@@ -111,6 +116,7 @@ class Collector {
   void take_turns(const transfer::ObjectAnswer& answer);
   void take_removal(const transfer::ObjectAnswer& answer, const Victim& victim);
   void consider(const transfer::ObjectInfo& info);
+  void add_to_key(std::string_view key, const PackTotals& pack);
   void end_listing();
   void draw_line();
   [[nodiscard]] bool is_over_line(std::size_t cell, const PackTotals& pack);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "terrace/base/thread.h"
+#include "terrace/testing/crypt.h"
 #include "terrace/tier/object/object_tier_rig.h"
 #include "terrace/wire/frame.h"
 #include "terrace/wire/pack.h"
@@ -14,19 +15,15 @@ namespace terrace::tier::object {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::id_of;
 using ::testing::Not;
-
-std::shared_ptr<const KeyRing> ring_of(const std::string& digits) {
-  auto ring = std::make_shared<KeyRing>();
-  for (const char digit : digits) ring->add(*parse_master_key(std::string(64, digit)));
-  return ring;
-}
-std::string id_of(char digit) { return key_id_of(*parse_master_key(std::string(64, digit))).hex(); }
+using testing::ring_of;
+using testing::SlowHands;
 
 class ObjectCryptTest : public ObjectTierRig {
  protected:
   std::unique_ptr<ObjectTier> with(const std::string& keys) {
-    options_.crypt.ring = keys.empty() ? nullptr : ring_of(keys);
+    options_.crypt.ring = ring_of(keys);
     return open();
   }
   void put(ObjectTier& tier, std::uint64_t packs) {
@@ -181,18 +178,6 @@ TEST_F(ObjectCryptTest, APlainPackUnderAnEncryptedNameIsDamage) {
   EXPECT_EQ(right_blocks(*tier), 0U);
   EXPECT_EQ(metric(*tier, "terrace_object_corrupt_blocks_total"), 1);
 }
-
-class SlowHands final : public Hands {
- public:
-  void post(Job job, bool) override { jobs_.push_back(std::move(job)); }
-  void do_all() {
-    for (Job& job : std::exchange(jobs_, {})) job();
-  }
-  [[nodiscard]] std::size_t waiting() const { return jobs_.size(); }
-
- private:
-  std::vector<Job> jobs_;
-};
 
 TEST_F(ObjectCryptTest, PacksAndReadsWaitForTheHandsThatEncryptThem) {
   put(*with("1"), 1);

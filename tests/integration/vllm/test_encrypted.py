@@ -13,10 +13,15 @@ from tests.integration.vllm.scenarios.share import OBJECT, PACKED
 from tests.integration.vllm.scenarios.small import DISK, numbers
 from tests.integration.vllm.test_share import OWN, PACKS, same_output
 
+from engine_env import ROOT
+from terrace import doctor_keys
+from terrace.finding import Asked
+
 PROMPTS = [numbers(1, 300), numbers(2, 321)]
 HITS = 288 + 320
 CORRUPT = 'terrace_corrupt_blocks_total{tier="disk"}'
 LOCKED = "terrace_disk_locked_slots"
+PROGRAM = ROOT / "build" / "release" / "bin" / "terrace"
 
 
 def key_file(path: Path, digit: str) -> str:
@@ -66,13 +71,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     answer |= harness.run_several(work, parts)
     answer["files"] = [path.name for path in shared.rglob("*.pack")]
     answer["folders"] = [str(path) for path in shared.rglob("n4k*")]
-    answer["disks"] = [str(disk)]
+    answer["disks"], answer["shared"], answer["keys"] = [str(disk)], str(shared), [one, two]
     return answer
 
 
-@pytest.mark.parametrize(
-    "case", ["with the key", "without a key", "with another key", "rotated"]
-)
+@pytest.mark.parametrize("case", ["with the key", "without a key", "with another key", "rotated"])
 def test_the_answers_are_right(found: dict[str, Any], case: str) -> None:
     right = [answer["tokens"] for answer in found["first"]["cold"]["answers"]]
     assert [answer["tokens"] for answer in found[case]["answers"]] == right
@@ -82,9 +85,7 @@ def test_the_answers_are_right(found: dict[str, Any], case: str) -> None:
 def test_a_restart_with_the_key_hits_bit_by_bit(found: dict[str, Any], case: str) -> None:
     assert found[case]["grown"][DISK] == HITS
     assert CORRUPT not in found[case]["grown"]
-    for again, host in zip(
-        found[case]["answers"], found["first"]["host"]["answers"], strict=True
-    ):
+    for again, host in zip(found[case]["answers"], found["first"]["host"]["answers"], strict=True):
         assert same_output(again, host), "not what the same KV in host memory gives"
     assert found[case]["status"]["health"] == "green"
 
@@ -119,6 +120,28 @@ def test_one_without_the_key_computes(found: dict[str, Any]) -> None:
 def test_packs_say_their_key_in_their_name(found: dict[str, Any]) -> None:
     assert len(found["files"]) >= PACKS
     assert found["folders"]
+
+
+def test_the_doctor_tells_blocks_and_packs_by_their_key(
+    found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERRACE_PROGRAM", str(PROGRAM))
+    places = {"disk.paths": found["disks"][0], "object.path": found["shared"]}
+
+    def told(key: str) -> list[tuple[str, str]]:
+        monkeypatch.setenv("TERRACE_ENCRYPTION_KEY_FILE", key)
+        return [(one.state, one.text) for one in doctor_keys.encryption(Asked(settings=places))]
+
+    one, two = found["keys"]
+    first, *rest = told(one)
+    key_id = first[1].split()[-1]
+    assert first[0] == "ok"
+    named = [one for one in rest if key_id in one[1]]
+    assert [state for state, _ in named] == ["ok", "ok"], "the disk's blocks, and packs"
+    assert all("which is at hand" in text for _, text in named)
+    named = [one for one in told(two) if key_id in one[1]]
+    assert [state for state, _ in named] == ["warn", "note"]
+    assert all("which is not at hand" in text for _, text in named)
 
 
 def test_the_plain_kv_of_no_block_lies_on_disk(found: dict[str, Any]) -> None:
