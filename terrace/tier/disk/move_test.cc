@@ -3,15 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/move_rig.h"
 #include "terrace/tier/disk/wipe.h"
 
 namespace terrace::tier::disk {
@@ -25,37 +22,14 @@ MoveOptions by_copy() { return {.is_always_copied = true, .progress = {}}; }
 class MoveTest : public ::testing::Test {
  protected:
   void SetUp() override { fill(rig_); }
-  static void fill(Rig& rig) {
-    ASSERT_TRUE(rig.open().is_ok());
-    for (std::uint64_t n = 0; n < 4; ++n) ASSERT_EQ(rig.write(n).text(), Status().text()) << n;
-    rig.settle();
-    rig.close();
-  }
   [[nodiscard]] std::string target() const { return target_.path() + "/new"; }
-  static MovedOwner move(const std::string& from, const std::string& to,
-                         const MoveOptions& options) {
-    const auto moved = move_directory(from, to, options);
-    EXPECT_TRUE(moved.has_value()) << moved.error().text();
-    if (!moved.has_value() || moved->size() != 1) {
-      ADD_FAILURE() << "not one owner directory";
-      return {};
-    }
-    return moved->front();
-  }
-  static void expect_served(Rig& rig, const std::string& path) {
-    rig.options().paths = {path};
-    ASSERT_EQ(rig.open().text(), Status().text());
-    for (std::uint64_t n = 0; n < 4; ++n) EXPECT_EQ(rig.read(n).text(), Status().text()) << n;
-    EXPECT_TRUE(rig.write(9).is_ok());
-    rig.close();
-  }
 
   Rig rig_;
   ScratchDirectory target_;
 };
 
 TEST_F(MoveTest, OnOneFileSystemItIsARename) {
-  const MovedOwner moved = move(rig_.path(), target(), {});
+  const MovedOwner moved = move_one(rig_.path(), target(), {});
   EXPECT_EQ(moved.problem, "");
   EXPECT_TRUE(moved.was_renamed);
   EXPECT_EQ(moved.to, target() + "/terrace-00");
@@ -71,7 +45,7 @@ TEST_F(MoveTest, ACopyIsEqualAndServedAndTheOldOneIsGone) {
     if (steps.empty() || steps.back() != progress.step) steps.emplace_back(progress.step);
     EXPECT_LE(progress.bytes, progress.of);
   };
-  const MovedOwner moved = move(rig_.owner(), target(), options);
+  const MovedOwner moved = move_one(rig_.owner(), target(), options);
   EXPECT_EQ(moved.problem, "");
   EXPECT_FALSE(moved.was_renamed);
   EXPECT_THAT(steps, ::testing::ElementsAre("copy", "compare", "leave", "publish", "remove"));
@@ -87,14 +61,14 @@ TEST_F(MoveTest, ACopyIsEqualAndServedAndTheOldOneIsGone) {
 TEST_F(MoveTest, ItTakesTheFirstFreeNumberAndNobodyElses) {
   fs::create_directories(target() + "/terrace-00");
   write_text(target() + "/terrace-00/owner.lock", "");
-  EXPECT_EQ(move(rig_.path(), target(), by_copy()).to, target() + "/terrace-01");
+  EXPECT_EQ(move_one(rig_.path(), target(), by_copy()).to, target() + "/terrace-01");
   EXPECT_TRUE(fs::exists(target() + "/terrace-00/owner.lock"));
 }
 
 TEST_F(MoveTest, ADirectoryThatAnEngineHasIsRefused) {
   ASSERT_TRUE(rig_.open().is_ok());
   const auto before = tree(rig_.path());
-  EXPECT_THAT(move(rig_.path(), target(), by_copy()).problem, HasSubstr("an engine has it"));
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("an engine has it"));
   EXPECT_EQ(tree(rig_.path()), before);
   EXPECT_TRUE(fs::is_empty(target()));
   EXPECT_TRUE(rig_.read(1).is_ok());
@@ -102,10 +76,10 @@ TEST_F(MoveTest, ADirectoryThatAnEngineHasIsRefused) {
 
 TEST_F(MoveTest, WhatIsNotTerracesKeepsItWhereItIs) {
   write_text(rig_.owner() + "/notes.txt", "mine");
-  EXPECT_THAT(move(rig_.path(), target(), by_copy()).problem, HasSubstr("notes.txt"));
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("notes.txt"));
   fs::remove(rig_.owner() + "/notes.txt");
   fs::create_symlink("/etc/hostname", rig_.owner() + "/ns-0001/used.txt.tmp");
-  EXPECT_THAT(move(rig_.path(), target(), by_copy()).problem, HasSubstr("used.txt.tmp"));
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("used.txt.tmp"));
   EXPECT_TRUE(fs::is_empty(target()));
 }
 
@@ -134,32 +108,10 @@ TEST_F(MoveTest, ACopyThatDiffersIsNotTaken) {
       file.put('!');
     }
   };
-  EXPECT_THAT(move(rig_.path(), target(), options).problem, HasSubstr("the copy differs"));
+  EXPECT_THAT(move_one(rig_.path(), target(), options).problem, HasSubstr("the copy differs"));
   EXPECT_EQ(tree(rig_.path()), before);
-  EXPECT_EQ(move(rig_.path(), target(), by_copy()).problem, "") << "a second run mends it";
+  EXPECT_EQ(move_one(rig_.path(), target(), by_copy()).problem, "") << "a second run mends it";
   expect_served(rig_, target());
-}
-
-// Ends as kill -9 would at the `step`-th time that it says how far it is. False when it came to its
-// end before.
-bool move_killed_at(int step, const std::string& from, const std::string& to) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int told = 0;
-    MoveOptions options = by_copy();
-    options.progress = [&](const MoveProgress&) {
-      if (++told == step) (void)::raise(SIGKILL);
-    };
-    (void)move_directory(from, to, options);
-    ::_exit(0);
-  }
-  int status = 0;
-  EXPECT_EQ(::waitpid(child, &status, 0), child);
-  return WIFSIGNALED(status);
-}
-
-bool has_owner(const std::string& path) {
-  return fs::exists(path + "/terrace-00") || fs::exists(path + "/terrace-01");
 }
 
 TEST_F(MoveTest, AKilledRunLeavesOneCopyAndASecondRunGoesOn) {
@@ -169,17 +121,12 @@ TEST_F(MoveTest, AKilledRunLeavesOneCopyAndASecondRunGoesOn) {
     fill(rig);
     const ScratchDirectory other;
     const std::string to = other.path() + "/new";
-    const bool is_killed = move_killed_at(step, rig.path(), to);
+    const bool is_killed = move_killed_at(step, rig.path(), to, true);
     EXPECT_FALSE(has_owner(rig.path()) && has_owner(to)) << "no engine sees both";
-    const MovedOwner moved = is_killed ? move(rig.path(), to, by_copy()) : MovedOwner{};
+    const MovedOwner moved = is_killed ? move_one(rig.path(), to, by_copy()) : MovedOwner{};
     EXPECT_EQ(moved.problem, "") << step;
     EXPECT_TRUE(fs::is_empty(rig.path())) << step;
-    std::size_t owners = 0;
-    for (const auto& entry : fs::directory_iterator(to)) {
-      (void)entry;
-      ++owners;
-    }
-    EXPECT_EQ(owners, 1U) << step;
+    EXPECT_EQ(entries_of(to), 1U) << step;
     EXPECT_FALSE(fs::exists(to + "/terrace-00/moved-from.txt")) << step;
     expect_served(rig, to);
     if (!is_killed) break;
@@ -190,9 +137,9 @@ TEST_F(MoveTest, AKilledRunLeavesOneCopyAndASecondRunGoesOn) {
 TEST_F(MoveTest, WhatWasLeftByAKilledRunGoesOnOnlyToWhereItWasGoing) {
   int step = 1;
   while (!fs::exists(rig_.owner() + ".moving")) {
-    ASSERT_TRUE(move_killed_at(step++, rig_.path(), target()));
+    ASSERT_TRUE(move_killed_at(step++, rig_.path(), target(), true));
   }
-  const MovedOwner elsewhere = move(rig_.path(), target_.path() + "/other", by_copy());
+  const MovedOwner elsewhere = move_one(rig_.path(), target_.path() + "/other", by_copy());
   EXPECT_THAT(elsewhere.problem, HasSubstr("on its way to " + target()));
   const auto named = move_directory(rig_.owner(), target(), by_copy());
   ASSERT_TRUE(named.has_value()) << "the name that it had, too";
@@ -203,17 +150,17 @@ TEST_F(MoveTest, WhatWasLeftByAKilledRunGoesOnOnlyToWhereItWasGoing) {
 TEST_F(MoveTest, ACopyThatSomebodyTookAwayLeavesTheOldOneInPeace) {
   int step = 1;
   while (!fs::exists(rig_.owner() + ".moving")) {
-    ASSERT_TRUE(move_killed_at(step++, rig_.path(), target()));
+    ASSERT_TRUE(move_killed_at(step++, rig_.path(), target(), true));
   }
   fs::remove_all(target());
-  const MovedOwner moved = move(rig_.path(), target(), by_copy());
+  const MovedOwner moved = move_one(rig_.path(), target(), by_copy());
   EXPECT_FALSE(moved.problem.empty());
   fs::rename(rig_.owner() + ".moving", rig_.owner());
   expect_served(rig_, rig_.path());
 }
 
 TEST_F(MoveTest, AWipeRemovesWhatAKilledRunLeft) {
-  ASSERT_TRUE(move_killed_at(3, rig_.path(), target()));
+  ASSERT_TRUE(move_killed_at(3, rig_.path(), target(), true));
   ASSERT_FALSE(fs::is_empty(target()));
   const auto wiped = wipe_directory(target(), {.name_space = "", .is_dry = false, .progress = {}});
   ASSERT_TRUE(wiped.has_value());
