@@ -177,7 +177,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             engine_id=str(self._kv_transfer_config.engine_id),
             settings_json=self._settings_json(),
             fingerprint=fingerprint.text(
-                fingerprint.content_fields(config, compat.engine_version(), directory),
+                fingerprint.content_fields(config, compat.engine_version(), directory, os.environ),
                 fingerprint.layout_fields(config, cache, isa),
             ),
             model_directory=directory,

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from terrace.connectors.vllm import environment
 
 FORMAT_VERSION = 1
 
@@ -138,8 +141,10 @@ def adapter_settings(vllm_config: Any) -> str:
     return canonical({name: getattr(lora, name, None) for name in _ADAPTERS})
 
 
-def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dict[str, str]:
-    """`directory`: the model's folder."""
+def content_fields(
+    vllm_config: Any, engine_version: str, directory: str, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """`directory`: the model's folder; `environ`: the engine's environment."""
     model, cache = vllm_config.model_config, vllm_config.cache_config
     plain = _plain(model.hf_config)
     minor = ".".join(engine_version.split(".")[:2])
@@ -158,6 +163,7 @@ def content_fields(vllm_config: Any, engine_version: str, directory: str) -> dic
         **_quantization(model),
         **_code(model, directory),
         **_items(model, directory),
+        **environment.fields(environ),
     }
 
 
