@@ -78,7 +78,7 @@ TERRACE_API const char* terrace_version(void);
  * Thread-safe. Never blocks. */
 TERRACE_API const char* terrace_last_error(void);
 
-/* ---- Pure functions (for tests, routers and tools). Thread-safe. Never block. ------------------
+/* ---- Pure functions (for tests, routers and tools). -------------------------------------------
  */
 
 typedef struct terrace_extra_key {
@@ -91,17 +91,18 @@ typedef struct terrace_extra_key {
 } terrace_extra_key;
 
 /* Writes 16 bytes per full block to `hashes` (room for token_count / block_tokens of them).
- * Errors: INVALID for block_tokens 0 or beyond 2^20, or a malformed extra key. */
+ * Errors: INVALID for block_tokens 0 or beyond 2^20, or a malformed extra key. Thread-safe. No I/O;
+ * the longer the sequence, the longer it takes. */
 TERRACE_API terrace_code terrace_hash_sequence(uint32_t block_tokens, const uint32_t* tokens,
                                                uint64_t token_count,
                                                const terrace_extra_key* extra_keys,
                                                uint64_t extra_key_count, uint8_t* hashes);
 /* Payload checksum, docs/formats/checksum.md. NULL with a length has none: 0, and a text in
- * terrace_last_error(). */
+ * terrace_last_error(). Thread-safe. No I/O; reads all of `bytes`. */
 TERRACE_API uint64_t terrace_checksum_bytes(const uint8_t* bytes, uint64_t length);
 /* Fingerprint of a model's weights: safetensors headers, sizes, first/middle/last page of every
  * tensor. Reads files: BLOCKS. Writes 64 hex digits and a NUL to `digest`.
- * Errors: NOT_FOUND = no safetensors there, IO, CORRUPT = a header that is none. */
+ * Errors: NOT_FOUND = no safetensors there, IO, CORRUPT = a header that is none. Thread-safe. */
 TERRACE_API terrace_code terrace_digest_weights(const char* model_directory, char digest[65]);
 
 /* ---- Owner ---------------------------------------------------------------------------------- */
@@ -178,13 +179,7 @@ TERRACE_API terrace_code terrace_accept_load(terrace_owner* owner, terrace_reque
                                              uint64_t local_tokens, uint64_t external_tokens,
                                              const uint32_t* const* blocks,
                                              const uint64_t* block_counts);
-/* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the
- * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL, then
- * alias_count is 0) are the engine's own hashes, low 64 bits, of blocks [alias_first, alias_first +
- * alias_count), for events only. `blocks`/`block_counts` as above, the whole table. Call only when
- * a block became full, or the table was replaced after a preemption. Errors: INVALID for more than
- * 2^26 tokens in all: what is stored stays, nothing more of the request is. Engine thread. Never
- * blocks. */
+/* What a step brings a request to; terrace_advance_request says what is what. */
 typedef struct terrace_progress {
   uint32_t struct_size;
   uint32_t reserved;
@@ -198,6 +193,13 @@ typedef struct terrace_progress {
   uint64_t alias_first;
   uint64_t alias_count;
 } terrace_progress;
+/* This step brings the request to `computed_tokens` (full blocks below it are offloaded when the
+ * step is over). `new_tokens` continue the token ids given so far; `aliases` (may be NULL, then
+ * alias_count is 0) are the engine's own hashes, low 64 bits, of blocks [alias_first, alias_first +
+ * alias_count), for events only. `blocks`/`block_counts` as above, the whole table. Call only when
+ * a block became full, or the table was replaced after a preemption. Errors: INVALID for more than
+ * 2^26 tokens in all: what is stored stays, nothing more of the request is. Engine thread. Never
+ * blocks. */
 TERRACE_API terrace_code terrace_advance_request(terrace_owner* owner,
                                                  const terrace_progress* progress);
 /* Ends the step: the orders for all workers. Empty (length 0) when nothing is due. Without orders,

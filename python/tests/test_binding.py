@@ -102,6 +102,12 @@ def test_the_interpreter_lock_is_given_away_exactly_where_a_call_can_take_long(n
         assert _native.FUNCTIONS[name].waits
 
 
+@pytest.mark.parametrize("name", sorted(_native.FUNCTIONS))
+def test_each_function_says_itself_which_threads_may_call_it(name: str) -> None:
+    said = " ".join(comments().get(name, "").replace("*", " ").split())
+    assert re.search(r"Thread-safe|thread-safe|Engine thread|per thread", said), said
+
+
 def test_constants_equal_the_headers() -> None:
     defined = dict(re.findall(r"#define (TERRACE_\w+) (\d+)u", TEXT))
     assert int(defined.pop("TERRACE_ABI_VERSION")) == _native.ABI_VERSION
@@ -197,16 +203,3 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("TERRACE_LIBRARY", str(tmp_path / "absent.so"))
     with pytest.raises(FileNotFoundError, match=r"absent\.so"):
         _native.find_library()
-
-
-def test_every_function_of_the_header_says_which_threads_may_call_it() -> None:
-    body = TEXT[TEXT.index("/* ---- Library") :]
-    pure = TEXT.index("/* ---- Pure functions"), TEXT.index("/* ---- Owner")
-    assert "Thread-safe" in TEXT[pure[0] : pure[0] + 120]  # Said of that section as a whole.
-    silent = []
-    for declared in re.finditer(r"^TERRACE_API [^;]*?(terrace_\w+)\(", TEXT, re.MULTILINE):
-        before = TEXT[TEXT.index(body) : declared.start()].rpartition("TERRACE_API")[2]
-        is_said = re.search(r"thread-safe|engine\s+(\* )?thread", before, re.IGNORECASE)
-        if not is_said and not pure[0] < declared.start() < pure[1]:
-            silent.append(declared[1])
-    assert silent == []
