@@ -106,29 +106,40 @@ def absent(found: dict[str, Any]) -> None:
 
 
 def other_width(found: dict[str, Any]) -> None:
-    found["layer.1"].shape = (BLOCKS, HEADS, TOKENS, WIDTH // 2)
+    width = WIDTH // 2
+    found["layer.1"].shape = (BLOCKS, HEADS, TOKENS, width)
+    found["layer.1"]._stride = (HEADS * TOKENS * WIDTH, TOKENS * width, width, 1)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "words"),
     [
-        strided_inside,
-        interleaved,
-        transposed,
-        fewer_blocks,
-        several_kernel_blocks,
-        overlapping,
-        elsewhere,
-        on_gpu,
-        absent,
-        other_width,
+        (strided_inside, "is not dense inside a block"),
+        (interleaved, "is not dense inside a block"),
+        (transposed, "is not dense inside a block"),
+        (fewer_blocks, "not 6 blocks first"),
+        (several_kernel_blocks, "not 6 blocks first"),
+        (overlapping, "has overlapping blocks: stride 32 < 256"),
+        (elsewhere, "does not lie where the engine planned it"),
+        (on_gpu, "lies on cuda"),
+        (absent, "was not registered"),
+        (other_width, "bytes per block, planned 256"),
     ],
 )
-def test_memory_of_another_form_is_refused(change: Any) -> None:
+def test_memory_of_another_form_is_refused(change: Any, words: str) -> None:
     found = caches()
     change(found)
-    with pytest.raises(layout.LayoutError, match=r"layer\.1"):
+    with pytest.raises(layout.LayoutError, match=rf"layer\.1.*{words}"):
         layout.registered(plan(), found)
+
+
+def test_overlapping_blocks_are_refused_though_the_engine_planned_them() -> None:
+    found, planned = caches(), plan()
+    for tensor in found.values():
+        tensor._stride = (WIDTH, TOKENS * WIDTH, WIDTH, 1)
+    planned.kv_cache_tensors[0].block_stride = WIDTH * 4
+    with pytest.raises(layout.LayoutError, match="overlapping blocks"):
+        layout.registered(planned, found)
 
 
 def test_a_plan_that_disagrees_with_the_tensors_is_refused() -> None:
