@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "terrace/config/source_internal.h"
+#include "terrace/config/value.h"
 
 namespace terrace::config {
 namespace {
@@ -18,7 +19,12 @@ class Flattener final : public nlohmann::json_sax<Json> {
  public:
   Flattener(std::vector<Given>& given, Problems& problems) : given_(given), problems_(problems) {}
 
-  bool null() override { return refuse("is null"); }
+  bool null() override {
+    const Row* const row = find_row(name());
+    if (row == nullptr) return refuse("is null; leave it out");
+    return refuse(
+        fmt::format("is null; leave it out for its default, or give {}", allowed_text(*row)));
+  }
   bool boolean(bool value) override { return give(value); }
   bool number_integer(number_integer_t value) override { return give(std::int64_t{value}); }
   bool number_unsigned(number_unsigned_t value) override {

@@ -160,7 +160,10 @@ TEST(LoadTest, OutOfRangeIsRefused) {
 
 TEST(LoadTest, JsonTypesThatDoNotFitAreRefused) {
   EXPECT_THAT(error_of(engine(R"({"host.size":true})")), HasSubstr("true is a boolean"));
-  EXPECT_THAT(error_of(engine(R"({"host.size":null})")), HasSubstr("\"host.size\" (engine JSON)"));
+  EXPECT_THAT(error_of(engine(R"({"host.size":null})")),
+              AllOf(HasSubstr("\"host.size\" (engine JSON) is null"),
+                    HasSubstr("leave it out for its default, or give a size")));
+  EXPECT_THAT(error_of(engine(R"({"host":{"sice":null}})")), HasSubstr("is null; leave it out"));
   EXPECT_THAT(error_of(engine(R"({"host.size":["2GiB"]})")), HasSubstr("is a list"));
   EXPECT_THAT(error_of(engine(R"({"disk.depth":1.5})")), HasSubstr("is not a whole number"));
   EXPECT_THAT(error_of(engine(R"({"disk.paths":[1]})")), HasSubstr("\"disk.paths\""));
