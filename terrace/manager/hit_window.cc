@@ -19,12 +19,14 @@ void HitWindow::add(const Ledger& ledger) {
   Entry entry;
   entry.host = blocks_of(Tier::kHost);
   entry.disk = blocks_of(Tier::kDisk);
+  entry.object = blocks_of(Tier::kObject);
   // Never less than what was delivered: generated blocks of an earlier turn count as asked for too.
-  entry.asked = std::max(prompt - std::min(local, prompt), entry.host + entry.disk);
+  entry.asked = std::max(prompt - std::min(local, prompt), entry.host + entry.disk + entry.object);
   Entry& oldest = entries_[next_];
   totals_.asked += entry.asked - oldest.asked;
   totals_.host += entry.host - oldest.host;
   totals_.disk += entry.disk - oldest.disk;
+  totals_.object += entry.object - oldest.object;
   oldest = entry;
   ++ended_;
   next_ = (next_ + 1) % entries_.size();

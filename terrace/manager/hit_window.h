@@ -1,7 +1,7 @@
-// Hit rates of host and disk over the last requests that ended, by KVBM's formula: blocks delivered
-// by the tier over blocks asked for beyond the engine's own hit. One denominator, so the rates add
-// up. Threading: thread-compatible.  Waits: never.  Memory: 24 bytes per request of the window, at
-// create.
+// Hit rates of host, disk and object over the last requests that ended, by KVBM's formula: blocks
+// delivered by the tier over blocks asked for beyond the engine's own hit. One denominator, so the
+// rates add up. Threading: thread-compatible.  Waits: never.  Memory: 32 bytes per request of the
+// window, at create.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,10 @@ class HitWindow {
     std::uint64_t asked = 0;  // Blocks.
     std::uint64_t host = 0;
     std::uint64_t disk = 0;
+    std::uint64_t object = 0;
     [[nodiscard]] double host_rate() const { return rate(host); }
     [[nodiscard]] double disk_rate() const { return rate(disk); }
+    [[nodiscard]] double object_rate() const { return rate(object); }
 
    private:
     [[nodiscard]] double rate(std::uint64_t part) const {
@@ -45,6 +47,7 @@ class HitWindow {
     std::uint64_t asked = 0;
     std::uint64_t host = 0;
     std::uint64_t disk = 0;
+    std::uint64_t object = 0;
   };
   const std::uint64_t block_tokens_;
   std::vector<Entry> entries_;  // A ring; unused entries are zero.

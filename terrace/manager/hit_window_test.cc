@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 
 #include "terrace/base/rng.h"
@@ -11,21 +12,24 @@ namespace {
 
 constexpr Tokens kBlock{16};
 
-Ledger ended(std::uint64_t prompt, std::uint64_t local, std::uint64_t host, std::uint64_t disk) {
+Ledger ended(std::uint64_t prompt, std::uint64_t local, std::uint64_t host, std::uint64_t disk,
+             std::uint64_t object = 0) {
   Ledger ledger;
   ledger.prompt = Tokens(prompt * 16 + 5);
   ledger.local = Tokens(local * 16);
   ledger.hit[static_cast<std::size_t>(Tier::kHost)] = Tokens(host * 16);
   ledger.hit[static_cast<std::size_t>(Tier::kDisk)] = Tokens(disk * 16);
+  ledger.hit[static_cast<std::size_t>(Tier::kObject)] = Tokens(object * 16);
   return ledger;
 }
 
 TEST(HitWindowTest, RatesShareTheBlocksAskedBeyondTheEnginesOwnHit) {
   HitWindow window(10, kBlock);
-  window.add(ended(10, 2, 4, 2));
+  window.add(ended(10, 2, 4, 2, 1));
   EXPECT_EQ(window.totals().asked, 8U);
   EXPECT_DOUBLE_EQ(window.totals().host_rate(), 0.5);
   EXPECT_DOUBLE_EQ(window.totals().disk_rate(), 0.25);
+  EXPECT_DOUBLE_EQ(window.totals().object_rate(), 0.125);
 }
 
 TEST(HitWindowTest, LogLineIsKvbmsWordForWord) {
@@ -47,22 +51,25 @@ TEST(HitWindowTest, EqualsASumOverTheLastRequests) {
   constexpr std::uint64_t kSeed = 11;
   Rng rng(kSeed);
   HitWindow window(7, kBlock);
-  std::deque<std::array<std::uint64_t, 3>> model;
+  std::deque<std::array<std::uint64_t, 4>> model;
   for (int i = 0; i < 5000; ++i) {
     const std::uint64_t prompt = rng.below(40);
     const std::uint64_t local = rng.below(prompt + 1);
     const std::uint64_t host = rng.below(prompt - local + 1);
     const std::uint64_t disk = rng.below(prompt - local - host + 1);
-    window.add(ended(prompt, local, host, disk));
-    model.push_back({prompt - local, host, disk});
+    // More than was asked for, now and then: blocks that an earlier turn generated.
+    const std::uint64_t object = rng.below(prompt - local - host - disk + 3);
+    window.add(ended(prompt, local, host, disk, object));
+    model.push_back({std::max(prompt - local, host + disk + object), host, disk, object});
     if (model.size() > 7) model.pop_front();
-    std::array<std::uint64_t, 3> sum{};
+    std::array<std::uint64_t, 4> sum{};
     for (const auto& one : model) {
       for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += one[k];
     }
     ASSERT_EQ(window.totals().asked, sum[0]) << "seed " << kSeed << " step " << i;
     ASSERT_EQ(window.totals().host, sum[1]) << "seed " << kSeed << " step " << i;
     ASSERT_EQ(window.totals().disk, sum[2]) << "seed " << kSeed << " step " << i;
+    ASSERT_EQ(window.totals().object, sum[3]) << "seed " << kSeed << " step " << i;
   }
 }
 

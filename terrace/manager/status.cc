@@ -242,6 +242,7 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   visitor.gauge("terrace_pool_slots", "tier=\"host\",state=\"pinned\"", pinned);
   visitor.gauge("terrace_hit_rate", "tier=\"host\"", hits.host_rate());
   visitor.gauge("terrace_hit_rate", "tier=\"disk\"", hits.disk_rate());
+  visitor.gauge("terrace_hit_rate", "tier=\"object\"", hits.object_rate());
   visitor.gauge("terrace_active_requests", "", sizes[0]);
   visitor.gauge("terrace_steps_in_flight", "", sizes[1]);
   visitor.gauge("terrace_waiting_pins", "", sizes[2]);
