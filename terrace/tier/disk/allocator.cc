@@ -138,6 +138,7 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
     volume.set_reserved_meta(state.meta.reached);
     volume.set_allocated(state.data.reached - state.data.reached % volume.geometry().extent_bytes);
     state.is_full = false;
+    context_.health.grew(v);
     if (state.is_zeroing) note_progress(v);
     return;
   }
@@ -158,6 +159,7 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   state.reason = status;
   state.retry_at = context_.clock.now() + kRetryTime;
   context_.health.write_failed(v, status);
+  context_.health.stuck(v, status);
 }
 
 void Allocator::note_progress(std::uint32_t v) {

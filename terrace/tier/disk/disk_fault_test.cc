@@ -6,10 +6,8 @@
 
 #include <filesystem>
 
-#include "terrace/testing/fake_clock.h"
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/health_internal.h"
-#include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -21,25 +19,7 @@ using transfer::IoOp;
 
 constexpr const char* kCorrupt = "terrace_disk_corrupt_blocks_total";
 
-class DiskFaultTest : public ::testing::Test {
- protected:
-  void open_with_faults(std::uint64_t seed = 1) {
-    rig_.options().decorate = [this, seed](std::unique_ptr<transfer::Backend> inner) {
-      auto faults = std::make_unique<FaultBackend>(std::move(inner), seed);
-      faults_ = faults.get();
-      return faults;
-    };
-    ASSERT_EQ(rig_.open().text(), Status().text());
-  }
-  void write_blocks(std::uint64_t first, std::uint64_t end) {
-    for (std::uint64_t n = first; n < end; ++n) {
-      ASSERT_EQ(rig_.write(n).text(), Status().text()) << n;
-    }
-  }
-
-  Rig rig_;
-  FaultBackend* faults_ = nullptr;
-};
+using DiskFaultTest = DiskFixture;
 
 TEST_F(DiskFaultTest, AFlippedBitOnTheWayIsACountedMiss) {
   open_with_faults();
@@ -73,6 +53,21 @@ TEST_F(DiskFaultTest, AReadErrorIsAMissAndTheRestIsServed) {
   EXPECT_EQ(rig_.metric("terrace_disk_io_errors_total{op=\"read\"}"), 1);
   EXPECT_TRUE(rig_.read(0).is_ok());
   EXPECT_TRUE(rig_.tier().problems().empty());
+}
+
+// As of a file system that turned read-only and refuses reads, too, or of a plug-in.
+TEST_F(DiskFaultTest, AReadThatTheDeviceRefusesIsItsErrorAndNeedsNoKey) {
+  open_with_faults();
+  write_blocks(0, 4);
+  faults_->aim(Fault::kReadOnly, IoOp::kRead);
+  const Status status = rig_.read(1);
+  EXPECT_EQ(status.code(), Code::kIo);
+  EXPECT_THAT(status.message(), HasSubstr("EROFS"));
+  EXPECT_EQ(rig_.metric("terrace_disk_locked_blocks_total"), 0);
+  EXPECT_EQ(rig_.metric(kCorrupt), 0);
+  faults_->aim(Fault::kReadOnly, IoOp::kRead, 5);
+  for (const std::uint64_t n : {0, 2, 3}) EXPECT_FALSE(rig_.read(n).is_ok());
+  EXPECT_EQ(rig_.metric("terrace_disk_locked_blocks_total"), 0);
 }
 
 TEST_F(DiskFaultTest, AWriteErrorDropsThatBlockAndCountsIt) {

@@ -214,6 +214,32 @@ TEST(DiskReserveStartTest, AnEmptyCacheStartsInBoundedWorkWhateverItsSize) {
   }
 }
 
+// Until it is tried again, blocks that have no space yet are dropped: an operator has to see why.
+TEST(DiskReserveStartTest, AnAllocationThatFailsIsSaidAndTriedAgain) {
+  testing::FakeClock clock;
+  Rig rig;
+  rig.use_clock(clock);
+  FaultBackend* faults = nullptr;
+  rig.options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {
+    auto made = std::make_unique<FaultBackend>(std::move(inner), 1);
+    faults = made.get();
+    faults->aim(transfer::Fault::kError, transfer::IoOp::kAllocate, 1000);
+    return made;
+  };
+  ASSERT_TRUE(rig.open().is_ok());
+  EXPECT_EQ(rig.write(1).code(), Code::kIo);
+  ASSERT_EQ(rig.tier().problems().size(), 1U);
+  EXPECT_THAT(rig.tier().problems()[0], HasSubstr("state=stuck"));
+  EXPECT_THAT(rig.tier().problems()[0], HasSubstr("EIO"));
+  EXPECT_THAT(rig.log(), HasSubstr("state=stuck"));
+  EXPECT_EQ(rig.write(2).code(), Code::kIo) << "not tried again at once";
+  faults->aim(transfer::Fault::kNone, transfer::IoOp::kAllocate, 0);
+  clock.advance(seconds(10));
+  rig.settle();
+  EXPECT_TRUE(rig.tier().problems().empty());
+  EXPECT_EQ(rig.write(3).text(), Status().text());
+}
+
 // Else closing waits for its limit and then leaves the tier behind.
 TEST(DiskReserveStartTest, ClosingEndsTheFilling) {
   const SmallDisk disk(64ULL << 30U);

@@ -86,6 +86,26 @@ void Health::write_failed(std::uint32_t volume, const Status& status) {
                                : "free space or lower disk.size"));
 }
 
+void Health::stuck(std::uint32_t volume, const Status& status) {
+  State& state = states_[volume];
+  const bool is_said =  // By write_failed().
+      status.code() == Code::kExhausted || status.code() == Code::kRefused;
+  if (is_said || status.code() == Code::kClosed || state.is_lost || state.is_shut) return;
+  state.is_stuck = true;
+  say(volume,
+      fmt::format("path={} state=stuck: {}; its slot file got no more space: new blocks are "
+                  "dropped where none is reserved, and it is tried again every 10 s: check "
+                  "the device and the kernel's log",
+                  directories_[volume], status.message()));
+}
+
+void Health::grew(std::uint32_t volume) {
+  State& state = states_[volume];
+  if (!state.is_stuck) return;
+  state.is_stuck = false;
+  if (!state.is_lost && !state.is_shut && !state.is_refused) say(volume, {});
+}
+
 void Health::shut(std::uint32_t volume, const std::string& problem) {
   State& state = states_[volume];
   if (state.is_lost) return;

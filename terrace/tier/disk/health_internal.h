@@ -30,6 +30,10 @@ class Health {
   // A write, a sync or an allocation. A path that is full or read-only takes no writes for a while,
   // and is read as before; kClosed is nobody's fault.
   void write_failed(std::uint32_t volume, const Status& status);
+  // An allocation failed otherwise than for want of space: what has no space yet is dropped until
+  // grew().
+  void stuck(std::uint32_t volume, const Status& status);
+  void grew(std::uint32_t volume);
   // True the first time.
   bool lost(std::uint32_t volume);
   // Its directory is not where it was; until found(), no check is due.
@@ -63,6 +67,7 @@ class Health {
     bool is_gone = false;
     bool is_hanging = false;
     bool is_slow = false;
+    bool is_stuck = false;
     bool is_lost = false;  // For good.
   };
   void shut(std::uint32_t volume, const std::string& problem);

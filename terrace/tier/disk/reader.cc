@@ -129,6 +129,8 @@ Status Reader::examine(Operation& operation, std::size_t rank) const {
 void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
   Operation& operation = operations_[ticket.number];
   TERRACE_CHECK(operation.pending > 0);
+  // Of what is read only the cipher refuses anything: whatever else did is a failing device.
+  if (status.code() == Code::kRefused) status = {Code::kIo, status.message()};
   // The first real error says what happened; a deadline says least.
   if (!status.is_ok() && (operation.status.is_ok() || operation.status.code() == Code::kDeadline)) {
     operation.status = std::move(status);
