@@ -4,6 +4,7 @@
 // Threading: thread-compatible.  Waits: for the disk.
 #pragma once
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -17,9 +18,11 @@
 #include <vector>
 
 #include "terrace/base/check.h"
+#include "terrace/base/file.h"
 #include "terrace/testing/bench_json.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
+#include "terrace/transfer/builtin.h"
 
 namespace terrace::tier::disk {
 
@@ -31,6 +34,8 @@ struct FlowSetup {
   std::string backend;  // Empty = both.
   // Of the tier; writes get half of it, prefetches three quarters.
   unsigned depth = 16;
+  bool is_direct = true;                   // Past the page cache.
+  std::uint64_t served_payload = 0;        // 0 = measured beside fio.
   static constexpr unsigned kThreads = 4;  // Of the `threads` backend, each with one transfer.
 
   static FlowSetup of(int argc, char** argv) {
@@ -48,6 +53,10 @@ struct FlowSetup {
         setup.backend = value("--backend=");
       } else if (argument.starts_with("--depth=")) {
         setup.depth = static_cast<unsigned>(std::atoi(value("--depth=").c_str()));
+      } else if (argument.starts_with("--serve=")) {
+        setup.served_payload = std::strtoull(value("--serve=").c_str(), nullptr, 10);
+      } else if (argument == "--cached") {
+        setup.is_direct = false;
       } else {
         setup.names.push_back(argument);
       }
@@ -160,6 +169,7 @@ class DiskFlow {
     options_.blocks = count_;
     options_.paths = {setup.directory};
     options_.backend = setup.backend;
+    options_.is_direct = setup.is_direct;
     options_.io.depth = setup.depth;
     options_.io.threads = FlowSetup::kThreads;
     options_.queue_blocks = 256;
@@ -201,6 +211,42 @@ class DiskFlow {
           [&](const DiskDone& done) { free.push_back(done.token - kReadToken); });
     });
     return static_cast<double>(count * shape_.block_bytes()) / time;
+  }
+  // All frames of one rank by the backend alone, `depth` at a time: neither looked up nor checked.
+  double read_plain(unsigned depth) {
+    auto chosen = transfer::make_backend(options_.backend, {.depth = depth});
+    TERRACE_CHECK(chosen.has_value());
+    const std::string path = options_.paths[0] + "/terrace-00/0.slots";
+    auto file = open_file(path, options_.is_direct ? O_RDONLY | O_DIRECT : O_RDONLY);
+    TERRACE_CHECK(file.has_value());
+    auto pages = index::ZeroedArray<std::byte>::create(targets_ * kPageBytes).value();
+    transfer::Backend& mover = *chosen->backend;
+    const double time = testing::seconds_of(clock_, [&] {
+      std::vector<transfer::Completion> done;
+      std::vector<std::size_t> free;
+      for (std::size_t i = 0; i < std::min<std::size_t>(mover.depth(), targets_); ++i)
+        free.push_back(i);
+      for (std::uint64_t begun = 0, ended = 0; ended < count_; ended += done.size()) {
+        for (; begun < count_ && !free.empty(); ++begun, free.pop_back()) {
+          transfer::Transfer read;
+          read.token = free.back();
+          read.file = file->get();
+          read.offset = begun * frame_bytes();
+          read.pieces[0] = {pages.all().data() + free.back() * kPageBytes, kPageBytes};
+          read.pieces[1] = {place(kSources + free.back())[0].payload, shape_.shard_bytes};
+          read.piece_count = 2;
+          TERRACE_CHECK(mover.submit(read).is_ok());
+        }
+        mover.wait(milliseconds(100));
+        done.clear();
+        mover.poll(done);
+        for (const transfer::Completion& one : done) {
+          TERRACE_CHECK(one.status.is_ok());
+          free.push_back(one.token);
+        }
+      }
+    });
+    return static_cast<double>(bytes()) / time;
   }
   // One verified read, alone, in seconds. With `has_writes` the tier is given all that it takes.
   double read_one(std::uint64_t block, bool has_writes) {
