@@ -19,7 +19,7 @@ NUMERIC = """
     DEEPEP_HIGH_THROUGHPUT_FORCE_INTRA_NODE DEEPEP_LOW_LATENCY_USE_MNNVL
     DEEPEP_V2_ALLOW_HYBRID_MODE DEEPEP_V2_ALLOW_MULTIPLE_REDUCTION DEEPEP_V2_PREFER_OVERLAP
     DEEP_GEMM_WARMUP DISABLED_KERNELS DISABLE_DSV4_MEGAMOE_SHARED_EXPERT_FUSION DISABLE_PYNCCL
-    DISABLE_SHARED_EXPERTS_STREAM DISTRIBUTED_USE_SPLIT_GROUP
+    DISTRIBUTED_USE_SPLIT_GROUP
     ENABLE_FLA_PACKED_RECURRENT_DECODE ENABLE_GEMM_RS ENABLE_HPC_OPS
     ENABLE_INDUCTOR_COORDINATE_DESCENT_TUNING ENABLE_INDUCTOR_MAX_AUTOTUNE ENABLE_PREGRAD_PASSES
     FLASHINFER_ALLREDUCE_BACKEND FLASHINFER_AUTOTUNE_SKIP_OPS
@@ -43,7 +43,7 @@ NUMERIC = """
     ROCM_USE_AITER_MOE_SITUV2 ROCM_USE_AITER_RMSNORM ROCM_USE_AITER_TRITON_GEMM
     ROCM_USE_AITER_TRITON_ROPE ROCM_USE_AITER_TRITON_SPARSE_MLA
     ROCM_USE_AITER_UNIFIED_ATTENTION ROCM_USE_SKINNY_GEMM SHARED_EXPERTS_STREAM_TOKEN_THRESHOLD
-    SPARSE_INDEXER_MAX_LOGITS_MB SSM_CONV_STATE_LAYOUT TEST_FORCE_LOAD_FORMAT
+    SPARSE_INDEXER_MAX_LOGITS_MB TEST_FORCE_LOAD_FORMAT
     TPU_USING_PATHWAYS TRITON_FORCE_FIRST_CONFIG TRITON_USE_TD TUNED_CONFIG_FOLDER USE_AOT_COMPILE
     USE_BREAKABLE_CUDAGRAPH USE_BYTECODE_HOOK USE_DEEP_GEMM USE_DEEP_GEMM_E8M0
     USE_DEEP_GEMM_TMA_ALIGNED_SCALES USE_DIRECT_DCP_A2A USE_DIRECT_DCP_KV_GATHER
@@ -64,12 +64,17 @@ HARMLESS = [
 ]
 
 
+def fields(environ: dict[str, str]) -> dict[str, str]:
+    """With an engine that declares all of them."""
+    return environment.fields(environ, set(environ))
+
+
 @pytest.mark.parametrize("name", [f"VLLM_{name}" for name in [*NUMERIC, *OLDER]])
 def test_what_may_change_the_kv_is_a_field_of_its_own(name: str) -> None:
-    one, other = environment.fields({name: "1"}), environment.fields({name: "2"})
+    one, other = fields({name: "1"}), fields({name: "2"})
     assert one == {f"environment.{name}": "1"}
     assert one != other
-    assert environment.fields({}) == {}
+    assert fields({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -82,26 +87,29 @@ def test_what_may_change_the_kv_is_a_field_of_its_own(name: str) -> None:
     ],
 )
 def test_so_is_the_precision_of_libraries_below_the_engine(name: str) -> None:
-    assert environment.fields({name: "BF16"}) == {f"environment.{name}": "BF16"}
+    assert environment.fields({name: "BF16"}, ()) == {f"environment.{name}": "BF16"}
 
 
 @pytest.mark.parametrize("name", [f"VLLM_{name}" for name in HARMLESS])
 def test_what_leaves_the_kv_alone_is_no_field(name: str) -> None:
-    assert environment.fields({name: "1", "PATH": "/bin", "OMP_NUM_THREADS": "4"}) == {}
+    assert fields({name: "1", "PATH": "/bin", "OMP_NUM_THREADS": "4"}) == {}
 
 
 def test_a_variable_that_nobody_has_judged_is_a_field() -> None:
-    assert environment.fields({"VLLM_OF_A_LATER_RELEASE": "x"}) == {
-        "environment.VLLM_OF_A_LATER_RELEASE": "x"
-    }
+    assert fields({"VLLM_OF_A_LATER_RELEASE": "x"}) == {"environment.VLLM_OF_A_LATER_RELEASE": "x"}
+
+
+def test_what_the_engine_declares_nowhere_is_its_processes_own() -> None:
+    """VLLM_DIST_IDENT is random: with it no engine would find what another one stored."""
+    assert environment.fields({"VLLM_DIST_IDENT": "x"}, {"VLLM_CPU_INT4_W4A8"}) == {}
 
 
 def test_no_secret_and_nothing_long_stands_there_in_clear() -> None:
     given = {"VLLM_SOME_TOKEN": "abc", "VLLM_OTHER": "x" * 100, "VLLM_PATH_OF": "/home/u/secret"}
-    told = environment.fields(given)
+    told = fields(given)
     assert len(told) == 3
     assert all(re.fullmatch(r"sha256 [0-9a-f]{64}", value) for value in told.values())
-    assert environment.fields(given | {"VLLM_SOME_TOKEN": "abd"}) != told
+    assert fields(given | {"VLLM_SOME_TOKEN": "abd"}) != told
 
 
 def test_every_variable_of_the_installed_engine_was_judged() -> None:

@@ -52,6 +52,13 @@ def engine_version() -> str:
     return str(vllm.__version__)
 
 
+def declared_variables() -> set[str]:
+    """Names of the environment variables that are settings of the engine."""
+    from vllm import envs
+
+    return set(getattr(envs, "environment_variables", ()))
+
+
 def _release(version: str) -> tuple[int, int] | None:
     parts = version.split(".")
     try:

@@ -23,7 +23,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 
 from terrace import _native
-from terrace.connectors.vllm import compat, events, fingerprint, layout
+from terrace.connectors.vllm import compat, environment, events, fingerprint, layout
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.log import LOGGER
 from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
@@ -171,13 +171,14 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         if not directory:
             raise FileNotFoundError(f"no folder with the weights of {config.model_config.model}")
         isa = compat.attention_isa(config, cache)
+        variables = environment.fields(os.environ, compat.declared_variables())
         planned = self._planned()
         owner = _native.Owner(
             planned,
             engine_id=str(self._kv_transfer_config.engine_id),
             settings_json=self._settings_json(),
             fingerprint=fingerprint.text(
-                fingerprint.content_fields(config, compat.engine_version(), directory, os.environ),
+                fingerprint.content_fields(config, compat.engine_version(), directory, variables),
                 fingerprint.layout_fields(config, cache, isa),
             ),
             model_directory=directory,

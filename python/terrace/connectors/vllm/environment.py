@@ -1,12 +1,14 @@
-"""Which environment variables of the engine enter the fingerprint: whatever is set, but what is
-known to leave the KV alone.  A variable that nobody has judged yet costs hits, not right answers.
+"""Which environment variables of the engine enter the fingerprint: whatever is set and declared by
+it, but what is known to leave the KV alone.  A variable that nobody has judged yet costs hits, not
+right answers.  What the engine sets for its own processes and declares nowhere (VLLM_DIST_IDENT) is
+another one in each, and no setting.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 _PREFIX = "VLLM_"
 # Of libraries below the engine: in which precision they multiply.
@@ -20,7 +22,8 @@ _PRECISION = frozenset(
 )
 
 # How the engine was built, is reached, says what it does, and starts its processes; what it fetches
-# items with (the keys hold what came of them); resources that each engine has its own of.
+# items with (the keys hold what came of them); resources that each engine has its own of; what it
+# sets itself on every CPU, or for states of groups that are not served.
 _HARMLESS_FAMILIES = (
     "VLLM_BUILD_",
     "VLLM_DEBUG_",
@@ -49,7 +52,8 @@ _HARMLESS = frozenset(
     CHAT_TEMPLATE_RENDER_TIMEOUT COMPILE_CACHE_SAVE_FORMAT COMPUTE_NANS_IN_LOGITS CONFIGURE_LOGGING
     CONFIG_ROOT CPU_CI_ENV CPU_KVCACHE_SPACE CPU_NUM_OF_RESERVED_CPU CPU_OMP_THREADS_BIND
     CUDART_SO_PATH CUDA_COMPATIBILITY_PATH CUSTOM_SCOPES_FOR_PROFILING DISABLE_COMPILE_CACHE
-    DISABLE_LOG_LOGO DISABLE_REQUEST_ID_RANDOMIZATION DOCKER_BUILD_CONTEXT DO_NOT_TRACK
+    DISABLE_LOG_LOGO DISABLE_REQUEST_ID_RANDOMIZATION DISABLE_SHARED_EXPERTS_STREAM
+    DOCKER_BUILD_CONTEXT DO_NOT_TRACK
     ENABLE_COHERE_API ENABLE_CUDAGRAPH_GC ENABLE_CUDA_COMPATIBILITY ENABLE_RESPONSES_API_STORE
     ENABLE_STARTUP_PLAN ENABLE_V1_MULTIPROCESSING ENFORCE_STRICT_TOOL_CALLING
     ENGINE_READY_TIMEOUT_S EXECUTE_MODEL_TIMEOUT_SECONDS FASTSAFETENSORS_QUEUE_SIZE
@@ -65,7 +69,7 @@ _HARMLESS = frozenset(
     PATTERN_MATCH_DEBUG PORT PROCESS_NAME_PREFIX RAISE_ON_LOGIT_NANS RANDOMIZE_DP_DUMMY_INPUTS
     REGEX_COMPILATION_TIMEOUT_S RINGBUFFER_WARNING_INTERVAL ROCM_SLEEP_MEM_CHUNK_SIZE
     RPC_BASE_PATH RUST_FRONTEND_PATH SERVER_DEV_MODE SKIP_MODEL_NAME_VALIDATION SKIP_P2P_CHECK
-    SKIP_PRECOMPILED_VERSION_SUFFIX SKIP_VERSION_SUFFIX SYSTEM_START_DATE TARGET_DEVICE
+    SKIP_PRECOMPILED_VERSION_SUFFIX SKIP_VERSION_SUFFIX SSM_CONV_STATE_LAYOUT SYSTEM_START_DATE TARGET_DEVICE
     TRACE_FUNCTION TRITON_JIT_WARMUP_NUM_THREADS USE_EXPERIMENTAL_PARSER_CONTEXT USE_FASTOKENS
     USE_FLASHINFER_SAMPLER USE_MODELSCOPE USE_PRECOMPILED USE_PRECOMPILED_RUST USE_RUST_BENCH
     USE_RUST_FRONTEND USE_SIMPLE_KV_OFFLOAD USE_SPINLOOP_EXT V1_OUTPUT_PROC_CHUNK_SIZE
@@ -89,10 +93,14 @@ def _told(name: str, value: str) -> str:
     return f"sha256 {hashlib.sha256(value.encode(errors='surrogateescape')).hexdigest()}"
 
 
-def fields(environ: Mapping[str, str]) -> dict[str, str]:
-    """One field of the fingerprint's content for each variable that is set and may matter."""
+def fields(environ: Mapping[str, str], declared: Collection[str]) -> dict[str, str]:
+    """One field of the fingerprint's content for each variable that is set and may matter.
+
+    `declared`: the names that the engine reads its settings from.
+    """
     return {
         f"environment.{name}": _told(name, value)
         for name, value in sorted(environ.items())
-        if name in _PRECISION or (name.startswith(_PREFIX) and not is_harmless(name))
+        if name in _PRECISION
+        or (name.startswith(_PREFIX) and name in declared and not is_harmless(name))
     }

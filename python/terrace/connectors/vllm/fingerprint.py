@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from terrace.connectors.vllm import environment
-
 FORMAT_VERSION = 1
 
 # Of the resolved Hugging Face config: names of places and tools, which change no KV.
@@ -142,9 +140,9 @@ def adapter_settings(vllm_config: Any) -> str:
 
 
 def content_fields(
-    vllm_config: Any, engine_version: str, directory: str, environ: Mapping[str, str]
+    vllm_config: Any, engine_version: str, directory: str, variables: Mapping[str, str]
 ) -> dict[str, str]:
-    """`directory`: the model's folder; `environ`: the engine's environment."""
+    """`directory`: the model's folder; `variables`: fields of the engine's environment."""
     model, cache = vllm_config.model_config, vllm_config.cache_config
     plain = _plain(model.hf_config)
     minor = ".".join(engine_version.split(".")[:2])
@@ -163,7 +161,7 @@ def content_fields(
         **_quantization(model),
         **_code(model, directory),
         **_items(model, directory),
-        **environment.fields(environ),
+        **variables,
     }
 
 
