@@ -1,11 +1,13 @@
 // Sealing and opening a frame, one thread, against AES-256-GCM alone over the same bytes: what
 // deriving a key and both checksums cost.
-//   frame_cipher_bench [runs]
+//   frame_cipher_bench [--runs=N] [crypt.seal|crypt.open …]
 #include <openssl/evp.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "terrace/testing/bench_json.h"
@@ -91,11 +93,25 @@ void bench(std::size_t bytes, bool is_sealing, int runs, const testing::Machine&
 }  // namespace terrace::wire
 
 int main(int count, char** arguments) {
-  const int runs = count > 1 ? std::atoi(arguments[1]) : 21;
+  int runs = 21;
+  std::vector<std::string> names;
+  for (int i = 1; i < count; ++i) {
+    const std::string argument = arguments[i];
+    if (argument.starts_with("--runs=")) {
+      runs = std::atoi(argument.substr(7).c_str());
+    } else {
+      names.push_back(argument);
+    }
+  }
+  const auto wants = [&](std::string_view name) {
+    return names.empty() || std::ranges::any_of(names, [&](const std::string& wanted) {
+             return name.starts_with(wanted);
+           });
+  };
   const auto machine = terrace::testing::machine_facts();
   for (const std::size_t bytes :
        {std::size_t{96} << 10U, std::size_t{768} << 10U, std::size_t{3} << 20U}) {
-    terrace::wire::bench(bytes, true, runs, machine);
-    terrace::wire::bench(bytes, false, runs, machine);
+    if (wants("crypt.seal")) terrace::wire::bench(bytes, true, runs, machine);
+    if (wants("crypt.open")) terrace::wire::bench(bytes, false, runs, machine);
   }
 }

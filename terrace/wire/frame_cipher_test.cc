@@ -237,6 +237,9 @@ TEST(FrameCipherTest, LengthsThatAreNotTheHeadersAreRefused) {
   EXPECT_EQ(seal_frame(keys.current(), FrameSalt::random(), shorter, shorter, header).code(),
             Code::kInvalid);
   EXPECT_FALSE(open_frame(keys.current(), header, shorter).has_value());
+  Sealed frame = sealed();
+  frame.stored.pop_back();
+  EXPECT_FALSE(open_frame(keys.current(), frame.header, frame.stored).has_value());
 }
 
 }  // namespace

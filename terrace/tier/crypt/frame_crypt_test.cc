@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <set>
 #include <string>
 #include <vector>
@@ -55,6 +56,8 @@ TEST(FrameCryptTest, WithKeysTheirBlocksAreReadAndPlainOnesOnlyWhereAllowed) {
   EXPECT_EQ(crypt->check(encrypted_with('3')).code(), Code::kRefused);
   EXPECT_EQ(crypt->check({}).code(), Code::kRefused);
   EXPECT_FALSE(crypt->can_read(std::nullopt));
+  EXPECT_TRUE(crypt->can_read(key_id('2').tag()));
+  EXPECT_FALSE(crypt->can_read(key_id('3').tag()));
   const auto lenient = crypt_of("12", true);
   EXPECT_TRUE(lenient->check({}).is_ok());
   EXPECT_TRUE(lenient->can_read(std::nullopt));
@@ -107,6 +110,51 @@ TEST(FrameCryptTest, SealsWithZerosBehindThePayloadAndOpensAgain) {
   crypt->post_open(14, header, std::span(stored).first(5000), true, status);
   EXPECT_EQ(status.code(), Code::kCorrupt);
   EXPECT_EQ(crypt->forged(), 1U);
+}
+
+TEST(FrameCryptTest, AFrameWhoseKeyIsNotThereIsRefusedThoughNobodyCheckedIt) {
+  const auto crypt = crypt_of("1");
+  wire::FrameHeader header = encrypted_with('2');
+  std::vector<std::byte> stored(4096);
+  header.payload_bytes = stored.size();
+  Status status;
+  crypt->post_open(1, header, stored, false, status);
+  EXPECT_EQ(status.code(), Code::kRefused);
+}
+
+TEST(FrameCryptTest, WhoWaitsIsWokenWhenAJobHasEndedNotBefore) {
+  testing::SlowHands hands;
+  int woken = 0;
+  FrameCrypt::Options options;
+  options.crypt.ring = ring_of("1");
+  options.crypt.hands = &hands;
+  options.wake = [&] { ++woken; };
+  const auto crypt = *FrameCrypt::create(std::move(options));
+  const std::vector<std::byte> plain(4096);
+  std::vector<std::byte> stored(4096);
+  wire::FrameHeader header;
+  header.payload_bytes = plain.size();
+  Status status;
+  crypt->post_seal(1, plain, stored.data(), stored.size(), header, status);
+  EXPECT_EQ(woken, 0);
+  hands.do_all();
+  EXPECT_EQ(woken, 1);
+}
+
+// What another part of the engine left in memory is nobody's to write to disk.
+TEST(FrameCryptTest, BuffersHoldNothingOfWhatWasInMemoryBefore) {
+  constexpr std::size_t kBytes = 3 * std::size_t{8192};
+  for (int i = 0; i < 64; ++i) {
+    auto* const used = static_cast<std::byte*>(std::aligned_alloc(4096, kBytes));
+    std::fill_n(used, kBytes, std::byte{'s'});
+    std::free(used);
+    const auto crypt = crypt_of("1");
+    for (const std::byte* buffer = crypt->take_buffer(); buffer != nullptr;
+         buffer = crypt->take_buffer()) {
+      ASSERT_TRUE(
+          std::all_of(buffer, buffer + 8192, [](std::byte b) { return b == std::byte{0}; }));
+    }
+  }
 }
 
 TEST(FrameCryptTest, WhatCannotBeSealedSaysWhy) {
