@@ -49,17 +49,6 @@ class Finally {
   std::function<void()> action_;
 };
 
-// About what the disk tier will hold, of all groups; known before it is open.
-std::uint64_t disk_blocks(const Options& options) {
-  const std::uint64_t groups = options.layout.groups.size();
-  if (options.disk.blocks > 0) return options.disk.blocks * groups;
-  std::uint64_t bytes = 0;
-  for (const GroupLayout& group : options.layout.groups) {
-    bytes += group.shard_bytes().value() * options.layout.ranks;
-  }
-  return options.disk.size.value() / std::max<std::uint64_t>(bytes, 1) * groups;
-}
-
 }  // namespace
 
 struct BlockManager::State {
@@ -341,11 +330,16 @@ Result<MatchAnswer> BlockManager::poll_request(RequestId request, Tokens local, 
   if (local % state.options.layout.block_tokens != 0) {
     return fail(Code::kInvalid, "poll_request: local tokens are no whole blocks");
   }
+  const Nanoseconds now = state.clock.now();
+  if (auto told = state.shared.answers.read(request, local, limit,
+                                            state.options.layout.block_tokens, now)) {
+    return *told;
+  }
   bool has_jobs = false;
   const auto answer = state.change_core([&](Core& core) {
     std::optional<MatchAnswer> given;
     if (Request* found = core.find(request); found != nullptr) {
-      given = core.poll(*found, local, limit, state.clock.now());
+      given = core.poll(*found, local, limit, now);
       has_jobs = !given->is_ready && core.has_jobs();
     }
     return given;

@@ -4,9 +4,10 @@
 
 namespace terrace::manager {
 
-Context::Context(const Options& manager_options, Counters& cells)
+Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& board)
     : options(manager_options),
       counters(cells),
+      answers(board),
       groups(options.layout, options.group_rules),
       planner(policy::Planner::Options{.block_bytes = groups.load_bytes(),
                                        .block_tokens = options.layout.block_tokens,

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "terrace/base/log.h"
+#include "terrace/manager/answer_board_internal.h"
 #include "terrace/manager/counters_internal.h"
 #include "terrace/manager/event_queue_internal.h"
 #include "terrace/manager/ghosts_internal.h"
@@ -49,7 +50,7 @@ struct Note {
 
 class Context {
  public:
-  Context(const Options& manager_options, Counters& cells);
+  Context(const Options& manager_options, Counters& cells, AnswerBoard& board);
 
   [[nodiscard]] BlockKey key_of(GroupId group, const SequenceHash& hash) const {
     return {name_space, group, hash};
@@ -90,6 +91,7 @@ class Context {
 
   const Options& options;
   Counters& counters;
+  AnswerBoard& answers;
   const Groups groups;
   std::unique_ptr<tier::HostTier> host;  // Null until opened.
   LowerTier* lower = nullptr;            // Null: no disk, or not opened yet.

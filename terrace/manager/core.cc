@@ -16,8 +16,9 @@ constexpr SequenceHash
 
 }  // namespace
 
-Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
-    : context_(options, counters),
+Core::Core(const Options& options, std::uint64_t owner, Counters& counters, AnswerBoard& answers,
+           Nanoseconds now)
+    : context_(options, counters, answers),
       gate_({.ranks = options.layout.ranks, .attach_timeout = options.attach_timeout}, now),
       reads_(context_),
       writes_(context_),
@@ -78,6 +79,7 @@ Result<catalog::FillingSlot> Core::reserve_canary() {
 }
 
 void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
+  context_.answers.revoke_all();
   switch (event.change) {
     case attach::AttachChange::kAttached:
       gate_.on_attached(event.rank, event.epoch, event.process);
@@ -401,6 +403,7 @@ bool Core::set_mode(Mode mode) {
   if (context_.mode == mode || is_closing_) return false;
   context_.mode = mode;
   context_.counters.mode.set(static_cast<std::int64_t>(mode));
+  context_.answers.revoke_all();
   if (mode != Mode::kOn) drop_saves(steps_.drop_pending_saves(), context_.counters.drop_mode);
   if (mode == Mode::kPaused) cancel_reads();
   return true;
@@ -455,11 +458,13 @@ void Core::poison(const std::string& reason) {
 
 void Core::poison_at_once() noexcept {
   is_poisoned_ = true;
+  context_.answers.revoke_all();
   context_.counters.poisoned.set(1);
 }
 
 void Core::begin_close() {
   is_closing_ = true;
+  context_.answers.revoke_all();
   // What waits for another mode never begins; what is of after a reset nobody would find.
   if (context_.mode == Mode::kOn && !was_reset_) return;
   writes_.stop();

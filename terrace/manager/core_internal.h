@@ -52,7 +52,9 @@ struct Jobs {
 
 class Core {
  public:
-  Core(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now);
+  // `answers`: where polls find what they need not ask for.
+  Core(const Options& options, std::uint64_t owner, Counters& counters, AnswerBoard& answers,
+       Nanoseconds now);
 
   // ---- Opening.
   void open_host(std::unique_ptr<tier::HostTier> host);
@@ -70,7 +72,10 @@ class Core {
   void on_lower_canary(const std::string& problem);
   // A host slot for the disk leg; not sealed, freed when dropped. Errors: kExhausted.
   [[nodiscard]] Result<catalog::FillingSlot> reserve_canary();
-  void shut(const std::string& reason) { gate_.shut(reason); }
+  void shut(const std::string& reason) {
+    gate_.shut(reason);
+    context_.answers.revoke_all();
+  }
   void on_attach(const attach::AttachEvent& event, Nanoseconds now);
 
   // ---- Engine. See block_manager.h.

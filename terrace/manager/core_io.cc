@@ -100,6 +100,7 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   }
   if (request == nullptr) return;
   request->has_failed = true;
+  context_.answers.revoke(request->id);
   request->ledger.failed += lost;
   if (!request->ledger.first_miss) request->ledger.first_miss = reason;
   rewind(batch.request, batch.first);
@@ -191,6 +192,7 @@ void Core::rewind(RequestId request, std::uint64_t block) {
 
 void Core::lose_canary(Nanoseconds now) {
   if (!gate_.on_canary_lost(now)) return;
+  context_.answers.revoke_all();
   context_.note(LogLevel::kError,
                 fmt::format("event=canary_late reason=\"{}\"", gate_.reason(now)));
 }
@@ -201,6 +203,7 @@ void Core::finish_canary(const Step& step, Nanoseconds now) {
   const Gate::State before = gate_.state(now);
   gate_.on_canary(step.canary_results);
   if (gate_.state(now) == before) return;  // Of older ranks, or a second answer that agrees.
+  context_.answers.revoke_all();
   if (gate_.is_serving()) {
     context_.counters.canaries_passed.add();
     context_.note(LogLevel::kInfo, fmt::format("event=serving canary={}",
@@ -315,6 +318,7 @@ void Core::on_read(std::uint64_t token, const Status& status, std::span<const Ch
   for (const Waiter& waiter : outcome->waiters) {
     if (Request* request = find(waiter.request); request != nullptr) {
       look_ups_.on_block(*request, waiter.group, waiter.block, outcome->reason);
+      look_ups_.complete(*request, now);
     }
   }
   if (outcome->pin && outcome->source == Tier::kObject) promote(*std::move(outcome), now);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "terrace/manager/look_ups_internal.h"
 
@@ -156,7 +157,10 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
       probe(request, now < deadline && !is_disk_stuck_ && !look_up.is_host_only, now);
     }
     if (look_up.missing() > 0) {
-      if (now < deadline) return {};
+      if (now < deadline) {
+        context_.answers.wait(request.id, local, limit, deadline);
+        return {};
+      }
       context_.counters.late_look_ups.add();
       is_disk_stuck_ = last_read_ < *look_up.first_probe;
       give_up(request);
@@ -165,6 +169,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
     finish(request, now);
     break;
   }
+  if (std::exchange(look_up.is_fresh, false)) look_up.expires = now + context_.options.pin_time;
   const std::uint64_t blocks = std::min(look_up.blocks, look_up.end - look_up.first);
   return {.is_ready = true, .external = block_tokens * blocks};
 }
@@ -339,6 +344,18 @@ void LookUps::on_block(Request& request, GroupId group, std::uint64_t block,
   cut(request, group, block, *reason);
 }
 
+// Held as long as what waits, which is pin_time beyond the last moment at which the board tells it.
+void LookUps::complete(Request& request, Nanoseconds now) {
+  LookUp& look_up = request.look_up;
+  if (look_up.phase != LookUp::Phase::kWaiting || look_up.missing() > 0) return;
+  if (look_up.blocks == 0) return context_.answers.revoke(request.id);  // There may be another try.
+  const Nanoseconds expires = look_up.expires;
+  finish(request, now);
+  look_up.expires = expires;
+  look_up.is_fresh = true;
+  context_.answers.answer(request.id, std::min(look_up.blocks, look_up.end - look_up.first));
+}
+
 void LookUps::give_up(Request& request) {
   LookUp& look_up = request.look_up;
   look_up.is_host_only = true;
@@ -420,6 +437,8 @@ void LookUps::drop(Request& request) {
   look_up.blocks = 0;
   charge(look_up, 0);
   look_up.phase = LookUp::Phase::kNone;
+  look_up.is_fresh = false;
+  context_.answers.revoke(request.id);
 }
 
 void LookUps::expire(Request& request, Nanoseconds now) {

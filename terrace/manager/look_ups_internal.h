@@ -51,6 +51,9 @@ class LookUps {
   // A block that the request waited for is there (`reason` empty), or will not come.
   void on_block(Request& request, GroupId group, std::uint64_t block,
                 std::optional<MissReason> reason);
+  // If nothing is missing any more: prepares the answer for the next poll, which then needs no
+  // lock.
+  void complete(Request& request, Nanoseconds now);
   // A read from below brought its block, for whomever.
   void on_disk_read(Nanoseconds now) {
     last_read_ = now;

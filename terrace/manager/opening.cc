@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
 #include "terrace/manager/opening_internal.h"
@@ -139,6 +141,16 @@ tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shar
                                            wanted.keys->ids(), wanted.accepts_plain));
   }
   return {wanted.keys, opened.hands.get(), wanted.accepts_plain};
+}
+
+std::uint64_t disk_blocks(const Options& options) {
+  const std::uint64_t groups = options.layout.groups.size();
+  if (options.disk.blocks > 0) return options.disk.blocks * groups;
+  std::uint64_t bytes = 0;
+  for (const GroupLayout& group : options.layout.groups) {
+    bytes += group.shard_bytes().value() * options.layout.ranks;
+  }
+  return options.disk.size.value() / std::max<std::uint64_t>(bytes, 1) * groups;
 }
 
 void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,

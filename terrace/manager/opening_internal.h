@@ -27,6 +27,8 @@ struct Opened {
   std::atomic<bool> has_fingerprint{false};
 };
 
+// About what the disk tier will hold, of all groups; known before it is open.
+[[nodiscard]] std::uint64_t disk_blocks(const Options& options);
 // What the tiers below host encrypt with, and whose hands do it: made at the first call. Where the
 // system refuses threads, the I/O thread encrypts by itself.
 [[nodiscard]] tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shared,

@@ -35,7 +35,7 @@ class Bench {
  public:
   explicit Bench(std::uint64_t blocks)
       : options_(make_options(blocks)),
-        core_(options_, 1, counters_, clock_.now()),
+        core_(options_, 1, counters_, answers_, clock_.now()),
         tokens_(blocks * kBlockTokens) {
     std::iota(tokens_.begin(), tokens_.end(), 0U);
     tier::HostTier::Options host;
@@ -114,6 +114,7 @@ class Bench {
   const Options options_;
   SystemClock clock_;
   Counters counters_;
+  AnswerBoard answers_;
   Core core_;
   std::vector<std::uint32_t> tokens_;
   std::vector<std::vector<std::uint8_t>> messages_;

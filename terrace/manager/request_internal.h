@@ -76,9 +76,10 @@ struct LookUp {
   enum class Phase : std::uint8_t {
     kNone,     // Not probed, or nothing held: the next poll probes.
     kWaiting,  // Some of the tail is on its way.
-    kReady,    // Answered; held until `expires`.
+    kReady,    // Answered, or can be; held until `expires`.
   };
   Phase phase = Phase::kNone;
+  bool is_fresh = false;  // Ready, and no poll has asked the core since.
   std::optional<Nanoseconds> first_poll;
   std::optional<Nanoseconds> first_probe;  // The first poll that could be served.
   bool has_touched = false;

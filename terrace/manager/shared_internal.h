@@ -4,14 +4,16 @@
 #pragma once
 
 #include "terrace/base/mutex.h"
+#include "terrace/manager/answer_board_internal.h"
 #include "terrace/manager/core_internal.h"
 
 namespace terrace::manager {
 
 struct Shared {
   Shared(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
-      : core(options, owner, counters, now) {}
+      : core(options, owner, counters, answers, now) {}
   mutable Mutex mutex;
+  AnswerBoard answers;  // Written under the lock, read without.
   Core core TERRACE_GUARDED_BY(mutex);
 };
 
