@@ -46,6 +46,33 @@ std::optional<SlotIndex> FreeSet::take_lowest() {
   return slot;
 }
 
+std::uint64_t FreeSet::words_at(std::size_t level) const {
+  return level + 1 == static_cast<std::size_t>(levels_) ? 1 : starts_[level + 1] - starts_[level];
+}
+
+std::optional<SlotIndex> FreeSet::lowest_in(SlotIndex first, SlotIndex end) const {
+  // Up until a word has room at or behind `at`, then down along the lowest.
+  std::uint64_t at = first.value();
+  std::size_t level = 0;
+  std::uint64_t word = 0;
+  for (;; ++level) {
+    if (level == static_cast<std::size_t>(levels_) || at / 64 >= words_at(level)) {
+      return std::nullopt;
+    }
+    word = words_[starts_[level] + at / 64] | (bit(at) - 1);
+    if (word != kFull) break;
+    at = at / 64 + 1;
+  }
+  at = at / 64 * 64 + static_cast<std::uint64_t>(std::countr_one(word));
+  while (level > 0) {
+    --level;
+    word = words_[starts_[level] + at];
+    at = at * 64 + static_cast<std::uint64_t>(std::countr_one(word));
+  }
+  if (at >= end.value()) return std::nullopt;
+  return SlotIndex(static_cast<std::uint32_t>(at));
+}
+
 bool FreeSet::take(SlotIndex slot) {
   if (!is_free(slot)) return false;
   std::uint64_t at = slot.value();

@@ -19,6 +19,8 @@ class FreeSet {
 
   // Takes the lowest free slot. O(log64 slots).
   std::optional<SlotIndex> take_lowest();
+  // The lowest free slot of [first, end), which stays free. O(log64 slots).
+  [[nodiscard]] std::optional<SlotIndex> lowest_in(SlotIndex first, SlotIndex end) const;
   // False if it is taken already.
   bool take(SlotIndex slot);
   // Takes `first`, a multiple of 64, and the 63 after it where `mask` has a bit, free or not.
@@ -31,6 +33,8 @@ class FreeSet {
  private:
   static constexpr int kMaxLevels = 6;  // 64^6 > 2^32.
   explicit FreeSet(index::ZeroedArray<std::uint64_t> words) : words_(std::move(words)) {}
+
+  [[nodiscard]] std::uint64_t words_at(std::size_t level) const;
 
   index::ZeroedArray<std::uint64_t> words_;
   // Where each level's words start; level 0 has a bit per slot, level k + 1 a bit per word of level

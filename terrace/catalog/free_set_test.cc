@@ -34,6 +34,13 @@ TEST(FreeSetProperty, AgreesWithASetAfterEachStep) {
       const auto slot = static_cast<std::uint32_t>(rng.below(slots));
       const bool is_free = model.contains(slot);
       ASSERT_EQ(set.is_free(SlotIndex(slot)), is_free);
+      const auto end = static_cast<std::uint32_t>(slot + rng.below(slots - slot + 1));
+      const auto lowest = model.lower_bound(slot);
+      const auto found = set.lowest_in(SlotIndex(slot), SlotIndex(end));
+      ASSERT_EQ(found.has_value(), lowest != model.end() && *lowest < end);
+      if (found) {
+        ASSERT_EQ(found->value(), *lowest);
+      }
       switch (rng.below(4)) {
         case 0:
           ASSERT_EQ(set.take(SlotIndex(slot)), is_free);

@@ -94,12 +94,24 @@ Result<ReservedSlot> Pool::reserve(const BlockKey& key) {
     index = free_.take_lowest();
     TERRACE_CHECK(index.has_value());
   }
-  Slot& slot = table_[index->value()];
+  return enter_reserved(key, *index);
+}
+
+Result<ReservedSlot> Pool::reserve_in(const BlockKey& key, SlotIndex first, SlotIndex end) {
+  throw_kept_breach();
+  const auto index = free_.lowest_in(first, end);
+  if (!index) return fail(Code::kExhausted, "no slot there is free");
+  TERRACE_CHECK(free_.take(*index));
+  return enter_reserved(key, *index);
+}
+
+ReservedSlot Pool::enter_reserved(const BlockKey& key, SlotIndex index) {
+  Slot& slot = table_[index.value()];
   const std::uint32_t generation = slot.generation.value() + 1;
   slot.generation = Generation(generation == 0 ? 1 : generation);
-  slot.home = index_.insert_hidden(key, *index);
+  slot.home = index_.insert_hidden(key, index);
   set_state(slot, SlotState::kReserved);
-  return ReservedSlot(this, {*index, slot.generation});
+  return ReservedSlot(this, {index, slot.generation});
 }
 
 std::optional<EvictingSlot> Pool::begin_evict() {

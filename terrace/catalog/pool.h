@@ -188,6 +188,12 @@ class Pool {
   // is then in take_evicted(). The slot has a new generation. Errors: kExhausted = everything is
   // pinned or in use: drop the offload, count it.
   [[nodiscard]] Result<ReservedSlot> reserve(const BlockKey& key);
+  // The same at a free slot of [first, end), evicting nothing. Errors: kExhausted = none is free.
+  [[nodiscard]] Result<ReservedSlot> reserve_in(const BlockKey& key, SlotIndex first,
+                                                SlotIndex end);
+  [[nodiscard]] bool has_free_in(SlotIndex first, SlotIndex end) const {
+    return free_.lowest_in(first, end).has_value();
+  }
   // Takes the policy's victim to evict it, for drivers that demote first or keep slots free ahead.
   // Nothing if no slot is evictable.
   [[nodiscard]] std::optional<EvictingSlot> begin_evict();
@@ -268,6 +274,8 @@ class Pool {
   }
   void set_state(Slot& slot, SlotState state);
   void free_slot(SlotIndex index);
+  // Its slot is taken.
+  ReservedSlot enter_reserved(const BlockKey& key, SlotIndex index);
   bool enter(const BlockKey& key, SlotIndex index, Generation generation);
   void prefetch(const Adoption& block) const;
   void evict(SlotIndex index);

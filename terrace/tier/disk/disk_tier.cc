@@ -257,11 +257,9 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   std::vector<std::uint32_t> counts;
   counts.reserve(opened.volumes.size());
   for (const auto& volume : opened.volumes) counts.push_back(volume->slots());
-  disk::SlotMap map(counts);
-  const std::uint32_t slots =
-      options.blocks > 0
-          ? static_cast<std::uint32_t>(std::min<std::uint64_t>(options.blocks, map.size()))
-          : map.size();
+  const std::uint64_t most = options.blocks > 0 ? options.blocks : UINT32_MAX;
+  disk::SlotMap map(counts, static_cast<std::uint32_t>(std::min<std::uint64_t>(most, UINT32_MAX)));
+  const std::uint32_t slots = map.size();
   TERRACE_ASSIGN_OR_RETURN(
       auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction},
                                      std::move(map), opened.volumes.size()));

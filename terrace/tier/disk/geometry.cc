@@ -102,43 +102,44 @@ std::vector<std::uint64_t> divide(std::uint64_t total, const std::vector<VolumeS
   return given;
 }
 
-SlotMap::SlotMap(const std::vector<std::uint32_t>& slots) {
-  std::vector<std::uint32_t> levels = slots;
-  std::sort(levels.begin(), levels.end());
-  std::uint32_t first = 0;
-  for (const std::uint32_t level : levels) {
-    if (level == first) continue;
-    Stripe stripe{size_, first, level - first, {}};
-    for (std::uint32_t v = 0; v < slots.size(); ++v) {
-      if (slots[v] >= level) stripe.volumes.push_back(v);
+SlotMap::SlotMap(const std::vector<std::uint32_t>& slots, std::uint32_t most) {
+  // How many of each, so that they are as many as may be: the highest level that is not too many.
+  const auto sum_at = [&](std::uint32_t level) {
+    std::uint64_t sum = 0;
+    for (const std::uint32_t count : slots) sum += std::min(count, level);
+    return sum;
+  };
+  std::uint32_t low = 0;
+  std::uint32_t high = slots.empty() ? 0 : *std::max_element(slots.begin(), slots.end());
+  while (low < high) {
+    const std::uint32_t middle = high - (high - low) / 2;
+    if (sum_at(middle) <= most) {
+      low = middle;
+    } else {
+      high = middle - 1;
     }
-    size_ += stripe.depth * static_cast<std::uint32_t>(stripe.volumes.size());
-    stripes_.push_back(std::move(stripe));
-    first = level;
+  }
+  std::uint64_t left = most - std::min<std::uint64_t>(most, sum_at(low));  // One more each.
+  std::uint32_t end = 0;
+  for (const std::uint32_t count : slots) {
+    const bool takes_one = count > low && left > 0;
+    left -= takes_one ? 1 : 0;
+    end += std::min(count, low) + (takes_one ? 1 : 0);
+    ends_.push_back(end);
   }
 }
 
 SlotMap::Place SlotMap::place(std::uint32_t index) const {
-  TERRACE_CHECK(index < size_);
-  std::size_t i = stripes_.size() - 1;
-  while (stripes_[i].start > index) --i;
-  const Stripe& stripe = stripes_[i];
-  const auto width = static_cast<std::uint32_t>(stripe.volumes.size());
-  const std::uint32_t inside = index - stripe.start;
-  return {stripe.volumes[inside % width], stripe.first + inside / width};
+  TERRACE_CHECK(index < size());
+  std::uint32_t volume = 0;
+  while (ends_[volume] <= index) ++volume;
+  return {volume, index - first(volume)};
 }
 
 std::uint32_t SlotMap::index(Place place) const {
-  for (const Stripe& stripe : stripes_) {
-    if (place.slot >= stripe.first + stripe.depth) continue;
-    const auto found = std::find(stripe.volumes.begin(), stripe.volumes.end(), place.volume);
-    TERRACE_CHECK(found != stripe.volumes.end());
-    return stripe.start +
-           (place.slot - stripe.first) * static_cast<std::uint32_t>(stripe.volumes.size()) +
-           static_cast<std::uint32_t>(found - stripe.volumes.begin());
-  }
-  TERRACE_CHECK(false);
-  return 0;
+  TERRACE_CHECK(place.volume < ends_.size());
+  const std::uint32_t begin = first(place.volume);
+  return place.slot < ends_[place.volume] - begin ? begin + place.slot : size();
 }
 
 }  // namespace terrace::tier::disk

@@ -59,8 +59,7 @@ struct VolumeShare {
 [[nodiscard]] std::vector<std::uint64_t> divide(std::uint64_t total,
                                                 const std::vector<VolumeShare>& volumes);
 
-// Numbers the slots of several volumes as one row, alternating between them, so that neighbouring
-// blocks are read from different disks.
+// Numbers the slots of several volumes as one row, one volume's behind the other's.
 class SlotMap {
  public:
   struct Place {
@@ -68,20 +67,21 @@ class SlotMap {
     std::uint32_t slot = 0;  // In that volume.
     friend bool operator==(const Place&, const Place&) = default;
   };
-  explicit SlotMap(const std::vector<std::uint32_t>& slots);  // Of each volume.
-  [[nodiscard]] std::uint32_t size() const { return size_; }
+  // Of each volume its slots; in all at most `most`, to which the largest give way.
+  explicit SlotMap(const std::vector<std::uint32_t>& slots, std::uint32_t most = UINT32_MAX);
+  [[nodiscard]] std::uint32_t size() const { return ends_.empty() ? 0 : ends_.back(); }
+  [[nodiscard]] std::uint32_t volumes() const { return static_cast<std::uint32_t>(ends_.size()); }
   [[nodiscard]] Place place(std::uint32_t index) const;
+  // size() of a slot that is in no row.
   [[nodiscard]] std::uint32_t index(Place place) const;
+  // Where the volume's slots stand.
+  [[nodiscard]] std::uint32_t first(std::uint32_t volume) const {
+    return volume == 0 ? 0 : ends_[volume - 1];
+  }
+  [[nodiscard]] std::uint32_t end(std::uint32_t volume) const { return ends_[volume]; }
 
  private:
-  struct Stripe {  // Volumes that have slots first..first+depth, and where that starts in the row.
-    std::uint32_t start = 0;
-    std::uint32_t first = 0;
-    std::uint32_t depth = 0;
-    std::vector<std::uint32_t> volumes;
-  };
-  std::vector<Stripe> stripes_;
-  std::uint32_t size_ = 0;
+  std::vector<std::uint32_t> ends_;  // [volume]
 };
 
 }  // namespace terrace::tier::disk

@@ -120,7 +120,7 @@ TEST(DiskGeometryTest, DivisionNeverExceedsTheTotalOrAVolume) {
   }
 }
 
-TEST(SlotMapTest, EverySlotHasOnePlaceAndNeighboursAlternate) {
+TEST(SlotMapTest, EverySlotHasOnePlaceAndVolumesLieOneBehindTheOther) {
   Rng rng(3);
   for (int round = 0; round < 200; ++round) {
     std::vector<std::uint32_t> slots(1 + rng.below(4));
@@ -133,11 +133,27 @@ TEST(SlotMapTest, EverySlotHasOnePlaceAndNeighboursAlternate) {
       ASSERT_LT(place.slot, slots[place.volume]);
       ASSERT_TRUE(seen.emplace(place.volume, place.slot).second);
       ASSERT_EQ(map.index(place), index);
+      ASSERT_GE(index, map.first(place.volume));
+      ASSERT_LT(index, map.end(place.volume));
     }
   }
-  const SlotMap even({8, 8});
-  for (std::uint32_t index = 1; index < even.size(); ++index) {
-    EXPECT_NE(even.place(index).volume, even.place(index - 1).volume);
+}
+
+TEST(SlotMapTest, ASmallerRowTakesFromTheLargestAndKnowsNoSlotBeyondIt) {
+  const std::vector<std::uint32_t> slots = {10, 3, 7};
+  for (std::uint32_t most = 0; most <= 25; ++most) {
+    const SlotMap map(slots, most);
+    ASSERT_EQ(map.size(), std::min(most, 20U));
+    std::vector<std::uint32_t> left;
+    for (std::uint32_t v = 0; v < 3; ++v) {
+      left.push_back(map.end(v) - map.first(v));
+      ASSERT_LE(left[v], slots[v]);
+      EXPECT_EQ(map.index({v, left[v]}), map.size());
+    }
+    for (std::uint32_t v = 0; v < 3; ++v) {  // Nobody gave who had less than another kept.
+      if (left[v] == slots[v]) continue;
+      for (const std::uint32_t kept : left) EXPECT_LE(kept, left[v] + 1);
+    }
   }
 }
 

@@ -9,6 +9,7 @@ constexpr Nanoseconds kSpan = seconds(1);  // Busy.
 constexpr unsigned kLeastAnswers = 8;      // In a span.
 constexpr unsigned kSpansToLearn = 8;      // Before anything is judged.
 constexpr double kWeight = 1.0 / 32;       // Of one more span in the norm.
+constexpr double kSpeedWeight = 1.0 / 4;
 constexpr double kSlowShare = 1.0 / 8;
 constexpr double kQuickShare = 1.0 / 3;  // Far enough from kSlowShare not to flap.
 constexpr Nanoseconds kSlowAnswer = milliseconds(250);
@@ -45,6 +46,7 @@ void Pace::judge(Device& device) {
       static_cast<double>(device.bytes) * 1e9 / static_cast<double>(device.busy.value());
   const auto answer = Nanoseconds(device.latency.value() / device.answers);
   device.last = rate;
+  device.speed = device.speed > 0 ? device.speed + (rate - device.speed) * kSpeedWeight : rate;
   if (device.spans < kSpansToLearn) {
     ++device.spans;
     device.norm += (rate - device.norm) / device.spans;

@@ -27,6 +27,8 @@ class Pace {
   [[nodiscard]] bool is_idle(std::uint32_t volume) const { return devices_[volume].flying == 0; }
   // Bytes a second while busy: usual, and in the last span that was judged. 0 = not known yet.
   [[nodiscard]] double norm(std::uint32_t volume) const { return devices_[volume].norm; }
+  // The same of late, in some seconds' busy time: what the next blocks may expect.
+  [[nodiscard]] double speed(std::uint32_t volume) const { return devices_[volume].speed; }
   [[nodiscard]] double last(std::uint32_t volume) const { return devices_[volume].last; }
 
  private:
@@ -44,6 +46,7 @@ class Pace {
     std::uint64_t bytes = 0;
     unsigned answers = 0;
     double norm = 0;
+    double speed = 0;
     double last = 0;
     unsigned spans = 0;
     bool is_slow = false;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 
 #include "terrace/base/check.h"
 #include "terrace/tier/disk/slots_internal.h"
@@ -24,6 +25,7 @@ Result<std::unique_ptr<Slots>> Slots::create(const Options& options, SlotMap map
     TERRACE_ASSIGN_OR_RETURN(auto aliases, index::ZeroedArray<std::uint64_t>::create(size));
     slots->pools_.push_back(std::move(pool));
     slots->aliases_.push_back(std::move(aliases));
+    slots->spreads_.emplace_back(volumes);
   }
   return slots;
 }
@@ -128,6 +130,11 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
   }
   Reserved reserved;
   reserved.epoch = epoch_;
+  if (auto slot = reserve_free(group, wanted, is_blocked)) {
+    reserved.place = map_.place(slot->slot().index.value());
+    reserved.slot = std::move(*slot).begin_fill();
+    return reserved;
+  }
   for (int tries = 0; tries < kMostSetAside; ++tries) {
     if (pool.count(catalog::SlotState::kFree) == 0) {
       // Never evict a readable block of a volume that could not take the new one.
@@ -147,6 +154,27 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
     std::move(filling).quarantine();
   }
   return fail(Code::kExhausted, "no disk path can take the block now");
+}
+
+std::optional<catalog::ReservedSlot> Slots::reserve_free(std::size_t group, const BlockKey& wanted,
+                                                         const std::vector<bool>& is_blocked) {
+  catalog::Pool& pool = *pools_[group];
+  if (pool.count(catalog::SlotState::kFree) == 0) return std::nullopt;
+  std::vector<bool> can_take(map_.volumes());
+  for (std::uint32_t v = 0; v < can_take.size(); ++v) {
+    can_take[v] =
+        !is_blocked[v] && pool.has_free_in(SlotIndex(map_.first(v)), SlotIndex(map_.end(v)));
+  }
+  if (std::ranges::none_of(can_take, std::identity{})) return std::nullopt;
+  const std::uint32_t v = spreads_[group].next(can_take);
+  auto slot = pool.reserve_in(wanted, SlotIndex(map_.first(v)), SlotIndex(map_.end(v)));
+  if (!slot) return std::nullopt;
+  return *std::move(slot);
+}
+
+void Slots::set_speeds(std::span<const double> speeds) {
+  const MutexLock lock(mutex_);
+  for (Spread& spread : spreads_) spread.set_speeds(speeds);
 }
 
 void Slots::unblock(std::uint32_t volume) {

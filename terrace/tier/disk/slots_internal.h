@@ -16,6 +16,7 @@
 #include "terrace/catalog/pool_load.h"
 #include "terrace/index/zeroed_array.h"
 #include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/tier/disk/spread_internal.h"
 
 namespace terrace::tier::disk {
 
@@ -65,12 +66,16 @@ class Slots {
     SlotMap::Place place;
     std::uint32_t epoch = 0;
   };
-  // Slots of volumes where `is_blocked` are set aside until unblock(). Errors: kInvalid = the block
-  // is there or being written; kExhausted = no slot; kNotFound = reset since `wanted_epoch`.
+  // Where slots are free, the volumes take turns in proportion to their speeds; where none is, the
+  // block takes the place of the one that goes. Slots of volumes where `is_blocked` are set aside
+  // until unblock(). Errors: kInvalid = the block is there or being written; kExhausted = no slot;
+  // kNotFound = reset since `wanted_epoch`.
   [[nodiscard]] Result<Reserved> reserve(std::size_t group, const SequenceHash& hash,
                                          const std::vector<bool>& is_blocked,
                                          std::optional<std::uint32_t> wanted_epoch);
   void unblock(std::uint32_t volume);
+  // [volume], bytes a second; 0 = not known.
+  void set_speeds(std::span<const double> speeds);
   // Foreign blocks in these slots of the volume, any group, are gone.
   void drop_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count);
   // Makes the block findable. False if the cache was reset since `epoch`; the slot is then free.
@@ -135,6 +140,10 @@ class Slots {
         is_forgotten_(volumes, false),
         is_hidden_(volumes, false),
         dropped_(volumes, 0) {}
+  // At a free slot of the volume whose turn it is. Nothing if none of those not blocked has one.
+  [[nodiscard]] std::optional<catalog::ReservedSlot> reserve_free(
+      std::size_t group, const BlockKey& wanted, const std::vector<bool>& is_blocked)
+      TERRACE_REQUIRES(mutex_);
   [[nodiscard]] BlockKey key(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
   // Where it lies on a volume that is not hidden.
@@ -158,6 +167,7 @@ class Slots {
   std::uint32_t epoch_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::uint64_t foreign_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::uint64_t locked_ TERRACE_GUARDED_BY(mutex_) = 0;
+  std::vector<Spread> spreads_ TERRACE_GUARDED_BY(mutex_);                   // [group]
   std::vector<std::vector<SetAside>> set_aside_ TERRACE_GUARDED_BY(mutex_);  // [volume]
   std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);                // [volume]
   std::vector<bool> is_hidden_ TERRACE_GUARDED_BY(mutex_);                   // [volume]

@@ -15,7 +15,8 @@ constexpr std::size_t kReads = Reader::kMostReads;
 Watch::Watch(Context& context)
     : context_(context),
       pace_(context.volumes.size(), (kReads + context.options.queue_blocks) * context.ranks(),
-            context.clock) {}
+            context.clock),
+      speeds_(context.volumes.size()) {}
 
 std::size_t Watch::place_of(const Ticket& ticket) const {
   const std::size_t first = ticket.purpose == Purpose::kReadFrame ? 0 : kReads;
@@ -44,7 +45,9 @@ void Watch::look() {
       context_.health.found(v);
     }
     note_pace(v);
+    speeds_[v] = pace_.speed(v);
   }
+  if (speeds_.size() > 1) context_.slots.set_speeds(speeds_);
 }
 
 void Watch::note_pace(std::uint32_t volume) {

@@ -25,6 +25,7 @@ class Watch {
 
   Context& context_;
   Pace pace_;
+  std::vector<double> speeds_;  // [volume]; 0 = not known, or its last one.
   Nanoseconds next_look_{INT64_MIN};
 };
 
