@@ -96,7 +96,7 @@ constexpr Row kRows[] = {
     {.name = "disk.backend", .type = kChoice, .fallback = "auto",
      .choices = "auto|io_uring|threads",
      .text = "What moves bytes to and from disk; `auto` takes io_uring, or threads where the "
-         "kernel denies it.", .field = ENUM_FIELD(disk.backend)},
+         "kernel denies it or `disk.direct` is false.", .field = ENUM_FIELD(disk.backend)},
     {.name = "disk.backend_library", .type = kPath, .fallback = "", .high = 4096,
      .text = "Library of a backend that was built outside Terrace; it moves the bytes instead of "
          "`disk.backend`. It runs in the engine's process: `terrace backend check` it first.",

@@ -34,6 +34,7 @@ class MemoryObjectStore final : public transfer::ObjectStore {
       : ObjectStore(depth), place_(std::move(place)) {}
   std::string_view name() const override { return "memory"; }
   const std::string& place() const override { return text_; }
+  bool shows_arrivals() const override { return true; }
   void wake() override {}
 
  protected:
@@ -110,6 +111,11 @@ class MemoryObjectStore final : public transfer::ObjectStore {
     for (const transfer::MemoryPiece& piece : request.pieces) {
       std::memcpy(piece.data, from, piece.bytes);
       from += piece.bytes;
+    }
+    if (request.arrivals != nullptr) {
+      const std::uint64_t half = request.bytes() / 2;
+      if (half > 0) request.arrivals->on_bytes(0, half);
+      request.arrivals->on_bytes(half, request.bytes());
     }
     return {};
   }

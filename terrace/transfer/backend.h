@@ -19,6 +19,7 @@
 #include "terrace/base/clock.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/status.h"
+#include "terrace/transfer/arrivals.h"
 #include "terrace/transfer/in_flight.h"
 
 namespace terrace::transfer {
@@ -52,6 +53,8 @@ struct Transfer {
   std::array<MemoryPiece, kMaxPieces> pieces{};
   std::size_t piece_count = 0;
   Nanoseconds deadline = kNoDeadline;  // Kept by Queue; a backend never gives a transfer up.
+  // kRead: told what has arrived, by backends that can. Outlives the completion.
+  Arrivals* arrivals = nullptr;
   [[nodiscard]] std::size_t bytes() const;
 };
 
@@ -134,6 +137,7 @@ class Progress {
   // What is left, for the next call.
   [[nodiscard]] std::span<const Vector> rest() const { return {vectors_.data(), count_}; }
   [[nodiscard]] std::uint64_t offset() const;
+  [[nodiscard]] std::uint64_t done() const { return done_; }
   [[nodiscard]] bool is_complete() const { return done_ == total_; }
   // Takes note of `moved` bytes. False = no headway: the file or the medium ends here. A transfer
   // that is in whole sectors goes on at a sector, as O_DIRECT wants it.

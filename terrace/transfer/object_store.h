@@ -17,6 +17,7 @@
 #include "terrace/base/clock.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/status.h"
+#include "terrace/transfer/arrivals.h"
 #include "terrace/transfer/backend.h"
 
 namespace terrace::transfer {
@@ -51,6 +52,8 @@ struct ObjectRequest {
   // may: then it is gone, never half there.
   bool is_lasting = true;
   Nanoseconds deadline = kNoDeadline;
+  // kGet: told what has arrived, by stores that can. Outlives the answer.
+  Arrivals* arrivals = nullptr;
   [[nodiscard]] std::uint64_t bytes() const;
 };
 
@@ -92,6 +95,8 @@ class ObjectStore {
   // The pieces' memory stays the caller's to keep alive until the answer, which always comes: at
   // the deadline at the latest where the store can really let go of the memory, else when it does.
   [[nodiscard]] Status submit(ObjectRequest request);
+  // Gets tell ObjectRequest::arrivals.
+  [[nodiscard]] virtual bool shows_arrivals() const { return false; }
   // Appends what finished, each request once: an answer that comes twice is counted and left out.
   // Never blocks.
   void poll(std::vector<ObjectAnswer>& answers);

@@ -143,6 +143,47 @@ TEST_P(ObjectStoreContract, ReadsBackWhatWasPutWholeAndInRangesOverSeveralPieces
   EXPECT_TRUE(std::equal(second.begin(), second.end(), bytes.begin() + 4097 + 4096));
 }
 
+// Who shows what arrives at all.
+class ArrivalsSeen final : public Arrivals {
+ public:
+  explicit ArrivalsSeen(std::vector<MemoryPiece> pieces) : pieces_(std::move(pieces)) {}
+  void on_bytes(std::uint64_t from, std::uint64_t to) override {
+    if (from == 0) seen.clear();
+    is_in_order = is_in_order && from == seen.size() && to > from;
+    std::uint64_t at = 0;
+    for (const MemoryPiece& piece : pieces_) {
+      for (std::size_t i = 0; i < piece.bytes; ++i, ++at) {
+        if (at >= from && at < to) seen.push_back(piece.data[i]);
+      }
+    }
+  }
+  std::vector<std::byte> seen;  // As it lay in memory at that time.
+  bool is_in_order = true;
+
+ private:
+  std::vector<MemoryPiece> pieces_;
+};
+
+TEST_P(ObjectStoreContract, WhatArrivesIsShownWholeAndInOrderOrNotAtAll) {
+  const Content bytes = content(700'001, 5);
+  ASSERT_TRUE(put("a/b", bytes).status.is_ok());
+  Content first(4096);
+  Content second(600'000);
+  ObjectRequest made = request(ObjectOp::kGet, "a/b");
+  made.offset = 1000;
+  made.pieces = {{first.data(), first.size()}, {second.data(), second.size()}};
+  ArrivalsSeen seen(made.pieces);
+  made.arrivals = &seen;
+  ASSERT_TRUE(run(*store_, made).status.is_ok());
+  EXPECT_TRUE(seen.is_in_order);
+  if (store_->shows_arrivals()) {
+    ASSERT_EQ(seen.seen.size(), first.size() + second.size());
+    EXPECT_TRUE(std::equal(seen.seen.begin(), seen.seen.end(), bytes.begin() + 1000));
+  } else {
+    EXPECT_TRUE(seen.seen.empty());
+  }
+}
+
 TEST_P(ObjectStoreContract, PutsSeveralPiecesAsOneObject) {
   Content first = content(100, 2);
   Content second = content(70'000, 3);

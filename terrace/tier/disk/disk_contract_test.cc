@@ -24,7 +24,8 @@ INSTANTIATE_TEST_SUITE_P(Disk, TierContract,
                                            maker("Library", "library", false),
                                            maker("IoUringUnderFaultDecorator", "io_uring", true),
                                            maker("ThreadsUnderFaultDecorator", "threads", true),
-                                           maker("ThroughThePageCache", "io_uring", false, false)),
+                                           maker("ThroughThePageCache", "io_uring", false, false),
+                                           maker("ThreadsThroughIt", "threads", false, false)),
                          tier_name);
 
 }  // namespace

@@ -52,6 +52,15 @@ TEST_F(DiskDamageTest, AFlippedPayloadBitIsACountedMiss) {
   expect_only_corrupt(2);
 }
 
+TEST_F(DiskDamageTest, AFlippedPayloadBitIsSeenByTheThreadThatCopiesItOutOfThePageCache) {
+  rig_.options().is_direct = false;
+  const std::uint64_t last = 2 * kFrame + 4096 + 8191;
+  std::string byte = bytes_of("0.slots", last, 1);
+  byte[0] = static_cast<char>(byte[0] ^ 4);
+  patch("0.slots", last, byte);
+  expect_only_corrupt(2);
+}
+
 TEST_F(DiskDamageTest, AFlippedHeaderBitIsACountedMiss) {
   std::string byte = bytes_of("0.slots", kFrame + 40, 1);
   byte[0] = static_cast<char>(byte[0] ^ 1);

@@ -239,7 +239,11 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
                                                  LogSink& log) {
   TERRACE_RETURN_IF_ERROR(check_options(options));
   TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.paths));
-  TERRACE_ASSIGN_OR_RETURN(auto chosen, transfer::make_backend(options.backend, options.io));
+  // A ring has one thread copy out of the page cache; threads copy, and look at it, side by side.
+  const bool copies = options.backend == "auto" && !options.is_direct;
+  TERRACE_ASSIGN_OR_RETURN(
+      auto chosen, transfer::make_backend(copies ? "threads" : options.backend, options.io));
+  if (copies) chosen.reason = "without O_DIRECT threads copy side by side";
   log.write(LogLevel::kInfo,
             fmt::format("disk backend={} reason=\"{}\"", chosen.backend->name(), chosen.reason));
   if (options.decorate) chosen.backend = options.decorate(std::move(chosen.backend));

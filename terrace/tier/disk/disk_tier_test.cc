@@ -17,6 +17,16 @@ TEST(DiskTierTest, AWrittenBlockIsReadBackVerified) {
   EXPECT_EQ(rig.read(2).code(), Code::kNotFound);
 }
 
+TEST(DiskTierTest, WithoutDirectIoThreadsMoveTheBytesUnlessAnotherBackendIsAskedFor) {
+  Rig rig;
+  rig.options().is_direct = false;
+  ASSERT_TRUE(rig.open().is_ok());
+  EXPECT_EQ(rig.tier().backend_name(), "threads");
+  rig.options().backend = "io_uring";
+  ASSERT_TRUE(rig.reopen().is_ok());
+  EXPECT_EQ(rig.tier().backend_name(), "io_uring");
+}
+
 TEST(DiskTierTest, BlocksAreFoundAgainAfterARestart) {
   Rig rig({2, {5000, 12000}});
   ASSERT_TRUE(rig.open().is_ok());

@@ -50,6 +50,7 @@ Reader::Reader(Context& context, Writer& writer)
     operations_[i - 1].pages.resize(context.ranks());
     operations_[i - 1].headers.resize(context.ranks());
     operations_[i - 1].opened.resize(context.ranks());
+    operations_[i - 1].sums.resize(context.ranks());
     free_.push_back(i - 1);
   }
 }
@@ -93,6 +94,14 @@ Status Reader::begin(std::uint64_t token, std::size_t group, const SequenceHash&
     transfer.pieces[1] = {shards[rank].payload, volume.geometry().frame_bytes[group] - kPageBytes};
     transfer.piece_count = 2;
     transfer.deadline = deadline;
+    FrameSums& sums = operation.sums[rank];
+    sums.clear();
+    // What the device puts into memory by itself is looked at when all of it is there: a part at a
+    // time would take the device's width away. Encrypted bytes are the cipher's to check.
+    if (!volume.is_direct() && !context_.crypt.is_on()) {
+      sums.add({shards[rank].payload, shards[rank].payload_bytes, transfer.pieces[1].bytes});
+      transfer.arrivals = &sums;
+    }
     context_.push(transfer);
   }
   return {};
@@ -120,7 +129,9 @@ Status Reader::examine(Operation& operation, std::size_t rank) const {
   TERRACE_RETURN_IF_ERROR(context_.crypt.check(wanted));
   if (wanted.codec == wire::FrameCodec::kAes256Gcm) return {};
   const ShardMemory& shard = operation.shards[rank];
-  if (checksum_of({shard.payload, shard.payload_bytes}) != wanted.payload_checksum) {
+  auto sum = operation.sums[rank].sum(0);
+  if (!sum) sum = checksum_of({shard.payload, shard.payload_bytes});
+  if (*sum != wanted.payload_checksum) {
     return {Code::kCorrupt, "the payload's checksum does not match"};
   }
   return {};
@@ -134,15 +145,14 @@ void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
   // The first real error says what happened; a deadline says least.
   if (!status.is_ok() && (operation.status.is_ok() || operation.status.code() == Code::kDeadline)) {
     operation.status = std::move(status);
+  } else if (status.is_ok() && operation.status.is_ok()) {
+    operation.status = examine(operation, ticket.rank);  // While others are still on their way.
   }
   if (--operation.pending == 0) complete(ticket.number, done);
 }
 
 void Reader::complete(std::uint32_t number, std::vector<DiskDone>& done) {
   Operation& operation = operations_[number];
-  for (std::size_t rank = 0; rank < operation.shards.size() && operation.status.is_ok(); ++rank) {
-    operation.status = examine(operation, rank);
-  }
   for (std::byte*& page : operation.pages) {
     if (page != nullptr) context_.pages.give(page);
     page = nullptr;

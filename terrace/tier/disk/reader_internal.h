@@ -1,11 +1,13 @@
 // Reads of blocks: pinned while under way, each rank's frame in one vectored call, header and
-// payload checked when all ranks are in. A block that is not what its record says is removed and
-// counted. Threading: the I/O thread's.  Waits: never.  Bounds: kMostReads operations.
+// payload checked as soon as it is in; through the page cache by the thread that copies it, piece
+// by piece. A block that is not what its record says is removed and counted. Threading: the I/O
+// thread's.  Waits: never.  Bounds: kMostReads operations.
 #pragma once
 
 #include <vector>
 
 #include "terrace/tier/disk/context_internal.h"
+#include "terrace/tier/frame_sums.h"
 
 namespace terrace::tier::disk {
 
@@ -36,6 +38,7 @@ class Reader {
     std::vector<std::byte*> pages;           // [rank]
     std::vector<wire::FrameHeader> headers;  // [rank], of frames that are the wanted ones.
     std::vector<Status> opened;              // [rank], by cipher work.
+    std::vector<FrameSums> sums;             // [rank], as far as the backend shows what arrives.
     bool is_urgent = false;
     std::size_t pending = 0;
     Status status;

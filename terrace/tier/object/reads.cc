@@ -69,6 +69,8 @@ Status Reads::ask(std::uint64_t number, Get& get) {
   request.offset = get.reads.front().range.offset;
   request.deadline = kNoDeadline;
   request.token = context_.token(Part::kRead, number);
+  get.sums = context_.crypt->is_on() ? nullptr : std::make_unique<FrameSums>();
+  request.arrivals = get.sums.get();
   std::size_t page = 0;
   for (const Read& read : get.reads) {
     request.deadline = std::min(request.deadline, read.deadline);
@@ -77,6 +79,7 @@ Status Reads::ask(std::uint64_t number, Get& get) {
     for (const ShardMemory& shard : read.ranks) {
       request.pieces.push_back({get.pages[page++]->data(), wire::kFrameHeaderBytes});
       request.pieces.push_back({shard.payload, padded});
+      if (get.sums != nullptr) get.sums->add({shard.payload, shard.payload_bytes, padded});
     }
   }
   return context_.queue.push(get.reads.front().io_class, std::move(request));
@@ -101,9 +104,11 @@ void Reads::advance(std::vector<ObjectDone>& done) {
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(first));
 }
 
-Status Reads::examine(const Read& read, std::uint16_t rank, const Page& page,
-                      wire::FrameHeader& found) const {
-  auto header = wire::decode_frame(std::span<const std::byte, 4096>(page));
+Status Reads::examine(const Get& get, std::size_t frame, wire::FrameHeader& found) const {
+  const std::size_t ranks = context_.geometry.ranks();
+  const Read& read = get.reads[frame / ranks];
+  const auto rank = static_cast<std::uint16_t>(frame % ranks);
+  auto header = wire::decode_frame(std::span<const std::byte, 4096>(*get.pages[frame]));
   if (!header) return {Code::kCorrupt, header.error().message()};
   auto wanted = context_.header(read.group, read.hash, rank);
   wanted.payload_checksum = header->payload_checksum;
@@ -117,7 +122,10 @@ Status Reads::examine(const Read& read, std::uint16_t rank, const Page& page,
   }
   if (wanted.codec == wire::FrameCodec::kAes256Gcm) return {};
   const ShardMemory& shard = read.ranks[rank];
-  if (checksum_of({shard.payload, shard.payload_bytes}) != wanted.payload_checksum) {
+  std::optional<Checksum> sum;
+  if (get.sums != nullptr) sum = get.sums->sum(frame);
+  if (!sum) sum = checksum_of({shard.payload, shard.payload_bytes});
+  if (*sum != wanted.payload_checksum) {
     return {Code::kCorrupt, "the payload's checksum does not match"};
   }
   return {};
@@ -143,7 +151,7 @@ void Reads::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
   for (std::size_t i = 0; i < get.reads.size(); ++i) {
     for (std::uint16_t rank = 0; rank < ranks && get.statuses[i].is_ok(); ++rank) {
       const std::size_t frame = i * ranks + rank;
-      get.statuses[i] = examine(get.reads[i], rank, *get.pages[frame], get.headers[frame]);
+      get.statuses[i] = examine(get, frame, get.headers[frame]);
     }
   }
   open_frames(number, get);

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "terrace/tier/frame_sums.h"
 #include "terrace/tier/object/context_internal.h"
 
 namespace terrace::tier::object {
@@ -45,6 +46,7 @@ class Reads {
   struct Get {
     std::vector<Read> reads;                   // In the order of their places, without gaps.
     std::vector<std::unique_ptr<Page>> pages;  // Header pages, by read and rank.
+    std::unique_ptr<FrameSums> sums;           // Where the store shows what arrives; else null.
     std::size_t attempt = 0;                   // Names that were tried before.
     Status answer;                             // The store's.
     std::vector<Status> statuses;              // By read,
@@ -62,8 +64,7 @@ class Reads {
     return (get.reads.front().place.variant + get.attempt) % context_.variants.size();
   }
   // The frame is the wanted block's, and can be read; what is plain is verified.
-  [[nodiscard]] Status examine(const Read& read, std::uint16_t rank, const Page& page,
-                               wire::FrameHeader& found) const;
+  [[nodiscard]] Status examine(const Get& get, std::size_t frame, wire::FrameHeader& found) const;
   void open_frames(std::uint64_t number, Get& get);
   void conclude(std::uint64_t number, std::vector<ObjectDone>& done);
   void finish(const Read& read, const Status& status, std::vector<Checksum> checksums,

@@ -131,6 +131,43 @@ TEST_F(DirFaultTest, ALargeReadIsStartedWholeAndSucceedsWhereThatCannotBe) {
   EXPECT_TRUE(std::equal(large.begin(), large.end(), bytes.begin() + 100));
 }
 
+TEST_F(DirFaultTest, WhatIsLookedAtIsBegunAsAWholeWhereItIsNotInMemory) {
+  struct Seen final : Arrivals {
+    void on_bytes(std::uint64_t from, std::uint64_t to) override {
+      if (from == 0) end = 0;
+      is_in_order = is_in_order && from == end;
+      end = to;
+    }
+    std::uint64_t end = 0;
+    bool is_in_order = true;
+  } seen;
+  const Content bytes = content(1U << 20U);
+  ASSERT_TRUE(put("a/x", bytes).status.is_ok());
+  const auto look = [&] {
+    Content target(900'000);
+    ObjectRequest made = request(ObjectOp::kGet, "a/x");
+    made.offset = 100;
+    made.pieces = {{target.data(), target.size()}};
+    made.arrivals = &seen;
+    EXPECT_EQ(run(made).status.text(), Status().text());
+    EXPECT_TRUE(std::equal(target.begin(), target.end(), bytes.begin() + 100));
+    EXPECT_TRUE(seen.is_in_order);
+    EXPECT_EQ(seen.end, target.size());
+    const std::vector<std::string> calls = script_.calls();
+    return std::count(calls.begin(), calls.end(), "begin_reading");
+  };
+  const auto before = look();
+  script_.fail("read_cached", {.error = EAGAIN});
+  EXPECT_EQ(look(), before + 1);
+  script_.fail("read_cached", {.error = EOPNOTSUPP, .count = -1});
+  script_.fail("begin_reading", {.error = EINVAL, .count = -1});
+  EXPECT_EQ(look(), before + 2);
+  script_.fail("read_at", {.error = EINTR, .count = 2});
+  EXPECT_EQ(look(), before + 3);
+  script_.fail("read_at", {.error = ESTALE});  // All of it once more.
+  EXPECT_EQ(look(), before + 5);
+}
+
 TEST_F(DirFaultTest, AStaleHandleIsTriedOnceMore) {
   ASSERT_TRUE(put("a/x", content(10)).status.is_ok());
   Content target(10);

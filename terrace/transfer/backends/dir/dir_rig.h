@@ -86,6 +86,10 @@ class ScriptedCalls final : public FileCalls {
   ssize_t read_at(int file, const iovec* pieces, int count, std::uint64_t offset) override {
     return run<ssize_t>("read_at", [&] { return FileCalls::read_at(file, pieces, count, offset); });
   }
+  ssize_t read_cached(int file, const iovec* pieces, int count, std::uint64_t offset) override {
+    return run<ssize_t>("read_cached",
+                        [&] { return FileCalls::read_cached(file, pieces, count, offset); });
+  }
   ssize_t write_at(int file, const iovec* pieces, int count, std::uint64_t offset) override {
     return run<ssize_t>("write_at",
                         [&] { return FileCalls::write_at(file, pieces, count, offset); });
@@ -113,6 +117,9 @@ class ScriptedCalls final : public FileCalls {
   }
   int remove(int folder, const char* name) override {
     return run<int>("remove", [&] { return FileCalls::remove(folder, name); });
+  }
+  int begin_reading(int file, std::uint64_t offset, std::uint64_t bytes) override {
+    return run<int>("begin_reading", [&] { return FileCalls::begin_reading(file, offset, bytes); });
   }
   int reads_exactly(int file) override {
     return run<int>("reads_exactly", [&] { return FileCalls::reads_exactly(file); });

@@ -46,6 +46,7 @@ class DirStore final : public ObjectStore {
 
   std::string_view name() const override { return "dir"; }
   const std::string& place() const override { return place_; }
+  bool shows_arrivals() const override { return true; }
 
   void wake() override {
     {

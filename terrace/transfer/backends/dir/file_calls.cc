@@ -53,6 +53,10 @@ ssize_t FileCalls::read_at(int file, const iovec* pieces, int count, std::uint64
   return ::preadv(file, pieces, count, static_cast<off_t>(offset));
 }
 
+ssize_t FileCalls::read_cached(int file, const iovec* pieces, int count, std::uint64_t offset) {
+  return ::preadv2(file, pieces, count, static_cast<off_t>(offset), RWF_NOWAIT);
+}
+
 ssize_t FileCalls::write_at(int file, const iovec* pieces, int count, std::uint64_t offset) {
   return ::pwritev(file, pieces, count, static_cast<off_t>(offset));
 }
@@ -80,6 +84,11 @@ int FileCalls::rename_over(int folder, const char* from, const char* to) {
 int FileCalls::remove(int folder, const char* name) { return ::unlinkat(folder, name, 0); }
 
 int FileCalls::reads_exactly(int file) { return ::posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM); }
+
+int FileCalls::begin_reading(int file, std::uint64_t offset, std::uint64_t bytes) {
+  return ::posix_fadvise(file, static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                         POSIX_FADV_WILLNEED);
+}
 
 // Both times: with one of them alone only the owner of the file may.
 int FileCalls::touch(int file) { return ::futimens(file, nullptr); }

@@ -22,6 +22,9 @@ class FileCalls {
   virtual int facts_of(int file, struct stat* facts);
   virtual int facts_at(int folder, const char* name, struct stat* facts);  // Of a link itself.
   virtual ssize_t read_at(int file, const iovec* pieces, int count, std::uint64_t offset);
+  // The same of what is in memory already; EAGAIN if that is nothing, EOPNOTSUPP if nobody can
+  // tell.
+  virtual ssize_t read_cached(int file, const iovec* pieces, int count, std::uint64_t offset);
   virtual ssize_t write_at(int file, const iovec* pieces, int count, std::uint64_t offset);
   virtual int sync_data(int file);
   virtual int sync_folder(int folder);
@@ -34,6 +37,8 @@ class FileCalls {
   virtual int remove(int folder, const char* name);
   // Reads of the file begin whole, and end where they were asked to.
   virtual int reads_exactly(int file);
+  // Has the medium bring those bytes, without waiting for them.
+  virtual int begin_reading(int file, std::uint64_t offset, std::uint64_t bytes);
   virtual int touch(int file);  // Read and written just now, by the file system's clock.
 };
 

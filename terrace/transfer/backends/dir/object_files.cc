@@ -14,8 +14,9 @@ namespace terrace::transfer::dir {
 
 namespace {
 constexpr std::size_t kMostVectors = 64;
-constexpr std::uint64_t kStepBytes = 8ULL << 20U;  // Between two looks at the deadline.
-constexpr std::uint64_t kSectorBytes = 4096;       // What O_DIRECT is content with everywhere.
+constexpr std::uint64_t kStepBytes = 8ULL << 20U;     // Between two looks at the deadline.
+constexpr std::uint64_t kShownBytes = 256ULL << 10U;  // Of a read that somebody looks at: in cache.
+constexpr std::uint64_t kSectorBytes = 4096;          // What O_DIRECT is content with everywhere.
 // From here on a read is worth a call that has all of it begun at once, and nothing behind it read:
 // else the kernel goes by windows of its own, from 128 KiB to many times of what is wanted.
 constexpr std::uint64_t kWholeBytes = 256ULL << 10U;
@@ -30,8 +31,7 @@ std::string host_name() {
 // The next step's pieces, from `done` bytes on.
 class Step {
  public:
-  Step(const std::vector<MemoryPiece>& pieces, std::uint64_t done) {
-    std::uint64_t room = kStepBytes;
+  Step(const std::vector<MemoryPiece>& pieces, std::uint64_t done, std::uint64_t room) {
     for (const MemoryPiece& piece : pieces) {
       if (done >= piece.bytes) {
         done -= piece.bytes;
@@ -173,7 +173,7 @@ Status ObjectFiles::put(int root, const ObjectRequest& request, ObjectAnswer& an
       Unfinished file,
       Unfinished::create(making_, folder->get(), path_of(place.folder), direct_flag(request)));
   const std::string path = file.path_of(file.name());
-  TERRACE_RETURN_IF_ERROR(move(file.file(), request, Direction::kWrite, path));
+  TERRACE_RETURN_IF_ERROR(move(file.file(), request, Direction::kWrite, path, 0));
   TERRACE_SYNC_POINT("dir.written");
   TERRACE_RETURN_IF_ERROR(check_deadline(request));
   if (calls_->sync_data(file.file()) != 0) return failure(errno, "fdatasync", path);
@@ -194,6 +194,11 @@ Status ObjectFiles::sync_folders(int root, const std::string& folder, int opened
     if (calls_->sync_folder(next.get()) != 0) return failure(errno, "fsync", path_of(above));
   }
   return {};
+}
+
+// Not what the device puts there by itself: in parts it would come more slowly.
+bool ObjectFiles::shows(const ObjectRequest& request) const {
+  return request.arrivals != nullptr && direct_flag(request) == 0;
 }
 
 int ObjectFiles::direct_flag(const ObjectRequest& request) const {
@@ -235,22 +240,45 @@ Status ObjectFiles::get(int root, const ObjectRequest& request) {
   }
   // Where that cannot be, the read goes by windows.
   if (bytes >= kWholeBytes) (void)calls_->reads_exactly(file.get());
-  return move(file.get(), request, Direction::kRead, path_of(below));
+  if (shows(request)) return show(file.get(), request, path_of(below));
+  return move(file.get(), request, Direction::kRead, path_of(below), 0);
+}
+
+// As far as it is in memory, at once; the rest is begun as a whole, or it would be asked of the
+// medium piece by piece, and looked at as it comes.
+Status ObjectFiles::show(int file, const ObjectRequest& request, const std::string& path) {
+  const std::uint64_t total = request.bytes();
+  std::uint64_t done = 0;
+  while (done < total) {
+    const Step step(request.pieces, done, kShownBytes);
+    const ssize_t moved =
+        calls_->read_cached(file, step.data(), step.count(), request.offset + done);
+    if (moved <= 0) break;
+    const std::uint64_t before = done;
+    done += static_cast<std::uint64_t>(moved);
+    request.arrivals->on_bytes(before, done);
+  }
+  if (done == total) return {};
+  (void)calls_->begin_reading(file, request.offset + done, total - done);
+  return move(file, request, Direction::kRead, path, done);
 }
 
 Status ObjectFiles::move(int file, const ObjectRequest& request, Direction direction,
-                         const std::string& path) {
+                         const std::string& path, std::uint64_t done) {
   const bool is_read = direction == Direction::kRead;
   const std::uint64_t total = request.bytes();
+  Arrivals* const arrivals = is_read && shows(request) ? request.arrivals : nullptr;
   int retries = 0;
-  for (std::uint64_t done = 0; done < total;) {
+  while (done < total) {
     TERRACE_RETURN_IF_ERROR(check_deadline(request));
-    const Step step(request.pieces, done);
+    const Step step(request.pieces, done, arrivals != nullptr ? kShownBytes : kStepBytes);
     const std::uint64_t offset = is_read ? request.offset + done : done;
     const ssize_t moved = is_read ? calls_->read_at(file, step.data(), step.count(), offset)
                                   : calls_->write_at(file, step.data(), step.count(), offset);
     if (moved > 0) {
+      const std::uint64_t before = done;
       done += static_cast<std::uint64_t>(moved);
+      if (arrivals != nullptr) arrivals->on_bytes(before, done);
       continue;
     }
     if (moved < 0 && (errno == EINTR || errno == EAGAIN) && ++retries <= kMostRetries) continue;

@@ -38,8 +38,12 @@ class ObjectFiles {
   [[nodiscard]] Result<UniqueFd> make_folder(int root, const std::string& folder);
   // `opened`, and all that it lies in: whoever made them may not have synced them.
   [[nodiscard]] Status sync_folders(int root, const std::string& folder, int opened);
+  // From `done` bytes on.
   [[nodiscard]] Status move(int file, const ObjectRequest& request, Direction direction,
-                            const std::string& path);
+                            const std::string& path, std::uint64_t done);
+  // Reads for somebody who looks at what arrives.
+  [[nodiscard]] bool shows(const ObjectRequest& request) const;
+  [[nodiscard]] Status show(int file, const ObjectRequest& request, const std::string& path);
   [[nodiscard]] int direct_flag(const ObjectRequest& request) const;
   [[nodiscard]] std::string path_of(const std::string& below) const {
     return root_.path() + "/" + below;

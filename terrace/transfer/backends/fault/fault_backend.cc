@@ -157,6 +157,7 @@ Fault FaultBackend::choose(const Transfer& transfer) {
 // What the inner backend is told instead of the flight's transfer.
 Transfer FaultBackend::bend(Flight& flight) {
   Transfer bent = flight.transfer;
+  bent.arrivals = nullptr;  // What it sees may be spoiled afterwards.
   const std::size_t bytes = bent.bytes();
   if (flight.fault == Fault::kCut && bent.op == IoOp::kWrite) {
     cut(bent, rng_.below(std::max<std::size_t>(bytes / kSectorBytes, 1)) * kSectorBytes);

@@ -210,6 +210,7 @@ Status FaultStore::start(ObjectRequest request) {
   if (answer_alone(fault, request)) return {};
   ObjectRequest bent = request;
   bent.token = next_token_++;
+  bent.arrivals = nullptr;  // What it sees may be spoiled afterwards.
   if (fault == ObjectFault::kMisplace) bent.name = other_than(request)->name;
   note(request);
   const std::uint64_t token = bent.token;

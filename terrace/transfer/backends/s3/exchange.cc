@@ -233,9 +233,11 @@ std::size_t Exchange::take_body(const char* data, std::size_t bytes) {
       verdict_ = {Code::kCorrupt, text() + ": more bytes than asked for"};
       return 0;
     }
+    const std::uint64_t before = moved_;
     moved_ += walk(cursor_, bytes, [data](std::byte* target, std::size_t done, std::size_t part) {
       std::memcpy(target, data + done, part);
     });
+    if (request_.arrivals != nullptr) request_.arrivals->on_bytes(before, moved_);
     return bytes;
   }
   const std::size_t room = reply_.body_limit - reply_.body.size();

@@ -77,6 +77,7 @@ class S3Store final : public ObjectStore {
 
   std::string_view name() const override { return "s3"; }
   const std::string& place() const override { return target_.place; }
+  bool shows_arrivals() const override { return true; }
 
   void wake() override {
     {

@@ -20,6 +20,8 @@ namespace {
 static_assert(sizeof(Progress::Vector) == sizeof(iovec));
 
 constexpr int kMaxRetries = 64;
+// Of a read that somebody looks at, by a call: so much is still in the nearer caches.
+constexpr std::size_t kShownBytes = 256U << 10U;
 // A worker looks for its stop request this often even if a wake-up was lost.
 constexpr Nanoseconds kIdleLimit = milliseconds(500);
 constexpr int kEndOfFile = -1;  // Beside errno values.
@@ -150,6 +152,18 @@ class ThreadsBackend final : public Backend {
     return false;
   }
 
+  // The first kShownBytes of `rest`, in `part`.
+  static std::span<const Progress::Vector> first_of(
+      std::span<const Progress::Vector> rest, std::array<Progress::Vector, kMaxPieces>& part) {
+    std::size_t room = kShownBytes;
+    std::size_t count = 0;
+    for (; count < rest.size() && room > 0; ++count) {
+      part[count] = {rest[count].data, std::min(rest[count].bytes, room)};
+      room -= part[count].bytes;
+    }
+    return std::span(part).first(count);
+  }
+
   // 0, an errno, or kEndOfFile.
   int move_bytes(const Transfer& transfer) {
     if (transfer.op == IoOp::kSync) TERRACE_SYNC_POINT("threads.sync");
@@ -164,15 +178,23 @@ class ThreadsBackend final : public Backend {
         continue;
       }
       if (transfer.op == IoOp::kSync || transfer.op == IoOp::kAllocate) return 0;
+      const std::uint64_t before = progress.done();
       if (!progress.advance(static_cast<std::size_t>(moved))) return kEndOfFile;
+      if (is_shown(transfer)) transfer.arrivals->on_bytes(before, progress.done());
       if (progress.is_complete()) return 0;
-      count_resumed();
+      if (!is_shown(transfer) || static_cast<std::size_t>(moved) < kShownBytes) count_resumed();
     }
     return EAGAIN;
   }
 
+  static bool is_shown(const Transfer& transfer) {
+    return transfer.op == IoOp::kRead && transfer.arrivals != nullptr;
+  }
+
   static ssize_t call(const Transfer& transfer, const Progress& progress) {
-    const auto rest = progress.rest();
+    std::array<Progress::Vector, kMaxPieces> part;
+    auto rest = progress.rest();
+    if (is_shown(transfer)) rest = first_of(rest, part);
     const auto* vectors = reinterpret_cast<const iovec*>(rest.data());
     const auto count = static_cast<int>(rest.size());
     const auto offset = static_cast<off_t>(progress.offset());

@@ -30,6 +30,44 @@ TEST(ThreadsBackendTest, NoThreadsOrNoDepthIsRefused) {
   EXPECT_EQ(make_threads_backend({1, 0}).error().code(), Code::kInvalid);
 }
 
+struct Shown final : Arrivals {
+  void on_bytes(std::uint64_t from, std::uint64_t to) override { parts.emplace_back(from, to); }
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> parts;
+};
+
+TEST(ThreadsBackendTest, AReadThatSomebodyLooksAtComesInPartsOfACachesSize) {
+  const testing::ScratchDirectory scratch;
+  const auto file = open_file(scratch.path() + "/file", O_RDWR | O_CREAT);
+  ASSERT_TRUE(file.has_value());
+  constexpr std::size_t kBytes = 600'064;
+  std::vector<std::byte> content(kBytes);
+  for (std::size_t i = 0; i < kBytes; ++i) content[i] = static_cast<std::byte>(i * 7 + i / 256);
+  ASSERT_EQ(::pwrite(file->get(), content.data(), kBytes, 0), static_cast<ssize_t>(kBytes));
+  auto backend = make_threads_backend({8, 1}).value();
+  std::vector<std::byte> memory(kBytes);
+  Shown shown;
+  Transfer read;
+  read.file = file->get();
+  read.pieces[0] = {memory.data(), 4096};
+  read.pieces[1] = {memory.data() + 4096, kBytes - 4096};
+  read.piece_count = 2;
+  read.arrivals = &shown;
+  ASSERT_TRUE(backend->submit(read).is_ok());
+  std::vector<Completion> done;
+  const SystemClock clock;
+  const Nanoseconds limit = clock.now() + seconds(60);
+  while (done.empty() && clock.now() < limit) {
+    backend->wait(seconds(1));
+    backend->poll(done);
+  }
+  ASSERT_EQ(done.size(), 1U);
+  EXPECT_TRUE(done[0].status.is_ok());
+  EXPECT_EQ(memory, content);
+  EXPECT_EQ(shown.parts, (std::vector<std::pair<std::uint64_t, std::uint64_t>>{
+                             {0, 262'144}, {262'144, 524'288}, {524'288, kBytes}}));
+  EXPECT_EQ(backend->counters().resumed.value(), 0U);  // Parts are no short reads.
+}
+
 // The medium may take its time for a sync; reads do not stand behind it, even with one thread.
 TEST(ThreadsBackendTest, ASyncKeepsNoReadWaiting) {
   const testing::ScratchDirectory scratch;
