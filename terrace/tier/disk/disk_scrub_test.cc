@@ -169,10 +169,53 @@ TEST_F(DiskScrubTest, ItReadsNoFasterThanItIsTold) {
   }
   EXPECT_TRUE(rig_.tier().scrub_report().is_running);
   (void)rig_.tier().start_scrub(1ULL << 40U);  // Who asks again hastens it.
+  const Nanoseconds asked_at = clock_.now();
   EXPECT_TRUE(poll_until([&] {
-    clock_.advance(seconds(1));
+    clock_.advance(milliseconds(1));
     return rig_.metric(kPasses) == 1;
   }));
+  EXPECT_LT(clock_.now() - asked_at, seconds(10)) << "13 frames were left";
+  EXPECT_EQ(rig_.tier().scrub_report().pass, 1U);
+  EXPECT_EQ(rig_.metric(kGood), 16) << "it goes on where it was";
+}
+
+TEST_F(DiskScrubTest, WhoAsksWithoutARateGetsTheTiersOwnOrElseOneThatEnds) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 1);
+  (void)rig_.tier().start_scrub(0);
+  ASSERT_TRUE(poll_until([&] { return rig_.tier().scrub_report().bytes_per_second > 0; }));
+  EXPECT_EQ(rig_.tier().scrub_report().bytes_per_second, 64ULL << 20U);
+  ASSERT_TRUE(poll_until([&] { return rig_.metric(kPasses) == 1; }));
+  rig_.options().scrub_bytes_per_second = 5'000'000;
+  rig_.options().scrub_first = seconds(600);
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  (void)rig_.tier().start_scrub(0);
+  EXPECT_TRUE(rig_.tier().scrub_report().is_asked);
+  EXPECT_TRUE(poll_until([&] { return rig_.metric(kPasses) == 1; }));
+  EXPECT_EQ(rig_.tier().scrub_report().bytes_per_second, 5'000'000U);
+}
+
+TEST_F(DiskScrubTest, NothingIsReadOnceTheTierStops) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 2);
+  rig_.settle();
+  rig_.tier().stop_writes();
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(rig_.metric(kBytes), 0);
+}
+
+TEST_F(DiskScrubTest, APassThatWasDueIsOneThatWasAskedForOnceSomebodyAsks) {
+  rig_.use_clock(clock_);
+  rig_.options().scrub_bytes_per_second = kFrame;
+  rig_.options().scrub_interval = seconds(3600);
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 4);
+  rig_.settle();
+  ASSERT_TRUE(poll_until([&] { return rig_.tier().scrub_report().is_running; }));
+  EXPECT_FALSE(rig_.tier().scrub_report().is_asked);
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  EXPECT_TRUE(rig_.tier().scrub_report().is_asked);
   EXPECT_EQ(rig_.tier().scrub_report().pass, 1U);
 }
 
@@ -197,6 +240,7 @@ TEST_F(DiskScrubTest, PassesComeByThemselvesAfterTheirIntervalAndNotWithoutARate
   clock_.advance(seconds(3598));
   for (int i = 0; i < 5; ++i) poll();
   EXPECT_EQ(rig_.metric(kPasses), 1);
+  EXPECT_EQ(rig_.metric(kBytes), 2 * kFrame) << "and the next one has not begun";
   clock_.advance(seconds(2));
   EXPECT_TRUE(poll_until([&] { return has_ended(2); }));
   rig_.options().scrub_bytes_per_second = 0;

@@ -162,6 +162,19 @@ TEST_F(KeyTallyTest, AFrameThatIsNotEncryptedAsItsRecordSaysIsDamage) {
   }
 }
 
+TEST_F(KeyTallyTest, AFrameUnderAnotherKeyThanItsRecordSaysIsDamage) {
+  store("1", 0, 2);
+  std::string page = bytes_of("0.slots", kFrame, wire::kFrameHeaderBytes);
+  auto header = wire::decode_frame(std::as_bytes(std::span(page)).first<wire::kFrameHeaderBytes>());
+  ASSERT_TRUE(header.has_value());
+  header->seal.key = testing::key_id('2');
+  wire::encode(*header, std::as_writable_bytes(std::span(page)).first<wire::kFrameHeaderBytes>());
+  patch("0.slots", kFrame, page);
+  const VerifiedOwner owner = verified("");
+  ASSERT_EQ(owner.namespaces[0].damage.size(), 1U);
+  EXPECT_THAT(owner.namespaces[0].damage[0].reason, HasSubstr("a key that its record does not"));
+}
+
 TEST_F(KeyTallyTest, AFrameOfACodecThatNobodyKnowsIsDamageAndNeedsNoKey) {
   store("", 0, 2);
   std::string page = bytes_of("0.slots", kFrame, wire::kFrameHeaderBytes);
