@@ -85,6 +85,11 @@ void write_namespace(const InspectedNamespace& one, bool has_keys, std::string& 
                  short_digest(one.content_digest), short_digest(one.layout_digest));
   fmt::format_to(end, "    {} of {} slots hold a block, {}; last used {}; epoch {}\n", one.sealed,
                  one.slots, size_text(one.bytes), time_text(one.used_seconds), one.epoch);
+  if (one.sealed > 0 && one.era == 0) {
+    out +=
+        "    written by an earlier Terrace, whose frames do not say before which reset: its blocks "
+        "are misses from the next start on\n";
+  }
   if (one.damaged > 0) {
     fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
   }
@@ -147,6 +152,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"sealed", one.sealed},
               {"damaged", one.damaged},
               {"epoch", one.epoch},
+              {"era", fmt::format("{:016x}", one.era)},
               {"encryption", key_uses_json(one.encryption)},
               {"fingerprint_problem", one.fingerprint_problem},
               {"content", Json::object()},

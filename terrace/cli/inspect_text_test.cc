@@ -28,6 +28,7 @@ tier::InspectedNamespace namespace_of(std::uint32_t number, const Fingerprint& p
   one.slots = 64;
   one.sealed = 12;
   one.bytes = 3U << 20U;
+  one.era = 0x0102;
   return one;
 }
 
@@ -40,6 +41,13 @@ std::vector<PathReport> sample() {
   owner.file_bytes = 64U << 20U;
   owner.namespaces = {namespace_of(1, print_of("float32")), namespace_of(2, print_of("bfloat16"))};
   return {{"/kv", {owner}}};
+}
+
+TEST(InspectTextTest, BlocksThatTheNextStartDropsAreTold) {
+  auto reports = sample();
+  EXPECT_THAT(inspect_text(reports, std::nullopt), Not(HasSubstr("earlier Terrace")));
+  reports[0].owners[0].namespaces[1].era = 0;
+  EXPECT_THAT(inspect_text(reports, std::nullopt), HasSubstr("written by an earlier Terrace"));
 }
 
 TEST(InspectTextTest, NamespacesAreInClearTextWithWhatChanged) {

@@ -42,6 +42,7 @@ std::string fields_of(const FrameHeader& header) {
   put_bytes(out, header.seal.salt);
   put_bytes(out, header.seal.hidden);
   put_bytes(out, header.seal.tag);
+  put(out, header.era);
   return out;
 }
 
@@ -51,7 +52,8 @@ std::array<std::uint8_t, kFrameIdentityBytes> frame_identity(const FrameHeader& 
   const std::string fields = fields_of(header);
   std::array<std::uint8_t, kFrameIdentityBytes> identity{};
   std::memcpy(identity.data(), fields.data(), identity.size());
-  std::fill_n(identity.begin() + kPayloadChecksumAt, sizeof(std::uint64_t), std::uint8_t{0});
+  // In the place of what is not known before the payload is encrypted.
+  std::memcpy(identity.data() + kPayloadChecksumAt, &header.era, sizeof header.era);
   return identity;
 }
 
@@ -95,6 +97,7 @@ Result<FrameHeader> decode_frame(std::span<const std::byte, kFrameHeaderBytes> p
                  .salt = take_bytes<32>(reader),
                  .hidden = take_bytes<16>(reader),
                  .tag = take_bytes<16>(reader)};
+  header.era = reader.take<std::uint64_t>();
   bool is_rest_zero = reserved == 0;
   if (header.codec == FrameCodec::kRaw) is_rest_zero &= header.seal == FrameSeal{};
   while (!reader.is_at_end()) is_rest_zero &= reader.take<std::uint64_t>() == 0;

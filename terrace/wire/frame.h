@@ -35,6 +35,8 @@ struct FrameHeader {
   GroupId group;
   RankId rank;
   Generation generation;
+  // Between which resets it was written, as whoever stores it counts them; see frame.md.
+  std::uint64_t era = 0;
   std::uint64_t payload_bytes = 0;
   Checksum payload_checksum;  // Of the payload as it is stored.
   FrameCodec codec = FrameCodec::kRaw;
@@ -44,8 +46,8 @@ struct FrameHeader {
 
 // Writes all kFrameHeaderBytes of `page` (zero padded, header checksum last).
 void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> page);
-// What the additional data of an encrypted frame is: all that says whose payload it is, and its
-// salt.
+// What the additional data of an encrypted frame is: all that says whose payload it is, the era
+// among it, and its salt.
 inline constexpr std::size_t kFrameIdentityBytes = 160;
 [[nodiscard]] std::array<std::uint8_t, kFrameIdentityBytes> frame_identity(
     const FrameHeader& header);

@@ -96,18 +96,19 @@ TEST(FrameCipherTest, SealsWhatTheVectorsSay) {
     header.group = GroupId(static_cast<std::uint16_t>(std::stoul(row[5])));
     header.rank = RankId(static_cast<std::uint16_t>(std::stoul(row[6])));
     header.generation = Generation(static_cast<std::uint32_t>(std::stoul(row[7])));
-    const Bytes plain = splitmix(std::stoull(row[9]), std::stoull(row[10]));
+    header.era = std::stoull(row[8]);
+    const Bytes plain = splitmix(std::stoull(row[10]), std::stoull(row[11]));
     header.payload_bytes = plain.size();
     header.payload_checksum = checksum_of(plain);
     const auto keys = keys_of(row[1], header);
     Bytes stored(plain.size());
-    ASSERT_TRUE(seal_frame(keys.current(), {array_of<32>(row[8])}, plain, stored, header).is_ok());
+    ASSERT_TRUE(seal_frame(keys.current(), {array_of<32>(row[9])}, plain, stored, header).is_ok());
     std::array<std::byte, kFrameHeaderBytes> page;
     encode(header, page);
-    EXPECT_EQ(hex_of(std::span(page).first<192>()), row[11]);
+    EXPECT_EQ(hex_of(std::span(page).first<200>()), row[12]);
     std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
     SHA256(reinterpret_cast<const std::uint8_t*>(stored.data()), stored.size(), digest.data());
-    EXPECT_EQ(hex_of(std::as_bytes(std::span(digest))), row[12]);
+    EXPECT_EQ(hex_of(std::as_bytes(std::span(digest))), row[13]);
     const auto found = decode_frame(page);
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(*found, header);
@@ -165,6 +166,7 @@ TEST(FrameCipherTest, AFrameOfAnotherPlaceDoesNotOpenThere) {
       [](FrameHeader& header) { header.group = GroupId(3); },
       [](FrameHeader& header) { header.rank = RankId(2); },
       [](FrameHeader& header) { header.generation = Generation(5); },
+      [](FrameHeader& header) { header.era ^= 1; },
       [](FrameHeader& header) { header.seal.salt[7] ^= 1; },
       [](FrameHeader& header) { header.seal.key.bytes[0] ^= 1; },
   });

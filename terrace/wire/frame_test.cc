@@ -24,6 +24,7 @@ FrameHeader example() {
   header.group = GroupId(0x0102);
   header.rank = RankId(0x0304);
   header.generation = Generation(0x05060708);
+  header.era = 0x1112131415161718ULL;
   header.payload_bytes = 737'280;
   header.payload_checksum = {0x1122334455667788ULL};
   return header;
@@ -71,9 +72,40 @@ TEST(FrameTest, GoldenBytesAreThoseOfTheFormatDocument) {
             "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
             "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"
             "0000000000000000");
-  EXPECT_TRUE(std::all_of(page.begin() + 128, page.end() - 16,
-                          [](std::byte byte) { return byte == std::byte{0}; }));
-  EXPECT_EQ(hex_of(std::span(page).last<16>()), "4f93716583f778dcce23ec3c84c737ec");
+  const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
+  EXPECT_TRUE(std::all_of(page.begin() + 128, page.begin() + 192, is_zero));
+  EXPECT_EQ(hex_of(std::span(page).subspan<192, 8>()), "1817161514131211");
+  EXPECT_TRUE(std::all_of(page.begin() + 200, page.end() - 16, is_zero));
+  EXPECT_EQ(hex_of(std::span(page).last<16>()), "c893534829960bdbbbc8fc674de9be60");
+}
+
+TEST(FrameTest, PagesAreWhatTheVectorsSay) {
+  int rows = 0;
+  for (const auto& row : testing::read_vectors("frame.tsv")) {
+    FrameHeader header;
+    const auto bytes_into = [](const std::string& hex, auto& target) {
+      std::ranges::copy(testing::from_hex(hex), target.begin());
+    };
+    std::array<std::uint8_t, 16> hash{};
+    bytes_into(row[0], hash);
+    header.hash = SequenceHash::from_bytes(hash);
+    bytes_into(row[1], header.content_digest);
+    bytes_into(row[2], header.layout_digest);
+    header.group = GroupId(static_cast<std::uint16_t>(std::stoul(row[3])));
+    header.rank = RankId(static_cast<std::uint16_t>(std::stoul(row[4])));
+    header.generation = Generation(static_cast<std::uint32_t>(std::stoul(row[5])));
+    header.era = std::stoull(row[6]);
+    header.payload_bytes = std::stoull(row[7]);
+    header.payload_checksum = {std::stoull(row[8])};
+    const Page page = page_of(header);
+    EXPECT_EQ(hex_of(std::span(page).first<200>()), row[9]);
+    EXPECT_EQ(hex_of(std::span(page).last<16>()), row[10]);
+    const auto decoded = decode_frame(page);
+    ASSERT_TRUE(decoded.has_value());
+    EXPECT_EQ(*decoded, header);
+    ++rows;
+  }
+  EXPECT_EQ(rows, 4);
 }
 
 TEST(FrameTest, RoundTripsAnyHeader) {
@@ -88,6 +120,7 @@ TEST(FrameTest, RoundTripsAnyHeader) {
     header.group = GroupId(static_cast<std::uint16_t>(rng.next()));
     header.rank = RankId(static_cast<std::uint16_t>(rng.next()));
     header.generation = Generation(static_cast<std::uint32_t>(rng.next()));
+    header.era = rng.next();
     header.payload_bytes = rng.next();
     header.payload_checksum = {rng.next()};
     if (rng.chance(50)) {
@@ -137,7 +170,7 @@ TEST(FrameTest, TwoHeadersMixedAtASectorBoundaryAreCorrupt) {
 }
 
 TEST(FrameTest, AnotherVersionCodecOrUsedReserveIsRefusedNotCorrupt) {
-  for (const std::size_t at : {8UL, 12UL, 18UL, 120UL, 4079UL}) {
+  for (const std::size_t at : {8UL, 12UL, 18UL, 120UL, 200UL, 4079UL}) {
     Page page = page_of(example());
     page[at] = std::byte{2};
     seal(page);
@@ -153,6 +186,9 @@ TEST(FrameTest, TheIdentityIsTheHeaderWithoutWhatEncryptionMakes) {
   header.seal.tag.fill(1);
   EXPECT_EQ(frame_identity(header), identity);
   header.seal.salt[0] = 1;
+  EXPECT_NE(frame_identity(header), identity);
+  header.seal.salt[0] = 0;
+  header.era ^= 1;
   EXPECT_NE(frame_identity(header), identity);
 }
 

@@ -126,20 +126,21 @@ Checksum = Callable[[bytes], int]
 
 
 def frame(
-    master: bytes, fields: dict[str, bytes], numbers: tuple[int, int, int], plain: bytes,
+    master: bytes, fields: dict[str, bytes], numbers: tuple[int, int, int, int], plain: bytes,
     checksum: Checksum,
 ) -> tuple[bytes, bytes]:
-    """Bytes 0 to 191 of the header page, and the stored payload. `numbers`: group, rank,
-    generation."""
-    group, rank, generation = numbers
+    """Bytes 0 to 199 of the header page, and the stored payload. `numbers`: group, rank,
+    generation, era."""
+    group, rank, generation, number_of_era = numbers
+    era = struct.pack("<Q", number_of_era)
     start = b"TRCFRAME" + struct.pack("<IHHHHIQ", 1, 1, group, rank, 0, generation, len(plain))
     rest = fields["hash"] + fields["content"] + fields["layout"] + key_id(master) + fields["salt"]
-    identity = start + bytes(8) + rest
+    identity = start + era + rest
     key = hkdf(
         namespace_key(master, fields["content"], fields["layout"]), fields["salt"],
         b"TERRACE\0frame\1" + identity,
     )
     private = struct.pack("<QQ", checksum(plain), 0)
     stored, tag = seal(key, bytes(12), identity, private + plain)
-    header = start + struct.pack("<Q", checksum(stored[16:])) + rest + stored[:16] + tag
+    header = start + struct.pack("<Q", checksum(stored[16:])) + rest + stored[:16] + tag + era
     return header, stored[16:]

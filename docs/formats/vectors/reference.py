@@ -139,11 +139,12 @@ def secret_words(offset: int) -> tuple[int, ...]:
     return struct.unpack_from("<8Q", SECRET, offset)
 
 
-def xxh3_64_piece(piece: bytes) -> int:
-    """XXH3-64, seed 0, of exactly 4096 bytes (the specification's algorithm for long inputs)."""
+def xxh3_accumulate(piece: bytes) -> list[int]:
+    """Of 64 stripes, the last of which may reach back into the one before: 4033 to 4096 bytes."""
     acc = [PRIME32[2], *PRIME64[:4], PRIME32[1], PRIME64[4], PRIME32[0]]
     for stripe in range(64):
-        words = struct.unpack_from("<8Q", piece, 64 * stripe)
+        start = len(piece) - 64 if stripe == 63 else 64 * stripe
+        words = struct.unpack_from("<8Q", piece, start)
         secret = secret_words(121 if stripe == 63 else 8 * (stripe % 16))
         for i in range(8):
             key = words[i] ^ secret[i]
@@ -152,14 +153,30 @@ def xxh3_64_piece(piece: bytes) -> int:
         if stripe in (15, 31, 47):
             scramble = secret_words(128)
             acc = [((a ^ (a >> 47) ^ s) * PRIME32[0]) & U64 for a, s in zip(acc, scramble)]
-    merge = secret_words(11)
-    value = PIECE * PRIME64[0]
+    return acc
+
+
+def xxh3_merge(acc: list[int], secret_offset: int, value: int) -> int:
+    merge = secret_words(secret_offset)
     for i in range(0, 8, 2):
         product = (acc[i] ^ merge[i]) * (acc[i + 1] ^ merge[i + 1])
         value += (product & U64) ^ (product >> 64)
     value &= U64
     value = ((value ^ (value >> 37)) * 0x165667919E3779F9) & U64
     return value ^ (value >> 32)
+
+
+def xxh3_64_piece(piece: bytes) -> int:
+    """XXH3-64, seed 0, of exactly 4096 bytes (the specification's algorithm for long inputs)."""
+    return xxh3_merge(xxh3_accumulate(piece), 11, PIECE * PRIME64[0])
+
+
+def xxh3_128_page(page: bytes) -> bytes:
+    """XXH3-128, seed 0, canonical, of a page without its last 16 bytes."""
+    acc = xxh3_accumulate(page)
+    low = xxh3_merge(acc, 11, len(page) * PRIME64[0] & U64)
+    high = xxh3_merge(acc, 192 - 64 - 11, ~(len(page) * PRIME64[1]) & U64)
+    return struct.pack(">QQ", high, low)
 
 
 def avalanche(h: int) -> int:
@@ -197,6 +214,30 @@ def checksum_vectors() -> list[list[str]]:
     return rows
 
 
+# ---- frame.md ------------------------------------------------------------------------------------
+
+
+def frame_vectors() -> list[list[str]]:
+    content, layout = bytes(range(0x40, 0x60)), bytes(range(0x80, 0xA0))
+    cases = [
+        (0x0102, 0x0304, 0x05060708, 0x1112131415161718, 737_280, 0x1122334455667788),
+        (0, 0, 0, 0, 1, 0), (3, 2, 1, 1, 98_304, U64), (0, 63, 7, U64, 4096, 1),
+    ]
+    rows = []
+    for group, rank, generation, era, length, checksum in cases:
+        page = b"TRCFRAME" + struct.pack(
+            "<IHHHHIQQ", 1, 0, group, rank, 0, generation, length, checksum
+        )
+        page += bytes(range(16)) + content + layout + bytes(72) + struct.pack("<Q", era)
+        page = page.ljust(PIECE - 16, b"\0")
+        rows.append([
+            bytes(range(16)).hex(), content.hex(), layout.hex(),
+            *map(str, (group, rank, generation, era, length, checksum)),
+            page[:200].hex(), xxh3_128_page(page).hex(),
+        ])
+    return rows
+
+
 # ---- encryption.md -------------------------------------------------------------------------------
 
 
@@ -208,8 +249,9 @@ def encryption_vectors() -> list[list[str]]:
         key = encryption.namespace_key(masters[0], content_part, layout_part)
         rows.append(["namespace", masters[0].hex(), content_part.hex(), layout_part.hex(), key.hex()])
     cases = [
-        (masters[0], (0, 0, 1), 16), (masters[0], (0x0102, 0x0304, 0x05060708), 4096),
-        (masters[1], (0, 3, 7), 5000), (masters[1], (1, 0, 0), 8192),
+        (masters[0], (0, 0, 1, 0), 16),
+        (masters[0], (0x0102, 0x0304, 0x05060708, 0x1112131415161718), 4096),
+        (masters[1], (0, 3, 7, 1), 5000), (masters[1], (1, 0, 0, U64), 8192),
     ]
     for number, (master, numbers, length) in enumerate(cases):
         fields = {
@@ -249,10 +291,15 @@ def files() -> dict[str, str]:
         ),
         "encryption.tsv": table(
             "key, master key, key id | namespace, master key, content digest, layout digest, key |"
-            " frame, master key, content digest, layout digest, hash, group, rank, generation, salt,"
-            " seed and bytes of the payload (SplitMix64), header bytes 0 to 191, SHA-256 of the stored"
-            " payload",
+            " frame, master key, content digest, layout digest, hash, group, rank, generation, era,"
+            " salt, seed and bytes of the payload (SplitMix64), header bytes 0 to 199, SHA-256 of the"
+            " stored payload",
             encryption_vectors(),
+        ),
+        "frame.tsv": table(
+            "hash, content digest, layout digest, group, rank, generation, era, payload bytes,"
+            " payload checksum, header bytes 0 to 199 (codec 0), header bytes 4080 to 4095",
+            frame_vectors(),
         ),
     }
 

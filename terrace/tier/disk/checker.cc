@@ -125,9 +125,10 @@ void Checker::finish(const Status& status) {
 
 void Checker::judge_frame() {
   if (!context_.slots.is_same(group_, *block_)) return;  // Evicted or reset meanwhile.
-  const Status status = check_frame(
-      {memory_.get(), memory_bytes_},
-      context_.header(group_, block_->hash, rank_, block_->slot.generation.value(), block_->epoch));
+  const Status status =
+      check_frame({memory_.get(), memory_bytes_},
+                  context_.header(volume_, group_, block_->hash, rank_,
+                                  block_->slot.generation.value(), block_->epoch));
   if (status.is_ok()) {
     ++good_;
     return;

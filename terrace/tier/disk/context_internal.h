@@ -121,9 +121,9 @@ struct Context {
   // Ranks, sizes and alignment as the layout has them.
   [[nodiscard]] Status check(std::size_t group, std::span<const ShardMemory> shards) const;
   // `epoch`: of the block, as Slots count it.
-  [[nodiscard]] wire::FrameHeader header(std::size_t group, const SequenceHash& hash,
-                                         std::size_t rank, std::uint32_t generation,
-                                         std::uint32_t epoch) const;
+  [[nodiscard]] wire::FrameHeader header(std::uint32_t volume, std::size_t group,
+                                         const SequenceHash& hash, std::size_t rank,
+                                         std::uint32_t generation, std::uint32_t epoch) const;
 };
 
 }  // namespace terrace::tier::disk

@@ -246,6 +246,7 @@ TEST_F(DiskCryptTest, AnotherTenantsFrameDoesNotOpenWhereItsHeaderWasMadeToFit) 
   EXPECT_NE(moved->content_digest, wanted.content_digest);
   moved->content_digest = wanted.content_digest;
   moved->generation = wanted.generation;
+  moved->era = wanted.era;
   put_header(kFrame, *moved);
   patch(kFrame + 4096, frame.substr(4096));
   open("1");

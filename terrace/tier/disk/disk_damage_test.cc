@@ -125,14 +125,15 @@ TEST_F(DiskDamageTest, AFrameOfAnEarlierGenerationIsACountedMiss) {
   EXPECT_EQ(rig_.read(0).code(), Code::kCorrupt);
 }
 
-// Whole frames of the same key, slot and generation that are not this namespace's, group's or
-// rank's.
-TEST_F(DiskDamageTest, AFrameOfAnotherNamespaceGroupOrRankIsACountedMiss) {
+// Whole frames of the same key, slot and generation that are not this namespace's, group's, rank's
+// or era's.
+TEST_F(DiskDamageTest, AFrameOfAnotherNamespaceGroupRankOrEraIsACountedMiss) {
   using Change = void (*)(wire::FrameHeader&);
   for (const Change change : {Change([](wire::FrameHeader& f) { f.content_digest[31] ^= 1U; }),
                               Change([](wire::FrameHeader& f) { f.layout_digest[0] ^= 1U; }),
                               Change([](wire::FrameHeader& f) { f.group = GroupId(1); }),
-                              Change([](wire::FrameHeader& f) { f.rank = RankId(1); })}) {
+                              Change([](wire::FrameHeader& f) { f.rank = RankId(1); }),
+                              Change([](wire::FrameHeader& f) { f.era ^= 1U; })}) {
     const std::string page = bytes_of("0.slots", 2 * kFrame, wire::kFrameHeaderBytes);
     auto header =
         wire::decode_frame(std::as_bytes(std::span(page)).first<wire::kFrameHeaderBytes>());

@@ -33,6 +33,7 @@ struct MetaPage {
   std::uint32_t run_slots;
   std::uint32_t run_extents;
   std::uint64_t generation;
+  std::uint64_t era;
 };
 struct AccountPage {
   char magic[8];
@@ -171,6 +172,7 @@ void encode(const MetaHeader& header, std::span<std::byte, kPageBytes> page) {
   bytes.run_slots = header.run_slots;
   bytes.run_extents = header.run_extents;
   bytes.generation = header.generation;
+  bytes.era = header.era;
   put_page(bytes, kMetaMagic, page);
 }
 
@@ -181,8 +183,8 @@ std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> pag
       bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page)) {
     return std::nullopt;
   }
-  return MetaHeader{bytes.epoch, bytes.groups, bytes.run_slots, bytes.run_extents,
-                    bytes.generation};
+  return MetaHeader{bytes.epoch,       bytes.groups,     bytes.run_slots,
+                    bytes.run_extents, bytes.generation, bytes.era};
 }
 
 void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page) {

@@ -54,6 +54,10 @@ struct MetaHeader {
   // The last reset of the namespace, over all its directories: where another one has a newer one,
   // no record here counts. 0 = none; so in what earlier versions wrote.
   std::uint64_t generation = 0;
+  // In every frame that records of this epoch name. Random, drawn with each epoch: frames of
+  // another one differ from these even where an epoch's number comes again. 0 = none yet, so in
+  // what earlier versions wrote.
+  std::uint64_t era = 0;
   friend bool operator==(const MetaHeader&, const MetaHeader&) = default;
 };
 inline constexpr std::size_t kMetaHeaderCopies = 2;

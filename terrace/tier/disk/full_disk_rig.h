@@ -47,6 +47,8 @@ class File {
   UniqueFd file_;
 };
 
+inline constexpr std::uint64_t kFullDiskEra = 1;
+
 struct RealBlock {
   std::uint64_t slot = 0;
   SequenceHash hash;
@@ -66,6 +68,7 @@ inline void write_frame(const DiskTier::Options& options, File& slots, const Rea
   header.layout_digest = parse(options.fingerprint.layout_digest());
   header.hash = real.hash;
   header.generation = Generation(1);
+  header.era = kFullDiskEra;
   const std::uint64_t payload = options.layout.groups[0].shard_bytes().value();
   header.payload_bytes = payload;
   BlockMemory block(1, payload);
@@ -100,7 +103,7 @@ inline void make_full_directory(const DiskTier::Options& options, std::uint64_t 
   const std::string fingerprint = options.fingerprint.text();
   File(owner + "/ns-0001/fingerprint.txt").write(std::as_bytes(std::span(fingerprint)), 0);
   File meta(owner + "/ns-0001/slots.meta");
-  encode(MetaHeader{1, 1, geometry->run_slots, geometry->run_extents}, page);
+  encode(MetaHeader{1, 1, geometry->run_slots, geometry->run_extents, 0, kFullDiskEra}, page);
   meta.write(page, 0);
   meta.write(page, kPageBytes);
   std::vector<std::byte> records(kSlotRecordBytes * 16384);

@@ -40,6 +40,7 @@ void count_slots(const std::string& directory, const ExtentTable& table, const s
   facts.slots = scan->slots;
   facts.damaged = scan->damaged;
   facts.epoch = scan->epoch;
+  facts.era = scan->era;
 }
 
 InspectedOwner inspect_owner(const std::string& directory,

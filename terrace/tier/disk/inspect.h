@@ -25,7 +25,8 @@ struct InspectedNamespace {
   std::uint64_t slots = 0;        // In those, of all groups,
   std::uint64_t sealed = 0;       // of which hold a block,
   std::uint64_t damaged = 0;      // and whose record does not match its checksum.
-  std::uint32_t epoch = 0;        // 1 when made; a reset or a new shape raises it.
+  std::uint32_t epoch = 0;        // 1 when made; a reset or a new shape raises it,
+  std::uint64_t era = 0;          // and draws this anew. 0 = of an earlier Terrace, as its blocks.
   KeyUses encryption;             // Of the sealed ones; none was opened.
 };
 

@@ -70,7 +70,8 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
                         record.state == RecordState::kSealed && record.stamp == run.stamp &&
                         record.epoch == header.epoch && record.name_space == run.name_space;
     if (!counts) continue;
-    if (!visit({record, slot, slot % header.run_slots == 0, run.number * header.run_extents})) {
+    if (!visit({record, slot, slot % header.run_slots == 0, run.number * header.run_extents,
+                header.era})) {
       return false;
     }
   }
@@ -94,7 +95,7 @@ std::optional<MetaScan> scan_meta(const std::string& directory, const std::strin
   if (!file) return std::nullopt;
   const auto header = read_header(file->get());
   if (!header || !is_possible(*header)) return std::nullopt;
-  MetaScan scan{.epoch = header->epoch, .generation = header->generation};
+  MetaScan scan{.epoch = header->epoch, .generation = header->generation, .era = header->era};
   for (std::uint32_t extent = 0; extent < table.size();) {
     const ExtentRecord& record = table[extent];
     if (record.name_space != number || record.count != header->run_extents ||

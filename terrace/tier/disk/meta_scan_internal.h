@@ -18,6 +18,7 @@ struct SealedSlot {
   std::uint32_t slot = 0;  // In the volume.
   bool is_first_of_run = false;
   std::uint32_t first_extent = 0;  // Of its run.
+  std::uint64_t era = 0;           // Of its frames.
 };
 
 struct MetaScan {
@@ -25,6 +26,7 @@ struct MetaScan {
   std::uint64_t damaged = 0;  // Records that do not match their checksum.
   std::uint32_t epoch = 0;
   std::uint64_t generation = 0;
+  std::uint64_t era = 0;
 };
 
 // The header that counts of `directory`/`name`/slots.meta; nothing when there is none that is whole

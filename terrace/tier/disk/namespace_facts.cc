@@ -41,7 +41,8 @@ std::optional<Digests> read_frame(int data, const SealedSlot& sealed, std::uint6
   }
   const auto frame = wire::decode_frame(page);
   if (!frame || frame->hash != sealed.record.hash || frame->group != GroupId(0) ||
-      frame->rank != RankId(0) || frame->generation != Generation(sealed.record.generation)) {
+      frame->rank != RankId(0) || frame->generation != Generation(sealed.record.generation) ||
+      frame->era != sealed.era) {
     return std::nullopt;
   }
   return Digests{hex_of(frame->content_digest), hex_of(frame->layout_digest)};

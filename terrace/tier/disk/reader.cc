@@ -25,8 +25,9 @@ Status Context::check(std::size_t group, std::span<const ShardMemory> shards) co
   return {};
 }
 
-wire::FrameHeader Context::header(std::size_t group, const SequenceHash& hash, std::size_t rank,
-                                  std::uint32_t generation, std::uint32_t epoch) const {
+wire::FrameHeader Context::header(std::uint32_t volume, std::size_t group, const SequenceHash& hash,
+                                  std::size_t rank, std::uint32_t generation,
+                                  std::uint32_t epoch) const {
   wire::FrameHeader header;
   header.content_digest = content_digest;
   if (epoch != 0) {
@@ -40,6 +41,7 @@ wire::FrameHeader Context::header(std::size_t group, const SequenceHash& hash, s
   header.group = GroupId(static_cast<std::uint16_t>(group));
   header.rank = RankId(static_cast<std::uint16_t>(rank));
   header.generation = Generation(generation);
+  header.era = volumes[volume]->era();
   header.payload_bytes = options.layout.groups[group].shard_bytes().value();
   return header;
 }
@@ -119,8 +121,9 @@ Status Reader::examine(Operation& operation, std::size_t rank) const {
                                                                  wire::kFrameHeaderBytes);
   auto header = wire::decode_frame(page);
   if (!header) return {Code::kCorrupt, header.error().message()};
-  auto wanted = context_.header(operation.group, operation.hash, rank, operation.pinned.generation,
-                                operation.pinned.epoch);
+  const Slots::Pinned& pinned = operation.pinned;
+  auto wanted = context_.header(pinned.place.volume, operation.group, operation.hash, rank,
+                                pinned.generation, pinned.epoch);
   wanted.payload_checksum = header->payload_checksum;
   wanted.codec = header->codec;
   wanted.seal = header->seal;

@@ -181,9 +181,10 @@ void Scrubber::read_next() {
 }
 
 Status Scrubber::verify() const {
-  const Status status = check_frame(
-      {memory_.get(), frame_bytes_},
-      context_.header(group_, block_->hash, rank_, block_->slot.generation.value(), block_->epoch));
+  const Status status =
+      check_frame({memory_.get(), frame_bytes_},
+                  context_.header(block_->place.volume, group_, block_->hash, rank_,
+                                  block_->slot.generation.value(), block_->epoch));
   return status.is_ok() ? status : Status(Code::kCorrupt, status.message());
 }
 

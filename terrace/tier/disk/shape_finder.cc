@@ -26,14 +26,16 @@ constexpr int kRunsAsked = 8;
 
 struct Seen {
   SlotRecord record;
+  std::uint64_t era = 0;
   std::uint32_t slot = 0;
   std::uint64_t run_begin = 0;  // In the slot file.
 };
 
-bool is_of(const wire::FrameHeader& frame, const SlotRecord& record, std::uint16_t rank) {
+bool is_of(const wire::FrameHeader& frame, const Seen& seen, std::uint16_t rank) {
+  const SlotRecord& record = seen.record;
   return frame.hash == record.hash && frame.group == GroupId(record.group) &&
          frame.rank == RankId(rank) && frame.generation == Generation(record.generation) &&
-         frame.payload_bytes > 0 && frame.payload_bytes <= (1ULL << 30U);
+         frame.era == seen.era && frame.payload_bytes > 0 && frame.payload_bytes <= (1ULL << 30U);
 }
 
 std::uint64_t frame_bytes_of(std::uint64_t payload) {
@@ -87,7 +89,7 @@ class Finder {
     if (seen.slot % header_.run_slots != 0) return true;
     ++asked_;
     const auto frame = pages_.read(seen.run_begin);
-    if (!frame || !is_of(*frame, seen.record, 0)) return true;
+    if (!frame || !is_of(*frame, seen, 0)) return true;
     const std::uint64_t bytes = frame_bytes_of(frame->payload_bytes);
     if (shape_.payload_bytes[0] == 0) {
       shape_.payload_bytes[0] = frame->payload_bytes;
@@ -97,7 +99,7 @@ class Finder {
     for (std::uint16_t rank = 1; rank < kMostRanks; ++rank) {
       if ((rank + 1) * bytes * header_.run_slots > shape_.run_bytes()) break;
       const auto next = pages_.read(seen.run_begin + rank * bytes);
-      if (next && is_of(*next, seen.record, rank)) ranks = rank + 1;
+      if (next && is_of(*next, seen, rank)) ranks = rank + 1;
     }
     shape_.ranks = std::max(shape_.ranks, ranks);
     return ++runs_asked_ < kRunsAsked;
@@ -111,7 +113,7 @@ class Finder {
                                header_.run_slots / shape_.ranks;
     for (std::uint64_t bytes = 2 * kPageBytes; bytes <= most; bytes += kPageBytes) {
       const auto frame = pages_.read(seen.run_begin + begin + inside * shape_.ranks * bytes);
-      const bool is_right = frame && is_of(*frame, seen.record, 0) &&
+      const bool is_right = frame && is_of(*frame, seen, 0) &&
                             (inside == 0 || frame_bytes_of(frame->payload_bytes) == bytes);
       if (is_right) {
         shape_.payload_bytes[group] = frame->payload_bytes;
@@ -140,8 +142,9 @@ std::optional<RunGeometry> find_shape(const std::string& directory, const std::s
     if (!finder.start(group)) break;
     (void)scan_meta(directory, name, number, table, [&](const SealedSlot& sealed) {
       if (sealed.record.group != group) return true;
-      return finder.ask({sealed.record, sealed.slot, sealed.first_extent * table.extent_bytes()},
-                        group);
+      return finder.ask(
+          {sealed.record, sealed.era, sealed.slot, sealed.first_extent * table.extent_bytes()},
+          group);
     });
     if (group == 0 && finder.shape().ranks == 0) return std::nullopt;
   }

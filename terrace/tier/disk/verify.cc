@@ -196,6 +196,7 @@ class OwnerVerifier {
     wanted.hash = sealed.record.hash;
     wanted.group = GroupId(group);
     wanted.generation = Generation(sealed.record.generation);
+    wanted.era = sealed.era;
     wanted.payload_bytes = shape.payload_bytes[group];
     bool is_good = true;
     std::uint16_t opened = 0;

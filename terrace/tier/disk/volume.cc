@@ -10,18 +10,25 @@
 #include <cerrno>
 
 #include "terrace/base/check.h"
+#include "terrace/base/rng.h"
 #include "terrace/tier/disk/medium_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
 
 namespace terrace::tier::disk {
 
 namespace {
+// kExhausted where the medium is full.
+Status failure(int error, std::string_view operation, const std::string& path) {
+  Status status = Status::from_errno(error, operation, path);
+  return error == ENOSPC ? Status(Code::kExhausted, status.message()) : status;
+}
+
 Status write_at(int file, std::span<const std::byte> bytes, std::uint64_t offset,
                 const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t put = ::pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return Status::from_errno(put < 0 ? errno : EIO, "pwrite", path);
+    if (put <= 0) return failure(put < 0 ? errno : EIO, "pwrite", path);
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     offset += static_cast<std::uint64_t>(put);
   }
@@ -29,7 +36,7 @@ Status write_at(int file, std::span<const std::byte> bytes, std::uint64_t offset
 }
 
 Status sync_file(int file, const std::string& path) {
-  if (::fdatasync(file) != 0) return Status::from_errno(errno, "fdatasync", path);
+  if (::fdatasync(file) != 0) return failure(errno, "fdatasync", path);
   return {};
 }
 
@@ -39,6 +46,8 @@ Result<std::uint64_t> size_of(int file, const std::string& path) {
   return static_cast<std::uint64_t>(facts.st_size);
 }
 }  // namespace
+
+std::uint64_t draw_era() { return std::max<std::uint64_t>(random_u64(), 1); }
 
 Result<std::unique_ptr<Volume>> Volume::open(OwnerDirectory owner, const Options& options,
                                              LogSink& log) {
@@ -217,26 +226,49 @@ Status Volume::fit(std::uint64_t bytes, std::uint64_t generation) {
   TERRACE_ASSIGN_OR_RETURN(geometry_,
                            plan_runs(layout_, table_.extent_bytes(), capacity_, meta_.run_extents));
   TERRACE_RETURN_IF_ERROR(cut(static_cast<std::uint32_t>(capacity_)));
-  const MetaHeader wanted{meta_.epoch, static_cast<std::uint32_t>(layout_.groups.size()),
-                          geometry_.run_slots, geometry_.run_extents,
-                          std::max(meta_.generation, generation)};
+  const MetaHeader wanted{meta_.epoch,
+                          static_cast<std::uint32_t>(layout_.groups.size()),
+                          geometry_.run_slots,
+                          geometry_.run_extents,
+                          std::max(meta_.generation, generation),
+                          meta_.era};
   list_runs();
   TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
-  if (meta_ != wanted) {
-    // New, damaged or of another shape: what records there are must not be believed.
-    // Or a reset is known elsewhere that this directory has not seen.
-    const bool is_dropped = meta_.generation != wanted.generation && meta_.epoch != 0;
-    tell_lost_records(
-        is_dropped ? "a reset dropped them" : "its header is missing, damaged or of another shape",
-        0);
+  const bool is_new = meta_ != wanted || meta_.era == 0;
+  if (is_new) {
+    // New, damaged or of another shape: what records there are must not be believed. Or a reset is
+    // known elsewhere that this directory has not seen. Or its frames do not say between which
+    // resets they were written.
+    tell_lost_records(reason_to_drop(wanted), 0);
     meta_ = wanted;
     ++meta_.epoch;
-    TERRACE_RETURN_IF_ERROR(write_meta_header());
+    meta_.era = draw_era();
   } else {
     tell_lost_records("it was cut short", size);
   }
+  // Also as it was found: a killed owner may have left it, or a claim, in the system's hands, where
+  // a crash would take it from under the blocks that go by it. Written anew, as a sync that had
+  // failed leaves nothing for a later one to do.
+  Status kept = write_meta_header();
+  if (kept.is_ok()) kept = write_claims();
+  if (!kept.is_ok()) {
+    // A full disk that copies on write is no reason not to serve what is there.
+    if (is_new || kept.code() != Code::kExhausted) return kept;
+    log_.write(LogLevel::kWarn,
+               fmt::format("disk {}: what is there is served: free space", kept.message()));
+  }
+  era_ = meta_.era;
   reserve_extents_file();
   return size_meta(size);
+}
+
+const char* Volume::reason_to_drop(const MetaHeader& wanted) const {
+  if (meta_.epoch == 0 || (meta_.generation == wanted.generation && meta_ != wanted)) {
+    return "its header is missing, damaged or of another shape";
+  }
+  if (meta_ != wanted) return "a reset dropped them";
+  return "they are of an earlier Terrace, whose frames do not say before which reset they were "
+         "written";
 }
 
 // Blocks on the medium come later, in the background (Allocator): zeros for many records take long.
@@ -347,6 +379,21 @@ Status Volume::write_meta_header() {
   TERRACE_RETURN_IF_ERROR(sync_file(meta_file_.get(), meta_path()));
   const std::string path = meta_path();
   return sync_directory(path.substr(0, path.rfind('/')));
+}
+
+// Those of our runs, as they are.
+Status Volume::write_claims() {
+  std::vector<std::byte> bytes;
+  for (std::uint32_t run = 0; run < run_count(); ++run) {
+    if (run_state(run) == RunState::kOurs) encode_claim(run, run_stamp(run), bytes);
+    const bool goes_on = run + 1 < run_count() && run_state(run + 1) == RunState::kOurs;
+    if (bytes.empty() || goes_on) continue;
+    const std::uint64_t end = claim_offset(run + 1);
+    TERRACE_RETURN_IF_ERROR(
+        write_at(extents_file_.get(), bytes, end - bytes.size(), extents_path()));
+    bytes.clear();
+  }
+  return sync_file(extents_file_.get(), extents_path());
 }
 
 // Forgets what lies beyond the edge, on the medium first, and gives the space back.

@@ -28,6 +28,9 @@ enum class RunState : std::uint8_t {
   kOurs,
 };
 
+// Of a new epoch; see MetaHeader.
+[[nodiscard]] std::uint64_t draw_era();
+
 class Volume {
  public:
   struct Options {
@@ -50,7 +53,8 @@ class Volume {
   [[nodiscard]] const std::string& room_text() const { return room_text_; }
   [[nodiscard]] std::uint64_t device() const;
   // Takes `bytes` of the medium: drops extents beyond it, plans the runs, opens slots.meta. What is
-  // older than `generation` of the namespace counts no more, durably.
+  // older than `generation` of the namespace counts no more, durably. What a killed owner left in
+  // the system's hands is made durable before anything is built on it.
   // Errors: kInvalid when not one block fits.
   [[nodiscard]] Status fit(std::uint64_t bytes, std::uint64_t generation);
 
@@ -78,6 +82,8 @@ class Volume {
                kSlotRecordBytes;
   }
   [[nodiscard]] MetaHeader meta_header() const { return meta_; }
+  // Of the frames that this process reads and writes: that of the header as it was opened.
+  [[nodiscard]] std::uint64_t era() const { return era_; }
   void set_meta_header(const MetaHeader& header) { meta_ = header; }
   [[nodiscard]] std::uint32_t name_space() const { return name_space_; }
   [[nodiscard]] std::uint64_t highest_stamp() const { return table_.highest_stamp(); }
@@ -142,6 +148,9 @@ class Volume {
   void remove_empty_namespaces();
   [[nodiscard]] Status open_meta();
   [[nodiscard]] Status write_meta_header();
+  [[nodiscard]] Status write_claims();
+  // Of the records that there are, in words.
+  [[nodiscard]] const char* reason_to_drop(const MetaHeader& wanted) const;
   [[nodiscard]] Status size_meta(std::uint64_t size);
   void reserve_extents_file();
   [[nodiscard]] Status cut(std::uint32_t extents);
@@ -153,6 +162,7 @@ class Volume {
   RunGeometry geometry_;
   Layout layout_;
   MetaHeader meta_;
+  std::uint64_t era_ = 0;
   std::vector<Run> runs_;
   UniqueFd data_;
   UniqueFd meta_file_;

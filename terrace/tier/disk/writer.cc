@@ -117,6 +117,13 @@ void Writer::write_frames(std::uint32_t number) {
   if (!stream.for_buffer.empty() || !seal_frames(number)) stream.for_buffer.push_back(number);
 }
 
+wire::FrameHeader Writer::header_of(const Operation& operation, std::uint16_t rank) const {
+  auto header = context_.header(operation.place.volume, operation.group, operation.hash, rank,
+                                operation.generation, operation.epoch);
+  header.payload_checksum = operation.checksums[rank];
+  return header;
+}
+
 bool Writer::seal_frames(std::uint32_t number) {
   Operation& operation = operations_[number];
   Stream& stream = streams_[operation.place.volume];
@@ -133,9 +140,7 @@ bool Writer::seal_frames(std::uint32_t number) {
   for (std::uint16_t rank = 0; rank < ranks; ++rank) {
     const ShardMemory& shard = operation.shards[rank];
     wire::FrameHeader& header = operation.headers[rank];
-    header = context_.header(operation.group, operation.hash, rank, operation.generation,
-                             operation.epoch);
-    header.payload_checksum = operation.checksums[rank];
+    header = header_of(operation, rank);
     context_.crypt.post_seal(Ticket{Purpose::kSealFrame, rank, number}.token(),
                              {shard.payload, shard.payload_bytes}, operation.buffer + rank * padded,
                              padded, header, operation.seals[rank]);
@@ -196,10 +201,7 @@ bool Writer::prepare(Ticket ticket, transfer::Transfer& transfer) {
     if (operation.buffer != nullptr) {
       wire::encode(operation.headers[ticket.rank], target);
     } else {
-      auto header = context_.header(operation.group, operation.hash, ticket.rank,
-                                    operation.generation, operation.epoch);
-      header.payload_checksum = operation.checksums[ticket.rank];
-      wire::encode(header, target);
+      wire::encode(header_of(operation, ticket.rank), target);
     }
   }
   transfer.pieces[0].data = page;

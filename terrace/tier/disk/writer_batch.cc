@@ -59,6 +59,7 @@ void Writer::push_header(std::uint32_t v) {
   // By the wall clock, so that it is newer than what other owners wrote before.
   const auto now = static_cast<std::uint64_t>(std::max(context_.clock.wall_seconds(), INT64_C(0)));
   batch.header.generation = std::max(batch.header.generation + batch.epoch, now);
+  batch.header.era = draw_era();
   batch.header_bytes.resize(kPageBytes);
   encode(batch.header, std::span<std::byte, kPageBytes>(batch.header_bytes.data(), kPageBytes));
   const int file = context_.volumes[v]->meta_file();

@@ -108,6 +108,8 @@ class Writer {
     Batch batch;
   };
 
+  // As it is before it is encrypted.
+  [[nodiscard]] wire::FrameHeader header_of(const Operation& operation, std::uint16_t rank) const;
   void route(std::uint32_t number);
   void write_frames(std::uint32_t number);
   // False when all of the volume's buffers are in use.

@@ -44,6 +44,7 @@ wire::FrameHeader Context::header(GroupId group, const SequenceHash& hash,
   header.hash = hash;
   header.group = group;
   header.rank = RankId(rank);
+  header.era = generation.value_or(0);  // As the pack's name.
   header.payload_bytes = geometry.payload_bytes(group);
   return header;
 }

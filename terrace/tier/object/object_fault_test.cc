@@ -174,5 +174,29 @@ TEST_F(ObjectFaultTest, ABusyStoreIsTriedAgainAndServesWithinTheDeadline) {
   }
 }
 
+// The store misplaces a read onto the pack of before the reset: the same blocks, of other weights.
+class ObjectEraTest : public ObjectTierRig {};
+
+TEST_F(ObjectEraTest, APackOfBeforeAResetIsCorruptUnderTheNameOfAfterIt) {
+  const std::vector<SequenceHash> chain = chain_of(1, kPackBlocks);
+  const ChainMemory first(options_.layout, kPackBlocks, 5);
+  ASSERT_EQ(write(*tier_, chain, first, 0).text(), Status().text());
+  const std::vector<std::byte> before = object();
+  tier_->forget_all();
+  (void)settle(*tier_);
+  std::erase_if(place_->objects, [](const auto& item) { return item.first.ends_with(".pack"); });
+  const auto later = open();
+  const ChainMemory others(options_.layout, kPackBlocks, 99);
+  ASSERT_EQ(write(*later, chain, others, 0).text(), Status().text());
+  ChainMemory into(options_.layout, kPackBlocks, 0);
+  const auto reader = open();
+  ASSERT_EQ(probe(*reader, chain), 4U);
+  ASSERT_EQ(read(*reader, chain[1], 0, into.at(1, 0)).text(), Status().text());
+  ASSERT_EQ(object().size(), before.size());
+  object() = before;
+  EXPECT_EQ(read(*reader, chain[2], 1, into.at(2, 1)).code(), Code::kCorrupt);
+  EXPECT_FALSE(read(*reader, chain[1], 0, into.at(1, 0)).is_ok());
+}
+
 }  // namespace
 }  // namespace terrace::tier::object
