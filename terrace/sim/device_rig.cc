@@ -220,7 +220,7 @@ Device::Outcome Device::finish(const Flight& flight) {
     case IoOp::kWrite:
       return write(flight);
     case IoOp::kSync:
-      sync(flight, flight.fault == Fault::kError);
+      sync(*flight.path, flight.begun, flight.fault == Fault::kError);
       return {.error = flight.fault == Fault::kError ? EIO : 0};
     case IoOp::kAllocate:
       break;
@@ -233,14 +233,26 @@ Device::Outcome Device::finish(const Flight& flight) {
   return {};
 }
 
-// Another key's: a frame of the same key and slot generation from before a reset differs from the
-// wanted one in nothing that a frame says (see the README).
-std::uint64_t Device::other_frame(const Transfer& transfer) {
-  const std::uint64_t offset = frames_[rng_.below(frames_.size())].second;
-  const auto wanted = frame_at(transfer.file, transfer.offset);
-  const auto other = frame_at(transfer.file, offset);
-  const bool is_same = wanted && other && wanted->hash == other->hash;
-  return is_same ? transfer.offset : offset;
+// Half of the time one of the same key and rank, where there is one: of another time, maybe of
+// before a reset, and so the likeliest to be taken for the wanted one.
+std::uint64_t Device::other_frame(const Flight& flight) {
+  const Transfer& transfer = flight.transfer;
+  std::vector<std::uint64_t> all;
+  for (const Place& place : frames_) {
+    if (place.first == *flight.path && place.second != transfer.offset) all.push_back(place.second);
+  }
+  if (all.empty()) return transfer.offset;
+  if (const auto wanted = frame_at(transfer.file, transfer.offset); wanted && rng_.chance(50)) {
+    std::vector<std::uint64_t> same;
+    for (const std::uint64_t offset : all) {
+      const auto other = frame_at(transfer.file, offset);
+      const bool is_same = other && other->hash == wanted->hash && other->group == wanted->group &&
+                           other->rank == wanted->rank;
+      if (is_same) same.push_back(offset);
+    }
+    if (!same.empty()) return same[rng_.below(same.size())];
+  }
+  return all[rng_.below(all.size())];
 }
 
 Device::Outcome Device::read(const Flight& flight) {
@@ -249,7 +261,7 @@ Device::Outcome Device::read(const Flight& flight) {
   if (flight.fault == Fault::kError) return {.error = EIO};
   std::uint64_t offset = transfer.offset;
   if (flight.fault == Fault::kMisplace && is_frame(transfer) && !frames_.empty()) {
-    offset = other_frame(transfer);
+    offset = other_frame(flight);
   }
   auto vectors = vectors_of(transfer);
   std::size_t count = transfer.piece_count;
@@ -329,9 +341,38 @@ void Device::land(const Flight& flight, const std::vector<std::byte>& bytes,
   write_all(transfer.file, bytes, transfer.offset);
 }
 
-void Device::sync(const Flight& flight, bool is_failed) {
+void Device::see(const testing::FileChange& change) {
+  using Kind = testing::FileChange::Kind;
+  if (!keeps_unsynced_) return;
+  if (change.kind == Kind::kWrite) {
+    const UniqueFd file(::open(change.path.c_str(), O_RDONLY | O_CLOEXEC));
+    unsynced_.push_back({change.path,
+                         change.offset,
+                         content_at(file.get(), change.offset, change.bytes.size()),
+                         {change.bytes.begin(), change.bytes.end()},
+                         ++events_,
+                         false,
+                         false});
+  } else if (change.kind == Kind::kSync) {
+    sync(change.path, ++events_, false);
+  } else if (change.kind == Kind::kTruncate) {
+    forget_from(change.path, change.length);
+  } else if (change.kind == Kind::kRename || change.kind == Kind::kRemove) {
+    forget_from(change.path, 0);
+    forget_from(change.source, 0);
+  }
+}
+
+// What of it has landed is there no more.
+void Device::forget_from(const std::string& path, std::uint64_t length) {
+  std::erase_if(unsynced_, [&](const Unsynced& write) {
+    return write.path == path && write.offset + write.after.size() > length;
+  });
+}
+
+void Device::sync(const std::string& path, std::uint64_t begun, bool is_failed) {
   for (Unsynced& write : unsynced_) {
-    if (write.finished >= flight.begun || write.path != *flight.path) continue;
+    if (write.finished >= begun || write.path != path) continue;
     write.is_doomed = write.is_doomed || is_failed;
     write.is_durable = write.is_durable || !write.is_doomed;
   }

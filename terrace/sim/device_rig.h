@@ -6,7 +6,8 @@
 // says ok; completions come in another order, late, and long after any deadline. Crash model: a
 // write that had finished before a sync of its file began is on the medium once that sync has
 // finished. Of every other write any set of 512-byte sectors may have landed. A sync that failed
-// promises nothing about what it covered, nor does a later one.
+// promises nothing about what it covered, nor does a later one. What an owner that was killed, or
+// has ended, left unsynced stays so, until somebody syncs it or the power goes.
 // Threading: one thread.  Waits: never; wait() moves the clock.  Source: terrace/sim/README.md.
 #pragma once
 
@@ -20,6 +21,7 @@
 #include "terrace/base/rng.h"
 #include "terrace/block/key.h"
 #include "terrace/testing/fake_clock.h"
+#include "terrace/testing/file_calls.h"
 #include "terrace/transfer/backend.h"
 
 namespace terrace::sim {
@@ -45,7 +47,7 @@ struct DeviceFaults {
   unsigned no_space = 0;  // Writes and allocations.
   unsigned flipped_read = 0;
   unsigned short_read = 0;      // The tail from some sector on is what the memory held before.
-  unsigned misplaced_read = 0;  // The bytes of another frame.
+  unsigned misplaced_read = 0;  // The bytes of another frame, half of them of the same key.
   unsigned flipped_write = 0;   // Frames only, as torn ones: records rot by rot_record().
   unsigned torn_write = 0;
   unsigned hanging = 0;  // Takes up to `longest_hang` more.
@@ -86,9 +88,11 @@ class Device {
   // After the owner is gone: makes the files what the medium holds. `percent` of the sectors in
   // doubt have landed.
   void settle_power(unsigned percent);
-  // An owner ended in peace, and the system wrote back what it had: what the next one writes while
-  // it opens does not pass through here.
-  void settle() { unsynced_.clear(); }
+  // After the owner is gone, and the machine stays: all that was written is there to be read, and
+  // as durable as it was.
+  void leave() { has_power_ = true; }
+  // The owner changes a file by itself, while it opens. Names and lengths count as landed.
+  void see(const testing::FileChange& change);
   // Flips a bit of a frame, or of a record of slots.meta, that was written at some time.
   void rot_frame();
   void rot_record();
@@ -132,10 +136,11 @@ class Device {
   [[nodiscard]] Fault choose(const transfer::Transfer& transfer);
   [[nodiscard]] Outcome finish(const Flight& flight);
   [[nodiscard]] Outcome read(const Flight& flight);
-  [[nodiscard]] std::uint64_t other_frame(const transfer::Transfer& transfer);
+  [[nodiscard]] std::uint64_t other_frame(const Flight& flight);
   [[nodiscard]] Outcome write(const Flight& flight);
   void land(const Flight& flight, const std::vector<std::byte>& bytes, std::uint64_t finished);
-  void sync(const Flight& flight, bool is_failed);
+  void sync(const std::string& path, std::uint64_t begun, bool is_failed);
+  void forget_from(const std::string& path, std::uint64_t length);
   void tell_harm(const transfer::Transfer& transfer);
   [[nodiscard]] bool chance(unsigned of_ten_thousand);
 

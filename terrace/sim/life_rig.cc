@@ -25,6 +25,15 @@ SlotRef slot_of(std::uint64_t mark) {
           Generation(static_cast<std::uint32_t>(mark))};
 }
 
+class OpeningWatch final : public testing::FileWatch {
+ public:
+  explicit OpeningWatch(Device& device) : device_(device) {}
+  void on_change(const testing::FileChange& change) override { device_.see(change); }
+
+ private:
+  Device& device_;
+};
+
 Fingerprint fingerprint_of(const LifeOptions& options) {
   Fingerprint fingerprint;
   fingerprint.content = {{"model", "a"}};
@@ -97,6 +106,7 @@ void Life::open_disk(const LifeOptions& options) {
   disk.decorate = [this](std::unique_ptr<transfer::Backend>) {
     return device_.plug_in(rig.clock, kDepth);
   };
+  const OpeningWatch opening(device_);
   auto opened = tier::DiskTier::open(std::move(disk), rig.clock, rig.log);
   if (!opened) {
     watch_.verdict.found(Wrong::kLostSealed, "the disk does not open: " + opened.error().message());

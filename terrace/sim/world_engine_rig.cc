@@ -26,10 +26,26 @@ bool World::begin() {
   return true;
 }
 
+manager::MatchAnswer World::ask(Live& live, std::uint64_t local_blocks) {
+  live.last_poll = rig().clock.now();
+  return rig().poll(live.id, local_blocks);
+}
+
+// An engine that asks and does not come back holds nothing for long.
+void World::check_pins() {
+  if (rig().core.look_ups().waiting_pins() == 0) return;
+  const manager::Options& options = rig().options;
+  const Nanoseconds longest = (options.lookup_deadline + options.pin_time) * 2;
+  const bool is_awaited = std::ranges::any_of(live_, [&](const Live& live) {
+    return !live.is_admitted && live.last_poll + longest > rig().clock.now();
+  });
+  if (!is_awaited) tally_.verdict.found(Wrong::kLeak, "pins of answers that nobody took are kept");
+}
+
 bool World::poll() {
   Live* live = pick();
   if (live == nullptr || live->is_admitted) return false;
-  const manager::MatchAnswer answer = rig().poll(live->id, rng_.chance(80) ? 0 : rng_.below(3));
+  const manager::MatchAnswer answer = ask(*live, rng_.chance(80) ? 0 : rng_.below(3));
   if (answer.external != Tokens(0) && mode_ == Mode::kPaused) {
     tally_.verdict.found(Wrong::kBytes, "a paused owner offers blocks");
   }
@@ -51,7 +67,7 @@ bool World::admit() {
   if (live == nullptr || live->is_admitted) return false;
   const std::uint64_t blocks = live->hashes.size();
   if (free_.size() < blocks * shape_.groups) return false;
-  const manager::MatchAnswer answer = rig().poll(live->id);
+  const manager::MatchAnswer answer = ask(*live, 0);
   if (!answer.is_ready) return true;
   if (rng_.chance(5)) rig().clock.advance(rig().options.pin_time);
   if (rng_.chance(5)) life_->tick();

@@ -120,12 +120,15 @@ void World::end_life(bool is_abrupt) {
   life_->end(is_abrupt);
   life_.reset();
   if (!is_abrupt) {
-    device_.settle();
+    device_.leave();
   } else {
     ++tally_.crash_points;
-    // 100: a killed process; what it wrote stays in the system's hands.
-    constexpr std::array<unsigned, 5> kPercents{0, 10, 50, 90, 100};
-    device_.settle_power(kPercents[rng_.below(kPercents.size())]);
+    if (rng_.chance(30)) {  // The process was killed; what it wrote stays in the system's hands.
+      device_.leave();
+    } else {
+      constexpr std::array<unsigned, 5> kPercents{0, 10, 50, 90, 100};
+      device_.settle_power(kPercents[rng_.below(kPercents.size())]);
+    }
   }
   if (truth_.size() > kMostKnown) truth_.forget();
 }
@@ -166,7 +169,9 @@ bool World::act() {
 
 bool World::tick() {
   if (rng_.chance(70)) life_->pass(milliseconds(100));
-  return life_->tick();
+  const bool was_busy = life_->tick();
+  check_pins();
+  return was_busy;
 }
 
 bool World::pass_time() {

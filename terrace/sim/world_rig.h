@@ -54,6 +54,7 @@ class World {
     std::uint32_t weights = 0;  // That it computes with.
     std::optional<Nanoseconds> opening_since;
     std::optional<Nanoseconds> waiting_since;
+    Nanoseconds last_poll{INT64_MIN};
   };
   struct Compute {
     GroupId group;
@@ -99,6 +100,8 @@ class World {
   void check_loaded(const Flight& flight, const std::set<std::uint32_t>& failed);
   void recompute();
   void end(Live& live);
+  [[nodiscard]] manager::MatchAnswer ask(Live& live, std::uint64_t local_blocks);
+  void check_pins();
   void execute_all() {
     while (!built_.empty()) execute();
   }

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
+
+#include "campaign/medium.h"
 
 namespace terrace::campaign {
 
@@ -89,23 +90,22 @@ void CrashHistory::configure(Rig& rig, int model) const {
 
 bool CrashHistory::open_recording() {
   configure(*rig_, model_);
-  recorder_ = std::make_unique<transfer::Recorder>();
-  if (!options_.trusts_syncs) recorder_->distrust_syncs();
+  if (!was_killed_) {
+    recorder_ = std::make_unique<transfer::Recorder>();
+    if (!options_.trusts_syncs) recorder_->distrust_syncs();
+    snapshot_ = std::make_unique<tier::disk::ScratchDirectory>();
+    fs::copy(rig_->path(), snapshot_->path(), fs::copy_options::recursive);
+  }
+  start_ = recorder_->now();
   rig_->options().decorate = [this](std::unique_ptr<transfer::Backend> inner) {
     auto faults = std::make_unique<transfer::FaultBackend>(std::move(inner), rng_.next());
     faults_ = faults.get();
     return std::make_unique<transfer::RecordingBackend>(std::move(faults), *recorder_);
   };
+  const OpeningWatch watch(*recorder_, rig_->path());
   const Status status = rig_->open();
-  if (!status.is_ok()) {
-    find(figures_.lost_sealed, "it does not open: " + status.text());
-    return false;
-  }
-  // Nothing goes through the backend before the first poll: this is what was synced by opening.
-  snapshot_ = std::make_unique<tier::disk::ScratchDirectory>();
-  fs::copy(rig_->path(), snapshot_->path(), fs::copy_options::recursive);
-  start_ = recorder_->now();
-  return true;
+  if (!status.is_ok()) find(figures_.lost_sealed, "it does not open: " + status.text());
+  return status.is_ok();
 }
 
 void CrashHistory::live() {
@@ -116,7 +116,12 @@ void CrashHistory::live() {
     rig_.reset();
     return;
   }
-  adopt_all();
+  if (was_killed_) {
+    expect_acknowledged();
+  } else {
+    adopt_all();
+  }
+  was_killed_ = false;
   if (rng_.chance(50)) rig_->settle();  // Else the files grow while it serves.
   if (has_faults_) {
     transfer::FaultRates rates;
@@ -237,9 +242,10 @@ void CrashHistory::settle_accounts() {
     if (!rig_->tier().contains(GroupId(name.group), tier::disk::hash_of(name.number))) continue;
     Status status;
     const auto version = version_read(*rig_, name, status);
-    const bool is_known = version && std::ranges::any_of(entry.second, [&](const Copy& copy) {
-                            return copy.version == *version && copy.acknowledged != kNever;
-                          });
+    const bool is_known =
+        version && std::ranges::any_of(entry.second, [&](const Copy& copy) {
+          return copy.version == *version && (copy.acknowledged != kNever || copy.begun <= start_);
+        });
     if (is_known) continue;
     find(figures_.wrong_bytes, fmt::format("block {} of a living cache: {}", name.number,
                                            version ? "never sealed so" : status.text()));
@@ -302,29 +308,41 @@ void CrashHistory::crash_often() {
     }
     if (!figures_.findings.empty()) return;
   }
+  if (after == nullptr || rng_.chance(static_cast<unsigned>(options_.kills))) return kill();
   // The next life begins here, on what the last examination has left.
-  if (after != nullptr) learn(*after, moment);
-  if (after != nullptr) after->close();
+  learn(*after, moment);
+  after->close();
   rig_ = std::move(after);
+}
+
+// The next life begins on all that had begun, and is cut off together with this one.
+void CrashHistory::kill() {
+  const std::size_t moment = moment_of(rng_.next(), 0);
+  std::unique_ptr<Rig> after = rebuild(moment, 100);
+  recorder_->go_on_after_kill(moment, rig_->path(), after->path());
+  for (auto& [name, copies] : copies_) {
+    std::erase_if(copies, [&](const Copy& copy) { return copy.begun > moment; });
+    for (Copy& copy : copies) {
+      for (std::size_t* const when : {&copy.acknowledged, &copy.gone, &copy.forbidden}) {
+        if (*when > moment) *when = kNever;
+      }
+    }
+  }
+  std::erase_if(copies_, [](const auto& entry) { return entry.second.empty(); });
+  rig_ = std::move(after);
+  was_killed_ = true;
 }
 
 std::unique_ptr<CrashHistory::Rig> CrashHistory::rebuild(std::size_t moment, unsigned percent) {
   auto after = std::make_unique<Rig>(shape_);
   fs::copy(snapshot_->path(), after->path(), fs::copy_options::recursive);
-  std::map<std::string, std::fstream> files;
+  const auto moved = [&](const std::string& path) {
+    return path.empty() ? path : after->path() + path.substr(rig_->path().size());
+  };
   for (const auto& landed : recorder_->survivors(moment, rng_, percent)) {
-    const std::string path = after->path() + landed.path.substr(rig_->path().size());
-    if (landed.file_bytes > 0) {
-      files.erase(path);
-      if (fs::file_size(path) < landed.file_bytes) fs::resize_file(path, landed.file_bytes);
-      continue;
+    if (!land(landed, moved(landed.path), moved(landed.source))) {
+      find(figures_.lost_sealed, "the medium cannot be rebuilt: " + landed.path);
     }
-    auto& file = files[path];
-    if (!file.is_open()) file.open(path, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(landed.offset));
-    file.write(reinterpret_cast<const char*>(landed.bytes.data()),
-               static_cast<std::streamsize>(landed.bytes.size()));
-    if (!file.good()) find(figures_.lost_sealed, "the medium cannot be rebuilt: " + path);
   }
   return after;
 }
@@ -408,6 +426,13 @@ void CrashHistory::adopt_all() {
       find(figures_.lost_sealed, fmt::format("block {} is lost at a restart", name.number));
     }
     adopt(*rig_, name, copies);
+  }
+}
+
+// After a kill nothing of what was acknowledged is missed; that something is found tells nothing.
+void CrashHistory::expect_acknowledged() {
+  for (const auto& [name, copies] : copies_) {
+    if (name.model == model_) judge(*rig_, name, start_);
   }
 }
 

@@ -1,7 +1,9 @@
-// Lives of one disk cache, one after another: each writes, resets and is cut off, and the next one
-// begins on what a simulated machine crash has left. At many moments of each life the medium is
-// rebuilt, opened by a real DiskTier, and compared with what an oracle knows: what is found
-// verifies and had been sealed with those bytes, and what was acknowledged as durable is found.
+// Lives of one disk cache, one after another: each opens, writes, resets and is cut off, and the
+// next one begins on what a simulated machine crash has left, or on what a killed owner left in the
+// hands of a machine that goes on, and crashes later. At many moments of each life, its opening
+// among them, the medium is rebuilt, opened by a real DiskTier, and compared with what an oracle
+// knows: what is found verifies and had been sealed with those bytes, and what was acknowledged as
+// durable is found.
 // Threading: thread-compatible.  Waits: for the tiers' I/O, bounded.
 #pragma once
 
@@ -28,6 +30,7 @@ class CrashHistory {
     std::size_t points = 200;  // Of each life, at most; every prefix where they suffice.
     // Off: syncs promise nothing. For a test that the oracle notices.
     bool trusts_syncs = true;
+    int kills = 30;  // Percent of the lives that end so, and not with the machine.
   };
   CrashHistory(const Options& options, std::uint64_t seed, Figures& figures);
   void run();
@@ -75,6 +78,7 @@ class CrashHistory {
 
   // ---- After it.
   void crash_often();
+  void kill();
   std::unique_ptr<Rig> rebuild(std::size_t moment, unsigned percent);
   void configure(Rig& rig, int model) const;
   void examine(Rig& rig, std::size_t moment, int model);
@@ -86,6 +90,7 @@ class CrashHistory {
   void learn(Rig& rig, std::size_t moment);
   void adopt(Rig& rig, const Name& name, std::vector<Copy>& copies);
   void adopt_all();
+  void expect_acknowledged();
   static void keep_possible(std::vector<Copy>& copies, std::size_t moment);
   [[nodiscard]] std::size_t moment_of(std::size_t point, std::size_t points);
   void find(std::uint64_t& counter, const std::string& what);
@@ -112,6 +117,7 @@ class CrashHistory {
   std::uint64_t next_token_ = 1;
   std::uint32_t next_version_ = 1;
   std::size_t start_ = 0;
+  bool was_killed_ = false;  // The life before: its changes are still in the system's hands.
   bool was_reset_ = false;
   std::string context_;
 };

@@ -19,6 +19,19 @@ TEST(CrashHistoryTest, NothingSealedIsLostAndNothingWrongIsFound) {
   EXPECT_TRUE(figures.is_clean()) << json_line("crash", figures, 1, 0);
 }
 
+// A killed owner leaves the system what it had not synced, and the machine stops in the next one's
+// life.
+TEST(CrashHistoryTest, WhatAKilledOwnerLeftCostsNothingThatWasAcknowledged) {
+  Figures figures;
+  for (std::uint64_t seed = 101; seed <= 104; ++seed) {
+    CrashHistory({.lives = 4, .writes = 20, .points = 60, .kills = 100}, seed, figures).run();
+    for (const std::string& finding : figures.findings) {
+      ADD_FAILURE() << "seed " << seed << ": " << finding;
+    }
+  }
+  EXPECT_TRUE(figures.is_clean()) << json_line("crash", figures, 1, 0);
+}
+
 TEST(CrashHistoryTest, AMediumThatForgetsWhatWasSyncedIsNoticed) {
   Figures figures;
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {

@@ -70,6 +70,7 @@ class Workload {
   void rebuild(std::size_t moment, unsigned percent, Rng& rng, const std::string& target) {
     std::filesystem::copy(snapshot_.path(), target, std::filesystem::copy_options::recursive);
     for (const auto& landed : recorder_.survivors(moment, rng, percent)) {
+      if (landed.kind != transfer::Recorder::Kind::kWrite) continue;
       ASSERT_TRUE(landed.path.starts_with(rig_.path()));
       std::fstream file(target + landed.path.substr(rig_.path().size()),
                         std::ios::in | std::ios::out | std::ios::binary);

@@ -308,6 +308,56 @@ TEST_F(RecorderTest, AnAllocationIsDurableOnceItWasSynced) {
   EXPECT_EQ(recorder_.survivors(recorder_.now(), rng_, 0).at(0).file_bytes, 12288U);
 }
 
+// How many changes of names and lengths have landed where nothing lands by chance.
+std::size_t landed_names(const Recorder& recorder, Rng& rng, unsigned percent) {
+  std::size_t names = 0;
+  for (const auto& landed : recorder.survivors(recorder.now(), rng, percent)) {
+    names += landed.kind > Recorder::Kind::kSync ? 1 : 0;
+  }
+  return names;
+}
+
+TEST_F(RecorderTest, NamesLandInTheirOrderAndWithTheSyncOfTheirDirectory) {
+  using Kind = Recorder::Kind;
+  recorder_.note({.kind = Kind::kDirectory, .path = "/d"});
+  recorder_.note({.kind = Kind::kCreate, .path = "/d/x.tmp"});
+  recorder_.note({.kind = Kind::kWrite, .path = "/d/x.tmp", .bytes = memory_});
+  recorder_.note({.kind = Kind::kSync, .path = "/d/x.tmp"});
+  EXPECT_EQ(landed_names(recorder_, rng_, 0), 0U);
+  recorder_.note({.kind = Kind::kRename, .path = "/d/x", .source = "/d/x.tmp"});
+  recorder_.note({.kind = Kind::kCreate, .path = "/d/y"});
+  EXPECT_EQ(landed_names(recorder_, rng_, 100), 4U);
+  recorder_.note({.kind = Kind::kSync, .path = "/d"});
+  EXPECT_EQ(landed_names(recorder_, rng_, 0), 4U) << "the journal has what came before, too";
+  recorder_.note({.kind = Kind::kTruncate, .path = "/d/y", .file_bytes = 7});
+  EXPECT_EQ(landed_names(recorder_, rng_, 0), 4U);
+  recorder_.note({.kind = Kind::kSync, .path = "/d/y"});
+  EXPECT_EQ(landed_names(recorder_, rng_, 0), 5U);
+  bool was_cut = false;
+  for (int i = 0; i < 20; ++i) {
+    recorder_.note({.kind = Kind::kRemove, .path = "/d/y"});
+    const auto landed = recorder_.survivors(recorder_.now(), rng_, 50);
+    const bool has_all = landed.back().kind == Kind::kRemove;
+    was_cut = was_cut || !has_all;
+  }
+  EXPECT_TRUE(was_cut);
+}
+
+TEST_F(RecorderTest, AfterAKillWhatWasWrittenIsStillInDoubtUntilSomebodySyncsIt) {
+  ASSERT_TRUE(run(IoOp::kWrite, 0).is_ok());
+  const std::size_t killed = recorder_.now();
+  ASSERT_TRUE(run(IoOp::kSync, 0).is_ok());
+  ASSERT_TRUE(run(IoOp::kWrite, 4096).is_ok());
+  recorder_.go_on_after_kill(killed, "x", "y");
+  EXPECT_EQ(recorder_.now(), killed);
+  EXPECT_TRUE(recorder_.survivors(killed, rng_, 0).empty());
+  const auto all = recorder_.survivors(killed, rng_, 100);
+  ASSERT_EQ(all.size(), 8U) << "sectors, none of the second write";
+  EXPECT_EQ(all.front().path, "y");
+  recorder_.note({.kind = Recorder::Kind::kSync, .path = "y"});
+  EXPECT_EQ(recorder_.survivors(recorder_.now(), rng_, 0).size(), 1U);
+}
+
 TEST_F(RecorderTest, DistrustedSyncsKeepNothing) {
   ASSERT_TRUE(run(IoOp::kWrite).is_ok());
   ASSERT_TRUE(run(IoOp::kSync).is_ok());

@@ -3,7 +3,10 @@
 // sync of its file was begun is on the medium once that sync has completed; if that sync failed, no
 // later one makes up for it. Of every other write begun before the crash any set of 512-byte
 // sectors may have landed, each whole or not at all, in any order; so for the length that an
-// allocation gives its file. Threading: as Backend.  Memory: all bytes written.
+// allocation gives its file, which any later sync makes durable. Names and lengths that are changed
+// beside the backend, see note(), land in their order, as a journal keeps them: at least up to the
+// last one whose directory, or for a length whose file, was synced after it. Threading: as Backend.
+// Memory: all bytes written.
 #pragma once
 
 #include <memory>
@@ -17,35 +20,57 @@ namespace terrace::transfer {
 
 class Recorder {
  public:
-  struct LandedBytes {
-    std::string path;
-    std::uint64_t offset = 0;
-    std::span<const std::byte> bytes;
-    std::uint64_t file_bytes = 0;  // Of an allocation: the file is at least so long.
+  enum class Kind : std::uint8_t {
+    kWrite,
+    kAllocate,  // The file is at least `file_bytes` long.
+    kSync,      // Of a file or directory; never among what landed.
+    // The rest in the order of a journal.
+    kCreate,
+    kDirectory,
+    kTruncate,  // To `file_bytes`.
+    kRename,    // Of `source`.
+    kRemove,
+    kRemoveDirectory
   };
+  struct Landed {
+    Kind kind = Kind::kWrite;
+    std::string path{};
+    std::uint64_t offset = 0;
+    std::span<const std::byte> bytes{};
+    std::uint64_t file_bytes = 0;
+    std::string source{};
+  };
+  // A call that was done beside the backend, in no time.
+  void note(const Landed& change);
   // Moments are numbers of events (begun or finished); now() is the latest.
   [[nodiscard]] std::size_t now() const { return now_; }
   // Syncs that are not to be trusted: the test that uses this must fail.
   void distrust_syncs() { trusts_syncs_ = false; }
   // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes
   // in doubt `percent` land.
-  [[nodiscard]] std::vector<LandedBytes> survivors(std::size_t moment, Rng& rng,
-                                                   unsigned percent) const;
+  [[nodiscard]] std::vector<Landed> survivors(std::size_t moment, Rng& rng, unsigned percent) const;
+  // The process was killed at `moment`, and the machine goes on: what had not begun by then never
+  // does, everything else is in the system's hands, as durable as it was. Its files lie below `to`
+  // from now on, and not below `from`.
+  void go_on_after_kill(std::size_t moment, const std::string& from, const std::string& to);
 
  private:
   friend class RecordingBackend;
   static constexpr std::size_t kNever = SIZE_MAX;
   struct Event {
-    IoOp op = IoOp::kWrite;
+    Kind kind = Kind::kWrite;
     std::string path;
+    std::string source;
     std::uint64_t offset = 0;
-    std::uint64_t length = 0;  // kAllocate
+    std::uint64_t file_bytes = 0;
     std::vector<std::byte> bytes;
     std::size_t begun = 0;
     std::size_t finished = kNever;  // Successfully.
     std::size_t failed = kNever;
   };
-  [[nodiscard]] bool is_durable(const Event& write, std::size_t moment) const;
+  [[nodiscard]] bool is_durable(const Event& change, std::size_t moment) const;
+  // How many of the changes in a journal's order have landed.
+  [[nodiscard]] std::size_t journaled(std::size_t moment, Rng& rng, unsigned percent) const;
 
   std::size_t now_ = 0;
   bool trusts_syncs_ = true;
