@@ -132,6 +132,28 @@ TEST(CoreModeTest, ReadsThatTheDiskGivesBackInThePauseAreForgotten) {
   EXPECT_EQ(rig.look_up(id), 4U);
 }
 
+// It rose from prefetch to what a look-up waits for, and its token still stands in the first queue.
+TEST(CoreModeTest, AReadThatHasBegunKeepsItsSlotInThePause) {
+  Rig rig({.host_blocks = 16, .has_disk = true});
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  for (std::uint32_t seed = 2; seed < 6; ++seed) rig.run_cold(Rig::make_tokens(4, seed));
+  const RequestId id = rig.begin(tokens);
+  EXPECT_FALSE(rig.poll(id).is_ready);
+  Jobs jobs;
+  rig.core.take_jobs(1, rig.clock.now(), jobs);
+  ASSERT_EQ(jobs.reads.size(), 1U);
+  const ReadJob job = jobs.reads.front();
+  EXPECT_EQ(job.io_class, transfer::IoClass::kTtftRead);
+  rig.core.set_mode(Mode::kPaused);
+  EXPECT_EQ(rig.core.reads(), 1U);
+  EXPECT_EQ(rig.core.context().pool().state(job.slot), catalog::SlotState::kFilling)
+      << "the device may write into it until it has answered";
+  rig.core.on_read(job.token, {Code::kIo, "EIO"}, {}, 0, rig.clock.now());
+  EXPECT_EQ(rig.core.reads(), 0U);
+  EXPECT_EQ(rig.count(catalog::SlotState::kFilling), 0U);
+}
+
 TEST(CoreModeTest, NothingIsPrefetchedInThePause) {
   Rig rig({.host_blocks = 16, .has_disk = true});
   const auto tokens = Rig::make_tokens(4, 1);
