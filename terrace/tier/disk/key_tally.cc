@@ -51,7 +51,7 @@ void KeyTally::read_names(const std::string& directory, const std::string& name,
     if (++asked[*record.key_tag] > kMostAsked) return true;
     const auto frame = pages.read(shape->offset(record.group, sealed.slot, 0));
     if (frame && frame->hash == record.hash && frame->generation == Generation(record.generation) &&
-        frame->codec == wire::FrameCodec::kAes256Gcm) {
+        frame->era == sealed.era && frame->codec == wire::FrameCodec::kAes256Gcm) {
       this->name(frame->seal.key);
     }
     return !is_named();
