@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 
 #include "terrace/tier/disk/disk_fixture.h"
+#include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/health_internal.h"
 
 namespace terrace::tier::disk {
@@ -166,6 +168,62 @@ TEST_F(DiskHealthTest, WhatComesBackFromAnEarlierTimeIsNotTrusted) {
   EXPECT_TRUE(poll_until([&] { return problem().contains("of an earlier time"); }));
 }
 
+TEST_F(DiskHealthTest, WhatComesBackWithOtherExtentsIsNotTrusted) {
+  shut('b');
+  const std::string extents = owner('b') + "/extents.meta";
+  std::fstream file(extents, std::ios::in | std::ios::out | std::ios::binary);
+  std::array<std::byte, kPageBytes> page{};
+  file.read(reinterpret_cast<char*>(page.data()), page.size());
+  auto header = decode_volume(page);
+  ASSERT_TRUE(header.has_value());
+  header->extent_bytes *= 2;
+  encode(*header, page);
+  file.seekp(0);
+  file.write(reinterpret_cast<const char*>(page.data()), page.size());
+  file.close();
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(poll_until([&] { return problem().contains("extents.meta begins otherwise"); }));
+  EXPECT_EQ(seen(), kBlocks / 2);
+}
+
+TEST_F(DiskHealthTest, WhatComesBackWithoutItsHeaderIsNotTrusted) {
+  shut('b');
+  flip_bit(owner('b') + "/extents.meta", 9);
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(poll_until([&] { return problem().contains("extents.meta begins otherwise"); }));
+}
+
+// A busy second of sixteen reads, eight of each directory, or as long as they take.
+TEST_F(DiskHealthTest, ADeviceThatIsSlowerThanItWasIsSaidUntilItIsQuickAgain) {
+  std::uint64_t token = 1000;
+  const auto read_all = [&](Nanoseconds time) {
+    std::vector<BlockMemory> memory;
+    faults_->hold(true);
+    for (std::uint64_t n = 0; n < kBlocks; ++n) {
+      memory.push_back(rig_.blank());
+      ASSERT_TRUE(rig_.tier()
+                      .begin_read(++token, GroupId(0), hash_of(n), memory.back().shards(),
+                                  transfer::IoClass::kTtftRead, kNoDeadline)
+                      .is_ok());
+    }
+    poll();
+    clock_.advance(time);
+    faults_->hold(false);
+    for (std::uint64_t n = 0; n < kBlocks; ++n) {
+      EXPECT_TRUE(rig_.await(token - n).status.is_ok());
+    }
+  };
+  for (int span = 0; span < 9; ++span) read_all(seconds(1));
+  EXPECT_EQ(problem(), "");
+  read_all(seconds(9));
+  clock_.advance(seconds(1));
+  EXPECT_TRUE(poll_until([&] { return problem().contains("state=slow"); }));
+  EXPECT_EQ(seen(), kBlocks) << "it is read as ever";
+  for (int span = 0; span < 3; ++span) read_all(seconds(1));
+  clock_.advance(seconds(1));
+  EXPECT_TRUE(poll_until([&] { return problem().empty(); }));
+}
+
 TEST_F(DiskHealthTest, ADirectoryThatWasTakenAwayIsAMissUntilItIsBack) {
   fs::rename(rig_.path() + "/b", rig_.path() + "/elsewhere");
   clock_.advance(seconds(1));
@@ -217,6 +275,13 @@ TEST_F(DiskHealthTest, ADeviceThatHangsIsLeftAloneUntilItAnswers) {
 
 class HealthTest : public ::testing::Test {
  protected:
+  void shut(std::uint32_t volume) {
+    for (int i = 0; i < 5; ++i) health_.failed(volume, {Code::kIo, "preadv 0.slots: EIO (5)"});
+  }
+  [[nodiscard]] std::string problem() const {
+    const auto problems = health_.problems();
+    return problems.empty() ? "" : problems.front();
+  }
   testing::FakeClock clock_;
   testing::MemoryLog log_;
   Health health_{{"/a", "/b"}, {}, clock_, log_};
@@ -253,6 +318,107 @@ TEST_F(HealthTest, ASlowDirectoryTakesNoWritesWhileAnotherIsQuick) {
   health_.quick(0);
   EXPECT_TRUE(health_.may_write(0));
   EXPECT_THAT(health_.problems(), IsEmpty());
+}
+
+TEST_F(HealthTest, ASlowDirectoryTakesWritesWhereTheQuickOneTakesNone) {
+  health_.slow(0, 5e6, 2e9);
+  health_.write_failed(1, {Code::kRefused, "pwritev /b/0.slots: EROFS (30)"});
+  EXPECT_TRUE(health_.may_write(0));
+}
+
+TEST_F(HealthTest, OnlyErrorsInARowShutADirectory) {
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 4; ++i) health_.failed(0, {Code::kIo, "EIO"});
+    EXPECT_TRUE(health_.may_read(0));
+    health_.succeeded(0, false);
+  }
+  for (int i = 0; i < 10; ++i) health_.write_failed(0, {Code::kClosed, "the tier closes"});
+  EXPECT_TRUE(health_.may_write(0)) << "that is nobody's fault";
+}
+
+TEST_F(HealthTest, TheSameProblemIsLoggedOnce) {
+  for (int i = 0; i < 3; ++i) health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
+  EXPECT_EQ(log_.count("state=full"), 1U);
+}
+
+TEST_F(HealthTest, ItIsLookedAtEverMoreRarelyAndNeverLessThanEveryEightMinutes) {
+  shut(0);
+  for (const int rest : {30, 60, 120, 240, 480, 480, 480}) {
+    clock_.advance(seconds(rest - 1));
+    EXPECT_FALSE(health_.is_check_due(0)) << rest;
+    clock_.advance(seconds(1));
+    EXPECT_TRUE(health_.is_check_due(0)) << rest;
+    health_.check_failed(0, {Code::kIo, "EIO"});
+  }
+  health_.returned(0, "good_blocks=1");
+  shut(0);
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(health_.is_check_due(0)) << "and from the start the next time";
+}
+
+TEST_F(HealthTest, WhatIsGoneOrHangsIsNotLookedAtBeforeItIsBack) {
+  health_.gone(0, "ENOENT");
+  health_.hangs(1);
+  clock_.advance(seconds(10'000));
+  EXPECT_FALSE(health_.is_check_due(0));
+  EXPECT_FALSE(health_.is_check_due(1));
+  health_.found(0);
+  health_.let_go(1);
+  EXPECT_TRUE(health_.is_check_due(0));
+  EXPECT_TRUE(health_.is_check_due(1));
+}
+
+TEST_F(HealthTest, WhatIsThereAsBeforeHastensNoCheck) {
+  shut(0);
+  health_.found(0);
+  health_.let_go(0);
+  EXPECT_FALSE(health_.is_check_due(0));
+}
+
+TEST_F(HealthTest, AShutDirectorysProblemStaysWhateverElseHappensToIt) {
+  health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
+  shut(0);
+  clock_.advance(seconds(20));
+  health_.succeeded(0, true);
+  EXPECT_THAT(problem(), HasSubstr("state=failing"));
+  health_.slow(0, 5e6, 2e9);
+  EXPECT_THAT(problem(), HasSubstr("state=failing"));
+  health_.quick(0);
+  health_.stuck(0, {Code::kIo, "EIO"});
+  health_.grew(0);
+  EXPECT_THAT(problem(), HasSubstr("state=failing"));
+}
+
+TEST_F(HealthTest, OneThatComesBackIsAsSlowAsItWas) {
+  health_.slow(0, 5e6, 2e9);
+  shut(0);
+  health_.returned(0, "good_blocks=1");
+  EXPECT_TRUE(health_.may_read(0));
+  EXPECT_FALSE(health_.may_write(0)) << "the other one is quick";
+}
+
+TEST_F(HealthTest, WithTheLastDirectoryNothingCanBeRead) {
+  EXPECT_TRUE(health_.lost(0));
+  EXPECT_FALSE(health_.lost(0));
+  EXPECT_TRUE(health_.any_readable());
+  shut(1);
+  health_.distrusted(1, "of an earlier time");
+  EXPECT_FALSE(health_.any_readable());
+}
+
+TEST_F(HealthTest, AStuckDirectoryIsSaidUntilItGrowsAndAFullOneIsFull) {
+  health_.stuck(0, {Code::kIo, "fallocate /a/0.slots: EIO (5)"});
+  EXPECT_THAT(problem(), HasSubstr("state=stuck"));
+  EXPECT_TRUE(health_.may_write(0)) << "where space is reserved";
+  health_.grew(0);
+  EXPECT_EQ(problem(), "");
+  health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
+  health_.stuck(0, {Code::kExhausted, "ENOSPC"});
+  EXPECT_THAT(problem(), HasSubstr("state=full"));
+  health_.grew(0);
+  EXPECT_THAT(problem(), HasSubstr("state=full"));
+  health_.stuck(1, {Code::kClosed, "the tier closes"});
+  EXPECT_EQ(health_.problems().size(), 1U);
 }
 
 TEST_F(HealthTest, AShutDirectoryDoesNotOpenByWhatWasUnderWay) {

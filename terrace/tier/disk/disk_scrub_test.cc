@@ -6,6 +6,7 @@
 #include <string>
 
 #include "terrace/tier/disk/disk_fixture.h"
+#include "terrace/wire/frame.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -263,6 +264,107 @@ TEST_F(DiskScrubTest, NothingIsReadWhileItIsHeld) {
   rig_.tier().hold_scrub(false);
   EXPECT_TRUE(poll_until([&] { return rig_.metric(kPasses) == 1; }));
   EXPECT_EQ(rig_.metric(kGood), 2);
+}
+
+// Others come first; but a disk that is never idle is read, too, a frame a second.
+TEST_F(DiskScrubTest, ItWaitsForAnIdleDiskAndNotForEver) {
+  rig_.use_clock(clock_);
+  open_with_faults();
+  write_blocks(0, 4);
+  rig_.settle();
+  faults_->aim(Fault::kLose, IoOp::kRead, 1, "0.slots");
+  const BlockMemory into = rig_.blank();
+  ASSERT_TRUE(rig_.tier()
+                  .begin_read(900, GroupId(0), hash_of(0), into.shards(),
+                              transfer::IoClass::kTtftRead, kNoDeadline)
+                  .is_ok());
+  ASSERT_TRUE(poll_until([&] { return faults_->lost() == 1; }));
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  for (int i = 0; i < 5; ++i) poll();
+  EXPECT_EQ(rig_.metric(kBytes), 0);
+  for (int second = 1; second <= 2; ++second) {
+    clock_.advance(seconds(1));
+    ASSERT_TRUE(poll_until([&] { return rig_.metric(kGood) >= second; }));
+    for (int i = 0; i < 5; ++i) poll();
+    EXPECT_EQ(rig_.metric(kGood), second);
+  }
+  faults_->release_lost();
+}
+
+// It could be dropped under a request that is about to find out itself.
+TEST_F(DiskScrubTest, ABadBlockThatARequestReadsIsLeftToIt) {
+  rig_.use_clock(clock_);
+  open_with_faults();
+  write_blocks(0, 2);
+  rig_.settle();
+  flip(4096 + 9);
+  faults_->aim(Fault::kLose, IoOp::kRead, 1, "0.slots");
+  const BlockMemory into = rig_.blank();
+  ASSERT_TRUE(rig_.tier()
+                  .begin_read(900, GroupId(0), hash_of(0), into.shards(),
+                              transfer::IoClass::kTtftRead, kNoDeadline)
+                  .is_ok());
+  ASSERT_TRUE(poll_until([&] { return faults_->lost() == 1; }));
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  for (int second = 0; second < 3; ++second) {
+    clock_.advance(seconds(1));
+    for (int i = 0; i < 5; ++i) poll();
+  }
+  EXPECT_EQ(rig_.metric(kBad), 0);
+  EXPECT_TRUE(rig_.has(0));
+  faults_->release_lost();
+  EXPECT_EQ(rig_.await(900).status.code(), Code::kCorrupt);
+  EXPECT_TRUE(poll_until([&] {
+    clock_.advance(milliseconds(1));
+    return rig_.metric(kPasses) == 1;
+  }));
+  EXPECT_EQ(rig_.metric(kBad), 0);
+  EXPECT_EQ(rig_.metric(kGood), 1);
+}
+
+TEST_F(DiskScrubTest, BlocksOfAnotherNamespaceAreNotItsBusiness) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 4);
+  rig_.set_model("model-b");
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  write_blocks(10, 12);
+  const ScrubReport report = scrub();
+  EXPECT_EQ(report.good_blocks, 2U);
+  EXPECT_EQ(report.bad_blocks, 0U);
+  rig_.set_model("model-a");
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  for (std::uint64_t n = 0; n < 4; ++n) EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
+}
+
+TEST_F(DiskScrubTest, FindingsAreTheLatestAndBounded) {
+  rig_.options().blocks = kMostScrubFindings + 20;
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, kMostScrubFindings + 10);
+  rig_.settle();
+  const std::string bytes = tree(rig_.path()).at(slots());
+  std::uint64_t last = 0;
+  for (std::uint64_t page = 0; page < bytes.size(); page += 4096) {
+    if (bytes.compare(page, 8, "TRCFRAME") != 0) continue;
+    flip(page + 40);
+    last = page;
+  }
+  const ScrubReport report = scrub();
+  EXPECT_EQ(report.bad_blocks, kMostScrubFindings + 10);
+  ASSERT_EQ(report.found.size(), kMostScrubFindings);
+  EXPECT_EQ(report.found.back().offset, last);
+}
+
+TEST_F(DiskScrubTest, AFrameOfAFormatThatNobodyKnowsIsBad) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 2);
+  rig_.settle();
+  std::string page = bytes_of("0.slots", kFrame, wire::kFrameHeaderBytes);
+  auto header = wire::decode_frame(std::as_bytes(std::span(page)).first<wire::kFrameHeaderBytes>());
+  ASSERT_TRUE(header.has_value());
+  header->codec = static_cast<wire::FrameCodec>(7);
+  wire::encode(*header, std::as_writable_bytes(std::span(page)).first<wire::kFrameHeaderBytes>());
+  patch("0.slots", kFrame, page);
+  EXPECT_EQ(scrub().bad_blocks, 1U);
 }
 
 // A device that hangs under a read of the scrubber lets the tier close.

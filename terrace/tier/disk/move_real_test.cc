@@ -27,6 +27,7 @@ class MoveRealTest : public ::testing::TestWithParam<bool> {
         << "this test mounts file systems: run it as root";
     std::cout << "one of them is " << device_.kind() << "\n";
     rig_.options().paths = {from()};
+    rig_.options().blocks = 400;  // Most of its slot file was never written.
     fill(rig_);
   }
   [[nodiscard]] std::string from() const {
@@ -44,6 +45,12 @@ class MoveRealTest : public ::testing::TestWithParam<bool> {
     const std::string page(4096, 'x');
     while (hog.write(page.data(), static_cast<std::streamsize>(page.size())).flush()) {
     }
+  }
+  // All but so much.
+  void leave_room(std::uint64_t bytes) const {
+    fill_target();
+    const std::string hog = (GetParam() ? memory_.path() : device_.path()) + "/hog";
+    fs::resize_file(hog, fs::file_size(hog) - bytes);
   }
   void make_room() const { fs::remove((GetParam() ? memory_.path() : device_.path()) + "/hog"); }
 
@@ -98,6 +105,32 @@ TEST_P(MoveRealTest, ATargetWithoutRoomIsRefusedAndNothingIsMoved) {
   EXPECT_EQ(tree(from()), before);
   EXPECT_FALSE(has_owner(to()));
   make_room();
+  EXPECT_EQ(move_one(from(), to(), {}).problem, "");
+  expect_served(rig_, to());
+}
+
+TEST_P(MoveRealTest, TooLittleRoomIsSaidBeforeAnythingIsCopied) {
+  fs::create_directories(to());
+  leave_room(1U << 20U);
+  const MovedOwner moved = move_one(from(), to(), {});
+  EXPECT_THAT(moved.problem, HasSubstr("nothing was moved"));
+  EXPECT_TRUE(has_owner(from()));
+}
+
+// What a killed run has copied takes no more room.
+TEST_P(MoveRealTest, ASecondRunNeedsNoRoomForWhatIsThere) {
+  int step = 1;
+  while (move_killed_at(step, from(), to(), false) && has_owner(from())) ++step;
+  ASSERT_GT(step, 10);
+  rig_.options().paths = {from()};
+  if (!has_owner(from())) {  // Too far: the copy was already the one that counts.
+    ASSERT_EQ(move_one(from(), to(), {}).problem, "");
+    fs::remove_all(to());
+    fill(rig_);
+    ASSERT_TRUE(move_killed_at(step - 1, from(), to(), false));
+    ASSERT_TRUE(has_owner(from()));
+  }
+  leave_room(256U << 10U);
   EXPECT_EQ(move_one(from(), to(), {}).problem, "");
   expect_served(rig_, to());
 }

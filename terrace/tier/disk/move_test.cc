@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -63,6 +65,41 @@ TEST_F(MoveTest, ItTakesTheFirstFreeNumberAndNobodyElses) {
   write_text(target() + "/terrace-00/owner.lock", "");
   EXPECT_EQ(move_one(rig_.path(), target(), by_copy()).to, target() + "/terrace-01");
   EXPECT_TRUE(fs::exists(target() + "/terrace-00/owner.lock"));
+}
+
+TEST_F(MoveTest, NotEvenAnEmptyFolderOfOthersIsReplaced) {
+  fs::create_directories(target() + "/terrace-00");
+  EXPECT_EQ(move_one(rig_.path(), target(), {}).to, target() + "/terrace-01");
+  EXPECT_TRUE(fs::is_empty(target() + "/terrace-00"));
+}
+
+TEST_F(MoveTest, WhatHasOnlyANameLikeOursIsRefusedAndGetsNoLock) {
+  const std::string foreign = target_.path() + "/from/terrace-00";
+  fs::create_directories(foreign);
+  write_text(foreign + "/0.slots", "mine");
+  const auto before = tree(foreign);
+  EXPECT_FALSE(move_one(target_.path() + "/from", target(), by_copy()).problem.empty());
+  EXPECT_EQ(tree(foreign), before);
+}
+
+TEST_F(MoveTest, CopiesThatAreOnTheirWayHereStay) {
+  const std::string incoming = rig_.path() + "/terrace-incoming-1-2";
+  fs::create_directory(incoming);
+  write_text(incoming + "/0.slots", "half of another one");
+  EXPECT_EQ(move_one(rig_.path(), target(), by_copy()).problem, "");
+  EXPECT_TRUE(fs::exists(incoming + "/0.slots"));
+}
+
+TEST_F(MoveTest, ModesAndGroupsAreKept) {
+  const std::string slots = rig_.owner() + "/0.slots";
+  ASSERT_EQ(::chown(slots.c_str(), static_cast<uid_t>(-1), 12'345), 0);
+  fs::permissions(slots, fs::perms::owner_read | fs::perms::owner_write | fs::perms::group_read);
+  const MovedOwner moved = move_one(rig_.path(), target(), by_copy());
+  ASSERT_EQ(moved.problem, "");
+  struct stat facts{};
+  ASSERT_EQ(::stat((moved.to + "/0.slots").c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 07777U, 0640U);
+  EXPECT_EQ(facts.st_gid, 12'345U);
 }
 
 TEST_F(MoveTest, ADirectoryThatAnEngineHasIsRefused) {
@@ -145,6 +182,41 @@ TEST_F(MoveTest, WhatWasLeftByAKilledRunGoesOnOnlyToWhereItWasGoing) {
   ASSERT_TRUE(named.has_value()) << "the name that it had, too";
   EXPECT_EQ(named->front().problem, "");
   expect_served(rig_, target());
+}
+
+// The folder that a killed run copies into; "" when there is none.
+std::string incoming_in(const std::string& path) {
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (entry.path().filename().string().starts_with("terrace-incoming-")) return entry.path();
+  }
+  return "";
+}
+
+TEST_F(MoveTest, WhatAnEarlierTryCopiedAndIsThereNoMoreDoesNotGoAlong) {
+  ASSERT_TRUE(move_killed_at(4, rig_.path(), target(), true));
+  const std::string copy = incoming_in(target());
+  ASSERT_NE(copy, "");
+  fs::create_directory(copy + "/ns-0009");
+  write_text(copy + "/ns-0009/slots.meta", "of a namespace that was wiped meanwhile");
+  write_text(copy + "/notes.txt", "somebody's");
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("notes.txt"));
+  fs::remove(copy + "/notes.txt");
+  const MovedOwner moved = move_one(rig_.path(), target(), by_copy());
+  EXPECT_EQ(moved.problem, "");
+  EXPECT_FALSE(fs::exists(moved.to + "/ns-0009"));
+  expect_served(rig_, target());
+}
+
+TEST_F(MoveTest, TheCopyOfAnotherMoveIsNotTakenForItsOwn) {
+  int step = 1;
+  while (!fs::exists(rig_.owner() + ".moving")) {
+    ASSERT_TRUE(move_killed_at(step++, rig_.path(), target(), true));
+  }
+  const std::string copy = incoming_in(target());
+  ASSERT_NE(copy, "");
+  write_text(copy + "/moved-from.txt", std::string(32, 'a') + "\n/elsewhere/terrace-00\n");
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("its copy is not at"));
+  EXPECT_TRUE(fs::exists(rig_.owner() + ".moving/0.slots"));
 }
 
 TEST_F(MoveTest, ACopyThatSomebodyTookAwayLeavesTheOldOneInPeace) {

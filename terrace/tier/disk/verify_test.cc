@@ -126,6 +126,27 @@ TEST_F(VerifyTest, AHeaderOfAnotherKindIsSaid) {
   EXPECT_THAT(verify(rig_.path()).problem, HasSubstr("extents.meta"));
 }
 
+TEST_F(VerifyTest, DamagedClaimsAndTextsAreSaid) {
+  flip_bit(file("extents.meta"), kPageBytes + 5);
+  const VerifiedOwner owner = verify(rig_.path());
+  EXPECT_EQ(owner.damaged_extents, 1U);
+  EXPECT_FALSE(owner.is_good());
+  flip_bit(file("extents.meta"), kPageBytes + 5);
+  EXPECT_TRUE(verify(rig_.path()).is_good());
+  write_text(file("ns-0001/fingerprint.txt"), "content.model=model-z\n");
+  const VerifiedOwner other = verify(rig_.path());
+  EXPECT_FALSE(other.is_good());
+  EXPECT_THAT(other.namespaces[0].problem, HasSubstr("fingerprint.txt: "));
+  EXPECT_EQ(other.namespaces[0].good_blocks, 4U) << "its frames say whose they are";
+}
+
+TEST_F(VerifyTest, WithoutSlotsMetaItsBlocksAreToldAsMisses) {
+  std::filesystem::remove(meta());
+  const VerifiedOwner owner = verify(rig_.path());
+  EXPECT_FALSE(owner.is_good());
+  EXPECT_THAT(owner.namespaces[0].problem, HasSubstr("slots.meta is missing"));
+}
+
 TEST_F(VerifyTest, ADirectoryThatAnEngineHasIsLeftOutAndSaid) {
   ASSERT_TRUE(rig_.open().is_ok());
   const VerifiedOwner owner = verify(rig_.path());

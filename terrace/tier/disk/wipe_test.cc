@@ -58,6 +58,16 @@ TEST_F(WipeTest, ADryRunListsAndTouchesNothing) {
   EXPECT_EQ(tree(rig_.path()), before);
 }
 
+TEST_F(WipeTest, ADryRunOfOneNamespaceListsAndTouchesNothing) {
+  const auto before = tree(rig_.path());
+  const WipedOwner owner = wipe({.name_space = "ns-0001", .is_dry = true, .progress = {}});
+  EXPECT_FALSE(owner.is_wiped);
+  ASSERT_EQ(owner.names.size(), 4U);
+  EXPECT_THAT(owner.names[3], HasSubstr("of ns-0001"));
+  EXPECT_GE(owner.bytes, 4U * (4096 + 8192));
+  EXPECT_EQ(tree(rig_.path()), before);
+}
+
 TEST_F(WipeTest, ItRemovesTheDirectoryAndNothingBesideIt) {
   write_text(rig_.path() + "/notes.txt", "mine");
   const WipedOwner owner = wipe(for_real());
@@ -73,6 +83,7 @@ TEST_F(WipeTest, ForeignFilesStayAndAreNamed) {
   write_text(rig_.owner() + "/ns-0001/letter", "mine, too");
   const WipedOwner owner = wipe(for_real());
   EXPECT_TRUE(owner.is_wiped);
+  EXPECT_EQ(owner.problem, "");
   EXPECT_THAT(owner.left, ElementsAre("ns-0001/letter", "notes.txt"));
   const auto after = tree(rig_.path());
   EXPECT_EQ(after.size(), 4U) << "two files and the folders they lie in";
@@ -128,6 +139,40 @@ TEST_F(WipeTest, ADamagedHeaderAloneDoesNotProtectIt) {
   write_text(rig_.owner() + "/extents.meta", header);
   EXPECT_TRUE(wipe(for_real()).is_wiped);
   EXPECT_FALSE(fs::exists(rig_.owner()));
+}
+
+TEST_F(WipeTest, ADamagedHeaderBesideOthersFilesOrForOneNamespaceProtectsIt) {
+  flip_bit(rig_.owner() + "/extents.meta", 20);
+  auto before = tree(rig_.path());
+  EXPECT_THAT(wipe(for_real("ns-0001")).problem, HasSubstr("extents.meta"));
+  EXPECT_EQ(tree(rig_.path()), before);
+  write_text(rig_.owner() + "/notes.txt", "mine");
+  before = tree(rig_.path());
+  EXPECT_THAT(wipe(for_real()).problem, HasSubstr("extents.meta"));
+  EXPECT_EQ(tree(rig_.path()), before);
+}
+
+TEST_F(WipeTest, ASlotFileThatWasCutDoesNotGrowAgain) {
+  const std::string slots = rig_.owner() + "/0.slots";
+  for (const std::uint64_t left : {std::uint64_t{5000}, std::uint64_t{0}}) {
+    fs::resize_file(slots, left);
+    write_text(slots, std::string(left, 'x'));
+    ASSERT_EQ(wipe(for_real("ns-0001")).problem, "");
+    EXPECT_EQ(fs::file_size(slots), left);
+    EXPECT_EQ(tree(rig_.path()).at(slots), std::string(left, '\0'));
+    wipe(for_real());
+    fill("model-a", 0, 4);
+  }
+}
+
+TEST_F(WipeTest, WhatAMoveLeftGoesWithAllOfItOnly) {
+  const std::string copy = rig_.path() + "/terrace-incoming-1-2";
+  fs::create_directory(copy);
+  write_text(copy + "/0.slots", "half of it");
+  wipe(for_real("ns-0001"));
+  EXPECT_TRUE(fs::exists(copy + "/0.slots"));
+  ASSERT_TRUE(wipe_directory(rig_.path(), for_real()).has_value());
+  EXPECT_FALSE(fs::exists(copy));
 }
 
 TEST_F(WipeTest, OneNamespaceGoesWithItsBytesAndTheOthersStay) {
