@@ -45,9 +45,9 @@ std::vector<PathReport> sample() {
 
 TEST(InspectTextTest, BlocksThatTheNextStartDropsAreTold) {
   auto reports = sample();
-  EXPECT_THAT(inspect_text(reports, std::nullopt), Not(HasSubstr("earlier Terrace")));
+  EXPECT_THAT(inspect_text(reports, {}), Not(HasSubstr("earlier Terrace")));
   reports[0].owners[0].namespaces[1].era = 0;
-  EXPECT_THAT(inspect_text(reports, std::nullopt), HasSubstr("written by an earlier Terrace"));
+  EXPECT_THAT(inspect_text(reports, {}), HasSubstr("written by an earlier Terrace"));
 }
 
 TEST(InspectTextTest, NamespacesAreInClearTextWithWhatChanged) {
