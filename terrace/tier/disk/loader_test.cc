@@ -68,7 +68,7 @@ class ManyRecordsTest : public ::testing::Test {
                     .is_ok());
     std::string meta(kRecordsOffset + kBlocks * kSlotRecordBytes, '\0');
     const auto records = std::as_writable_bytes(std::span(meta));
-    const MetaHeader header{4, 1, geometry->run_slots, geometry->run_extents};
+    const MetaHeader header{4, 1, geometry->run_slots, geometry->run_extents, 0, 1};
     encode(header, records.first<kPageBytes>());
     encode(header, records.subspan(kPageBytes).first<kPageBytes>());
     for (std::uint32_t slot = 0; slot < kBlocks; ++slot) {

@@ -98,8 +98,9 @@ class MadeMeta {
     const std::uint64_t slots = std::uint64_t{runs} * geometry->run_slots;
     std::string meta(kRecordsOffset + slots * groups_ * kSlotRecordBytes, '\0');
     const auto records = std::as_writable_bytes(std::span(meta));
-    const MetaHeader header{kEpoch, static_cast<std::uint32_t>(groups_), geometry->run_slots,
-                            geometry->run_extents};
+    const MetaHeader header{
+        kEpoch, static_cast<std::uint32_t>(groups_), geometry->run_slots, geometry->run_extents, 0,
+        1};
     encode(header, records.first<kPageBytes>());
     encode(header, records.subspan(kPageBytes).first<kPageBytes>());
     for (std::uint64_t i = 0; i < slots * groups_; ++i) {
