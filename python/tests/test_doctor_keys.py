@@ -133,7 +133,7 @@ def test_packs_of_a_shared_directory_are_told_by_key(
     assert any("not encrypted" in one.text for one in found if one.state == "note")
 
 
-def test_of_a_bucket_it_says_who_can_tell(tmp_path: Path) -> None:
+def test_of_a_bucket_it_says_who_can_tell() -> None:
     found = looked_at(object__enabled="true")
     assert [one.state for one in found] == ["note", "note"]
     assert "terrace object gc --dry-run" in found[1].way_out

@@ -1,4 +1,4 @@
-"""Environment variables that may change the KV enter the fingerprint; no other does, and no secret."""
+"""Environment variables that may change the KV enter the fingerprint; nothing else, no secret."""
 
 from __future__ import annotations
 
