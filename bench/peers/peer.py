@@ -2,8 +2,9 @@
 
     peer.py NAME FOLDER PAYLOAD_BYTES COUNT direct|cached
 
-`write` stores all blocks, `read` reads all, `checked` reads all and compares each one's checksum;
-the answer is bytes per second.  What a peer prints itself goes to standard error.
+`write` stores all blocks, `read` reads all, `checked` reads all and compares each one's checksum,
+`synced` stores all and has them on the medium; the answer is bytes per second.  What a peer prints
+itself goes to standard error.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Peer(Protocol):
 
     def write(self) -> None:
         """All blocks, to their end."""
+
+    def sync(self) -> None:
+        """What was written is on the medium."""
 
     def read(self, on_block: Callable[[int, int], None] | None) -> None:
         """All blocks; `on_block(number, address)` for each one, where it came to lie."""
@@ -111,6 +115,9 @@ class Nixl:
     def write(self) -> None:
         self._run("WRITE")
 
+    def sync(self) -> None:
+        os.fdatasync(self._file)
+
     def read(self, on_block: Callable[[int, int], None] | None) -> None:
         self._run("READ")
         if on_block is None:
@@ -132,6 +139,7 @@ class LMCache:
         from lmcache.v1.storage_backend.local_disk_backend import LocalDiskBackend
 
         self._payload, self._count, self._round = payload, count, 0
+        self._folder = folder / "lmcache"
         config = LMCacheEngineConfig.from_defaults(
             local_disk=str(folder / "lmcache"),
             max_local_disk_size=1000.0,  # GiB: it does not count down what is removed.
@@ -192,6 +200,11 @@ class LMCache:
         if not done.wait(LIMIT_S):
             raise RuntimeError("LMCache: a write did not end")
 
+    def sync(self) -> None:
+        for path in filter(Path.is_file, self._folder.rglob("*")):
+            with path.open("rb") as file:
+                os.fdatasync(file.fileno())
+
     def forget(self) -> None:
         for key in self._keys:
             self._disk.remove(key)
@@ -227,9 +240,11 @@ def main() -> int:
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         verb = line.strip()
-        if verb == "write":
+        if verb in ("write", "synced"):
             peer.forget()
             took = seconds_of(peer.write)
+            if verb == "synced":
+                took += seconds_of(peer.sync)
         else:
             on_block = checksums.compare if verb == "checked" else None
             took = seconds_of(lambda on_block=on_block: peer.read(on_block))  # type: ignore[misc]

@@ -28,13 +28,14 @@ RUNS = 9
 MEBIBYTES = 512
 PAYLOADS = (768 << 10, 3 << 20)
 PEERS = {"lmcache": "LMCache 0.5.6 local disk", "nixl": "NIXL 1.5.1 POSIX"}
-# What is compared: name, Terrace's verb, the peer's, and who checks what it reads.
+# What is compared: name, Terrace's verb, the peer's, and who checks what it reads, or syncs.
 READS = (
     ("read", "plain", "read", "none"),
     ("read", "read", "read", "terrace"),
     ("read", "read", "checked", "both"),
 )
-WRITES = (("write", "write", "write", "none"),)
+# Terrace's writes are durable when they end; the peer's as it has them, and synced behind.
+WRITES = (("write", "write", "write", "terrace"), ("write", "write", "synced", "both"))
 
 
 class Side:
@@ -88,7 +89,7 @@ def terrace_words(folder: Path, payload: int, page_cache: str, backend: str) -> 
 
 def compare(ours: Side, peer: Side, name: str, payload: int, page_cache: str, backend: str) -> None:
     count = (MEBIBYTES << 20) // payload
-    for what, verb, other, checks in (*READS, *WRITES):
+    for what, verb, other, who in (*READS, *WRITES):
         ours.rate(verb), peer.rate(other)  # Not counted.
         values, limits = [], []
         for _ in range(RUNS):
@@ -99,10 +100,8 @@ def compare(ours: Side, peer: Side, name: str, payload: int, page_cache: str, ba
             "blocks": count,
             "backend": backend,
             "page_cache": page_cache == "cached",
-            "checks": checks,
+            "checks" if what == "read" else "synced": who,
         }
-        if what == "write":
-            params |= {"synced": "terrace"}
         title = PEERS[name]
         lines.emit(f"peers.{name}.{what}", params, "bytes/s", values, title, limits, "higher")
 
@@ -134,8 +133,8 @@ def main() -> int:
     for name in PEERS:
         if asked and not any(word.startswith(f"peers.{name}") for word in asked):
             continue
-        # Out of the page cache threads copy side by side; io_uring is what `auto` takes.
-        for way in (("direct", "io_uring"), ("cached", "io_uring"), ("cached", "threads")):
+        # What `auto` takes.
+        for way in (("direct", "io_uring"), ("cached", "threads")):
             for payload in PAYLOADS:
                 measure(name, payload, *way)
     return 0
