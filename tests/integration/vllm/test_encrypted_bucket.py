@@ -79,7 +79,7 @@ def found(tmp_path_factory: pytest.TempPathFactory, server: S3Server) -> dict[st
             "none": part("share.after_that", [], FIRST),
         },
     )
-    return answer | {"files": files, "ids": [key_id(path) for path in files], "work": work}
+    return {**answer, "files": files, "ids": [key_id(path) for path in files], "work": work}
 
 
 def tokens(case: dict[str, Any]) -> list[list[int]]:
