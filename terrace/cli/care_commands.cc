@@ -43,7 +43,7 @@ Json owner_json(const tier::VerifiedOwner& owner) {
                                  {"damaged_records", one.damaged_records},
                                  {"unread_blocks", one.unread_blocks},
                                  {"bytes", one.bytes},
-                                 {"encryption", key_uses_json(one.encryption)},
+                                 {"encryption", key_uses_json<Json>(one.encryption)},
                                  {"damage", std::move(damage)},
                                  {"damage_left_out", one.damage_left_out}});
   }

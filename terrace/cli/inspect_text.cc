@@ -153,7 +153,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"damaged", one.damaged},
               {"epoch", one.epoch},
               {"era", fmt::format("{:016x}", one.era)},
-              {"encryption", key_uses_json(one.encryption)},
+              {"encryption", key_uses_json<Json>(one.encryption)},
               {"fingerprint_problem", one.fingerprint_problem},
               {"content", Json::object()},
               {"layout", Json::object()}};

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <nlohmann/json.hpp>
 
 #include "terrace/config/environment.h"
 #include "terrace/manager/key_files.h"
@@ -35,23 +34,19 @@ Result<std::shared_ptr<const KeyRing>> keys_at_hand(const SettingsOptions& optio
                              .old_key_files = encryption.old_key_files});
 }
 
-namespace {
-
-// An id of which a record says 15 bits only.
-std::string name_of(const tier::KeyUse& use) {
+// Where no frame told it: a record says 15 bits of it.
+std::string key_name(const tier::KeyUse& use) {
   if (!use.id.empty()) return use.id;
   const unsigned least = static_cast<unsigned>(use.tag) << 1U;
   return fmt::format("{:04x}… or {:04x}…", least, least | 1U);
 }
-
-}  // namespace
 
 std::string key_uses_text(const tier::KeyUses& uses, bool has_keys, bool was_opened,
                           std::string_view indent) {
   std::string out;
   auto end = std::back_inserter(out);
   for (const tier::KeyUse& use : uses.keys) {
-    fmt::format_to(end, "{}encrypted with key {}: {} blocks; ", indent, name_of(use), use.blocks);
+    fmt::format_to(end, "{}encrypted with key {}: {} blocks; ", indent, key_name(use), use.blocks);
     if (!use.is_at_hand) {
       fmt::format_to(end, "that key is not at hand{}\n",
                      was_opened ? ", so only what is stored was verified" : "");
@@ -66,17 +61,6 @@ std::string key_uses_text(const tier::KeyUses& uses, bool has_keys, bool was_ope
                    has_keys ? "; beside a key only encryption.accept_plain serves them" : "");
   }
   return out;
-}
-
-nlohmann::ordered_json key_uses_json(const tier::KeyUses& uses) {
-  nlohmann::ordered_json keys = nlohmann::ordered_json::array();
-  for (const tier::KeyUse& use : uses.keys) {
-    keys.push_back({{"id", name_of(use)},
-                    {"at_hand", use.is_at_hand},
-                    {"blocks", use.blocks},
-                    {"opened", use.opened}});
-  }
-  return {{"plain_blocks", uses.plain_blocks}, {"keys", std::move(keys)}};
 }
 
 }  // namespace terrace::cli

@@ -3,15 +3,15 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "terrace/base/status.h"
 #include "terrace/block/key_ring.h"
 #include "terrace/config/load.h"
-#include "terrace/tier/disk/key_use.h"
+#include "terrace/tier/key_use.h"
 
 namespace terrace::cli {
 
@@ -30,6 +30,19 @@ struct SettingsOptions {
 // One line for each key, each beginning with `indent`; nothing where no block is sealed.
 [[nodiscard]] std::string key_uses_text(const tier::KeyUses& uses, bool has_keys, bool was_opened,
                                         std::string_view indent);
-[[nodiscard]] nlohmann::ordered_json key_uses_json(const tier::KeyUses& uses);
+// Its id, or what is known of it.
+[[nodiscard]] std::string key_name(const tier::KeyUse& use);
+// `Json` is nlohmann's; its header is for sources alone.
+template <typename Json>
+[[nodiscard]] Json key_uses_json(const tier::KeyUses& uses) {
+  Json keys = Json::array();
+  for (const tier::KeyUse& use : uses.keys) {
+    keys.push_back({{"id", key_name(use)},
+                    {"at_hand", use.is_at_hand},
+                    {"blocks", use.blocks},
+                    {"opened", use.opened}});
+  }
+  return {{"plain_blocks", uses.plain_blocks}, {"keys", std::move(keys)}};
+}
 
 }  // namespace terrace::cli

@@ -12,7 +12,7 @@
 #include "terrace/block/key_ring.h"
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
-#include "terrace/tier/disk/key_use.h"
+#include "terrace/tier/key_use.h"
 
 namespace terrace::tier::disk {
 

@@ -14,7 +14,7 @@
 
 #include "terrace/base/status.h"
 #include "terrace/block/key_ring.h"
-#include "terrace/tier/disk/key_use.h"
+#include "terrace/tier/key_use.h"
 
 namespace terrace::tier {
 
