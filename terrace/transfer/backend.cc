@@ -76,7 +76,7 @@ void Backend::name_file(int file, const std::string& path) {
 
 Status Backend::submit(const Transfer& transfer) {
   const bool moves_bytes = transfer.op == IoOp::kRead || transfer.op == IoOp::kWrite;
-  if (transfer.piece_count > kMaxPieces || (moves_bytes && transfer.bytes() == 0)) {
+  if (transfer.piece_count > most_pieces() || (moves_bytes && transfer.bytes() == 0)) {
     return {Code::kInvalid,
             fmt::format("{} {}: {} pieces, {} bytes", call_of(transfer.op), path_of(transfer.file),
                         transfer.piece_count, transfer.bytes())};

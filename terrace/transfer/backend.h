@@ -39,7 +39,7 @@ struct MemoryPiece {
   std::byte* data = nullptr;
   std::size_t bytes = 0;
 };
-inline constexpr std::size_t kMaxPieces = 4;  // Per transfer: header page + payload, with room.
+inline constexpr std::size_t kMaxPieces = 16;  // Per transfer: header page + payload of 8 frames.
 
 // One vectored read or write of a contiguous file range, an fdatasync, or an allocation of
 // [offset, offset + length).
@@ -49,8 +49,8 @@ struct Transfer {
   IoClass io_class = IoClass::kPrefetch;
   int file = -1;
   std::uint64_t offset = 0;
-  std::uint64_t length = 0;  // kAllocate only.
-  std::array<MemoryPiece, kMaxPieces> pieces{};
+  std::uint64_t length = 0;                      // kAllocate only.
+  std::array<MemoryPiece, kMaxPieces> pieces{};  // Those behind piece_count mean nothing.
   std::size_t piece_count = 0;
   Nanoseconds deadline = kNoDeadline;  // Kept by Queue; a backend never gives a transfer up.
   // kRead: told what has arrived, by backends that can. Outlives the completion.
@@ -88,6 +88,8 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;
+  // Pieces of one transfer, at most kMaxPieces.
+  [[nodiscard]] virtual std::size_t most_pieces() const { return kMaxPieces; }
   // What error messages call this descriptor; empty forgets it.
   virtual void name_file(int file, const std::string& path);
   // Errors: kExhausted = depth reached, poll first; kInvalid = no pieces, or too many. The memory

@@ -10,6 +10,9 @@ namespace {
 // Share of the depth that a class may fill, in eighths: reads for a first token may have all of it.
 constexpr std::array<unsigned, kIoClassCount> kDepthShare{8, 6, 4, 1};
 
+// Of what waits in a class, how many are looked at for a neighbour.
+constexpr std::size_t kLookAhead = 16;
+
 std::size_t index_of(IoClass io_class) { return static_cast<std::size_t>(io_class); }
 
 unsigned most_of(std::size_t io_class, unsigned depth) {
@@ -24,7 +27,7 @@ Queue::Queue(Backend& backend, const Clock& clock, Options options)
 
 Status Queue::push(const Transfer& transfer) {
   if (!has_room(1)) return {Code::kExhausted, "disk queue is full"};
-  waiting_[index_of(transfer.io_class)].push_back(transfer);
+  waiting_[index_of(transfer.io_class)].push_back({transfer, false});
   ++waiting_count_;
   next_deadline_ = std::min(next_deadline_, transfer.deadline);
   return {};
@@ -63,27 +66,89 @@ void Queue::start_waiting(std::vector<Completion>& completions) {
   }
 }
 
+bool Queue::may_merge(const Transfer& transfer, const Waiting& next) const {
+  const Transfer& other = next.transfer;
+  return !next.is_alone && other.op == IoOp::kRead && other.file == transfer.file &&
+         other.arrivals == nullptr && other.offset == transfer.offset + transfer.bytes() &&
+         transfer.bytes() + other.bytes() <= options_.merged_bytes &&
+         transfer.piece_count + other.piece_count <= backend_.most_pieces();
+}
+
+std::vector<Transfer> Queue::merge(std::size_t io_class, Transfer& transfer) {
+  std::vector<Transfer> parts;
+  auto& waiting = waiting_[io_class];
+  if (transfer.op != IoOp::kRead || transfer.arrivals != nullptr || waiting.front().is_alone) {
+    return parts;
+  }
+  // Those of other files may stand in between.
+  for (std::size_t at = 1; at < waiting.size() && at <= kLookAhead;) {
+    if (!may_merge(transfer, waiting[at])) {
+      ++at;
+      continue;
+    }
+    Transfer next = waiting[at].transfer;
+    if (options_.prepare && !options_.prepare(next)) break;
+    if (parts.empty()) parts.push_back(transfer);
+    parts.push_back(next);
+    for (std::size_t i = 0; i < next.piece_count; ++i) {
+      transfer.pieces[transfer.piece_count++] = next.pieces[i];
+    }
+    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(at));
+    --waiting_count_;
+    at = 1;
+  }
+  return parts;
+}
+
 bool Queue::start_front(std::size_t io_class, std::vector<Completion>& completions) {
-  Transfer transfer = waiting_[io_class].front();
+  auto& waiting = waiting_[io_class];
+  Transfer transfer = waiting.front().transfer;
   if (!may_start(transfer)) return false;
   if (options_.prepare && !options_.prepare(transfer)) return false;
   const std::uint32_t place = places_.back();
+  const std::uint64_t token = transfer.token;
+  std::vector<Transfer> parts = merge(io_class, transfer);
   Running running = running_of(transfer);
+  running.token = token;
+  running.parts = std::move(parts);
   transfer.token = place;
   Status status = backend_.submit(transfer);
-  if (status.code() == Code::kExhausted) return false;
-  waiting_[io_class].pop_front();
+  if (status.code() == Code::kExhausted) {
+    for (std::size_t i = running.parts.size(); i > 1; --i) {
+      waiting.insert(waiting.begin() + 1, {running.parts[i - 1], false});
+      ++waiting_count_;
+    }
+    return false;
+  }
+  waiting.pop_front();
   --waiting_count_;
   if (!status.is_ok()) {
-    completions.push_back({running.token, std::move(status)});
+    end(std::move(running), std::move(status), completions);
     return true;
   }
   places_.pop_back();
   running.ahead = flying_reads_;
   running.started = clock_.now();
-  running_[place] = running;
   note_start(running);
+  running_[place] = std::move(running);
   return true;
+}
+
+void Queue::end(Running running, Status status, std::vector<Completion>& completions) {
+  if (running.parts.empty()) {
+    completions.push_back({running.token, std::move(status)});
+    return;
+  }
+  if (status.is_ok()) {
+    for (const Transfer& part : running.parts) completions.push_back({part.token, {}});
+    return;
+  }
+  auto& waiting = waiting_[index_of(running.io_class)];
+  for (std::size_t i = running.parts.size(); i > 0; --i) {
+    waiting.push_front({running.parts[i - 1], true});
+    next_deadline_ = std::min(next_deadline_, running.parts[i - 1].deadline);
+    ++waiting_count_;
+  }
 }
 
 void Queue::note_start(const Running& running) {
@@ -104,15 +169,15 @@ void Queue::expire(std::vector<Completion>& completions) {
   if (now < next_deadline_) return;
   next_deadline_ = kNoDeadline;
   for (auto& waiting : waiting_) {
-    std::erase_if(waiting, [&](const Transfer& transfer) {
-      if (now < transfer.deadline) return false;
+    std::erase_if(waiting, [&](const Waiting& item) {
+      if (now < item.transfer.deadline) return false;
       completions.push_back(
-          {transfer.token, {Code::kDeadline, "the deadline passed in the disk queue"}});
+          {item.transfer.token, {Code::kDeadline, "the deadline passed in the disk queue"}});
       --waiting_count_;
       return true;
     });
-    for (const Transfer& transfer : waiting) {
-      next_deadline_ = std::min(next_deadline_, transfer.deadline);
+    for (const Waiting& item : waiting) {
+      next_deadline_ = std::min(next_deadline_, item.transfer.deadline);
     }
   }
 }
@@ -123,7 +188,7 @@ void Queue::finish(std::vector<Completion>& completions) {
   for (Completion& completion : scratch_) {
     TERRACE_CHECK(completion.token < running_.size());
     const auto place = static_cast<std::uint32_t>(completion.token);
-    const Running& running = running_[place];
+    Running running = std::move(running_[place]);
     flying_bytes_[index_of(running.io_class)] -= running.bytes;
     --flying_[index_of(running.io_class)];
     if (running.is_read) {
@@ -132,7 +197,7 @@ void Queue::finish(std::vector<Completion>& completions) {
       throttle_.on_read_finished(running.bytes, running.ahead, now - running.started, now);
     }
     places_.push_back(place);
-    completions.push_back({running.token, std::move(completion.status)});
+    end(std::move(running), std::move(completion.status), completions);
   }
 }
 
@@ -144,7 +209,7 @@ void Queue::poll(std::vector<Completion>& completions) {
 
 void Queue::cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions) {
   auto& waiting = waiting_[index_of(io_class)];
-  for (const Transfer& transfer : waiting) completions.push_back({transfer.token, status});
+  for (const Waiting& item : waiting) completions.push_back({item.transfer.token, status});
   waiting_count_ -= waiting.size();
   waiting.clear();
 }

@@ -2,8 +2,9 @@
 // one waits, and lower classes may fill only part of the depth and a bounded number of bytes, so
 // that a read for a first token never stands behind a full device queue of writes; while there are
 // reads, writes get less (write_throttle.h). None starves: what was passed over kFloorStarts times
-// goes next. Threading: owned by one thread, the backend's; write_window() is thread-safe.  Waits:
-// never.  Bounds: Options::capacity waiting.
+// goes next. Small reads of neighbouring ranges go as one request, as long as that succeeds.
+// Threading: owned by one thread, the backend's; write_window() is thread-safe.  Waits: never.
+// Bounds: Options::capacity waiting.
 #pragma once
 
 #include <array>
@@ -26,6 +27,8 @@ class Queue {
     // Bytes of one class in flight; one transfer is always let through. By class.
     std::array<std::uint64_t, kIoClassCount> class_bytes{1ULL << 40U, 64ULL << 20U, 16ULL << 20U,
                                                          4ULL << 20U};
+    // Reads that lie one behind the other go as one request of at most so many bytes; 0 = never.
+    std::uint64_t merged_bytes = 0;
     // Called just before a transfer is handed to the backend, to add buffers that exist only while
     // it is in flight. False = none left: try again at the next poll.
     std::function<bool(Transfer&)> prepare;
@@ -54,8 +57,13 @@ class Queue {
   }
 
  private:
+  struct Waiting {
+    Transfer transfer;
+    bool is_alone = false;  // It failed together with others: what is its own fault?
+  };
   struct Running {
-    std::uint64_t token = 0;  // The caller's.
+    std::uint64_t token = 0;        // The caller's.
+    std::vector<Transfer> parts{};  // Of a request for several, all of them; else none.
     IoClass io_class = IoClass::kScrub;
     std::uint64_t bytes = 0;
     bool is_read = false;  // Of a class that somebody waits for.
@@ -67,6 +75,11 @@ class Queue {
   void start_waiting(std::vector<Completion>& completions);
   // Starts the first that waits in the class, or ends it with an error. False if it has to wait.
   [[nodiscard]] bool start_front(std::size_t io_class, std::vector<Completion>& completions);
+  // Takes what waits next to `transfer`, which waits in front, out of the class and makes it part
+  // of it. All of them as they were, `transfer` first; none if there is only that.
+  [[nodiscard]] std::vector<Transfer> merge(std::size_t io_class, Transfer& transfer);
+  [[nodiscard]] bool may_merge(const Transfer& transfer, const Waiting& next) const;
+  void end(Running running, Status status, std::vector<Completion>& completions);
   void note_start(const Running& running);
   void expire(std::vector<Completion>& completions);
   void finish(std::vector<Completion>& completions);
@@ -74,7 +87,7 @@ class Queue {
   Backend& backend_;
   const Clock& clock_;
   const Options options_;
-  std::array<std::deque<Transfer>, kIoClassCount> waiting_;
+  std::array<std::deque<Waiting>, kIoClassCount> waiting_;
   std::size_t waiting_count_ = 0;
   Nanoseconds next_deadline_ = kNoDeadline;
   std::vector<Running> running_;       // One place per depth; its index is the backend's token.

@@ -224,7 +224,7 @@ TEST_F(DiskFaultTest, AHungReadEndsWhenTheDeviceLetsGoAndAWaitingOneOnTime) {
 
 // Its memory may go to somebody else only when no rank's read can write to it any more.
 TEST_F(DiskFaultTest, AReadOfTwoRanksOfWhichOneHangsIsNotOverAtItsDeadline) {
-  Rig rig({.ranks = 2});
+  Rig rig({.ranks = 2, .payload_bytes = {600'000}});  // Each its own request.
   FaultBackend* faults = nullptr;
   rig.options().io.depth = 1;
   rig.options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {

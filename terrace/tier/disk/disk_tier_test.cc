@@ -27,6 +27,26 @@ TEST(DiskTierTest, WithoutDirectIoThreadsMoveTheBytesUnlessAnotherBackendIsAsked
   EXPECT_EQ(rig.tier().backend_name(), "io_uring");
 }
 
+TEST(DiskTierTest, NeighboursOfTwoRanksAreReadBackVerified) {
+  Rig rig({2, {5000, 12000}});
+  ASSERT_TRUE(rig.open().is_ok());
+  std::vector<BlockMemory> targets;
+  for (std::uint64_t n = 0; n < 12; ++n) ASSERT_TRUE(rig.write(n).is_ok());
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    targets.push_back(rig.blank());
+    ASSERT_TRUE(rig.tier()
+                    .begin_read(1000 + n, GroupId(0), hash_of(n), targets[n].shards(),
+                                transfer::IoClass::kTtftRead, kNoDeadline)
+                    .is_ok());
+  }
+  const double before = rig.metric("terrace_disk_io_total{op=\"read\"}");
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    EXPECT_EQ(rig.await(1000 + n).status.text(), Status().text());
+    EXPECT_TRUE(targets[n].equals(rig.block(n))) << n;
+  }
+  EXPECT_LT(rig.metric("terrace_disk_io_total{op=\"read\"}") - before, 12);
+}
+
 TEST(DiskTierTest, BlocksAreFoundAgainAfterARestart) {
   Rig rig({2, {5000, 12000}});
   ASSERT_TRUE(rig.open().is_ok());

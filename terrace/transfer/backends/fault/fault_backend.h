@@ -84,6 +84,7 @@ class FaultBackend final : public Backend {
   [[nodiscard]] std::uint64_t injected() const;
 
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
+  [[nodiscard]] std::size_t most_pieces() const override { return inner_->most_pieces(); }
   void name_file(int file, const std::string& path) override;
   void wake() override { inner_->wake(); }
 

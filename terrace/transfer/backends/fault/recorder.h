@@ -83,6 +83,7 @@ class RecordingBackend final : public Backend {
       : Backend(inner->depth()), inner_(std::move(inner)), recorder_(recorder) {}
 
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
+  [[nodiscard]] std::size_t most_pieces() const override { return inner_->most_pieces(); }
   void name_file(int file, const std::string& path) override;
   void wake() override { inner_->wake(); }
 

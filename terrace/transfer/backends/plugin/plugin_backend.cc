@@ -20,7 +20,7 @@
 namespace terrace::transfer {
 
 namespace {
-static_assert(kMaxPieces == TERRACE_BACKEND_MAX_PIECES);
+static_assert(kMaxPieces >= TERRACE_BACKEND_MAX_PIECES);
 static_assert(static_cast<int>(IoOp::kAllocate) == TERRACE_BACKEND_ALLOCATE);
 static_assert(static_cast<int>(IoClass::kScrub) == TERRACE_BACKEND_SCRUB);
 
@@ -109,6 +109,8 @@ class PluginBackend final : public Backend {
   }
 
   std::string_view name() const override { return library_.name; }
+
+  [[nodiscard]] std::size_t most_pieces() const override { return TERRACE_BACKEND_MAX_PIECES; }
 
   void name_file(int file, const std::string& path) override {
     Backend::name_file(file, path);
