@@ -123,7 +123,10 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
   const BlockKey wanted = key(group, hash);
   // One that nobody can read now gives way to a new copy.
   if (hidden_ > 0 && pool.contains(wanted) && !is_seen(group, hash)) {
-    if (const auto unseen = pool.find(wanted)) (void)pool.remove(*unseen);
+    const auto unseen = pool.find(wanted);
+    // Told as one that went: there may be no room for the new one.
+    const bool is_gone = unseen && pool.remove(*unseen);
+    if (is_gone && evicted_.size() < kMostEvicted) evicted_.push_back({wanted, *unseen});
   }
   if (pool.contains(wanted) || pool.is_filling(wanted)) {
     return fail(Code::kInvalid, "the block is on disk already");
@@ -139,7 +142,8 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
     if (pool.count(catalog::SlotState::kFree) == 0) {
       // Never evict a readable block of a volume that could not take the new one.
       const auto victim = pool.next_victim();
-      if (victim && is_blocked[map_.place(victim->slot.index.value()).volume]) break;
+      const std::uint32_t volume = victim ? map_.place(victim->slot.index.value()).volume : 0;
+      if (victim && is_blocked[volume] && !is_hidden_[volume]) break;
     }
     TERRACE_ASSIGN_OR_RETURN(auto slot, pool.reserve(wanted));
     note_evicted(group);

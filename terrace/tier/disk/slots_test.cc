@@ -1,0 +1,57 @@
+// What the slots tell of blocks that went.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/slots_internal.h"
+
+namespace terrace::tier::disk {
+namespace {
+
+constexpr std::uint32_t kSlots = 4;  // Of each of two volumes.
+
+std::unique_ptr<Slots> full_slots(SequenceHash& on_second) {
+  auto made = Slots::create({1, 2 * kSlots, "lru"}, SlotMap({kSlots, kSlots}), 2);
+  EXPECT_TRUE(made.has_value());
+  for (std::uint64_t n = 0; n < 2 * kSlots; ++n) {
+    auto reserved = (*made)->reserve(0, hash_of(n), {false, false}, {});
+    EXPECT_TRUE(reserved.has_value());
+    if (reserved->place.volume == 1) on_second = hash_of(n);
+    EXPECT_TRUE((*made)->seal(std::move(reserved->slot), 0, 0, reserved->epoch));
+  }
+  return *std::move(made);
+}
+
+// Else a path that is not trusted any more would stop all writes once its blocks are the oldest.
+TEST(SlotsTest, BlocksThatNobodyCanReadGoFirstAndStopNoWriteElsewhere) {
+  SequenceHash ignored;
+  const auto slots = full_slots(ignored);
+  slots->hide_volume(1, true);
+  for (std::uint64_t n = 100; n < 100 + kSlots; ++n) {
+    auto reserved = slots->reserve(0, hash_of(n), {false, true}, {});
+    ASSERT_TRUE(reserved.has_value()) << n;
+    EXPECT_EQ(reserved->place.volume, 0U);
+    EXPECT_TRUE(slots->seal(std::move(reserved->slot), 0, 0, reserved->epoch));
+  }
+}
+
+// A block that nobody can read now gives way to a new copy, which then finds no room.
+TEST(SlotsTest, ABlockThatGaveWayIsToldAsGoneThoughNoCopyTookItsPlace) {
+  SequenceHash hidden;
+  const auto made = full_slots(hidden);
+  Slots& slots = *made;
+  slots.hide_volume(1, true);
+  EXPECT_FALSE(slots.contains(0, hidden));
+  EXPECT_EQ(slots.reserve(0, hidden, {true, true}, {}).error().code(), Code::kExhausted);
+  const auto evicted = slots.take_evicted();
+  ASSERT_EQ(evicted.size(), 1U);
+  EXPECT_EQ(evicted[0].key.hash, hidden);
+  slots.hide_volume(1, false);
+  EXPECT_FALSE(slots.contains(0, hidden));
+}
+
+}  // namespace
+}  // namespace terrace::tier::disk
