@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from bench.vllm import ttft
 
 FULL = 896
+
+
+@pytest.fixture(autouse=True)
+def _fifteen_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ttft, "PAIRS", 15)
 
 
 class Engine:

@@ -32,15 +32,16 @@ def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     ours, other = Fake(3e9), Fake(2e9)
     peers.compare(cast(Any, ours), cast(Any, other), "nixl", 3 << 20, "cached", "threads")
     assert ours.told == [
-        verb for verb in ("plain", "read", "read", "write") for _ in range(peers.RUNS + 1)
+        verb for verb in ("plain", "read", "read", "write", "write") for _ in range(peers.RUNS + 1)
     ]
-    assert set(other.told) == {"read", "checked", "write"}
+    assert set(other.told) == {"read", "checked", "write", "synced"}
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_each_comparison_is_a_line_with_its_ratio(rows: list[dict[str, Any]]) -> None:
-    assert [row["name"] for row in rows] == ["peers.nixl.read"] * 3 + ["peers.nixl.write"]
-    assert [row["params"]["checks"] for row in rows] == ["none", "terrace", "both", "none"]
+    assert [row["name"] for row in rows] == ["peers.nixl.read"] * 3 + ["peers.nixl.write"] * 2
+    assert [row["params"]["checks"] for row in rows[:3]] == ["none", "terrace", "both"]
+    assert [row["params"]["synced"] for row in rows[3:]] == ["terrace", "both"]
     for row in rows:
         assert row["ratio"] == pytest.approx(1.5)
         assert row["runs"] == peers.RUNS
