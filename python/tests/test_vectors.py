@@ -18,7 +18,10 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_the_vectors_are_what_the_documents_say() -> None:
     done = subprocess.run(
         [sys.executable, "-B", "reference.py"],
-        cwd=VECTORS, capture_output=True, text=True, timeout=120,
+        cwd=VECTORS,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 

@@ -90,6 +90,9 @@ class Backend {
   [[nodiscard]] virtual std::string_view name() const = 0;
   // Pieces of one transfer, at most kMaxPieces.
   [[nodiscard]] virtual std::size_t most_pieces() const { return kMaxPieces; }
+  // Reads that lie one behind the other are worth joining up to so many bytes: a device gives most
+  // to requests of half a MiB and more (docs/adr/0030-small-neighbours-are-read-together.md).
+  [[nodiscard]] virtual std::uint64_t joined_bytes() const { return 512ULL << 10U; }
   // What error messages call this descriptor; empty forgets it.
   virtual void name_file(int file, const std::string& path);
   // Errors: kExhausted = depth reached, poll first; kInvalid = no pieces, or too many. The memory

@@ -1,8 +1,8 @@
-// Sealed writes and verified reads of the disk tier beside fio, alternating, with O_DIRECT, the
-// same depth, both with their buffers in huge pages (in scattered 4 KiB pages a virtual disk may be
-// half as fast), in the very same file: one whose blocks have all been written before, and where a
-// file lies decides how fast some disks are. fio's pieces are whole frames, and it syncs as often
-// as the tier syncs frames; the tier's records and their syncs come on top.
+// Sealed writes and verified reads of the disk tier beside fio, alternating, with O_DIRECT, as many
+// blocks asked for at once, both with their buffers in huge pages (in scattered 4 KiB pages a
+// virtual disk may be half as fast), in the very same file: one whose blocks have all been written
+// before, and where a file lies decides how fast some disks are. fio's pieces are whole frames, and
+// it syncs as often as the tier syncs frames; the tier's records and their syncs come on top.
 //   disk_bench [--directory=DIR] [--runs=N] [--mebibytes=N] [--backend=NAME] [disk.read|disk.write
 //   …]
 //   disk_bench --serve=PAYLOAD_BYTES …: for bench/peers. Each line of standard input, `write`,
@@ -30,7 +30,7 @@ void report(const FlowSetup& setup, bool is_read, const DiskFlow& flow, std::uin
   result.limit_name = "fio";
   result.limit_samples = samples[1];
   result.param("piece_bytes", static_cast<std::int64_t>(payload_bytes))
-      .param("depth", std::int64_t{setup.device_depth(is_read, setup.backend)})
+      .param("depth", std::int64_t{setup.asked()})
       .param("bytes", static_cast<std::int64_t>(flow.bytes()))
       .param("backend", flow.backend());
   if (!is_read) {
@@ -53,7 +53,7 @@ void bench(const FlowSetup& setup, std::uint64_t payload_bytes, const std::strin
                        .is_read = is_read,
                        .piece = flow.frame_bytes(),
                        .bytes = flow.count() * flow.frame_bytes(),
-                       .depth = own.device_depth(is_read, backend),
+                       .depth = own.asked(),
                        .sync_bytes = is_read ? 0 : kSyncBytes,
                        .backend = backend};
     const auto samples = testing::alternate(
@@ -74,7 +74,7 @@ int serve(const FlowSetup& setup) {
     double rate = 0;
     if (verb == "write") rate = flow.write_all();
     if (verb == "read") rate = flow.read_all();
-    if (verb == "plain") rate = flow.read_plain(own.device_depth(true, own.backend));
+    if (verb == "plain") rate = flow.read_plain(own.device_depth(own.backend));
     if (rate == 0) return 1;
     std::cout << fmt::format("{:.6g}", rate) << std::endl;
   }

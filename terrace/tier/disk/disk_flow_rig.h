@@ -69,10 +69,14 @@ struct FlowSetup {
       return name.starts_with(wanted) || wanted.starts_with(name);
     });
   }
-  // At the device, fio's and ours.
-  [[nodiscard]] unsigned device_depth(bool is_read, const std::string& of_backend) const {
-    if (of_backend == "threads") return kThreads;
-    return std::max(1U, is_read ? depth * 3 / 4 : depth / 2);
+  // Blocks that are asked for at once, by fio and of the tier, each with memory of its own: what a
+  // device writes into a buffer that is still in the processor's cache comes sooner, so who has
+  // fewer buffers is faster. More than the tier has at the device, so that this is not idle while
+  // those that came are verified.
+  [[nodiscard]] unsigned asked() const { return 2 * depth; }
+  // Reads of the tier at the device.
+  [[nodiscard]] unsigned device_depth(const std::string& of_backend) const {
+    return of_backend == "threads" ? kThreads : std::max(1U, depth * 3 / 4);
   }
 };
 
@@ -157,9 +161,8 @@ class DiskFlow {
   DiskFlow(const FlowSetup& setup, const FlowShape& shape)
       : shape_(shape),
         count_((setup.mebibytes << 20U) / shape.block_bytes()),
-        targets_(std::size_t{2} * setup.depth),
-        memory_(index::ZeroedArray<std::byte>::create((kSources + targets_) * shape.block_bytes())
-                    .value()) {
+        asked_(setup.asked()),
+        memory_(index::ZeroedArray<std::byte>::create(2 * asked_ * shape.block_bytes()).value()) {
     options_.layout.block_tokens = Tokens(64);
     options_.layout.ranks = shape.ranks;
     options_.layout.groups = {{GroupId(0), {Bytes(shape.shard_bytes)}}};
@@ -196,8 +199,8 @@ class DiskFlow {
   double read(std::uint64_t from, std::uint64_t count) {
     const double time = testing::seconds_of(clock_, [&] {
       std::vector<std::size_t> free;
-      free.reserve(targets_);
-      for (std::size_t i = 0; i < targets_; ++i) free.push_back(i);
+      free.reserve(asked_);
+      for (std::size_t i = 0; i < asked_; ++i) free.push_back(i);
       std::uint64_t begun = 0;
       run(
           count,
@@ -219,12 +222,12 @@ class DiskFlow {
     const std::string path = options_.paths[0] + "/terrace-00/0.slots";
     auto file = open_file(path, options_.is_direct ? O_RDONLY | O_DIRECT : O_RDONLY);
     TERRACE_CHECK(file.has_value());
-    auto pages = index::ZeroedArray<std::byte>::create(targets_ * kPageBytes).value();
+    auto pages = index::ZeroedArray<std::byte>::create(asked_ * kPageBytes).value();
     transfer::Backend& mover = *chosen->backend;
     const double time = testing::seconds_of(clock_, [&] {
       std::vector<transfer::Completion> done;
       std::vector<std::size_t> free;
-      for (std::size_t i = 0; i < std::min<std::size_t>(mover.depth(), targets_); ++i)
+      for (std::size_t i = 0; i < std::min<std::size_t>(mover.depth(), asked_); ++i)
         free.push_back(i);
       for (std::uint64_t begun = 0, ended = 0; ended < count_; ended += done.size()) {
         for (; begun < count_ && !free.empty(); ++begun, free.pop_back()) {
@@ -233,7 +236,7 @@ class DiskFlow {
           read.file = file->get();
           read.offset = begun * frame_bytes();
           read.pieces[0] = {pages.all().data() + free.back() * kPageBytes, kPageBytes};
-          read.pieces[1] = {place(kSources + free.back())[0].payload, shape_.shard_bytes};
+          read.pieces[1] = {place(asked_ + free.back())[0].payload, shape_.shard_bytes};
           read.piece_count = 2;
           TERRACE_CHECK(mover.submit(read).is_ok());
         }
@@ -288,12 +291,11 @@ class DiskFlow {
   [[nodiscard]] std::string backend() const { return std::string(tier_->backend_name()); }
 
  private:
-  static constexpr std::size_t kSources = 64;
   static constexpr std::uint64_t kMostWriting = 64;  // More than the device takes.
   static constexpr std::uint64_t kReadToken = std::uint64_t{1} << 40U;
 
   void fill_sources() {
-    for (std::size_t i = 0; i < kSources; ++i) {
+    for (std::size_t i = 0; i < asked_; ++i) {
       std::vector<Checksum> sums;
       for (const ShardMemory& shard : place(i)) {
         Rng rng(i);
@@ -316,7 +318,7 @@ class DiskFlow {
   }
   bool begin_write(std::uint64_t& begun) {
     if (begun == count_) return false;
-    const std::size_t source = begun % kSources;
+    const std::size_t source = begun % asked_;
     const Status status = tier_->begin_write(begun, GroupId(0), hash_of(first_ + begun), 0,
                                              place(source), checksums_[source]);
     if (status.code() == Code::kExhausted) return false;
@@ -327,7 +329,7 @@ class DiskFlow {
   void begin_read(std::uint64_t block, std::size_t target, transfer::IoClass io_class) {
     const Status status =
         tier_->begin_read(kReadToken + target, GroupId(0), hash_of(first_ + block),
-                          place(kSources + target), io_class, kNoDeadline);
+                          place(asked_ + target), io_class, kNoDeadline);
     if (!status.is_ok()) {
       std::fprintf(stderr, "read of block %llu: %s\n", static_cast<unsigned long long>(block),
                    status.message().c_str());
@@ -337,7 +339,7 @@ class DiskFlow {
   // New blocks in the place of the oldest, which is no block that is read: they are touched.
   void keep_writing() {
     while (writing_ < kMostWriting) {
-      const std::size_t source = extra_ % kSources;
+      const std::size_t source = extra_ % asked_;
       const Status status = tier_->begin_write(extra_, GroupId(0), hash_of(~extra_), 0,
                                                place(source), checksums_[source]);
       if (status.code() == Code::kExhausted) return;
@@ -381,8 +383,7 @@ class DiskFlow {
 
   const FlowShape shape_;
   std::uint64_t count_;
-  // More than the device has, so that it is not idle while those that came are verified.
-  const std::size_t targets_;
+  const std::size_t asked_;
   std::uint64_t first_ = 0;
   std::uint64_t extra_ = 0;
   std::uint64_t writing_ = 0;

@@ -45,7 +45,7 @@ struct Bench {
 
 void bench_prefix(const FlowSetup& setup, std::uint64_t payload, const std::string& backend) {
   Bench bench(setup, payload, backend);
-  const unsigned depth = bench.own.device_depth(true, backend);
+  const unsigned depth = bench.own.asked();
   std::uint64_t ours = 0;
   std::uint64_t theirs = 0;
   const std::uint64_t places = bench.flow->count() - kPrefixBlocks;
@@ -147,7 +147,7 @@ double read_unverified(const Bench& bench) {
   auto memory = index::ZeroedArray<std::byte>::create(bench.own.depth * frame);
   TERRACE_CHECK(file.has_value() && memory.has_value());
   std::vector<std::uint64_t> free;
-  for (std::uint64_t i = 0; i < bench.own.device_depth(true, bench.own.backend); ++i) {
+  for (std::uint64_t i = 0; i < bench.own.device_depth(bench.own.backend); ++i) {
     free.push_back(i);
   }
   const std::size_t all = free.size();
@@ -221,7 +221,7 @@ void bench_tokens(const FlowSetup& setup, const Geometry& geometry) {
   const Fio::Job job{.file = own.directory + "/terrace-00/0.slots",
                      .piece = flow.frame_bytes(),
                      .bytes = flow.count() * geometry.shape.ranks * flow.frame_bytes(),
-                     .depth = own.device_depth(true, own.backend)};
+                     .depth = own.asked()};
   const auto samples =
       testing::alternate(setup.runs, {[&] { return tokens(flow.read_all()); },
                                       [&] { return tokens(Fio(job).bytes_per_second()); }});

@@ -59,9 +59,6 @@ Result<std::unique_ptr<FrameCrypt>> make_crypt(const DiskTier::Options& options,
 constexpr std::string_view kUndropped =
     "blocks of before the last reset would be found there after a restart";
 
-// A device gives most to requests of half a MiB and more (docs/adr/0026-a-plain-ring.md): smaller
-// frames that lie one behind the other are read by one.
-constexpr std::uint64_t kMergedBytes = 512ULL << 10U;
 constexpr std::size_t kLeastPages = 128;  // Header pages of frames under way: 512 KiB.
 
 // Everything that can be under way at once, so that a push is never refused.
@@ -91,7 +88,7 @@ struct DiskTier::State {
         queue(*backend, clock_in,
               {queue_capacity(options, volumes.size()),
                {1ULL << 40U, 64ULL << 20U, 16ULL << 20U, 4ULL << 20U},
-               kMergedBytes,
+               backend->joined_bytes(),
                [this](transfer::Transfer& transfer) { return prepare(transfer); }}),
         corrupt_log(clock_in, log_in, "disk corrupt=1"),
         context{options, clock_in, log_in, corrupt_log, volumes, *slots,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "terrace/tier/disk/disk_rig.h"
+#include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -45,6 +46,37 @@ TEST(DiskTierTest, NeighboursOfTwoRanksAreReadBackVerified) {
     EXPECT_TRUE(targets[n].equals(rig.block(n))) << n;
   }
   EXPECT_LT(rig.metric("terrace_disk_io_total{op=\"read\"}") - before, 12);
+}
+
+// Requests that reading twelve neighbours of 586 KiB takes, asked for at once.
+double requests_of_large_neighbours(const std::string& backend) {
+  Rig rig({1, {600'000}});
+  rig.options().backend = backend;
+  rig.options().io.threads = 1;
+  rig.options().decorate = [](std::unique_ptr<transfer::Backend> inner) {
+    return std::make_unique<transfer::FaultBackend>(std::move(inner), 1);
+  };
+  EXPECT_EQ(rig.open().text(), Status().text());
+  std::vector<BlockMemory> targets;
+  for (std::uint64_t n = 0; n < 12; ++n) EXPECT_EQ(rig.write(n).text(), Status().text());
+  const double before = rig.metric("terrace_disk_io_total{op=\"read\"}");
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    targets.push_back(rig.blank());
+    EXPECT_TRUE(rig.tier()
+                    .begin_read(1000 + n, GroupId(0), hash_of(n), targets[n].shards(),
+                                transfer::IoClass::kTtftRead, kNoDeadline)
+                    .is_ok());
+  }
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    EXPECT_EQ(rig.await(1000 + n).status.text(), Status().text());
+    EXPECT_TRUE(targets[n].equals(rig.block(n))) << n;
+  }
+  return rig.metric("terrace_disk_io_total{op=\"read\"}") - before;
+}
+
+TEST(DiskTierTest, ThreadsReadLargeNeighboursTogetherToo) {
+  EXPECT_LT(requests_of_large_neighbours("threads"), 12);
+  EXPECT_EQ(requests_of_large_neighbours("io_uring"), 12);
 }
 
 TEST(DiskTierTest, BlocksAreFoundAgainAfterARestart) {

@@ -85,6 +85,7 @@ class FaultBackend final : public Backend {
 
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   [[nodiscard]] std::size_t most_pieces() const override { return inner_->most_pieces(); }
+  [[nodiscard]] std::uint64_t joined_bytes() const override { return inner_->joined_bytes(); }
   void name_file(int file, const std::string& path) override;
   void wake() override { inner_->wake(); }
 
