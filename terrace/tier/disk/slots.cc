@@ -9,7 +9,7 @@ namespace terrace::tier::disk {
 namespace {
 constexpr NamespaceId kForeign{UINT16_MAX};
 constexpr std::uint16_t kLastNamespace = UINT16_MAX - 1;
-// Slots of blocked volumes that one reserve() sets aside at most.
+// Slots of blocked volumes that one reserve() sets aside or passes over at most.
 constexpr int kMostSetAside = 256;
 
 GroupId group_id(std::size_t group) { return GroupId(static_cast<std::uint16_t>(group)); }
@@ -138,12 +138,17 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
     reserved.slot = std::move(*slot).begin_fill();
     return reserved;
   }
-  for (int tries = 0; tries < kMostSetAside; ++tries) {
+  const bool is_any_open = !std::ranges::all_of(is_blocked, std::identity{});
+  for (int tries = 0; is_any_open && tries < kMostSetAside; ++tries) {
     if (pool.count(catalog::SlotState::kFree) == 0) {
-      // Never evict a readable block of a volume that could not take the new one.
+      // Never evict a readable block of a volume that could not take the new one: it is passed over,
+      // and comes last again.
       const auto victim = pool.next_victim();
       const std::uint32_t volume = victim ? map_.place(victim->slot.index.value()).volume : 0;
-      if (victim && is_blocked[volume] && !is_hidden_[volume]) break;
+      if (victim && is_blocked[volume] && !is_hidden_[volume]) {
+        pool.touch(victim->key);
+        continue;
+      }
     }
     TERRACE_ASSIGN_OR_RETURN(auto slot, pool.reserve(wanted));
     note_evicted(group);

@@ -38,6 +38,27 @@ TEST(SlotsTest, BlocksThatNobodyCanReadGoFirstAndStopNoWriteElsewhere) {
   }
 }
 
+// A directory that turned read-only serves on, and stores nothing: to evict there frees nothing.
+TEST(SlotsTest, BlocksThatCanOnlyBeReadStayAndStopNoWriteElsewhere) {
+  SequenceHash ignored;
+  const auto slots = full_slots(ignored);
+  std::vector<SequenceHash> on_first;
+  std::vector<SequenceHash> on_second;
+  for (std::uint32_t slot = 0; const auto sight = slots->next_sealed(0, slot, 2 * kSlots - slot);) {
+    (sight->place.volume == 0 ? on_first : on_second).push_back(sight->hash);
+  }
+  ASSERT_EQ(on_first.size(), kSlots);
+  ASSERT_EQ(on_second.size(), kSlots);
+  for (std::uint64_t n = 100; n < 100 + 3 * kSlots; ++n) {
+    auto reserved = slots->reserve(0, hash_of(n), {false, true}, {});
+    ASSERT_TRUE(reserved.has_value()) << n;
+    EXPECT_EQ(reserved->place.volume, 0U);
+    EXPECT_TRUE(slots->seal(std::move(reserved->slot), 0, 0, reserved->epoch));
+  }
+  for (const SequenceHash& hash : on_second) EXPECT_TRUE(slots->contains(0, hash));
+  for (const SequenceHash& hash : on_first) EXPECT_FALSE(slots->contains(0, hash));
+}
+
 // A block that nobody can read now gives way to a new copy, which then finds no room.
 TEST(SlotsTest, ABlockThatGaveWayIsToldAsGoneThoughNoCopyTookItsPlace) {
   SequenceHash hidden;
