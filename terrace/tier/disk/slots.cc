@@ -141,8 +141,8 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
   const bool is_any_open = !std::ranges::all_of(is_blocked, std::identity{});
   for (int tries = 0; is_any_open && tries < kMostSetAside; ++tries) {
     if (pool.count(catalog::SlotState::kFree) == 0) {
-      // Never evict a readable block of a volume that could not take the new one: it is passed over,
-      // and comes last again.
+      // Never evict a readable block of a volume that could not take the new one: it is passed
+      // over, and comes last again.
       const auto victim = pool.next_victim();
       const std::uint32_t volume = victim ? map_.place(victim->slot.index.value()).volume : 0;
       if (victim && is_blocked[volume] && !is_hidden_[volume]) {
