@@ -76,6 +76,9 @@ constexpr MetricRow kRows[] = {
     {"terrace_disk_write_budget_bytes", kGauge, "",
      "Bytes that disk.write_budget and disk.dwpd let be written now; below 0 = debt."},
     {"terrace_disk_write_budget_day_bytes", kGauge, "", "Bytes of 24 hours; 0 = no bound."},
+    {"terrace_disk_device_bytes_per_second", kGauge, "volume",
+     "What each directory's device moved while it was busy, of late: its share of new blocks. "
+     "`volume` counts the directories in use from 0."},
     {"terrace_disk_write_window", kGauge, "",
      "Block writes that may be at the disk at a time; few while blocks are read."},
     {"terrace_object_probes_total", kCounter, "", "Chains looked up in the shared store."},

@@ -173,6 +173,8 @@ TEST_F(DiskSpreadTest, ASlowDirectoryGetsItsShareUntilTheOtherIsFull) {
   const auto [a, b] = write(100);
   EXPECT_NEAR(static_cast<double>(a), 80, 6);
   EXPECT_NEAR(static_cast<double>(b), 20, 6);
+  EXPECT_NEAR(rig_.metric("terrace_disk_device_bytes_per_second{volume=\"0\"}"), 250e3, 25e3);
+  EXPECT_NEAR(rig_.metric("terrace_disk_device_bytes_per_second{volume=\"1\"}"), 62.5e3, 6e3);
   const auto rest = write(200);  // All that is free.
   EXPECT_EQ(a + b + rest[0] + rest[1], 300U);
   for (std::uint64_t n = 0; n < 400; ++n) EXPECT_TRUE(rig_.has(n)) << n;

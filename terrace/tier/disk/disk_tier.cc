@@ -454,6 +454,7 @@ void DiskTier::visit_metrics(MetricVisitor& visitor) const {
   disk::visit(state_->meters, state_->backend->counters(), *state_->slots, *state_->crypt, visitor);
   disk::visit_flow(state_->meters, state_->backend->counters(), state_->writer.budget(),
                    state_->queue, visitor);
+  state_->watch.visit_metrics(visitor);
 }
 
 DiskTier::Flow DiskTier::flow() const {

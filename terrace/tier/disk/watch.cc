@@ -1,3 +1,7 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
 #include "terrace/tier/disk/health_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
 #include "terrace/tier/disk/slots_internal.h"
@@ -16,7 +20,8 @@ Watch::Watch(Context& context)
     : context_(context),
       pace_(context.volumes.size(), (kReads + context.options.queue_blocks) * context.ranks(),
             context.clock),
-      speeds_(context.volumes.size()) {}
+      speeds_(context.volumes.size()),
+      shown_(context.volumes.size()) {}
 
 std::size_t Watch::place_of(const Ticket& ticket) const {
   const std::size_t first = ticket.purpose == Purpose::kReadFrame ? 0 : kReads;
@@ -46,6 +51,7 @@ void Watch::look() {
     }
     note_pace(v);
     speeds_[v] = pace_.speed(v);
+    shown_[v].set(std::llround(speeds_[v]));
   }
   if (speeds_.size() > 1) context_.slots.set_speeds(speeds_);
 }
@@ -60,6 +66,13 @@ void Watch::note_pace(std::uint32_t volume) {
     context_.health.slow(volume, pace_.last(volume), pace_.norm(volume));
   } else {
     context_.health.quick(volume);
+  }
+}
+
+void Watch::visit_metrics(MetricVisitor& visitor) const {
+  for (std::size_t v = 0; v < shown_.size(); ++v) {
+    visitor.gauge("terrace_disk_device_bytes_per_second", fmt::format("volume=\"{}\"", v),
+                  static_cast<double>(shown_[v].value()));
   }
 }
 

@@ -1,6 +1,6 @@
 // Watches the volumes: whether their directories are still there and their devices answer, once a
 // second, and tells Health.
-// Threading: the I/O thread's.  Waits: never, but for lstat.
+// Threading: the I/O thread's, but for visit_metrics().  Waits: never, but for lstat.
 #pragma once
 
 #include "terrace/tier/disk/context_internal.h"
@@ -18,6 +18,8 @@ class Watch {
   void look();
   // Before anybody is told that a block is there.
   void hide_unreadable();
+  // Bytes a second of each volume's device while busy, as of the last look. Thread-safe.
+  void visit_metrics(MetricVisitor& visitor) const;
 
  private:
   [[nodiscard]] std::size_t place_of(const Ticket& ticket) const;
@@ -26,6 +28,7 @@ class Watch {
   Context& context_;
   Pace pace_;
   std::vector<double> speeds_;  // [volume]; 0 = not known, or its last one.
+  std::vector<Gauge> shown_;    // The same, for everybody.
   Nanoseconds next_look_{INT64_MIN};
 };
 
