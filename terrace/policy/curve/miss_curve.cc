@@ -1,0 +1,101 @@
+#include "terrace/policy/curve/miss_curve.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace terrace::policy {
+
+namespace {
+constexpr double kLeastAge = 100'000;
+}  // namespace
+
+Result<MissCurve> MissCurve::create(const Options& options) {
+  if (options.most_blocks == 0 || options.followed == 0) {
+    return fail(Code::kInvalid, "a miss-ratio curve of no blocks");
+  }
+  Options own = options;
+  own.followed =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(options.followed, options.most_blocks));
+  std::vector<UseOrder> levels;
+  std::uint64_t reach = own.followed;
+  do {
+    TERRACE_ASSIGN_OR_RETURN(auto level, UseOrder::create(own.followed));
+    levels.push_back(std::move(level));
+    reach <<= kStepBits;
+  } while (reach >> kStepBits < own.most_blocks);
+  return MissCurve(own, std::move(levels));
+}
+
+MissCurve::MissCurve(const Options& options, std::vector<UseOrder> levels)
+    : followed_(options.followed),
+      ages_at_(std::max(kLeastAge, 2 * static_cast<double>(options.most_blocks))),
+      levels_(std::move(levels)) {}
+
+std::size_t MissCurve::levels_of(const SequenceHash& hash) const {
+  const auto zeros = static_cast<std::size_t>(std::countl_zero(hash.high));
+  return std::min(levels_.size(), 1 + zeros / kStepBits);
+}
+
+void MissCurve::request(std::span<const SequenceHash> chain) {
+  // All are looked for before any is used: the chain's own blocks do not push each other out.
+  for (const SequenceHash& hash : chain) note(hash);
+  asked_ += static_cast<double>(chain.size());
+  for (auto hash = chain.rbegin(); hash != chain.rend(); ++hash) {
+    const std::size_t count = levels_of(*hash);
+    for (std::size_t level = 0; level < count; ++level) levels_[level].use(*hash);
+  }
+  if (asked_ >= ages_at_) age();
+}
+
+// By the nearest level that knows it: the next one knows it less exactly.
+void MissCurve::note(const SequenceHash& hash) {
+  const std::size_t count = levels_of(hash);
+  std::uint64_t nearest = 1;  // A pool that would hold it is larger than the levels before reach.
+  for (std::size_t level = 0; level < count; ++level) {
+    const unsigned shift = kStepBits * static_cast<unsigned>(level);
+    if (const auto newer = levels_[level].newer_than(hash)) {
+      const std::uint64_t distance = (std::uint64_t{*newer} << shift) + 1;
+      cells_[cell_of(std::max(distance, nearest))] +=
+          static_cast<double>(std::uint64_t{1} << shift);
+      return;
+    }
+    nearest = (std::uint64_t{followed_} << shift) + 1;
+  }
+}
+
+void MissCurve::age() {
+  asked_ /= 2;
+  for (double& cell : cells_) cell /= 2;
+}
+
+double MissCurve::hit_ratio(std::uint64_t blocks) const {
+  if (asked_ == 0) return 0;
+  double hits = 0;
+  for (unsigned cell = 0; cell < kCells && first_of(cell) <= blocks; ++cell) {
+    const std::uint64_t width = first_of(cell + 1) - first_of(cell);
+    const std::uint64_t held = std::min(width, blocks + 1 - first_of(cell));
+    hits += cells_[cell] * static_cast<double>(held) / static_cast<double>(width);
+  }
+  return std::min(1.0, hits / asked_);
+}
+
+unsigned MissCurve::cell_of(std::uint64_t distance) {
+  const auto octave = static_cast<unsigned>(std::bit_width(distance | 1));
+  if (octave <= kFine + 1) return static_cast<unsigned>(distance);
+  const unsigned shift = octave - kFine - 1;
+  return std::min(static_cast<unsigned>(distance >> shift) + (shift << kFine), kCells - 1);
+}
+
+std::uint64_t MissCurve::first_of(unsigned cell) {
+  if (cell < (2U << kFine)) return cell;
+  const unsigned shift = (cell >> kFine) - 1;
+  return static_cast<std::uint64_t>((cell & ((1U << kFine) - 1)) | (1U << kFine)) << shift;
+}
+
+Bytes MissCurve::memory() const {
+  Bytes sum(sizeof *this);
+  for (const UseOrder& level : levels_) sum = sum + level.memory();
+  return sum;
+}
+
+}  // namespace terrace::policy

@@ -1,0 +1,67 @@
+// The miss-ratio curve: which share of the blocks asked for a pool of any size would have held,
+// learned from the requests alone. How many other blocks were used since a block's last use is the
+// size below which `lru` would have lost it. The last blocks are followed one and all; of those
+// further back a quarter, chosen by their hashes, four times as far; of those before a sixteenth,
+// and so on: blocks that everybody asks for are near and counted exactly, and of the far ones, that
+// are few, each stands for those that are left out.
+//
+// Requests hold their blocks until they end and let go of the deepest first, as the pools do, so a
+// block is never older than what follows it. Counts of long ago weigh less: they are halved each
+// time twice as many blocks were asked for as the largest pool holds, and 100,000 at least.
+// Threading: thread-compatible.  Waits: never.  Memory: memory(), from create().
+// Source: Mattson et al., Evaluation techniques for storage hierarchies, 1970 (stack distance);
+// Waldspurger et al., Efficient MRC construction with SHARDS, FAST 2015 (sampling by hash).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "terrace/base/status.h"
+#include "terrace/block/sequence_hash.h"
+#include "terrace/policy/curve/use_order_internal.h"
+
+namespace terrace::policy {
+
+class MissCurve {
+ public:
+  struct Options {
+    std::uint64_t most_blocks = 0;  // Of the largest pool that will be asked about.
+    std::uint32_t followed = 4096;  // At each of the distances.
+  };
+  // Errors: kInvalid for 0 blocks or none followed; kExhausted if memory is refused.
+  static Result<MissCurve> create(const Options& options);
+
+  // Somebody asked for `chain`, the first block first. O(chain).
+  void request(std::span<const SequenceHash> chain);
+  // Of all blocks asked for, the share that a pool of `blocks` would have held; 0 before any
+  // request. Larger pools than most_blocks: as that one.
+  [[nodiscard]] double hit_ratio(std::uint64_t blocks) const;
+  // Blocks asked for that the ratio is taken over, older ones weighing less.
+  [[nodiscard]] double weight() const { return asked_; }
+  [[nodiscard]] Bytes memory() const;
+
+ private:
+  // Distances in cells: below 2^(kFine + 1) each its own, above 2^kFine cells an octave.
+  static constexpr unsigned kFine = 5;
+  static constexpr unsigned kCells = (40U << kFine) + 1;
+  // One that is followed stands for four of the level before.
+  static constexpr unsigned kStepBits = 2;
+
+  MissCurve(const Options& options, std::vector<UseOrder> levels);
+  [[nodiscard]] static unsigned cell_of(std::uint64_t distance);
+  [[nodiscard]] static std::uint64_t first_of(unsigned cell);
+  // Of the levels, those that follow this block.
+  [[nodiscard]] std::size_t levels_of(const SequenceHash& hash) const;
+  void note(const SequenceHash& hash);
+  void age();
+
+  std::uint32_t followed_;
+  double ages_at_;                // Blocks asked for.
+  std::vector<UseOrder> levels_;  // The nearest first.
+  double asked_ = 0;
+  std::array<double, kCells> cells_{};  // Uses at that distance.
+};
+
+}  // namespace terrace::policy

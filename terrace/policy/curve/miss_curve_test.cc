@@ -1,0 +1,126 @@
+#include "terrace/policy/curve/miss_curve.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "terrace/base/rng.h"
+#include "terrace/testing/keys.h"
+#include "terrace/testing/prefix_trace.h"
+
+namespace terrace::policy {
+namespace {
+
+MissCurve curve_of(std::uint64_t most_blocks, std::uint32_t followed = 4096) {
+  auto made = MissCurve::create({most_blocks, followed});
+  EXPECT_TRUE(made.has_value());
+  return std::move(*made);
+}
+
+// What was used last, newest first, and how far back each block was found: nothing clever.
+class Naive {
+ public:
+  void request(const std::vector<SequenceHash>& chain) {
+    for (const SequenceHash& hash : chain) {
+      std::size_t at = 0;
+      while (at < used_.size() && used_[at] != hash) ++at;
+      if (at < used_.size()) distances_.push_back(at + 1);
+      ++asked_;
+    }
+    for (auto hash = chain.rbegin(); hash != chain.rend(); ++hash) {
+      std::erase(used_, *hash);
+      used_.insert(used_.begin(), *hash);
+    }
+  }
+  [[nodiscard]] double hit_ratio(std::uint64_t blocks) const {
+    const auto hits = std::ranges::count_if(distances_, [&](auto one) { return one <= blocks; });
+    return static_cast<double>(hits) / static_cast<double>(asked_);
+  }
+
+ private:
+  std::vector<SequenceHash> used_;
+  std::vector<std::size_t> distances_;
+  std::size_t asked_ = 0;
+};
+
+TEST(MissCurveTest, WhereAllAreFollowedItIsExact) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    Rng rng(seed);
+    MissCurve curve = curve_of(64, 64);
+    Naive naive;
+    for (int i = 0; i < 200; ++i) {
+      // Chains that share beginnings: 8 conversations of up to 7 blocks, 56 blocks in all.
+      const auto chain = testing::chain(100 * rng.below(8), 1 + rng.below(7));
+      curve.request(chain);
+      naive.request(chain);
+    }
+    for (std::uint64_t blocks = 0; blocks <= 64; ++blocks) {
+      EXPECT_NEAR(curve.hit_ratio(blocks), naive.hit_ratio(blocks), 1e-12)
+          << "seed " << seed << ", " << blocks << " blocks";
+    }
+  }
+}
+
+TEST(MissCurveTest, AChainsOwnBlocksDoNotPushEachOtherOut) {
+  MissCurve curve = curve_of(16, 16);
+  const auto chain = testing::chain(1, 8);
+  curve.request(chain);
+  curve.request(chain);
+  EXPECT_EQ(curve.hit_ratio(8), 0.5);
+  EXPECT_EQ(curve.hit_ratio(4), 0.25);  // Its first four: the deepest went first.
+  EXPECT_EQ(curve.hit_ratio(0), 0);
+}
+
+TEST(MissCurveTest, BeforeAnyRequestNothingIsKnown) {
+  EXPECT_EQ(curve_of(100).hit_ratio(100), 0);
+  EXPECT_EQ(curve_of(100).weight(), 0);
+}
+
+TEST(MissCurveTest, NothingToFollowIsRefused) {
+  EXPECT_EQ(MissCurve::create({0, 16}).error().code(), Code::kInvalid);
+  EXPECT_EQ(MissCurve::create({16, 0}).error().code(), Code::kInvalid);
+}
+
+// Published hit ratios of `lru` (see catalog/trace_replay_test.cc), and the ideal one.
+TEST(MissCurveTest, OfARealTraceItIsWithinAPointWhicheverBlocksAreFollowed) {
+  const auto trace =
+      testing::PrefixTrace::read(TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree");
+  ASSERT_TRUE(trace.has_value());
+  const std::pair<std::uint64_t, double> published[] = {
+      {1, 5.25}, {2, 7.93}, {5, 19.58}, {10, 27.89}, {100, 36.64}};
+  for (std::uint64_t keys = 0; keys < 4; ++keys) {
+    MissCurve curve = curve_of(trace->unique_blocks());
+    for (std::size_t request = 0; request < trace->requests(); ++request) {
+      std::vector<SequenceHash> chain;
+      for (const std::uint32_t block : trace->blocks(request)) {
+        chain.push_back(testing::hash((keys << 32U) + block));
+      }
+      curve.request(chain);
+    }
+    for (const auto& [share, percent] : published) {
+      EXPECT_NEAR(100 * curve.hit_ratio(trace->unique_blocks() * share / 100), percent, 1)
+          << share << " % of the blocks, keys " << keys;
+    }
+  }
+}
+
+TEST(MissCurveTest, MemoryIsBoundedWhateverIsAskedFor) {
+  MissCurve curve = curve_of(10'000'000);
+  const Bytes before = curve.memory();
+  EXPECT_LT(before.value(), 2ULL << 20U);
+  for (std::uint64_t n = 0; n < 2000; ++n) curve.request(testing::chain(n * 50, 100));
+  EXPECT_EQ(curve.memory(), before);
+}
+
+TEST(MissCurveTest, WhatWasLongAgoIsForgotten) {
+  MissCurve curve = curve_of(1000);
+  const auto hot = testing::chain(1, 10);
+  for (int i = 0; i < 20'000; ++i) curve.request(hot);
+  EXPECT_GT(curve.hit_ratio(100), 0.99);
+  for (std::uint64_t n = 1; n < 60'000; ++n) curve.request(testing::chain(n * 100, 10));
+  EXPECT_LT(curve.hit_ratio(100), 0.05);
+}
+
+}  // namespace
+}  // namespace terrace::policy
