@@ -19,6 +19,7 @@
 #include "terrace/base/thread.h"
 #include "terrace/manager/io_driver_internal.h"
 #include "terrace/manager/opening_internal.h"
+#include "terrace/manager/size_forecast_internal.h"
 #include "terrace/manager/status_internal.h"
 #include "terrace/wire/orders.h"
 
@@ -59,6 +60,7 @@ struct BlockManager::State {
         owner(random_u64()),
         shared(options, owner, counters, clock.now()),
         driver(shared, clock, log),
+        forecast(options),
         opened(clock.now()) {}
 
   const Options options;
@@ -68,6 +70,7 @@ struct BlockManager::State {
   Counters counters;
   Shared shared;
   IoDriver driver;
+  SizeForecast forecast;
   const Nanoseconds opened;
   UniqueFd event_fd;
   std::atomic<std::uint64_t> last_request{0};
@@ -143,6 +146,7 @@ void BlockManager::State::run_io(const std::stop_token& stop) {
   });
   while (!stop.stop_requested()) {
     const bool is_busy = driver.tick();
+    (void)forecast.work();
     flush_condition.notify_all();
     TERRACE_SYNC_POINT("manager.io.tick");
     signal_if_due();
@@ -310,6 +314,7 @@ Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   request->ledger.prompt = options.prompt_tokens;
   if (request->is_keyed) {
     request->chain.append(options.tokens);
+    state.forecast.ask(request->chain.hashes());
     if (state.options.has_events) {
       request->tokens.assign(options.tokens.begin(), options.tokens.end());
       request->extra_keys = options.extra_keys;
@@ -451,12 +456,12 @@ Status BlockManager::reset(Nanoseconds limit) {
 
 StatusReport BlockManager::status() const {
   const State& state = *state_;
-  return make_status(state.options, state.shared, state.parts, state.counters, state.clock.now(),
-                     state.opened);
+  return make_status(state.options, state.shared, state.parts, state.counters, state.forecast,
+                     state.clock.now(), state.opened);
 }
 
 void BlockManager::visit_metrics(MetricVisitor& visitor) const {
-  visit_all(state_->shared, state_->parts, state_->counters, visitor);
+  visit_all(state_->shared, state_->parts, state_->counters, state_->forecast, visitor);
 }
 
 void BlockManager::set_mode(Mode mode, std::string_view by) {

@@ -163,11 +163,13 @@ std::string canary_text(const Gate& gate, Nanoseconds now) {
 }  // namespace
 
 StatusReport make_status(const Options& options, const Shared& shared, const Opened& opened,
-                         const Counters& counters, Nanoseconds now, Nanoseconds opened_at) {
+                         const Counters& counters, const SizeForecast& forecast, Nanoseconds now,
+                         Nanoseconds opened_at) {
   StatusReport report;
   report.engine = options.engine_id;
   report.process = ::getpid();
   report.uptime = now - opened_at;
+  report.forecast = forecast.status();
   if (opened.has_fingerprint.load()) {
     report.fingerprint = opened.fingerprint.text();
     report.namespaces.push_back({.content = opened.fingerprint.content_digest(),
@@ -215,8 +217,9 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
 }
 
 void visit_all(const Shared& shared, const Opened& opened, const Counters& counters,
-               MetricVisitor& visitor) {
+               const SizeForecast& forecast, MetricVisitor& visitor) {
   counters.visit(visitor);
+  forecast.visit_metrics(visitor);
   std::array<std::uint32_t, catalog::kSlotStateCount> slots{};
   std::uint32_t pinned = 0;
   std::array<double, 3> sizes{};

@@ -3,14 +3,16 @@
 #pragma once
 
 #include "terrace/manager/opening_internal.h"
+#include "terrace/manager/size_forecast_internal.h"
 #include "terrace/manager/status_report.h"
 
 namespace terrace::manager {
 
 [[nodiscard]] StatusReport make_status(const Options& options, const Shared& shared,
                                        const Opened& opened, const Counters& counters,
-                                       Nanoseconds now, Nanoseconds opened_at);
+                                       const SizeForecast& forecast, Nanoseconds now,
+                                       Nanoseconds opened_at);
 void visit_all(const Shared& shared, const Opened& opened, const Counters& counters,
-               MetricVisitor& visitor);
+               const SizeForecast& forecast, MetricVisitor& visitor);
 
 }  // namespace terrace::manager

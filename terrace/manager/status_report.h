@@ -40,6 +40,19 @@ struct DiskFlowStatus {
   std::uint64_t dropped_budget = 0;
 };
 
+// What a tier of another size would have held: of all blocks that prompts asked for, also those
+// that the engine had itself. kDisk: host and disk together, host as it is.
+struct SizeForecastStatus {
+  Tier tier = Tier::kHost;
+  double factor = 1;  // Of the size that the tier has.
+  Bytes size;
+  double hit_percent = 0;
+};
+struct ForecastStatus {
+  std::uint64_t blocks_asked = 0;  // Learned from; older ones weigh less.
+  std::vector<SizeForecastStatus> sizes;
+};
+
 struct QueueStatus {
   std::string name;
   std::uint64_t waiting = 0;   // Blocks.
@@ -79,6 +92,7 @@ struct StatusReport {
   std::vector<TierStatus> tiers;
   DiskFlowStatus disk_flow;
   std::optional<tier::ScrubReport> scrub;  // Of the disk tier, if one is open.
+  std::optional<ForecastStatus> forecast;  // From the first request on.
   std::vector<QueueStatus> queues;
   std::vector<AttachmentStatus> attachments;
   std::vector<NamespaceStatus> namespaces;

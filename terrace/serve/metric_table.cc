@@ -105,6 +105,11 @@ constexpr MetricRow kRows[] = {
     {"terrace_object_request_errors_total", kCounter, "op", "Of them, failed."},
     {"terrace_object_stray_answers_total", kCounter, "",
      "Answers of the store to nothing under way, or twice: left out."},
+    {"terrace_forecast_hit_ratio", kGauge, "tier, factor",
+     "Of all blocks that prompts asked for, the share that a tier of `factor` times its size would "
+     "have held (`disk`: together with host as it is); by the miss-ratio curve, eviction `lru`."},
+    {"terrace_forecast_dropped_requests_total", kCounter, "",
+     "Requests that the forecast was not told of, as too many waited."},
     {"terrace_active_requests", kGauge, "", "Requests the engine has begun and not ended."},
     {"terrace_steps_in_flight", kGauge, "", "Engine steps whose reports have not all come."},
     {"terrace_waiting_pins", kGauge, "", "Host slots pinned for requests that wait."},

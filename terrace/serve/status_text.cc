@@ -4,6 +4,7 @@
 
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 
 namespace terrace::serve {
@@ -12,6 +13,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 using manager::StatusReport;
 using manager::TierState;
+
+// Fewer say little about what other sizes would hold.
+constexpr std::uint64_t kTellingBlocks = 1000;
 
 std::string_view state_name(TierState state) {
   switch (state) {
@@ -119,6 +123,38 @@ void write_flow(const manager::DiskFlowStatus& flow, std::string& out) {
   fmt::format_to(end, "  write budget {:.2f} GB in 24 h, {:.2f} GB of it now; {} blocks dropped\n",
                  gigabytes(static_cast<double>(flow.budget_bytes)),
                  gigabytes(static_cast<double>(flow.budget_left)), flow.dropped_budget);
+}
+
+Json forecast_json(const manager::ForecastStatus& forecast) {
+  Json sizes = Json::array();
+  for (const manager::SizeForecastStatus& one : forecast.sizes) {
+    sizes.push_back({{"tier", to_string(one.tier)},
+                     {"factor", one.factor},
+                     {"bytes", one.size.value()},
+                     {"hit_percent", one.hit_percent}});
+  }
+  return {{"blocks_asked", forecast.blocks_asked}, {"sizes", std::move(sizes)}};
+}
+
+// One line a tier: `host would hold 12.1 % of all blocks asked for at 1.00 GB, …`.
+void write_forecast(const manager::ForecastStatus& forecast, std::string& out) {
+  if (forecast.blocks_asked < kTellingBlocks) return;
+  auto end = std::back_inserter(out);
+  std::optional<Tier> last;
+  for (const manager::SizeForecastStatus& one : forecast.sizes) {
+    if (last != one.tier) {
+      if (last) out += '\n';
+      fmt::format_to(end, "{} would hold of the blocks asked for:",
+                     one.tier == Tier::kHost ? "host" : "host and disk");
+    } else {
+      out += ',';
+    }
+    fmt::format_to(end, " {:.1f} % with {:.2f} GB{}", one.hit_percent,
+                   gigabytes(static_cast<double>(one.size.value())),
+                   one.factor == 1 ? " (now)" : "");
+    last = one.tier;
+  }
+  if (last) out += '\n';
 }
 
 template <typename Values>
@@ -250,6 +286,7 @@ std::string status_json(const StatusReport& report) {
   if (report.scrub) out["scrub"] = scrub_json(*report.scrub);
   out = lists_json(report, std::move(out));
   out["disk_flow"] = flow_json(report.disk_flow);
+  if (report.forecast) out["forecast"] = forecast_json(*report.forecast);
   out["requests"] = report.requests;
   out["unkeyable_requests"] = report.unkeyable_requests;
   out["active_requests"] = report.active_requests;
@@ -281,6 +318,7 @@ std::string status_text(const StatusReport& report) {
   if (report.scrub) write_scrub(*report.scrub, out);
   write_lists(report, out);
   write_counters(report, out);
+  if (report.forecast) write_forecast(*report.forecast, out);
   return out;
 }
 

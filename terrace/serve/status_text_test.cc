@@ -44,6 +44,27 @@ manager::StatusReport sample() {
   return report;
 }
 
+TEST(StatusTextTest, WhatOtherSizesWouldHoldIsShownOnceEnoughIsKnown) {
+  manager::StatusReport report = sample();
+  EXPECT_FALSE(nlohmann::json::parse(status_json(report)).contains("forecast"));
+  report.forecast = {.blocks_asked = 5000,
+                     .sizes = {{Tier::kHost, 1, Bytes(2'000'000'000), 19.58},
+                               {Tier::kHost, 2, Bytes(4'000'000'000), 27.89},
+                               {Tier::kDisk, 1, Bytes(8'000'000'000), 35}}};
+  EXPECT_THAT(
+      status_text(report),
+      HasSubstr("host would hold of the blocks asked for: 19.6 % with 2.00 GB (now), 27.9 % with "
+                "4.00 GB\nhost and disk would hold of the blocks asked for: 35.0 % with 8.00 GB"));
+  const auto json = nlohmann::json::parse(status_json(report))["forecast"];
+  EXPECT_EQ(json["blocks_asked"], 5000);
+  EXPECT_EQ(json["sizes"][1]["tier"], "host");
+  EXPECT_EQ(json["sizes"][1]["factor"], 2);
+  EXPECT_EQ(json["sizes"][1]["bytes"], 4'000'000'000);
+  EXPECT_EQ(json["sizes"][1]["hit_percent"], 27.89);
+  report.forecast->blocks_asked = 10;
+  EXPECT_THAT(status_text(report), Not(HasSubstr("would hold")));
+}
+
 TEST(StatusTextTest, AScrubIsShownWithWhatItFound) {
   manager::StatusReport report = sample();
   EXPECT_FALSE(nlohmann::json::parse(status_json(report)).contains("scrub"));

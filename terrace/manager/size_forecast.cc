@@ -1,0 +1,105 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <new>
+
+#include "terrace/manager/size_forecast_internal.h"
+
+namespace terrace::manager {
+
+namespace {
+constexpr double kFactors[] = {0.5, 1, 2, 4};
+
+std::uint64_t block_bytes(const Layout& layout) {
+  std::uint64_t bytes = 0;
+  for (const GroupLayout& group : layout.groups) {
+    bytes += group.shard_bytes().value() * layout.ranks;
+  }
+  return std::max<std::uint64_t>(bytes, 1);
+}
+
+std::uint64_t blocks_of(std::uint64_t blocks, Bytes size, std::uint64_t block_bytes) {
+  return blocks > 0 ? blocks : size.value() / block_bytes;
+}
+}  // namespace
+
+SizeForecast::SizeForecast(const Options& options)
+    : block_bytes_(block_bytes(options.layout)),
+      host_blocks_(blocks_of(options.host.blocks, options.host.size, block_bytes_)),
+      disk_blocks_(options.disk.paths.empty()
+                       ? 0
+                       : blocks_of(options.disk.blocks, options.disk.size, block_bytes_)) {}
+
+void SizeForecast::ask(std::span<const SequenceHash> chain) {
+  if (chain.empty()) return;
+  const MutexLock lock(asked_mutex_);
+  try {
+    if (asked_.hashes.size() + chain.size() > kMostWaiting) {
+      dropped_.add();
+      return;
+    }
+    asked_.lengths.reserve(asked_.lengths.size() + 1);  // All of it or nothing.
+    asked_.hashes.insert(asked_.hashes.end(), chain.begin(), chain.end());
+    asked_.lengths.push_back(chain.size());
+  } catch (const std::bad_alloc&) {
+    dropped_.add();
+  }
+}
+
+bool SizeForecast::work() {
+  {
+    const MutexLock lock(asked_mutex_);
+    std::swap(asked_, taken_);
+  }
+  if (taken_.lengths.empty() || has_failed_) return false;
+  std::span<const SequenceHash> rest = taken_.hashes;
+  for (const std::size_t length : taken_.lengths) {
+    const MutexLock lock(curve_mutex_);
+    if (!curve_) {
+      auto made = policy::MissCurve::create(
+          {.most_blocks = std::max<std::uint64_t>(kLargest * (host_blocks_ + disk_blocks_), 1)});
+      has_failed_ = !made.has_value();
+      if (has_failed_) break;
+      curve_.emplace(*std::move(made));
+    }
+    curve_->request(rest.first(length));
+    rest = rest.subspan(length);
+  }
+  taken_.hashes.clear();
+  taken_.lengths.clear();
+  return true;
+}
+
+void SizeForecast::add_sizes(Tier tier, std::uint64_t below, std::uint64_t blocks,
+                             ForecastStatus& status) const {
+  for (const double factor : kFactors) {
+    const auto asked = static_cast<std::uint64_t>(factor * static_cast<double>(blocks));
+    status.sizes.push_back({.tier = tier,
+                            .factor = factor,
+                            .size = Bytes(asked * block_bytes_),
+                            .hit_percent = 100 * curve_->hit_ratio(below + asked)});
+  }
+}
+
+std::optional<ForecastStatus> SizeForecast::status() const {
+  const MutexLock lock(curve_mutex_);
+  if (!curve_) return std::nullopt;
+  ForecastStatus status;
+  status.blocks_asked = static_cast<std::uint64_t>(curve_->weight());
+  if (host_blocks_ > 0) add_sizes(Tier::kHost, 0, host_blocks_, status);
+  if (disk_blocks_ > 0) add_sizes(Tier::kDisk, host_blocks_, disk_blocks_, status);
+  return status;
+}
+
+void SizeForecast::visit_metrics(MetricVisitor& visitor) const {
+  visitor.counter("terrace_forecast_dropped_requests_total", {}, dropped_.value());
+  const auto now = status();
+  if (!now) return;
+  for (const SizeForecastStatus& size : now->sizes) {
+    visitor.gauge("terrace_forecast_hit_ratio",
+                  fmt::format("tier=\"{}\",factor=\"{}\"", to_string(size.tier), size.factor),
+                  size.hit_percent / 100);
+  }
+}
+
+}  // namespace terrace::manager
