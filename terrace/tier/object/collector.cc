@@ -163,7 +163,6 @@ void Collector::take_main(const ObjectAnswer& answer) {
     case Step::kPutTurn:
       if (answer.was_there && options_.gives_way) {
         report_.is_others_turn = true;
-        victims_.clear();
         return end({});
       }
       step_ = resume_;
@@ -199,7 +198,6 @@ void Collector::take_removal(const ObjectAnswer& answer, const Victim& victim) {
 void Collector::stop(const Status& why) {
   if (is_over() || !stop_.is_ok()) return;
   stop_ = why.is_ok() ? Status(Code::kClosed, "stopped") : why;
-  victims_.clear();
   end_if_done();
 }
 
