@@ -86,6 +86,32 @@ TEST_F(FaultBackendTest, AFlippedReadDiffersInOneBitAndSaysOk) {
   EXPECT_EQ(differing(), 1U);
 }
 
+// Else the backend below shows what is right, and it is spoiled once nobody looks any more.
+TEST_F(FaultBackendTest, OfAReadNothingIsShownBeforeItIsSpoiled) {
+  struct Shown final : Arrivals {
+    void on_bytes(std::uint64_t, std::uint64_t) override { ++calls; }
+    int calls = 0;
+  } shown;
+  Transfer read = make(IoOp::kRead);
+  read.arrivals = &shown;
+  const auto inner = threads();
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  ASSERT_TRUE(inner->submit(read).is_ok());
+  std::vector<Completion> completions;
+  ASSERT_TRUE(testing::eventually([&] {
+    inner->wait(milliseconds(20));
+    inner->poll(completions);
+    return !completions.empty();
+  }));
+  ASSERT_GT(shown.calls, 0) << "the backend below shows them";
+  shown.calls = 0;
+  for (const Fault fault : {Fault::kNone, Fault::kFlip, Fault::kCut, Fault::kReplay}) {
+    faults_.aim(fault, IoOp::kRead);
+    EXPECT_TRUE(run(read).is_ok());
+    EXPECT_EQ(shown.calls, 0) << to_string(fault);
+  }
+}
+
 TEST_F(FaultBackendTest, AFlippedWriteLeavesTheCallersMemoryAlone) {
   const auto before = out_;
   faults_.aim(Fault::kFlip, IoOp::kWrite);

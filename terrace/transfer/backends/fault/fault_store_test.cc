@@ -165,6 +165,25 @@ TEST_F(FaultStoreTest, AFlippedGetDiffersInOneBitAndSaysOk) {
   EXPECT_EQ(differing("x"), 0U);
 }
 
+// Else the store below shows what is right, and it is spoiled once nobody looks any more.
+TEST_F(FaultStoreTest, OfAGetNothingIsShownBeforeItIsSpoiled) {
+  struct Shown final : Arrivals {
+    void on_bytes(std::uint64_t, std::uint64_t) override { ++calls; }
+    int calls = 0;
+  } shown;
+  ASSERT_TRUE(run(ObjectOp::kPut, "x").status.is_ok());
+  const auto below = inner();
+  ASSERT_TRUE(below->shows_arrivals());
+  for (const ObjectFault fault : {ObjectFault::kNone, ObjectFault::kFlip, ObjectFault::kCut}) {
+    store_.aim(fault, ObjectOp::kGet);
+    ObjectRequest get = make(ObjectOp::kGet, "x");
+    get.arrivals = &shown;
+    ASSERT_TRUE(store_.submit(std::move(get)).is_ok());
+    (void)collect(1);
+    EXPECT_EQ(shown.calls, 0) << to_string(fault);
+  }
+}
+
 TEST_F(FaultStoreTest, AShortObjectIsCorrupt) {
   ASSERT_TRUE(run(ObjectOp::kPut, "x").status.is_ok());
   store_.aim(ObjectFault::kShort, ObjectOp::kGet);
