@@ -92,6 +92,23 @@ TEST_F(CollectorTurnTest, ALongRoundThatRemovesWhatIsTooMuchGoesOnWhereItWas) {
   EXPECT_THAT(left(), SizeIs(500));
 }
 
+TEST_F(CollectorTurnTest, TurnsThatPassWhileRemovalsAreUnderWayEndNothing) {
+  for (std::uint64_t i = 0; i < 100; ++i) add(name_of(i), 10 * kDay);
+  options_.bounds.max_age = seconds(kDay);
+  testing::MemoryObjectStore store(place_, 8);
+  Collector collector(options_, clock_);
+  while (collector.report().gone == 0) turn(collector, store);
+  place_->is_held = true;
+  for (int i = 0; i < 3; ++i) {
+    turn(collector, store);
+    clock_.advance(options_.every);
+  }
+  place_->is_held = false;
+  for (int i = 0; i < 1'000 && !collector.is_over(); ++i) turn(collector, store);
+  EXPECT_FALSE(collector.report().is_others_turn);
+  EXPECT_EQ(collector.report().gone, 100U);
+}
+
 TEST_F(CollectorTurnTest, ADryRunTakesNoTurnHoweverLongItIs) {
   for (std::uint64_t i = 0; i < 2'500; ++i) add(name_of(i), 10 * kDay);
   options_.bounds.max_age = seconds(kDay);

@@ -83,6 +83,35 @@ TEST(KnownPacksTest, TheOldestGoFirstAndTheBoundHolds) {
   EXPECT_TRUE(known.is_absent(pack_of(99)[3], kNow));
 }
 
+TEST(KnownPacksTest, APackIsToBeTouchedOnceInItsTime) {
+  KnownPacks known = make();
+  const auto hashes = pack_of(1);
+  EXPECT_FALSE(known.take_touch(hashes[3], kNow, seconds(10))) << "nothing is known of it";
+  known.add(hashes, kNow);
+  EXPECT_TRUE(known.take_touch(hashes[3], kNow, seconds(10)));
+  EXPECT_FALSE(known.take_touch(hashes[3], kNow + seconds(9), seconds(10)));
+  EXPECT_TRUE(known.take_touch(hashes[3], kNow + seconds(10), seconds(10)));
+}
+
+TEST(KnownPacksTest, AGuessOfAPacksNameDoesNotReplaceTheNameItWasSeenUnder) {
+  KnownPacks known = make();
+  const auto hashes = pack_of(1);
+  known.add(hashes, kNow, 2, false);
+  known.add(hashes, kNow, 0, true);
+  ASSERT_TRUE(known.find(hashes[0], kNow));
+  EXPECT_EQ(known.find(hashes[0], kNow)->variant, 2);
+  known.add(hashes, kNow, 1, false);
+  EXPECT_EQ(known.find(hashes[0], kNow)->variant, 1);
+}
+
+TEST(KnownPacksTest, WhatIsFoundAbsentAgainAndAgainPushesNothingElseOut) {
+  KnownPacks known = make(12);
+  known.add_absent(pack_of(1)[3], kNow);
+  for (int i = 0; i < 10; ++i) known.add_absent(pack_of(2)[3], kNow);
+  EXPECT_TRUE(known.is_absent(pack_of(1)[3], kNow));
+  EXPECT_TRUE(known.is_absent(pack_of(2)[3], kNow));
+}
+
 TEST(KnownPacksTest, BehavesLikeAMapOverManyRandomSteps) {
   Rng rng(7);
   KnownPacks known = make(40);

@@ -161,6 +161,20 @@ class ObjectTierRig : public ::testing::Test {
     return static_cast<std::size_t>(std::ranges::count_if(
         place_->objects, [](const auto& item) { return item.first.ends_with(".pack"); }));
   }
+  static std::uint64_t counter(const ObjectTier& tier, const std::string& name,
+                               const std::string& labels = {}) {
+    struct Reader final : MetricVisitor {
+      std::string wanted;
+      std::uint64_t found = 0;
+      void counter(std::string_view given, std::string_view labels, std::uint64_t value) override {
+        if (std::string(given) + std::string(labels) == wanted) found = value;
+      }
+      void gauge(std::string_view, std::string_view, double) override {}
+    } reader;
+    reader.wanted = name + labels;
+    tier.visit_metrics(reader);
+    return reader.found;
+  }
   std::size_t asked(const std::string& op) const {
     return static_cast<std::size_t>(std::ranges::count_if(
         place_->asked, [&](const std::string& text) { return text.starts_with(op + " v1/"); }));

@@ -3,6 +3,7 @@
 
 #include "terrace/tier/object/object_tier.h"
 #include "terrace/tier/object/object_tier_rig.h"
+#include "terrace/wire/pack.h"
 
 namespace terrace::tier::object {
 namespace {
@@ -174,6 +175,98 @@ TEST_F(ObjectUpkeepTest, WhileStoringIsSwitchedOffNothingIsTouchedOrRemoved) {
   owner->allow_upkeep(true);
   live(*owner, 1);
   EXPECT_EQ(packs(), 0U);
+}
+
+TEST_F(ObjectUpkeepTest, WhileStoringIsSwitchedOffNothingIsPutToTryTheStore) {
+  const auto checks = [&] {
+    return std::ranges::count(place_->asked, std::string("put writable/if-absent"));
+  };
+  const auto before = checks();
+  const auto owner = make(options_);
+  owner->allow_upkeep(false);
+  (void)settle(*owner);
+  EXPECT_EQ(checks(), before);
+  owner->allow_upkeep(true);
+  (void)settle(*owner);
+  EXPECT_EQ(checks(), before + 1);
+}
+
+TEST_F(ObjectUpkeepTest, StoringThatIsSwitchedOffAmidARoundEndsIt) {
+  write_all();
+  const auto owner = open();
+  clock_.advance(seconds(11 * kDay));
+  std::vector<ObjectDone> done;
+  const std::size_t lists = asked("list");
+  while (asked("list") == lists) owner->poll(done);
+  owner->allow_upkeep(false);
+  (void)settle(*owner);
+  EXPECT_TRUE(owner->is_idle());
+  EXPECT_EQ(packs(), 3U);
+  EXPECT_EQ(counter(*owner, "terrace_object_gc_rounds_total", "result=\"failed\""), 0U);
+  EXPECT_THAT(owner->problems(), IsEmpty()) << "somebody wanted that";
+}
+
+TEST_F(ObjectUpkeepTest, WhoStopsOrHasResetRemovesNothingMore) {
+  for (const bool is_reset : {false, true}) {
+    SCOPED_TRACE(is_reset);
+    place_->objects.clear();
+    const auto writer = open();
+    ASSERT_EQ(write(*writer, chain_, memory_, 0).text(), Status().text());
+    const auto owner = open();
+    clock_.advance(seconds(11 * kDay));
+    if (is_reset) owner->forget_all();
+    if (!is_reset) owner->stop_writes();
+    (void)settle(*owner);
+    EXPECT_TRUE(owner->is_idle());
+    EXPECT_EQ(packs(), 1U);
+  }
+}
+
+TEST_F(ObjectUpkeepTest, OfASpanTheTurnIsAskedForOnce) {
+  const auto turns = [&] {
+    return std::ranges::count_if(place_->asked, [](const std::string& text) {
+      return text.starts_with("put " + std::string(wire::kTurns));
+    });
+  };
+  const auto owner = open();
+  const auto other = open();
+  const auto before = turns();
+  for (int i = 0; i < 10; ++i) (void)settle(*owner);
+  EXPECT_EQ(turns(), before);
+  clock_.advance(options_.collect.every + seconds(2));
+  for (int i = 0; i < 10; ++i) (void)settle(*owner);
+  for (int i = 0; i < 10; ++i) (void)settle(*other);
+  EXPECT_EQ(turns(), before + 2) << "by each node";
+}
+
+TEST_F(ObjectUpkeepTest, WhatRoundsRemovedIsCountedOnceOverAllRounds) {
+  const auto rounds = [](const ObjectTier& tier, const std::string& result) {
+    return counter(tier, "terrace_object_gc_rounds_total", "result=\"" + result + "\"");
+  };
+  const auto owner = open();
+  const auto other = open();
+  const std::uint64_t done = rounds(*owner, "done");
+  for (std::uint64_t round = 1; round <= 3; ++round) {
+    // More than are removed at once, so that a round is looked at amid it.
+    for (std::uint64_t number = 1; number <= 6; ++number) {
+      const auto chain = chain_of(number, kPackBlocks);
+      ASSERT_EQ(write(*owner, chain, memory_, 0).text(), Status().text());
+    }
+    clock_.advance(seconds(11 * kDay));
+    for (int i = 0; i < 3; ++i) (void)settle(*owner);
+    EXPECT_EQ(counter(*owner, "terrace_object_gc_packs_total"), 6 * round);
+    EXPECT_EQ(rounds(*owner, "done"), done + round);
+    (void)settle(*other);
+  }
+  EXPECT_EQ(counter(*other, "terrace_object_gc_packs_total"), 0U);
+  EXPECT_EQ(rounds(*other, "done") + rounds(*other, "failed"), 0U) << "the turns were another's";
+  place_->fault = [](const auto& request) {
+    return request.op == transfer::ObjectOp::kList ? Status(Code::kRefused, "403") : Status();
+  };
+  clock_.advance(options_.collect.every + seconds(2));
+  (void)settle(*owner);
+  EXPECT_EQ(rounds(*owner, "failed"), 1U);
+  EXPECT_EQ(rounds(*owner, "done"), done + 3);
 }
 
 TEST_F(ObjectUpkeepTest, TheStatusSaysWhatLiesThere) {
