@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 
@@ -90,6 +91,21 @@ TEST_F(LateStore, AWrongOptionIsNotTriedAgain) {
               Contains(AllOf(HasSubstr("a wrong option"), HasSubstr("until the engine restarts"))));
   engine.stop();
   EXPECT_EQ(tries_.load(), 1);
+}
+
+TEST_F(LateStore, AWrongOptionThatShowsLaterIsTold) {
+  Engine engine(scratch_, options("one"));
+  ASSERT_TRUE(engine.wait_ready());
+  EXPECT_TRUE(wait_until([&] { return tries_.load() >= 3; }));
+  is_wrong_ = true;
+  const auto is_told = [&] {
+    const auto problems = engine.manager().status().problems;
+    return std::ranges::any_of(problems, [](const std::string& problem) {
+      return problem.find("a wrong option") != std::string::npos &&
+             problem.find("until the engine restarts") != std::string::npos;
+    });
+  };
+  EXPECT_TRUE(wait_until(is_told));
 }
 
 TEST_F(LateStore, ClosingDoesNotWaitForTheNextTry) {
