@@ -139,8 +139,7 @@ class OwnerMover {
       return Status::from_errno(errno, "mkdir", copy);
     }
     TERRACE_ASSIGN_OR_RETURN(const UniqueFd target, disk::open_owner_directory(copy));
-    Note note{fmt::format("{:016x}{:016x}", random_u64(), random_u64()), directory};
-    if (const auto earlier = read_note(copy, disk::kMovedFrom)) note.id = earlier->id;
+    const Note note{fmt::format("{:016x}{:016x}", random_u64(), random_u64()), directory};
     TERRACE_RETURN_IF_ERROR(write_note(copy, disk::kMovedFrom, note));
     disk::FolderCopy work({folder_.get(), directory}, {target.get(), copy}, files_,
                           options_.progress);
@@ -172,7 +171,6 @@ class OwnerMover {
     std::uint64_t total = 0;
     for (const disk::OwnedFile& file : files_.files) total += file.on_disk;
     for (const disk::OwnedFile& file : files_.files) {
-      if (file.name.find('/') == std::string::npos) remove_folders();
       TERRACE_RETURN_IF_ERROR(disk::remove_file(folder_.get(), file.name, leaving));
       done += file.on_disk;
       if (options_.progress) options_.progress({"remove", file.name, done, total});

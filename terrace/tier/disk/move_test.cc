@@ -151,6 +151,32 @@ TEST_F(MoveTest, ACopyThatDiffersIsNotTaken) {
   expect_served(rig_, target());
 }
 
+TEST_F(MoveTest, ACopyThatIsLongerIsNotTaken) {
+  MoveOptions options = by_copy();
+  const auto before = tree(rig_.path());
+  options.progress = [&](const MoveProgress& progress) {
+    if (std::string_view(progress.step) != "copy" || progress.bytes < progress.of) return;
+    for (const auto& entry : fs::recursive_directory_iterator(target())) {
+      if (entry.path().filename() != "0.slots") continue;
+      fs::resize_file(entry.path(), fs::file_size(entry.path()) + 4096);
+    }
+  };
+  EXPECT_THAT(move_one(rig_.path(), target(), options).problem, HasSubstr("another length"));
+  EXPECT_EQ(tree(rig_.path()), before);
+}
+
+TEST_F(MoveTest, ASourceThatSomebodyCutsMeanwhileIsNotCopied) {
+  MoveOptions options = by_copy();
+  bool is_done = false;
+  options.progress = [&](const MoveProgress& progress) {
+    if (is_done || std::string_view(progress.step) != "copy") return;
+    is_done = true;
+    fs::resize_file(rig_.owner() + "/0.slots", 5000);
+  };
+  EXPECT_THAT(move_one(rig_.path(), target(), options).problem, HasSubstr("became shorter"));
+  EXPECT_TRUE(fs::exists(rig_.owner() + "/0.slots"));
+}
+
 TEST_F(MoveTest, AKilledRunLeavesOneCopyAndASecondRunGoesOn) {
   int step = 1;
   for (;; ++step) {
@@ -217,6 +243,19 @@ TEST_F(MoveTest, TheCopyOfAnotherMoveIsNotTakenForItsOwn) {
   write_text(copy + "/moved-from.txt", std::string(32, 'a') + "\n/elsewhere/terrace-00\n");
   EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("its copy is not at"));
   EXPECT_TRUE(fs::exists(rig_.owner() + ".moving/0.slots"));
+}
+
+TEST_F(MoveTest, NorIsOneThatAnotherMovePublished) {
+  int step = 1;
+  while (!fs::exists(rig_.owner() + ".moving")) {
+    ASSERT_TRUE(move_killed_at(step++, rig_.path(), target(), true));
+  }
+  fs::remove_all(incoming_in(target()));
+  fs::create_directory(target() + "/terrace-05");
+  write_text(target() + "/terrace-05/moved-from.txt",
+             std::string(32, 'a') + "\n/elsewhere/terrace-00\n");
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("its copy is not at"));
+  EXPECT_TRUE(fs::exists(rig_.owner() + ".moving/0.slots")) << "it is the only one";
 }
 
 TEST_F(MoveTest, ACopyThatSomebodyTookAwayLeavesTheOldOneInPeace) {

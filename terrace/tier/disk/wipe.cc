@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 #include "terrace/tier/disk/owner_files_internal.h"
@@ -35,8 +36,7 @@ Status check(const std::string& name_space) {
 }
 
 bool is_meant(const NamespaceFacts& facts, const std::string& name_space) {
-  return facts.directory == name_space ||
-         (!name_space.starts_with("ns-") && facts.content_digest.starts_with(name_space));
+  return facts.directory == name_space || facts.content_digest.starts_with(name_space);
 }
 
 class OwnerWiper {
@@ -67,6 +67,7 @@ class OwnerWiper {
     TERRACE_ASSIGN_OR_RETURN(files_, disk::list_owner_files(folder_.get(), wiped_.directory));
     TERRACE_RETURN_IF_ERROR(check_ours());
     if (!options_.is_dry) {
+      TERRACE_SYNC_POINT("disk.wipe.lock");
       TERRACE_ASSIGN_OR_RETURN(lock, disk::DirectoryLock::try_lock(wiped_.directory));
       if (!lock) return in_use();
       TERRACE_RETURN_IF_ERROR(check_same());

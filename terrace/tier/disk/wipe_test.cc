@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 
+#include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/disk_rig.h"
 
 namespace terrace::tier::disk {
@@ -163,6 +165,48 @@ TEST_F(WipeTest, ASlotFileThatWasCutDoesNotGrowAgain) {
     wipe(for_real());
     fill("model-a", 0, 4);
   }
+}
+
+TEST_F(WipeTest, NorWhereANamespacesExtentsLieBehindItsEnd) {
+  fill("model-b", 10, 12);
+  const std::string slots = rig_.owner() + "/0.slots";
+  fs::resize_file(slots, 5000);
+  ASSERT_EQ(wipe(for_real("ns-0002")).problem, "");
+  EXPECT_EQ(fs::file_size(slots), 5000U);
+}
+
+TEST_F(WipeTest, AFolderWhoseNameIsAlmostANamespacesIsNotOurs) {
+  for (const char* name : {"/ns-123", "/ns-12345678901", "/ns-00a1"}) {
+    fs::create_directory(rig_.owner() + name);
+    write_text(rig_.owner() + name + "/slots.meta", "mine");
+  }
+  EXPECT_THAT(wipe(for_real()).left, ElementsAre("ns-00a1", "ns-123", "ns-12345678901"));
+  EXPECT_TRUE(fs::exists(rig_.owner() + "/ns-123/slots.meta"));
+}
+
+// Its lock would be that of the one which has the name now.
+TEST_F(WipeTest, ADirectoryThatIsReplacedBeforeItIsLockedIsLeftAlone) {
+  const std::string away = rig_.path() + "/moved-away";
+  std::map<std::string, std::string> before;
+  base::set_sync_point("disk.wipe.lock", [&] {
+    fs::rename(rig_.owner(), away);
+    fs::copy(away, rig_.owner(), fs::copy_options::recursive);
+    before = tree(rig_.path());
+  });
+  const WipedOwner owner = wipe(for_real());
+  base::set_sync_point("disk.wipe.lock", {});
+  EXPECT_FALSE(owner.is_wiped);
+  EXPECT_THAT(owner.problem, HasSubstr("somebody is moving"));
+  EXPECT_EQ(tree(rig_.path()), before);
+}
+
+TEST_F(WipeTest, WhatAnEngineWroteJustBeforeItIsLockedGoesToo) {
+  base::set_sync_point("disk.wipe.lock", [&] { fill("model-b", 10, 12); });
+  const WipedOwner owner = wipe(for_real("ns-0002"));
+  base::set_sync_point("disk.wipe.lock", {});
+  EXPECT_TRUE(owner.is_wiped);
+  EXPECT_FALSE(fs::exists(rig_.owner() + "/ns-0002"));
+  EXPECT_TRUE(fs::exists(rig_.owner() + "/ns-0001/slots.meta"));
 }
 
 TEST_F(WipeTest, WhatAMoveLeftGoesWithAllOfItOnly) {
