@@ -202,8 +202,12 @@ bool Core::can_store_now() const {
 }
 
 void Core::advance(Request& request, const Progress& progress) {
-  if (request.computed < progress.computed) {
-    steps_.add_prefilled(progress.computed - request.computed);
+  // One that decodes is heard of when a block is full, and computes one token then.
+  if (request.computed + context_.options.layout.block_tokens < progress.computed) {
+    steps_.add_prefilled(request.id, request.computed, progress.computed);
+    request.is_prefilling = true;
+  } else {
+    request.is_prefilling = false;
   }
   request.computed = progress.computed;  // Lower than before after a failed load or a preemption.
   for (std::size_t i = 0; i < progress.aliases.size(); ++i) {
@@ -331,6 +335,11 @@ std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
     steps_.skip();
     return std::nullopt;
   }
+  steps_.set_beside(
+      static_cast<std::size_t>(std::ranges::count_if(requests_, [](const auto& entry) {
+        return !entry.second->is_prefilling &&
+               entry.second->computed >= entry.second->ledger.prompt;
+      })));
   Steps::Built built = steps_.build(gate_.epochs(), context_.host.get(), now);
   if (built.over) finish(std::move(*built.over), now);
   return std::move(built.orders);

@@ -2,6 +2,7 @@
 // Threading: one thread.  Waits: never.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -44,6 +45,10 @@ class MemoryDisk final : public LowerTier {
   std::size_t capacity = 1'000'000;
   std::size_t depth = 16;  // Reads, and as many writes, at a time.
   Nanoseconds latency{0};
+  // What a token bucket of `burst` bytes lets reads have; 0 = all they want. The latency comes on
+  // top.
+  double read_bytes_per_second = 0;
+  double burst = 0;
   std::function<Status(const SequenceHash&, bool is_read)>
       fault;              // Ok, or what the operation ends as.
   bool is_stuck = false;  // Nothing finishes.
@@ -105,10 +110,12 @@ class MemoryDisk final : public LowerTier {
     if (!blocks.contains({group, hash})) return {Code::kNotFound, "not there"};
     if (in_flight(true) >= depth) return {Code::kExhausted, "queue full"};
     ++begun_reads;
+    std::size_t bytes = 0;
+    for (const tier::ShardMemory& shard : ranks) bytes += shard.payload_bytes;
     ops_.push_back({token,
                     true,
                     {group, hash},
-                    std::min(clock_.now() + latency, deadline),
+                    std::min(paid_at(bytes) + latency, deadline),
                     {ranks.begin(), ranks.end()},
                     {},
                     0,
@@ -146,6 +153,16 @@ class MemoryDisk final : public LowerTier {
     std::size_t count = 0;
     for (const Op& op : ops_) count += op.is_read == is_read ? 1 : 0;
     return count;
+  }
+  // When the bucket has let so many bytes go.
+  Nanoseconds paid_at(std::size_t bytes) {
+    const Nanoseconds now = clock_.now();
+    if (read_bytes_per_second <= 0) return now;
+    const auto in_time = [&](double count) {
+      return Nanoseconds(static_cast<std::int64_t>(count / read_bytes_per_second * 1e9));
+    };
+    paid_until_ = std::max(paid_until_, now - in_time(burst)) + in_time(static_cast<double>(bytes));
+    return std::max(now, paid_until_);
   }
   [[nodiscard]] Status fault_of(const Op& op) const {
     return fault ? fault(op.key.hash, op.is_read) : Status();
@@ -204,6 +221,7 @@ class MemoryDisk final : public LowerTier {
   bool is_stopped_ = false;
   std::uint64_t age_ = 0;
   std::uint64_t generation_ = 0;
+  Nanoseconds paid_until_{0};
 };
 
 }  // namespace terrace::manager::rig

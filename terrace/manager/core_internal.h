@@ -181,7 +181,8 @@ class Core {
   bool finish(Step step, Nanoseconds now);
   void finish_all(std::vector<Step> over, Nanoseconds now);
   void finish_loads(Step& step);
-  void finish_batch(const LoadBatch& batch, bool is_known);
+  void finish_batch(const LoadBatch& batch, bool is_known, Nanoseconds copy_time);
+  void settle_decision(Decision& decision, Nanoseconds copy_time);
   void settle_late(const LoadBatch& batch, Ledger& ledger);
   void finish_saves(Step& step, Nanoseconds now);
   void keep_roots(RequestId id, std::size_t stored);

@@ -11,8 +11,6 @@ namespace terrace::manager {
 
 namespace {
 
-// Shorter prefills say more about an engine step's overhead than about its speed.
-constexpr std::uint64_t kMinPrefillBlocks = 4;
 constexpr std::size_t kPrefillSaves = 4;
 
 }  // namespace
@@ -55,7 +53,13 @@ bool Core::finish(Step step, Nanoseconds now) {
 }
 
 void Core::finish_loads(Step& step) {
-  for (const LoadBatch& batch : step.loads) finish_batch(batch, !step.has_lost_reports);
+  std::uint64_t blocks = 0;
+  for (const LoadBatch& batch : step.loads) blocks += batch.blocks;
+  for (const LoadBatch& batch : step.loads) {
+    const auto part = static_cast<double>(batch.blocks) / static_cast<double>(blocks);
+    const auto copy_ns = static_cast<double>(step.load_time.value()) * part;
+    finish_batch(batch, !step.has_lost_reports, Nanoseconds(static_cast<std::int64_t>(copy_ns)));
+  }
   if (!step.loads.empty()) {
     context_.counters.load_ns.add(static_cast<std::uint64_t>(step.load_time.value()));
     context_.counters.onboard_bytes.add(step.load_bytes.value());
@@ -63,7 +67,7 @@ void Core::finish_loads(Step& step) {
   step.loads.clear();
 }
 
-void Core::finish_batch(const LoadBatch& batch, bool is_known) {
+void Core::finish_batch(const LoadBatch& batch, bool is_known, Nanoseconds copy_time) {
   Request* request = find(batch.request);
   const auto late = unreported_.find(batch.request);
   Ledger* ledger = request == nullptr ? nullptr : &request->ledger;
@@ -82,6 +86,7 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   if (late != unreported_.end()) settle_late(batch, *ledger);
   if (good == batch.blocks) {
     context_.counters.loads.add();
+    if (ledger != nullptr && ledger->decision) settle_decision(*ledger->decision, copy_time);
     return;
   }
   context_.counters.failed_loads.add();
@@ -104,6 +109,16 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known) {
   request->ledger.failed += lost;
   if (!request->ledger.first_miss) request->ledger.first_miss = reason;
   rewind(batch.request, batch.first);
+}
+
+void Core::settle_decision(Decision& decision, Nanoseconds copy_time) {
+  if (!decision.is_abandoned) {
+    decision.load += copy_time;
+    context_.planner.settle(decision.slowest, decision.predicted_load, decision.load);
+  }
+  const bool is_slow =
+      decision.predicted_recompute > Nanoseconds(0) && decision.load > decision.predicted_recompute;
+  if (is_slow || decision.is_abandoned) context_.counters.slow_loads.add();
 }
 
 void Core::settle_late(const LoadBatch& batch, Ledger& ledger) {
@@ -220,8 +235,15 @@ void Core::observe(const Step& step, Nanoseconds now) {
   if (step.has_lost_reports) return;
   if (step.load_bytes > Bytes(0)) {
     context_.planner.observe_load(Tier::kHost, step.load_bytes, step.load_time);
-  } else if (step.prefilled >= context_.options.layout.block_tokens * kMinPrefillBlocks) {
-    context_.planner.observe_prefill(step.prefilled, now - step.issued);
+  }
+  const Nanoseconds computed = now - step.issued - step.load_time;
+  if (computed <= Nanoseconds(0)) return;
+  context_.planner.observe_prefill(step.prefilled, computed);
+  for (const PrefillPart& part : step.prefills) {
+    Request* request = find(part.request);
+    if (request == nullptr || !request->ledger.decision) continue;
+    request->ledger.decision->recompute += computed;
+    request->ledger.decision->recomputed += part.tokens;
   }
 }
 

@@ -44,6 +44,8 @@ struct Counters {
   Counter drop_mode;    // Not copied out because somebody switched storing off meanwhile.
   Counter drop_pins;    // Look-up shortened: waiting requests hold their share of the host already.
 
+  Counter abandoned_loads;  // Given up for taking too long; what was missing was computed.
+  Counter slow_loads;       // Took longer than computing the same was predicted to take.
   Counter loads;
   Counter failed_loads;
   Counter load_ns;

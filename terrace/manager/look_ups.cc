@@ -70,7 +70,12 @@ void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
   std::vector<policy::SourceRun> runs;
   const std::uint64_t end = survey_.resume_at(hashes, 0, hashes.size(), true, runs);
   (void)is_probing(request, end);
-  prefetch(request, end, runs, now);
+  // What will be refused need not be brought. But a disk that brought nothing to anybody is only
+  // known to be well again by what it brings.
+  const auto queued = reads_.queued_beside(hashes.first(end));
+  std::uint64_t wanted = context_.planner.peek(runs, queued, part_of(request, 0, end)).blocks;
+  if (is_disk_stuck_) wanted = std::max(wanted, context_.planner.probe_blocks());
+  prefetch(request, std::min(end, wanted), runs, now);
 }
 
 void LookUps::on_probed(Request& request, Serving serving, Nanoseconds now) {
@@ -150,20 +155,20 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
 
   expire(request, now);
   if (!look_up.first_probe) look_up.first_probe = now;
-  const Nanoseconds deadline = *look_up.first_probe + context_.options.lookup_deadline;
   while (look_up.phase != LookUp::Phase::kReady) {
     if (look_up.phase == LookUp::Phase::kNone) {
-      if (now < deadline && !look_up.is_host_only && awaits_probe(request)) return {};
-      probe(request, now < deadline && !is_disk_stuck_ && !look_up.is_host_only, now);
+      const bool may_read =
+          now < deadline_of(look_up) && !look_up.is_host_only && !request.has_given_up;
+      if (may_read && awaits_probe(request)) return {};
+      probe(request, may_read && !is_disk_stuck_, now);
     }
     if (look_up.missing() > 0) {
-      if (now < deadline) {
+      if (const Nanoseconds deadline = deadline_of(look_up); now < deadline) {
         context_.answers.wait(request.id, local, limit, deadline);
         return {};
       }
       context_.counters.late_look_ups.add();
-      is_disk_stuck_ = last_read_ < *look_up.first_probe;
-      give_up(request);
+      give_up(request, now);
     }
     if (look_up.phase == LookUp::Phase::kNone) continue;  // Cut: there may be less to resume from.
     finish(request, now);
@@ -190,26 +195,19 @@ void LookUps::touch(Request& request) {
   context_.touch(request.chain.hashes());
 }
 
-std::uint64_t LookUps::worth(std::span<const SequenceHash> found,
-                             const std::vector<policy::SourceRun>& runs) const {
-  if (found.empty()) return 0;
-  const auto queued = reads_.queued_beside(found);
-  return std::min<std::uint64_t>(found.size(), context_.planner.plan(runs, queued).blocks);
-}
-
 void LookUps::probe(Request& request, bool may_read, Nanoseconds now) {
   LookUp& look_up = request.look_up;
   if (context_.groups.is_plain()) {
-    choose_plain(request, may_read);
+    choose_plain(request, may_read, now);
   } else {
-    choose(request, may_read);
+    choose(request, may_read, now);
   }
   look_up.phase = LookUp::Phase::kWaiting;
   look_up.expires = now + context_.options.lookup_deadline + context_.options.pin_time;
   collect(request, now);
 }
 
-void LookUps::choose_plain(Request& request, bool may_read) {
+void LookUps::choose_plain(Request& request, bool may_read, Nanoseconds now) {
   constexpr GroupId kOnly{0};
   LookUp& look_up = request.look_up;
   const auto hashes = request.chain.hashes().subspan(look_up.first, look_up.end - look_up.first);
@@ -220,7 +218,7 @@ void LookUps::choose_plain(Request& request, bool may_read) {
   std::vector<policy::SourceRun> runs;
   const std::uint64_t found =
       survey_.leading(kOnly, hashes, strand.size(), may_read && !reason, runs);
-  std::uint64_t wanted = worth(hashes.first(found), runs);
+  std::uint64_t wanted = worth(request, found, runs, now);
   if (!reason && wanted < found) reason = MissReason::kNotWorthIt;
   if (wanted > room()) {
     context_.counters.drop_pins.add(wanted - room());
@@ -260,7 +258,7 @@ std::uint64_t LookUps::fitting(std::uint64_t first, std::uint64_t end) const {
   return low;
 }
 
-void LookUps::choose(Request& request, bool may_read) {
+void LookUps::choose(Request& request, bool may_read, Nanoseconds now) {
   LookUp& look_up = request.look_up;
   const auto hashes = request.chain.hashes();
   const std::uint64_t first = look_up.first;
@@ -269,7 +267,7 @@ void LookUps::choose(Request& request, bool may_read) {
   const std::uint64_t found = survey_.resume_at(hashes, first, end, may_read, runs);
   std::optional<MissReason> reason;
   if (found < end && (may_read || !look_up.reason)) reason = why_short(hashes[found], may_read);
-  std::uint64_t at = first + worth(hashes.subspan(first, found - first), runs);
+  std::uint64_t at = first + worth(request, found - first, runs, now);
   if (at < found) reason = MissReason::kNotWorthIt;
   if (const std::uint64_t fits = fitting(first, at); fits < at) {
     context_.counters.drop_pins.add(at - fits);
@@ -356,16 +354,6 @@ void LookUps::complete(Request& request, Nanoseconds now) {
   context_.answers.answer(request.id, std::min(look_up.blocks, look_up.end - look_up.first));
 }
 
-void LookUps::give_up(Request& request) {
-  LookUp& look_up = request.look_up;
-  look_up.is_host_only = true;
-  for (const Strand& strand : look_up.strands) {
-    if (const auto block = strand.first_missing()) {
-      return cut(request, strand.group(), *block, MissReason::kLate);
-    }
-  }
-}
-
 void LookUps::cut(Request& request, GroupId group, std::uint64_t block, MissReason reason) {
   LookUp& look_up = request.look_up;
   look_up.reason = reason;
@@ -394,6 +382,9 @@ void LookUps::finish(Request& request, Nanoseconds now) {
   // refused for a while, so that asking again does not count as another request.
   const bool is_sticky = look_up.blocks > 0 || look_up.reason == MissReason::kNotWorthIt;
   look_up.phase = is_sticky ? LookUp::Phase::kReady : LookUp::Phase::kNone;
+  if (auto& decision = request.ledger.decision; decision && !request.has_given_up) {
+    decision->load = now - look_up.planned_at;
+  }
   if (request.ledger.lookup_wait == Nanoseconds(0) && look_up.first_poll) {
     request.ledger.lookup_wait = now - *look_up.first_poll;
   }

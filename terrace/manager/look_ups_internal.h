@@ -84,11 +84,17 @@ class LookUps {
   // `known` leading blocks. True while that is under way.
   bool is_probing(Request& request, std::uint64_t known);
   [[nodiscard]] bool awaits_probe(Request& request);
-  void choose_plain(Request& request, bool may_read);
-  void choose(Request& request, bool may_read);
-  // How many of `found` blocks that lie in `runs` are worth loading.
-  [[nodiscard]] std::uint64_t worth(std::span<const SequenceHash> found,
-                                    const std::vector<policy::SourceRun>& runs) const;
+  void choose_plain(Request& request, bool may_read, Nanoseconds now);
+  void choose(Request& request, bool may_read, Nanoseconds now);
+  // Where the request stands in its prompt when `found` blocks from `first` on are there.
+  [[nodiscard]] policy::PromptPart part_of(const Request& request, std::uint64_t first,
+                                           std::uint64_t found) const;
+  // How many of `found` blocks that lie in `runs` are worth loading; begins a probe if one is due.
+  [[nodiscard]] std::uint64_t worth(Request& request, std::uint64_t found,
+                                    const std::vector<policy::SourceRun>& runs, Nanoseconds now);
+  // Reads blocks [first, end) that nobody waits for, to see how long that takes.
+  void read_probe(Request& request, std::uint64_t first, std::uint64_t end, Nanoseconds now);
+  [[nodiscard]] Nanoseconds deadline_of(const LookUp& look_up) const;
   // The most blocks, at most `end`, whose pins fit into what is left of the share.
   [[nodiscard]] std::uint64_t fitting(std::uint64_t first, std::uint64_t end) const;
   [[nodiscard]] std::uint64_t pins_for(std::uint64_t first, std::uint64_t end) const;
@@ -99,7 +105,7 @@ class LookUps {
   [[nodiscard]] bool want(Request& request, GroupId group, std::uint64_t block,
                           transfer::IoClass io_class, bool is_waiting, Nanoseconds now);
   // What is not there by now is not waited for any longer.
-  void give_up(Request& request);
+  void give_up(Request& request, Nanoseconds now);
   // `block` of `group` will not come.
   void cut(Request& request, GroupId group, std::uint64_t block, MissReason reason);
   void charge(LookUp& look_up, std::uint64_t pins);

@@ -122,6 +122,18 @@ std::vector<Waiter> Reads::cancel_queued() {
   return waiters;
 }
 
+void Reads::leave(const ShardGroup& block, RequestId request) {
+  const auto known = tokens_.find(block);
+  if (known == tokens_.end()) return;
+  const auto found = reads_.find(known->second);
+  Read& read = found->second;
+  std::erase_if(read.waiters, [&](const Waiter& waiter) { return waiter.request == request; });
+  if (read.is_begun || !read.waiters.empty()) return;
+  --busy(read.source).waiting;
+  tokens_.erase(known);
+  reads_.erase(found);  // Its slot is free again; its place in the queue is passed over.
+}
+
 void Reads::put_back(std::uint64_t token) {
   const auto found = reads_.find(token);
   if (found == reads_.end()) return;

@@ -55,6 +55,9 @@ class Reads {
   void take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs);
   // What has not begun is not read, for now; their waiters are to be told.
   [[nodiscard]] std::vector<Waiter> cancel_queued();
+  // The request does not wait for that block any more. Where nobody else does and the read has not
+  // begun, it never will: what a slow tier is spared, others get sooner.
+  void leave(const ShardGroup& block, RequestId request);
   // The disk took no more: next time.
   void put_back(std::uint64_t token);
   // Nothing if the token is unknown.

@@ -88,6 +88,8 @@ struct LookUp {
   std::uint64_t blocks = 0;          // The answer, once it is complete: [first, first + blocks).
   std::uint64_t limit = UINT64_MAX;  // A read failed: not beyond this block any more.
   bool is_host_only = false;         // Nothing more is waited for.
+  Nanoseconds planned_at{0};
+  Nanoseconds gives_up{INT64_MAX};   // The planner's patience ends.
   std::vector<Strand> strands;       // [group]; empty = nothing held.
   std::uint64_t charged = 0;         // Pins counted against the waiting requests' share.
   std::optional<MissReason> reason;  // Why the run ends where it ends.
@@ -112,7 +114,8 @@ struct Request {
   bool can_load = true;
   bool can_store = true;
   bool has_looked_up = false;
-  bool has_failed = false;  // A load failed: look-ups answer 0 from then on.
+  bool has_failed = false;    // A load failed: look-ups answer 0 from then on.
+  bool has_given_up = false;  // A load took too long: nothing below host is waited for again.
   enum class Probe : std::uint8_t { kNone, kRunning, kDone };
   Probe probe = Probe::kNone;  // Of the shared store, about this chain.
   std::uint64_t prompt_blocks = 0;
@@ -121,6 +124,7 @@ struct Request {
   std::uint64_t over_cap = 0;  // Full blocks that the last advance left: over offload.step_bytes.
   std::uint64_t over_cap_from = 0;  // The first of them.
   Tokens computed{0};
+  bool is_prefilling = false;  // In the step that was told of last.
   LookUp look_up;
   std::vector<Tier> sources;  // Per block: where this request had it read from; kHost = nowhere.
   std::vector<std::uint64_t> aliases;  // The engine's own hashes as far as told.

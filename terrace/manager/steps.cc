@@ -48,6 +48,14 @@ std::uint64_t Steps::blocks_under_way(RequestId request) const {
   return blocks;
 }
 
+void Steps::add_prefilled(RequestId request, Tokens from, Tokens to) {
+  const auto first = static_cast<double>(from.value());
+  const auto end = static_cast<double>(to.value());
+  next_.prefilled.tokens += to - from;
+  next_.prefilled.pairs += (end * end - first * first) / 2;
+  next_.prefills.push_back({.request = request, .tokens = to - from});
+}
+
 void Steps::forget_pending(RequestId request) {
   for (LoadBatch& batch : next_.loads) {
     if (batch.request == request) batch.void_all();

@@ -15,6 +15,7 @@
 #include "terrace/catalog/pool.h"
 #include "terrace/manager/events.h"
 #include "terrace/manager/packs_internal.h"
+#include "terrace/policy/planner/planner.h"
 #include "terrace/tier/host/host_tier.h"
 #include "terrace/wire/orders.h"
 
@@ -58,6 +59,12 @@ struct Save {
   std::vector<Checksum> checksums{};  // [rank]
 };
 
+// What a step computes of one request's prompt.
+struct PrefillPart {
+  RequestId request{};
+  Tokens tokens{0};
+};
+
 struct Step {
   StepId id;
   Nanoseconds issued{0};
@@ -71,7 +78,8 @@ struct Step {
   std::vector<Save> saves;
   std::optional<catalog::FillingSlot> canary;
   std::vector<wire::CanaryResult> canary_results;  // [rank]
-  Tokens prefilled{0};
+  policy::PrefillStep prefilled{};
+  std::vector<PrefillPart> prefills{};
   Nanoseconds load_time{0};  // Of the slowest rank.
   Bytes load_bytes{0};       // Of all ranks.
   Bytes save_bytes{0};
@@ -93,7 +101,12 @@ class Steps {
   void add_load(LoadBatch batch) { next_.loads.push_back(std::move(batch)); }
   void add_save(Save save) { next_.saves.push_back(std::move(save)); }
   void add_canary(catalog::FillingSlot slot) { next_.canary = std::move(slot); }
-  void add_prefilled(Tokens tokens) { next_.prefilled += tokens; }
+  // Tokens [from, to) of a request are computed in it.
+  void add_prefilled(RequestId request, Tokens from, Tokens to);
+  // So many sequences decode in it.
+  void set_beside(std::size_t sequences) {
+    next_.prefilled.beside = static_cast<double>(sequences);
+  }
   [[nodiscard]] bool has_load(RequestId request, std::uint64_t first) const;
   // Blocks of the request's loads in steps that are ordered and not over.
   [[nodiscard]] std::uint64_t blocks_under_way(RequestId request) const;
@@ -107,7 +120,10 @@ class Steps {
   void void_pending_loads();
   [[nodiscard]] bool is_due() const;
   // This engine step needs no orders.
-  void skip() { next_.prefilled = Tokens(0); }
+  void skip() {
+    next_.prefilled = {};
+    next_.prefills.clear();
+  }
 
   struct Built {
     wire::Orders orders{};

@@ -6,134 +6,194 @@ namespace terrace::policy {
 
 namespace {
 
-// Weight that older observations keep at each new one.
-constexpr double kKeep = 0.9;
-// Slow is suspicious: an outlier counts as at most this many times the prediction, so that one
-// stall moves the average by at most (4 - 1) x (1 - 0.9) = 30 %. Fast is evidence, for no tier can
-// be faster than it is: below half the prediction, old observations keep only half their weight.
-constexpr double kSlowest = 4;
-constexpr double kFast = 0.5;
-constexpr double kKeepWhenFast = 0.5;
-// Least variance of the sizes, relative to their mean square, from which a latency can be told
-// apart.
-constexpr double kSizeVariance = 1e-3;
+// A load is given up when it takes this many times what nine of ten take, and some more for what is
+// no tier's fault: threads that are woken late, an engine that asks late.
+constexpr double kPatience = 3;
+constexpr double kGrace_s = 0.005;
 
 double in_seconds(Nanoseconds time) { return static_cast<double>(time.value()) * 1e-9; }
 Nanoseconds from_seconds(double time) {
   constexpr double kLongest = 1e9;  // 30 years; keeps the conversion defined.
   return Nanoseconds(static_cast<std::int64_t>(std::clamp(time, 0.0, kLongest) * 1e9));
 }
-std::size_t index_of(Tier tier) { return static_cast<std::size_t>(tier); }
+double in_bytes(Bytes bytes) { return static_cast<double>(bytes.value()); }
+double in_tokens(Tokens tokens) { return static_cast<double>(tokens.value()); }
 
 }  // namespace
 
-double Planner::load_seconds(const TierSpeed& tier, double bytes) const {
-  return tier.seconds_per_byte == 0 ? 0 : tier.latency_s + bytes * tier.seconds_per_byte;
-}
-
-void Planner::fit(TierSpeed& tier) {
-  const double determinant = tier.weight * tier.xx - tier.x * tier.x;
-  tier.latency_s = 0;
-  tier.seconds_per_byte = tier.y / tier.x;
-  if (determinant <= kSizeVariance * tier.weight * tier.xx) return;
-  const double slope = (tier.weight * tier.xy - tier.x * tier.y) / determinant;
-  const double intercept = (tier.y - slope * tier.x) / tier.weight;
-  if (slope <= 0) return;  // Larger loads were faster: noise, not a model.
-  tier.latency_s = std::max(intercept, 0.0);
-  tier.seconds_per_byte = intercept > 0 ? slope : tier.xy / tier.xx;
+// Until it is measured: a copy within memory is small beside all else; a SATA disk in bad shape; a
+// store across a network.
+Planner::Source Planner::source_of(Tier tier) {
+  switch (tier) {
+    case Tier::kDevice:
+    case Tier::kHost:
+      return {.speed = TierSpeed({.latency_s = 0, .seconds_per_byte = 0})};
+    case Tier::kDisk:
+      return {.speed = TierSpeed({.latency_s = 1e-3, .seconds_per_byte = 1 / 200e6})};
+    case Tier::kObject:
+      return {.speed = TierSpeed({.latency_s = 30e-3, .seconds_per_byte = 1 / 50e6})};
+    case Tier::kPeer:
+      return {.speed = TierSpeed({.latency_s = 1e-3, .seconds_per_byte = 1 / 100e6})};
+  }
+  return {.speed = TierSpeed({})};
 }
 
 void Planner::observe_load(Tier source, Bytes bytes, Nanoseconds elapsed) {
   if (bytes == Bytes(0) || elapsed <= Nanoseconds(0)) return;
-  TierSpeed& tier = tiers_[index_of(source)];
-  const auto x = static_cast<double>(bytes.value());
-  double y = in_seconds(elapsed);
-  double keep = kKeep;
-  if (const double predicted = load_seconds(tier, x); predicted > 0) {
-    y = std::min(y, kSlowest * predicted);
-    if (y < kFast * predicted) {
-      keep = kKeepWhenFast;
-      tier.refusals_to_probe = kFirstProbe;
-    }
+  Source& tier = at(source);
+  const bool is_kept = in_seconds(elapsed) <= tier.speed.most_seconds(in_bytes(bytes));
+  tier.speed.observe(in_bytes(bytes), in_seconds(elapsed));
+  if (is_kept && !tier.speed.is_trusted()) {
+    tier.speed.trust();
+    tier.refusals_to_probe = tier.caution;
   }
-  tier.weight = keep * tier.weight + 1;
-  tier.x = keep * tier.x + x;
-  tier.y = keep * tier.y + y;
-  tier.xx = keep * tier.xx + x * x;
-  tier.xy = keep * tier.xy + x * y;
-  fit(tier);
+  if (tier.speed.is_faster_than_thought()) tier.refusals_to_probe = tier.caution;
 }
 
-void Planner::observe_prefill(Tokens tokens, Nanoseconds elapsed) {
-  if (tokens == Tokens(0) || elapsed <= Nanoseconds(0)) return;
-  const auto count = static_cast<double>(tokens.value());
-  double time = in_seconds(elapsed);
-  if (prefill_tokens_ > 0) {
-    time = std::min(time, kSlowest * count * prefill_seconds_ / prefill_tokens_);
-  }
-  prefill_tokens_ = kKeep * prefill_tokens_ + count;
-  prefill_seconds_ = kKeep * prefill_seconds_ + time;
+void Planner::observe_abandoned(Tier source, Bytes bytes, Nanoseconds elapsed) {
+  at(source).caution = std::min(2 * at(source).caution, kMostCaution);
+  at(source).speed.observe_abandoned(in_bytes(bytes), in_seconds(elapsed));
 }
 
-LoadPlan Planner::plan(std::span<const SourceRun> runs,
-                       const std::array<Bytes, kTierCount>& queued) {
+void Planner::observe_prefill(const PrefillStep& step, Nanoseconds elapsed) {
+  prefill_.observe(step, in_seconds(elapsed));
+}
+
+void Planner::settle(Tier slowest, Nanoseconds predicted, Nanoseconds actual) {
+  if (predicted <= Nanoseconds(0) || actual <= Nanoseconds(0)) return;
+  Source& tier = at(slowest);
+  if (actual <= predicted * 2) tier.caution = std::max(tier.caution / 2, kLeastCaution);
+  tier.calibration.add(in_seconds(actual) / in_seconds(predicted));
+}
+
+Planner::Cost Planner::cost_of(const Demand& demand, const Queued& queued) const {
+  Cost cost;
+  double bytes = 0;
+  for (std::size_t i = 0; i < demand.size(); ++i) {
+    bytes += demand[i];
+    const auto tier = static_cast<Tier>(i);
+    if (demand[i] <= 0 || tier == Tier::kHost) continue;
+    const double all = demand[i] + in_bytes(queued[i]);
+    const double wait_s = at(tier).speed.seconds(all);
+    cost.most_wait_s = std::max(cost.most_wait_s, at(tier).speed.most_seconds(all));
+    if (wait_s < cost.wait_s) continue;
+    cost.wait_s = wait_s;
+    cost.slowest = tier;
+  }
+  cost.copy_s = at(Tier::kHost).speed.seconds(bytes);
+  return cost;
+}
+
+std::uint64_t Planner::in_time(const SourceRun& run, const Demand& before, const Queued& queued,
+                               double wait_s) const {
+  if (run.source == Tier::kHost) return run.blocks;
+  const auto tier = static_cast<std::size_t>(run.source);
+  const double bytes =
+      at(run.source).speed.bytes_in(wait_s) - in_bytes(queued[tier]) - before[tier];
+  const double blocks = std::max(0.0, bytes / in_bytes(options_.block_bytes));
+  if (blocks >= static_cast<double>(run.blocks)) return run.blocks;
+  return static_cast<std::uint64_t>(blocks);
+}
+
+void Planner::consider(const Demand& demand, std::uint64_t blocks, std::size_t runs,
+                       const Prompt& prompt, const Queued& queued, Choice& best) const {
+  const double tokens = static_cast<double>(blocks) * in_tokens(options_.block_tokens);
+  const Cost cost = cost_of(demand, queued);
+  const double load_s = cost.wait_s + cost.copy_s;
+  const double saved_s = prefill_.seconds(prompt.before, prompt.before + tokens,
+                                          prompt.found - tokens + prompt.behind);
+  const bool is_sure = cost.most_wait_s + cost.copy_s <= saved_s;
+  if (!prompt.takes_all && (!is_sure || saved_s - load_s <= best.gain_s)) return;
+  best.gain_s = saved_s - load_s;
+  best.runs = runs;
+  best.plan = {.blocks = blocks,
+               .predicted_load = from_seconds(load_s),
+               .predicted_recompute = from_seconds(saved_s),
+               .patience = Nanoseconds(INT64_MAX),
+               .slowest = cost.slowest,
+               .probe_blocks = 0};
+  if (prompt.takes_all) return;
+  // Of a tier that is not measured nothing says what would be late.
+  const double late_s =
+      at(cost.slowest).speed.is_measured() ? kPatience * cost.most_wait_s : saved_s;
+  best.plan.patience = from_seconds(std::min(late_s, saved_s) + kGrace_s);
+}
+
+Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& queued,
+                                const PromptPart& part) const {
   std::uint64_t found = 0;
   for (const SourceRun& run : runs) found += run.blocks;
-  const double block_s = prefill_tokens_ == 0 ? 0
-                                              : static_cast<double>(options_.block_tokens.value()) *
-                                                    prefill_seconds_ / prefill_tokens_;
-  const auto block_bytes = static_cast<double>(options_.block_bytes.value());
-  const bool takes_all = !options_.is_enabled || block_s == 0;
-
-  LoadPlan best;
-  std::size_t best_runs = 0;
-  double best_s = static_cast<double>(found) * block_s;
-  double load_s = 0;
+  const Prompt prompt{
+      .before = in_tokens(part.before),
+      .found = static_cast<double>(found) * in_tokens(options_.block_tokens),
+      .behind = in_tokens(part.behind),
+      .takes_all = !options_.is_enabled || !prefill_.is_measured(),
+  };
+  Choice best;
+  Demand demand{};
   std::uint64_t blocks = 0;
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    const TierSpeed& tier = tiers_[index_of(runs[i].source)];
-    const auto waiting = static_cast<double>(queued[index_of(runs[i].source)].value());
-    load_s += load_seconds(tier, waiting + static_cast<double>(runs[i].blocks) * block_bytes);
-    blocks += runs[i].blocks;
-    // Costs are linear inside a run, so the least total lies at a run's end.
-    const double total_s = load_s + static_cast<double>(found - blocks) * block_s;
-    if (!takes_all && total_s >= best_s) continue;
-    best_s = total_s;
-    best_runs = i + 1;
-    best.blocks = blocks;
-    best.predicted_load = from_seconds(load_s);
-    best.predicted_recompute = from_seconds(static_cast<double>(blocks) * block_s);
-    tiers_[index_of(runs[i].source)].refusals = 0;
+    // Inside a run costs are linear and what is saved grows ever faster, so the least total lies at
+    // its end, where its tier begins to be the slowest, or where the time to wait ends.
+    std::uint64_t last = runs[i].blocks;
+    std::uint64_t free = 0;  // What comes while another tier is waited for.
+    if (!prompt.takes_all) {
+      free = in_time(runs[i], demand, queued, cost_of(demand, queued).wait_s);
+      last = in_time(runs[i], demand, queued, in_seconds(part.most_wait));
+    }
+    const Demand before = demand;
+    double& own = demand[static_cast<std::size_t>(runs[i].source)];
+    for (const std::uint64_t end : {free, free + 1, last}) {
+      if (end == 0 || end > last) continue;
+      own = before[static_cast<std::size_t>(runs[i].source)] +
+            static_cast<double>(end) * in_bytes(options_.block_bytes);
+      consider(demand, blocks + end, i + 1, prompt, queued, best);
+    }
+    own = before[static_cast<std::size_t>(runs[i].source)] +
+          static_cast<double>(last) * in_bytes(options_.block_bytes);
+    blocks += last;
+    if (last < runs[i].blocks) break;
   }
-  if (best_runs < runs.size()) add_probe(runs[best_runs], block_s, best);
   return best;
 }
 
-void Planner::add_probe(const SourceRun& refused, double block_s, LoadPlan& plan) {
-  TierSpeed& tier = tiers_[index_of(refused.source)];
-  if (++tier.refusals < tier.refusals_to_probe) return;
+LoadPlan Planner::plan(std::span<const SourceRun> runs, const Queued& queued,
+                       const PromptPart& part) {
+  Choice best = choose(runs, queued, part);
+  for (std::size_t i = 0; i < best.runs; ++i) at(runs[i].source).refusals = 0;
+  if (best.runs < runs.size()) add_probe(runs[best.runs], best.plan);
+  return best.plan;
+}
+
+void Planner::add_probe(const SourceRun& refused, LoadPlan& plan) {
+  Source& tier = at(refused.source);
+  const std::uint32_t needed = tier.speed.is_measured() ? tier.refusals_to_probe : 1;
+  if (++tier.refusals < needed) return;
   tier.refusals = 0;
-  tier.refusals_to_probe = std::min(2 * tier.refusals_to_probe, kLastProbe);
+  if (tier.speed.is_measured()) {
+    tier.refusals_to_probe = std::min(2 * tier.refusals_to_probe, kLastProbe);
+  }
   const std::uint64_t blocks = std::min(refused.blocks, options_.probe_blocks);
-  const auto count = static_cast<double>(blocks);
-  plan.blocks += blocks;
-  plan.predicted_load +=
-      from_seconds(load_seconds(tier, count * static_cast<double>(options_.block_bytes.value())));
-  plan.predicted_recompute += from_seconds(count * block_s);
-  plan.is_probe = blocks > 0;
+  if (refused.source == Tier::kHost) {
+    plan.blocks += blocks;  // Only a load shows what a copy to the device takes.
+  } else {
+    plan.probe_blocks = blocks;
+  }
 }
 
 double Planner::load_rate(Tier source) const {
-  const double spent = tiers_[index_of(source)].seconds_per_byte;
+  const double spent = at(source).speed.seconds_per_byte();
   return spent == 0 ? 0 : 1 / spent;
 }
 
 Nanoseconds Planner::load_latency(Tier source) const {
-  return from_seconds(tiers_[index_of(source)].latency_s);
+  return from_seconds(at(source).speed.latency_s());
 }
 
-double Planner::prefill_rate() const {
-  return prefill_seconds_ == 0 ? 0 : prefill_tokens_ / prefill_seconds_;
+double Planner::prefill_rate() const { return prefill_.tokens_per_second(); }
+
+double Planner::calibration(Tier slowest, double share) const {
+  return at(slowest).calibration.quantile(share);
 }
 
 }  // namespace terrace::policy

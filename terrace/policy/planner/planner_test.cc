@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -25,11 +26,23 @@ std::uint64_t planned(Planner& planner, std::vector<SourceRun> runs) {
 TEST(PlannerTest, UntilMeasuredAllThatIsFoundIsLoaded) {
   Planner planner(blocks_of_1_mib());
   EXPECT_EQ(planned(planner, {{Tier::kHost, 3}, {Tier::kDisk, 5}}), 8U);
-  planner.observe_prefill(Tokens(1000), milliseconds(1));
-  EXPECT_EQ(planned(planner, {{Tier::kDisk, 5}}), 5U) << "the tier is not measured";
   Planner other(blocks_of_1_mib());
   measure(other, Tier::kDisk, seconds(10));
   EXPECT_EQ(planned(other, {{Tier::kDisk, 5}}), 5U) << "the prefill is not measured";
+}
+
+TEST(PlannerTest, ATierThatIsNotMeasuredIsTakenForASlowOneAndProbedAtOnce) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(1));
+  const std::vector<SourceRun> runs{{Tier::kDisk, 50}};
+  const LoadPlan plan = planner.plan(runs, kIdle);
+  EXPECT_EQ(plan.blocks, 0U);
+  EXPECT_EQ(plan.probe_blocks, 4U);
+  Planner slow_engine(blocks_of_1_mib());
+  slow_engine.observe_prefill(Tokens(100), milliseconds(100));
+  const LoadPlan first = slow_engine.plan(runs, kIdle);
+  EXPECT_EQ(first.blocks, 50U);
+  EXPECT_EQ(first.patience, milliseconds(5005)) << "as long as computing takes, and some grace";
 }
 
 TEST(PlannerTest, NothingIsLoadedWhenComputingIsFaster) {
@@ -39,7 +52,7 @@ TEST(PlannerTest, NothingIsLoadedWhenComputingIsFaster) {
   const std::vector<SourceRun> runs{{Tier::kDisk, 50}};
   const LoadPlan plan = planner.plan(runs, kIdle);
   EXPECT_EQ(plan.blocks, 0U);
-  EXPECT_FALSE(plan.is_probe);
+  EXPECT_EQ(plan.probe_blocks, 0U);
 }
 
 TEST(PlannerTest, AllIsLoadedWhenLoadingIsFaster) {
@@ -123,12 +136,12 @@ TEST(PlannerTest, ARefusedTierComesBackThroughFewProbes) {
     const std::vector<SourceRun> runs{{Tier::kDisk, 100}};
     const LoadPlan plan = planner.plan(runs, kIdle);
     if (plan.blocks == 100) break;
-    ASSERT_LE(plan.blocks, 4U);
-    if (plan.blocks == 0) continue;
-    ASSERT_TRUE(plan.is_probe);
+    ASSERT_EQ(plan.blocks, 0U) << "nobody waits for a probe";
+    ASSERT_LE(plan.probe_blocks, 4U);
+    if (plan.probe_blocks == 0) continue;
     ++probes;
-    planner.observe_load(Tier::kDisk, 1_MiB * plan.blocks,
-                         milliseconds(static_cast<std::int64_t>(plan.blocks)));
+    planner.observe_load(Tier::kDisk, 1_MiB * plan.probe_blocks,
+                         milliseconds(static_cast<std::int64_t>(plan.probe_blocks)));
   }
   EXPECT_LT(requests, 200);
   EXPECT_GT(probes, 0U);
@@ -142,14 +155,164 @@ TEST(PlannerTest, ATierThatStaysSlowIsProbedEverMoreRarely) {
   for (int request = 0; request < 10'000; ++request) {
     const std::vector<SourceRun> runs{{Tier::kDisk, 100}};
     const LoadPlan plan = planner.plan(runs, kIdle);
-    loaded += plan.blocks;
-    if (plan.blocks > 0) {
-      planner.observe_load(Tier::kDisk, 1_MiB * plan.blocks,
-                           milliseconds(50 * static_cast<std::int64_t>(plan.blocks)));
+    ASSERT_EQ(plan.blocks, 0U);
+    loaded += plan.probe_blocks;
+    if (plan.probe_blocks > 0) {
+      planner.observe_load(Tier::kDisk, 1_MiB * plan.probe_blocks,
+                           milliseconds(50 * static_cast<std::int64_t>(plan.probe_blocks)));
     }
   }
   EXPECT_GT(loaded, 0U);
-  EXPECT_LE(loaded, 4 * (6 + 10'000 / 256)) << "four blocks per probe, then one probe in 256";
+  EXPECT_LE(loaded, 4 * (3 + 10'000 / 32)) << "four blocks per probe, then one probe in 32";
+}
+
+TEST(PlannerTest, ANoisyTierIsPlannedOnWhatSevenOfTenLoadsTake) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(10));
+  Rng rng(3);
+  double sum = 0;
+  for (int i = 0; i < 200; ++i) {  // A third takes three times as long.
+    const auto taken = milliseconds(rng.below(10) < 4 ? 30 : 10);
+    sum += static_cast<double>(taken.value()) * 1e-6;
+    planner.observe_load(Tier::kDisk, 10_MiB, taken);
+  }
+  const std::vector<SourceRun> runs{{Tier::kDisk, 10}};
+  const LoadPlan plan = planner.plan(runs, kIdle);
+  EXPECT_EQ(plan.blocks, 10U);
+  EXPECT_NEAR(static_cast<double>(plan.predicted_load.value()) * 1e-6, 30, 9);
+  EXPECT_GT(static_cast<double>(plan.predicted_load.value()) * 1e-6, sum / 200 * 1.15);
+}
+
+TEST(PlannerTest, OnlyWhatComesWithinTheLongestWaitIsLoaded) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(20));
+  measure(planner, Tier::kHost, Nanoseconds(100'000));
+  measure(planner, Tier::kDisk, milliseconds(10));
+  const std::vector<SourceRun> runs{{Tier::kHost, 10}, {Tier::kDisk, 100}};
+  const LoadPlan plan = planner.plan(runs, kIdle, {.most_wait = milliseconds(405)});
+  EXPECT_EQ(plan.blocks, 10U + 40U);
+  EXPECT_EQ(plan.slowest, Tier::kDisk);
+}
+
+TEST(PlannerTest, TiersBelowHostAreReadSideBySide) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(3));
+  measure(planner, Tier::kDisk, milliseconds(2));
+  measure(planner, Tier::kObject, milliseconds(5));
+  // What the store gives within the disk's 20 ms costs nothing; all of it would take 50.
+  EXPECT_EQ(planned(planner, {{Tier::kDisk, 10}, {Tier::kObject, 10}}), 14U);
+}
+
+TEST(PlannerTest, ARefusedHostTierIsProbedByALoad) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(1));
+  measure(planner, Tier::kHost, milliseconds(3));
+  for (int i = 1; i < 8; ++i) EXPECT_EQ(planned(planner, {{Tier::kHost, 50}}), 0U);
+  EXPECT_EQ(planned(planner, {{Tier::kHost, 50}}), 4U);
+}
+
+TEST(PlannerTest, ALoadIsNotWaitedForMuchLongerThanItsPlanNorThanComputingTakes) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(20));
+  measure(planner, Tier::kDisk, milliseconds(1));
+  const std::vector<SourceRun> runs{{Tier::kDisk, 100}};
+  EXPECT_EQ(planner.plan(runs, kIdle).patience, milliseconds(3 * 100 + 5)) << "2 s to compute";
+  measure(planner, Tier::kDisk, milliseconds(18), 150);
+  const LoadPlan close = planner.plan(runs, kIdle);
+  EXPECT_EQ(close.blocks, 100U);
+  EXPECT_LE(close.patience, milliseconds(2006));
+  EXPECT_GE(close.patience, close.predicted_load);
+}
+
+// What pays only now and then is not tried each time.
+TEST(PlannerTest, ATierThatBreaksItsPromisesMustPayEverMore) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(2));
+  measure(planner, Tier::kDisk, milliseconds(1));
+  int abandoned = 0;
+  for (int request = 0; request < 1000; ++request) {
+    const std::vector<SourceRun> runs{{Tier::kDisk, 20}};
+    const LoadPlan plan = planner.plan(runs, kIdle);
+    // A few blocks come at once, many never.
+    if (plan.blocks > 0) {
+      planner.observe_abandoned(Tier::kDisk, 1_MiB * plan.blocks, plan.patience);
+      ++abandoned;
+    } else if (plan.probe_blocks > 0) {
+      planner.observe_load(Tier::kDisk, 1_MiB * plan.probe_blocks, milliseconds(4));
+    }
+  }
+  EXPECT_GT(abandoned, 0);
+  EXPECT_LE(abandoned, 20) << "2 % of the requests";
+}
+
+TEST(PlannerTest, ATierThatKeepsItsTimeAgainIsTrustedAgain) {
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), milliseconds(2));
+  measure(planner, Tier::kDisk, milliseconds(1));
+  planner.observe_abandoned(Tier::kDisk, 20_MiB, milliseconds(60));
+  planner.observe_abandoned(Tier::kDisk, 20_MiB, milliseconds(60));
+  EXPECT_EQ(planned(planner, {{Tier::kDisk, 20}}), 0U);
+  measure(planner, Tier::kDisk, milliseconds(1), 40);
+  EXPECT_EQ(planned(planner, {{Tier::kDisk, 20}}), 20U);
+}
+
+// 1 ms a step, 10 us a token, 1 ns a pair, 0.2 ms a sequence that decodes beside it.
+Nanoseconds engine_step(const PrefillStep& step) {
+  return Nanoseconds(1'000'000 + static_cast<std::int64_t>(step.tokens.value()) * 10'000 +
+                     static_cast<std::int64_t>(step.pairs) +
+                     static_cast<std::int64_t>(step.beside) * 200'000);
+}
+
+TEST(PlannerTest, ComputingDeepInALongPromptIsKnownToBeDearer) {
+  Planner planner(blocks_of_1_mib());
+  Rng rng(4);
+  for (int i = 0; i < 300; ++i) {
+    const double tokens = 100 + static_cast<double>(rng.below(1900));
+    const double before = static_cast<double>(rng.below(30'000));
+    const PrefillStep step{.tokens = Tokens(static_cast<std::uint64_t>(tokens)),
+                           .pairs = tokens * (before + tokens / 2),
+                           .beside = static_cast<double>(rng.below(16))};
+    planner.observe_prefill(step, engine_step(step));
+  }
+  const std::vector<SourceRun> runs{{Tier::kHost, 10}};
+  const auto recompute_ms = [&](std::uint64_t before) {
+    const LoadPlan plan =
+        planner.plan(runs, kIdle, {.before = Tokens(before), .behind = Tokens(10)});
+    return static_cast<double>(plan.predicted_recompute.value()) * 1e-6;
+  };
+  EXPECT_NEAR(recompute_ms(0), 10.5, 0.5);
+  EXPECT_NEAR(recompute_ms(30'000), 10.5 + 30, 1.5);
+}
+
+// A long prompt is computed in several steps, and each of them drags what decodes beside it.
+TEST(PlannerTest, StepsThatALoadSavesCountWithWhatIsComputedBesideThem) {
+  const auto recompute_ms = [](double beside) {
+    Planner planner(blocks_of_1_mib());
+    Rng rng(5);
+    for (int i = 0; i < 400; ++i) {
+      PrefillStep step{.tokens = Tokens(100 + 100 * rng.below(10)),
+                       .pairs = 0,
+                       .beside = static_cast<double>(rng.below(33))};
+      if (i >= 300) step.beside = beside + static_cast<double>(rng.below(2));
+      planner.observe_prefill(step, engine_step(step));
+    }
+    const std::vector<SourceRun> runs{{Tier::kHost, 90}};
+    const LoadPlan plan = planner.plan(runs, kIdle, {.behind = Tokens(1000)});
+    return static_cast<double>(plan.predicted_recompute.value()) * 1e-6;
+  };
+  EXPECT_NEAR(recompute_ms(0), 90 + 1 * 9, 3) << "10 steps of 1000 tokens at most, or 1";
+  EXPECT_NEAR(recompute_ms(32), 90 + 9 * (1 + 6.5), 6);
+}
+
+TEST(PlannerTest, CalibrationTellsHowFarPlansWereOff) {
+  Planner planner(blocks_of_1_mib());
+  EXPECT_EQ(planner.calibration(Tier::kDisk, 0.5), 0);
+  for (int i = 0; i < 100; ++i) {
+    planner.settle(Tier::kDisk, milliseconds(10), milliseconds(i % 5 == 0 ? 20 : 10));
+  }
+  EXPECT_NEAR(planner.calibration(Tier::kDisk, 0.5), 1.0, 0.05);
+  EXPECT_NEAR(planner.calibration(Tier::kDisk, 0.9), 2.0, 0.1);
+  EXPECT_EQ(planner.calibration(Tier::kHost, 0.5), 0);
 }
 
 TEST(PlannerTest, WhenDisabledAllThatIsFoundIsLoaded) {
@@ -175,7 +338,7 @@ TEST(PlannerTest, EmptyObservationsAndPlansAreHarmless) {
 
 // No number of leading blocks would have taken less by the planner's own predictions.
 TEST(PlannerProperty, ThePlanIsTheCheapestByItsOwnPredictions) {
-  const auto [seed, steps] = testing::property(5, 100'000);
+  const auto [seed, steps] = testing::property(5, 20'000);
   Rng rng(seed);
   for (std::uint64_t i = 0; i < steps; ++i) {
     Planner planner(blocks_of_1_mib());
@@ -185,25 +348,34 @@ TEST(PlannerProperty, ThePlanIsTheCheapestByItsOwnPredictions) {
     for (std::uint64_t r = rng.below(4); r > 0; --r) {
       const Tier tier = static_cast<Tier>(1 + rng.below(4));
       runs.push_back({tier, rng.below(50)});
-      planner.observe_load(tier, 1_MiB,
-                           Nanoseconds(1 + static_cast<std::int64_t>(rng.below(4'000'000))));
+      if (planner.load_rate(tier) > 0) continue;
+      const Nanoseconds taken(1 + static_cast<std::int64_t>(rng.below(4'000'000)));
+      for (int times = 0; times < 60; ++times) planner.observe_load(tier, 1_MiB, taken);
     }
     const auto cost = [&](std::uint64_t blocks) {
-      double total = 0;
+      std::array<double, kTierCount> loads{};
+      double rest = 0;
+      double all = 0;
       for (const SourceRun& run : runs) {
         const std::uint64_t loaded = std::min(blocks, run.blocks);
         blocks -= loaded;
-        total += static_cast<double>(loaded) * 1048576 / planner.load_rate(run.source);
-        total += static_cast<double>(run.blocks - loaded) * 100 / planner.prefill_rate();
+        all += static_cast<double>(loaded);
+        loads[static_cast<std::size_t>(run.source)] +=
+            static_cast<double>(loaded) * 1048576 / planner.load_rate(run.source);
+        rest += static_cast<double>(run.blocks - loaded) * 100 / planner.prefill_rate();
       }
-      return total;
+      // Tiers below host are read side by side; then all of it is copied.
+      loads[static_cast<std::size_t>(Tier::kHost)] = 0;
+      const double host = planner.load_rate(Tier::kHost);
+      const double copy = host == 0 ? 0 : all * 1048576 / host;
+      return rest + copy + *std::ranges::max_element(loads);
     };
     const LoadPlan plan = planner.plan(runs, kIdle);
     std::uint64_t found = 0;
     for (const SourceRun& run : runs) found += run.blocks;
     const double chosen = cost(plan.blocks);
     for (std::uint64_t blocks = 0; blocks <= found; ++blocks) {
-      ASSERT_LE(chosen, cost(blocks) * (1 + 1e-9) + 1e-12);
+      ASSERT_LE(chosen, cost(blocks) * (1 + 1e-6) + 1e-9);
     }
   }
 }

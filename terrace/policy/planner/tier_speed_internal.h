@@ -1,0 +1,63 @@
+// What a load from one tier takes: latency + bytes x seconds_per_byte, fitted by least squares over
+// observations that lose a tenth of their weight with each new one (a stall is forgotten after some
+// twenty loads), times a quantile of how far loads lay from that lately, times what broken promises
+// cost. Threading: thread-compatible.  Waits: never.
+#pragma once
+
+#include <cstdint>
+
+#include "terrace/policy/planner/ratios_internal.h"
+
+namespace terrace::policy {
+
+class TierSpeed {
+ public:
+  // What it is taken for until it is measured.
+  struct Guess {
+    double latency_s = 0;
+    double seconds_per_byte = 0;
+  };
+  explicit TierSpeed(const Guess& guess) : guess_(guess) {}
+
+  void observe(double bytes, double elapsed_s);
+  // A load was given up after so long: at least that, and as much again is as likely as not.
+  void observe_abandoned(double bytes, double elapsed_s);
+  // A load kept its time.
+  void trust() { distrust_ = std::max(1.0, kRegained * distrust_); }
+  [[nodiscard]] bool is_trusted() const { return distrust_ <= 1; }
+
+  // What is planned with: seven of ten loads take less.
+  [[nodiscard]] double seconds(double bytes) const;
+  // Nine of ten do.
+  [[nodiscard]] double most_seconds(double bytes) const;
+  // How much comes in that time, by seconds().
+  [[nodiscard]] double bytes_in(double seconds) const;
+  [[nodiscard]] bool is_measured() const { return seconds_per_byte_ > 0; }
+  [[nodiscard]] double latency_s() const { return latency_s_; }
+  [[nodiscard]] double seconds_per_byte() const { return seconds_per_byte_; }
+  // The last observation was less than half of what was predicted.
+  [[nodiscard]] bool is_faster_than_thought() const { return is_faster_; }
+
+ private:
+  static constexpr double kLost = 4;
+  static constexpr double kRegained = 0.7;
+  static constexpr double kMostDistrust = 16;
+  // Until a few loads say how far they scatter, they are taken to.
+  static constexpr double kFewLoads = 3;
+  static constexpr double kUnknownScatter = 1.25;
+  [[nodiscard]] double mean(double bytes) const;
+  void fit();
+
+  Guess guess_;
+  // Decayed sums of 1, bytes, seconds, bytes squared, bytes x seconds.
+  double weight_ = 0, x_ = 0, y_ = 0, xx_ = 0, xy_ = 0;
+  double latency_s_ = 0;
+  double seconds_per_byte_ = 0;  // 0 = not measured yet.
+  double distrust_ = 1;          // Times kLost for each load that was given up.
+  double scatter_ = kUnknownScatter;
+  double most_scatter_ = kUnknownScatter;
+  bool is_faster_ = false;
+  Ratios ratios_{0.95};  // Actual / mean, the last twenty or so.
+};
+
+}  // namespace terrace::policy
