@@ -23,6 +23,22 @@ std::string json_text(std::string_view text) {
   return quoted + '"';
 }
 
+namespace {
+
+std::string decision_to_json(const std::optional<manager::Decision>& decision) {
+  if (!decision) return "null";
+  return fmt::format(
+      "{{\"found_tokens\":{},\"planned_tokens\":{},\"slowest\":\"{}\",\"predicted_load_ns\":{},"
+      "\"load_ns\":{},\"predicted_recompute_ns\":{},\"recompute_ns\":{},"
+      "\"recomputed_tokens\":{},\"abandoned\":{}}}",
+      decision->found.value(), decision->planned.value(), to_string(decision->slowest),
+      decision->predicted_load.value(), decision->load.value(),
+      decision->predicted_recompute.value(), decision->recompute.value(),
+      decision->recomputed.value(), decision->is_abandoned);
+}
+
+}  // namespace
+
 std::string ledger_to_json(const manager::Ledger& ledger) {
   std::string hits;
   for (int t = 0; t < kTierCount; ++t) {
@@ -33,10 +49,11 @@ std::string ledger_to_json(const manager::Ledger& ledger) {
   }
   return fmt::format(
       "{{\"prompt_tokens\":{},\"local_tokens\":{},\"hit_tokens\":{{{}}},\"failed_tokens\":{},"
-      "\"pending_tokens\":{},\"first_miss\":{},\"lookup_wait_ns\":{}}}",
+      "\"pending_tokens\":{},\"first_miss\":{},\"lookup_wait_ns\":{},"
+      "\"plan\":{}}}",
       ledger.prompt.value(), ledger.local.value(), hits, ledger.failed.value(),
       ledger.pending.value(), ledger.first_miss ? json_text(to_string(*ledger.first_miss)) : "null",
-      ledger.lookup_wait.value());
+      ledger.lookup_wait.value(), decision_to_json(ledger.decision));
 }
 
 namespace {

@@ -16,7 +16,26 @@ TEST(JsonTest, LedgerNamesTiersWithHitsAndTheFirstMiss) {
   ledger.first_miss = manager::MissReason::kNeverStored;
   EXPECT_EQ(ledger_to_json(ledger),
             R"({"prompt_tokens":100,"local_tokens":32,"hit_tokens":{"disk":64},"failed_tokens":0,)"
-            R"("pending_tokens":16,"first_miss":"never_stored","lookup_wait_ns":0})");
+            R"("pending_tokens":16,"first_miss":"never_stored","lookup_wait_ns":0,"plan":null})");
+}
+
+TEST(JsonTest, ALedgerTellsWhatWasPlannedAndWhatCameOfIt) {
+  manager::Ledger ledger;
+  ledger.decision = manager::Decision{.found = Tokens(96),
+                                      .planned = Tokens(64),
+                                      .slowest = Tier::kDisk,
+                                      .predicted_load = Nanoseconds(5),
+                                      .predicted_recompute = Nanoseconds(9),
+                                      .load = Nanoseconds(6),
+                                      .recompute = Nanoseconds(4),
+                                      .recomputed = Tokens(32),
+                                      .is_abandoned = true};
+  const std::string json = ledger_to_json(ledger);
+  EXPECT_TRUE(json.ends_with(
+      R"("plan":{"found_tokens":96,"planned_tokens":64,"slowest":"disk","predicted_load_ns":5,)"
+      R"("load_ns":6,"predicted_recompute_ns":9,"recompute_ns":4,"recomputed_tokens":32,)"
+      R"("abandoned":true}})"))
+      << json;
 }
 
 TEST(JsonTest, EventsAreSelfDescribingAndNoneIsEmpty) {

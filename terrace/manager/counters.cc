@@ -68,6 +68,8 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_drop(visitor, "pins", drop_pins);
   visitor.counter("terrace_loads_total", "result=\"loaded\"", loads.value());
   visitor.counter("terrace_loads_total", "result=\"failed\"", failed_loads.value());
+  visitor.counter("terrace_slow_loads_total", "", slow_loads.value());
+  visitor.counter("terrace_abandoned_loads_total", "", abandoned_loads.value());
   visitor.gauge("terrace_load_seconds_sum", "", static_cast<double>(load_ns.value()) * 1e-9);
   visitor.counter("terrace_load_seconds_count", "", loads.value() + failed_loads.value());
   visitor.counter("terrace_verified_blocks_total", "", verified_blocks.value());

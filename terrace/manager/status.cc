@@ -121,6 +121,8 @@ void add_counters(const Counters& counters, StatusReport& report) {
   report.match_blocks = counters.match_blocks.value();
   report.loads = counters.loads.value();
   report.failed_loads = counters.failed_loads.value();
+  report.slow_loads = counters.slow_loads.value();
+  report.abandoned_loads = counters.abandoned_loads.value();
   report.failed_tokens = counters.failed_tokens.value();
   for (std::size_t i = 0; i < counters.hit_tokens.size(); ++i) {
     report.hit_tokens[i] = counters.hit_tokens[i].value();
@@ -152,6 +154,16 @@ void add_queues(const Options& options, const Core& core, const Counters& counte
                            .waiting = core.steps().in_flight(),
                            .capacity = 256,
                            .dropped = counters.drop_steps.value()});
+}
+
+std::array<PlanRatio, kTierCount> plan_ratios(const Core& core) {
+  std::array<PlanRatio, kTierCount> ratios{};
+  for (std::size_t i = 0; i < ratios.size(); ++i) {
+    const auto tier = static_cast<Tier>(i);
+    ratios[i] = {.p50 = core.context().planner.calibration(tier, 0.5),
+                 .p90 = core.context().planner.calibration(tier, 0.9)};
+  }
+  return ratios;
 }
 
 std::string canary_text(const Gate& gate, Nanoseconds now) {
@@ -206,6 +218,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
     report.load_bytes_per_second[static_cast<std::size_t>(tier)] =
         core.context().planner.load_rate(tier);
   }
+  report.plan_ratios = plan_ratios(core);
   report.prefill_tokens_per_second = core.context().planner.prefill_rate();
   if (!report.namespaces.empty()) {
     for (const TierStatus& tier : report.tiers) {
@@ -224,6 +237,7 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   std::uint32_t pinned = 0;
   std::array<double, 3> sizes{};
   HitWindow::Totals hits;
+  std::array<PlanRatio, kTierCount> ratios{};
   {
     const MutexLock lock(shared.mutex);
     const Core& core = shared.core;
@@ -233,6 +247,7 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
       pinned = host.pinned;
     }
     hits = core.hits().totals();
+    ratios = plan_ratios(core);
     sizes = {static_cast<double>(core.requests()), static_cast<double>(core.steps().in_flight()),
              static_cast<double>(core.look_ups().waiting_pins())};
   }
@@ -246,6 +261,13 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   visitor.gauge("terrace_hit_rate", "tier=\"host\"", hits.host_rate());
   visitor.gauge("terrace_hit_rate", "tier=\"disk\"", hits.disk_rate());
   visitor.gauge("terrace_hit_rate", "tier=\"object\"", hits.object_rate());
+  for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
+    const PlanRatio& ratio = ratios[static_cast<std::size_t>(tier)];
+    visitor.gauge("terrace_plan_ratio",
+                  fmt::format("tier=\"{}\",quantile=\"0.5\"", to_string(tier)), ratio.p50);
+    visitor.gauge("terrace_plan_ratio",
+                  fmt::format("tier=\"{}\",quantile=\"0.9\"", to_string(tier)), ratio.p90);
+  }
   visitor.gauge("terrace_active_requests", "", sizes[0]);
   visitor.gauge("terrace_steps_in_flight", "", sizes[1]);
   visitor.gauge("terrace_waiting_pins", "", sizes[2]);

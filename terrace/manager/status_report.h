@@ -75,6 +75,12 @@ struct NamespaceStatus {
   bool is_ours = false;  // The namespace of this engine.
 };
 
+// Of planned loads: actual time / predicted time. 0 = none yet.
+struct PlanRatio {
+  double p50 = 0;
+  double p90 = 0;
+};
+
 struct StatusReport {
   std::string engine;        // Its id.
   std::int64_t process = 0;  // The owner's.
@@ -103,13 +109,16 @@ struct StatusReport {
   std::uint64_t match_blocks = 0;
   std::uint64_t loads = 0;
   std::uint64_t failed_loads = 0;
-  std::uint64_t failed_tokens = 0;                     // Promised, then not delivered.
+  std::uint64_t slow_loads = 0;       // Slower than computing was predicted to be, or given up.
+  std::uint64_t abandoned_loads = 0;  // Given up.
+  std::uint64_t failed_tokens = 0;    // Promised, then not delivered.
   std::array<std::uint64_t, kTierCount> hit_tokens{};  // By the tier they came from.
   std::array<std::uint64_t, kMissReasonCount> miss_blocks{};
   std::array<std::uint64_t, kTierCount> corrupt_blocks{};
 
   std::array<double, kTierCount> load_bytes_per_second{};  // Measured; 0 = not yet.
   double prefill_tokens_per_second = 0;
+  std::array<PlanRatio, kTierCount> plan_ratios{};  // By the slowest tier of the load.
 };
 
 }  // namespace terrace::manager

@@ -34,6 +34,13 @@ constexpr MetricRow kRows[] = {
      "Blocks whose bytes or header did not verify, by the tier they lay in."},
     {"terrace_verified_blocks_total", kCounter, "", "Blocks whose checksum was verified in the device."},
     {"terrace_loads_total", kCounter, "result", "Accepted loads that ended, as loaded or failed."},
+    {"terrace_slow_loads_total", kCounter, "",
+     "Loads that took longer than computing the same was predicted to take, or were given up."},
+    {"terrace_abandoned_loads_total", kCounter, "",
+     "Loads given up because they took much longer than planned, or too long; what was missing was computed."},
+    {"terrace_plan_ratio", kGauge, "tier, quantile",
+     "Time of planned loads / predicted time, by the slowest tier they came from; over the last "
+     "fifty or so. 0 = none yet."},
     {"terrace_load_seconds", kSummary, "", "Time the ranks copied and verified, the slowest of each step; count = loads that came."},
     {"terrace_transfer_bytes_total", kCounter, "op, source, target", "Payload bytes that arrived."},
     {"terrace_transfer_blocks_total", kCounter, "op, source, target",

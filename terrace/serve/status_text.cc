@@ -268,6 +268,26 @@ void write_counters(const StatusReport& report, std::string& out) {
     fmt::format_to(end, " {} {:.2f} GB/s", to_string(static_cast<Tier>(i)), rate * 1e-9);
   }
   fmt::format_to(end, " prefill {:.0f} tokens/s\n", report.prefill_tokens_per_second);
+  fmt::format_to(end, "planned loads: {} slower than computing, {} of them given up;",
+                 report.slow_loads, report.abandoned_loads);
+  fmt::format_to(end, " took of what was predicted:");
+  for (int i = 0; i < kTierCount; ++i) {
+    const manager::PlanRatio& ratio = report.plan_ratios.at(static_cast<std::size_t>(i));
+    if (ratio.p50 <= 0) continue;
+    fmt::format_to(end, " {} {:.0f} % (p90 {:.0f} %)", to_string(static_cast<Tier>(i)),
+                   100 * ratio.p50, 100 * ratio.p90);
+  }
+  fmt::format_to(end, "\n");
+}
+
+Json ratios_json(const StatusReport& report) {
+  Json out = Json::object();
+  for (int i = 0; i < kTierCount; ++i) {
+    const manager::PlanRatio& ratio = report.plan_ratios.at(static_cast<std::size_t>(i));
+    if (ratio.p50 <= 0) continue;
+    out[std::string(to_string(static_cast<Tier>(i)))] = {{"p50", ratio.p50}, {"p90", ratio.p90}};
+  }
+  return out;
 }
 
 }  // namespace
@@ -294,11 +314,14 @@ std::string status_json(const StatusReport& report) {
   out["loads"] = report.loads;
   out["failed_loads"] = report.failed_loads;
   out["failed_tokens"] = report.failed_tokens;
+  out["slow_loads"] = report.slow_loads;
+  out["abandoned_loads"] = report.abandoned_loads;
   out["hit_tokens"] = per_tier_json(report.hit_tokens);
   out["miss_blocks"] = misses_json(report);
   out["corrupt_blocks"] = per_tier_json(report.corrupt_blocks);
   out["load_bytes_per_second"] = per_tier_json(report.load_bytes_per_second);
   out["prefill_tokens_per_second"] = report.prefill_tokens_per_second;
+  out["plan_ratios"] = ratios_json(report);
   out["fingerprint"] = report.fingerprint;
   // Paths may hold any bytes; what is not UTF-8 is replaced, never thrown about.
   return out.dump(-1, ' ', false, Json::error_handler_t::replace);

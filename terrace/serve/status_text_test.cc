@@ -41,6 +41,9 @@ manager::StatusReport sample() {
   report.hit_tokens[static_cast<std::size_t>(Tier::kDisk)] = 640;
   report.miss_blocks[static_cast<std::size_t>(manager::MissReason::kCorrupt)] = 2;
   report.load_bytes_per_second[static_cast<std::size_t>(Tier::kDisk)] = 1.5e9;
+  report.plan_ratios[static_cast<std::size_t>(Tier::kDisk)] = {.p50 = 1.0, .p90 = 1.5};
+  report.slow_loads = 5;
+  report.abandoned_loads = 3;
   return report;
 }
 
@@ -63,6 +66,18 @@ TEST(StatusTextTest, WhatOtherSizesWouldHoldIsShownOnceEnoughIsKnown) {
   EXPECT_EQ(json["sizes"][1]["hit_percent"], 27.89);
   report.forecast->blocks_asked = 10;
   EXPECT_THAT(status_text(report), Not(HasSubstr("would hold")));
+}
+
+TEST(StatusTextTest, HowFarPlansWereOffIsShown) {
+  const manager::StatusReport report = sample();
+  const auto json = nlohmann::json::parse(status_json(report));
+  EXPECT_EQ(json["plan_ratios"], nlohmann::json::parse(R"({"disk":{"p50":1.0,"p90":1.5}})"));
+  EXPECT_EQ(json["slow_loads"], 5);
+  EXPECT_EQ(json["abandoned_loads"], 3);
+  EXPECT_NE(status_text(report).find("planned loads: 5 slower than computing, 3 of them given up; "
+                                     "took of what was predicted: disk 100 % (p90 150 %)"),
+            std::string::npos)
+      << status_text(report);
 }
 
 TEST(StatusTextTest, AScrubIsShownWithWhatItFound) {
