@@ -9,6 +9,8 @@ namespace terrace::manager {
 
 namespace {
 constexpr double kFactors[] = {0.5, 1, 2, 4};
+constexpr std::size_t kUsualHashes = 4096;
+constexpr std::size_t kUsualRequests = 64;
 
 std::uint64_t block_bytes(const Layout& layout) {
   std::uint64_t bytes = 0;
@@ -28,21 +30,27 @@ SizeForecast::SizeForecast(const Options& options)
       host_blocks_(blocks_of(options.host.blocks, options.host.size, block_bytes_)),
       disk_blocks_(options.disk.paths.empty()
                        ? 0
-                       : blocks_of(options.disk.blocks, options.disk.size, block_bytes_)) {}
+                       : blocks_of(options.disk.blocks, options.disk.size, block_bytes_)) {
+  // Engine calls allocate only for more than this.
+  for (Asked* asked : {&asked_, &taken_}) {
+    asked->hashes.reserve(kUsualHashes);
+    asked->lengths.reserve(kUsualRequests);
+  }
+}
 
 void SizeForecast::ask(std::span<const SequenceHash> chain) {
   if (chain.empty()) return;
   const MutexLock lock(asked_mutex_);
+  if (asked_.hashes.size() + chain.size() > kMostWaiting) {
+    dropped_.add();
+    return;
+  }
+  asked_.hashes.insert(asked_.hashes.end(), chain.begin(), chain.end());
   try {
-    if (asked_.hashes.size() + chain.size() > kMostWaiting) {
-      dropped_.add();
-      return;
-    }
-    asked_.lengths.reserve(asked_.lengths.size() + 1);  // All of it or nothing.
-    asked_.hashes.insert(asked_.hashes.end(), chain.begin(), chain.end());
     asked_.lengths.push_back(chain.size());
   } catch (const std::bad_alloc&) {
-    dropped_.add();
+    asked_.hashes.resize(asked_.hashes.size() - chain.size());  // All of it or nothing.
+    throw;
   }
 }
 
@@ -77,15 +85,14 @@ void SizeForecast::add_sizes(Tier tier, std::uint64_t below, std::uint64_t block
     status.sizes.push_back({.tier = tier,
                             .factor = factor,
                             .size = Bytes(asked * block_bytes_),
-                            .hit_percent = 100 * curve_->hit_ratio(below + asked)});
+                            .hit_percent = curve_ ? 100 * curve_->hit_ratio(below + asked) : 0});
   }
 }
 
-std::optional<ForecastStatus> SizeForecast::status() const {
+ForecastStatus SizeForecast::status() const {
   const MutexLock lock(curve_mutex_);
-  if (!curve_) return std::nullopt;
   ForecastStatus status;
-  status.blocks_asked = static_cast<std::uint64_t>(curve_->weight());
+  if (curve_) status.blocks_asked = static_cast<std::uint64_t>(curve_->weight());
   if (host_blocks_ > 0) add_sizes(Tier::kHost, 0, host_blocks_, status);
   if (disk_blocks_ > 0) add_sizes(Tier::kDisk, host_blocks_, disk_blocks_, status);
   return status;
@@ -93,9 +100,7 @@ std::optional<ForecastStatus> SizeForecast::status() const {
 
 void SizeForecast::visit_metrics(MetricVisitor& visitor) const {
   visitor.counter("terrace_forecast_dropped_requests_total", {}, dropped_.value());
-  const auto now = status();
-  if (!now) return;
-  for (const SizeForecastStatus& size : now->sizes) {
+  for (const SizeForecastStatus& size : status().sizes) {
     visitor.gauge("terrace_forecast_hit_ratio",
                   fmt::format("tier=\"{}\",factor=\"{}\"", to_string(size.tier), size.factor),
                   size.hit_percent / 100);

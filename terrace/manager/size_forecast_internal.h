@@ -21,12 +21,12 @@ namespace terrace::manager {
 class SizeForecast {
  public:
   explicit SizeForecast(const Options& options);
-  // A request asked for `chain`, the first block first. A copy of 16 bytes a block.
+  // A request asked for `chain`, the first block first. A copy of 16 bytes a block. Throws
+  // std::bad_alloc, and nothing was asked for then.
   void ask(std::span<const SequenceHash> chain);
   // Learns from what was asked for since. True when there was something.
   bool work();
-  // Nothing before the first request.
-  [[nodiscard]] std::optional<ForecastStatus> status() const;
+  [[nodiscard]] ForecastStatus status() const;
   void visit_metrics(MetricVisitor& visitor) const;
 
  private:

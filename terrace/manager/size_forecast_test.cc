@@ -21,8 +21,7 @@ Options options_of(std::uint64_t host, std::uint64_t disk) {
 
 double percent_of(const SizeForecast& forecast, Tier tier, double factor) {
   const auto status = forecast.status();
-  if (!status) return -1;
-  for (const SizeForecastStatus& one : status->sizes) {
+  for (const SizeForecastStatus& one : status.sizes) {
     if (one.tier == tier && one.factor == factor) return one.hit_percent;
   }
   return -1;
@@ -30,7 +29,8 @@ double percent_of(const SizeForecast& forecast, Tier tier, double factor) {
 
 TEST(SizeForecastTest, WhatALargerTierWouldHaveHeldIsTold) {
   SizeForecast forecast(options_of(10, 20));
-  EXPECT_FALSE(forecast.status().has_value());
+  EXPECT_EQ(forecast.status().blocks_asked, 0U);
+  EXPECT_EQ(percent_of(forecast, Tier::kHost, 4), 0);
   // Two chains of 20 blocks in turn: 40 blocks are needed to hit at all.
   for (int i = 0; i < 100; ++i) {
     forecast.ask(testing::chain(1, 20));
@@ -38,7 +38,7 @@ TEST(SizeForecastTest, WhatALargerTierWouldHaveHeldIsTold) {
   }
   EXPECT_TRUE(forecast.work());
   EXPECT_FALSE(forecast.work());
-  EXPECT_EQ(forecast.status()->blocks_asked, 4000U);
+  EXPECT_EQ(forecast.status().blocks_asked, 4000U);
   EXPECT_EQ(percent_of(forecast, Tier::kHost, 0.5), 0);
   EXPECT_EQ(percent_of(forecast, Tier::kHost, 2), 0);
   EXPECT_NEAR(percent_of(forecast, Tier::kHost, 4), 99, 1);
@@ -52,8 +52,8 @@ TEST(SizeForecastTest, SizesAreOfAllRanksAndGroups) {
   forecast.ask(testing::chain(1, 1));
   EXPECT_TRUE(forecast.work());
   const auto status = forecast.status();
-  ASSERT_EQ(status->sizes.size(), 4U);
-  EXPECT_EQ(status->sizes[1].size, Bytes(10 * 2 * 1500));
+  ASSERT_EQ(status.sizes.size(), 4U);
+  EXPECT_EQ(status.sizes[1].size, Bytes(10 * 2 * 1500));
   EXPECT_EQ(percent_of(forecast, Tier::kDisk, 1), -1);
 }
 
@@ -88,7 +88,7 @@ TEST(SizeForecastTest, WithoutTiersThereIsNothingToForecast) {
   SizeForecast forecast(options_of(0, 0));
   forecast.ask(testing::chain(1, 4));
   EXPECT_TRUE(forecast.work());
-  EXPECT_TRUE(forecast.status()->sizes.empty());
+  EXPECT_TRUE(forecast.status().sizes.empty());
 }
 
 }  // namespace

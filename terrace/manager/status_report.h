@@ -98,7 +98,7 @@ struct StatusReport {
   std::vector<TierStatus> tiers;
   DiskFlowStatus disk_flow;
   std::optional<tier::ScrubReport> scrub;  // Of the disk tier, if one is open.
-  std::optional<ForecastStatus> forecast;  // From the first request on.
+  ForecastStatus forecast;
   std::vector<QueueStatus> queues;
   std::vector<AttachmentStatus> attachments;
   std::vector<NamespaceStatus> namespaces;

@@ -306,7 +306,7 @@ std::string status_json(const StatusReport& report) {
   if (report.scrub) out["scrub"] = scrub_json(*report.scrub);
   out = lists_json(report, std::move(out));
   out["disk_flow"] = flow_json(report.disk_flow);
-  if (report.forecast) out["forecast"] = forecast_json(*report.forecast);
+  out["forecast"] = forecast_json(report.forecast);
   out["requests"] = report.requests;
   out["unkeyable_requests"] = report.unkeyable_requests;
   out["active_requests"] = report.active_requests;
@@ -341,7 +341,7 @@ std::string status_text(const StatusReport& report) {
   if (report.scrub) write_scrub(*report.scrub, out);
   write_lists(report, out);
   write_counters(report, out);
-  if (report.forecast) write_forecast(*report.forecast, out);
+  write_forecast(report.forecast, out);
   return out;
 }
 

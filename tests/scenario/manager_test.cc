@@ -36,15 +36,15 @@ TEST(ManagerScenario, WhatOtherSizesWouldHoldIsLearnedFromTheRequests) {
   const Scratch scratch;
   Engine engine(scratch, {});
   ASSERT_TRUE(engine.wait_ready());
-  EXPECT_FALSE(engine.manager().status().forecast.has_value());
+  EXPECT_EQ(engine.manager().status().forecast.blocks_asked, 0U);
   for (int i = 0; i < 4; ++i) (void)engine.run(Engine::make_tokens(6, 1));
-  std::optional<manager::ForecastStatus> forecast;
+  manager::ForecastStatus forecast;
   ASSERT_TRUE(wait_until([&] {
     forecast = engine.manager().status().forecast;
-    return forecast && forecast->blocks_asked >= 24;
+    return forecast.blocks_asked >= 24;
   }));
-  ASSERT_FALSE(forecast->sizes.empty());
-  EXPECT_GT(forecast->sizes.back().hit_percent, 50);  // All but the first time.
+  ASSERT_FALSE(forecast.sizes.empty());
+  EXPECT_GT(forecast.sizes.back().hit_percent, 50);  // All but the first time.
 }
 
 TEST(ManagerScenario, TheFirstRequestAfterARestartHitsFromDisk) {
