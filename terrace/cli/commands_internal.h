@@ -127,6 +127,22 @@ struct MoveOptions {
 };
 [[nodiscard]] Answer run_move(const MoveOptions& options);
 
+struct SimulateOptions {
+  std::vector<std::string> traces;
+  std::string host = "2%";  // Of a trace's distinct blocks, or a number of blocks.
+  std::string disk = "0";
+  std::vector<std::string> policies{"lru"};
+  std::string admission = "all";
+  std::uint64_t seed = 1;
+  double window_minutes = 60;
+  double rate = 1;
+  std::uint32_t block_tokens = 0;  // 0 = those of the trace.
+  bool is_json = false;
+};
+// What caches of these sizes would hit on recorded prompts. Failed also when one of the traces
+// cannot be read.
+[[nodiscard]] Answer run_simulate(const SimulateOptions& options);
+
 [[nodiscard]] Answer run_version(bool is_json);
 
 }  // namespace terrace::cli

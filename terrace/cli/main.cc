@@ -31,6 +31,7 @@ struct Commands {
   VerifyOptions verify;
   WipeOptions wipe;
   MoveOptions move;
+  SimulateOptions simulate;
   bool is_version = false;
   bool is_version_json = false;
   bool is_list = false;
@@ -43,6 +44,7 @@ struct Commands {
   CLI::App* verify_command = nullptr;
   CLI::App* wipe_command = nullptr;
   CLI::App* move_command = nullptr;
+  CLI::App* simulate_command = nullptr;
   CLI::App* version_command = nullptr;
   CLI::App* key_command = nullptr;
   CLI::App* key_new_command = nullptr;
@@ -214,6 +216,32 @@ void declare_move(Commands& commands) {
   commands.move_command = command;
 }
 
+void declare_simulate(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "simulate", "Replay recorded prompts through the catalog: what would these sizes hit?");
+  SimulateOptions& options = commands.simulate;
+  command
+      ->add_option("trace", options.traces,
+                   "Mooncake JSONL, or conversations as .json or in a .tar; also .zst.")
+      ->required();
+  command->add_option("--host", options.host,
+                      "Blocks in host memory, or their share of the distinct ones, such as 2%.");
+  command->add_option("--disk", options.disk, "The same on disk; 0 = no disk.");
+  command->add_option("--policy", options.policies, "Who is evicted; several: a,b.")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  command->add_option("--admission", options.admission, "What enters the disk: disk.admission.");
+  command->add_option("--seed", options.seed, "Of when conversations start.");
+  command->add_option("--window", options.window_minutes, "Minutes in which conversations start.")
+      ->check(CLI::Range(0.0, 1e6));
+  command->add_option("--rate", options.rate, "So many times as many requests a second.")
+      ->check(CLI::Range(0.001, 1000.0));
+  command->add_option("--block-tokens", options.block_tokens,
+                      "A multiple of the trace's own; 0 = its own.");
+  command->add_flag("--json", options.is_json, "Print one JSON object a line.");
+  commands.simulate_command = command;
+}
+
 void declare_version(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand("version", "Print the version.");
   command->add_flag("--json", commands.is_version_json, "Print JSON.");
@@ -237,6 +265,7 @@ Answer answer(const Commands& commands) {
   if (commands.verify_command->parsed()) return run_verify(commands.verify);
   if (commands.wipe_command->parsed()) return run_wipe(commands.wipe);
   if (commands.move_command->parsed()) return run_move(commands.move);
+  if (commands.simulate_command->parsed()) return run_simulate(commands.simulate);
   return run_version(commands.is_version_json);  // Or `--version`.
 }
 
@@ -281,6 +310,7 @@ int run(int argc, char** argv) {
   declare_verify(commands);
   declare_wipe(commands);
   declare_move(commands);
+  declare_simulate(commands);
   declare_version(commands);
   if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {
     return refuse_command(commands, word);

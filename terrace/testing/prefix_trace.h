@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "terrace/trace/workload.h"
+
 namespace terrace::testing {
 
 class PrefixTrace {
@@ -45,6 +47,19 @@ class PrefixTrace {
       reversed.push_back(tip - 1);
     }
     return {reversed.rbegin(), reversed.rend()};
+  }
+
+  // The same for a replay; requests come evenly over `span`.
+  [[nodiscard]] trace::Workload workload(Nanoseconds span = Nanoseconds(0)) const {
+    trace::Workload workload;
+    for (const std::uint32_t parent : parents_) (void)workload.add_block(parent);
+    for (std::size_t i = 0; i < tips_.size(); ++i) {
+      const double share = static_cast<double>(i) / static_cast<double>(tips_.size());
+      workload.add_request(
+          {Nanoseconds(static_cast<std::int64_t>(static_cast<double>(span.value()) * share)),
+           tips_[i], static_cast<std::uint32_t>(blocks(i).size())});
+    }
+    return workload;
   }
 
  private:

@@ -5,10 +5,11 @@
 #include <cstdlib>
 #include <string>
 
-#include "terrace/testing/admission_replay.h"
 #include "terrace/testing/bench_json.h"
+#include "terrace/testing/prefix_trace.h"
+#include "terrace/trace/replay.h"
 
-namespace terrace::catalog {
+namespace terrace::trace {
 namespace {
 
 struct Setup {
@@ -18,17 +19,16 @@ struct Setup {
 };
 
 void print(const Setup& setup, const std::string& filter, unsigned host, unsigned disk,
-           const testing::AdmissionReplay::Counts& counts,
-           const testing::AdmissionReplay::Counts& all) {
+           const Counts& counts, const Counts& all) {
   testing::BenchResult hits{"admission.hits", "percent", true, {}, "all", {}, {}};
-  hits.samples = {counts.hit_percent()};
-  hits.limit_samples = {all.hit_percent()};
+  hits.samples = {counts.percent(counts.host_hits + counts.disk_hits)};
+  hits.limit_samples = {all.percent(all.host_hits + all.disk_hits)};
   testing::BenchResult writes{"admission.writes", "blocks", false, {}, "all", {}, {}};
-  writes.samples = {static_cast<double>(counts.writes)};
-  writes.limit_samples = {static_cast<double>(all.writes)};
+  writes.samples = {static_cast<double>(counts.disk_writes)};
+  writes.limit_samples = {static_cast<double>(all.disk_writes)};
   testing::BenchResult per_hit{"admission.writes_per_hit", "blocks", false, {}, "all", {}, {}};
-  const auto ratio = [](const testing::AdmissionReplay::Counts& of) {
-    return static_cast<double>(of.writes) /
+  const auto ratio = [](const Counts& of) {
+    return static_cast<double>(of.disk_writes) /
            static_cast<double>(std::max<std::uint64_t>(1, of.disk_hits));
   };
   per_hit.samples = {ratio(counts)};
@@ -51,14 +51,13 @@ int bench(const Setup& setup) {
   const auto share = [&](unsigned percent) {
     return static_cast<std::uint32_t>(trace->unique_blocks() * percent / 100);
   };
+  const Workload workload = trace->workload(seconds(60 * setup.minutes));
   for (const auto& [host, disk] : {std::pair(1U, 5U), {1U, 10U}, {1U, 30U}, {5U, 10U}, {5U, 30U}}) {
-    testing::AdmissionReplay::Counts all;
+    Counts all;
     for (const std::string filter : {"all", "frequency", "reuse"}) {
-      policy::AdmissionOptions options;
-      options.reuse.tier_blocks = share(disk);
-      auto made = policy::make_admission(filter, options);
-      testing::AdmissionReplay replay(share(host), share(disk), std::move(made.value()));
-      const auto counts = replay.run(*trace, seconds(60 * setup.minutes));
+      auto replay = Replay::create(
+          {.host_slots = share(host), .disk_slots = share(disk), .admission = filter});
+      const Counts counts = replay.value().run(workload);
       if (filter == "all") all = counts;
       print(setup, filter, host, disk, counts, all);
     }
@@ -67,10 +66,10 @@ int bench(const Setup& setup) {
 }
 
 }  // namespace
-}  // namespace terrace::catalog
+}  // namespace terrace::trace
 
 int main(int argc, char** argv) {
-  terrace::catalog::Setup setup;
+  terrace::trace::Setup setup;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument.starts_with("--tree=")) {
@@ -81,5 +80,5 @@ int main(int argc, char** argv) {
       setup.name = argument.substr(7);
     }
   }
-  return terrace::catalog::bench(setup);
+  return terrace::trace::bench(setup);
 }

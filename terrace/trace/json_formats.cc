@@ -1,0 +1,151 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "terrace/trace/reader_internal.h"
+
+namespace terrace::trace {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::uint32_t kLineBlockTokens = 512;
+constexpr double kMostSeconds = 1e9;  // 30 years; as nanoseconds it fits.
+
+Status bad(const std::string& where, std::size_t line, std::string_view what) {
+  return {Code::kInvalid,
+          fmt::format("{}:{}: {}; take that out, or give a trace of docs/formats/traces.md", where,
+                      line, what)};
+}
+
+// Nothing if it is no time, or below 0.
+std::optional<Nanoseconds> time_of(const Json& json, const char* name, double unit_seconds) {
+  const auto at = json.find(name);
+  if (at == json.end() || !at->is_number()) return std::nullopt;
+  const double value = at->get<double>() * unit_seconds;
+  if (!(value >= 0 && value <= kMostSeconds)) return std::nullopt;
+  return Nanoseconds(std::llround(value * 1e9));
+}
+
+bool ids_of(const Json& json, std::vector<std::uint64_t>& ids) {
+  ids.clear();
+  const auto at = json.find("hash_ids");
+  if (at == json.end() || !at->is_array()) return false;
+  for (const Json& id : *at) {
+    if (!id.is_number_unsigned()) return false;
+    ids.push_back(id.get<std::uint64_t>());
+  }
+  return true;
+}
+
+Nanoseconds scaled(Nanoseconds time, double rate) {
+  return Nanoseconds(std::llround(static_cast<double>(time.value()) / rate));
+}
+
+std::size_t line_of(std::string_view text, std::size_t byte) {
+  const std::string_view before = text.substr(0, byte);
+  return 1 + static_cast<std::size_t>(std::ranges::count(before, '\n'));
+}
+
+// How many blocks of the trace make one; 0 = none do.
+std::size_t group_of(std::uint32_t wanted, std::uint64_t own) {
+  if (wanted == 0) return 1;
+  return own > 0 && wanted % own == 0 ? wanted / own : 0;
+}
+
+std::string no_group(std::uint32_t wanted, std::uint64_t own) {
+  return fmt::format("blocks of {} tokens cannot be made of its blocks of {}", wanted, own);
+}
+
+struct Conversation {
+  const std::string& where;
+  Scope scope;
+  std::size_t group;
+  Workload& workload;
+  std::vector<std::uint64_t> ids = {};
+};
+
+Status read_requests(Conversation& to, const Json& json, Nanoseconds start);
+
+Status read_request(Conversation& to, const Json& json, std::size_t number, Nanoseconds start) {
+  const auto wrong = [&](std::string_view what) {
+    return Status(Code::kInvalid, fmt::format("{}: request {}: {}; give a trace of "
+                                              "docs/formats/traces.md",
+                                              to.where, number, what));
+  };
+  if (!json.is_object()) return wrong("no object");
+  const auto at = time_of(json, "t", 1);
+  if (!at) return wrong("no seconds in 't'");
+  const auto type = json.find("type");
+  if (type != json.end() && *type == "subagent") return read_requests(to, json, start + *at);
+  if (!ids_of(json, to.ids)) return wrong("no list of numbers in 'hash_ids'");
+  coarsen(to.ids, to.group);
+  to.workload.add_request(
+      {start + *at, to.scope.tip(to.ids), static_cast<std::uint32_t>(to.ids.size())});
+  return {};
+}
+
+// One deeper for each sub-agent; the parser bounds how deep JSON nests by the memory it takes.
+Status read_requests(Conversation& to, const Json& json, Nanoseconds start) {
+  const auto requests = json.find("requests");
+  if (requests == json.end() || !requests->is_array()) {
+    return {Code::kInvalid, to.where +
+                                ": no list of requests: no conversation; give a trace of "
+                                "docs/formats/traces.md"};
+  }
+  std::size_t number = 0;
+  for (const Json& request : *requests) {
+    TERRACE_RETURN_IF_ERROR(read_request(to, request, ++number, start));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status read_lines(const std::string& where, std::string_view text, const ReadOptions& options,
+                  Workload& workload) {
+  const std::size_t group = group_of(options.block_tokens, kLineBlockTokens);
+  if (group == 0) {
+    return {Code::kInvalid, where + ": " + no_group(options.block_tokens, kLineBlockTokens)};
+  }
+  Scope scope(workload);
+  std::vector<std::uint64_t> ids;
+  for (std::size_t line = 1; !text.empty(); ++line) {
+    const std::string_view one = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const Json json = Json::parse(one, nullptr, false);
+    if (!json.is_object()) return bad(where, line, "no JSON object");
+    const auto at = time_of(json, "timestamp", 1e-3);
+    if (!at) return bad(where, line, "no milliseconds in 'timestamp'");
+    if (!ids_of(json, ids)) return bad(where, line, "no list of numbers in 'hash_ids'");
+    coarsen(ids, group);
+    workload.add_request(
+        {scaled(*at, options.rate), scope.tip(ids), static_cast<std::uint32_t>(ids.size())});
+  }
+  return {};
+}
+
+Status read_conversation(const std::string& where, std::string_view text, Nanoseconds start,
+                         const ReadOptions& options, Workload& workload) {
+  Json json;
+  try {
+    json = Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    return bad(where, line_of(text, error.byte), "no JSON");
+  }
+  if (!json.is_object()) return bad(where, 1, "no JSON object");
+  const auto size = json.find("block_size");
+  const std::uint64_t own = size != json.end() && size->is_number_unsigned()
+                                ? size->get<std::uint64_t>()
+                                : std::uint64_t{0};
+  const std::size_t group = group_of(options.block_tokens, own);
+  if (group == 0) return {Code::kInvalid, where + ": " + no_group(options.block_tokens, own)};
+  Conversation to{where, Scope(workload), group, workload};
+  return read_requests(to, json, start);
+}
+
+}  // namespace terrace::trace

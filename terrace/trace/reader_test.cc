@@ -1,0 +1,174 @@
+#include "terrace/trace/reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <zstd.h>
+
+#include "terrace/base/file.h"
+#include "terrace/testing/scratch_directory.h"
+#include "terrace/trace/optimum.h"
+
+namespace terrace::trace {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr const char* kLines =
+    R"({"timestamp": 3000, "input_length": 1000, "output_length": 1, "hash_ids": [0, 1]})"
+    "\n"
+    R"({"timestamp": 0, "input_length": 1500, "output_length": 1, "hash_ids": [0, 2, 3]})"
+    "\n\n";
+
+constexpr const char* kConversation = R"({"block_size": 64, "requests": [
+  {"t": 1.5, "type": "n", "in": 140, "out": 3, "hash_ids": [1, 2]},
+  {"t": 2, "type": "subagent", "requests": [
+    {"t": 0.25, "type": "n", "in": 130, "out": 3, "hash_ids": [1, 9]}]},
+  {"t": 4, "type": "n", "in": 300, "out": 3, "hash_ids": [1, 2, 3, 4]}]})";
+
+std::string packed(std::string_view text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 1));
+  return out;
+}
+
+std::string tar_of(const std::string& name, const std::string& content) {
+  std::string header(512, '\0');
+  header.replace(0, name.size(), name);
+  std::string octal(11, '0');
+  for (std::size_t left = content.size(), i = 11; left > 0; left /= 8) {
+    octal[--i] = static_cast<char>('0' + left % 8);
+  }
+  header.replace(124, 11, octal);
+  header[156] = '0';
+  header.replace(257, 5, "ustar");
+  return header + content + std::string((512 - content.size() % 512) % 512, '\0');
+}
+
+const std::string kTarEnd(1024, '\0');
+
+class ReaderTest : public ::testing::Test {
+ protected:
+  Result<Workload> read(const std::string& name, const std::string& bytes,
+                        const ReadOptions& options = {}) {
+    const std::string path = scratch_.path() + "/" + name;
+    EXPECT_TRUE(write_file_atomic(path, bytes).is_ok());
+    return read_workload(path, options);
+  }
+  std::string refusal(const std::string& name, const std::string& bytes,
+                      const ReadOptions& options = {}) {
+    const auto read_it = read(name, bytes, options);
+    return read_it ? "accepted" : read_it.error().message();
+  }
+
+ private:
+  testing::ScratchDirectory scratch_;
+};
+
+std::vector<std::uint32_t> chain(const Workload& workload, std::size_t request) {
+  std::vector<std::uint32_t> blocks;
+  workload.chain(workload.requests()[request], blocks);
+  return blocks;
+}
+
+TEST_F(ReaderTest, LinesComeByTimeAndShareTheirPrefixes) {
+  for (const std::string& bytes : {std::string(kLines), packed(kLines)}) {
+    const auto workload = read("a.jsonl", bytes, {.rate = 2});
+    ASSERT_TRUE(workload) << workload.error().message();
+    ASSERT_EQ(workload->requests().size(), 2U);
+    EXPECT_EQ(workload->unique_blocks(), 4U);
+    EXPECT_EQ(workload->references(), 5U);
+    EXPECT_THAT(chain(*workload, 0), ElementsAre(0, 2, 3));
+    EXPECT_THAT(chain(*workload, 1), ElementsAre(0, 1));
+    EXPECT_EQ(workload->requests()[1].at, milliseconds(1500));
+  }
+}
+
+TEST_F(ReaderTest, SubAgentsAreRequestsOfTheirConversationByItsClock) {
+  const auto workload = read("a.json", kConversation, {.window = Nanoseconds(0)});
+  ASSERT_TRUE(workload) << workload.error().message();
+  ASSERT_EQ(workload->requests().size(), 3U);
+  EXPECT_EQ(workload->requests()[1].at, milliseconds(2250));
+  EXPECT_THAT(chain(*workload, 1), ElementsAre(0, 2));
+  EXPECT_THAT(chain(*workload, 2), ElementsAre(0, 1, 3, 4));
+}
+
+TEST_F(ReaderTest, ConversationsOfAnArchiveShareNoBlock) {
+  const std::string tar = tar_of("a.json", kConversation) + tar_of("note.txt", "x") +
+                          tar_of("b.json", kConversation) + kTarEnd;
+  const auto workload = read("a.tar.zst", packed(tar));
+  ASSERT_TRUE(workload) << workload.error().message();
+  EXPECT_EQ(workload->requests().size(), 6U);
+  EXPECT_EQ(workload->unique_blocks(), 10U);
+}
+
+TEST_F(ReaderTest, TheSeedAndTheRateSayWhenAConversationStarts) {
+  const auto first = [&](std::uint64_t seed, double rate) {
+    return read("a.json", kConversation, {.seed = seed, .rate = rate}).value().requests()[0].at;
+  };
+  EXPECT_EQ(first(1, 1), first(1, 1));
+  EXPECT_NE(first(1, 1), first(2, 1));
+  const double start = static_cast<double>((first(1, 1) - milliseconds(1500)).value());
+  const double dense = static_cast<double>((first(1, 4) - milliseconds(1500)).value());
+  EXPECT_NEAR(start / dense, 4, 0.001);
+}
+
+TEST_F(ReaderTest, LargerBlocksAreMadeOfWholeSmallerOnes) {
+  const auto workload = read("a.json", kConversation, {.block_tokens = 128});
+  ASSERT_TRUE(workload) << workload.error().message();
+  EXPECT_EQ(workload->references(), 4U);
+  EXPECT_EQ(workload->unique_blocks(), 3U);
+  EXPECT_THAT(refusal("a.json", kConversation, {.block_tokens = 100}), HasSubstr("64"));
+  EXPECT_THAT(refusal("a.jsonl", kLines, {.block_tokens = 64}), HasSubstr("512"));
+}
+
+TEST_F(ReaderTest, AMalformedLineIsNamedWithItsNumber) {
+  const std::string good(kLines);
+  for (const char* const line :
+       {"{\"timestamp\": 1", "[]", "7", "{}", R"({"timestamp": 1})",
+        R"({"timestamp": "1", "hash_ids": [1]})", R"({"timestamp": -1, "hash_ids": [1]})",
+        R"({"timestamp": 1e300, "hash_ids": [1]})", R"({"timestamp": 1, "hash_ids": [-1]})",
+        R"({"timestamp": 1, "hash_ids": ["a"]})", "\xff\xfe"}) {
+    EXPECT_THAT(refusal("bad.jsonl", good + line + "\n"),
+                AllOf(HasSubstr("bad.jsonl:4: "), HasSubstr("take that out")))
+        << line;
+  }
+}
+
+TEST_F(ReaderTest, ADamagedConversationIsNamedWithItsMemberAndLine) {
+  const std::string cut = std::string(kConversation).substr(0, 150);
+  EXPECT_THAT(refusal("bad.json", cut), HasSubstr("bad.json:4: no JSON"));
+  EXPECT_THAT(refusal("bad.tar", tar_of("b.json", cut) + kTarEnd),
+              HasSubstr("bad.tar(b.json):4: no JSON"));
+  EXPECT_THAT(refusal("bad.json", R"({"requests": [{"t": 1}]})"),
+              AllOf(HasSubstr("request 1"), HasSubstr("hash_ids")));
+  EXPECT_THAT(refusal("bad.json", R"({"requests": [{"hash_ids": []}]})"), HasSubstr("'t'"));
+  EXPECT_THAT(refusal("bad.json", "{}"), HasSubstr("no conversation"));
+}
+
+TEST_F(ReaderTest, TornFilesAreRefusedAtEachByte) {
+  const std::string whole = packed(tar_of("a.json", kConversation) + kTarEnd);
+  for (std::size_t bytes = 4; bytes < whole.size(); ++bytes) {
+    EXPECT_THAT(refusal("cut.tar.zst", whole.substr(0, bytes)),
+                AllOf(HasSubstr("cut.tar.zst: "), HasSubstr("get the file again")))
+        << bytes;
+  }
+  const std::string tar = tar_of("a.json", kConversation) + kTarEnd;
+  for (const std::size_t bytes : {std::size_t{512}, std::size_t{600}, tar.size() - 1024}) {
+    EXPECT_THAT(refusal("cut.tar", tar.substr(0, bytes)), HasSubstr("get the file again"));
+  }
+  std::string flipped = tar;
+  flipped[130] = 'x';
+  EXPECT_THAT(refusal("bad.tar", flipped), HasSubstr("no size"));
+}
+
+TEST_F(ReaderTest, WhatHoldsNoRequestIsRefused) {
+  EXPECT_THAT(refusal("empty.jsonl", ""), HasSubstr("no request"));
+  EXPECT_THAT(refusal("a.tar", tar_of("note.txt", "x") + kTarEnd), HasSubstr("no .json"));
+  EXPECT_FALSE(read_workload("/nowhere/a.jsonl", {}));
+  EXPECT_FALSE(read("a.jsonl", kLines, {.rate = 0}));
+}
+
+}  // namespace
+}  // namespace terrace::trace

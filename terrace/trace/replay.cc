@@ -1,0 +1,111 @@
+#include "terrace/trace/replay.h"
+
+#include <utility>
+
+#include "terrace/base/rng.h"
+
+namespace terrace::trace {
+namespace {
+
+BlockKey key_of(const SequenceHash& hash) { return {NamespaceId(1), GroupId(0), hash}; }
+
+// Spread as real ones are, which are digests.
+SequenceHash hash_of(std::uint32_t block) {
+  Rng rng(block);
+  const std::uint64_t high = rng.next();
+  return {high, rng.next()};
+}
+
+}  // namespace
+
+Result<Replay> Replay::create(const Options& options) {
+  Replay replay;
+  TERRACE_ASSIGN_OR_RETURN(replay.host_, catalog::Pool::create({.slots = options.host_slots,
+                                                                .eviction = options.eviction}));
+  policy::AdmissionOptions admission;
+  admission.reuse.tier_blocks = options.disk_slots;
+  TERRACE_ASSIGN_OR_RETURN(replay.filter_, policy::make_admission(options.admission, admission));
+  if (options.disk_slots > 0) {
+    TERRACE_ASSIGN_OR_RETURN(replay.disk_, catalog::Pool::create({.slots = options.disk_slots,
+                                                                  .eviction = options.eviction}));
+  }
+  return replay;
+}
+
+Counts Replay::run(const Workload& workload) {
+  std::vector<std::uint32_t> blocks;
+  for (const Request& request : workload.requests()) {
+    now_ = request.at;
+    workload.chain(request, blocks);
+    serve(blocks);
+  }
+  return counts_;
+}
+
+void Replay::serve(const std::vector<std::uint32_t>& blocks) {
+  hashes_.clear();
+  for (const std::uint32_t block : blocks) hashes_.push_back(hash_of(block));
+  counts_.blocks += hashes_.size();
+  catalog::PinRun run;
+  run.reserve(hashes_.size());
+  std::size_t at = load(run);
+  if (disk_ != nullptr) {
+    disk_->touch_chain(NamespaceId(1), GroupId(0), hashes_);
+    for (std::size_t i = 0; i < at; ++i) sight(key_of(hashes_[i]));
+  }
+  for (; at < hashes_.size(); ++at) {  // Computed.
+    const BlockKey key = key_of(hashes_[at]);
+    const bool is_new = disk_ != nullptr && !host_->contains(key);
+    if (!store(key, run)) break;
+    if (is_new && !has_on_disk(key) && filter_->admit(key, now_)) write(key);
+  }
+}
+
+std::size_t Replay::load(catalog::PinRun& run) {
+  std::size_t at = 0;
+  for (; at < hashes_.size(); ++at) {
+    const BlockKey key = key_of(hashes_[at]);
+    auto pin = host_->pin(key);
+    if (pin) {
+      ++counts_.host_hits;
+      run.add(std::move(*pin));
+    } else if (has_on_disk(key) && store(key, run)) {
+      ++counts_.disk_hits;
+    } else {
+      break;
+    }
+  }
+  return at;
+}
+
+void Replay::sight(const BlockKey& key) {
+  if (disk_->contains(key)) return;
+  filter_->on_hit(key, now_);
+  if (filter_->is_wanted(key, now_)) write(key);
+}
+
+bool Replay::store(const BlockKey& key, catalog::PinRun& run) {
+  auto pin = host_->pin(key);
+  if (!pin) {
+    auto reserved = host_->reserve(key);
+    for (const catalog::Eviction& gone : host_->take_evicted()) {
+      if (disk_ != nullptr && !disk_->contains(gone.key) && filter_->is_wanted(gone.key, now_)) {
+        write(gone.key);
+      }
+    }
+    if (!reserved) return false;
+    pin = std::move(*reserved).begin_fill().seal();
+  }
+  if (!pin) return false;
+  run.add(std::move(*pin));
+  return true;
+}
+
+void Replay::write(const BlockKey& key) {
+  auto reserved = disk_->reserve(key);
+  (void)disk_->take_evicted();
+  if (!reserved) return;
+  if (std::move(*reserved).begin_fill().seal()) ++counts_.disk_writes;
+}
+
+}  // namespace terrace::trace
