@@ -27,7 +27,7 @@ struct Stage {
   }
   [[nodiscard]] std::uint64_t begun() const { return rig.disk.begun_reads - reads_before; }
   // Polls each millisecond until the answer is there; returns how long that took.
-  Nanoseconds wait(RequestId id) {
+  Nanoseconds answer_time(RequestId id) {
     const Nanoseconds start = rig.clock.now();
     while (!rig.poll(id).is_ready) {
       rig.settle();
@@ -53,7 +53,7 @@ TEST(CorePlanTest, ALoadThatHangsIsGivenUpLongBeforeTheLookUpsDeadlineAndOnlyOnc
   Stage stage(milliseconds(1));
   stage.rig.disk.is_stuck = true;
   const RequestId id = stage.rig.begin(stage.tokens);
-  const Nanoseconds waited = stage.wait(id);
+  const Nanoseconds waited = stage.answer_time(id);
   EXPECT_GE(waited, milliseconds(8));
   EXPECT_LE(waited, milliseconds(3 * 8 + 5 + 1)) << "three times the plan and some grace";
   EXPECT_EQ(*stage.rig.offered(id), 0U);
@@ -77,7 +77,7 @@ TEST(CorePlanTest, WhatCameBeforeALoadWasGivenUpIsUsed) {
   stage.rig.settle();
   stage.rig.disk.latency = seconds(1);  // Three are there; the next three hang.
   stage.rig.clock.advance(milliseconds(1));
-  (void)stage.wait(id);
+  (void)stage.answer_time(id);
   const std::uint64_t offered = *stage.rig.offered(id);
   stage.end_with(id, offered);
   const Ledger ledger = stage.rig.end(id);
@@ -89,7 +89,7 @@ TEST(CorePlanTest, ReadsThatHaveNotBegunAreDroppedWithTheLoadAndLateOnesLeaveNot
   stage.rig.disk.is_stuck = true;
   stage.rig.disk.depth = 2;
   const RequestId id = stage.rig.begin(stage.tokens);
-  (void)stage.wait(id);
+  (void)stage.answer_time(id);
   EXPECT_EQ(stage.begun(), 2U);
   EXPECT_EQ(stage.rig.core.reads(), 2U) << "the other six have given their slots back";
   EXPECT_EQ(stage.rig.count(catalog::SlotState::kFilling), 2U);
@@ -137,7 +137,7 @@ TEST(CorePlanTest, TheLedgerTellsPredictedAndActualTimes) {
   Stage stage(milliseconds(1));
   stage.rig.disk.latency = milliseconds(6);
   const RequestId id = stage.rig.begin(stage.tokens);
-  const Nanoseconds waited = stage.wait(id);
+  const Nanoseconds waited = stage.answer_time(id);
   stage.end_with(id, kBlocks);
   EXPECT_EQ(stage.rig.counters.slow_loads.value(), 0U);
   const Ledger ledger = stage.rig.end(id);
@@ -186,7 +186,7 @@ TEST(CorePlanTest, ASlowBucketIsRefusedSoonAndTakenAgainWhenItFlows) {
       // Out of host, without a trace in the planner.
       stage.rig.run_cold(Rig::make_tokens(32, 100 + ++seed));
       const RequestId id = stage.rig.begin(stage.tokens);
-      (void)stage.wait(id);
+      (void)stage.answer_time(id);
       const std::uint64_t offered = *stage.rig.offered(id);
       loaded += offered == kBlocks ? 1 : 0;
       stage.end_with(id, offered);

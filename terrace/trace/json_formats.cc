@@ -13,7 +13,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint32_t kLineBlockTokens = 512;
-constexpr double kMostSeconds = 1e9;  // 30 years; as nanoseconds it fits.
+constexpr double kMostSeconds = 1e9;        // 30 years; as nanoseconds it fits.
+constexpr std::size_t kMostSubagents = 16;  // One below the other.
 
 Status bad(const std::string& where, std::size_t line, std::string_view what) {
   return {Code::kInvalid,
@@ -68,9 +69,10 @@ struct Conversation {
   std::vector<std::uint64_t> ids = {};
 };
 
-Status read_requests(Conversation& to, const Json& json, Nanoseconds start);
+Status read_requests(Conversation& to, const Json& json, Nanoseconds start, std::size_t depth);
 
-Status read_request(Conversation& to, const Json& json, std::size_t number, Nanoseconds start) {
+Status read_request(Conversation& to, const Json& json, std::size_t number, Nanoseconds start,
+                    std::size_t depth) {
   const auto wrong = [&](std::string_view what) {
     return Status(Code::kInvalid, fmt::format("{}: request {}: {}; give a trace of "
                                               "docs/formats/traces.md",
@@ -80,7 +82,10 @@ Status read_request(Conversation& to, const Json& json, std::size_t number, Nano
   const auto at = time_of(json, "t", 1);
   if (!at) return wrong("no seconds in 't'");
   const auto type = json.find("type");
-  if (type != json.end() && *type == "subagent") return read_requests(to, json, start + *at);
+  if (type != json.end() && *type == "subagent") {
+    if (depth == kMostSubagents) return wrong("sub-agents nest deeper than 16");
+    return read_requests(to, json, start + *at, depth + 1);
+  }
   if (!ids_of(json, to.ids)) return wrong("no list of numbers in 'hash_ids'");
   coarsen(to.ids, to.group);
   to.workload.add_request(
@@ -88,8 +93,8 @@ Status read_request(Conversation& to, const Json& json, std::size_t number, Nano
   return {};
 }
 
-// One deeper for each sub-agent; the parser bounds how deep JSON nests by the memory it takes.
-Status read_requests(Conversation& to, const Json& json, Nanoseconds start) {
+// One deeper for each sub-agent.
+Status read_requests(Conversation& to, const Json& json, Nanoseconds start, std::size_t depth) {
   const auto requests = json.find("requests");
   if (requests == json.end() || !requests->is_array()) {
     return {Code::kInvalid, to.where +
@@ -98,7 +103,7 @@ Status read_requests(Conversation& to, const Json& json, Nanoseconds start) {
   }
   std::size_t number = 0;
   for (const Json& request : *requests) {
-    TERRACE_RETURN_IF_ERROR(read_request(to, request, ++number, start));
+    TERRACE_RETURN_IF_ERROR(read_request(to, request, ++number, start, depth));
   }
   return {};
 }
@@ -145,7 +150,7 @@ Status read_conversation(const std::string& where, std::string_view text, Nanose
   const std::size_t group = group_of(options.block_tokens, own);
   if (group == 0) return {Code::kInvalid, where + ": " + no_group(options.block_tokens, own)};
   Conversation to{where, Scope(workload), group, workload};
-  return read_requests(to, json, start);
+  return read_requests(to, json, start, 0);
 }
 
 }  // namespace terrace::trace

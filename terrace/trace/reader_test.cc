@@ -170,5 +170,17 @@ TEST_F(ReaderTest, WhatHoldsNoRequestIsRefused) {
   EXPECT_FALSE(read("a.jsonl", kLines, {.rate = 0}));
 }
 
+TEST_F(ReaderTest, SubAgentsThatNestWithoutEndAreRefused) {
+  const auto nested = [](int depth) {
+    std::string text = R"({"block_size": 64, "requests": [)";
+    for (int i = 0; i < depth; ++i) text += R"({"t": 0, "type": "subagent", "requests": [)";
+    for (int i = 0; i < depth; ++i) text += "]}";
+    return text + "]}";
+  };
+  EXPECT_TRUE(read("a.json", nested(16)).has_value());
+  EXPECT_THAT(refusal("b.json", nested(17)), HasSubstr("sub-agents nest deeper than 16"));
+  EXPECT_THAT(refusal("c.json", nested(100'000)), HasSubstr("sub-agents nest deeper than 16"));
+}
+
 }  // namespace
 }  // namespace terrace::trace
