@@ -10,6 +10,8 @@ namespace {
 // no tier's fault: threads that are woken late, an engine that asks late.
 constexpr double kPatience = 3;
 constexpr double kGrace_s = 0.005;
+// Where loading and computing take about the same, computing is the one that keeps its time.
+constexpr double kSure = 0.95;
 
 double in_seconds(Nanoseconds time) { return static_cast<double>(time.value()) * 1e-9; }
 Nanoseconds from_seconds(double time) {
@@ -62,7 +64,7 @@ void Planner::observe_prefill(const PrefillStep& step, Nanoseconds elapsed) {
 void Planner::settle(Tier slowest, Nanoseconds predicted, Nanoseconds actual) {
   if (predicted <= Nanoseconds(0) || actual <= Nanoseconds(0)) return;
   Source& tier = at(slowest);
-  if (actual <= predicted * 2) tier.caution = std::max(tier.caution / 2, kLeastCaution);
+  if (actual <= predicted * 2) tier.caution = std::max(tier.caution - 1, kLeastCaution);
   tier.calibration.add(in_seconds(actual) / in_seconds(predicted));
 }
 
@@ -102,7 +104,7 @@ void Planner::consider(const Demand& demand, std::uint64_t blocks, std::size_t r
   const double load_s = cost.wait_s + cost.copy_s;
   const double saved_s = prefill_.seconds(prompt.before, prompt.before + tokens,
                                           prompt.found - tokens + prompt.behind);
-  const bool is_sure = cost.most_wait_s + cost.copy_s <= saved_s;
+  const bool is_sure = cost.most_wait_s + cost.copy_s <= kSure * saved_s;
   if (!prompt.takes_all && (!is_sure || saved_s - load_s <= best.gain_s)) return;
   best.gain_s = saved_s - load_s;
   best.runs = runs;
@@ -173,7 +175,10 @@ void Planner::add_probe(const SourceRun& refused, LoadPlan& plan) {
   if (tier.speed.is_measured()) {
     tier.refusals_to_probe = std::min(2 * tier.refusals_to_probe, kLastProbe);
   }
-  const std::uint64_t blocks = std::min(refused.blocks, options_.probe_blocks);
+  // After broken promises probes are larger: a device that lets a few blocks pass at once and then
+  // no more looks fast to small ones.
+  const std::uint64_t larger = std::min(tier.caution, kLargestProbe);
+  const std::uint64_t blocks = std::min(refused.blocks, options_.probe_blocks * larger);
   if (refused.source == Tier::kHost) {
     plan.blocks += blocks;  // Only a load shows what a copy to the device takes.
   } else {

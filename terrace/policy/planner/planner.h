@@ -92,13 +92,14 @@ class Planner {
   static constexpr std::uint32_t kFirstProbe = 8;
   static constexpr std::uint32_t kLastProbe = 32;
   static constexpr std::uint32_t kLeastCaution = 1;
+  static constexpr std::uint32_t kLargestProbe = 8;  // Times probe_blocks.
   static constexpr std::uint32_t kMostCaution = 64;
   struct Source {
     TierSpeed speed;
     std::uint32_t refusals = 0;
     std::uint32_t refusals_to_probe = kFirstProbe;
     // A tier that is found to be better than thought is probed each so many refusals. Doubled by
-    // each load that was given up, halved by each that came.
+    // each load that was given up, one less with each that came.
     std::uint32_t caution = kLeastCaution;
     Ratios calibration{0.98};  // Some fifty loads.
   };

@@ -375,7 +375,8 @@ TEST(PlannerProperty, ThePlanIsTheCheapestByItsOwnPredictions) {
     for (const SourceRun& run : runs) found += run.blocks;
     const double chosen = cost(plan.blocks);
     for (std::uint64_t blocks = 0; blocks <= found; ++blocks) {
-      ASSERT_LE(chosen, cost(blocks) * (1 + 1e-6) + 1e-9);
+      // What saves less than a twentieth is not loaded.
+      ASSERT_LE(chosen, cost(blocks) + 0.05 * cost(0) + 1e-9);
     }
   }
 }

@@ -1,0 +1,41 @@
+#include <gtest/gtest.h>
+
+#include "terrace/sim/plan_rig.h"
+
+namespace terrace::sim {
+namespace {
+
+double ratio(Nanoseconds a, Nanoseconds b) {
+  return static_cast<double>(a.value()) / static_cast<double>(b.value());
+}
+
+// The virtual clock makes the figures the same everywhere.
+TEST(PlanTest, FromFullSpeedToAThousandthNothingIsSlowerThanOffOrThanTheBestFixedChoice) {
+  for (const double throttle : {1.0, 0.1, 0.03, 0.001}) {
+    SCOPED_TRACE(throttle);
+    const PlanLoad load{.throttle = throttle, .requests = 300};
+    const PlanTimes planned = measure_plan(load);
+    for (const double share : {0.5, 0.99}) {
+      SCOPED_TRACE(share);
+      const Nanoseconds own = quantile(planned.first_token, share);
+      EXPECT_LE(ratio(own, quantile(planned.off, share)), 1.02);
+      for (const PlanChoice fixed : {PlanChoice::kAlways, PlanChoice::kNever, PlanChoice::kHalf}) {
+        PlanLoad other = load;
+        other.choice = fixed;
+        EXPECT_LE(ratio(own, quantile(measure_plan(other).first_token, share)), 1.05)
+            << static_cast<int>(fixed);
+      }
+    }
+    // At 3 % of full speed a load takes what computing does: there it cannot be told which is slower.
+    EXPECT_LE(static_cast<double>(planned.slow_loads),
+              (throttle == 0.03 ? 0.06 : 0.02) * static_cast<double>(planned.first_token.size()));
+  }
+}
+
+TEST(PlanTest, EqualSeedsGiveEqualTimes) {
+  const PlanLoad load{.throttle = 0.03, .requests = 50};
+  EXPECT_EQ(measure_plan(load).first_token, measure_plan(load).first_token);
+}
+
+}  // namespace
+}  // namespace terrace::sim
