@@ -26,8 +26,8 @@ TEST(PlanTest, FromFullSpeedToAThousandthNothingIsSlowerThanOffOrThanTheBestFixe
             << static_cast<int>(fixed);
       }
     }
-    // At 3 % of full speed, where a load takes about what computing does, one in twenty requests has
-    // one that took longer: that goal is not met there.
+    // At 3 % of full speed, where a load takes about what computing does, one in twenty requests
+    // has one that took longer: that goal is not met there.
     if (throttle == 0.03) continue;
     EXPECT_LE(static_cast<double>(planned.slow_loads),
               0.02 * static_cast<double>(planned.first_token.size()));
