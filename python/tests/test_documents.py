@@ -57,6 +57,7 @@ ELSEWHERE = {
     "on folders of its own",
     "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
     "tests/scenario/cli_inspect_test.cc runs it on real ones",
+    "terrace simulate": "it needs a trace; tests/scenario/cli_simulate_test.cc",
     "terrace scrub": "as terrace status; tests/scenario/cli_scrub_test.cc",
     "terrace scrub --wait --rate 1GiB": "the same",
     "terrace verify --offline /mnt/nvme0/terrace": "these folders are made up; "
