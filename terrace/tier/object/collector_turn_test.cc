@@ -8,7 +8,19 @@ namespace {
 
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-using CollectorTurnTest = CollectorRig;
+class CollectorTurnTest : public CollectorRig {
+ protected:
+  // A round that is long enough for many turns to pass.
+  CollectReport run_over_turns() {
+    testing::MemoryObjectStore store(place_, 8);
+    Collector collector(options_, clock_);
+    for (int i = 0; i < 100'000 && !collector.is_over(); ++i) {
+      turn(collector, store);
+      if (i % 50 == 0) clock_.advance(options_.every);
+    }
+    return collector.report();
+  }
+};
 
 TEST_F(CollectorTurnTest, OfTwoNodesOneHasTheTurnAndAnybodyTheNext) {
   add(name_of(1), 10 * kDay);
@@ -67,28 +79,18 @@ TEST_F(CollectorTurnTest, ALongRoundEndsWhenAnotherNodeHasTakenTheNextTurn) {
 TEST_F(CollectorTurnTest, ALongRoundThatKeepsItsTurnGoesOnWhereItWas) {
   for (std::uint64_t i = 0; i < 2'500; ++i) add(name_of(i), 10 * kDay);
   options_.bounds.max_age = seconds(kDay);
-  testing::MemoryObjectStore store(place_, 8);
-  Collector collector(options_, clock_);
-  for (int i = 0; i < 100'000 && !collector.is_over(); ++i) {
-    turn(collector, store);
-    if (i % 50 == 0) clock_.advance(options_.every);
-  }
-  EXPECT_EQ(collector.report().found.packs, 2'500U) << "nothing was counted twice";
-  EXPECT_EQ(collector.report().gone, 2'500U);
+  const CollectReport report = run_over_turns();
+  EXPECT_EQ(report.found.packs, 2'500U) << "nothing was counted twice";
+  EXPECT_EQ(report.gone, 2'500U);
   EXPECT_THAT(left(), IsEmpty());
 }
 
 TEST_F(CollectorTurnTest, ALongRoundThatRemovesWhatIsTooMuchGoesOnWhereItWas) {
   for (std::uint64_t i = 0; i < 2'500; ++i) add(name_of(i), 100 * static_cast<std::int64_t>(i));
   options_.bounds.bytes = 500 * kPackBytes;
-  testing::MemoryObjectStore store(place_, 8);
-  Collector collector(options_, clock_);
-  for (int i = 0; i < 100'000 && !collector.is_over(); ++i) {
-    turn(collector, store);
-    if (i % 50 == 0) clock_.advance(options_.every);
-  }
-  EXPECT_EQ(collector.report().found.packs, 2'500U) << "nothing was counted twice";
-  EXPECT_EQ(collector.report().gone, 2'000U);
+  const CollectReport report = run_over_turns();
+  EXPECT_EQ(report.found.packs, 2'500U) << "nothing was counted twice";
+  EXPECT_EQ(report.gone, 2'000U);
   EXPECT_THAT(left(), SizeIs(500));
 }
 
