@@ -83,10 +83,13 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known, Nanoseconds copy_
     if (ledger != nullptr) ledger->hit[tier] += block_tokens;
   }
   context_.counters.verified_blocks.add(good);
-  if (late != unreported_.end()) settle_late(batch, *ledger);
-  if (good == batch.blocks) {
+  const bool is_good = good == batch.blocks;
+  if (is_good && ledger != nullptr && ledger->decision) {
+    settle_decision(*ledger->decision, copy_time);
+  }
+  if (late != unreported_.end()) settle_late(batch, *ledger);  // The ledger is gone after it.
+  if (is_good) {
     context_.counters.loads.add();
-    if (ledger != nullptr && ledger->decision) settle_decision(*ledger->decision, copy_time);
     return;
   }
   context_.counters.failed_loads.add();
