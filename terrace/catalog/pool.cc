@@ -30,7 +30,8 @@ Result<std::unique_ptr<Pool>> Pool::create(const Options& options) {
   TERRACE_ASSIGN_OR_RETURN(auto index, index::BlockIndex::create(options.slots));
   TERRACE_ASSIGN_OR_RETURN(auto free, FreeSet::create(options.slots));
   TERRACE_ASSIGN_OR_RETURN(auto table, index::ZeroedArray<Slot>::create(options.slots));
-  TERRACE_ASSIGN_OR_RETURN(auto policy, policy::make_eviction(options.eviction, options.slots));
+  TERRACE_ASSIGN_OR_RETURN(auto policy,
+                           policy::make_eviction(options.eviction, options.slots, options.returns));
   if (options.make_policy) policy = options.make_policy(options.slots);
   return std::unique_ptr<Pool>(
       new Pool(options, std::move(index), std::move(free), std::move(table), std::move(policy)));
@@ -62,6 +63,7 @@ void Pool::set_state(Slot& slot, SlotState state) {
 void Pool::free_slot(SlotIndex index) {
   Slot& slot = table_[index.value()];
   index_.erase(slot.home, index);
+  policy_->forget(index);
   slot.pins = 0;
   set_state(slot, SlotState::kFree);
   free_.put(index);
@@ -243,12 +245,28 @@ void Pool::touch(const BlockKey& key) {
   if (const auto index = index_.find(key)) touch_slot(*index);
 }
 
-void Pool::touch_chain(NamespaceId name_space, GroupId group,
-                       std::span<const SequenceHash> hashes) {
+void Pool::touch_chain(NamespaceId name_space, GroupId group, const UsedRun& run) {
+  const auto hashes = run.hashes;
   constexpr std::size_t kAhead = 16;
   for (std::size_t i = hashes.size(); i > 0; --i) {
     if (i > kAhead) index_.prefetch(index_.home_of({name_space, group, hashes[i - 1 - kAhead]}));
     touch({name_space, group, hashes[i - 1]});
+  }
+  if (run.use && policy_->wants_uses()) note_use(name_space, group, run);
+}
+
+// In slices, each with the block before it: that is what the policy makes its tree of.
+void Pool::note_use(NamespaceId name_space, GroupId group, const UsedRun& run) {
+  constexpr std::size_t kSlice = 64;
+  std::array<std::optional<SlotIndex>, kSlice + 1> slots;
+  if (run.before) slots[0] = index_.find({name_space, group, *run.before});
+  for (std::size_t from = 0; from < run.hashes.size(); from += kSlice) {
+    const auto slice = run.hashes.subspan(from, std::min(kSlice, run.hashes.size() - from));
+    for (std::size_t i = 0; i < slice.size(); ++i) {
+      slots[i + 1] = index_.find({name_space, group, slice[i]});
+    }
+    policy_->note_use(std::span(slots).first(slice.size() + 1), *run.use);
+    slots[0] = slots[slice.size()];
   }
 }
 

@@ -11,7 +11,8 @@
 // broken is thrown by the pool's next call instead.
 // Threading: thread-compatible; the tier's lock guards it, and handles are dropped under it.
 // Owns: slot states, key index, eviction order.  Waits: never.
-// Memory: 53 bytes per slot with index and `lru`, all from create().  Source: design.md section 5.
+// Memory: 53 bytes per slot with index and `lru`, 61 with `hazard`, all from create().  Source:
+// design.md section 5.
 #pragma once
 
 #include <array>
@@ -30,6 +31,7 @@
 #include "terrace/block/key.h"
 #include "terrace/block/location.h"
 #include "terrace/catalog/free_set.h"
+#include "terrace/catalog/used_run.h"
 #include "terrace/index/block_index.h"
 #include "terrace/policy/eviction/eviction.h"
 
@@ -172,6 +174,7 @@ class Pool {
   struct Options {
     std::uint32_t slots = 0;
     std::string eviction = "lru";
+    std::shared_ptr<const policy::ReturnModel> returns = {};  // For those that ask one.
     // Evictions kept for take_evicted(); beyond it the oldest are forgotten and counted.
     std::uint32_t evicted_limit = 65'536;
     // Makes the policy in place of `eviction`, for faults in tests; empty = as is.
@@ -216,9 +219,9 @@ class Pool {
   PinRun pin_run(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes);
   // The block was used: touch it (pinned ones are touched when the pin drops).
   void touch(const BlockKey& key);
-  // Touches every block of the chain that is here, deepest first, gaps skipped: each look-up does,
+  // Touches every block of the run that is here, deepest first, gaps skipped: each look-up does,
   // for its whole chain, or the engine's own hits would let a hot prompt age out here.
-  void touch_chain(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes);
+  void touch_chain(NamespaceId name_space, GroupId group, const UsedRun& run);
   // Length of the longest leading run that is sealed. Changes nothing.
   [[nodiscard]] std::size_t match(NamespaceId name_space, GroupId group,
                                   std::span<const SequenceHash> hashes) const;
@@ -281,6 +284,7 @@ class Pool {
   void evict(SlotIndex index);
   Pin add_pin(SlotIndex index);
   void touch_slot(SlotIndex index);
+  void note_use(NamespaceId name_space, GroupId group, const UsedRun& run);
 
   // The handles' verbs. Those of drops do not throw: a handle may be dropped while a Breach
   // unwinds, and where nothing can be thrown. What they find broken is kept for

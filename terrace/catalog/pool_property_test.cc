@@ -361,7 +361,7 @@ class PoolModel {
     }
     ASSERT_EQ(pool_->match(NamespaceId(name_space), GroupId(0), hashes), found.size());
     if (rng_.chance(50)) {
-      pool_->touch_chain(NamespaceId(name_space), GroupId(0), hashes);
+      pool_->touch_chain(NamespaceId(name_space), GroupId(0), {.hashes = hashes});
       for (auto hash = hashes.rbegin(); hash != hashes.rend(); ++hash) {
         const auto slot = visible_.find({NamespaceId(name_space), GroupId(0), *hash});
         if (slot != visible_.end()) model_use(slot->second);

@@ -23,7 +23,8 @@ TEST(PoolTest, RefusesNoSlotsAndUnknownPolicies) {
   EXPECT_EQ(Pool::create({.slots = 0}).error().code(), Code::kInvalid);
   const auto unknown = Pool::create({.slots = 1, .eviction = "mru"});
   EXPECT_EQ(unknown.error().code(), Code::kInvalid);
-  EXPECT_NE(unknown.error().message().find("\"mru\" is unknown; known: lru"), std::string::npos);
+  EXPECT_NE(unknown.error().message().find("\"mru\" is unknown; known: hazard, lru"),
+            std::string::npos);
 }
 
 TEST(PoolTest, ABlockIsFoundOnlyOnceSealed) {
@@ -324,7 +325,7 @@ TEST(PoolTest, AHotPromptNeverAgesOutWhileOthersChurn) {
     for (std::uint64_t n = 0; n < 16; ++n) run.add(store(*pool, key(n)));
   }
   for (std::uint64_t request = 1; request <= 1000; ++request) {
-    pool->touch_chain(NamespaceId(1), GroupId(0), prompt);
+    pool->touch_chain(NamespaceId(1), GroupId(0), {.hashes = prompt});
     PinRun run;
     for (std::uint64_t n = 0; n < 40; ++n) run.add(store(*pool, key(1000 * request + n)));
     ASSERT_EQ(pool->match(NamespaceId(1), GroupId(0), prompt), 16U) << "request " << request;

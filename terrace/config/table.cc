@@ -65,8 +65,9 @@ constexpr Row kRows[] = {
      .field = FIELD(host.write_combined),
      .aliases = {{{"DYN_KVBM_DISABLE_WRITE_COMBINED", kPresence, "false"}}},
      .missing = "pinned memory of accelerators is not built, so nothing is write-combined"},
-    {.name = "host.eviction", .type = kChoice, .fallback = "lru", .choices = "lru",
-     .text = "Which block leaves the full host tier.", .field = FIELD(host.eviction)},
+    {.name = "host.eviction", .type = kChoice, .fallback = "hazard", .choices = "hazard|lru",
+     .text = "Which block leaves the full host tier: `hazard` learns which conversations come back, "
+         "and when; `lru` takes the one that was used longest ago.", .field = FIELD(host.eviction)},
 
     {.name = "disk.size", .type = kSize, .fallback = "0", .high = 1024 * 1024 * kTi,
      .low_nonzero = kMi, .text = "Bytes of the disk tier, per owner. 0 = no disk tier. 5 % of a file "
@@ -133,8 +134,9 @@ constexpr Row kRows[] = {
     {.name = "disk.queue", .type = kBlocks, .fallback = "1024", .low = 1, .high = 1e6,
      .text = "Blocks that may wait to be written; more are dropped and counted.",
      .field = FIELD(disk.queue)},
-    {.name = "disk.eviction", .type = kChoice, .fallback = "lru", .choices = "lru",
-     .text = "Which block leaves the full disk tier.", .field = FIELD(disk.eviction)},
+    {.name = "disk.eviction", .type = kChoice, .fallback = "hazard", .choices = "hazard|lru",
+     .text = "Which block leaves the full disk tier: `hazard` learns which conversations come back, "
+         "and when; `lru` takes the one that was used longest ago.", .field = FIELD(disk.eviction)},
     {.name = "disk.scrub_rate", .type = kSize, .fallback = "16MiB", .high = kTi, .low_nonzero = 64 * kKi,
      .text = "Bytes a second at which what lies on disk is read and verified while the disk has "
          "nothing else to do. 0 = only when `terrace scrub` asks.", .field = FIELD(disk.scrub_rate)},

@@ -4,6 +4,19 @@
 
 namespace terrace::manager {
 
+namespace {
+
+// Null if no tier asks for it, or without memory: the tiers then go by age alone.
+std::shared_ptr<policy::ReturnModel> make_returns(const Options& options) {
+  const bool host_asks = options.host.eviction == "hazard";
+  const bool disk_asks = !options.disk.paths.empty() && options.disk.eviction == "hazard";
+  if (!host_asks && !disk_asks) return nullptr;
+  auto made = policy::ReturnModel::create();
+  return made ? std::move(*made) : nullptr;
+}
+
+}  // namespace
+
 Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& board)
     : options(manager_options),
       counters(cells),
@@ -12,6 +25,7 @@ Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& b
       planner(policy::Planner::Options{.block_bytes = groups.load_bytes(),
                                        .block_tokens = options.layout.block_tokens,
                                        .is_enabled = options.has_planner}),
+      returns(make_returns(options)),
       admission(policy::make_admit_all()),
       pack_admission(policy::make_admit_all()) {}
 
@@ -132,10 +146,10 @@ void Context::note(LogLevel level, std::string line) {
   if (notes.size() < kMaxNotes) notes.push_back({level, std::move(line)});
 }
 
-void Context::touch(std::span<const SequenceHash> chain) {
+void Context::touch(std::span<const SequenceHash> chain, const policy::Use& use) {
   if (host == nullptr || chain.empty()) return;
   if (chain.size() <= touch_at_once() || to_touch_.size() >= kMaxChains) {
-    touch_now(chain);
+    touch_now({.hashes = chain, .use = use});
   } else {
     // In memory that was used before: fresh pages for half a megabyte cost as much as hashing a
     // tenth of its blocks.
@@ -145,15 +159,17 @@ void Context::touch(std::span<const SequenceHash> chain) {
       spare_chains_.pop_back();
     }
     copy.assign(chain.begin(), chain.end());
-    to_touch_.push_back(std::move(copy));
+    to_touch_.push_back({std::move(copy), use});
   }
 }
 
 bool Context::touch_some() {
   if (to_touch_.empty()) return false;
-  std::vector<SequenceHash>& chain = to_touch_.front();
+  auto& [chain, use] = to_touch_.front();
   const std::size_t left = chain.size() - std::min(chain.size(), touch_at_once());
-  touch_now(std::span(chain).subspan(left));
+  catalog::UsedRun run{.hashes = std::span(chain).subspan(left), .use = use};
+  if (left > 0) run.before = chain[left - 1];
+  touch_now(run);
   chain.resize(left);
   if (chain.empty()) {
     if (spare_chains_.size() < kMaxSpareChains) spare_chains_.push_back(std::move(chain));
@@ -162,15 +178,19 @@ bool Context::touch_some() {
   return !to_touch_.empty();
 }
 
-void Context::touch_now(std::span<const SequenceHash> chain) {
+void Context::touch_now(catalog::UsedRun run) {
+  auto& chain = run.hashes;
   const std::size_t slice = groups.count() == 1 ? chain.size() : kTouchInTurn;
   while (!chain.empty()) {
-    const auto deepest = chain.last(std::min(slice, chain.size()));
+    catalog::UsedRun deepest = run;
+    deepest.hashes = chain.last(std::min(slice, chain.size()));
+    const std::size_t above = chain.size() - deepest.hashes.size();
+    if (above > 0) deepest.before = chain[above - 1];
     for (std::uint16_t group = 0; group < groups.count(); ++group) {
       pool().touch_chain(name_space, GroupId(group), deepest);
       if (lower != nullptr) lower->touch_chain(GroupId(group), deepest);
     }
-    chain = chain.first(chain.size() - deepest.size());
+    chain = chain.first(above);
   }
 }
 

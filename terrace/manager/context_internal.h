@@ -83,7 +83,7 @@ class Context {
   void note(LogLevel level, std::string line);
   // The chain was used, in host and on disk: deepest first. Long chains are touched by
   // touch_some(), slice by slice, so that nobody holds the lock for long.
-  void touch(std::span<const SequenceHash> chain);
+  void touch(std::span<const SequenceHash> chain, const policy::Use& use);
   // True when more is left to do.
   bool touch_some();
   // Everything stored so far belongs to another namespace from now on.
@@ -102,6 +102,7 @@ class Context {
   Ghosts ghosts;
   EventQueue events;
   policy::Planner planner;
+  const std::shared_ptr<policy::ReturnModel> returns;  // Null: no tier asks for it.
   std::unique_ptr<policy::AdmissionFilter> admission;
   std::unique_ptr<policy::AdmissionFilter> pack_admission;
   std::vector<Note> notes;  // Log lines to be written outside the lock.
@@ -116,12 +117,16 @@ class Context {
   static constexpr std::size_t kMaxChains = 256;
   static constexpr std::size_t kMaxSpareChains = 4;
   [[nodiscard]] std::size_t touch_at_once() const { return kTouchAtOnce / groups.count(); }
-  void touch_now(std::span<const SequenceHash> chain);
+  struct Touch {
+    std::vector<SequenceHash> chain;
+    policy::Use use;
+  };
+  void touch_now(catalog::UsedRun run);
   void note_host_evictions();
 
   // Blocks in host that are left to the store; an evicted block leaves it.
   std::unordered_set<ShardGroup, HashOfShardGroup> left_to_store_;
-  std::deque<std::vector<SequenceHash>> to_touch_;
+  std::deque<Touch> to_touch_;
   std::vector<std::vector<SequenceHash>> spare_chains_;  // Empty, kept for their memory.
   // Disk blocks that were announced, with their aliases; only kept when somebody wants events.
   // Bounded by the disk's slots: an evicted block leaves it.

@@ -356,10 +356,7 @@ Ledger Core::end_request(Request& request, Nanoseconds now) {
       context_.ghosts.remember(hashes[from + i], MissReason::kDropped);
     }
   }
-  // Leaves are to go before roots, also when they were stored later: touched once more as a whole.
-  if (request.is_keyed && context_.host != nullptr && request.cursor > 0) {
-    context_.touch(request.chain.hashes());
-  }
+  note_end(request, now);
   if (request.is_keyed && request.can_store && can_store_now()) {
     packs_.offer_found(request.chain.hashes(), request.found_blocks, now);
   }
@@ -373,6 +370,24 @@ Ledger Core::end_request(Request& request, Nanoseconds now) {
   }
   requests_.erase(request.id);
   return ledger;
+}
+
+// Leaves are to go before roots, also when they were stored later: touched once more as a whole.
+void Core::note_end(Request& request, Nanoseconds now) {
+  if (!request.is_keyed || context_.host == nullptr || request.cursor == 0) return;
+  const auto hashes = request.chain.hashes();
+  policy::Use use{.at = now};
+  if (context_.returns != nullptr) {
+    if (request.visit.turn == 0) request.visit = context_.returns->arrive(hashes, now);
+    const std::uint64_t tokens = request.chain.token_count().value();
+    const std::uint64_t answer = tokens - std::min(tokens, request.ledger.prompt.value());
+    use.of = context_.returns->leave(request.visit, hashes, request.prompt_blocks, answer,
+                                     policy::Ending::kUnknown, now);
+  }
+  context_.touch(hashes, use);
+  if (steps_.has_saves_under_way(request.id)) {
+    ended_.emplace(request.id, Ended{{hashes.begin(), hashes.end()}, use});
+  }
 }
 
 void Core::log_hits(Nanoseconds now) {
@@ -399,6 +414,7 @@ void Core::reset() {
     if (request->computed > Tokens(0)) request->can_store = false;
   }
   context_.renew_name_space();
+  ended_.clear();
   writes_.forget_stale();
   sightings_.clear();
   packs_.forget_stale();

@@ -68,9 +68,9 @@ class MemoryDisk final : public LowerTier {
     return blocks.contains({group, hash});
   }
   bool is_foreign(const SequenceHash& hash) const override { return foreign.contains(hash); }
-  void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
-    for (std::size_t i = hashes.size(); i > 0; --i) {
-      const auto it = blocks.find({group, hashes[i - 1]});
+  void touch_chain(GroupId group, const catalog::UsedRun& run) override {
+    for (std::size_t i = run.hashes.size(); i > 0; --i) {
+      const auto it = blocks.find({group, run.hashes[i - 1]});
       if (it != blocks.end()) it->second.age = ++age_;
     }
   }

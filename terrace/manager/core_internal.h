@@ -150,6 +150,9 @@ class Core {
   // Something for the engine to fetch appeared since the last call.
   [[nodiscard]] bool take_signal() { return std::exchange(has_signal_, false); }
 
+  // What the tiers' eviction asks; null if none does.
+  [[nodiscard]] std::shared_ptr<policy::ReturnModel> returns() { return context_.returns; }
+
  private:
   struct Check {
     catalog::Pin pin{};
@@ -185,7 +188,10 @@ class Core {
   void settle_decision(Decision& decision, Nanoseconds copy_time);
   void settle_late(const LoadBatch& batch, Ledger& ledger);
   void finish_saves(Step& step, Nanoseconds now);
-  void keep_roots(RequestId id, std::size_t stored);
+  void keep_roots(RequestId id, std::size_t stored, Nanoseconds now);
+  // Its blocks were used to its end; what it stores is sealed by and by.
+  void note_end(Request& request, Nanoseconds now);
+  void settle_ended(std::span<const RequestId> stored);
   // Nothing when somebody else's block of this key was first.
   [[nodiscard]] std::optional<catalog::Pin> seal(Save& save);
   // Their requests offer them again.
@@ -218,6 +224,12 @@ class Core {
   // Requests that ended before the reports of their loads came: an engine ends a request that asked
   // for one token within the step that loads its prompt.
   std::unordered_map<RequestId, Ledger> unreported_;
+  // Requests that ended before their last blocks were sealed.
+  struct Ended {
+    std::vector<SequenceHash> chain;
+    policy::Use use;
+  };
+  std::unordered_map<RequestId, Ended> ended_;
   std::uint64_t last_check_ = 0;
   std::unordered_map<std::uint64_t, Check> checks_;
   std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.

@@ -45,7 +45,13 @@ bool Core::finish(Step step, Nanoseconds now) {
     drop_saves(steps_.drop_pending_saves(), context_.counters.drop_tainted);
   }
   finish_loads(step);
+  std::vector<RequestId> stored;  // That ended meanwhile; mostly none.
+  for (const Save& save : step.saves) {
+    const bool is_known = !stored.empty() && stored.back() == save.request;
+    if (!is_known && ended_.contains(save.request)) stored.push_back(save.request);
+  }
   finish_saves(step, now);
+  settle_ended(stored);
   finish_canary(step, now);
   observe(step, now);
   has_signal_ = has_signal_ || !context_.events.is_empty();
@@ -157,7 +163,7 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
       const bool is_new = packs.empty() || packs.back() != save.pack;
       if (save.pack != nullptr && is_new) packs.push_back(std::move(save.pack));
     }
-    keep_roots(request, blocks.size());
+    keep_roots(request, blocks.size(), now);
     writes_.offer(std::move(pins), std::move(blocks), now);
     for (const PackHashes& pack : packs) packs_.offer(pack, now);
   }
@@ -165,12 +171,22 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
 
 // A long prompt is stored front to back: without this its roots would be its oldest blocks, and go
 // first. One block at a time comes from decoding; there the end of the request does it.
-void Core::keep_roots(RequestId id, std::size_t stored) {
+void Core::keep_roots(RequestId id, std::size_t stored, Nanoseconds now) {
   if (stored < kPrefillSaves) return;
   const Request* request = find(id);
   if (request == nullptr) return;
   const auto chain = request->chain.hashes();
-  context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())));
+  context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())),
+                 {.at = now, .of = request->visit.of});
+}
+
+void Core::settle_ended(std::span<const RequestId> stored) {
+  for (const RequestId request : stored) {
+    const auto ended = ended_.find(request);
+    if (ended == ended_.end() || steps_.has_saves_under_way(request)) continue;
+    context_.touch(ended->second.chain, ended->second.use);
+    ended_.erase(ended);
+  }
 }
 
 std::optional<catalog::Pin> Core::seal(Save& save) {

@@ -14,8 +14,8 @@ class DiskLower final : public LowerTier {
     return disk_.contains(group, hash);
   }
   bool is_foreign(const SequenceHash& hash) const override { return disk_.is_foreign(hash); }
-  void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
-    disk_.touch_chain(group, hashes);
+  void touch_chain(GroupId group, const catalog::UsedRun& run) override {
+    disk_.touch_chain(group, run);
   }
   void forget_all() override { disk_.forget_all(); }
   std::uint32_t resets() const override { return disk_.resets(); }

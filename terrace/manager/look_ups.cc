@@ -150,7 +150,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   has_waited_in_vain_ = is_opening;
   if (!context_.options.can_load) return miss(request, std::nullopt, now);
   if (serving == Serving::kNotYet) return miss(request, MissReason::kLate, now);
-  touch(request);
+  touch(request, now);
   if (look_up.first >= look_up.end) return miss(request, std::nullopt, now);
 
   expire(request, now);
@@ -188,11 +188,15 @@ bool LookUps::awaits_probe(Request& request) {
   return is_probing(request, survey_.resume_at(hashes, look_up.first, look_up.end, true, runs));
 }
 
-void LookUps::touch(Request& request) {
+void LookUps::touch(Request& request, Nanoseconds now) {
   LookUp& look_up = request.look_up;
   if (std::exchange(look_up.has_touched, true)) return;
   // What the engine has itself would age out here otherwise; what is pinned is touched when let go.
-  context_.touch(request.chain.hashes());
+  const auto hashes = request.chain.hashes();
+  if (context_.returns != nullptr && request.visit.turn == 0) {
+    request.visit = context_.returns->arrive(hashes, now);
+  }
+  context_.touch(hashes, {.at = now, .of = request.visit.of});
 }
 
 void LookUps::probe(Request& request, bool may_read, Nanoseconds now) {

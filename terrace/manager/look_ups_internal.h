@@ -74,7 +74,7 @@ class LookUps {
   [[nodiscard]] std::uint64_t leading_in_host(GroupId group, std::span<const SequenceHash> hashes,
                                               const std::vector<policy::SourceRun>& runs);
   // Once per look-up: the chain was used, the engine's local part included.
-  void touch(Request& request);
+  void touch(Request& request, Nanoseconds now);
   // Finds, chooses and holds what is there; the rest is asked for.
   void probe(Request& request, bool may_read, Nanoseconds now);
   // Both leave strands that hold what leads them in host, and `blocks`.

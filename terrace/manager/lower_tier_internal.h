@@ -24,7 +24,7 @@ class LowerTier {
   // Whether it seems to lie there under another namespace.
   [[nodiscard]] virtual bool is_foreign(const SequenceHash& hash) const = 0;
   // Deepest first, gaps skipped.
-  virtual void touch_chain(GroupId group, std::span<const SequenceHash> hashes) = 0;
+  virtual void touch_chain(GroupId group, const catalog::UsedRun& run) = 0;
   // As tier::DiskTier has them.
   virtual void forget_all() = 0;
   [[nodiscard]] virtual std::uint32_t resets() const = 0;

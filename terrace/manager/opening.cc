@@ -35,6 +35,11 @@ void go_without_disk(const Options& options, Shared& shared, LogSink& log,
   }
 }
 
+std::shared_ptr<const policy::ReturnModel> returns_of(Shared& shared) {
+  const MutexLock lock(shared.mutex);
+  return shared.core.returns();
+}
+
 // The segment stays where it is for as long as the process serves.
 Result<const tier::HostTier*> open_host(const Options& options, Shared& shared) {
   tier::HostTier::Options wanted;
@@ -43,6 +48,7 @@ Result<const tier::HostTier*> open_host(const Options& options, Shared& shared) 
   wanted.blocks = options.host.blocks;
   wanted.huge_pages = options.host.huge_pages;
   wanted.eviction = options.host.eviction;
+  wanted.returns = returns_of(shared);
   wanted.system_root = options.host.system_root;
   TERRACE_ASSIGN_OR_RETURN(auto host, tier::HostTier::create(wanted));
   const tier::HostTier* opened = host.get();
@@ -96,6 +102,7 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
                                          .is_direct_by_fcntl = disk.is_direct_by_fcntl,
                                          .preallocate = disk.preallocate,
                                          .eviction = disk.eviction,
+                                         .returns = returns_of(shared),
                                          .queue_blocks = disk.queue_blocks,
                                          .scrub_bytes_per_second = disk.scrub_bytes_per_second,
                                          .scrub_interval = disk.scrub_interval,

@@ -14,6 +14,7 @@
 #include "terrace/catalog/pool.h"
 #include "terrace/manager/events.h"
 #include "terrace/manager/ledger.h"
+#include "terrace/policy/returns/return_model.h"
 
 namespace terrace::manager {
 
@@ -124,6 +125,7 @@ struct Request {
   std::uint64_t over_cap = 0;  // Full blocks that the last advance left: over offload.step_bytes.
   std::uint64_t over_cap_from = 0;  // The first of them.
   Tokens computed{0};
+  policy::Visit visit;         // What its first look-up told the model of returns.
   bool is_prefilling = false;  // In the step that was told of last.
   LookUp look_up;
   std::vector<Tier> sources;  // Per block: where this request had it read from; kHost = nowhere.

@@ -48,6 +48,13 @@ std::uint64_t Steps::blocks_under_way(RequestId request) const {
   return blocks;
 }
 
+bool Steps::has_saves_under_way(RequestId request) const {
+  return std::ranges::any_of(in_flight_, [&](const auto& entry) {
+    return std::ranges::find(entry.second.saves, request, &Save::request) !=
+           entry.second.saves.end();
+  });
+}
+
 void Steps::add_prefilled(RequestId request, Tokens from, Tokens to) {
   const auto first = static_cast<double>(from.value());
   const auto end = static_cast<double>(to.value());

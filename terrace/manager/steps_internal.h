@@ -110,6 +110,8 @@ class Steps {
   [[nodiscard]] bool has_load(RequestId request, std::uint64_t first) const;
   // Blocks of the request's loads in steps that are ordered and not over.
   [[nodiscard]] std::uint64_t blocks_under_way(RequestId request) const;
+  // It has saves in steps that are ordered and not over.
+  [[nodiscard]] bool has_saves_under_way(RequestId request) const;
   [[nodiscard]] std::size_t pending_saves() const { return next_.saves.size(); }
   [[nodiscard]] bool has_room() const { return in_flight_.size() < options_.max_in_flight; }
   // The request is gone: its saves are not ordered any more. Its loads are, as void ones: others

@@ -31,8 +31,8 @@ class ObservedLower final : public manager::LowerTier {
     return inner_->contains(group, hash);
   }
   bool is_foreign(const SequenceHash& hash) const override { return inner_->is_foreign(hash); }
-  void touch_chain(GroupId group, std::span<const SequenceHash> hashes) override {
-    inner_->touch_chain(group, hashes);
+  void touch_chain(GroupId group, const catalog::UsedRun& run) override {
+    inner_->touch_chain(group, run);
   }
   void forget_all() override {
     inner_->forget_all();

@@ -42,6 +42,20 @@ bool ids_of(const Json& json, std::vector<std::uint64_t>& ids) {
   return true;
 }
 
+// 0 where it does not say, or nonsense: a policy then knows as little as of an engine's.
+std::uint32_t answer_of(const Json& json, const char* name) {
+  const auto at = json.find(name);
+  if (at == json.end() || !at->is_number_unsigned()) return 0;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(at->get<std::uint64_t>(), UINT32_MAX));
+}
+
+policy::Ending ending_of(const Json& json) {
+  const auto at = json.find("stop");
+  if (at == json.end() || !at->is_string()) return policy::Ending::kUnknown;
+  if (*at == "tool_use") return policy::Ending::kToolCall;
+  return *at == "end_turn" ? policy::Ending::kDone : policy::Ending::kUnknown;
+}
+
 Nanoseconds scaled(Nanoseconds time, double rate) {
   return Nanoseconds(std::llround(static_cast<double>(time.value()) / rate));
 }
@@ -88,8 +102,11 @@ Status read_request(Conversation& to, const Json& json, std::size_t number, Nano
   }
   if (!ids_of(json, to.ids)) return wrong("no list of numbers in 'hash_ids'");
   coarsen(to.ids, to.group);
-  to.workload.add_request(
-      {start + *at, to.scope.tip(to.ids), static_cast<std::uint32_t>(to.ids.size())});
+  to.workload.add_request({.at = start + *at,
+                           .tip = to.scope.tip(to.ids),
+                           .depth = static_cast<std::uint32_t>(to.ids.size()),
+                           .answer_tokens = answer_of(json, "out"),
+                           .ending = ending_of(json)});
   return {};
 }
 
@@ -128,8 +145,10 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
     if (!at) return bad(where, line, "no milliseconds in 'timestamp'");
     if (!ids_of(json, ids)) return bad(where, line, "no list of numbers in 'hash_ids'");
     coarsen(ids, group);
-    workload.add_request(
-        {scaled(*at, options.rate), scope.tip(ids), static_cast<std::uint32_t>(ids.size())});
+    workload.add_request({.at = scaled(*at, options.rate),
+                          .tip = scope.tip(ids),
+                          .depth = static_cast<std::uint32_t>(ids.size()),
+                          .answer_tokens = answer_of(json, "output_length")});
   }
   return {};
 }

@@ -183,5 +183,29 @@ TEST_F(ReaderTest, SubAgentsThatNestWithoutEndAreRefused) {
   EXPECT_THAT(refusal("c.json", nested(100'000)), HasSubstr("sub-agents nest deeper than 16"));
 }
 
+TEST_F(ReaderTest, TellsHowAnswersEndedAndHowLongTheyWere) {
+  const Workload lines =
+      read("one.jsonl", R"({"timestamp": 0, "output_length": 700, "hash_ids": [0]})"
+                        "\n"
+                        R"({"timestamp": 1, "output_length": -1, "hash_ids": [0]})"
+                        "\n"
+                        R"({"timestamp": 2, "hash_ids": [0]})")
+          .value();
+  EXPECT_EQ(lines.requests()[0].answer_tokens, 700U);
+  EXPECT_EQ(lines.requests()[1].answer_tokens, 0U);
+  EXPECT_EQ(lines.requests()[2].answer_tokens, 0U);
+  const Workload conversation = read("one.json", R"({"block_size": 64, "requests": [
+      {"t": 1, "out": 3, "stop": "tool_use", "hash_ids": [1]},
+      {"t": 2, "out": 9, "stop": "end_turn", "hash_ids": [1]},
+      {"t": 3, "stop": "", "hash_ids": [1]}, {"t": 4, "stop": 5, "hash_ids": [1]}]})")
+                                    .value();
+  EXPECT_EQ(conversation.requests()[1].answer_tokens, 9U);
+  const policy::Ending endings[] = {policy::Ending::kToolCall, policy::Ending::kDone,
+                                    policy::Ending::kUnknown, policy::Ending::kUnknown};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(conversation.requests()[i].ending, endings[i]) << i;
+  }
+}
+
 }  // namespace
 }  // namespace terrace::trace

@@ -20,14 +20,17 @@ SequenceHash hash_of(std::uint32_t block) {
 
 Result<Replay> Replay::create(const Options& options) {
   Replay replay;
+  TERRACE_ASSIGN_OR_RETURN(replay.returns_, policy::ReturnModel::create());
   TERRACE_ASSIGN_OR_RETURN(replay.host_, catalog::Pool::create({.slots = options.host_slots,
-                                                                .eviction = options.eviction}));
+                                                                .eviction = options.eviction,
+                                                                .returns = replay.returns_}));
   policy::AdmissionOptions admission;
   admission.reuse.tier_blocks = options.disk_slots;
   TERRACE_ASSIGN_OR_RETURN(replay.filter_, policy::make_admission(options.admission, admission));
   if (options.disk_slots > 0) {
     TERRACE_ASSIGN_OR_RETURN(replay.disk_, catalog::Pool::create({.slots = options.disk_slots,
-                                                                  .eviction = options.eviction}));
+                                                                  .eviction = options.eviction,
+                                                                  .returns = replay.returns_}));
   }
   return replay;
 }
@@ -37,23 +40,34 @@ Counts Replay::run(const Workload& workload) {
   for (const Request& request : workload.requests()) {
     now_ = request.at;
     workload.chain(request, blocks);
-    serve(blocks);
+    serve(request, blocks);
   }
   return counts_;
 }
 
-void Replay::serve(const std::vector<std::uint32_t>& blocks) {
+void Replay::serve(const Request& request, const std::vector<std::uint32_t>& blocks) {
   hashes_.clear();
   for (const std::uint32_t block : blocks) hashes_.push_back(hash_of(block));
   counts_.blocks += hashes_.size();
+  const policy::Visit visit = returns_->arrive(hashes_, now_);
+  note_use(visit.of);
   catalog::PinRun run;
   run.reserve(hashes_.size());
-  std::size_t at = load(run);
-  if (disk_ != nullptr) {
-    disk_->touch_chain(NamespaceId(1), GroupId(0), hashes_);
-    for (std::size_t i = 0; i < at; ++i) sight(key_of(hashes_[i]));
-  }
-  for (; at < hashes_.size(); ++at) {  // Computed.
+  const std::size_t loaded = load(run);
+  for (std::size_t i = 0; disk_ != nullptr && i < loaded; ++i) sight(key_of(hashes_[i]));
+  compute(loaded, run);
+  note_use(
+      returns_->leave(visit, hashes_, hashes_.size(), request.answer_tokens, request.ending, now_));
+}
+
+void Replay::note_use(policy::ReturnClass of) {
+  const catalog::UsedRun used{.hashes = hashes_, .use = policy::Use{now_, of}};
+  host_->touch_chain(NamespaceId(1), GroupId(0), used);
+  if (disk_ != nullptr) disk_->touch_chain(NamespaceId(1), GroupId(0), used);
+}
+
+void Replay::compute(std::size_t at, catalog::PinRun& run) {
+  for (; at < hashes_.size(); ++at) {
     const BlockKey key = key_of(hashes_[at]);
     const bool is_new = disk_ != nullptr && !host_->contains(key);
     if (!store(key, run)) break;

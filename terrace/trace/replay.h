@@ -41,7 +41,10 @@ class Replay {
 
  private:
   Replay() = default;
-  void serve(const std::vector<std::uint32_t>& blocks);
+  void serve(const Request& request, const std::vector<std::uint32_t>& blocks);
+  // In both pools.
+  void note_use(policy::ReturnClass of);
+  void compute(std::size_t from, catalog::PinRun& run);
   // Takes what leads from wherever it lies; returns how many blocks.
   std::size_t load(catalog::PinRun& run);
   void sight(const BlockKey& key);
@@ -51,6 +54,7 @@ class Replay {
     return disk_ != nullptr && disk_->contains(key);
   }
 
+  std::shared_ptr<policy::ReturnModel> returns_;
   std::unique_ptr<catalog::Pool> host_;
   std::unique_ptr<catalog::Pool> disk_;
   std::unique_ptr<policy::AdmissionFilter> filter_;

@@ -12,8 +12,8 @@ namespace terrace::trace {
 namespace {
 
 // One pool, no disk.
-double hit_percent(const Workload& workload, std::uint32_t slots) {
-  auto replay = Replay::create({.host_slots = slots});
+double hit_percent(const Workload& workload, std::uint32_t slots, std::string eviction = "lru") {
+  auto replay = Replay::create({.host_slots = slots, .eviction = std::move(eviction)});
   const Counts counts = replay.value().run(workload);
   return counts.percent(counts.host_hits);
 }
@@ -42,6 +42,16 @@ TEST(TraceReplayTest, LruReproducesThePublishedHitRatios) {
   for (const auto& [share, percent] : published) {
     const auto slots = static_cast<std::uint32_t>(workload.unique_blocks() * share / 100);
     EXPECT_EQ(rounded(hit_percent(workload, slots)), percent) << share << " % of unique blocks";
+  }
+}
+
+// Of the times of arrival only their order is known here, of the answers nothing.
+TEST(TraceReplayTest, HazardHitsMoreThanLruAtEverySize) {
+  const Workload workload = conversation().workload(seconds(59 * 60));
+  const std::pair<unsigned, double> least[] = {{1, 8.9}, {2, 12.9}, {5, 20.9}, {10, 28.2}};
+  for (const auto& [share, percent] : least) {
+    const auto slots = static_cast<std::uint32_t>(workload.unique_blocks() * share / 100);
+    EXPECT_GE(hit_percent(workload, slots, "hazard"), percent) << share << " % of unique blocks";
   }
 }
 

@@ -1,7 +1,7 @@
 // What a replay is fed with: requests in order of arrival, each a path in a tree of prompt blocks.
 // Blocks are numbered in order of appearance, so equal numbers are equal prefixes.
 // Threading: thread-compatible.  Waits: never.
-// Memory: 4 bytes per distinct block, 16 per request.  Source: design.md section 2.
+// Memory: 4 bytes per distinct block, 24 per request.  Source: design.md section 2.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "terrace/base/clock.h"
+#include "terrace/policy/returns/return_model.h"
 
 namespace terrace::trace {
 
@@ -17,6 +18,8 @@ struct Request {
   Nanoseconds at{0};
   std::uint32_t tip = 0;    // Number + 1 of its deepest block; 0 = it has no block.
   std::uint32_t depth = 0;  // Blocks of its prompt.
+  std::uint32_t answer_tokens = 0;
+  policy::Ending ending = policy::Ending::kUnknown;
 };
 
 class Workload {

@@ -83,8 +83,8 @@ TEST_P(EvictionContract, EqualHistoriesGiveEqualVictims) {
 }
 
 // Index, slot states and policy together stay within 64 bytes per block.
-TEST_P(EvictionContract, TakesAtMostTwelveBytesPerSlot) {
-  EXPECT_LE(make(1'000'000)->memory(), Bytes(12'000'000) + 64_KiB);
+TEST_P(EvictionContract, TakesAtMostSixteenBytesPerSlot) {
+  EXPECT_LE(make(1'000'000)->memory(), Bytes(16'000'000) + 64_KiB);
 }
 
 TEST_P(EvictionContract, TheVictimIsAlwaysAnEvictableSlot) {

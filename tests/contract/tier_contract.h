@@ -109,7 +109,7 @@ TEST_P(TierContract, TouchedBlocksStayAndTheOldestGo) {
   open();
   for (std::uint64_t n = 0; n < 16; ++n) ASSERT_TRUE(rig().write(n).is_ok());
   const std::vector<SequenceHash> chain{hash_of(0), hash_of(1), hash_of(99)};
-  rig().tier().touch_chain(GroupId(0), chain);
+  rig().tier().touch_chain(GroupId(0), {.hashes = chain});
   for (std::uint64_t n = 16; n < 30; ++n) ASSERT_TRUE(rig().write(n).is_ok());
   EXPECT_TRUE(rig().has(0));
   EXPECT_TRUE(rig().has(1));
@@ -230,7 +230,7 @@ TEST_P(TierContract, LookUpsRunBesideTheIoThread) {
     const std::vector<SequenceHash> chain{hash_of(0), hash_of(1), hash_of(2)};
     while (!is_done) {
       found += rig().tier().match(GroupId(0), chain);
-      rig().tier().touch_chain(GroupId(0), chain);
+      rig().tier().touch_chain(GroupId(0), {.hashes = chain});
       (void)rig().tier().problems();
       (void)rig().tier().count(catalog::SlotState::kFree);
       (void)rig().metric("terrace_disk_adopted_blocks_total");

@@ -3,13 +3,18 @@
 
 namespace terrace::policy {
 
-Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name, std::uint32_t slots) {
+Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name, std::uint32_t slots,
+                                                      std::shared_ptr<const ReturnModel> returns) {
   if (slots == 0) return fail(Code::kInvalid, "an eviction policy needs at least one slot");
-  if (name != "lru") {
+  std::unique_ptr<EvictionPolicy> policy;
+  if (name == "lru") {
+    policy = make_lru(slots);
+  } else if (name == "hazard") {
+    policy = make_hazard(slots, std::move(returns));
+  } else {
     return fail(Code::kInvalid,
-                "eviction policy \"" + std::string(name) + "\" is unknown; known: lru");
+                "eviction policy \"" + std::string(name) + "\" is unknown; known: hazard, lru");
   }
-  auto policy = make_lru(slots);
   if (policy == nullptr) {
     return fail(Code::kExhausted, "no memory for the eviction order of " + std::to_string(slots) +
                                       " slots: lower the tier's size");

@@ -9,11 +9,13 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/status.h"
+#include "terrace/policy/returns/return_model.h"
+#include "terrace/policy/returns/use.h"
 
 namespace terrace::policy {
 
-// The pool calls touch() and remove() with slots below the policy's size, each O(1) or O(log n).
-// Must pass tests/contract/eviction_contract.h.
+// The pool calls touch(), remove() and forget() with slots below the policy's size, each O(1) or
+// O(log n). Must pass tests/contract/eviction_contract.h.
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -23,19 +25,33 @@ class EvictionPolicy {
   virtual void touch_all(std::span<const SlotIndex> slots) {
     for (const SlotIndex slot : slots) touch(slot);
   }
+  // A request used these blocks, which follow each other in its chain; nothing stands for one that
+  // is not here. Changes nothing about which are evictable. Time does not go back.
+  virtual void note_use(std::span<const std::optional<SlotIndex>> /*chain*/, const Use& /*use*/) {}
+  // Whether it learns from note_use(), which costs a look-up for each block.
+  [[nodiscard]] virtual bool wants_uses() const { return false; }
   // The slot is no longer evictable (pinned, removed). No-op if it was not.
   virtual void remove(SlotIndex slot) = 0;
-  // The best victim, which stays until remove(); nothing when none is evictable.
+  // The slot is no longer evictable, and its block is gone.
+  virtual void forget(SlotIndex slot) { remove(slot); }
+  // The best victim, which stays until it is touched or removed or a use is noted; nothing when
+  // none is evictable.
   [[nodiscard]] virtual std::optional<SlotIndex> victim() const = 0;
   [[nodiscard]] virtual Bytes memory() const = 0;
 };
 
 // Least recently touched first. 8 bytes per slot. Null if the memory is refused.
 [[nodiscard]] std::unique_ptr<EvictionPolicy> make_lru(std::uint32_t slots);
+// What is least likely to be used again soon, by `returns`, leaves of the prefix tree only. 16
+// bytes per slot. Without a model: of 64 leaves the least recently used. Null if the memory is
+// refused.
+[[nodiscard]] std::unique_ptr<EvictionPolicy> make_hazard(
+    std::uint32_t slots, std::shared_ptr<const ReturnModel> returns);
 
-// By the name used in settings: "lru". Errors: kInvalid names the known ones; kExhausted if the
-// memory is refused.
-[[nodiscard]] Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name,
-                                                                    std::uint32_t slots);
+// By the name used in settings: "lru", "hazard". Errors: kInvalid names the known ones; kExhausted
+// if the memory is refused.
+[[nodiscard]] Result<std::unique_ptr<EvictionPolicy>> make_eviction(
+    std::string_view name, std::uint32_t slots,
+    std::shared_ptr<const ReturnModel> returns = nullptr);
 
 }  // namespace terrace::policy

@@ -24,7 +24,7 @@ TEST(EvictionRegistryTest, AnUnknownNameIsRefusedWithTheKnownOnes) {
   const auto unknown = make_eviction("arc", 4);
   ASSERT_FALSE(unknown);
   EXPECT_EQ(unknown.error().code(), Code::kInvalid);
-  EXPECT_EQ(unknown.error().message(), "eviction policy \"arc\" is unknown; known: lru");
+  EXPECT_EQ(unknown.error().message(), "eviction policy \"arc\" is unknown; known: hazard, lru");
   EXPECT_TRUE(make_eviction("lru", 4));
   EXPECT_EQ(make_eviction("lru", 0).error().code(), Code::kInvalid);
 }

@@ -267,9 +267,9 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   const std::uint64_t most = options.blocks > 0 ? options.blocks : UINT32_MAX;
   disk::SlotMap map(counts, static_cast<std::uint32_t>(std::min<std::uint64_t>(most, UINT32_MAX)));
   const std::uint32_t slots = map.size();
-  TERRACE_ASSIGN_OR_RETURN(
-      auto pool, disk::Slots::create({options.layout.groups.size(), slots, options.eviction},
-                                     std::move(map), opened.volumes.size()));
+  TERRACE_ASSIGN_OR_RETURN(auto pool, disk::Slots::create({options.layout.groups.size(), slots,
+                                                           options.eviction, options.returns},
+                                                          std::move(map), opened.volumes.size()));
   std::vector<std::string> unopened = opened.unopened(options.paths);
   TERRACE_ASSIGN_OR_RETURN(auto crypt, make_crypt(options, *chosen.backend, opened.volumes.size()));
   auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
@@ -333,9 +333,9 @@ void DiskTier::touch(GroupId group, const SequenceHash& hash) {
   }
 }
 
-void DiskTier::touch_chain(GroupId group, std::span<const SequenceHash> hashes) {
+void DiskTier::touch_chain(GroupId group, const catalog::UsedRun& run) {
   if (group.value() < state_->options.layout.groups.size()) {
-    state_->slots->touch_chain(group.value(), hashes);
+    state_->slots->touch_chain(group.value(), run);
   }
 }
 

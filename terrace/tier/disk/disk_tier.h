@@ -56,10 +56,11 @@ class DiskTier {
     bool is_direct_by_fcntl = false;
     std::string preallocate = "auto";  // auto, fallocate, zerofill
     std::string eviction = "lru";
-    std::uint32_t queue_blocks = 256;          // Writes waiting; more is kExhausted.
-    std::uint64_t scrub_bytes_per_second = 0;  // 0 = only when asked.
-    Nanoseconds scrub_interval{0};             // From the end of a pass to the next one.
-    Nanoseconds scrub_first{0};                // From the start to the first one.
+    std::shared_ptr<const policy::ReturnModel> returns = {};  // For policies that ask one.
+    std::uint32_t queue_blocks = 256;                         // Writes waiting; more is kExhausted.
+    std::uint64_t scrub_bytes_per_second = 0;                 // 0 = only when asked.
+    Nanoseconds scrub_interval{0};  // From the end of a pass to the next one.
+    Nanoseconds scrub_first{0};     // From the start to the first one.
     // In 24 hours, and how often each device may be written over in that time; 0 = no bound.
     Bytes write_budget{0};
     double writes_per_day = 0;
@@ -94,7 +95,7 @@ class DiskTier {
   [[nodiscard]] bool is_foreign(const SequenceHash& hash) const;
   void touch(GroupId group, const SequenceHash& hash);
   // The whole chain, deepest first, gaps skipped.
-  void touch_chain(GroupId group, std::span<const SequenceHash> hashes);
+  void touch_chain(GroupId group, const catalog::UsedRun& run);
   // Drops every block of this namespace: nothing stored before, or being stored, matches from now
   // on. No I/O wait: the next polls see to it that no later owner finds it either; see undropped().
   // What is stored from here on is served by this tier alone, and found by nobody after it.

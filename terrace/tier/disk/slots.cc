@@ -21,7 +21,9 @@ Result<std::unique_ptr<Slots>> Slots::create(const Options& options, SlotMap map
   std::unique_ptr<Slots> slots(new Slots(std::move(map), size, volumes));
   const MutexLock lock(slots->mutex_);
   for (std::size_t group = 0; group < options.groups; ++group) {
-    TERRACE_ASSIGN_OR_RETURN(auto pool, catalog::Pool::create({size, options.eviction, 65'536}));
+    TERRACE_ASSIGN_OR_RETURN(
+        auto pool, catalog::Pool::create(
+                       {.slots = size, .eviction = options.eviction, .returns = options.returns}));
     TERRACE_ASSIGN_OR_RETURN(auto aliases, index::ZeroedArray<std::uint64_t>::create(size));
     slots->pools_.push_back(std::move(pool));
     slots->aliases_.push_back(std::move(aliases));
@@ -83,9 +85,9 @@ void Slots::touch(std::size_t group, const SequenceHash& hash) {
   pools_[group]->touch(key(group, hash));
 }
 
-void Slots::touch_chain(std::size_t group, std::span<const SequenceHash> hashes) {
+void Slots::touch_chain(std::size_t group, const catalog::UsedRun& run) {
   const MutexLock lock(mutex_);
-  pools_[group]->touch_chain(current_, group_id(group), hashes);
+  pools_[group]->touch_chain(current_, group_id(group), run);
 }
 
 void Slots::add_locked(std::uint64_t count) {

@@ -28,6 +28,7 @@ class Slots {
     std::size_t groups = 0;
     std::uint32_t slots = 0;  // Of each group; at most the map's.
     std::string eviction;
+    std::shared_ptr<const policy::ReturnModel> returns = {};
   };
   static Result<std::unique_ptr<Slots>> create(const Options& options, SlotMap map,
                                                std::size_t volumes);
@@ -55,7 +56,7 @@ class Slots {
   [[nodiscard]] std::size_t match(std::size_t group, std::span<const SequenceHash> hashes) const;
   [[nodiscard]] bool contains(std::size_t group, const SequenceHash& hash) const;
   void touch(std::size_t group, const SequenceHash& hash);
-  void touch_chain(std::size_t group, std::span<const SequenceHash> hashes);
+  void touch_chain(std::size_t group, const catalog::UsedRun& run);
 
   // The volume cannot be read for now: its blocks are in no answer above.
   void hide_volume(std::uint32_t volume, bool is_hidden);

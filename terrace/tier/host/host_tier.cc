@@ -75,7 +75,9 @@ Result<std::unique_ptr<HostTier>> HostTier::create(const Options& options) {
                     ordinary.value(), room.limit, room.bytes.value()),
         Scope::kNode);
   }
-  TERRACE_ASSIGN_OR_RETURN(tier->pool_, catalog::Pool::create({geometry.slots, options.eviction}));
+  TERRACE_ASSIGN_OR_RETURN(tier->pool_, catalog::Pool::create({.slots = geometry.slots,
+                                                               .eviction = options.eviction,
+                                                               .returns = options.returns}));
   tier->checksums_.resize(std::size_t{geometry.slots} * geometry.lanes);
   tier->aliases_.resize(geometry.slots);
   return tier;

@@ -28,6 +28,7 @@ class HostTier {
     Bytes staging = 256_MiB;   // All ranks together, when neither size nor blocks is given.
     bool huge_pages = true;
     std::string eviction = "lru";
+    std::shared_ptr<const policy::ReturnModel> returns = {};  // For policies that ask one.
     std::string system_root;  // Before /proc and /sys when asking for free memory; for tests.
   };
   // The fewest slots that disk -> host -> device can work with: half may be pinned by waiting

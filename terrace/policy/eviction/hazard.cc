@@ -1,0 +1,214 @@
+// Of some leaves of the prefix tree, drawn at random, the one that is least likely to be asked for
+// again in the time that it would take: `returns` says how likely. Blocks whose chain nobody has
+// told of are leaves of the root's class, as old as their last touch.
+// Source: sampling in place of order, as in Psounis and Prabhakar, A randomized web-cache
+// replacement scheme, INFOCOM 2001.
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "terrace/base/check.h"
+#include "terrace/base/rng.h"
+#include "terrace/index/zeroed_array.h"
+#include "terrace/policy/eviction/eviction.h"
+
+namespace terrace::policy {
+
+namespace {
+
+constexpr std::size_t kDrawn = 64;
+
+// 12 bytes a slot, all zero at first.
+struct Node {
+  // The slot + 1 of the block before it in its chain, when that is known and here.
+  std::uint32_t parent : 31;
+  std::uint32_t is_evictable : 1;
+  // If it has children: how many slots call it their parent. Else its place + 1 among the leaves
+  // that can be evicted, 0 if it cannot. A slot given up keeps its count: its children still call
+  // it so, whatever block it holds next.
+  std::uint32_t count : 31;
+  std::uint32_t has_children : 1;
+  std::uint32_t seconds : 22;  // Of the last use, modulo 48 days.
+  std::uint32_t of : 10;
+};
+static_assert(sizeof(Node) == 12);
+
+class Hazard final : public EvictionPolicy {
+ public:
+  Hazard(index::ZeroedArray<Node> nodes, index::ZeroedArray<std::uint32_t> leaves,
+         std::shared_ptr<const ReturnModel> returns)
+      : nodes_(std::move(nodes)), leaves_(std::move(leaves)), returns_(std::move(returns)) {}
+
+  void touch(SlotIndex slot) override { touch_at(slot, now_); }
+
+  // Found at start, and nothing is known of their age but their order: a second passes for each
+  // thousand, and the first use that is told of comes right after the last of them.
+  void touch_all(std::span<const SlotIndex> slots) override {
+    constexpr std::size_t kPerSecond = 1024;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      if (!has_clock_ && i % kPerSecond == 0) now_ = (now_ + 1) & kTimeMask;
+      touch_at(slots[i], now_);
+    }
+  }
+
+  void note_use(std::span<const std::optional<SlotIndex>> chain, const Use& use) override {
+    const auto seconds = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
+    if (!std::exchange(has_clock_, true)) clock_offset_ = now_ - seconds;
+    now_ = (seconds + clock_offset_) & kTimeMask;
+    victim_.reset();
+    for (std::size_t i = 0; i < chain.size(); ++i) {
+      if (!chain[i]) continue;
+      const std::uint32_t slot = chain[i]->value();
+      TERRACE_CHECK(slot < nodes_.size());
+      set_use(nodes_[slot], now_, use.of);
+      if (i > 0) set_parent(slot, chain[i - 1]);
+    }
+  }
+
+  [[nodiscard]] bool wants_uses() const override { return true; }
+
+  void remove(SlotIndex slot) override {
+    TERRACE_CHECK(slot.value() < nodes_.size());
+    Node& node = nodes_[slot.value()];
+    if (node.is_evictable == 0) return;
+    node.is_evictable = 0;
+    --evictable_;
+    if (node.has_children == 0) leave_order(slot.value());
+    if (victim_ == slot) victim_.reset();
+  }
+
+  void forget(SlotIndex slot) override {
+    remove(slot);
+    set_parent(slot.value(), std::nullopt);
+    set_use(nodes_[slot.value()], 0, ReturnClass(0));
+  }
+
+  [[nodiscard]] std::optional<SlotIndex> victim() const override {
+    const bool is_inner = victim_ && nodes_[victim_->value()].has_children != 0;
+    if (is_inner && leaf_count_ > 0) victim_.reset();
+    if (!victim_ && evictable_ > 0) victim_ = leaf_count_ > 0 ? worst_drawn() : any_evictable();
+    return victim_;
+  }
+
+  [[nodiscard]] Bytes memory() const override { return nodes_.memory() + leaves_.memory(); }
+
+ private:
+  static constexpr std::uint32_t kTimeMask = (1U << 22U) - 1;
+
+  static void set_use(Node& node, std::uint32_t seconds, ReturnClass of) {
+    node.seconds = seconds & kTimeMask;
+    node.of = of.value() & 1023U;
+  }
+
+  void touch_at(SlotIndex slot, std::uint32_t seconds) {
+    TERRACE_CHECK(slot.value() < nodes_.size());
+    Node& node = nodes_[slot.value()];
+    node.seconds = seconds & kTimeMask;
+    if (victim_ == slot) victim_.reset();
+    if (node.is_evictable != 0) return;
+    node.is_evictable = 1;
+    ++evictable_;
+    if (node.has_children == 0) enter_order(slot.value());
+  }
+
+  void enter_order(std::uint32_t slot) {
+    leaves_[leaf_count_] = slot;
+    nodes_[slot].count = ++leaf_count_ & 0x7FFFFFFFU;
+  }
+
+  void leave_order(std::uint32_t slot) {
+    const std::uint32_t place = nodes_[slot].count - 1;
+    const std::uint32_t last = leaves_[--leaf_count_];
+    leaves_[place] = last;
+    nodes_[last].count = (place + 1) & 0x7FFFFFFFU;
+    nodes_[slot].count = 0;
+  }
+
+  void set_parent(std::uint32_t slot, std::optional<SlotIndex> parent) {
+    const std::uint32_t wanted = parent && parent->value() != slot ? parent->value() + 1 : 0;
+    Node& node = nodes_[slot];
+    if (node.parent == wanted) return;
+    if (node.parent != 0) drop_child(node.parent - 1);
+    node.parent = wanted & 0x7FFFFFFFU;
+    if (wanted != 0) add_child(wanted - 1);
+  }
+
+  void add_child(std::uint32_t slot) {
+    Node& node = nodes_[slot];
+    if (node.has_children == 0) {
+      if (node.is_evictable != 0) leave_order(slot);
+      node.has_children = 1;
+      node.count = 0;
+      if (victim_ == SlotIndex(slot)) victim_.reset();
+    }
+    ++node.count;
+  }
+
+  void drop_child(std::uint32_t slot) {
+    Node& node = nodes_[slot];
+    if (--node.count > 0) return;
+    node.has_children = 0;
+    if (node.is_evictable != 0) enter_order(slot);
+  }
+
+  // Every draw is two cache misses in a large pool: all are asked for before any is waited for.
+  [[nodiscard]] SlotIndex worst_drawn() const {
+    std::array<std::uint32_t, kDrawn> drawn{};
+    const std::size_t count = std::min<std::size_t>(kDrawn, leaf_count_);
+    for (std::size_t i = 0; i < count; ++i) {
+      drawn[i] = static_cast<std::uint32_t>(leaf_count_ <= kDrawn ? i : rng_.below(leaf_count_));
+      __builtin_prefetch(leaves_.data() + drawn[i]);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      drawn[i] = leaves_[drawn[i]];
+      __builtin_prefetch(nodes_.data() + drawn[i]);
+    }
+    std::uint32_t worst = drawn[0];
+    float least = 0;
+    std::uint32_t oldest = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Node& node = nodes_[drawn[i]];
+      const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+      const float worth = returns_ == nullptr ? 0 : returns_->worth(ReturnClass(node.of), age);
+      if (i > 0 && (worth > least || (worth == least && age <= oldest))) continue;
+      worst = drawn[i];
+      least = worth;
+      oldest = age;
+    }
+    return SlotIndex(worst);
+  }
+
+  // Only inner blocks can go, while what hangs below them is in use: rare, so it may take a search,
+  // which goes on where the last one ended.
+  [[nodiscard]] SlotIndex any_evictable() const {
+    for (std::uint64_t i = 0; i < nodes_.size(); ++i) {
+      search_ = (search_ + 1) % nodes_.size();
+      if (nodes_[search_].is_evictable != 0) break;
+    }
+    return SlotIndex(static_cast<std::uint32_t>(search_));
+  }
+
+  index::ZeroedArray<Node> nodes_;
+  index::ZeroedArray<std::uint32_t> leaves_;  // Evictable ones, in no order.
+  std::uint32_t leaf_count_ = 0;
+  std::uint32_t evictable_ = 0;  // Leaves and others.
+  std::uint32_t now_ = 0;        // Of the last use, in seconds of its own modulo 48 days.
+  bool has_clock_ = false;
+  std::uint32_t clock_offset_ = 0;
+  mutable std::optional<SlotIndex> victim_;
+  mutable std::uint64_t search_ = 0;
+  mutable Rng rng_{1};
+  std::shared_ptr<const ReturnModel> returns_;
+};
+
+}  // namespace
+
+std::unique_ptr<EvictionPolicy> make_hazard(std::uint32_t slots,
+                                            std::shared_ptr<const ReturnModel> returns) {
+  auto nodes = index::ZeroedArray<Node>::create(slots);
+  auto leaves = index::ZeroedArray<std::uint32_t>::create(slots);
+  if (!nodes || !leaves) return nullptr;
+  return std::make_unique<Hazard>(std::move(*nodes), std::move(*leaves), std::move(returns));
+}
+
+}  // namespace terrace::policy

@@ -1,0 +1,185 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "contract/eviction_contract.h"
+#include "terrace/base/rng.h"
+#include "terrace/policy/eviction/eviction.h"
+#include "terrace/testing/keys.h"
+
+namespace terrace::policy {
+namespace {
+
+INSTANTIATE_TEST_SUITE_P(Hazard, EvictionContract,
+                         ::testing::Values(EvictionMaker([](std::uint32_t slots) {
+                           return make_hazard(slots, nullptr);
+                         })));
+
+using Slots = std::vector<std::optional<SlotIndex>>;
+
+Slots slots(std::initializer_list<int> indices) {  // Below 0: the block is not here.
+  Slots made;
+  for (const int index : indices) {
+    made.emplace_back();
+    if (index >= 0) made.back() = SlotIndex(static_cast<std::uint32_t>(index));
+  }
+  return made;
+}
+
+class HazardTest : public ::testing::Test {
+ protected:
+  void use(const Slots& chain, std::int64_t second) {
+    policy_->note_use(chain, {.at = seconds(second)});
+    for (const auto& slot : chain) {
+      if (slot) policy_->touch(*slot);
+    }
+  }
+  std::vector<std::uint32_t> drain() {
+    std::vector<std::uint32_t> order;
+    while (const auto victim = policy_->victim()) {
+      order.push_back(victim->value());
+      policy_->forget(*victim);
+    }
+    return order;
+  }
+  std::unique_ptr<EvictionPolicy> policy_ = make_hazard(32, nullptr);
+};
+
+using Order = std::vector<std::uint32_t>;
+
+TEST_F(HazardTest, ABlockGoesAfterAllThatHangBelowIt) {
+  use(slots({0, 1, 2}), 1);
+  use(slots({4, 5}), 50);
+  use(slots({0, 1, 3}), 100);
+  // The oldest leaf, then what it uncovers or the next: 0 and 1 are as young as 3.
+  EXPECT_EQ(drain(), (Order{2, 5, 4, 3, 1, 0}));
+}
+
+TEST_F(HazardTest, WhatIsUsedAgainStays) {
+  use(slots({0}), 1);
+  use(slots({1}), 2);
+  ASSERT_EQ(policy_->victim(), SlotIndex(0));
+  use(slots({0}), 3);
+  EXPECT_EQ(policy_->victim(), SlotIndex(1));
+}
+
+TEST_F(HazardTest, AGapInTheChainParts) {
+  use(slots({0, -1, 1}), 1);
+  use(slots({2}), 2);
+  EXPECT_EQ(drain().back(), 2U);
+}
+
+TEST_F(HazardTest, InnerBlocksGoWhenWhatHangsBelowIsInUse) {
+  use(slots({0, 1}), 1);
+  policy_->remove(SlotIndex(1));
+  EXPECT_EQ(policy_->victim(), SlotIndex(0));
+  policy_->remove(SlotIndex(0));
+  EXPECT_FALSE(policy_->victim());
+}
+
+TEST_F(HazardTest, ASlotThatTakesAnotherBlockHasNoPartInTheOldTree) {
+  use(slots({0, 1}), 1);
+  policy_->forget(SlotIndex(0));  // Its child stays.
+  use(slots({0}), 2);             // Another block now.
+  use(slots({2}), 3);
+  EXPECT_EQ(policy_->victim(), SlotIndex(1));
+  policy_->forget(SlotIndex(1));
+  EXPECT_EQ(drain(), (Order{0, 2}));
+}
+
+TEST_F(HazardTest, AdoptedBlocksGoOldestFirstWhereTheyAreFarApart) {
+  constexpr std::uint32_t kMany = 100'000;
+  const auto policy = make_hazard(kMany, nullptr);
+  std::vector<SlotIndex> oldest_first;
+  for (std::uint32_t i = kMany; i-- > 0;) oldest_first.emplace_back(i);
+  policy->touch_all(oldest_first);
+  for (int i = 0; i < 100; ++i) {
+    const auto victim = policy->victim();
+    ASSERT_TRUE(victim);
+    EXPECT_GT(victim->value(), kMany / 2);
+    policy->forget(*victim);
+  }
+}
+
+TEST_F(HazardTest, OfTwoClassesTheOneThatReturnsStays) {
+  const auto returns = ReturnModel::create().value();
+  const auto policy = make_hazard(8, returns);
+  const auto serve = [&](std::uint64_t conversation, std::size_t blocks, Ending ending,
+                         std::int64_t second) {
+    std::vector<SequenceHash> chain;
+    for (std::size_t i = 0; i < blocks; ++i)
+      chain.push_back(testing::hash(conversation << 20U | i));
+    const Visit visit = returns->arrive(chain, seconds(second));
+    return returns->leave(visit, chain, blocks, 100, ending, seconds(second));
+  };
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    const auto second = static_cast<std::int64_t>(100 * i);
+    serve(2 * i, 4, Ending::kDone, second);
+    serve(2 * i + 1, 4, Ending::kToolCall, second);
+    serve(2 * i + 1, 6, Ending::kToolCall, second + 20);
+  }
+  const ReturnClass calls = serve(9000, 4, Ending::kToolCall, 30'000);
+  const ReturnClass done = serve(9001, 4, Ending::kDone, 30'001);
+  policy->note_use(slots({0}), {.at = seconds(30'000), .of = calls});
+  policy->note_use(slots({1}), {.at = seconds(30'001), .of = done});
+  policy->touch(SlotIndex(0));
+  policy->touch(SlotIndex(1));
+  EXPECT_EQ(policy->victim(), SlotIndex(1));  // Though used last.
+}
+
+// Every call in any order, against what a tree of sets says may go.
+TEST_F(HazardTest, TheVictimIsAnEvictableLeafWheneverThereIsOne) {
+  const auto [seed, steps] = testing::property(7, 200'000);
+  constexpr std::uint32_t kSlots = 24;
+  Rng rng(seed);
+  const auto policy = make_hazard(kSlots, nullptr);
+  std::vector<std::optional<std::uint32_t>> parent(kSlots);
+  std::set<std::uint32_t> evictable;
+  std::int64_t now = 0;
+  for (std::uint64_t step = 0; step < steps; ++step) {
+    const auto slot = static_cast<std::uint32_t>(rng.below(kSlots));
+    switch (rng.below(5)) {
+      case 0: {
+        Slots chain;
+        for (std::uint64_t i = rng.below(5); i > 0; --i) {
+          chain.emplace_back();
+          if (rng.chance(90))
+            chain.back() = SlotIndex(static_cast<std::uint32_t>(rng.below(kSlots)));
+        }
+        policy->note_use(chain, {.at = seconds(++now)});
+        for (std::size_t i = 1; i < chain.size(); ++i) {
+          if (!chain[i]) continue;
+          parent[chain[i]->value()].reset();
+          if (chain[i - 1] && chain[i - 1] != chain[i])
+            parent[chain[i]->value()] = chain[i - 1]->value();
+        }
+        break;
+      }
+      case 1:
+        policy->remove(SlotIndex(slot));
+        evictable.erase(slot);
+        break;
+      case 2:
+        policy->forget(SlotIndex(slot));
+        evictable.erase(slot);
+        parent[slot].reset();
+        break;
+      default:
+        policy->touch(SlotIndex(slot));
+        evictable.insert(slot);
+    }
+    const auto is_leaf = [&](std::uint32_t one) {
+      return std::ranges::none_of(parent, [&](const auto& of) { return of == one; });
+    };
+    const auto victim = policy->victim();
+    ASSERT_EQ(victim.has_value(), !evictable.empty()) << "seed " << seed << " step " << step;
+    if (!victim) continue;
+    ASSERT_TRUE(evictable.contains(victim->value())) << "seed " << seed << " step " << step;
+    if (std::ranges::any_of(evictable, is_leaf)) {
+      ASSERT_TRUE(is_leaf(victim->value())) << "seed " << seed << " step " << step;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace terrace::policy

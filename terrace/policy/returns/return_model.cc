@@ -1,0 +1,223 @@
+#include "terrace/policy/returns/return_model.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace terrace::policy {
+
+namespace {
+
+// What a class takes from its parent weighs as much as so many requests of its own.
+constexpr float kLean = 10;
+// The root before anything is known: a return in a thousand for each bucket, as if seen once in
+// two. Buckets widen, so what was used longest ago is worth least.
+constexpr float kFirstReturns = 0.0005F;
+constexpr float kFirstAtRisk = 0.5F;
+constexpr float kMostHazard = 0.999F;
+constexpr std::size_t kMostLookedAt = 4096;
+constexpr std::size_t kJudgedAtOnce = 4;
+
+enum Level : std::uint32_t { kTurn = 1, kGap, kSize, kEnding, kAnswer };
+
+constexpr std::uint32_t part(Level level, std::uint64_t value, std::uint32_t most) {
+  return (level << 8U) | static_cast<std::uint32_t>(std::min<std::uint64_t>(value, most));
+}
+
+std::uint32_t seconds_of(Nanoseconds time) {
+  return static_cast<std::uint32_t>(std::max<std::int64_t>(time.value(), 0) / 1'000'000'000);
+}
+
+// Steps of four.
+std::uint64_t size_step(std::uint64_t blocks) {
+  return static_cast<std::uint64_t>(std::bit_width(blocks + 1) - 1) / 2;
+}
+
+std::uint64_t gap_step(std::uint32_t seconds) { return size_step(seconds); }
+
+// To 2^3 tokens, and from there in steps of 2^1.5.
+std::uint64_t answer_step(std::uint64_t tokens) {
+  if (tokens < 8) return 0;
+  return static_cast<std::uint64_t>(std::log2(static_cast<double>(tokens)) / 1.5) - 1;
+}
+
+// Where bucket `k` begins: ages in seconds.
+double edge(std::size_t k) { return k == 0 ? 0 : std::exp2(static_cast<double>(k - 1) / 2); }
+
+}  // namespace
+
+Result<std::shared_ptr<ReturnModel>> ReturnModel::create() {
+  TERRACE_ASSIGN_OR_RETURN(auto anchors, Anchors::create());
+  return std::shared_ptr<ReturnModel>(new ReturnModel(std::make_unique<Class[]>(kMostClasses),
+                                                      std::move(anchors),
+                                                      std::vector<Left>(kMostRequests)));
+}
+
+ReturnModel::ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left)
+    : classes_(std::move(classes)),
+      children_(2 * kMostClasses),
+      anchors_(std::move(anchors)),
+      left_(std::move(left)) {
+  judge(0);
+}
+
+std::size_t ReturnModel::bucket_of(std::uint32_t age) {
+  if (age == 0) return 0;
+  const auto octave = static_cast<std::size_t>(std::bit_width(age) - 1);
+  const bool is_upper = std::uint64_t{age} * age >= std::uint64_t{1} << (2 * octave + 1);
+  return std::min(kBuckets - 1, 1 + 2 * octave + (is_upper ? 1 : 0));
+}
+
+// The parent itself when there is no room for more.
+std::uint16_t ReturnModel::class_of(std::uint16_t parent, std::uint32_t part) {
+  const std::size_t cells = children_.size();
+  for (std::size_t at = (parent * 0x9E37U + part * 0x85EBU) % cells;; at = (at + 1) % cells) {
+    const std::uint16_t child = children_[at];
+    if (child != 0) {
+      const Class& known = classes_[child - 1];
+      if (known.parent == parent && known.name == part)
+        return static_cast<std::uint16_t>(child - 1);
+      continue;
+    }
+    if (used_ == kMostClasses) return parent;
+    children_[at] = static_cast<std::uint16_t>(used_ + 1);
+    Class& made = classes_[used_];
+    made.name = part;
+    made.parent = parent;
+    made.hazard = classes_[parent].hazard;
+    for (std::size_t k = 0; k < kBuckets; ++k) {
+      made.worth[k].store(classes_[parent].worth[k].load(std::memory_order_relaxed),
+                          std::memory_order_relaxed);
+    }
+    return static_cast<std::uint16_t>(used_++);
+  }
+}
+
+void ReturnModel::count(std::uint16_t of, std::size_t bucket,
+                        std::array<float, kBuckets> Class::* where) {
+  for (;; of = classes_[of].parent) {
+    (classes_[of].*where)[bucket] += 1;
+    if (of == 0) return;
+  }
+}
+
+// Those that did not return meanwhile enter the next bucket.
+void ReturnModel::advance(std::uint32_t now) {
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    std::uint32_t& next = aged_[k];
+    if (next_ - next > kMostRequests) next = next_ - kMostRequests;
+    const auto age = static_cast<std::uint32_t>(std::ceil(edge(k)));
+    for (; next != next_ && now - left(next).at >= age && now >= left(next).at; ++next) {
+      if (!left(next).has_returned) count(left(next).of, k, &Class::at_risk);
+    }
+  }
+}
+
+Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds at) {
+  const std::uint32_t now = seconds_of(at);
+  advance(now);
+  Visit visit{.turn = 1};
+  std::uint64_t gap = 0;
+  const auto tail = chain.last(std::min(chain.size(), kMostLookedAt));
+  for (std::size_t i = tail.size(); i-- > 0;) {
+    const auto number = anchors_.find(tail[i]);
+    if (!number || next_ - *number > kMostRequests || next_ == *number) continue;
+    Left& before = left(*number);
+    if (before.has_returned) break;  // Somebody else went on there: this one begins anew.
+    const std::uint32_t age = now - std::min(now, before.at);
+    count(before.of, bucket_of(age), &Class::returns);
+    before.has_returned = true;
+    visit.turn = before.turn + 1U;
+    gap = 1 + std::min<std::uint64_t>(gap_step(age), 5);
+    break;
+  }
+  std::uint16_t of = class_of(0, part(kTurn, visit.turn, 5));
+  of = class_of(of, part(kGap, gap, 6));
+  visit.of = ReturnClass(class_of(of, part(kSize, size_step(chain.size()), 6)));
+  return visit;
+}
+
+ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash> chain,
+                               std::size_t prompt, std::uint64_t answer_tokens, Ending ending,
+                               Nanoseconds at) {
+  const std::uint32_t now = seconds_of(at);
+  std::uint16_t of =
+      class_of(visit.of.value(), part(kEnding, static_cast<std::uint32_t>(ending), 2));
+  of = class_of(of, part(kAnswer, answer_step(answer_tokens), 5));
+  if (chain.empty()) return ReturnClass(of);
+  advance(now);
+  // Not at the last block, which the next turn may fill with other tokens; nor only in the answer,
+  // which a chat template may leave out of it.
+  const auto anchor = [&](std::size_t blocks) {
+    if (blocks > 0) anchors_.set(chain[blocks - std::min<std::size_t>(blocks, 2)], next_);
+  };
+  anchor(std::min(prompt, chain.size()));
+  anchor(chain.size());
+  left(next_) = {
+      .at = now, .of = of, .turn = static_cast<std::uint8_t>(std::min(visit.turn, 255U))};
+  ++next_;
+  constexpr std::uint32_t kDecayEvery = kMostRequests / 8;
+  if (next_ % kDecayEvery == 0) decay();
+  judge_some(of);
+  return ReturnClass(of);
+}
+
+// Half of what was counted one whole log of requests ago.
+void ReturnModel::decay() {
+  const float kept = std::exp2(-1.0F / 8);
+  for (std::size_t of = 0; of < used_; ++of) {
+    for (float& value : classes_[of].returns) value *= kept;
+    for (float& value : classes_[of].at_risk) value *= kept;
+  }
+}
+
+// The path of a class whose counts have just changed, and a few others in turn.
+void ReturnModel::judge_some(std::uint16_t of) {
+  std::array<std::uint16_t, 6> path{};
+  std::size_t length = 0;
+  for (; of != 0 && length < path.size(); of = classes_[of].parent) path[length++] = of;
+  judge(0);
+  while (length > 0) judge(path[--length]);
+  for (std::size_t i = 0; i < kJudgedAtOnce; ++i) {
+    turn_ = (turn_ + 1) % used_;
+    judge(turn_);
+  }
+}
+
+// A block is half way through its bucket, on average.
+void ReturnModel::judge(std::size_t of) {
+  Class& own = classes_[of];
+  const Class& parent = classes_[own.parent];
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    const float lean = of == 0 ? kFirstReturns : kLean * parent.hazard[k];
+    const float seen = of == 0 ? kFirstAtRisk : kLean;
+    own.hazard[k] = std::min(kMostHazard, (own.returns[k] + lean) / (own.at_risk[k] + seen));
+  }
+  static const auto kWidths = [] {
+    std::array<float, kBuckets> widths{};
+    for (std::size_t k = 0; k < kBuckets; ++k) {
+      widths[k] = static_cast<float>(edge(k + 1) - edge(k));
+    }
+    return widths;
+  }();
+  for (std::size_t from = 0; from < kBuckets; ++from) {
+    const float half = 1 - std::sqrt(1 - own.hazard[from]);
+    float time = kWidths[from] / 2 * (1 - half / 2);
+    float stays = 1 - half;
+    float best = (1 - stays) / time;
+    for (std::size_t k = from + 1; k < kBuckets; ++k) {
+      time += kWidths[k] * stays * (1 - own.hazard[k] / 2);
+      stays *= 1 - own.hazard[k];
+      best = std::max(best, (1 - stays) / time);
+    }
+    own.worth[from].store(best, std::memory_order_relaxed);
+  }
+}
+
+Bytes ReturnModel::memory() const {
+  return Bytes(kMostClasses * sizeof(Class) + children_.size() * sizeof(children_[0]) +
+               left_.size() * sizeof(left_[0])) +
+         anchors_.memory();
+}
+
+}  // namespace terrace::policy

@@ -1,0 +1,113 @@
+// The return hazard: how likely a conversation is to come back, by how long ago it was served last
+// and by what a server sees of it: its turn, the gap before, the prompt's size, how the answer
+// ended and how long it was. Learned from the requests alone.
+//
+// A request that goes on where one before ended is that one's return. Each class of requests counts
+// its returns in half-octaves of age, beside those that were still to return at that age; requests
+// not yet old enough, or forgotten, count as neither. A class is one more thing known than its
+// parent, and leans on it while it has seen little; the root is all requests. What keeping a block
+// is worth is the best, over all horizons, of the chance that it is asked for by then, per second
+// that it is likely to stay.
+// Threading: worth() by any thread, in any pool; the rest thread-compatible.  Waits: never.
+// Memory: memory(), below 1 MiB, from create().
+// Source: Kaplan and Meier, Nonparametric estimation from incomplete observations, 1958 (what was
+// not seen to its end); Gittins, Bandit processes and dynamic allocation indices, 1979 (the best
+// ratio of gain to time).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "terrace/base/clock.h"
+#include "terrace/base/status.h"
+#include "terrace/base/strong.h"
+#include "terrace/block/sequence_hash.h"
+#include "terrace/policy/returns/anchors_internal.h"
+#include "terrace/policy/returns/use.h"
+
+namespace terrace::policy {
+
+// How an answer ended, when the engine says.
+enum class Ending : std::uint8_t { kUnknown = 0, kToolCall = 1, kDone = 2 };
+
+// What is known of a request when it arrives.
+struct Visit {
+  std::uint32_t turn = 0;  // From 1 on; 0 = has not arrived.
+  ReturnClass of{0};
+};
+
+class ReturnModel {
+ public:
+  // Errors: kExhausted if memory is refused.
+  static Result<std::shared_ptr<ReturnModel>> create();
+  ReturnModel(const ReturnModel&) = delete;
+  ReturnModel& operator=(const ReturnModel&) = delete;
+
+  // A request asks for `chain`: notes whose return it is. O(chain), 4,096 blocks at most.
+  Visit arrive(std::span<const SequenceHash> chain, Nanoseconds now);
+  // It ended, and may return from now on. `prompt` of the chain's blocks are its prompt.
+  ReturnClass leave(const Visit& visit, std::span<const SequenceHash> chain, std::size_t prompt,
+                    std::uint64_t answer_tokens, Ending ending, Nanoseconds now);
+  // Per second; of two blocks the one with less goes first. Ages in seconds.
+  [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
+    return classes_[of.value()].worth[bucket_of(age)].load(std::memory_order_relaxed);
+  }
+
+  // The counts, without the requests that are still to return. For the next start.
+  [[nodiscard]] std::string save() const;
+  // In place of all counts. Errors: kInvalid = not written by save(), or by another version of it;
+  // nothing has changed then.
+  [[nodiscard]] Status load(std::string_view bytes);
+
+  [[nodiscard]] std::size_t classes() const { return used_; }
+  [[nodiscard]] Bytes memory() const;
+
+ private:
+  static constexpr std::size_t kBuckets = 46;  // To 2^22.5 seconds, 68 days.
+  static constexpr std::size_t kMostClasses = 512;
+  static constexpr std::uint32_t kMostRequests = 1U << 14U;
+
+  // Everything about one class. Parents stand before their children.
+  struct Class {
+    std::uint32_t name = 0;
+    std::uint16_t parent = 0;  // The root's is itself.
+    std::array<float, kBuckets> returns{};
+    std::array<float, kBuckets> at_risk{};
+    std::array<float, kBuckets> hazard{};
+    std::array<std::atomic<float>, kBuckets> worth{};
+  };
+  // A request that ended.
+  struct Left {
+    std::uint32_t at = 0;  // Seconds.
+    std::uint16_t of = 0;
+    std::uint8_t turn = 0;
+    bool has_returned = false;
+  };
+
+  ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left);
+  [[nodiscard]] static std::size_t bucket_of(std::uint32_t age);
+  [[nodiscard]] std::uint16_t class_of(std::uint16_t parent, std::uint32_t part);
+  void count(std::uint16_t of, std::size_t bucket, std::array<float, kBuckets> Class::* where);
+  void advance(std::uint32_t now);
+  void judge(std::size_t of);
+  void judge_some(std::uint16_t of);
+  void decay();
+  [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
+
+  std::unique_ptr<Class[]> classes_;
+  std::size_t used_ = 1;
+  std::vector<std::uint16_t> children_;  // Open addressing by parent and part; class + 1.
+  Anchors anchors_;
+  std::vector<Left> left_;                      // By number.
+  std::uint32_t next_ = 0;                      // Number of the next request that ends.
+  std::array<std::uint32_t, kBuckets> aged_{};  // [bucket] the next to become so old.
+  std::size_t turn_ = 0;                        // The next class to be judged.
+};
+
+}  // namespace terrace::policy

@@ -1,0 +1,175 @@
+#include "terrace/policy/returns/return_model.h"
+
+#include <gtest/gtest.h>
+
+#include "terrace/base/rng.h"
+#include "terrace/testing/keys.h"
+
+namespace terrace::policy {
+namespace {
+
+using Chain = std::vector<SequenceHash>;
+
+Chain chain(std::uint64_t conversation, std::size_t blocks) {
+  Chain made;
+  for (std::size_t i = 0; i < blocks; ++i) made.push_back(testing::hash(conversation << 20U | i));
+  return made;
+}
+
+// A client of one model whose requests take no time.
+class ReturnModelTest : public ::testing::Test {
+ protected:
+  ReturnClass serve(const Chain& blocks, std::int64_t second, std::uint64_t answer = 100,
+                    Ending ending = Ending::kUnknown) {
+    const Visit visit = model().arrive(blocks, seconds(second));
+    return model().leave(visit, blocks, blocks.size(), answer, ending, seconds(second));
+  }
+  // So many conversations: each `returns` or not, 30 seconds later, by how its answer ended.
+  void converse(int count, const std::function<bool(Ending)>& returns) {
+    for (int i = 0; i < count; ++i) {
+      const auto number = static_cast<std::uint64_t>(next_ + i);
+      const std::int64_t begin = 100 * (next_ + i);
+      const Ending ending = i % 2 == 0 ? Ending::kToolCall : Ending::kDone;
+      serve(chain(number, 10), begin, 100, ending);
+      if (returns(ending)) serve(chain(number, 12), begin + 30, 100, ending);
+    }
+    next_ += count;
+  }
+  ReturnModel& model() { return *model_; }
+
+ private:
+  std::shared_ptr<ReturnModel> model_ = ReturnModel::create().value();
+  int next_ = 1;
+};
+
+TEST_F(ReturnModelTest, BeforeAnythingIsKnownTheOldestIsWorthLeast) {
+  float before = model().worth(ReturnClass(0), 0);
+  for (std::uint32_t age = 4; age < 1'000'000; age *= 2) {
+    const float worth = model().worth(ReturnClass(0), age);
+    EXPECT_LT(worth, before) << age;
+    before = worth;
+  }
+  EXPECT_GT(before, 0);
+}
+
+TEST_F(ReturnModelTest, ARequestThatGoesOnIsTheNextTurn) {
+  const Visit first = model().arrive(chain(1, 10), seconds(1));
+  EXPECT_EQ(first.turn, 1U);
+  model().leave(first, chain(1, 10), 10, 50, Ending::kDone, seconds(2));
+  const Visit second = model().arrive(chain(1, 14), seconds(30));
+  EXPECT_EQ(second.turn, 2U);
+  EXPECT_NE(second.of, first.of);
+  EXPECT_EQ(model().arrive(chain(2, 14), seconds(30)).turn, 1U);
+}
+
+TEST_F(ReturnModelTest, TheNextTurnIsKnownThoughItsLastBlockOrItsAnswerIsAnother) {
+  const Visit first = model().arrive(chain(1, 10), seconds(1));
+  Chain answered = chain(1, 10);
+  for (const SequenceHash& hash : chain(7, 5)) answered.push_back(hash);
+  model().leave(first, answered, 10, 500, Ending::kDone, seconds(2));
+  Chain without_answer = chain(1, 9);
+  for (const SequenceHash& hash : chain(8, 5)) without_answer.push_back(hash);
+  EXPECT_EQ(model().arrive(without_answer, seconds(9)).turn, 2U);
+}
+
+TEST_F(ReturnModelTest, SharingAPrefixIsNoReturn) {
+  serve(chain(1, 10), 1);
+  Chain other = chain(1, 5);
+  for (const SequenceHash& hash : chain(2, 5)) other.push_back(hash);
+  EXPECT_EQ(model().arrive(other, seconds(2)).turn, 1U);
+}
+
+TEST_F(ReturnModelTest, AClassThatReturnsIsWorthMoreThanOneThatDoesNot) {
+  converse(400, [](Ending ending) { return ending == Ending::kToolCall; });
+  const ReturnClass calls = serve(chain(100'001, 10), 100'000, 100, Ending::kToolCall);
+  const ReturnClass done = serve(chain(100'002, 10), 100'000, 100, Ending::kDone);
+  ASSERT_NE(calls, done);
+  EXPECT_GT(model().worth(calls, 5), 10 * model().worth(done, 5));
+  // What has not come back after the thirty seconds that they all take never does.
+  EXPECT_GT(model().worth(calls, 5), 10 * model().worth(calls, 300));
+}
+
+TEST_F(ReturnModelTest, WhatIsStillToReturnCountsNeitherWay) {
+  converse(200, [](Ending) { return true; });
+  const ReturnClass of = serve(chain(50'000, 10), 30'000, 100, Ending::kDone);
+  const float before = model().worth(of, 5);
+  for (std::uint64_t i = 0; i < 2000; ++i) serve(chain(60'000 + i, 10), 30'001, 100, Ending::kDone);
+  EXPECT_GT(model().worth(of, 5), 0.8F * before);
+}
+
+TEST_F(ReturnModelTest, WhatWasLongAgoWeighsLess) {
+  converse(1000, [](Ending) { return true; });
+  const ReturnClass of = serve(chain(1'000'000, 10), 200'000, 100, Ending::kDone);
+  const float then = model().worth(of, 5);
+  for (std::uint64_t i = 0; i < 60'000; ++i) {
+    serve(chain(2'000'000 + i, 10), 200'000 + static_cast<std::int64_t>(i) * 10, 100,
+          Ending::kDone);
+  }
+  EXPECT_LT(model().worth(of, 5), then / 20);
+}
+
+TEST_F(ReturnModelTest, AClockThatStandsOrStepsBackIsSurvived) {
+  serve(chain(1, 10), 100);
+  serve(chain(1, 12), 50);
+  EXPECT_EQ(model().arrive(chain(1, 14), seconds(50)).turn, 3U);
+  EXPECT_EQ(model().arrive({}, seconds(0)).turn, 1U);
+  model().leave({}, {}, 3, 0, Ending::kUnknown, seconds(0));
+  EXPECT_GT(model().worth(ReturnClass(0), UINT32_MAX), 0);
+}
+
+TEST_F(ReturnModelTest, ManyClassesFallBackToTheirParents) {
+  Rng rng(1);
+  for (std::uint64_t i = 0; i < 20'000; ++i) {
+    const Chain blocks = chain(rng.below(400), 1 + (rng.next() & 1023U) * rng.below(4));
+    const ReturnClass of = serve(blocks, static_cast<std::int64_t>(i + rng.below(50'000)),
+                                 rng.below(100'000), static_cast<Ending>(rng.below(3)));
+    ASSERT_LT(of.value(), 512);
+    const float worth = model().worth(of, static_cast<std::uint32_t>(rng.below(100'000)));
+    ASSERT_TRUE(worth > 0 && worth < 1000) << worth;
+  }
+  EXPECT_EQ(model().classes(), 512U);
+}
+
+TEST_F(ReturnModelTest, TakesLessThanAMebibyte) { EXPECT_LT(model().memory(), 1_MiB); }
+
+TEST_F(ReturnModelTest, CountsSurviveAsBytes) {
+  converse(400, [](Ending ending) { return ending == Ending::kToolCall; });
+  const ReturnClass calls = serve(chain(100'001, 10), 100'000, 100, Ending::kToolCall);
+  const std::string bytes = model().save();
+  const auto other = ReturnModel::create().value();
+  // Numbered otherwise there.
+  const Visit visit = other->arrive(chain(5, 900), seconds(1));
+  other->leave(visit, chain(5, 900), 900, 7, Ending::kDone, seconds(1));
+  ASSERT_TRUE(other->load(bytes).is_ok());
+  const Visit again = other->arrive(chain(9, 10), seconds(1));
+  const ReturnClass there =
+      other->leave(again, chain(9, 10), 10, 100, Ending::kToolCall, seconds(1));
+  EXPECT_NEAR(other->worth(there, 5) / model().worth(calls, 5), 1, 0.1);
+}
+
+TEST_F(ReturnModelTest, BytesThatAreNoCountsChangeNothing) {
+  converse(50, [](Ending) { return true; });
+  const std::string bytes = model().save();
+  const auto refused = [&](std::string_view wrong) {
+    const std::string before = model().save();
+    EXPECT_EQ(model().load(wrong).code(), Code::kInvalid);
+    EXPECT_EQ(model().save(), before);
+  };
+  refused("");
+  for (std::size_t length = 0; length < bytes.size(); length += 97) {
+    refused(std::string_view(bytes).substr(0, length));
+  }
+  refused(bytes + "x");
+  std::string newer = bytes;
+  ++newer[7];
+  refused(newer);
+  std::string negative = bytes;
+  negative[12 + 8 + 3] = '\xBF';  // The first count of the root's returns: about -0.5.
+  refused(negative);
+  std::string orphan = bytes;
+  orphan[12 + 2 * (8 + 2 * 46 * 4)] = 9;  // The third class's parent stands behind it.
+  refused(orphan);
+}
+
+}  // namespace
+}  // namespace terrace::policy
