@@ -264,9 +264,9 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     const PlanRatio& ratio = ratios[static_cast<std::size_t>(tier)];
     visitor.gauge("terrace_plan_ratio",
-                  fmt::format("tier=\"{}\",quantile=\"0.5\"", to_string(tier)), ratio.p50);
+                  fmt::format("tier=\"{}\",fraction=\"0.5\"", to_string(tier)), ratio.p50);
     visitor.gauge("terrace_plan_ratio",
-                  fmt::format("tier=\"{}\",quantile=\"0.9\"", to_string(tier)), ratio.p90);
+                  fmt::format("tier=\"{}\",fraction=\"0.9\"", to_string(tier)), ratio.p90);
   }
   visitor.gauge("terrace_active_requests", "", sizes[0]);
   visitor.gauge("terrace_steps_in_flight", "", sizes[1]);

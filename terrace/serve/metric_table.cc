@@ -38,7 +38,7 @@ constexpr MetricRow kRows[] = {
      "Loads that took longer than computing the same was predicted to take, or were given up."},
     {"terrace_abandoned_loads_total", kCounter, "",
      "Loads given up because they took much longer than planned, or too long; what was missing was computed."},
-    {"terrace_plan_ratio", kGauge, "tier, quantile",
+    {"terrace_plan_ratio", kGauge, "tier, fraction",
      "Time of planned loads / predicted time, by the slowest tier they came from; over the last "
      "fifty or so. 0 = none yet."},
     {"terrace_load_seconds", kSummary, "", "Time the ranks copied and verified, the slowest of each step; count = loads that came."},
