@@ -6,6 +6,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 
 from dev import paths, run, say
 
@@ -62,6 +63,18 @@ def _are_known(names: Sequence[str]) -> bool:
     """Whether apt's lists offer a version of every package."""
     _, text = run.captured(["apt-cache", "policy", *names])
     return text.count("Candidate:") == len(names) and "Candidate: (none)" not in text
+
+
+def download(names: Sequence[str], folder: Path) -> None:
+    """The packages' files, as apt's signatures vouch for them; nothing is installed."""
+    if not _are_known(names):
+        _apt_get("refresh apt's package lists", ["update"], "apt-update")
+    command = ["apt-get", "-q", "-o", "Acquire::Retries=5", "download", *names]
+    try:
+        run.logged(command, "apt-download", cwd=folder)
+    except say.Stop:  # The lists are old: the mirror has a newer version.
+        _apt_get("refresh apt's package lists", ["update"], "apt-update")
+        run.logged(command, "apt-download", cwd=folder, way_out="apt's message stands above")
 
 
 def install(names: Sequence[str]) -> None:

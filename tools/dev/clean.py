@@ -13,13 +13,13 @@ from dev import engines, paths, say, store
 from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
-KINDS = ("venv", "model", "gemma", "services", "peers", *engines.kinds())
+KINDS = ("venv", "model", "gemma", "services", "prometheus", "peers", *engines.kinds())
 KIND = rf"(?:{'|'.join(map(re.escape, KINDS))})"
 ENTRY = re.compile(
     rf"{KIND}-[0-9a-f]{{16}}(\.(part|removed)-\d+)?|{KIND}\.lock|wheels-{KIND}|ccache|passed"
 )
 # Where Python's own caches may lie in the tree.
-BYTE_CODE = ("bench", "python", "tests", "tools", "docs")
+BYTE_CODE = ("bench", "deploy", "python", "tests", "tools", "docs")
 
 
 def _remove(path: Path) -> None:

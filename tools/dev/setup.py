@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev import apt, host, model, paths, say, services, venv
+from dev import apt, host, model, paths, prometheus, say, services, venv
 
 ENGINE = ("build", "engine")
 
@@ -21,11 +21,13 @@ class Plan:
     environment: bool
     model: bool
     services: bool = False
+    prometheus: bool = False
 
     def disk(self) -> dict[Path, float]:
         """Bytes each folder will grow by, at most."""
         cache = host.ENVIRONMENT_DISK * self.environment + host.MODEL_DISK * self.model
         cache += host.SERVICES_DISK * self.services
+        cache += host.PROMETHEUS_DISK * self.prometheus
         built = (paths.BUILD / "release").exists()
         return {
             paths.cache(): cache,
@@ -37,7 +39,13 @@ class Plan:
 def plan(groups: Sequence[str]) -> Plan:
     packages = apt.missing(groups) if apt.is_there() else apt.packages(groups)
     model_folder = paths.cache() / f"model-{model.key()}"
-    return Plan(packages, venv.present() is None, not model_folder.exists(), not services.present())
+    return Plan(
+        packages,
+        environment=venv.present() is None,
+        model=not model_folder.exists(),
+        services=not services.present(),
+        prometheus=not prometheus.present(),
+    )
 
 
 def _describe(what: Plan, machine: host.Host) -> None:
@@ -56,7 +64,9 @@ def _describe(what: Plan, machine: host.Host) -> None:
     say.line(f"  Debian packages     {packages}")
     say.line(f"  Python environment  {environment}")
     say.line(f"  model               {model_text}")
-    services_text = "to make: SeaweedFS, 0.05 GiB to download" if what.services else "there"
+    servers = ["SeaweedFS, 0.05 GiB to download"] * what.services
+    servers += ["Prometheus, 0.02 GiB to download"] * what.prometheus
+    services_text = f"to make: {'; '.join(servers)}" if servers else "there"
     say.line(f"  servers for tests   {services_text}")
     say.line(
         f"  disk                {need / gib:.1f} GiB more; {free / gib:.1f} GiB free at {cache}"
@@ -96,9 +106,10 @@ def problems(what: Plan, machine: host.Host) -> list[str]:
     return found
 
 
-def _write_env(environment: Path, models: Path, servers: Path) -> None:
+def _write_env(environment: Path, models: Path, servers: Path, judge: Path) -> None:
     """build/env.json: where tests, benches and the demo find what setup made."""
     content = {"venv": str(environment), "services": str(servers)}
+    content["prometheus"] = str(judge)
     content |= {f"model_{dtype}": str(models / dtype) for dtype in model.DTYPES}
     text = json.dumps(content, indent=1) + "\n"
     if not paths.ENV_FILE.exists() or paths.ENV_FILE.read_text() != text:
@@ -114,11 +125,11 @@ def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool 
     what = plan(groups)
     if not engine:
         what = Plan(what.packages, environment=False, model=False)
-    incomplete = bool(what.packages) or what.environment or what.model or what.services
+    incomplete = what != Plan([], environment=False, model=False)
     _stop_early(what, say_it=incomplete or not quiet)
     apt.install(what.packages)
     if engine:
-        _write_env(venv.ensure(), model.ensure(), services.ensure())
+        _write_env(venv.ensure(), model.ensure(), services.ensure(), prometheus.ensure())
 
 
 def main(arguments: Sequence[str]) -> int:
