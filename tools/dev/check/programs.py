@@ -21,7 +21,7 @@ TEST_FLAGS = (
     '-DTERRACE_CLI="terrace"',
     '-DTERRACE_ATTACH_WORKER="attach_worker"',
 )
-PYTHON_PLACES = ("tools", "python", "tests", "bench")
+PYTHON_PLACES = ("tools", "python", "tests", "bench", "deploy")
 
 
 def formatted(tree: Tree) -> list[str]:
