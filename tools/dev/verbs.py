@@ -8,6 +8,7 @@ MODULES = {
     "check": "dev.check.main",
     "bench": "dev.bench",
     "fmt": "dev.check.fmt",
+    "dashboards": "dev.dashboards",
     "terrace": "dev.terrace",
     "campaign": "dev.campaign",
     "matrix": "dev.matrix",

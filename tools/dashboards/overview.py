@@ -1,0 +1,127 @@
+"""The first dashboard: is it well, and what does it spare."""
+
+from __future__ import annotations
+
+from dashboards.panel import BAD_IF_ANY, WARN_IF_ANY, Dashboard, areas, gain, lines, rate, stat
+
+MODES = {0: "on", 1: "read-only", 2: "paused"}
+FAILED = 'terrace_loads_total{result="failed"}'
+
+OVERVIEW = Dashboard(
+    "overview",
+    "Terrace / Overview",
+    "Is it well, and what does it spare? Start here; the others say where and why.",
+    (
+        stat(
+            "Engines",
+            "none",
+            "count(terrace_mode)",
+            "Engines that answer. Fewer than you run: that engine passes through (its log says "
+            "why) or its socket is not reached; run `terrace status` on its machine.",
+        ),
+        stat(
+            "Mode",
+            "none",
+            "max(terrace_mode)",
+            "The most restrictive mode of the chosen engines. Paused or read-only by mistake: "
+            "`terrace resume`.",
+            ((0.0, "green"), (1.0, "orange")),
+            MODES,
+        ),
+        stat(
+            "Hit rate",
+            "percentunit",
+            "avg(sum by (instance, engine) (terrace_hit_rate))",
+            "Of the blocks asked for beyond the engine's own hits, the share that Terrace "
+            "delivered of late. Low: see Misses by reason.",
+        ),
+        stat(
+            "Tokens not computed",
+            "short",
+            f"sum({gain('terrace_hit_tokens_total')})",
+            "Prompt tokens that came from a tier instead of being computed, in the time shown.",
+        ),
+        stat(
+            "Failed loads",
+            "short",
+            f"sum({gain(FAILED)})",
+            "Loads promised to the engine and not delivered; the engine computed them. Not 0: "
+            "look at Terrace / Faults.",
+            WARN_IF_ANY,
+        ),
+        stat(
+            "Corrupt blocks",
+            "short",
+            f"sum({gain('terrace_corrupt_blocks_total')})",
+            "Blocks that did not verify. Each was a miss, never a wrong answer. Not 0: find the "
+            "tier in Terrace / Faults, then check that device.",
+            BAD_IF_ANY,
+        ),
+        lines(
+            "Hit rate by tier",
+            "percentunit",
+            "What each tier delivers of what the engine does not have itself. Host falls while "
+            "disk rises: host is too small, see the forecast in Terrace / Planner.",
+            ("avg by (tier) (terrace_hit_rate)", "{{tier}}"),
+        ),
+        areas(
+            "Tokens from tiers per second",
+            "short",
+            "Tokens verified in the device. It follows the requests; no tokens beside many "
+            "requests: see Misses by reason.",
+            (f"sum by (tier) ({rate('terrace_hit_tokens_total')})", "{{tier}}"),
+        ),
+        areas(
+            "Misses by reason",
+            "short",
+            "Blocks per second. never_stored: new text. evicted: more space helps. "
+            "not_worth_it: the planner computes, see Terrace / Planner. other_namespace: "
+            "another model or setting, `terrace inspect` names the field. corrupt, late, "
+            "dropped: see Terrace / Faults.",
+            (f"sum by (reason) ({rate('terrace_miss_blocks_total')})", "{{reason}}"),
+        ),
+        lines(
+            "Requests per second",
+            "reqps",
+            "Requests that asked for a look-up, and those that carry something that cannot be "
+            "keyed. Many of the latter: docs/support.md says which these are.",
+            (f"sum({rate('terrace_requests_total')})", "requests"),
+            (f"sum({rate('terrace_unkeyable_requests_total')})", "unkeyable"),
+        ),
+        lines(
+            "Loads per second",
+            "ops",
+            "Loads that ended. Failed ones: see Terrace / Faults.",
+            (f"sum by (result) ({rate('terrace_loads_total')})", "{{result}}"),
+        ),
+        lines(
+            "Time of a load",
+            "s",
+            "Mean time in which the ranks copied and verified. Rising beside steady bytes: the "
+            "machine's memory or CPUs are busy elsewhere.",
+            (
+                f"sum({rate('terrace_load_seconds_sum')}) / "
+                f"sum({rate('terrace_load_seconds_count')})",
+                "mean",
+            ),
+        ),
+        lines(
+            "Bytes moved",
+            "Bps",
+            "Payload that arrived, by way.",
+            (
+                f"sum by (op, source, target) ({rate('terrace_transfer_bytes_total')})",
+                "{{op}} {{source}} to {{target}}",
+            ),
+        ),
+        lines(
+            "Under way",
+            "short",
+            "What the engines have begun. Steps that pile up: a rank does not report, look "
+            "whether its process runs.",
+            ("sum(terrace_active_requests)", "requests"),
+            ("sum(terrace_steps_in_flight)", "steps"),
+            ("sum(terrace_waiting_pins)", "pinned slots"),
+        ),
+    ),
+)
