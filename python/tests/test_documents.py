@@ -50,6 +50,9 @@ ELSEWHERE = {
     "./dev test hybrid-real": "it downloads a model; tests/tools/test_runners.py tests the verb",
     "./dev test vllm-versions": "half an hour; the same",
     "./dev matrix --write": "it writes what the tests before it proved; tests/tools/test_matrix.py",
+    "./dev dashboards": "it writes; test_dashboards.py compares what it would write",
+    "python3 deploy/prometheus/bridge.py": "it serves until it is ended; test_dashboards.py starts "
+    "it on a free port",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev check": "needs clang; tests/tools tests its rules, and holds this tree to those "
     "that need no other program",
