@@ -61,6 +61,8 @@ ELSEWHERE = {
     "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
     "tests/scenario/cli_inspect_test.cc runs it on real ones",
     "terrace simulate": "it needs a trace; tests/scenario/cli_simulate_test.cc",
+    "terrace advise": "as terrace status; tests/integration/vllm/test_observe.py",
+    "terrace advise --host 8GiB --disk 100GiB": "the same",
     "terrace scrub": "as terrace status; tests/scenario/cli_scrub_test.cc",
     "terrace scrub --wait --rate 1GiB": "the same",
     "terrace verify --offline /mnt/nvme0/terrace": "these folders are made up; "

@@ -263,6 +263,18 @@ Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
   return made;
 }
 
+// The tiers that the settings ask for are forecast, not made.
+void observe(const config::Settings& settings, manager::Options& made) {
+  made.observed =
+      manager::ObservedTiers{.host = settings.host.is_staging ? Bytes(0) : settings.host.size,
+                             .host_blocks = settings.host.blocks.value(),
+                             .disk = settings.disk.size,
+                             .disk_blocks = settings.disk.blocks.value()};
+  made.host.blocks = manager::ObservedTiers::kPool;
+  made.disk = {};
+  made.object = {};
+}
+
 Result<manager::Options> convert_owner(const terrace_owner_options& given,
                                        const config::Settings& settings) {
   TERRACE_ASSIGN_OR_RETURN(const auto options, adopt("terrace_owner_options", &given));
@@ -292,6 +304,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.disk = disk_options(settings.disk);
   made.object = object_options(settings.object);
   TERRACE_ASSIGN_OR_RETURN(made.encryption, encryption_options(settings.encryption));
+  if (settings.mode == config::Mode::kObserve) observe(settings, made);
   made.can_store = options.can_store != 0;
   made.can_load = options.can_load != 0;
   made.is_prompt_only = settings.offload.scope == config::OffloadScope::kPrompt;

@@ -78,7 +78,7 @@ void start_admin(terrace_owner& owner, const config::Settings& settings, const c
            .status = [&owner] { return serve::status_json(owner.manager->status()); },
            .metrics = [&owner] { return metrics_of(owner); },
            .set_mode = [&owner](manager::Mode mode,
-                                std::string_view by) { owner.manager->set_mode(mode, by); },
+                                std::string_view by) { return owner.manager->set_mode(mode, by); },
            .scrub = [&owner](std::uint64_t rate,
                              std::string_view by) { return owner.manager->start_scrub(rate, by); }},
        .on_breach = [&owner](const std::string& reason) { owner.manager->poison(reason); }},

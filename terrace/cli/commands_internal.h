@@ -60,7 +60,7 @@ struct ObjectGcOptions {
 // how far it is on standard error. Failed also when some could not be removed.
 [[nodiscard]] Answer run_object_gc(const ObjectGcOptions& options);
 
-enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume, kScrub };
+enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume, kScrub, kAdvise };
 
 struct LiveOptions {
   LiveVerb verb = LiveVerb::kStatus;
@@ -71,6 +71,14 @@ struct LiveOptions {
 };
 // Asks running engines, or switches them. Failed also when one is not well.
 [[nodiscard]] Answer run_live(const LiveOptions& options);
+
+struct AdviseOptions {
+  LiveOptions live{.verb = LiveVerb::kAdvise};
+  std::string host;  // With either of them only these sizes are asked about.
+  std::string disk;
+};
+// What other tier sizes would do for running engines.
+[[nodiscard]] Answer run_advise(const AdviseOptions& options);
 
 struct BackendCheckOptions {
   std::string library;

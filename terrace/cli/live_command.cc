@@ -25,6 +25,7 @@ std::string_view mode_of(LiveVerb verb) {
     case LiveVerb::kStatus:
     case LiveVerb::kResume:
     case LiveVerb::kScrub:
+    case LiveVerb::kAdvise:
       break;
   }
   return "on";

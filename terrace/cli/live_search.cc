@@ -32,6 +32,8 @@ std::string_view verb_of(LiveVerb verb) {
       return "resume";
     case LiveVerb::kScrub:
       return "scrub";
+    case LiveVerb::kAdvise:
+      return "advise";
   }
   return "?";
 }
@@ -123,7 +125,8 @@ std::optional<Answer> choose(const LiveOptions& options, const std::string& dire
                   found.error + fmt::format("terrace {}: no engine '{}' answers; there are:\n{}",
                                             verb, options.engine, known)};
   }
-  if (options.verb == LiveVerb::kStatus || options.is_all || found.engines.size() == 1) {
+  if (options.verb == LiveVerb::kStatus || options.verb == LiveVerb::kAdvise || options.is_all ||
+      found.engines.size() == 1) {
     return std::nullopt;
   }
   return Answer{kUsage, "",

@@ -28,6 +28,7 @@ struct Commands {
   BackendCheckOptions backend;
   std::array<LiveCommand, 4> live;
   ScrubOptions scrub;
+  AdviseOptions advise;
   VerifyOptions verify;
   WipeOptions wipe;
   MoveOptions move;
@@ -41,6 +42,7 @@ struct Commands {
   CLI::App* object_gc_command = nullptr;
   CLI::App* backend_command = nullptr;
   CLI::App* scrub_command = nullptr;
+  CLI::App* advise_command = nullptr;
   CLI::App* verify_command = nullptr;
   CLI::App* wipe_command = nullptr;
   CLI::App* move_command = nullptr;
@@ -182,6 +184,15 @@ void declare_scrub(Commands& commands) {
   commands.scrub_command = command;
 }
 
+void declare_advise(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "advise", "What host and disk tiers of other sizes would do for a running engine.");
+  declare_engine(command, commands.advise.live);
+  command->add_option("--host", commands.advise.host, "Only of this size of host, such as 8GiB.");
+  command->add_option("--disk", commands.advise.disk, "Only of this size of disk.");
+  commands.advise_command = command;
+}
+
 void declare_verify(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand(
       "verify",
@@ -261,6 +272,7 @@ Answer answer(const Commands& commands) {
   for (const LiveCommand& live : commands.live) {
     if (live.command->parsed()) return run_live(live.options);
   }
+  if (commands.advise_command->parsed()) return run_advise(commands.advise);
   if (commands.scrub_command->parsed()) return run_scrub(commands.scrub);
   if (commands.verify_command->parsed()) return run_verify(commands.verify);
   if (commands.wipe_command->parsed()) return run_wipe(commands.wipe);
@@ -307,6 +319,7 @@ int run(int argc, char** argv) {
   declare_live(commands);
   declare_backend(commands);
   declare_scrub(commands);
+  declare_advise(commands);
   declare_verify(commands);
   declare_wipe(commands);
   declare_move(commands);

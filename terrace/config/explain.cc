@@ -110,7 +110,8 @@ constexpr std::string_view kMarkdownHead =
     "s, min, h;\nbooleans 1/0, true/false, on/off, yes/no; lists are JSON or TOML lists, or "
     "separated "
     "by commas.\n\n"
-    "At least one of `host.size`, `host.blocks`, `disk.size`, `disk.blocks` must be given.\n";
+    "At least one of `host.size`, `host.blocks`, `disk.size`, `disk.blocks` must be given,\n"
+    "unless `mode` is `observe`.\n";
 
 void write_ineffective(std::string& out) {
   out +=

@@ -133,20 +133,14 @@ void fill(const ChosenMap& chosen, Loaded& loaded) {
   }
 }
 
-// What a part that is not built would have done: said, not ignored. Refused where the user asked in
-// Terrace's own words; KVBM's names may come with a start command that was written for KVBM.
-void tell_missing(const ChosenMap& chosen, Loaded& loaded, Problems& problems) {
+// What a part that is not built would have done: said, not ignored.
+void tell_missing(const ChosenMap& chosen, Loaded& loaded) {
   const Settings usual = defaults();
   for (const auto& [name, entry] : chosen) {
     const Row& row = *entry.row;
     if (row.missing.empty() || entry.value == fetch_value(row, usual)) continue;
-    std::string line = fmt::format("setting {} ({}): {}: {}", row.name, entry.origin.text,
-                                   quote(format_value(row, entry.value)), row.missing);
-    if (row.is_refused_when_missing && entry.is_own) {
-      problems.add(std::move(line));
-    } else {
-      loaded.warnings.push_back(std::move(line));
-    }
+    loaded.warnings.push_back(fmt::format("setting {} ({}): {}: {}", row.name, entry.origin.text,
+                                          quote(format_value(row, entry.value)), row.missing));
   }
 }
 
@@ -164,7 +158,7 @@ Result<Loaded> load_all(const Sources& sources) {
   read_file_named_in(chosen, given, problems);
   for (const Given& item : given) merge(item, chosen, problems);
   fill(chosen, loaded);
-  tell_missing(chosen, loaded, problems);
+  tell_missing(chosen, loaded);
   if (problems.is_empty()) apply_rules(sources, loaded, problems);
   if (!problems.is_empty()) return fail(Code::kInvalid, problems.text());
   return loaded;

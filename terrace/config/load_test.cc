@@ -387,13 +387,17 @@ TEST(LoadTest, ABucketNeedsItsAddressAndCredentials) {
 }
 
 TEST(LoadTest, WhatIsNotBuiltIsSaid) {
-  EXPECT_THAT(error_of(engine(R"({"host.size":"1GiB","mode":"observe"})")),
-              AllOf(HasSubstr("mode"), HasSubstr("only `on` is built")));
   const auto loaded = load(engine(R"({"host.size":"1GiB","metrics.enabled":true})"));
   ASSERT_TRUE(loaded.has_value());
   EXPECT_THAT(loaded->warnings,
               Contains(AllOf(HasSubstr("metrics.enabled (engine JSON)"), HasSubstr("not built"),
                              HasSubstr("curl --unix-socket"))));
+}
+
+TEST(LoadTest, WhoObservesNeedsNoTier) {
+  EXPECT_TRUE(load(engine(R"({"mode":"observe"})")));
+  EXPECT_TRUE(load(engine(R"({"mode":"observe","host.size":"1GiB"})")));
+  EXPECT_FALSE(load(engine(R"({"mode":"on"})")));
 }
 
 TEST(LoadTest, SecretsAreNotRepeatedInMessages) {

@@ -22,7 +22,8 @@ bool is_host_given(const HostSettings& host) {
 void check_tiers(Loaded& loaded, Problems& problems) {
   Settings& settings = loaded.settings;
   const bool has_host = is_host_given(settings.host);
-  if (!has_host && !settings.disk.is_used()) {
+  const bool is_observing = settings.mode == Mode::kObserve;
+  if (!has_host && !settings.disk.is_used() && !is_observing) {
     std::string line =
         "settings host.size, disk.size: no tier has a size; set host.size (TERRACE_HOST_SIZE) or "
         "disk.size (TERRACE_DISK_SIZE), such as 2GiB";

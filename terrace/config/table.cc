@@ -33,8 +33,9 @@ using S = Settings;
 // clang-format off: a row is a paragraph; one field a line would hide the table.
 constexpr Row kRows[] = {
     {.name = "mode", .type = kChoice, .fallback = "on", .choices = "on|observe",
-     .text = "`on` stores and loads. `observe` would count what could be hit and move nothing.",
-     .field = ENUM_FIELD(mode), .missing = "only `on` is built", .is_refused_when_missing = true},
+     .text = "`on` stores and loads. `observe` stores and loads nothing, and learns what tiers would do: "
+         "`terrace advise` tells.",
+     .field = ENUM_FIELD(mode)},
     {.name = "tenant", .type = kText, .fallback = "", .high = 128,
      .text = "Part of the content fingerprint: blocks of different tenants never match.",
      .field = FIELD(tenant)},

@@ -74,7 +74,6 @@ struct Row {
   std::array<Alias, 3> aliases{};
   std::string_view fallback_note{};  // Says what an empty default means.
   std::string_view missing{};        // Not built yet: said when the value differs from the default.
-  bool is_refused_when_missing = false;
   bool is_secret = false;
   bool is_environment_only = false;  // Files and command lines are seen by too many.
 };

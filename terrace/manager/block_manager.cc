@@ -13,6 +13,7 @@
 #include "terrace/attach/attach_server.h"
 #include "terrace/base/check.h"
 #include "terrace/base/file.h"
+#include "terrace/base/finally.h"
 #include "terrace/base/left_behind.h"
 #include "terrace/base/rng.h"
 #include "terrace/base/sync_point.h"
@@ -37,18 +38,6 @@ constexpr policy::FrequencyOptions kPackSightings{
 
 // Threads get this long beyond close()'s deadline to end before they are left behind.
 constexpr Nanoseconds kJoinGrace = seconds(2);
-
-// Runs at the end of a scope, also while a Breach unwinds.
-class Finally {
- public:
-  explicit Finally(std::function<void()> action) : action_(std::move(action)) {}
-  Finally(const Finally&) = delete;
-  Finally& operator=(const Finally&) = delete;
-  ~Finally() { action_(); }
-
- private:
-  std::function<void()> action_;
-};
 
 }  // namespace
 
@@ -140,7 +129,7 @@ void BlockManager::State::clear_signal() {
 }
 
 void BlockManager::State::run_io(const std::stop_token& stop) {
-  const Finally done([this] {
+  const base::Finally done([this] {
     is_io_done.store(true);
     flush_condition.notify_all();
   });
@@ -186,7 +175,7 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
   TERRACE_ASSIGN_OR_RETURN(state->opening, start_thread(
                                                "terrace-open",
                                                [&parts](const std::stop_token& stop) {
-                                                 const Finally done([&parts] {
+                                                 const base::Finally done([&parts] {
                                                    parts.is_opening_done.store(true);
                                                    parts.flush_condition.notify_all();
                                                  });
@@ -286,10 +275,7 @@ void BlockManager::close(Nanoseconds limit) {
     state.shared.core.close_lower("closed", true);
     state.shared.core.close_objects("closed");
   }
-  state.parts.objects.reset();  // As below.
-  state.parts.lower.reset();
-  state.parts.disk.reset();  // Before the host memory that its transfers use.
-  state.parts.hands.reset();
+  state.parts.close_tiers();  // Before the host memory that their transfers use.
 }
 
 bool BlockManager::has_left_thread() const { return state_->is_abandoned; }
@@ -464,13 +450,15 @@ void BlockManager::visit_metrics(MetricVisitor& visitor) const {
   visit_all(state_->shared, state_->parts, state_->counters, state_->forecast, visitor);
 }
 
-void BlockManager::set_mode(Mode mode, std::string_view by) {
+Status BlockManager::set_mode(Mode mode, std::string_view by) {
   State& state = *state_;
+  if (state.options.observed) return observes_to_its_end();
   const bool is_new = state.change_core([&](Core& core) { return core.set_mode(mode); });
-  if (!is_new) return;
+  if (!is_new) return {};
   state.log.write(LogLevel::kInfo, fmt::format("event=mode mode={} by={}", to_string(mode), by));
   state.signal_if_due();
   state.driver.wake();  // Writes that waited go on.
+  return {};
 }
 
 Mode BlockManager::mode() const {
@@ -481,6 +469,7 @@ Mode BlockManager::mode() const {
 Result<std::uint64_t> BlockManager::start_scrub(std::uint64_t bytes_per_second,
                                                 std::string_view by) {
   State& state = *state_;
+  const MutexLock lock(state.parts.guard);
   if (!state.parts.has_disk.load() || state.parts.disk == nullptr) {
     return fail(Code::kUnavailable,
                 state.options.disk.paths.empty()

@@ -89,8 +89,9 @@ class BlockManager {
   // Any thread.
   [[nodiscard]] StatusReport status() const;
   void visit_metrics(MetricVisitor& visitor) const;
-  // Effective before the engine's next call. `by`: who asked, for the log.
-  void set_mode(Mode mode, std::string_view by);
+  // Effective before the engine's next call. `by`: who asked, for the log. Errors: kRefused = it
+  // observes, and has no tiers to switch.
+  [[nodiscard]] Status set_mode(Mode mode, std::string_view by);
   [[nodiscard]] Mode mode() const;
   // Reads and verifies what lies on disk, in the background: see StatusReport::scrub. Returns the
   // pass's number there. 0 bytes a second = as the options say. Errors: kUnavailable = no disk tier

@@ -22,6 +22,7 @@ Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& b
       counters(cells),
       answers(board),
       groups(options.layout, options.group_rules),
+      mode(options.observed ? Mode::kObserve : Mode::kOn),
       planner(policy::Planner::Options{.block_bytes = groups.load_bytes(),
                                        .block_tokens = options.layout.block_tokens,
                                        .is_enabled = options.has_planner}),

@@ -98,7 +98,8 @@ class Context {
   bool is_lower_readable = false;        // The disk leg of the canary came back right.
   tier::ObjectTier* objects = nullptr;   // Null: none, or not made yet.
   NamespaceId name_space{1};
-  Mode mode = Mode::kOn;
+  Mode mode;
+  [[nodiscard]] bool is_paused() const { return mode == Mode::kPaused || mode == Mode::kObserve; }
   Ghosts ghosts;
   EventQueue events;
   policy::Planner planner;

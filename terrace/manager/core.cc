@@ -28,9 +28,12 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Answ
       steps_({.ranks = options.layout.ranks,
               .owner = owner,
               .max_in_flight = 256,
-              .timeout = options.step_timeout}),
+              .timeout = options.step_timeout,
+              .times_prefill = options.observed.has_value()}),
       hits_(options.hit_window, options.layout.block_tokens),
-      hits_logged_at_(now) {}
+      hits_logged_at_(now) {
+  context_.counters.mode.set(static_cast<std::int64_t>(context_.mode));
+}
 
 void Core::open_host(std::unique_ptr<tier::HostTier> host) {
   context_.host = std::move(host);
@@ -363,6 +366,8 @@ Ledger Core::end_request(Request& request, Nanoseconds now) {
   request.ledger.pending =
       context_.options.layout.block_tokens * steps_.blocks_under_way(request.id);
   const Ledger ledger = request.ledger;
+  context_.counters.prompt_tokens.add(ledger.prompt.value());
+  context_.counters.engine_tokens.add(ledger.local.value());
   if (ledger.pending > Tokens(0)) {
     unreported_.emplace(request.id, ledger);
   } else if (request.has_looked_up) {
@@ -370,24 +375,6 @@ Ledger Core::end_request(Request& request, Nanoseconds now) {
   }
   requests_.erase(request.id);
   return ledger;
-}
-
-// Leaves are to go before roots, also when they were stored later: touched once more as a whole.
-void Core::note_end(Request& request, Nanoseconds now) {
-  if (!request.is_keyed || context_.host == nullptr || request.cursor == 0) return;
-  const auto hashes = request.chain.hashes();
-  policy::Use use{.at = now};
-  if (context_.returns != nullptr) {
-    if (request.visit.turn == 0) request.visit = context_.returns->arrive(hashes, now);
-    const std::uint64_t tokens = request.chain.token_count().value();
-    const std::uint64_t answer = tokens - std::min(tokens, request.ledger.prompt.value());
-    use.of = context_.returns->leave(request.visit, hashes, request.prompt_blocks, answer,
-                                     policy::Ending::kUnknown, now);
-  }
-  context_.touch(hashes, use);
-  if (steps_.has_saves_under_way(request.id)) {
-    ended_.emplace(request.id, Ended{{hashes.begin(), hashes.end()}, use});
-  }
 }
 
 void Core::log_hits(Nanoseconds now) {
@@ -425,7 +412,7 @@ void Core::reset() {
 }
 
 bool Core::set_mode(Mode mode) {
-  if (context_.mode == mode || is_closing_) return false;
+  if (context_.mode == mode || is_closing_ || context_.mode == Mode::kObserve) return false;
   context_.mode = mode;
   context_.counters.mode.set(static_cast<std::int64_t>(mode));
   context_.answers.revoke_all();

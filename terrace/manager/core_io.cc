@@ -9,12 +9,6 @@
 
 namespace terrace::manager {
 
-namespace {
-
-constexpr std::size_t kPrefillSaves = 4;
-
-}  // namespace
-
 Status Core::take_report(const wire::Report& report, Nanoseconds now) {
   auto over = steps_.take(report);
   if (!over) {
@@ -169,26 +163,6 @@ void Core::finish_saves(Step& step, Nanoseconds now) {
   }
 }
 
-// A long prompt is stored front to back: without this its roots would be its oldest blocks, and go
-// first. One block at a time comes from decoding; there the end of the request does it.
-void Core::keep_roots(RequestId id, std::size_t stored, Nanoseconds now) {
-  if (stored < kPrefillSaves) return;
-  const Request* request = find(id);
-  if (request == nullptr) return;
-  const auto chain = request->chain.hashes();
-  context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())),
-                 {.at = now, .of = request->visit.of});
-}
-
-void Core::settle_ended(std::span<const RequestId> stored) {
-  for (const RequestId request : stored) {
-    const auto ended = ended_.find(request);
-    if (ended == ended_.end() || steps_.has_saves_under_way(request)) continue;
-    context_.touch(ended->second.chain, ended->second.use);
-    ended_.erase(ended);
-  }
-}
-
 std::optional<catalog::Pin> Core::seal(Save& save) {
   if (std::popcount(save.filled) != context_.options.layout.ranks) {
     context_.counters.drop_unfilled.add();
@@ -307,7 +281,7 @@ void Core::tick(Nanoseconds now) {
   log_hits(now);
   if (context_.host == nullptr) return;
   remove_condemned();
-  if (context_.mode == Mode::kPaused) cancel_reads();  // The disk may have given some back.
+  if (context_.is_paused()) cancel_reads();  // The disk may have given some back.
   has_more_to_touch_ = context_.touch_some();
   has_more_to_touch_ = sightings_.work(now) || has_more_to_touch_;
   context_.note_disk_evictions();

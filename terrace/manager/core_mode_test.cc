@@ -40,6 +40,28 @@ TEST(CoreModeTest, PausedLookUpsMissForThatReasonAndHitAgainAfterwards) {
   EXPECT_EQ(rig.counters.mode.value(), 0);
 }
 
+TEST(CoreModeTest, WhoObservesMissesAndStoresNothingAndLearnsTheSpeedOfSteps) {
+  Rig rig({.tune = [](Options& options) { options.observed.emplace(); }});
+  const auto tokens = Rig::make_tokens(6, 1);
+  rig.run_cold(tokens);
+  EXPECT_FALSE(rig.core.set_mode(Mode::kOn));
+  EXPECT_EQ(rig.counters.mode.value(), 3);
+  const RequestId id = rig.begin(tokens);
+  EXPECT_EQ(rig.offered(id), 0U);
+  ASSERT_TRUE(rig.accept(id, 0, 0, {}).is_ok());
+  EXPECT_FALSE(rig.end(id).first_miss);
+  EXPECT_EQ(rig.counters.offload_blocks.value(), 0U);
+  EXPECT_EQ(rig.counters.prompt_tokens.value(), 2 * tokens.size());
+
+  const RequestId timed = rig.begin(tokens);
+  ASSERT_TRUE(rig.accept(timed, 0, 0, {}).is_ok());
+  rig.advance(timed, 6, Rig::make_table(6));
+  const auto orders = rig.core.build_orders(rig.clock.now());
+  ASSERT_TRUE(orders.has_value());
+  EXPECT_TRUE(orders->loads.empty());
+  EXPECT_TRUE(orders->saves.empty());
+}
+
 TEST(CoreModeTest, WhatWasPromisedBeforeThePauseIsLoaded) {
   Rig rig;
   const auto tokens = Rig::make_tokens(3, 1);

@@ -37,6 +37,8 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_match_tokens_total", "", match_tokens.value());
   visitor.counter("terrace_failed_tokens_total", "", failed_tokens.value());
   visitor.counter("terrace_requests_total", "", requests.value());
+  visitor.counter("terrace_prompt_tokens_total", "", prompt_tokens.value());
+  visitor.counter("terrace_engine_hit_tokens_total", "", engine_tokens.value());
   visitor.counter("terrace_unkeyable_requests_total", "", unkeyable_requests.value());
   visitor.counter("terrace_late_lookups_total", "", late_look_ups.value());
   visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="device",target="host")",

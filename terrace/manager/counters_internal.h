@@ -19,6 +19,8 @@ struct Counters {
   Counter failed_tokens;  // Promised, then not delivered.
   Counter requests;
   Counter unkeyable_requests;
+  Counter prompt_tokens;  // Of requests that ended,
+  Counter engine_tokens;  // and what the engine's own cache had of them.
   Counter late_look_ups;
 
   Counter onboard_bytes;                           // host -> device

@@ -71,7 +71,7 @@ bool IoDriver::tick() {
     shared_.core.tick(now);
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
     allows_upkeep = shared_.core.allows_upkeep();
-    is_paused = shared_.core.context().mode == Mode::kPaused;
+    is_paused = shared_.core.context().is_paused();
   }
   if (lower != nullptr) lower->hold_idle_work(is_paused);
   tier::ObjectTier* objects = objects_.load();

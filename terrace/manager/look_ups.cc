@@ -62,7 +62,7 @@ std::uint64_t LookUps::leading_in_host(GroupId group, std::span<const SequenceHa
 }
 
 void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
-  if (serving != Serving::kAll || !survey_.can_read() || context_.mode == Mode::kPaused ||
+  if (serving != Serving::kAll || !survey_.can_read() || context_.is_paused() ||
       !request.can_load || !context_.options.can_load) {
     return;
   }
@@ -138,6 +138,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   if (!request.can_load || request.has_failed || serving == Serving::kNothing) {
     return miss(request, std::nullopt, now);
   }
+  if (context_.mode == Mode::kObserve) return miss(request, std::nullopt, now);
   if (context_.mode == Mode::kPaused && context_.options.can_load) {
     return miss(request, MissReason::kPaused, now);
   }

@@ -10,6 +10,8 @@ std::string_view to_string(Mode mode) {
       return "readonly";
     case Mode::kPaused:
       return "paused";
+    case Mode::kObserve:
+      return "observe";
   }
   return "unknown";
 }
@@ -19,6 +21,11 @@ std::optional<Mode> mode_of(std::string_view text) {
     if (text == to_string(mode)) return mode;
   }
   return std::nullopt;
+}
+
+Status observes_to_its_end() {
+  return {Code::kRefused,
+          "this engine was started with mode=observe and has no tier: start it again with mode=on"};
 }
 
 }  // namespace terrace::manager

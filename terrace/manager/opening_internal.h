@@ -9,12 +9,16 @@
 #include <stop_token>
 
 #include "terrace/base/hands.h"
+#include "terrace/base/mutex.h"
 #include "terrace/manager/io_driver_internal.h"
 
 namespace terrace::manager {
 
 // What the opening thread makes. A part is complete before its flag is set; status reads only then.
 struct Opened {
+  // Held by who asks the tiers from outside (status, metrics, scrub), and by close() while it takes
+  // them away. Before the manager's lock.
+  mutable Mutex guard;
   std::unique_ptr<Hands> hands;  // Encrypt for the tiers below.
   std::unique_ptr<attach::AttachServer> attach;
   std::unique_ptr<tier::DiskTier> disk;
@@ -25,6 +29,24 @@ struct Opened {
   std::atomic<bool> has_disk{false};
   std::atomic<bool> has_objects{false};
   std::atomic<bool> has_fingerprint{false};
+
+  // Nobody finds them any more when they begin to close, which may take a while.
+  void close_tiers() {
+    std::unique_ptr<Hands> last;
+    std::unique_ptr<tier::DiskTier> then;
+    std::unique_ptr<LowerTier> next;
+    std::unique_ptr<tier::ObjectTier> first;
+    {
+      const MutexLock lock(guard);
+      last.swap(hands);
+      then.swap(disk);
+      next.swap(lower);
+      first.swap(objects);
+    }
+    first.reset();
+    next.reset();
+    then.reset();
+  }
 };
 
 // About what the disk tier will hold, of all groups; known before it is open.

@@ -79,6 +79,15 @@ struct GroupRule {
   std::optional<std::uint32_t> null_block{};  // Stands for "no block" in the group's tables.
 };
 
+// Tiers that are only asked about, as settings give them.
+struct ObservedTiers {
+  static constexpr std::uint64_t kPool = 8;  // Blocks of host memory that there are all the same.
+  Bytes host;
+  std::uint64_t host_blocks = 0;
+  Bytes disk;
+  std::uint64_t disk_blocks = 0;
+};
+
 struct Options {
   Layout layout;
   std::vector<GroupRule> group_rules;  // [group]; none = each group needs all, without null block.
@@ -98,6 +107,8 @@ struct Options {
   bool is_prompt_only = false;  // offload.scope = prompt
   bool has_planner = true;
   bool has_events = false;
+  // Given = observe: nothing is stored or loaded. The host pool is a few slots for the canary.
+  std::optional<ObservedTiers> observed;
   // Over all calls of one request: 256 MiB of ids, and at one token a block 1 GiB of hashes.
   Tokens max_request_tokens{std::uint64_t{1} << 26U};
   Bytes offload_step_bytes;  // Copy-out cap per engine step; the rest is dropped and counted.

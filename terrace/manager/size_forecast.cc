@@ -23,14 +23,21 @@ std::uint64_t block_bytes(const Layout& layout) {
 std::uint64_t blocks_of(std::uint64_t blocks, Bytes size, std::uint64_t block_bytes) {
   return blocks > 0 ? blocks : size.value() / block_bytes;
 }
+
+// Those there are, or those that are only asked about.
+ObservedTiers tiers_of(const Options& options) {
+  if (options.observed) return *options.observed;
+  const bool has_disk = !options.disk.paths.empty();
+  return {options.host.size, options.host.blocks, has_disk ? options.disk.size : Bytes(0),
+          has_disk ? options.disk.blocks : 0};
+}
 }  // namespace
 
 SizeForecast::SizeForecast(const Options& options)
     : block_bytes_(block_bytes(options.layout)),
-      host_blocks_(blocks_of(options.host.blocks, options.host.size, block_bytes_)),
-      disk_blocks_(options.disk.paths.empty()
-                       ? 0
-                       : blocks_of(options.disk.blocks, options.disk.size, block_bytes_)) {
+      block_tokens_(options.layout.block_tokens),
+      host_blocks_(blocks_of(tiers_of(options).host_blocks, tiers_of(options).host, block_bytes_)),
+      disk_blocks_(blocks_of(tiers_of(options).disk_blocks, tiers_of(options).disk, block_bytes_)) {
   // Engine calls allocate only for more than this.
   for (Asked* asked : {&asked_, &taken_}) {
     asked->hashes.reserve(kUsualHashes);
@@ -64,8 +71,11 @@ bool SizeForecast::work() {
   for (const std::size_t length : taken_.lengths) {
     const MutexLock lock(curve_mutex_);
     if (!curve_) {
+      const std::uint64_t of_tiers =
+          std::max<std::uint64_t>(kLargest * (host_blocks_ + disk_blocks_), 1);
       auto made = policy::MissCurve::create(
-          {.most_blocks = std::max<std::uint64_t>(kLargest * (host_blocks_ + disk_blocks_), 1)});
+          {.most_blocks = std::max(of_tiers, kMostOfCurve.value() / block_bytes_),
+           .aging_blocks = of_tiers});
       has_failed_ = !made.has_value();
       if (has_failed_) break;
       curve_.emplace(*std::move(made));
@@ -89,9 +99,20 @@ void SizeForecast::add_sizes(Tier tier, std::uint64_t below, std::uint64_t block
   }
 }
 
+void SizeForecast::add_curve(ForecastStatus& status) const {
+  if (!curve_) return;
+  for (Bytes size = kLeastOfCurve; size <= kMostOfCurve; size = size * 2) {
+    const std::uint64_t blocks = size.value() / block_bytes_;
+    status.curve.push_back({size, 100 * curve_->hit_ratio(blocks)});
+  }
+}
+
 ForecastStatus SizeForecast::status() const {
   const MutexLock lock(curve_mutex_);
   ForecastStatus status;
+  status.block = Bytes(block_bytes_);
+  status.block_tokens = block_tokens_;
+  add_curve(status);
   if (curve_) status.blocks_asked = static_cast<std::uint64_t>(curve_->weight());
   if (host_blocks_ > 0) add_sizes(Tier::kHost, 0, host_blocks_, status);
   if (disk_blocks_ > 0) add_sizes(Tier::kDisk, host_blocks_, disk_blocks_, status);

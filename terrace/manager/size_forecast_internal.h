@@ -33,6 +33,9 @@ class SizeForecast {
   static constexpr std::size_t kMostWaiting = std::size_t{1} << 18U;  // Blocks.
   // Of the largest tiers asked about, beside those there are.
   static constexpr std::uint64_t kLargest = 4;
+  // Whatever the tiers are, the curve is told from the first to the last of these.
+  static constexpr Bytes kLeastOfCurve = 64_MiB;
+  static constexpr Bytes kMostOfCurve = 1024_GiB;
   struct Asked {
     std::vector<SequenceHash> hashes;  // Of all requests, one after the other.
     std::vector<std::size_t> lengths;
@@ -40,7 +43,10 @@ class SizeForecast {
   void add_sizes(Tier tier, std::uint64_t below, std::uint64_t blocks, ForecastStatus& status) const
       TERRACE_REQUIRES(curve_mutex_);
 
+  void add_curve(ForecastStatus& status) const TERRACE_REQUIRES(curve_mutex_);
+
   const std::uint64_t block_bytes_;  // All ranks and groups.
+  const Tokens block_tokens_;
   const std::uint64_t host_blocks_;
   const std::uint64_t disk_blocks_;
   Counter dropped_;  // Requests.

@@ -117,6 +117,8 @@ void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
 
 void add_counters(const Counters& counters, StatusReport& report) {
   report.requests = counters.requests.value();
+  report.prompt_tokens = counters.prompt_tokens.value();
+  report.engine_tokens = counters.engine_tokens.value();
   report.unkeyable_requests = counters.unkeyable_requests.value();
   report.match_blocks = counters.match_blocks.value();
   report.loads = counters.loads.value();
@@ -177,6 +179,7 @@ std::string canary_text(const Gate& gate, Nanoseconds now) {
 StatusReport make_status(const Options& options, const Shared& shared, const Opened& opened,
                          const Counters& counters, const SizeForecast& forecast, Nanoseconds now,
                          Nanoseconds opened_at) {
+  const MutexLock guard(opened.guard);
   StatusReport report;
   report.engine = options.engine_id;
   report.process = ::getpid();
@@ -231,6 +234,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
 
 void visit_all(const Shared& shared, const Opened& opened, const Counters& counters,
                const SizeForecast& forecast, MetricVisitor& visitor) {
+  const MutexLock guard(opened.guard);
   counters.visit(visitor);
   forecast.visit_metrics(visitor);
   std::array<std::uint32_t, catalog::kSlotStateCount> slots{};

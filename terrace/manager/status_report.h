@@ -48,9 +48,17 @@ struct SizeForecastStatus {
   Bytes size;
   double hit_percent = 0;
 };
+// One cache of this size, in place of all tiers and the engine's own cache.
+struct CurvePoint {
+  Bytes size;
+  double hit_percent = 0;
+};
 struct ForecastStatus {
   std::uint64_t blocks_asked = 0;  // Learned from; older ones weigh less.
   std::vector<SizeForecastStatus> sizes;
+  Bytes block;  // All ranks and groups.
+  Tokens block_tokens;
+  std::vector<CurvePoint> curve;  // Each size twice the one before; empty = nothing asked for yet.
 };
 
 struct QueueStatus {
@@ -104,6 +112,8 @@ struct StatusReport {
   std::vector<NamespaceStatus> namespaces;
 
   std::uint64_t requests = 0;
+  std::uint64_t prompt_tokens = 0;  // Of requests that ended,
+  std::uint64_t engine_tokens = 0;  // and those that the engine's own cache had of them.
   std::uint64_t unkeyable_requests = 0;
   std::uint64_t active_requests = 0;
   std::uint64_t match_blocks = 0;

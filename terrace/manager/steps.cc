@@ -77,7 +77,8 @@ void Steps::void_pending_loads() {
 }
 
 bool Steps::is_due() const {
-  return !next_.loads.empty() || !next_.saves.empty() || next_.canary.has_value();
+  const bool is_timed = options_.times_prefill && next_.prefilled.tokens > Tokens(0) && has_room();
+  return is_timed || !next_.loads.empty() || !next_.saves.empty() || next_.canary.has_value();
 }
 
 Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* host,

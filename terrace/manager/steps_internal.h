@@ -94,6 +94,8 @@ class Steps {
     std::uint64_t owner = 0;
     std::size_t max_in_flight = 256;
     Nanoseconds timeout = seconds(60);
+    bool times_prefill =
+        false;  // A step that only computes is ordered, too, to learn how long it takes.
   };
   explicit Steps(const Options& options);
 

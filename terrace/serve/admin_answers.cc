@@ -33,7 +33,9 @@ AdminAnswer put_mode(const AdminHooks& hooks, std::string_view body, std::string
   const auto text = json["mode"].get<std::string>();
   const auto mode = manager::mode_of(text);
   if (!mode) return refuse(fmt::format("unknown mode '{}'", text.substr(0, kQuoted)));
-  hooks.set_mode(*mode, by);
+  if (const Status status = hooks.set_mode(*mode, by); !status.is_ok()) {
+    return admin_error(409, status.message());
+  }
   AdminAnswer answer;
   answer.body = fmt::format("{{\"mode\":\"{}\"}}\n", to_string(*mode));
   return answer;

@@ -18,7 +18,7 @@ namespace terrace::serve {
 struct AdminHooks {
   std::function<std::string()> status;   // JSON.
   std::function<std::string()> metrics;  // Prometheus text.
-  std::function<void(manager::Mode, std::string_view by)> set_mode;
+  std::function<Status(manager::Mode, std::string_view by)> set_mode;
   // Begins a pass and returns its number; 0 bytes a second = as the settings say. Errors:
   // kUnavailable. Empty = there is nothing to scrub.
   std::function<Result<std::uint64_t>(std::uint64_t bytes_per_second, std::string_view by)> scrub =

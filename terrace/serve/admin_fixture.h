@@ -112,6 +112,7 @@ class AdminServerTest : public ::testing::Test {
     options.hooks.set_mode = [this](manager::Mode mode, std::string_view by) {
       mode_.store(mode);
       by_ = by;
+      return refusal_;
     };
     options.on_breach = [this](const std::string& reason) { breach_ = reason; };
     return options;
@@ -145,6 +146,7 @@ class AdminServerTest : public ::testing::Test {
   testing::MemoryLog log_;
   std::atomic<std::uint64_t> asked_{0};
   std::atomic<manager::Mode> mode_{manager::Mode::kOn};
+  Status refusal_;  // Of the next switches.
   std::string by_;
   std::string metrics_ = "terrace_mode 0\n";
   std::string breach_;

@@ -43,6 +43,14 @@ TEST_F(AdminServerTest, StatusAndMetricsAreWhatTheOwnerSays) {
   EXPECT_THAT(log_.text(), HasSubstr("event=admin socket=" + path()));
 }
 
+TEST_F(AdminServerTest, AnEngineThatCannotBeSwitchedSaysWhy) {
+  refusal_ = manager::observes_to_its_end();
+  const auto server = serving();
+  const AdminReply reply = ask("PUT", "/mode", R"({"mode":"on"})");
+  EXPECT_EQ(reply.code, 409U);
+  EXPECT_THAT(error_of(reply), HasSubstr("start it again with mode=on"));
+}
+
 TEST_F(AdminServerTest, ModeIsSwitchedAndWhoAskedIsKnown) {
   const auto server = serving();
   const AdminReply reply = ask("PUT", "/mode", R"({"mode":"paused"})");

@@ -62,7 +62,10 @@ class ServerUnderBytes {
     options.io_limit = seconds(600);  // The peer ends its sending; nothing waits for time.
     options.hooks.status = [] { return std::string(R"({"health":"green"})"); };
     options.hooks.metrics = [] { return std::string("terrace_mode 0\n"); };
-    options.hooks.set_mode = [this](manager::Mode, std::string_view) { ++switched_; };
+    options.hooks.set_mode = [this](manager::Mode, std::string_view) {
+      ++switched_;
+      return Status();
+    };
     options.on_breach = [this](const std::string&) { is_broken_.store(true); };
     path_ = admin_path(options.directory, options.engine_id).value();
     auto started = AdminServer::start(std::move(options), clock_, log_);

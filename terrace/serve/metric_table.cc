@@ -14,6 +14,9 @@ using enum MetricKind;
 // clang-format off: a table reads by line.
 constexpr MetricRow kRows[] = {
     {"terrace_requests_total", kCounter, "", "Requests that asked for a look-up."},
+    {"terrace_prompt_tokens_total", kCounter, "", "Prompt tokens of requests that ended."},
+    {"terrace_engine_hit_tokens_total", kCounter, "",
+     "Of these, the tokens that the engine's own cache had."},
     {"terrace_unkeyable_requests_total", kCounter, "",
      "Requests that carry something that cannot be keyed; neither loaded nor stored."},
     {"terrace_late_lookups_total", kCounter, "",
@@ -123,7 +126,7 @@ constexpr MetricRow kRows[] = {
     {"terrace_reports_total", kCounter, "result", "Reports of workers, taken or refused."},
     {"terrace_lost_steps_total", kCounter, "", "Engine steps whose report never came."},
     {"terrace_canaries_total", kCounter, "result", "Canary runs, passed or failed."},
-    {"terrace_mode", kGauge, "", "0 on, 1 read-only, 2 paused: what somebody has switched to."},
+    {"terrace_mode", kGauge, "", "0 on, 1 read-only, 2 paused: what somebody has switched to; 3 observes."},
     {"terrace_poisoned", kGauge, "", "1 after a broken invariant: every look-up misses."},
 };
 

@@ -43,6 +43,9 @@ std::string_view mode_text(manager::Mode mode) {
       return "mode: readonly: hits are served, nothing is stored; terrace resume ends it\n";
     case manager::Mode::kPaused:
       return "mode: paused: every look-up misses, nothing is stored; terrace resume ends it\n";
+    case manager::Mode::kObserve:
+      return "mode: observe: nothing is stored or loaded; terrace advise tells what tiers would "
+             "do\n";
   }
   return "";
 }
@@ -133,7 +136,15 @@ Json forecast_json(const manager::ForecastStatus& forecast) {
                      {"bytes", one.size.value()},
                      {"hit_percent", one.hit_percent}});
   }
-  return {{"blocks_asked", forecast.blocks_asked}, {"sizes", std::move(sizes)}};
+  Json curve = Json::array();
+  for (const manager::CurvePoint& point : forecast.curve) {
+    curve.push_back({{"bytes", point.size.value()}, {"hit_percent", point.hit_percent}});
+  }
+  return {{"blocks_asked", forecast.blocks_asked},
+          {"sizes", std::move(sizes)},
+          {"block_bytes", forecast.block.value()},
+          {"block_tokens", forecast.block_tokens.value()},
+          {"curve", std::move(curve)}};
 }
 
 // One line a tier: `host would hold 12.1 % of all blocks asked for at 1.00 GB, …`.
@@ -308,6 +319,8 @@ std::string status_json(const StatusReport& report) {
   out["disk_flow"] = flow_json(report.disk_flow);
   out["forecast"] = forecast_json(report.forecast);
   out["requests"] = report.requests;
+  out["prompt_tokens"] = report.prompt_tokens;
+  out["engine_tokens"] = report.engine_tokens;
   out["unkeyable_requests"] = report.unkeyable_requests;
   out["active_requests"] = report.active_requests;
   out["match_blocks"] = report.match_blocks;

@@ -53,7 +53,10 @@ TEST(StatusTextTest, WhatOtherSizesWouldHoldIsShownOnceEnoughIsKnown) {
   report.forecast = {.blocks_asked = 5000,
                      .sizes = {{Tier::kHost, 1, Bytes(2'000'000'000), 19.58},
                                {Tier::kHost, 2, Bytes(4'000'000'000), 27.89},
-                               {Tier::kDisk, 1, Bytes(8'000'000'000), 35}}};
+                               {Tier::kDisk, 1, Bytes(8'000'000'000), 35}},
+                     .block = Bytes(64'000),
+                     .block_tokens = Tokens(16),
+                     .curve = {{Bytes(1'000'000), 12.5}}};
   EXPECT_THAT(
       status_text(report),
       HasSubstr("host would hold of the blocks asked for: 19.6 % with 2.00 GB (now), 27.9 % with "

@@ -66,8 +66,8 @@ void Replay::note_use(policy::ReturnClass of) {
   if (disk_ != nullptr) disk_->touch_chain(NamespaceId(1), GroupId(0), used);
 }
 
-void Replay::compute(std::size_t at, catalog::PinRun& run) {
-  for (; at < hashes_.size(); ++at) {
+void Replay::compute(std::size_t from, catalog::PinRun& run) {
+  for (std::size_t at = from; at < hashes_.size(); ++at) {
     const BlockKey key = key_of(hashes_[at]);
     const bool is_new = disk_ != nullptr && !host_->contains(key);
     if (!store(key, run)) break;

@@ -49,7 +49,10 @@ class MadeUpEngine {
       status.update(other);
       return status.dump();
     };
-    options.hooks.set_mode = [this](manager::Mode mode, std::string_view) { mode_.store(mode); };
+    options.hooks.set_mode = [this](manager::Mode mode, std::string_view) {
+      mode_.store(mode);
+      return Status();
+    };
     auto started = serve::AdminServer::start(std::move(options), clock_, log_);
     EXPECT_TRUE(started.has_value());
     server_ = std::move(*started);

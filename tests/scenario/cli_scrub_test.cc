@@ -31,7 +31,7 @@ class Engine {
     options.directory = directory;
     options.engine_id = id;
     options.hooks.status = [this, id] { return status(id).dump(); };
-    options.hooks.set_mode = [](manager::Mode, std::string_view) {};
+    options.hooks.set_mode = [](manager::Mode, std::string_view) { return Status(); };
     if (has_disk) {
       options.hooks.scrub = [this](std::uint64_t rate, std::string_view) -> Result<std::uint64_t> {
         rate_.store(rate);

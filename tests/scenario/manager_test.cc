@@ -380,7 +380,7 @@ TEST(ManagerScenario, ASwitchFromAnotherThreadActsOnTheNextRequestAndIsSaid) {
   engine.run(tokens);
   ASSERT_TRUE(engine.wait_on_disk(7));
   const auto switch_to = [&](manager::Mode mode) {
-    std::jthread([&] { engine.manager().set_mode(mode, "\"process 1, user 2\""); }).join();
+    std::jthread([&] { (void)engine.manager().set_mode(mode, "\"process 1, user 2\""); }).join();
   };
   switch_to(manager::Mode::kPaused);
   const Outcome paused = engine.run(tokens);

@@ -88,7 +88,7 @@ ALL = (
     Alarm(
         "TerraceSwitchedOff",
         "warning",
-        f"max by ({EACH}) (terrace_mode)",
+        f"max by ({EACH}) (terrace_mode < 3)",
         "> 0",
         "30m",
         "Terrace is switched to read-only (1) or paused (2) for half an hour: {{ $value }}",

@@ -28,7 +28,9 @@ Result<MissCurve> MissCurve::create(const Options& options) {
 
 MissCurve::MissCurve(const Options& options, std::vector<UseOrder> levels)
     : followed_(options.followed),
-      ages_at_(std::max(kLeastAge, 2 * static_cast<double>(options.most_blocks))),
+      ages_at_(std::max(kLeastAge,
+                        2 * static_cast<double>(options.aging_blocks > 0 ? options.aging_blocks
+                                                                         : options.most_blocks))),
       levels_(std::move(levels)) {}
 
 std::size_t MissCurve::levels_of(const SequenceHash& hash) const {

@@ -7,10 +7,11 @@
 //
 // Requests hold their blocks until they end and let go of the deepest first, as the pools do, so a
 // block is never older than what follows it. Counts of long ago weigh less: they are halved each
-// time twice as many blocks were asked for as the largest pool holds, and 100,000 at least.
-// Threading: thread-compatible.  Waits: never.  Memory: memory(), from create().
-// Source: Mattson et al., Evaluation techniques for storage hierarchies, 1970 (stack distance);
-// Waldspurger et al., Efficient MRC construction with SHARDS, FAST 2015 (sampling by hash).
+// time twice as many blocks were asked for as the largest pool holds (or a smaller one, when that
+// is asked for), and 100,000 at least. Threading: thread-compatible.  Waits: never.  Memory:
+// memory(), from create(). Source: Mattson et al., Evaluation techniques for storage hierarchies,
+// 1970 (stack distance); Waldspurger et al., Efficient MRC construction with SHARDS, FAST 2015
+// (sampling by hash).
 #pragma once
 
 #include <array>
@@ -29,6 +30,8 @@ class MissCurve {
   struct Options {
     std::uint64_t most_blocks = 0;  // Of the largest pool that will be asked about.
     std::uint32_t followed = 4096;  // At each of the distances.
+    // Counts are halved each time twice as many blocks were asked for; 0 = as most_blocks.
+    std::uint64_t aging_blocks = 0;
   };
   // Errors: kInvalid for 0 blocks or none followed; kExhausted if memory is refused.
   static Result<MissCurve> create(const Options& options);

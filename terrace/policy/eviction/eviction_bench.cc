@@ -25,6 +25,7 @@ struct Load {
   // One request's blocks, in these slots.
   void serve(std::span<const std::optional<SlotIndex>> chain, std::uint64_t conversation) {
     std::vector<SequenceHash> hashes;
+    hashes.reserve(chain.size());
     for (std::size_t i = 0; i < chain.size(); ++i) {
       hashes.push_back(testing::hash(conversation << 8U | i));
     }

@@ -107,6 +107,7 @@ TEST_F(HazardTest, OfTwoClassesTheOneThatReturnsStays) {
   const auto serve = [&](std::uint64_t conversation, std::size_t blocks, Ending ending,
                          std::int64_t second) {
     std::vector<SequenceHash> chain;
+    chain.reserve(blocks);
     for (std::size_t i = 0; i < blocks; ++i)
       chain.push_back(testing::hash(conversation << 20U | i));
     const Visit visit = returns->arrive(chain, seconds(second));

@@ -25,10 +25,12 @@ void put(std::string& to, const T& value) {
 template <typename T>
 bool get(std::string_view& from, T& value) {
   if (from.size() < sizeof(T)) return false;
-  std::memcpy(&value, from.data(), sizeof(T));
+  from.copy(reinterpret_cast<char*>(&value), sizeof(T));
   from.remove_prefix(sizeof(T));
   return true;
 }
+
+Status wrong() { return {Code::kInvalid, "no counts of returns, or of another version of them"}; }
 
 template <typename Counts>
 bool are_counts(const Counts& counts) {
@@ -54,7 +56,6 @@ std::string ReturnModel::save() const {
 }
 
 Status ReturnModel::load(std::string_view bytes) {
-  const Status wrong(Code::kInvalid, "no counts of returns, or of another version of them");
   struct Saved {
     std::uint32_t parent = 0;
     std::uint32_t name = 0;
@@ -63,17 +64,17 @@ Status ReturnModel::load(std::string_view bytes) {
   };
   std::uint64_t magic = 0;
   std::uint32_t count = 0;
-  if (!get(bytes, magic) || magic != kMagic || !get(bytes, count)) return wrong;
-  if (count == 0 || count > kMostClasses) return wrong;
+  if (!get(bytes, magic) || magic != kMagic || !get(bytes, count)) return wrong();
+  if (count == 0 || count > kMostClasses) return wrong();
   std::vector<Saved> saved(count);
   for (std::uint32_t of = 0; of < count; ++of) {
     Saved& one = saved[of];
     const bool is_whole = get(bytes, one.parent) && get(bytes, one.name) &&
                           get(bytes, one.returns) && get(bytes, one.at_risk);
-    if (!is_whole || (of == 0 ? one.parent != 0 : one.parent >= of)) return wrong;
-    if (!are_counts(one.returns) || !are_counts(one.at_risk)) return wrong;
+    if (!is_whole || (of == 0 ? one.parent != 0 : one.parent >= of)) return wrong();
+    if (!are_counts(one.returns) || !are_counts(one.at_risk)) return wrong();
   }
-  if (!bytes.empty()) return wrong;
+  if (!bytes.empty()) return wrong();
   // Numbers of classes stay what they are: blocks bear them.
   for (std::size_t of = 0; of < used_; ++of) {
     classes_[of].returns.fill(0);

@@ -113,9 +113,9 @@ void ReturnModel::advance(std::uint32_t now) {
   }
 }
 
-Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds at) {
-  const std::uint32_t now = seconds_of(at);
-  advance(now);
+Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds now) {
+  const std::uint32_t second = seconds_of(now);
+  advance(second);
   Visit visit{.turn = 1};
   std::uint64_t gap = 0;
   const auto tail = chain.last(std::min(chain.size(), kMostLookedAt));
@@ -124,7 +124,7 @@ Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds at) {
     if (!number || next_ - *number > kMostRequests || next_ == *number) continue;
     Left& before = left(*number);
     if (before.has_returned) break;  // Somebody else went on there: this one begins anew.
-    const std::uint32_t age = now - std::min(now, before.at);
+    const std::uint32_t age = second - std::min(second, before.at);
     count(before.of, bucket_of(age), &Class::returns);
     before.has_returned = true;
     visit.turn = before.turn + 1U;
@@ -139,13 +139,13 @@ Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds at) {
 
 ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash> chain,
                                std::size_t prompt, std::uint64_t answer_tokens, Ending ending,
-                               Nanoseconds at) {
-  const std::uint32_t now = seconds_of(at);
+                               Nanoseconds now) {
+  const std::uint32_t second = seconds_of(now);
   std::uint16_t of =
       class_of(visit.of.value(), part(kEnding, static_cast<std::uint32_t>(ending), 2));
   of = class_of(of, part(kAnswer, answer_step(answer_tokens), 5));
   if (chain.empty()) return ReturnClass(of);
-  advance(now);
+  advance(second);
   // Not at the last block, which the next turn may fill with other tokens; nor only in the answer,
   // which a chat template may leave out of it.
   const auto anchor = [&](std::size_t blocks) {
@@ -154,7 +154,7 @@ ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash>
   anchor(std::min(prompt, chain.size()));
   anchor(chain.size());
   left(next_) = {
-      .at = now, .of = of, .turn = static_cast<std::uint8_t>(std::min(visit.turn, 255U))};
+      .at = second, .of = of, .turn = static_cast<std::uint8_t>(std::min(visit.turn, 255U))};
   ++next_;
   constexpr std::uint32_t kDecayEvery = kMostRequests / 8;
   if (next_ % kDecayEvery == 0) decay();
@@ -193,20 +193,18 @@ void ReturnModel::judge(std::size_t of) {
     const float seen = of == 0 ? kFirstAtRisk : kLean;
     own.hazard[k] = std::min(kMostHazard, (own.returns[k] + lean) / (own.at_risk[k] + seen));
   }
-  static const auto kWidths = [] {
-    std::array<float, kBuckets> widths{};
-    for (std::size_t k = 0; k < kBuckets; ++k) {
-      widths[k] = static_cast<float>(edge(k + 1) - edge(k));
-    }
-    return widths;
+  static const auto widths = [] {
+    std::array<float, kBuckets> all{};
+    for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
+    return all;
   }();
   for (std::size_t from = 0; from < kBuckets; ++from) {
     const float half = 1 - std::sqrt(1 - own.hazard[from]);
-    float time = kWidths[from] / 2 * (1 - half / 2);
+    float time = widths[from] / 2 * (1 - half / 2);
     float stays = 1 - half;
     float best = (1 - stays) / time;
     for (std::size_t k = from + 1; k < kBuckets; ++k) {
-      time += kWidths[k] * stays * (1 - own.hazard[k] / 2);
+      time += widths[k] * stays * (1 - own.hazard[k] / 2);
       stays *= 1 - own.hazard[k];
       best = std::max(best, (1 - stays) / time);
     }

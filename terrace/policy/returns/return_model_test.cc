@@ -25,10 +25,10 @@ class ReturnModelTest : public ::testing::Test {
     return model().leave(visit, blocks, blocks.size(), answer, ending, seconds(second));
   }
   // So many conversations: each `returns` or not, 30 seconds later, by how its answer ended.
-  void converse(int count, const std::function<bool(Ending)>& returns) {
-    for (int i = 0; i < count; ++i) {
-      const auto number = static_cast<std::uint64_t>(next_ + i);
-      const std::int64_t begin = 100 * (next_ + i);
+  void converse(std::uint64_t count, const std::function<bool(Ending)>& returns) {
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t number = next_ + i;
+      const auto begin = static_cast<std::int64_t>(100 * number);
       const Ending ending = i % 2 == 0 ? Ending::kToolCall : Ending::kDone;
       serve(chain(number, 10), begin, 100, ending);
       if (returns(ending)) serve(chain(number, 12), begin + 30, 100, ending);
@@ -39,7 +39,7 @@ class ReturnModelTest : public ::testing::Test {
 
  private:
   std::shared_ptr<ReturnModel> model_ = ReturnModel::create().value();
-  int next_ = 1;
+  std::uint64_t next_ = 1;
 };
 
 TEST_F(ReturnModelTest, BeforeAnythingIsKnownTheOldestIsWorthLeast) {

@@ -118,10 +118,10 @@ void FrameCrypt::post(std::uint64_t token, bool is_urgent, std::function<Status(
     } catch (const std::exception& error) {
       status = {Code::kInternal, error.what()};
     }
-    {
-      const MutexLock lock(mutex_);
-      done_.push_back(token);
-    }
+    // Woken under the lock: whoever knows by take_done() that all has ended may end the tier, and
+    // what is woken with it.
+    const MutexLock lock(mutex_);
+    done_.push_back(token);
     if (options_.wake) options_.wake();
   };
   if (options_.crypt.hands != nullptr) {

@@ -100,7 +100,7 @@ class Collector {
   class Ages {
    public:
     Ages() : cells_(kCells) {}
-    static constexpr std::size_t kCells = 64 * 60;
+    static constexpr std::size_t kCells = std::size_t{64} * 60;
     [[nodiscard]] static std::size_t cell_of(std::uint64_t age_seconds);
     [[nodiscard]] static std::uint64_t age_of(std::size_t cell);  // The least of the cell.
     [[nodiscard]] PackTotals& at(std::size_t cell) { return cells_[cell]; }

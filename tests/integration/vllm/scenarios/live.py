@@ -123,3 +123,34 @@ def scrubbed(say: Say, model: str, disk: str) -> None:
             found[name]["grown"] = engine.grown(before)
         found["hit"] = again(engine, prompt)
         say(found)
+
+
+def _rounds(engine: Engine) -> dict[str, Any]:
+    """Twelve prompts, three times over, none of them ever in the engine's own cache."""
+    prompts = [numbers(seed, 300) for seed in range(20, 32)]
+    before = engine.metrics()
+    answers = []
+    for prompt in prompts * 3:
+        engine.forget_local()
+        answers += [one["tokens"] for one in measured(engine, [prompt])["answers"]]
+    return {"answers": answers, "grown": engine.grown(before)}
+
+
+def observed(say: Say, model: str, host_blocks: int) -> None:
+    """What `advise` tells of an engine that only observes, beside what that size then gives."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="terrace-live-", dir="/tmp") as place:
+        directory = f"{place}/s"
+        observing = {"attach.directory": directory, "mode": "observe", "host.size": 0}
+        engine = make(model, observing, engine_id="observed")
+        found["observed"] = _rounds(engine)
+        found["status"] = command(directory, "status")
+        (status,) = found["status"]["out"]
+        size = str(host_blocks * status["forecast"]["block_bytes"])
+        found["asked"] = command(directory, "advise", "--host", size)
+        found["advice"] = command(directory, "advise")
+        found["resume"] = command(directory, "resume")
+        engine.close()
+    settings = {"host.blocks": host_blocks, "host.size": 0, "host.eviction": "lru"}
+    found["real"] = _rounds(make(model, settings))
+    say(found)

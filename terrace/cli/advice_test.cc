@@ -1,0 +1,104 @@
+#include "terrace/cli/advice.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace terrace::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr std::uint64_t kGiB = 1ULL << 30U;
+
+// 1,000 prompt tokens a second, a tenth of them the engine's; computes 2,000 a second.
+std::string status(std::uint64_t blocks_asked = 50'000) {
+  nlohmann::json curve = nlohmann::json::array();
+  const std::pair<std::uint64_t, double> points[] = {{1, 8},   {2, 10},  {4, 20}, {8, 40},
+                                                     {16, 41}, {32, 60}, {64, 60}};
+  for (const auto& [size, percent] : points) {
+    curve.push_back({{"bytes", size * kGiB}, {"hit_percent", percent}});
+  }
+  return nlohmann::json{{"uptime_seconds", 100},
+                        {"prompt_tokens", 100'000},
+                        {"engine_tokens", 10'000},
+                        {"prefill_tokens_per_second", 2000},
+                        {"forecast",
+                         {{"blocks_asked", blocks_asked},
+                          {"block_bytes", 1'600'000},
+                          {"block_tokens", 16},
+                          {"curve", curve}}}}
+      .dump();
+}
+
+TEST(AdviceTest, TellsWhatSizesGainBeyondTheEngine) {
+  const Advice advice = advice_of(status(), TierSizes{.host = 4 * kGiB, .disk = 28 * kGiB});
+  EXPECT_EQ(advice.engine_percent, 10);
+  EXPECT_EQ(advice.tokens_per_second, 1000);
+  ASSERT_EQ(advice.rows.size(), 1U);
+  const AdviceRow& row = advice.rows[0];
+  EXPECT_EQ(row.hit_percent, 60);
+  EXPECT_EQ(row.beyond_percent, 50);
+  EXPECT_EQ(row.saved_seconds, 0.5 * 86'400 * 1000 / 2000);
+  EXPECT_EQ(row.written_bytes, 0.4 * 86'400 * 1000 * 100'000);
+  EXPECT_FALSE(advice.best);
+}
+
+TEST(AdviceTest, BetweenTwoSizesItIsBetweenTheirHits) {
+  const auto hits = [](std::uint64_t bytes) {
+    return advice_of(status(), TierSizes{.host = bytes}).rows[0].hit_percent;
+  };
+  EXPECT_GT(hits(6 * kGiB), 20);
+  EXPECT_LT(hits(6 * kGiB), 40);
+  EXPECT_EQ(hits(kGiB / 2), 4);
+  EXPECT_EQ(hits(1000 * kGiB), 60);
+  EXPECT_EQ(advice_of(status(), TierSizes{.host = 4 * kGiB}).rows[0].written_bytes, 0);
+}
+
+TEST(AdviceTest, TheLeastThatGainsNearlyAllIsToBePasted) {
+  const Advice advice = advice_of(status(), std::nullopt);
+  ASSERT_TRUE(advice.best);
+  EXPECT_EQ(settings_of(*advice.best), R"({"host.size":"4GiB","disk.size":"64GiB"})");
+  EXPECT_GT(advice.rows.size(), 4U);
+  const std::string text = advice_text(advice, "chat (process 7)");
+  EXPECT_THAT(text, HasSubstr("chat (process 7): 1000 prompt tokens a second, 10.0 % of them"));
+  EXPECT_THAT(text, HasSubstr(R"(settings to paste: {"host.size":"4GiB","disk.size":"64GiB"})"));
+  EXPECT_THAT(text, Not(HasSubstr("ask again")));
+  const auto json = nlohmann::json::parse(advice_json(advice, "chat"));
+  EXPECT_EQ(json["advice"]["host.size"], "4GiB");
+  EXPECT_EQ(json["rows"].size(), advice.rows.size());
+}
+
+TEST(AdviceTest, FewRequestsAreSaid) {
+  EXPECT_THAT(advice_text(advice_of(status(10), std::nullopt), "x"),
+              HasSubstr("learned from 10 blocks only"));
+}
+
+TEST(AdviceTest, WhereNothingReturnsNothingIsAdvised) {
+  auto json = nlohmann::json::parse(status());
+  for (auto& point : json["forecast"]["curve"]) point["hit_percent"] = 0.2;
+  const Advice advice = advice_of(json.dump(), std::nullopt);
+  EXPECT_FALSE(advice.best);
+  EXPECT_EQ(nlohmann::json::parse(advice_json(advice, "x"))["advice"], nullptr);
+}
+
+TEST(AdviceTest, AStrangersStatusIsSurvived) {
+  for (const char* text :
+       {"", "[]", "{", "{}", R"({"forecast": 5})", R"({"forecast": {"curve": [1, {}, "x"]}})",
+        R"({"forecast": {"curve": [{"bytes": -1}], "block_tokens": 0}, "uptime_seconds": 0})"}) {
+    const Advice advice = advice_of(text, std::nullopt);
+    EXPECT_THAT(advice_text(advice, "x"), HasSubstr("no prompt was asked for yet")) << text;
+    EXPECT_FALSE(advice_of(text, TierSizes{.host = kGiB}).rows.empty());
+  }
+}
+
+TEST(AdviceTest, SizesAreNamedInWholeUnits) {
+  EXPECT_EQ(size_name(64ULL << 20U), "64MiB");
+  EXPECT_EQ(size_name(3 * kGiB), "3GiB");
+  EXPECT_EQ(size_name(kGiB + 1), "1073741825");
+}
+
+}  // namespace
+}  // namespace terrace::cli
