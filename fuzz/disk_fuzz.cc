@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   (void)decode_volume(all);
   (void)decode_meta(all);
   (void)decode_account(all);
+  (void)decode_learned(all);
   (void)decode_extent(all.first<kExtentRecordBytes>(), 0);
   // With its checksum made right the rest of a record gets past the door.
   auto record = all.first<kSlotRecordBytes>();

@@ -15,6 +15,7 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr char kVolumeMagic[8] = {'T', 'E', 'R', 'R', 'D', 'I', 'S', 'K'};
 constexpr char kAccountMagic[8] = {'T', 'E', 'R', 'R', 'W', 'E', 'A', 'R'};
+constexpr char kLearnedMagic[8] = {'T', 'E', 'R', 'R', 'L', 'R', 'N', 'D'};
 constexpr char kMetaMagic[8] = {'T', 'E', 'R', 'R', 'M', 'E', 'T', 'A'};
 
 struct VolumePage {
@@ -41,6 +42,14 @@ struct AccountPage {
   std::uint32_t crc;
   std::int64_t wall_seconds;
   std::int64_t level;
+};
+struct LearnedPage {
+  char magic[8];
+  std::uint32_t version;
+  std::uint32_t crc;
+  std::uint64_t number;
+  std::uint32_t bytes;
+  std::uint32_t payload;
 };
 struct ExtentBytes {
   std::uint32_t name_space;
@@ -199,6 +208,21 @@ std::optional<WriteAccount> decode_account(std::span<const std::byte, kPageBytes
     return std::nullopt;
   }
   return WriteAccount{bytes.wall_seconds, bytes.level};
+}
+
+void encode(const LearnedHeader& header, std::span<std::byte, kPageBytes> page) {
+  put_page(LearnedPage{{}, 0, 0, header.number, header.bytes, header.payload}, kLearnedMagic, page);
+}
+
+std::optional<LearnedHeader> decode_learned(std::span<const std::byte, kPageBytes> page) {
+  LearnedPage bytes;
+  std::memcpy(&bytes, page.data(), sizeof bytes);
+  if (std::memcmp(bytes.magic, kLearnedMagic, sizeof bytes.magic) != 0 ||
+      bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page) || bytes.number == 0 ||
+      bytes.bytes == 0 || bytes.bytes > kLearnedRoom) {
+    return std::nullopt;
+  }
+  return LearnedHeader{bytes.number, bytes.bytes, bytes.payload};
 }
 
 void encode(const SlotRecord& record, std::uint32_t slot,

@@ -104,6 +104,20 @@ void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page);
 [[nodiscard]] std::optional<WriteAccount> decode_account(
     std::span<const std::byte, kPageBytes> page);
 
+// First page of each half of learned.meta; of the whole halves the higher number counts.
+struct LearnedHeader {
+  std::uint64_t number = 0;   // From 1 on.
+  std::uint32_t bytes = 0;    // What follows the page,
+  std::uint32_t payload = 0;  // and its CRC-32C.
+  friend bool operator==(const LearnedHeader&, const LearnedHeader&) = default;
+};
+inline constexpr std::size_t kLearnedHalves = 2;
+inline constexpr std::size_t kLearnedHalfBytes = 256U << 10U;
+inline constexpr std::size_t kLearnedRoom = kLearnedHalfBytes - kPageBytes;
+void encode(const LearnedHeader& header, std::span<std::byte, kPageBytes> page);
+[[nodiscard]] std::optional<LearnedHeader> decode_learned(
+    std::span<const std::byte, kPageBytes> page);
+
 // CRC-32C (RFC 3720, Castagnoli), by the CPU's instruction.
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes);
 

@@ -185,5 +185,30 @@ TEST(DiskFormatTest, AWriteAccountWithAnyBitFlippedIsNone) {
   EXPECT_TRUE(decode_account(page).has_value());
 }
 
+TEST(DiskFormatTest, AHeaderOfWhatWasLearnedHasItsDocumentedBytes) {
+  std::array<std::byte, kPageBytes> page{};
+  encode(LearnedHeader{7, 258'048, 0x0A0B0C0D}, page);
+  EXPECT_EQ(std::memcmp(page.data(), "TERRLRND", 8), 0);
+  EXPECT_EQ(hex(std::span(page).subspan<8, 4>()), "01000000");
+  EXPECT_EQ(hex(std::span(page).subspan<16, 16>()), "070000000000000000f003000d0c0b0a");
+  EXPECT_EQ(decode_learned(page), (LearnedHeader{7, 258'048, 0x0A0B0C0D}));
+}
+
+TEST(DiskFormatTest, AHeaderOfWhatWasLearnedThatCannotBeIsNone) {
+  std::array<std::byte, kPageBytes> page{};
+  for (const LearnedHeader& wrong :
+       {LearnedHeader{0, 5, 1}, LearnedHeader{1, 0, 1}, LearnedHeader{1, 258'049, 1}}) {
+    encode(wrong, page);
+    EXPECT_FALSE(decode_learned(page).has_value());
+  }
+  encode(LearnedHeader{1, 5, 1}, page);
+  for (std::size_t at = 0; at < page.size(); ++at) {
+    page[at] ^= std::byte{4};
+    ASSERT_FALSE(decode_learned(page).has_value()) << at;
+    page[at] ^= std::byte{4};
+  }
+  EXPECT_TRUE(decode_learned(page).has_value());
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk
