@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "terrace/policy/returns/return_model.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/inspect.h"
 
@@ -14,9 +15,15 @@ namespace disk = terrace::tier::disk;
 
 constexpr std::uint64_t kBlocks = 8;
 constexpr const char* kFiles[] = {"ns-0001/slots.meta", "extents.meta", "ns-0001/fingerprint.txt",
-                                  "ns-0001/used.txt", "0.slots"};
+                                  "ns-0001/used.txt",   "0.slots",      "ns-0001/learned.meta"};
+
+const std::shared_ptr<terrace::policy::ReturnModel>& returns() {
+  static const auto made = *terrace::policy::ReturnModel::create();
+  return made;
+}
 
 void configure(disk::Rig& rig) {
+  rig.options().returns = returns();
   rig.options().blocks = kBlocks;
   rig.options().backend = "threads";
   rig.options().io.threads = 1;
@@ -32,6 +39,7 @@ const disk::ScratchDirectory& good_directory() {
     for (std::uint64_t n = 0; n < kBlocks; ++n) {
       if (!rig.write(n).is_ok()) std::abort();
     }
+    rig.tier().keep_learned(returns()->save());
     rig.settle();
     rig.close();
     fs::copy(rig.path(), scratch->path(), fs::copy_options::recursive);
@@ -58,6 +66,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   }
   (void)terrace::tier::inspect_directory(rig.path());
   if (!rig.open().is_ok()) return 0;
+  (void)returns()->load(rig.tier().learned());
   for (std::uint64_t n = 0; n < kBlocks; ++n) {
     if (rig.read(n).code() == terrace::Code::kInternal) std::abort();
   }

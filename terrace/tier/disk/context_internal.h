@@ -33,6 +33,8 @@ enum class Purpose : std::uint8_t {
   kOpenFrame,
   kAccountWrite,
   kAccountSync,
+  kLearnedWrite,
+  kLearnedSync,
   kScrub,
   kCheck
 };

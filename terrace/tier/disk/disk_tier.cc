@@ -12,6 +12,7 @@
 #include "terrace/tier/disk/checker_internal.h"
 #include "terrace/tier/disk/foreign_blocks_internal.h"
 #include "terrace/tier/disk/frame_check_internal.h"
+#include "terrace/tier/disk/learned_keeper_internal.h"
 #include "terrace/tier/disk/loader_internal.h"
 #include "terrace/tier/disk/open_volumes_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
@@ -66,7 +67,7 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
   const std::size_t ranks = options.layout.ranks;
   constexpr std::size_t kVoids = 1024;  // Void records of one batch.
   return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes +
-         disk::Reader::kMostReads * ranks + 2;  // Scrubber and checker read one frame at a time.
+         disk::Reader::kMostReads * ranks + 3;  // Scrubber, checker, LearnedKeeper: one each.
 }
 }  // namespace
 
@@ -94,6 +95,7 @@ struct DiskTier::State {
         context{options, clock_in, log_in, corrupt_log, volumes, *slots,
                 health,  queue,    pages,  meters,      *crypt},
         writer(context),
+        learned(context, writer.budget()),
         reader(context, writer),
         watch(context),
         checker(context, writer),
@@ -110,6 +112,7 @@ struct DiskTier::State {
     if (writer.budget().file() >= 0) {
       backend->name_file(writer.budget().file(), writer.budget().path());
     }
+    if (learned.file() >= 0) backend->name_file(learned.file(), learned.path());
   }
 
   [[nodiscard]] std::vector<std::string> directories() const {
@@ -151,6 +154,9 @@ struct DiskTier::State {
       case Purpose::kAccountWrite:
       case Purpose::kAccountSync:
         return writer.budget().finish(ticket.purpose, completion.status);
+      case Purpose::kLearnedWrite:
+      case Purpose::kLearnedSync:
+        return learned.finish(ticket.purpose, completion.status);
       case Purpose::kScrub:
         return scrubber.finish(completion.status);
       case Purpose::kCheck:
@@ -216,6 +222,7 @@ struct DiskTier::State {
   LogLimit corrupt_log;
   disk::Context context;
   disk::Writer writer;
+  disk::LearnedKeeper learned;
   disk::Reader reader;
   disk::Watch watch;
   disk::Checker checker;
@@ -294,7 +301,8 @@ DiskTier::~DiskTier() {
   const Nanoseconds limit = state_->clock.now() + kDrainLimit;
   const auto is_busy = [&] {
     return state_->backend->in_flight() > 0 || state_->crypt->under_way() > 0 ||
-           state_->writer.is_drop_due() || state_->writer.budget().is_saving();
+           state_->writer.is_drop_due() || state_->writer.budget().is_saving() ||
+           state_->learned.is_saving();
   };
   while (is_busy() && state_->clock.now() < limit) {
     state_->backend->wait(milliseconds(50));
@@ -399,8 +407,13 @@ void DiskTier::wait(Nanoseconds limit) {
 void DiskTier::wake() { state_->backend->wake(); }
 
 bool DiskTier::is_idle() const {
-  return state_->ready.empty() && state_->reader.is_idle() && state_->writer.is_idle();
+  return state_->ready.empty() && state_->reader.is_idle() && state_->writer.is_idle() &&
+         !state_->learned.is_saving();
 }
+
+const std::string& DiskTier::learned() const { return state_->learned.found(); }
+
+void DiskTier::keep_learned(std::string bytes) { state_->learned.keep(std::move(bytes)); }
 
 void DiskTier::stop_writes() {
   state_->writer.stop(state_->ready);

@@ -133,6 +133,14 @@ class DiskTier {
   // of what was reported does not need it.
   void stop_writes();
 
+  // What keep_learned() was given by an earlier owner of this namespace, found when the tier
+  // opened; empty = nothing. Thread-safe: it does not change.
+  [[nodiscard]] const std::string& learned() const;
+  // Has the next owner find `bytes`, at most 252 KiB, soon; what was given before goes. Only where
+  // `returns` was given. Failure costs nothing but that: it is logged, and the next call tries
+  // again. I/O thread.
+  void keep_learned(std::string bytes);
+
   // ---- Scrubbing, thread-safe: the next polls read what is sealed, in idle time.
   // Begins a pass now, or hastens the one that runs. 0 = at the rate of the options, else at one of
   // its own. Returns its number in scrub_report().

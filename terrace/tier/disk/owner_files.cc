@@ -21,7 +21,8 @@ constexpr std::array<std::string_view, 9> kFiles{
     "0.slots",  "writes.meta",       "extents.meta.tmp", "extents.meta", "moved-from.txt.tmp",
     kMovedFrom, "moving-to.txt.tmp", kMovingTo,          "owner.lock"};
 // The first one removed ends what counts in the namespace.
-constexpr std::array<std::string_view, 5> kNamespaceFiles{"slots.meta", "used.txt.tmp", "used.txt",
+constexpr std::array<std::string_view, 6> kNamespaceFiles{"slots.meta",          "learned.meta",
+                                                          "used.txt.tmp",        "used.txt",
                                                           "fingerprint.txt.tmp", "fingerprint.txt"};
 
 bool is_namespace_name(std::string_view name) {

@@ -179,7 +179,8 @@ void Volume::remove_empty_namespaces() {
   std::erase_if(owner_.facts.namespaces, [&](const NamespaceFacts& facts) {
     if (extents.contains(facts.number)) return false;
     const std::string path = owner_.directory + "/" + facts.directory;
-    for (const char* const name : {"/slots.meta", "/used.txt", "/fingerprint.txt"}) {
+    for (const char* const name :
+         {"/slots.meta", "/learned.meta", "/used.txt", "/fingerprint.txt"}) {
       (void)::unlink((path + name).c_str());
     }
     return ::rmdir(path.c_str()) == 0;

@@ -1,0 +1,435 @@
+// learned.meta: what one owner of a namespace keeps is what the next one finds, or nothing, however
+// the file was left; and the tier serves in any case.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+
+#include "terrace/policy/returns/return_model.h"
+#include "terrace/testing/eventually.h"
+#include "terrace/tier/disk/disk_fixture.h"
+#include "terrace/tier/disk/format_internal.h"
+#include "terrace/tier/disk/move_rig.h"
+#include "terrace/tier/disk/wipe.h"
+#include "terrace/transfer/backends/fault/recorder.h"
+
+namespace terrace::tier::disk {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using transfer::Fault;
+using transfer::IoOp;
+
+const std::string kName = "ns-0001/learned.meta";
+
+// Different in each byte and length.
+std::string lesson(std::uint64_t number) {
+  std::string bytes(100'000 + number * 1000, '\0');
+  Rng rng(number);
+  for (char& byte : bytes) byte = static_cast<char>(rng.next());
+  return bytes;
+}
+
+// In words; the bytes would fill the screen.
+std::string name_of(const std::string& bytes) {
+  for (std::uint64_t n = 0; n < 110; ++n) {
+    if (bytes.size() == 100'000 + n * 1000 && bytes == lesson(n))
+      return "lesson " + std::to_string(n);
+  }
+  return bytes.empty() ? "nothing" : "something else";
+}
+
+class DiskLearnedTest : public DiskFixture {
+ protected:
+  DiskLearnedTest() { rig_.options().returns = *policy::ReturnModel::create(); }
+  void open() { ASSERT_EQ(rig_.open().text(), Status().text()); }
+  [[nodiscard]] std::string found() { return name_of(rig_.tier().learned()); }
+  void keep(std::uint64_t number) {
+    rig_.tier().keep_learned(lesson(number));
+    rig_.settle();
+  }
+  // Of an owner that kept so many, and closed.
+  void leave(std::uint64_t lessons) {
+    open();
+    expect_serving();  // A namespace without blocks goes at the next start.
+    for (std::uint64_t n = 1; n <= lessons; ++n) keep(n);
+    rig_.close();
+  }
+  void expect_serving() {
+    EXPECT_TRUE(rig_.write(next_).is_ok());
+    EXPECT_TRUE(rig_.read(next_++).is_ok());
+  }
+  // Nothing is found and the log says why; what is kept from now on is found by the next one.
+  void expect_new_start(const std::string& why) {
+    open();
+    EXPECT_EQ(found(), "nothing");
+    EXPECT_THAT(rig_.log(), HasSubstr(why));
+    expect_serving();
+    keep(9);
+    ASSERT_EQ(rig_.reopen().text(), Status().text());
+    EXPECT_EQ(found(), "lesson 9");
+  }
+  // Something that cannot be opened lies in its place.
+  void expect_off() {
+    open();
+    EXPECT_EQ(found(), "nothing");
+    EXPECT_THAT(rig_.log(), HasSubstr("learned=off"));
+    keep(9);
+    expect_serving();
+    EXPECT_TRUE(rig_.tier().problems().empty());
+  }
+
+  std::uint64_t next_ = 1;
+};
+
+TEST_F(DiskLearnedTest, WhatWasKeptLastIsFoundByTheNextOwner) {
+  open();
+  EXPECT_EQ(found(), "nothing");
+  expect_serving();
+  for (std::uint64_t n = 1; n <= 5; ++n) {
+    keep(n);
+    ASSERT_EQ(rig_.reopen().text(), Status().text());
+    EXPECT_EQ(found(), name_of(lesson(n)));
+  }
+  EXPECT_EQ(fs::file_size(file(kName)) / kLearnedHalfBytes, 1U) << "two halves, the second in use";
+}
+
+TEST_F(DiskLearnedTest, WhatIsGivenWhileAnotherIsOnItsWayFollowsItAlsoAtTheClose) {
+  open();
+  expect_serving();
+  for (std::uint64_t n = 1; n <= 4; ++n) rig_.tier().keep_learned(lesson(n));
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_EQ(found(), "lesson 4");
+}
+
+TEST_F(DiskLearnedTest, WhatHasNoRoomIsLeftOut) {
+  leave(1);
+  open();
+  rig_.tier().keep_learned(std::string(kLearnedRoom + 1, 'x'));
+  rig_.tier().keep_learned("");
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_EQ(found(), "lesson 1");
+  rig_.tier().keep_learned(std::string(kLearnedRoom, 'x'));
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_TRUE(rig_.tier().learned() == std::string(kLearnedRoom, 'x'));
+}
+
+TEST_F(DiskLearnedTest, WithoutAModelThereIsNoFile) {
+  rig_.options().returns = nullptr;
+  leave(1);
+  EXPECT_FALSE(fs::exists(file(kName)));
+}
+
+TEST_F(DiskLearnedTest, EachNamespaceFindsItsOwn) {
+  leave(1);
+  rig_.set_model("model-b");
+  open();
+  EXPECT_EQ(found(), "nothing");
+  expect_serving();
+  keep(2);
+  rig_.set_model("model-a");
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_EQ(found(), "lesson 1");
+  rig_.set_model("model-b");
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_EQ(found(), "lesson 2");
+}
+
+// ---- What may have happened to the file.
+
+TEST_F(DiskLearnedTest, OfATornHalfTheOneBeforeCounts) {
+  leave(2);
+  patch(kName, kLearnedHalfBytes + kPageBytes + 50'000, std::string(512, '\0'));
+  open();
+  EXPECT_EQ(found(), "lesson 1");
+  EXPECT_THAT(rig_.log(), HasSubstr("half 1: its bytes are torn"));
+  keep(3);
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_EQ(found(), "lesson 3");
+}
+
+TEST_F(DiskLearnedTest, AFlippedBitOfAHeaderOrOfTheBytesIsDamage) {
+  for (const std::uint64_t offset : {9U, 17U, 25U, 4000U, 4096U, 100'000U}) {
+    leave(1);
+    flip_bit(file(kName), offset);
+    expect_new_start("learned=damaged");
+    rig_.close();
+    fs::remove_all(rig_.owner());
+  }
+}
+
+TEST_F(DiskLearnedTest, AFileThatWasCutIsDamage) {
+  leave(1);
+  fs::resize_file(file(kName), 60'000);
+  expect_new_start("half 0: its bytes are torn, damaged or cut off");
+}
+
+TEST_F(DiskLearnedTest, OfAFileThatWasCutBehindOneHalfThatOneCounts) {
+  leave(2);
+  fs::resize_file(file(kName), kLearnedHalfBytes + 6000);
+  open();
+  EXPECT_EQ(found(), "lesson 1");
+}
+
+TEST_F(DiskLearnedTest, AnEmptyFileHoldsNothing) {
+  leave(1);
+  fs::resize_file(file(kName), 0);
+  expect_new_start("learned=none");
+}
+
+TEST_F(DiskLearnedTest, AnotherVersionIsNotBelieved) {
+  leave(1);
+  std::array<std::byte, kPageBytes> page{};
+  encode(LearnedHeader{1, 5, 0}, page);
+  std::string text(reinterpret_cast<const char*>(page.data()), page.size());
+  text[8] = 2;
+  patch(kName, 0, text);
+  expect_new_start("or of another version");
+}
+
+TEST_F(DiskLearnedTest, AFolderALinkOrAPipeInItsPlaceIsLeftAlone) {
+  leave(1);
+  fs::remove(file(kName));
+  fs::create_directory(file(kName));
+  expect_off();
+  rig_.close();
+  fs::remove(file(kName));
+  const std::string elsewhere = rig_.path() + "/elsewhere";
+  write_text(elsewhere, "mine");
+  fs::create_symlink(elsewhere, file(kName));
+  expect_off();
+  EXPECT_EQ(tree(rig_.path()).at(elsewhere), "mine");
+  rig_.close();
+  fs::remove(file(kName));
+  ASSERT_EQ(::mkfifo(file(kName).c_str(), 0600), 0);
+  expect_off();
+}
+
+// ---- Faults.
+
+TEST_F(DiskLearnedTest, AFailureIsToldOnceTriedAgainAndCostsNothing) {
+  struct Case {
+    Fault fault;
+    IoOp op;
+  };
+  for (const auto [fault, op] :
+       {Case{Fault::kError, IoOp::kWrite}, Case{Fault::kNoSpace, IoOp::kWrite},
+        Case{Fault::kReadOnly, IoOp::kWrite}, Case{Fault::kError, IoOp::kSync}}) {
+    open_with_faults();
+    keep(1);
+    const std::size_t told = rig_.log_lines().count("learned=not_kept");
+    faults_->aim(fault, op, 2, "learned.meta");
+    keep(2);
+    keep(3);
+    EXPECT_EQ(faults_->injected(), 2U);
+    EXPECT_EQ(rig_.log_lines().count("learned=not_kept"), told + 1);
+    EXPECT_TRUE(rig_.tier().problems().empty());
+    expect_serving();
+    keep(4);
+    ASSERT_EQ(rig_.reopen().text(), Status().text());
+    EXPECT_EQ(found(), "lesson 4");
+    rig_.close();
+  }
+}
+
+TEST_F(DiskLearnedTest, AWriteThatFailsHalfWayLeavesTheOtherHalf) {
+  open_with_faults();
+  keep(1);
+  keep(2);
+  for (std::uint64_t n = 3; n < 6; ++n) {
+    faults_->aim(Fault::kCut, IoOp::kWrite, 1, "learned.meta");
+    keep(n);
+    faults_->aim(Fault::kError, IoOp::kWrite, 1, "learned.meta");
+    keep(100);
+  }
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_NE(found(), "lesson 100");
+  EXPECT_NE(found(), "something else");
+  expect_serving();
+}
+
+TEST_F(DiskLearnedTest, AWriteThatHangsKeepsNobodyFromServing) {
+  open_with_faults();
+  faults_->aim(Fault::kLose, IoOp::kWrite, 1, "learned.meta");
+  rig_.tier().keep_learned(lesson(1));
+  expect_serving();
+  EXPECT_EQ(faults_->lost(), 1U);
+  EXPECT_FALSE(rig_.tier().is_idle());
+  faults_->release_lost();
+  rig_.settle();
+  EXPECT_TRUE(rig_.tier().is_idle());
+}
+
+TEST_F(DiskLearnedTest, OnAFullDiskAllElseGoesOn) {
+  const SmallDisk disk(8 << 20U);
+  if (!disk.is_mounted()) GTEST_FAIL() << "needs the right to mount";
+  rig_.options().paths = {disk.path()};
+  open();
+  rig_.settle();
+  write_blocks(1, 5);
+  const std::string filler = disk.path() + "/filler";
+  {
+    std::ofstream all(filler, std::ios::binary);
+    while (all.write(std::string(4096, 'x').data(), 4096).flush()) {
+    }
+  }
+  keep(1);
+  EXPECT_THAT(rig_.log(), HasSubstr("learned=not_kept"));
+  EXPECT_TRUE(rig_.read(1).is_ok());
+  EXPECT_TRUE(rig_.write(5).is_ok());
+  fs::remove(filler);
+  keep(2);
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_EQ(found(), "lesson 2");
+  rig_.close();
+}
+
+TEST_F(DiskLearnedTest, ItIsChargedToTheWriteBudget) {
+  rig_.use_clock(clock_);
+  rig_.options().write_budget = Bytes(24 << 20U);
+  open();
+  clock_.advance(seconds(3600));
+  rig_.settle();
+  const std::int64_t before = rig_.tier().flow().budget_left;
+  rig_.tier().keep_learned(lesson(1));
+  ASSERT_TRUE(poll_until([&] { return rig_.tier().is_idle(); }));
+  EXPECT_LE(rig_.tier().flow().budget_left, before - static_cast<std::int64_t>(lesson(1).size()));
+}
+
+// ---- Crashes.
+
+// Whatever landed of what was not synced: the last lesson that was, or one that was begun since.
+TEST_F(DiskLearnedTest, AfterACrashTheLastOneThatWasSyncedOrALaterOneIsFound) {
+  const std::uint64_t seed = random_u64();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Rng rng(seed);
+  transfer::Recorder recorder;
+  rig_.options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {
+    return std::make_unique<transfer::RecordingBackend>(std::move(inner), recorder);
+  };
+  open();
+  expect_serving();
+  rig_.settle();
+  const ScratchDirectory snapshot;
+  fs::copy(rig_.path(), snapshot.path(), fs::copy_options::recursive);
+  const std::size_t start = recorder.now();
+  std::vector<std::size_t> kept{start};  // [lesson] the moment when it was durable.
+  for (std::uint64_t n = 1; n <= 4; ++n) {
+    keep(n);
+    kept.push_back(recorder.now());
+  }
+  for (int i = 0; i < 60; ++i) {
+    const std::size_t moment = start + rng.below(recorder.now() - start + 1);
+    SCOPED_TRACE("moment " + std::to_string(moment));
+    Rig after;
+    fs::copy(snapshot.path(), after.path(),
+             fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+    for (const auto& landed : recorder.survivors(moment, rng, 50)) {
+      if (landed.kind != transfer::Recorder::Kind::kWrite) continue;
+      std::fstream target(after.path() + landed.path.substr(rig_.path().size()),
+                          std::ios::in | std::ios::out | std::ios::binary);
+      target.seekp(static_cast<std::streamoff>(landed.offset));
+      target.write(reinterpret_cast<const char*>(landed.bytes.data()),
+                   static_cast<std::streamsize>(landed.bytes.size()));
+    }
+    after.options().returns = rig_.options().returns;
+    ASSERT_EQ(after.open().text(), Status().text());
+    std::uint64_t least = 0;
+    while (least < 4 && kept[least + 1] <= moment) ++least;
+    const std::string durable = least == 0 ? "nothing" : name_of(lesson(least));
+    ASSERT_THAT(name_of(after.tier().learned()),
+                ::testing::AnyOf(durable, name_of(lesson(least + 1))));
+  }
+}
+
+// Keeps for ever in a child; tells each lesson that is durable.
+[[noreturn]] void keep_until_killed(const DiskTier::Options& options, int pipe) {
+  const SystemClock clock;
+  NullLog log;
+  auto tier = DiskTier::open(options, clock, log);
+  if (!tier) ::_exit(2);
+  std::vector<DiskDone> done;
+  for (std::uint64_t n = 1;; ++n) {
+    (*tier)->keep_learned(lesson(n % 50));
+    do {
+      (*tier)->wait(milliseconds(20));
+      (*tier)->poll(done);
+    } while (!(*tier)->is_idle());
+    if (::write(pipe, &n, 8) != 8) ::_exit(3);
+  }
+}
+
+TEST_F(DiskLearnedTest, WhatWasKeptOutlivesKillNine) {
+  leave(0);
+  for (std::uint64_t round = 1; round < 5; ++round) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::close(ends[0]);
+      keep_until_killed(rig_.options(), ends[1]);
+    }
+    ::close(ends[1]);
+    std::uint64_t number = 0;
+    for (std::uint64_t i = 0; i < round; ++i) ASSERT_EQ(::read(ends[0], &number, 8), 8);
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    while (::read(ends[0], &number, 8) == 8) {
+    }
+    ::close(ends[0]);
+    open();
+    EXPECT_THAT(found(),
+                ::testing::AnyOf(name_of(lesson(number % 50)), name_of(lesson((number + 1) % 50))));
+    rig_.close();
+  }
+}
+
+// ---- Tools.
+
+TEST_F(DiskLearnedTest, ACopyByMoveHasIt) {
+  leave(2);
+  const ScratchDirectory target;
+  const MovedOwner moved =
+      move_one(rig_.path(), target.path(), {.is_always_copied = true, .progress = {}});
+  EXPECT_EQ(moved.problem, "");
+  rig_.options().paths = {target.path()};
+  open();
+  EXPECT_EQ(found(), "lesson 2");
+  rig_.close();
+}
+
+TEST_F(DiskLearnedTest, AWipeOfAllAndOfTheNamespaceTakesItAlong) {
+  for (const char* const name_space : {"ns-0001", ""}) {
+    open();
+    write_blocks(1, 3);
+    keep(1);
+    rig_.close();
+    const auto owners =
+        wipe_directory(rig_.path(), {.name_space = name_space, .is_dry = false, .progress = {}});
+    ASSERT_TRUE(owners.has_value());
+    ASSERT_EQ(owners->size(), 1U);
+    EXPECT_EQ(owners->front().problem, "");
+    EXPECT_THAT(owners->front().names, ::testing::Contains(kName));
+    EXPECT_TRUE(owners->front().left.empty());
+    EXPECT_FALSE(fs::exists(rig_.owner() + "/ns-0001"));
+  }
+}
+
+TEST_F(DiskLearnedTest, ANamespaceWithoutExtentsGoesWithIt) {
+  open();
+  keep(1);  // And not a block.
+  rig_.close();
+  rig_.set_model("model-b");
+  open();
+  EXPECT_EQ(found(), "nothing");
+  EXPECT_FALSE(fs::exists(file("ns-0002"))) << "the number was free again";
+}
+
+}  // namespace
+}  // namespace terrace::tier::disk
