@@ -31,18 +31,14 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Answ
               .timeout = options.step_timeout,
               .times_prefill = options.observed.has_value()}),
       hits_(options.hit_window, options.layout.block_tokens),
-      hits_logged_at_(now) {
+      hits_logged_at_(now),
+      learned_at_(now) {
   context_.counters.mode.set(static_cast<std::int64_t>(context_.mode));
 }
 
 void Core::open_host(std::unique_ptr<tier::HostTier> host) {
   context_.host = std::move(host);
   gate_.open_host();
-}
-
-void Core::open_lower(LowerTier& lower) {
-  if (was_reset_) lower.forget_all();  // What was asked for while it was opening.
-  context_.lower = &lower;
 }
 
 void Core::open_objects(tier::ObjectTier& objects) {

@@ -54,7 +54,9 @@ class MemoryDisk final : public LowerTier {
   bool is_stuck = false;  // Nothing finishes.
   std::map<DiskKey, Block> blocks;
   std::set<SequenceHash> foreign;
-  std::uint64_t reads = 0;  // That ended.
+  std::string known;              // What eviction learned before,
+  std::vector<std::string> kept;  // and what it was told to keep since.
+  std::uint64_t reads = 0;        // That ended.
   std::uint64_t writes = 0;
   std::uint64_t begun_reads = 0;
   std::uint64_t begun_writes = 0;
@@ -85,6 +87,8 @@ class MemoryDisk final : public LowerTier {
   }
   std::vector<catalog::Eviction> take_evicted() override { return std::exchange(evicted_, {}); }
   std::vector<std::string> problems() const override { return {}; }
+  std::string learned() const override { return known; }
+  void keep_learned(std::string bytes) override { kept.push_back(std::move(bytes)); }
 
   Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                      std::uint64_t alias, std::span<const tier::ShardMemory> ranks,

@@ -119,6 +119,10 @@ class Core {
   void on_write(std::uint64_t token, const Status& status) { writes_.finish(token, status); }
   void on_pack(std::uint64_t token, const Status& status) { packs_.finish(token, status); }
   void on_check(std::uint64_t token, bool is_right);
+  // What eviction learned is to go to the disk: every ten minutes in which requests ended, and once
+  // more at the close.
+  [[nodiscard]] bool is_learned_due(Nanoseconds now) const;
+  [[nodiscard]] std::string take_learned(Nanoseconds now);
   // No more stores and loads; what is queued for disk is still written.
   void begin_close();
   void stop_writes() {
@@ -132,7 +136,9 @@ class Core {
   [[nodiscard]] bool allows_upkeep() const {
     return context_.mode == Mode::kOn && context_.options.can_store && !is_closing_;
   }
-  [[nodiscard]] bool has_queued_writes() const { return writes_.size() + packs_.size() > 0; }
+  [[nodiscard]] bool has_queued_writes() const {
+    return writes_.size() + packs_.size() > 0 || (is_closing_ && is_learned_due(Nanoseconds(0)));
+  }
   [[nodiscard]] Context& context() { return context_; }
   [[nodiscard]] const Context& context() const { return context_; }
   [[nodiscard]] const Gate& gate() const { return gate_; }
@@ -206,6 +212,7 @@ class Core {
   void promote(ReadOutcome outcome, Nanoseconds now);
   // Nothing more is read from disk; who waits for it is told.
   void cancel_reads();
+  void load_learned(const LowerTier& lower);
   void order_canary(Nanoseconds now);
   void log_hits(Nanoseconds now);
 
@@ -235,6 +242,9 @@ class Core {
   std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.
   Nanoseconds canary_ordered_{0};
   int canary_waits_ = 0;
+  Nanoseconds learned_at_;              // The last time that the disk was given it,
+  std::uint32_t learned_requests_ = 0;  // and the requests that had ended by then.
+  bool has_learned_last_ = false;
   bool has_more_to_touch_ = false;  // Or sightings to tell.
   bool is_lower_settled_ = false;
   std::string lower_problem_;

@@ -9,6 +9,10 @@
 
 namespace terrace::manager {
 
+namespace {
+constexpr Nanoseconds kLearnedEvery = seconds(600);
+}  // namespace
+
 Status Core::take_report(const wire::Report& report, Nanoseconds now) {
   auto over = steps_.take(report);
   if (!over) {
@@ -287,6 +291,43 @@ void Core::tick(Nanoseconds now) {
   context_.note_disk_evictions();
   writes_.drive_eviction(now);
   has_signal_ = has_signal_ || !context_.events.is_empty();
+}
+
+void Core::open_lower(LowerTier& lower) {
+  if (was_reset_) lower.forget_all();  // What was asked for while it was opening.
+  context_.lower = &lower;
+  load_learned(lower);
+}
+
+// Some 2 ms under the lock, once, for what would take days to learn.
+void Core::load_learned(const LowerTier& lower) {
+  const std::string found = lower.learned();
+  if (context_.returns == nullptr || found.empty()) return;
+  const Status status = context_.returns->load(found);
+  if (status.is_ok()) {
+    context_.note(LogLevel::kInfo,
+                  fmt::format("event=learned_found classes={}", context_.returns->classes()));
+  } else {
+    context_.note(
+        LogLevel::kWarn,
+        fmt::format("event=learned_refused reason=\"{}\": eviction learns anew", status.message()));
+  }
+}
+
+bool Core::is_learned_due(Nanoseconds now) const {
+  // A disk that is not trusted, or that nobody may write to, gets nothing.
+  const bool may_write = context_.lower != nullptr && context_.is_lower_readable &&
+                         context_.mode == Mode::kOn && context_.options.can_store;
+  if (context_.returns == nullptr || !may_write || is_poisoned()) return false;
+  if (context_.returns->requests() == learned_requests_) return false;
+  return is_closing_ ? !has_learned_last_ : now - learned_at_ >= kLearnedEvery;
+}
+
+std::string Core::take_learned(Nanoseconds now) {
+  learned_at_ = now;
+  learned_requests_ = context_.returns->requests();
+  has_learned_last_ = is_closing_;
+  return context_.returns->save();
 }
 
 bool Core::has_jobs() const {

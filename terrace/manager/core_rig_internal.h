@@ -331,6 +331,8 @@ class Rig {
     host.layout = options.layout;
     host.blocks = options.host.blocks;
     host.huge_pages = false;
+    host.eviction = options.host.eviction;
+    host.returns = core.returns();
     return host;
   }
 

@@ -39,6 +39,8 @@ class DiskLower final : public LowerTier {
   void wake() override { disk_.wake(); }
   bool is_idle() const override { return disk_.is_idle(); }
   void stop_writes() override { disk_.stop_writes(); }
+  std::string learned() const override { return disk_.learned(); }
+  void keep_learned(std::string bytes) override { disk_.keep_learned(std::move(bytes)); }
   void hold_idle_work(bool is_held) override { disk_.hold_scrub(is_held); }
 
  private:

@@ -65,6 +65,7 @@ bool IoDriver::tick() {
   Jobs jobs;
   bool allows_upkeep = false;
   bool is_paused = false;
+  std::string learned;
   {
     const MutexLock lock(shared_.mutex);
     const Nanoseconds now = clock_.now();
@@ -72,8 +73,12 @@ bool IoDriver::tick() {
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
     allows_upkeep = shared_.core.allows_upkeep();
     is_paused = shared_.core.context().is_paused();
+    if (lower != nullptr && shared_.core.is_learned_due(now)) {
+      learned = shared_.core.take_learned(now);
+    }
   }
   if (lower != nullptr) lower->hold_idle_work(is_paused);
+  if (!learned.empty()) lower->keep_learned(std::move(learned));
   tier::ObjectTier* objects = objects_.load();
   if (objects != nullptr) objects->allow_upkeep(allows_upkeep);
   is_busy = begin(lower, objects, jobs) || is_busy;

@@ -46,6 +46,8 @@ class ObservedLower final : public manager::LowerTier {
     return std::exchange(evicted_, {});
   }
   std::vector<std::string> problems() const override { return inner_->problems(); }
+  std::string learned() const override { return inner_->learned(); }
+  void keep_learned(std::string bytes) override { inner_->keep_learned(std::move(bytes)); }
   Status begin_write(std::uint64_t token, GroupId group, const SequenceHash& hash,
                      std::uint64_t alias, std::span<const tier::ShardMemory> ranks,
                      std::span<const Checksum> checksums, std::uint32_t resets) override;

@@ -66,6 +66,22 @@ TEST(ManagerScenario, TheFirstRequestAfterARestartHitsFromDisk) {
   EXPECT_EQ(engine.run(tokens).ledger.hit[kHost], Tokens(48));
 }
 
+TEST(ManagerScenario, WhatEvictionLearnedOutlivesAnOrderlyRestart) {
+  const Scratch scratch;
+  EngineOptions options{.disk_path = scratch.path() + "/d"};
+  options.tune = [](manager::Options& of) { of.host.eviction = of.disk.eviction = "hazard"; };
+  const auto run = [&](std::uint32_t seed) {
+    Engine engine(scratch, options);
+    EXPECT_TRUE(engine.wait_ready());
+    engine.run(Engine::make_tokens(4, seed));
+    EXPECT_TRUE(engine.wait_on_disk(5));
+    engine.stop();
+    return engine.logged();
+  };
+  EXPECT_THAT(run(1), ::testing::Not(::testing::HasSubstr("event=learned_found")));
+  EXPECT_THAT(run(1), ::testing::HasSubstr("event=learned_found"));
+}
+
 TEST(ManagerScenario, AnotherModelOrTenantNeverSeesTheBlocks) {
   const Scratch scratch;
   EngineOptions options{.disk_path = scratch.path() + "/d"};

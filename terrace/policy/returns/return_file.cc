@@ -44,6 +44,7 @@ bool are_counts(const Counts& counts) {
 
 std::string ReturnModel::save() const {
   std::string bytes;
+  bytes.reserve(sizeof kMagic + 4 + used_ * (8 + 2 * sizeof classes_[0].returns));
   put(bytes, kMagic);
   put(bytes, static_cast<std::uint32_t>(used_));
   for (std::size_t of = 0; of < used_; ++of) {

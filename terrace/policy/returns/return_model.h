@@ -66,6 +66,8 @@ class ReturnModel {
   [[nodiscard]] Status load(std::string_view bytes);
 
   [[nodiscard]] std::size_t classes() const { return used_; }
+  // That have ended, in this process. Wraps around.
+  [[nodiscard]] std::uint32_t requests() const { return next_; }
   [[nodiscard]] Bytes memory() const;
 
  private:
