@@ -93,6 +93,10 @@ void write_namespace(const InspectedNamespace& one, bool has_keys, std::string& 
   if (one.damaged > 0) {
     fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
   }
+  if (one.learned_bytes > 0) {
+    fmt::format_to(end, "    eviction learned from its requests: {} for the next start\n",
+                   size_text(one.learned_bytes));
+  }
   out += key_uses_text(one.encryption, has_keys, /*was_opened=*/false, "    ");
   if (one.fingerprint.empty()) {
     fmt::format_to(
@@ -153,6 +157,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"damaged", one.damaged},
               {"epoch", one.epoch},
               {"era", fmt::format("{:016x}", one.era)},
+              {"learned_bytes", one.learned_bytes},
               {"encryption", key_uses_json<Json>(one.encryption)},
               {"fingerprint_problem", one.fingerprint_problem},
               {"content", Json::object()},

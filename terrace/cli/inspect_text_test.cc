@@ -50,6 +50,14 @@ TEST(InspectTextTest, BlocksThatTheNextStartDropsAreTold) {
   EXPECT_THAT(inspect_text(reports, {}), HasSubstr("written by an earlier Terrace"));
 }
 
+TEST(InspectTextTest, WhatEvictionLearnedIsTold) {
+  auto reports = sample();
+  EXPECT_THAT(inspect_text(reports, {}), Not(HasSubstr("eviction learned")));
+  reports[0].owners[0].namespaces[1].learned_bytes = 3U << 20U;
+  EXPECT_THAT(inspect_text(reports, {}),
+              HasSubstr("eviction learned from its requests: 3.0 MiB for the next start"));
+}
+
 TEST(InspectTextTest, NamespacesAreInClearTextWithWhatChanged) {
   const std::string text = inspect_text(sample(), {});
   EXPECT_THAT(text, HasSubstr("/kv/terrace-00: usable, in use by an engine"));

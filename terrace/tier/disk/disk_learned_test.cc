@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,7 +14,9 @@
 #include "terrace/testing/eventually.h"
 #include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
+#include "terrace/tier/disk/inspect.h"
 #include "terrace/tier/disk/move_rig.h"
+#include "terrace/tier/disk/verify.h"
 #include "terrace/tier/disk/wipe.h"
 #include "terrace/transfer/backends/fault/recorder.h"
 
@@ -208,6 +211,17 @@ TEST_F(DiskLearnedTest, AFolderALinkOrAPipeInItsPlaceIsLeftAlone) {
   fs::remove(file(kName));
   ASSERT_EQ(::mkfifo(file(kName).c_str(), 0600), 0);
   expect_off();
+}
+
+TEST_F(DiskLearnedTest, WhereFilesMayNotBeSoLongNothingIsWritten) {
+  struct rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  struct rlimit low = before;
+  low.rlim_cur = 300U << 10U;
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &low), 0);
+  expect_off();
+  rig_.close();
+  EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
 }
 
 // ---- Faults.
@@ -416,6 +430,31 @@ TEST_F(DiskLearnedTest, AWipeOfAllAndOfTheNamespaceTakesItAlong) {
     EXPECT_TRUE(owners->front().left.empty());
     EXPECT_FALSE(fs::exists(rig_.owner() + "/ns-0001"));
   }
+}
+
+TEST_F(DiskLearnedTest, InspectTellsHowMuchThereIs) {
+  const auto told = [&] { return inspect_directory(rig_.path())->at(0).namespaces.at(0); };
+  leave(0);
+  EXPECT_EQ(told().learned_bytes, 0U);
+  leave(2);
+  EXPECT_EQ(told().learned_bytes, lesson(2).size());
+  EXPECT_EQ(told().damaged, 0U);
+}
+
+TEST_F(DiskLearnedTest, VerifyNamesItWhenNoHalfIsWhole) {
+  const auto damage = [&] {
+    return verify_directory(rig_.path(), [](const VerifyProgress&) {})
+        ->at(0)
+        .namespaces.at(0)
+        .damage;
+  };
+  leave(2);
+  EXPECT_TRUE(damage().empty());
+  flip_bit(file(kName), 5000);
+  EXPECT_TRUE(damage().empty()) << "a crash may leave that";
+  flip_bit(file(kName), kLearnedHalfBytes + 5000);
+  ASSERT_EQ(damage().size(), 1U);
+  EXPECT_EQ(damage()[0].file, file(kName));
 }
 
 TEST_F(DiskLearnedTest, ANamespaceWithoutExtentsGoesWithIt) {

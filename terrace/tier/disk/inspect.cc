@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "terrace/tier/disk/key_tally_internal.h"
+#include "terrace/tier/disk/learned_keeper_internal.h"
 #include "terrace/tier/disk/meta_scan_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
@@ -68,6 +69,7 @@ InspectedOwner inspect_owner(const std::string& directory,
     found.layout_digest = held.layout_digest;
     found.used_seconds = held.used_seconds;
     found.bytes = held.extents * facts.extent_bytes;
+    found.learned_bytes = disk::look_at_learned(directory + "/" + held.directory).bytes.size();
     if (table) count_slots(directory, *table, held.directory, keys, found);
     owner.namespaces.push_back(std::move(found));
   }

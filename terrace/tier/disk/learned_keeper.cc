@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -69,6 +70,14 @@ Result<Learned> read_learned(int file, const std::string& path) {
   return learned;
 }
 
+Learned look_at_learned(const std::string& folder) {
+  const std::string path = folder + "/learned.meta";
+  const auto file = open_regular_file(path, O_RDONLY | O_NOFOLLOW);
+  if (!file) return {};
+  auto learned = read_learned(file->get(), path);
+  return learned ? *std::move(learned) : Learned();
+}
+
 LearnedKeeper::LearnedKeeper(Context& context, BudgetKeeper& budget)
     : context_(context), budget_(budget), page_(kPageBytes) {
   if (context.options.returns == nullptr) return;
@@ -85,6 +94,12 @@ LearnedKeeper::LearnedKeeper(Context& context, BudgetKeeper& budget)
 }
 
 Status LearnedKeeper::open() {
+  // Writing past this limit is a signal that would end the engine.
+  struct rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+      limit.rlim_cur < kLearnedHalves * kLearnedHalfBytes) {
+    return {Code::kRefused, path_ + ": files are limited to less than 512 KiB (ulimit -f)"};
+  }
   TERRACE_ASSIGN_OR_RETURN(file_, open_regular_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW));
   TERRACE_ASSIGN_OR_RETURN(Learned learned, read_learned(file_.get(), path_));
   if (!learned.damage.empty()) {

@@ -27,6 +27,9 @@ struct Learned {
 // Errors: kIo.
 [[nodiscard]] Result<Learned> read_learned(int file, const std::string& path);
 
+// Of a namespace's folder, beside whoever owns it; where it cannot be read, nothing.
+[[nodiscard]] Learned look_at_learned(const std::string& folder);
+
 class LearnedKeeper {
  public:
   // Without Options::returns there is no file.

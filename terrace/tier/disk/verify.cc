@@ -15,6 +15,7 @@
 #include "terrace/tier/crypt/frame_crypt.h"
 #include "terrace/tier/disk/frame_check_internal.h"
 #include "terrace/tier/disk/key_tally_internal.h"
+#include "terrace/tier/disk/learned_keeper_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 #include "terrace/tier/disk/owner_files_internal.h"
 #include "terrace/tier/disk/shape_finder_internal.h"
@@ -128,6 +129,12 @@ class OwnerVerifier {
         found.problem = "slots.meta is missing or its header is damaged: its blocks are misses";
       } else {
         found.damaged_records = scan->damaged;
+      }
+      // One half alone may be torn: a crash does that.
+      const auto learned = disk::look_at_learned(owner_.directory + "/" + held.directory);
+      if (learned.number == 0 && !learned.damage.empty()) {
+        add(found, {.file = owner_.directory + "/" + held.directory + "/learned.meta",
+                    .reason = learned.damage + ": eviction learns anew"});
       }
       of_ += found.sealed_blocks;
       owner_.namespaces.push_back(std::move(found));
