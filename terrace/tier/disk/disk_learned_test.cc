@@ -11,7 +11,7 @@
 #include <filesystem>
 
 #include "terrace/policy/returns/return_model.h"
-#include "terrace/testing/eventually.h"
+#include "terrace/testing/file_calls.h"
 #include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/inspect.h"
@@ -356,6 +356,39 @@ TEST_F(DiskLearnedTest, AfterACrashTheLastOneThatWasSyncedOrALaterOneIsFound) {
     ASSERT_THAT(name_of(after.tier().learned()),
                 ::testing::AnyOf(durable, name_of(lesson(least + 1))));
   }
+}
+
+// Syncs of a file or folder by whoever opens the tier.
+class Syncs final : public terrace::testing::FileWatch {
+ public:
+  explicit Syncs(std::string path) : path_(std::move(path)) {}
+  void on_change(const terrace::testing::FileChange& change) override {
+    const bool is_sync = change.kind == terrace::testing::FileChange::Kind::kSync;
+    if (is_sync && change.path == path_) ++count;
+  }
+  int count = 0;
+
+ private:
+  const std::string path_;
+};
+
+TEST_F(DiskLearnedTest, WhatAKilledOwnerLeftIsSyncedBeforeTheOtherHalfIsWritten) {
+  leave(1);
+  const Syncs syncs(file(kName));
+  open();
+  EXPECT_EQ(syncs.count, 1);
+}
+
+TEST_F(DiskLearnedTest, ItsNameIsDurableBeforeItIsWritten) {
+  leave(0);
+  const Syncs without(file("ns-0001"));
+  open();
+  const int all = without.count;
+  rig_.close();
+  leave(1);
+  const Syncs with(file("ns-0001"));
+  open();
+  EXPECT_EQ(with.count, all - 1) << "it was there";
 }
 
 // Keeps for ever in a child; tells each lesson that is durable.
