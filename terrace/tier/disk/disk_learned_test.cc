@@ -10,14 +10,9 @@
 #include <array>
 #include <filesystem>
 
-#include "terrace/policy/returns/return_model.h"
 #include "terrace/testing/file_calls.h"
-#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
-#include "terrace/tier/disk/inspect.h"
-#include "terrace/tier/disk/move_rig.h"
-#include "terrace/tier/disk/verify.h"
-#include "terrace/tier/disk/wipe.h"
+#include "terrace/tier/disk/learned_rig.h"
 #include "terrace/transfer/backends/fault/recorder.h"
 
 namespace terrace::tier::disk {
@@ -27,68 +22,6 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using transfer::Fault;
 using transfer::IoOp;
-
-const std::string kName = "ns-0001/learned.meta";
-
-// Different in each byte and length.
-std::string lesson(std::uint64_t number) {
-  std::string bytes(100'000 + number * 1000, '\0');
-  Rng rng(number);
-  for (char& byte : bytes) byte = static_cast<char>(rng.next());
-  return bytes;
-}
-
-// In words; the bytes would fill the screen.
-std::string name_of(const std::string& bytes) {
-  for (std::uint64_t n = 0; n < 110; ++n) {
-    if (bytes.size() == 100'000 + n * 1000 && bytes == lesson(n))
-      return "lesson " + std::to_string(n);
-  }
-  return bytes.empty() ? "nothing" : "something else";
-}
-
-class DiskLearnedTest : public DiskFixture {
- protected:
-  DiskLearnedTest() { rig_.options().returns = *policy::ReturnModel::create(); }
-  void open() { ASSERT_EQ(rig_.open().text(), Status().text()); }
-  [[nodiscard]] std::string found() { return name_of(rig_.tier().learned()); }
-  void keep(std::uint64_t number) {
-    rig_.tier().keep_learned(lesson(number));
-    rig_.settle();
-  }
-  // Of an owner that kept so many, and closed.
-  void leave(std::uint64_t lessons) {
-    open();
-    expect_serving();  // A namespace without blocks goes at the next start.
-    for (std::uint64_t n = 1; n <= lessons; ++n) keep(n);
-    rig_.close();
-  }
-  void expect_serving() {
-    EXPECT_TRUE(rig_.write(next_).is_ok());
-    EXPECT_TRUE(rig_.read(next_++).is_ok());
-  }
-  // Nothing is found and the log says why; what is kept from now on is found by the next one.
-  void expect_new_start(const std::string& why) {
-    open();
-    EXPECT_EQ(found(), "nothing");
-    EXPECT_THAT(rig_.log(), HasSubstr(why));
-    expect_serving();
-    keep(9);
-    ASSERT_EQ(rig_.reopen().text(), Status().text());
-    EXPECT_EQ(found(), "lesson 9");
-  }
-  // Something that cannot be opened lies in its place.
-  void expect_off() {
-    open();
-    EXPECT_EQ(found(), "nothing");
-    EXPECT_THAT(rig_.log(), HasSubstr("learned=off"));
-    keep(9);
-    expect_serving();
-    EXPECT_TRUE(rig_.tier().problems().empty());
-  }
-
-  std::uint64_t next_ = 1;
-};
 
 TEST_F(DiskLearnedTest, WhatWasKeptLastIsFoundByTheNextOwner) {
   open();
@@ -432,72 +365,6 @@ TEST_F(DiskLearnedTest, WhatWasKeptOutlivesKillNine) {
                 ::testing::AnyOf(name_of(lesson(number % 50)), name_of(lesson((number + 1) % 50))));
     rig_.close();
   }
-}
-
-// ---- Tools.
-
-TEST_F(DiskLearnedTest, ACopyByMoveHasIt) {
-  leave(2);
-  const ScratchDirectory target;
-  const MovedOwner moved =
-      move_one(rig_.path(), target.path(), {.is_always_copied = true, .progress = {}});
-  EXPECT_EQ(moved.problem, "");
-  rig_.options().paths = {target.path()};
-  open();
-  EXPECT_EQ(found(), "lesson 2");
-  rig_.close();
-}
-
-TEST_F(DiskLearnedTest, AWipeOfAllAndOfTheNamespaceTakesItAlong) {
-  for (const char* const name_space : {"ns-0001", ""}) {
-    open();
-    write_blocks(1, 3);
-    keep(1);
-    rig_.close();
-    const auto owners =
-        wipe_directory(rig_.path(), {.name_space = name_space, .is_dry = false, .progress = {}});
-    ASSERT_TRUE(owners.has_value());
-    ASSERT_EQ(owners->size(), 1U);
-    EXPECT_EQ(owners->front().problem, "");
-    EXPECT_THAT(owners->front().names, ::testing::Contains(kName));
-    EXPECT_TRUE(owners->front().left.empty());
-    EXPECT_FALSE(fs::exists(rig_.owner() + "/ns-0001"));
-  }
-}
-
-TEST_F(DiskLearnedTest, InspectTellsHowMuchThereIs) {
-  const auto told = [&] { return inspect_directory(rig_.path())->at(0).namespaces.at(0); };
-  leave(0);
-  EXPECT_EQ(told().learned_bytes, 0U);
-  leave(2);
-  EXPECT_EQ(told().learned_bytes, lesson(2).size());
-  EXPECT_EQ(told().damaged, 0U);
-}
-
-TEST_F(DiskLearnedTest, VerifyNamesItWhenNoHalfIsWhole) {
-  const auto damage = [&] {
-    return verify_directory(rig_.path(), [](const VerifyProgress&) {})
-        ->at(0)
-        .namespaces.at(0)
-        .damage;
-  };
-  leave(2);
-  EXPECT_TRUE(damage().empty());
-  flip_bit(file(kName), 5000);
-  EXPECT_TRUE(damage().empty()) << "a crash may leave that";
-  flip_bit(file(kName), kLearnedHalfBytes + 5000);
-  ASSERT_EQ(damage().size(), 1U);
-  EXPECT_EQ(damage()[0].file, file(kName));
-}
-
-TEST_F(DiskLearnedTest, ANamespaceWithoutExtentsGoesWithIt) {
-  open();
-  keep(1);  // And not a block.
-  rig_.close();
-  rig_.set_model("model-b");
-  open();
-  EXPECT_EQ(found(), "nothing");
-  EXPECT_FALSE(fs::exists(file("ns-0002"))) << "the number was free again";
 }
 
 }  // namespace
