@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -59,6 +60,7 @@ std::vector<std::uint64_t> hosts_of(const Curve& curve, double engine_percent) {
   if (curve.points().empty()) return hosts;
   const double most = curve.points().back().percent;
   for (const Point& point : curve.points()) {
+    if (!std::has_single_bit(point.bytes)) continue;
     if (point.percent <= engine_percent + 0.5 && point.percent < most) continue;
     hosts.push_back(point.bytes);
     if (hosts.size() == kMostHosts || point.percent >= most - 0.5) break;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <new>
 
 #include "terrace/manager/size_forecast_internal.h"
@@ -101,9 +102,12 @@ void SizeForecast::add_sizes(Tier tier, std::uint64_t below, std::uint64_t block
 
 void SizeForecast::add_curve(ForecastStatus& status) const {
   if (!curve_) return;
-  for (Bytes size = kLeastOfCurve; size <= kMostOfCurve; size = size * 2) {
-    const std::uint64_t blocks = size.value() / block_bytes_;
-    status.curve.push_back({size, 100 * curve_->hit_ratio(blocks)});
+  const std::uint64_t least = std::bit_ceil(kLeastOfCurve * block_bytes_);
+  for (std::uint64_t octave = least; octave <= kMostOfCurve.value(); octave *= 2) {
+    for (const double factor : {1.0, 1.189207, 1.414214, 1.681793}) {
+      const auto size = static_cast<std::uint64_t>(factor * static_cast<double>(octave));
+      status.curve.push_back({Bytes(size), 100 * curve_->hit_ratio(size / block_bytes_)});
+    }
   }
 }
 

@@ -33,8 +33,8 @@ class SizeForecast {
   static constexpr std::size_t kMostWaiting = std::size_t{1} << 18U;  // Blocks.
   // Of the largest tiers asked about, beside those there are.
   static constexpr std::uint64_t kLargest = 4;
-  // Whatever the tiers are, the curve is told from the first to the last of these.
-  static constexpr Bytes kLeastOfCurve = 64_MiB;
+  // Whatever the tiers are, the curve is told from a few blocks on to this, four sizes an octave.
+  static constexpr std::uint64_t kLeastOfCurve = 16;  // Blocks.
   static constexpr Bytes kMostOfCurve = 1024_GiB;
   struct Asked {
     std::vector<SequenceHash> hashes;  // Of all requests, one after the other.

@@ -57,6 +57,30 @@ TEST(SizeForecastTest, SizesAreOfAllRanksAndGroups) {
   EXPECT_EQ(percent_of(forecast, Tier::kDisk, 1), -1);
 }
 
+TEST(SizeForecastTest, TheCurveIsToldForSizesThatNobodyHas) {
+  SizeForecast forecast(options_of(10, 0));
+  EXPECT_TRUE(forecast.status().curve.empty());
+  for (int i = 0; i < 100; ++i) {
+    forecast.ask(testing::chain(1, 100));
+    forecast.ask(testing::chain(1000, 100));
+  }
+  EXPECT_TRUE(forecast.work());
+  const auto status = forecast.status();
+  EXPECT_EQ(status.block, Bytes(3000));
+  EXPECT_EQ(status.block_tokens, Tokens(16));
+  ASSERT_GT(status.curve.size(), 40U);
+  Bytes before{0};
+  for (const CurvePoint& point : status.curve) {
+    EXPECT_GT(point.size, before);
+    before = point.size;
+    const std::uint64_t blocks = point.size.value() / 3000;
+    // Between the two part of a chain is left when it comes round.
+    if (blocks < 100) EXPECT_NEAR(point.hit_percent, 0, 1) << blocks;
+    if (blocks > 210) EXPECT_NEAR(point.hit_percent, 99, 1) << blocks;
+  }
+  EXPECT_GT(before, Bytes(1ULL << 40U));
+}
+
 class Cells final : public MetricVisitor {
  public:
   void counter(std::string_view name, std::string_view, std::uint64_t value) override {

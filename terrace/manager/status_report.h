@@ -58,7 +58,8 @@ struct ForecastStatus {
   std::vector<SizeForecastStatus> sizes;
   Bytes block;  // All ranks and groups.
   Tokens block_tokens;
-  std::vector<CurvePoint> curve;  // Each size twice the one before; empty = nothing asked for yet.
+  std::vector<CurvePoint>
+      curve;  // Sizes go up, powers of two among them; empty = nothing asked for yet.
 };
 
 struct QueueStatus {
