@@ -75,8 +75,11 @@ TEST(SizeForecastTest, TheCurveIsToldForSizesThatNobodyHas) {
     before = point.size;
     const std::uint64_t blocks = point.size.value() / 3000;
     // Between the two part of a chain is left when it comes round.
-    if (blocks < 100) EXPECT_NEAR(point.hit_percent, 0, 1) << blocks;
-    if (blocks > 210) EXPECT_NEAR(point.hit_percent, 99, 1) << blocks;
+    if (blocks < 100) {
+      EXPECT_NEAR(point.hit_percent, 0, 1) << blocks;
+    } else if (blocks > 210) {
+      EXPECT_NEAR(point.hit_percent, 99, 1) << blocks;
+    }
   }
   EXPECT_GT(before, Bytes(1ULL << 40U));
 }
