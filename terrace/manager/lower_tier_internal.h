@@ -49,8 +49,8 @@ class LowerTier {
   [[nodiscard]] virtual bool is_idle() const = 0;
   virtual void stop_writes() = 0;
   // What eviction learned: of an earlier owner, and for the next one. As tier::DiskTier has them.
-  [[nodiscard]] virtual std::string learned() const { return {}; }
-  virtual void keep_learned(std::string /*bytes*/) {}
+  [[nodiscard]] virtual std::string learned() const = 0;
+  virtual void keep_learned(std::string bytes) = 0;
   // Work that nobody asked for (scrubbing) begins no I/O while it is held.
   virtual void hold_idle_work(bool /*is_held*/) {}
 };

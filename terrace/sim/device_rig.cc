@@ -100,7 +100,7 @@ class DeviceBackend final : public transfer::Backend {
     for (Device::Flights& flights = device_.flights_; !flights.empty();) {
       const auto first = flights.begin();
       if (device_.has_power_ && first->first.first > device_.clock_->now()) break;
-      const Device::Flight flight = std::move(first->second);
+      const Device::Flight flight = first->second;
       flights.erase(first);
       if (!device_.has_power_) {
         refused_.push_back(flight.transfer);

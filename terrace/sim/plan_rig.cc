@@ -15,11 +15,11 @@ using manager::rig::Rig;
 // The engine: 5 ms a step of at most 64 blocks, 1 ms a block, and up to another millisecond a block
 // at the end of the longest prompts, 5 % more or less.
 constexpr std::uint64_t kStepBlocks = 64;
-constexpr double kStep_ms = 5;
-constexpr double kBlock_ms = 1;
-constexpr double kDepth_ms = 1.0 / 128;  // A block, per block before it.
+constexpr double kStepMs = 5;
+constexpr double kBlockMs = 1;
+constexpr double kDepthMs = 1.0 / 128;  // A block, per block before it.
 // The disk at full speed: 50 us a block, 0.2 ms latency and up to as much again.
-constexpr double kFullBlock_s = 50e-6;
+constexpr double kFullBlockSeconds = 50e-6;
 constexpr Nanoseconds kLatency{200'000};
 constexpr std::uint64_t kDocuments = 40;
 constexpr std::uint64_t kLongest = 112;
@@ -68,7 +68,7 @@ class Run {
   }
   void throttle(double share) {
     const auto bytes = static_cast<double>(rig_.core.context().groups.most_bytes().value());
-    rig_.disk.read_bytes_per_second = share * bytes / kFullBlock_s;
+    rig_.disk.read_bytes_per_second = share * bytes / kFullBlockSeconds;
     rig_.disk.burst = 2 * bytes;
   }
   // Blocks [from, to) computed, in whole steps.
@@ -76,7 +76,7 @@ class Run {
     double sum = 0;
     for (std::uint64_t at = from; at < to; at += kStepBlocks) {
       const auto count = static_cast<double>(std::min(kStepBlocks, to - at));
-      sum += kStep_ms + count * (kBlock_ms + kDepth_ms * (static_cast<double>(at) + count / 2));
+      sum += kStepMs + count * (kBlockMs + kDepthMs * (static_cast<double>(at) + count / 2));
     }
     return sum;
   }

@@ -1,6 +1,8 @@
 #include "terrace/trace/workload.h"
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 namespace terrace::trace {
 
@@ -23,7 +25,15 @@ void Workload::add_request(const Request& request) {
   references_ += request.depth;
 }
 
-void Workload::sort() { std::ranges::stable_sort(requests_, {}, &Request::at); }
+void Workload::sort() {
+  std::vector<std::size_t> order(requests_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [&](std::size_t i) { return std::pair(requests_[i].at, i); });
+  std::vector<Request> sorted;
+  sorted.reserve(order.size());
+  for (const std::size_t i : order) sorted.push_back(requests_[i]);
+  requests_ = std::move(sorted);
+}
 
 std::uint32_t Scope::tip(std::span<const std::uint64_t> ids) {
   const auto differs = std::ranges::mismatch(ids, last_ids_);

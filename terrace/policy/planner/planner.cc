@@ -9,7 +9,7 @@ namespace {
 // A load is given up when it takes this many times what nine of ten take, and some more for what is
 // no tier's fault: threads that are woken late, an engine that asks late.
 constexpr double kPatience = 3;
-constexpr double kGrace_s = 0.005;
+constexpr double kGraceSeconds = 0.005;
 // Where loading and computing take about the same, computing is the one that keeps its time.
 constexpr double kSure = 0.95;
 
@@ -118,7 +118,7 @@ void Planner::consider(const Demand& demand, std::uint64_t blocks, std::size_t r
   // Of a tier that is not measured nothing says what would be late.
   const double late_s =
       at(cost.slowest).speed.is_measured() ? kPatience * cost.most_wait_s : saved_s;
-  best.plan.patience = from_seconds(std::min(late_s, saved_s) + kGrace_s);
+  best.plan.patience = from_seconds(std::min(late_s, saved_s) + kGraceSeconds);
 }
 
 Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& queued,

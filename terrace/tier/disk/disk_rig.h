@@ -95,6 +95,7 @@ class BlockMemory {
   [[nodiscard]] std::span<const ShardMemory> shards() const { return shards_; }
   [[nodiscard]] std::vector<Checksum> checksums() const {
     std::vector<Checksum> sums;
+    sums.reserve(shards_.size());
     for (const ShardMemory& shard : shards_) {
       sums.push_back(checksum_of({shard.payload, shard.payload_bytes}));
     }

@@ -43,7 +43,7 @@ int rename_to_new(const std::string& from, const std::string& to) {
 // To the first free number below `path`.
 Result<std::string> publish(const std::string& from, const std::string& path) {
   for (int number = 0; number < kMostOwners; ++number) {
-    const std::string to = fmt::format("{}/terrace-{:02}", path, number);
+    std::string to = fmt::format("{}/terrace-{:02}", path, number);
     const int error = rename_to_new(from, to);
     if (error == EEXIST || error == ENOTEMPTY) continue;
     if (error == EXDEV) return fail(Code::kUnavailable, "another file system");

@@ -76,10 +76,11 @@ Status list_namespace(int directory, const std::string& name, const std::string&
   std::vector<std::string> taken;
   for (const std::string_view known : kNamespaceFiles) {
     const std::string file(known);
-    if (take(folder->get(), file, name + "/" + file, all)) taken.push_back(file);
+    if (take(folder->get(), file, fmt::format("{}/{}", name, file), all)) taken.push_back(file);
   }
   for (const std::string& other : names) {
-    if (std::ranges::find(taken, other) == taken.end()) all.foreign.push_back(name + "/" + other);
+    if (std::ranges::find(taken, other) == taken.end())
+      all.foreign.push_back(fmt::format("{}/{}", name, other));
   }
   all.namespaces.push_back(name);
   return {};
@@ -113,7 +114,7 @@ Result<std::vector<std::string>> find_leftovers(const std::string& given) {
     const bool is_leaving = one.ends_with(kLeaving) &&
                             is_owner_name(std::string_view(one).substr(0, 10)) &&
                             one.size() == 10 + std::string_view(kLeaving).size();
-    if (is_leaving || one.starts_with(kIncoming)) found.push_back(path + "/" + one);
+    if (is_leaving || one.starts_with(kIncoming)) found.push_back(fmt::format("{}/{}", path, one));
   }
   return found;
 }

@@ -12,9 +12,9 @@
 
 namespace terrace::tier::disk {
 
-// `path` as in disk.paths: the owner directories below it, sorted. One of them: itself. Errors:
+// `given` as in disk.paths: the owner directories below it, sorted. One of them: itself. Errors:
 // kIo.
-[[nodiscard]] Result<std::vector<std::string>> find_owner_directories(const std::string& path);
+[[nodiscard]] Result<std::vector<std::string>> find_owner_directories(const std::string& given);
 
 struct OwnedFile {
   std::string name;           // From the directory on, such as "ns-0001/slots.meta".
@@ -56,7 +56,7 @@ inline constexpr const char* kMovedFrom = "moved-from.txt";
 inline constexpr const char* kMovingTo = "moving-to.txt";
 inline constexpr const char* kIncoming = "terrace-incoming-";
 inline constexpr const char* kLeaving = ".moving";
-// Directories of both kinds below `path`, or that of `path` itself, sorted.
-[[nodiscard]] Result<std::vector<std::string>> find_leftovers(const std::string& path);
+// Directories of both kinds below `given`, or that of `given` itself, sorted.
+[[nodiscard]] Result<std::vector<std::string>> find_leftovers(const std::string& given);
 
 }  // namespace terrace::tier::disk

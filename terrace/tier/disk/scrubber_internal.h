@@ -39,7 +39,7 @@ class Scrubber {
 
   // Starts the next read if it is due.
   void advance();
-  void finish(const Status& status);
+  void finish(const Status& given);
   void stop() { is_stopped_ = true; }
 
  private:

@@ -136,9 +136,10 @@ class Finder {
 std::optional<RunGeometry> find_shape(const std::string& directory, const std::string& name,
                                       std::uint32_t number, const ExtentTable& table, int data) {
   const auto header = read_meta_header(directory, name);
-  if (!header || header->run_slots == 0) return std::nullopt;
+  if (!header || header->run_slots == 0 || header->groups > UINT16_MAX) return std::nullopt;
   Finder finder(*header, table.extent_bytes(), data);
-  for (std::uint16_t group = 0; group < header->groups; ++group) {
+  const auto groups = static_cast<std::uint16_t>(header->groups);
+  for (std::uint16_t group = 0; group < groups; ++group) {
     if (!finder.start(group)) break;
     (void)scan_meta(directory, name, number, table, [&](const SealedSlot& sealed) {
       if (sealed.record.group != group) return true;
