@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.panel import BAD_IF_ANY, WARN_IF_ANY, Dashboard, areas, gain, lines, rate, stat
 
-MODES = {0: "on", 1: "read-only", 2: "paused"}
+MODES = {0: "on", 1: "read-only", 2: "paused", 3: "observe"}
 FAILED = 'terrace_loads_total{result="failed"}'
 
 OVERVIEW = Dashboard(
