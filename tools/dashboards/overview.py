@@ -71,6 +71,14 @@ OVERVIEW = Dashboard(
             "requests: see Misses by reason.",
             (f"sum by (tier) ({rate('terrace_hit_tokens_total')})", "{{tier}}"),
         ),
+        lines(
+            "Prompt tokens per second",
+            "short",
+            "Of requests that ended: all, and those the engine's own cache had. What lies between "
+            "is for Terrace to find; `terrace advise` tells which sizes find more.",
+            (f"sum({rate('terrace_prompt_tokens_total')})", "asked for"),
+            (f"sum({rate('terrace_engine_hit_tokens_total')})", "the engine's own"),
+        ),
         areas(
             "Misses by reason",
             "short",
