@@ -31,7 +31,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         {
             "stored": ("small.twice", wide | {"settings": settings}),
             "late": ("tier.late", wide | hurried),
-            "hot": ("tier.hot", {"model": str(work / "llama")}),
+            "hazard": ("tier.hot", {"model": str(work / "llama"), "eviction": "hazard"}),
+            "lru": ("tier.hot", {"model": str(work / "llama"), "eviction": "lru"}),
             "prompt only": ("tier.prompt_only", {"model": str(work / "llama")}),
             "planned": ("tier.planned", {"model": harness.model("float32")}),
             "structured": ("tier.structured", {"model": harness.model("float32")}),
@@ -70,17 +71,18 @@ def test_what_came_late_answers_as_the_engines_own_hit_of_it(found: dict[str, An
     assert (answer["tokens"], answer["logprobs"]) == (own["tokens"], own["logprobs"])
 
 
+@pytest.mark.parametrize("eviction", ["hazard", "lru"])
 def test_a_system_prompt_that_the_engine_hits_itself_never_ages_out_of_host(
-    found: dict[str, Any],
+    found: dict[str, Any], eviction: str
 ) -> None:
-    case = found["hot"]
+    case = found[eviction]
     assert case["hot"]["grown"][HOST] == SYSTEM
     assert HOST not in case["other"]["grown"], "the host tier was not overrun"
     assert case["other"]["answers"][0]["ledger"]["first_miss"] == "evicted"
 
 
 def test_what_only_the_engine_holds_is_offloaded_again_once(found: dict[str, Any]) -> None:
-    case = found["hot"]
+    case = found["lru"]
     for name in ("again", "once"):
         assert case[name]["answers"][0]["ledger"]["local_tokens"] == SYSTEM
     assert case["again"]["grown"][OFFLOADED] == SYSTEM // 32 + 1

@@ -103,9 +103,9 @@ def structured(say: Say, model: str) -> None:
     say({"local": local, "outside": outside, "grown": engine.grown(before)})
 
 
-def hot(say: Say, model: str) -> None:
+def hot(say: Say, model: str, eviction: str) -> None:
     """A system prompt that the engine always hits itself; all others overrun the host tier."""
-    engine = make(model, {"host.blocks": 40})
+    engine = make(model, {"host.blocks": 40, "host.eviction": eviction})
     system = numbers(1, 256)
     tails = iter(range(100, 200))
 
@@ -123,7 +123,7 @@ def hot(say: Say, model: str) -> None:
     engine.forget_local()
     found["hot"] = talk()
     found["other"] = measured(engine, [numbers(200, 300)])
-    others(range(210, 220))  # Without the system prompt between them: now it ages out.
+    others(range(210, 220))  # Without the system prompt between them: by `lru` it ages out now.
     found["again"], found["once"] = talk(), talk()
     engine.forget_local()
     found["back"] = talk()

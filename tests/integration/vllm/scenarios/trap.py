@@ -282,7 +282,8 @@ def _out_of_host(engine: Engine) -> None:
 
 def _with_disk(model: str, disk: str) -> Engine:
     settings = {"host.blocks": 40, "disk.size": "64MiB", "disk.paths": [disk]}
-    return make(model, settings)
+    # By `lru`, so that five prompts seen once do push out one that was seen twice.
+    return make(model, settings | {"host.eviction": "lru"})
 
 
 def reset_then_killed(say: Say, model: str, disk: str, prompt: list[int]) -> None:
