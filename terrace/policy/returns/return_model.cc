@@ -198,17 +198,32 @@ void ReturnModel::judge(std::size_t of) {
     for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
     return all;
   }();
-  for (std::size_t from = 0; from < kBuckets; ++from) {
-    const float half = 1 - std::sqrt(1 - own.hazard[from]);
-    float time = widths[from] / 2 * (1 - half / 2);
-    float stays = 1 - half;
-    float best = (1 - stays) / time;
-    for (std::size_t k = from + 1; k < kBuckets; ++k) {
-      time += widths[k] * stays * (1 - own.hazard[k] / 2);
-      stays *= 1 - own.hazard[k];
-      best = std::max(best, (1 - stays) / time);
+  // Every age looks one bucket further at a time, all ages side by side: the compiler makes vectors
+  // of that. Lanes from `k` on hold nothing yet.
+  constexpr std::size_t kLanes = 8;
+  constexpr std::size_t kPadded = (kBuckets + kLanes - 1) / kLanes * kLanes;
+  std::array<float, kPadded> time{};
+  std::array<float, kPadded> stays{};
+  std::array<float, kPadded> best{};
+  time.fill(1);
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    const float mean = 1 - own.hazard[k] / 2;
+    const float left = 1 - own.hazard[k];
+    for (std::size_t first = 0; first < k; first += kLanes) {
+      for (std::size_t from = first; from < first + kLanes; ++from) {
+        time[from] += widths[k] * stays[from] * mean;
+        stays[from] *= left;
+        const float by_then = (1 - stays[from]) / time[from];
+        best[from] = best[from] < by_then ? by_then : best[from];
+      }
     }
-    own.worth[from].store(best, std::memory_order_relaxed);
+    const float half = 1 - std::sqrt(1 - own.hazard[k]);
+    time[k] = widths[k] / 2 * (1 - half / 2);
+    stays[k] = 1 - half;
+    best[k] = (1 - stays[k]) / time[k];
+  }
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    own.worth[k].store(best[k], std::memory_order_relaxed);
   }
 }
 
