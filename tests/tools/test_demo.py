@@ -80,6 +80,21 @@ def no_apt(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("verb", [["demo"], ["demo", "--plan"], ["setup"], ["test"]])
+def test_a_cache_that_is_no_folder_stops_it_before_anything_is_asked_of_it(
+    verb: list[str],
+    touched: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TERRACE_CACHE_DIR", str(tmp_path / "file"))
+    assert main.main(verb) == 1
+    assert f"{tmp_path / 'file'} is no folder; set TERRACE_CACHE_DIR" in capsys.readouterr().err
+    assert touched == []
+
+
+@pytest.mark.parametrize("verb", [["demo"], ["demo", "--plan"], ["setup"], ["test"]])
 @pytest.mark.parametrize(
     ("lack", "reason"),
     [

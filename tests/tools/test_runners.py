@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import bench, campaign, paths, run, say, test
+from dev import bench, campaign, paths, run, say, setup, test
 
 TABLE = """
 [[bench]]
@@ -108,6 +108,24 @@ def test_a_long_test_runs_its_campaigns_and_fails_with_the_worst(
     assert test.main(["vllm-versions", "-x"]) == 1
     assert ran == [["vllm-0.30", "-x"], ["vllm-0.31", "-x"], ["engine", "-x"]]
     assert all(name in campaign.table() for names in test.LONG.values() for name in names)
+
+
+@pytest.mark.parametrize("words", [["vllm-version"], ["--only", "cpp", "fly"], ["-x"]])
+def test_a_word_that_test_does_not_know_builds_nothing(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "require", lambda *_args, **_kw: pytest.fail("it set up"))
+    with pytest.raises(say.Stop) as raised:
+        test.main(words)
+    assert words[-1] in raised.value.cause
+    assert "vllm-versions" in raised.value.way_out
+
+
+def test_what_stands_after_the_dashes_is_pytests() -> None:
+    options = test.parse(["--only", "python", "-k", "keys", "--", "-x", "--", "file.py"])
+    assert (options.only, options.k) == (["python"], "keys")
+    assert options.pytest == ["-x", "--", "file.py"]
+    assert test.parse(["-k", "keys"]).pytest == []
 
 
 def test_an_unknown_campaign_names_the_known() -> None:

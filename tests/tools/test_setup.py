@@ -1,5 +1,6 @@
 """Set-up says early why it cannot work, locks are whole, the engine's environment is closed."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -40,6 +41,45 @@ def test_folders_on_one_disk_add_up(tmp_path: Path) -> None:
     found = host.disk_problems({tmp_path / "a": half, tmp_path / "b": half})
     assert len(found) == 1
     assert "TERRACE_CACHE_DIR" in found[0]
+
+
+def test_a_container_has_the_memory_that_its_groups_allow(tmp_path: Path) -> None:
+    for name, text in {
+        "proc/cpuinfo": "flags\t: avx2\n",
+        "proc/meminfo": f"MemTotal: {16 << 20} kB\n",
+        "proc/self/cgroup": "4:memory:/a/b\n0::/c\n",
+        "sys/fs/cgroup/memory/a/memory.limit_in_bytes": f"{3 * host.GIB}\n",
+        "sys/fs/cgroup/c/memory.max": "max\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert host.read(tmp_path).memory == 3 * host.GIB
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{2 * host.GIB}\n")
+    assert host.read(tmp_path).memory == 2 * host.GIB
+    (tmp_path / "proc/self/cgroup").unlink()
+    assert host.read(tmp_path).memory == 16 * host.GIB
+
+
+def test_a_folder_that_cannot_be_made_or_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, file, closed = tmp_path / "a" / "b", tmp_path / "file", tmp_path / "closed"
+    file.touch()
+    closed.mkdir()
+    # Root, as whom tests may run, is refused nothing.
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != closed)
+    assert host.folder_problems({good: "x"}) == []
+    for folder, reason in {
+        file: f"{file} is no folder",
+        file / "below": f"{file} is no folder",
+        closed / "below": f"may not write to {closed}",
+    }.items():
+        found = host.folder_problems({good: "x", folder: "the way out"})
+        assert len(found) == 1
+        assert found[0].startswith(str(folder))
+        assert reason in found[0]
+        assert found[0].endswith("the way out")
 
 
 def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +180,26 @@ def test_bare_dev_explains_every_verb(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_unknown_verb_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["fly"]) == 2
     assert "known are: setup, demo, test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--help", "fly"])
+def test_setup_changes_nothing_for_a_word_that_it_does_not_know(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup, "require", lambda *_args, **_kw: pytest.fail("it set up"))
+    assert main.main(["setup", word]) == 1
+    assert f"setup does not know {word}" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_args: object, **_kw: object) -> None:
+        raise OSError(28, "No space left on device", "/cache/x")
+
+    monkeypatch.setattr(setup, "require", full)
+    assert main.main(["setup"]) == 1
+    assert "dev: setup: [Errno 28] No space left on device: '/cache/x'" in capsys.readouterr().err
 
 
 def test_a_failed_build_shows_its_first_failure(tmp_path: Path) -> None:

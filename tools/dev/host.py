@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ APT_DISK = 0.7 * GIB
 
 @dataclass(frozen=True)
 class Host:
-    """Facts of the machine, read once."""
+    """Facts of the machine, or of the container on it, read once."""
 
     machine: str
     cpus: int
@@ -34,14 +36,38 @@ class Host:
         return ", ".join(name for name in wanted if name in self.flags) or "none of AVX2, AVX-512"
 
 
-def read() -> Host:
-    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    memory = re.search(r"^MemTotal:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+def _limits_of_groups(root: Path) -> Iterator[int]:
+    """Bytes of memory that this process's control groups allow, of both versions."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # A kernel without control groups.
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        place = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        folder = place / path.lstrip("/")
+        # In a container the path may be the host's; the root is always there.
+        for one in (folder, *folder.parents):
+            if not one.is_relative_to(place):
+                break
+            with contextlib.suppress(OSError, ValueError):  # Not there, or "max".
+                yield int((one / name).read_text())
+
+
+def read(root: Path = Path("/")) -> Host:
+    flags = re.search(r"^flags\s*:(.*)$", (root / "proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(
+        r"^MemTotal:\s*(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE
+    )
+    whole = int(memory.group(1)) * 1024 if memory else 0
     return Host(
         machine=platform.machine(),
         cpus=len(os.sched_getaffinity(0)),
         flags=frozenset(flags.group(1).split()) if flags else frozenset(),
-        memory=int(memory.group(1)) * 1024 if memory else 0,
+        memory=min([whole, *_limits_of_groups(root)]),
     )
 
 
@@ -61,10 +87,22 @@ def problems(host: Host) -> list[str]:
 
 
 def existing(path: Path) -> Path:
-    """The path, or its nearest parent that exists."""
-    while not path.exists():
+    """The path, or its nearest parent that exists and can be looked at."""
+    while not os.path.exists(path):  # noqa: PTH110 (Path.exists raises where one may not look)
         path = path.parent
     return path
+
+
+def folder_problems(folders: dict[Path, str]) -> list[str]:
+    """Each folder that cannot be made or written to, with what would help (the folder's value)."""
+    found = []
+    for folder, way_out in folders.items():
+        place = existing(folder)
+        if not place.is_dir():
+            found.append(f"{folder} cannot be made: {place} is no folder; {way_out}")
+        elif not os.access(place, os.W_OK | os.X_OK):
+            found.append(f"{folder}: this user may not write to {place}; {way_out}")
+    return found
 
 
 def disk_problems(needs: dict[Path, float]) -> list[str]:

@@ -14,10 +14,12 @@ Terrace: a tiered KV-cache store for LLM engines
 
   ./dev demo [--stay | --plan]  set up, build, run the real engine through every tier; --stay: leave
                                 it running; --plan: only say what would be installed and needed
+  ./dev demo --s3               two engines that share what they computed through an S3 server
   ./dev test [--only SUITE] [-k TEXT]
                                 set up, build, run every test; SUITE: cpp, python, integration
+  ./dev test NAME               longer ones alone: vllm-versions, hybrid-real
   ./dev setup [--check]         install and make all that is needed; --check: the check tools too
-  ./dev build [PRESET]          release (default), debug, asan, tsan, clang
+  ./dev build [PRESET]          release (default), debug, asan, tsan, clang, fuzz
   ./dev check [NAME…]           format, clang-tidy, ruff, mypy, ladder and header rules, links
   ./dev fmt                     apply the formats
   ./dev bench [NAME…] [--json]  benchmarks whose name starts with NAME; --json: result lines only
@@ -45,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
         status: int = module.main(rest)
     except say.Stop as stop:
         say.error(stop)
+        return 1
+    except OSError as error:  # A full disk, a folder that went: no fault of the program's.
+        say.error(say.Stop(f"{verb}: {error}", "put that right and run again"))
         return 1
     except KeyboardInterrupt:
         print("dev: interrupted; what was finished is kept", file=sys.stderr)

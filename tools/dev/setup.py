@@ -48,6 +48,22 @@ def plan(groups: Sequence[str]) -> Plan:
     )
 
 
+def _stop_without_folders() -> None:
+    """Before anything in them is looked at: who may not enter a folder may not ask what it has."""
+    found = host.folder_problems(
+        {
+            paths.cache(): "set TERRACE_CACHE_DIR to a folder of this user",
+            paths.BUILD: "run ./dev as whoever owns this tree, or in a clone of this user",
+        }
+    )
+    if found:
+        raise _cannot_work(found)
+
+
+def _cannot_work(found: Sequence[str]) -> say.Stop:
+    return say.Stop("it cannot work on this machine:\n  - " + "\n  - ".join(found))
+
+
 def _describe(what: Plan, machine: host.Host) -> None:
     gib = host.GIB
     cache = paths.cache()
@@ -80,6 +96,7 @@ def _describe(what: Plan, machine: host.Host) -> None:
 
 def explain(groups: Sequence[str] = ENGINE) -> None:
     """Prints what is missing and stops where it cannot work; changes nothing."""
+    _stop_without_folders()
     _stop_early(plan(groups), say_it=True)
 
 
@@ -89,7 +106,7 @@ def _stop_early(what: Plan, say_it: bool) -> None:
         _describe(what, machine)
     found = problems(what, machine)
     if found:
-        raise say.Stop("it cannot work on this machine:\n  - " + "\n  - ".join(found))
+        raise _cannot_work(found)
 
 
 def problems(what: Plan, machine: host.Host) -> list[str]:
@@ -122,6 +139,7 @@ def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool 
 
     `quiet` says nothing when nothing is missing.
     """
+    _stop_without_folders()
     what = plan(groups)
     if not engine:
         what = Plan(what.packages, environment=False, model=False)
@@ -133,6 +151,9 @@ def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool 
 
 
 def main(arguments: Sequence[str]) -> int:
+    unknown = [word for word in arguments if word != "--check"]
+    if unknown:
+        raise say.Stop(f"setup does not know {unknown[0]}", "it takes --check or nothing")
     groups = (*ENGINE, "check") if "--check" in arguments else ENGINE
     require(groups, quiet=False)
     say.note("set up; next: ./dev test, ./dev demo")

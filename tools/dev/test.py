@@ -34,13 +34,24 @@ LONG = {"vllm-versions": ("vllm-0.30", "vllm-0.31", "engine"), "hybrid-real": ("
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev test",
-        description="Every suite: C++ (ctest), Python, integration with the real engine.",
+        usage="./dev test [-h] [--only {cpp,python,integration}] [-k TEXT] [-- PYTEST…]",
+        description="Every suite: C++ (ctest), Python, integration with the real engine. What "
+        "stands after -- are more arguments for pytest.",
         epilog="Long ones on request: " + "; ".join(f"./dev test {name}" for name in LONG),
     )
     parser.add_argument("--only", choices=SUITES, action="append", help="this suite alone")
     parser.add_argument("-k", metavar="TEXT", help="only tests whose name contains TEXT")
-    parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
-    return parser.parse_args(arguments)
+    own = list(arguments)
+    more = own[own.index("--") + 1 :] if "--" in own else []
+    options, unknown = parser.parse_known_args(own[: len(own) - len(more) - ("--" in own)])
+    if unknown:
+        raise say.Stop(
+            f"test does not know {unknown[0]}",
+            f"long ones are: {', '.join(LONG)}; suites are chosen by --only SUITE, tests by "
+            "-k TEXT; arguments for pytest stand after --",
+        )
+    options.pytest = more
+    return options
 
 
 def failures(log: str) -> str:
