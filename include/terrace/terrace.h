@@ -131,7 +131,7 @@ typedef struct terrace_owner_options {
 } terrace_owner_options;
 
 /* Reads settings, starts threads, returns at once; tiers open in the background
- * (terrace_owner_status). Errors: INVALID names the setting. Thread-safe. Does not wait for I/O. */
+ * (terrace_read_status). Errors: INVALID names the setting. Thread-safe. Does not wait for I/O. */
 TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options,
                                             terrace_owner** owner);
 /* Flushes for at most `deadline_ns` and the setting shutdown.flush, stops threads, frees.

@@ -108,6 +108,13 @@ def test_each_function_says_itself_which_threads_may_call_it(name: str) -> None:
     assert re.search(r"Thread-safe|thread-safe|Engine thread|per thread", said), said
 
 
+def test_comments_name_only_what_the_header_declares() -> None:
+    declared = set(re.findall(r"\bterrace_\w+", without_comments(TEXT)))
+    said = set(re.findall(r"\bterrace_\w+", " ".join(re.findall(r"/\*.*?\*/", TEXT, re.DOTALL))))
+    assert said
+    assert not said - declared
+
+
 def test_constants_equal_the_headers() -> None:
     defined = dict(re.findall(r"#define (TERRACE_\w+) (\d+)u", TEXT))
     assert int(defined.pop("TERRACE_ABI_VERSION")) == _native.ABI_VERSION
