@@ -93,6 +93,7 @@ void write_namespace(const InspectedNamespace& one, bool has_keys, std::string& 
   if (one.damaged > 0) {
     fmt::format_to(end, "    {} damaged records: their blocks are misses\n", one.damaged);
   }
+  if (!one.problem.empty()) fmt::format_to(end, "    problem: {}\n", one.problem);
   if (one.learned_bytes > 0) {
     fmt::format_to(end, "    eviction learned from its requests: {} for the next start\n",
                    size_text(one.learned_bytes));
@@ -122,6 +123,10 @@ void write_owner(const InspectedOwner& owner, const InspectView& view, std::stri
   if (owner.file_bytes > 0) {
     fmt::format_to(end, "  slot file {}, extents of {}\n", size_text(owner.file_bytes),
                    size_text(owner.extent_bytes));
+  }
+  if (owner.damaged_extents > 0) {
+    fmt::format_to(end, "  {} damaged records in extents.meta: the blocks there are misses\n",
+                   owner.damaged_extents);
   }
   const InspectedNamespace* before = nullptr;
   for (const InspectedNamespace& one : owner.namespaces) {
@@ -155,6 +160,7 @@ Json namespace_json(const InspectedNamespace& one, const std::optional<Fingerpri
               {"slots", one.slots},
               {"sealed", one.sealed},
               {"damaged", one.damaged},
+              {"problem", one.problem},
               {"epoch", one.epoch},
               {"era", fmt::format("{:016x}", one.era)},
               {"learned_bytes", one.learned_bytes},
@@ -188,9 +194,9 @@ bool is_match_missing(const std::vector<PathReport>& reports, const Fingerprint&
 bool has_problem(const std::vector<PathReport>& reports) {
   for (const PathReport& report : reports) {
     for (const InspectedOwner& owner : report.owners) {
-      if (!owner.problem.empty()) return true;
+      if (!owner.problem.empty() || owner.damaged_extents > 0) return true;
       for (const InspectedNamespace& one : owner.namespaces) {
-        if (one.damaged > 0 || one.fingerprint.empty()) return true;
+        if (one.damaged > 0 || !one.problem.empty() || one.fingerprint.empty()) return true;
       }
     }
   }
@@ -224,6 +230,7 @@ std::string inspect_json(const std::vector<PathReport>& reports, const InspectVi
                         {"locked", owner.is_locked},
                         {"extent_bytes", owner.extent_bytes},
                         {"file_bytes", owner.file_bytes},
+                        {"damaged_extents", owner.damaged_extents},
                         {"namespaces", std::move(namespaces)}});
     }
     out.push_back({{"path", report.path}, {"owners", std::move(owners)}});

@@ -20,7 +20,7 @@ struct PathReport {
 // True when `wanted` is given and no namespace has both its digests.
 [[nodiscard]] bool is_match_missing(const std::vector<PathReport>& reports,
                                     const Fingerprint& wanted);
-// True when an owner directory would not be used, or a record or fingerprint is damaged.
+// True when an owner directory would not be used, or something in it is damaged or cut.
 [[nodiscard]] bool has_problem(const std::vector<PathReport>& reports);
 
 struct InspectView {

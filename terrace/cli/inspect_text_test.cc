@@ -82,6 +82,14 @@ TEST(InspectTextTest, DamageIsAProblemAndSaid) {
   damaged[0].owners[0].namespaces[0].damaged = 3;
   EXPECT_TRUE(has_problem(damaged));
   EXPECT_THAT(inspect_text(damaged, {}), HasSubstr("3 damaged records"));
+  auto cut = sample();
+  cut[0].owners[0].namespaces[1].problem = "0.slots was cut: 3 blocks";
+  EXPECT_TRUE(has_problem(cut));
+  EXPECT_THAT(inspect_text(cut, {}), HasSubstr("    problem: 0.slots was cut: 3 blocks\n"));
+  auto claims = sample();
+  claims[0].owners[0].damaged_extents = 2;
+  EXPECT_TRUE(has_problem(claims));
+  EXPECT_THAT(inspect_text(claims, {}), HasSubstr("2 damaged records in extents.meta"));
   auto unreadable = sample();
   unreadable[0].owners[0].namespaces[1].fingerprint.clear();
   EXPECT_TRUE(has_problem(unreadable));

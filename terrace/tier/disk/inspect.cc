@@ -1,5 +1,6 @@
 #include "terrace/tier/disk/inspect.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include "terrace/tier/disk/key_tally_internal.h"
@@ -26,16 +27,50 @@ std::string_view name_of(disk::DirectoryState state) {
   return "unknown";
 }
 
-void count_slots(const std::string& directory, const ExtentTable& table, const std::string& name,
+std::uint64_t slot_file_bytes(const std::string& directory) {
+  struct stat file{};
+  if (::stat((directory + "/0.slots").c_str(), &file) != 0) return 0;
+  return static_cast<std::uint64_t>(file.st_size);
+}
+
+// As an owner counts at its start: a run whose end lies behind that of the slot file is lost.
+void count_slots(const InspectedOwner& owner, const ExtentTable& table, const std::string& name,
                  const std::shared_ptr<const KeyRing>& keys, InspectedNamespace& facts) {
+  const std::string& directory = owner.directory;
   disk::KeyTally tally(keys);
+  std::uint64_t held = owner.file_bytes;
+  std::uint64_t asked = held;
+  std::uint64_t cut_off = 0;
   const auto scan =
       disk::scan_meta(directory, name, facts.number, table, [&](const disk::SealedSlot& sealed) {
+        const std::uint64_t extents =
+            std::uint64_t{sealed.first_extent} + table[sealed.first_extent].count;
+        const std::uint64_t end = extents * owner.extent_bytes;
+        if (end > asked) {  // An owner that lives may have given it more meanwhile.
+          asked = end;
+          held = slot_file_bytes(directory);
+        }
+        if (end > held) {
+          ++cut_off;
+          return true;
+        }
         ++facts.sealed;
         tally.add(sealed.record);
         return true;
       });
-  if (!scan) return;
+  if (!scan) {
+    if (facts.bytes > 0) {
+      facts.problem = "slots.meta is missing or its header is damaged: its blocks are misses";
+    }
+    return;
+  }
+  if (cut_off > 0) {
+    facts.problem = fmt::format("0.slots was cut: {} blocks behind its end are misses", cut_off);
+  } else if (scan->missing > 0) {
+    facts.problem =
+        fmt::format("slots.meta was cut, it lacks {} records: what blocks they named are misses",
+                    scan->missing);
+  }
   tally.read_names(directory, name, facts.number, table);
   facts.encryption = std::move(tally).take();
   facts.slots = scan->slots;
@@ -55,11 +90,9 @@ InspectedOwner inspect_owner(const std::string& directory,
   owner.is_locked = is_locked && *is_locked;
   if (facts.state != disk::DirectoryState::kUsable) return owner;
   owner.extent_bytes = facts.extent_bytes;
-  struct stat file{};
-  if (::stat((directory + "/0.slots").c_str(), &file) == 0) {
-    owner.file_bytes = static_cast<std::uint64_t>(file.st_size);
-  }
+  owner.file_bytes = slot_file_bytes(directory);
   const auto table = ExtentTable::read(directory + "/extents.meta");
+  if (table) owner.damaged_extents = table->damaged();
   for (const disk::NamespaceFacts& held : facts.namespaces) {
     InspectedNamespace found;
     found.number = held.number;
@@ -70,7 +103,7 @@ InspectedOwner inspect_owner(const std::string& directory,
     found.used_seconds = held.used_seconds;
     found.bytes = held.extents * facts.extent_bytes;
     found.learned_bytes = disk::look_at_learned(directory + "/" + held.directory).bytes.size();
-    if (table) count_slots(directory, *table, held.directory, keys, found);
+    if (table) count_slots(owner, *table, held.directory, keys, found);
     owner.namespaces.push_back(std::move(found));
   }
   return owner;

@@ -25,6 +25,7 @@ struct InspectedNamespace {
   std::uint64_t slots = 0;        // In those, of all groups,
   std::uint64_t sealed = 0;       // of which hold a block,
   std::uint64_t damaged = 0;      // and whose record does not match its checksum.
+  std::string problem;            // What else is lost of it, and why; empty = nothing.
   std::uint32_t epoch = 0;        // 1 when made; a reset or a new shape raises it,
   std::uint64_t era = 0;          // and draws this anew. 0 = of an earlier Terrace, as its blocks.
   KeyUses encryption;             // Of the sealed ones; none was opened.
@@ -38,7 +39,8 @@ struct InspectedOwner {
   std::string problem;  // Why it would not be used, and the way out; empty = fine.
   bool is_locked = false;
   std::uint64_t extent_bytes = 0;
-  std::uint64_t file_bytes = 0;  // Of the slot file.
+  std::uint64_t file_bytes = 0;       // Of the slot file.
+  std::uint64_t damaged_extents = 0;  // Records of extents.meta; the blocks there are misses.
   std::vector<InspectedNamespace> namespaces;
 };
 

@@ -57,6 +57,7 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
   std::vector<std::byte> records(static_cast<std::size_t>(header.run_slots) * header.groups *
                                  kSlotRecordBytes);
   const std::size_t got = read_at(file, records, kRecordsOffset + first * kSlotRecordBytes);
+  scan.missing += (records.size() - got + kSlotRecordBytes - 1) / kSlotRecordBytes;
   for (std::size_t at = 0; at + kSlotRecordBytes <= got; at += kSlotRecordBytes) {
     const auto slot = static_cast<std::uint32_t>((first + at / kSlotRecordBytes) / header.groups);
     const auto decoded = decode_slot(

@@ -23,7 +23,8 @@ struct SealedSlot {
 
 struct MetaScan {
   std::uint64_t slots = 0;    // In the namespace's runs, of all groups.
-  std::uint64_t damaged = 0;  // Records that do not match their checksum.
+  std::uint64_t damaged = 0;  // Records that do not match their checksum,
+  std::uint64_t missing = 0;  // and those that the file is too short for.
   std::uint32_t epoch = 0;
   std::uint64_t generation = 0;
   std::uint64_t era = 0;

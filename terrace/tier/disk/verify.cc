@@ -129,6 +129,12 @@ class OwnerVerifier {
         found.problem = "slots.meta is missing or its header is damaged: its blocks are misses";
       } else {
         found.damaged_records = scan->damaged;
+        if (scan->missing > 0) {
+          if (!found.problem.empty()) found.problem += "; ";
+          found.problem += fmt::format(
+              "slots.meta was cut, it lacks {} records: what blocks they named are misses",
+              scan->missing);
+        }
       }
       // One half alone may be torn: a crash does that.
       const auto learned = disk::look_at_learned(owner_.directory + "/" + held.directory);

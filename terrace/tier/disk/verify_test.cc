@@ -105,6 +105,14 @@ TEST_F(VerifyTest, ADamagedRecordIsNamed) {
   EXPECT_EQ(found.damage[0].offset, kRecordsOffset + 64);
 }
 
+TEST_F(VerifyTest, ASlotsMetaThatWasCutIsNotGood) {
+  std::filesystem::resize_file(meta(), kRecordsOffset + 2 * kSlotRecordBytes + 10);
+  const VerifiedOwner owner = verify(rig_.path());
+  EXPECT_FALSE(owner.is_good());
+  EXPECT_EQ(owner.namespaces[0].good_blocks, 2U);
+  EXPECT_THAT(owner.namespaces[0].problem, HasSubstr("slots.meta was cut, it lacks"));
+}
+
 TEST_F(VerifyTest, ASlotFileThatWasCutIsDamage) {
   std::filesystem::resize_file(slots(), 2 * kFrame + 4096);
   const VerifiedOwner owner = verify(rig_.path());
