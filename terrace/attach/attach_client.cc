@@ -67,7 +67,7 @@ struct AttachClient::State {
   [[nodiscard]] Wake wait(int fd, int second_fd, Nanoseconds limit) const;
   [[nodiscard]] bool is_stopping() const { return is_readable(stop_fd.get()); }
   void publish(std::shared_ptr<Attachment> attachment);
-  void set_problem(const std::string& text);
+  void set_problem(const std::string& text, LogLevel level = LogLevel::kWarn);
 };
 
 void AttachClient::State::publish(std::shared_ptr<Attachment> attachment) {
@@ -80,14 +80,14 @@ void AttachClient::State::publish(std::shared_ptr<Attachment> attachment) {
   // The former attachment goes here, outside the lock: dropping it may unmap gigabytes.
 }
 
-void AttachClient::State::set_problem(const std::string& text) {
+void AttachClient::State::set_problem(const std::string& text, LogLevel level) {
   bool is_new = false;
   {
     const MutexLock lock(mutex);
     is_new = problem != text;
     if (is_new) problem = text;
   }
-  if (is_new) log.write(LogLevel::kWarn, fmt::format("part=attach problem=\"{}\"", text));
+  if (is_new) log.write(level, fmt::format("part=attach problem=\"{}\"", text));
 }
 
 Wake AttachClient::State::wait(int fd, int second_fd, Nanoseconds limit) const {
@@ -109,7 +109,11 @@ void AttachClient::State::run() {
       if (wait(-1, -1, pause) == Wake::kStop) return;
       continue;
     }
-    if (status.code() == Code::kUnavailable && clock.now() >= give_up) {
+    const bool is_expected = status.code() == Code::kUnavailable;
+    if (is_expected && clock.now() < give_up) {
+      // Engines build their workers first: so every start begins.
+      set_problem(status.message(), LogLevel::kInfo);
+    } else if (is_expected) {
       set_problem(
           fmt::format("{}; attach.timeout has passed: does the engine's scheduler run, with "
                       "the same engine id and attach.directory?",
@@ -117,8 +121,7 @@ void AttachClient::State::run() {
     } else {
       set_problem(status.message());
     }
-    pause = status.code() == Code::kUnavailable ? std::min(pause * 2, kLongestPause)
-                                                : std::max(pause, kRefusedPause);
+    pause = is_expected ? std::min(pause * 2, kLongestPause) : std::max(pause, kRefusedPause);
     if (wait(-1, -1, pause) == Wake::kStop) return;
   }
 }

@@ -24,9 +24,10 @@ TEST_F(AttachTest, WorkerGetsTheOwnersLane) {
 TEST_F(AttachTest, WorkerMayComeBeforeTheOwnerAndItsDirectory) {
   const auto worker = client();
   EXPECT_EQ(worker->attachment(), nullptr);
-  EXPECT_TRUE(has_text(worker->problem(), "no owner") || has_text(worker->problem(), "waiting"));
+  ASSERT_TRUE(eventually([&] { return has_text(worker->problem(), "no owner"); }));
   const auto owner = server();
   EXPECT_TRUE(eventually([&] { return worker->attachment() != nullptr; })) << worker->problem();
+  EXPECT_EQ(log_.count("warn part=attach"), 0U) << "every start begins so\n" << log_.text();
 }
 
 TEST_F(AttachTest, ProblemNamesTheSettingAfterTheTimeoutAndTriesGoOn) {
@@ -38,6 +39,7 @@ TEST_F(AttachTest, ProblemNamesTheSettingAfterTheTimeoutAndTriesGoOn) {
   const auto worker = AttachClient::start(options, clock_, log_);
   ASSERT_TRUE(worker.has_value());
   EXPECT_TRUE(eventually([&] { return has_text((*worker)->problem(), "attach.timeout"); }));
+  EXPECT_TRUE(eventually([&] { return log_.count("warn part=attach problem=") > 0; }));
   const auto owner = server();
   EXPECT_TRUE(eventually([&] { return (*worker)->attachment() != nullptr; }));
 }
