@@ -160,6 +160,14 @@ Result<UniqueFd> listen_at(const std::string& path, SocketKind kind) {
   return socket;
 }
 
+// What the system refuses says nothing of the setting that led there.
+Status with_way_out(const Status& refused) {
+  if (refused.message().starts_with("attach")) return refused;
+  return {refused.code(),
+          fmt::format("attach.directory: {}; put that right, or choose another directory",
+                      refused.message())};
+}
+
 }  // namespace
 
 Result<std::string> socket_path(const std::string& directory, const std::string& engine_id) {
@@ -193,10 +201,10 @@ Result<Peer> peer_of(int socket) {
 }
 
 Status secure_directory(const std::string& directory) {
-  TERRACE_RETURN_IF_ERROR(make_directories(directory));
+  if (const Status made = make_directories(directory); !made.is_ok()) return with_way_out(made);
   struct stat facts{};
   if (::lstat(directory.c_str(), &facts) != 0) {
-    return Status::from_errno(errno, "lstat", directory);
+    return with_way_out(Status::from_errno(errno, "lstat", directory));
   }
   const auto refuse = [&](const std::string& what) {
     return Status(
@@ -242,8 +250,12 @@ Result<Claim> Claim::take(const std::string& directory, const std::string& path,
   TERRACE_RETURN_IF_ERROR(secure_directory(directory));
   TERRACE_RETURN_IF_ERROR(refuse_own_owner(path, kind));
   Claim claim;
-  TERRACE_ASSIGN_OR_RETURN(claim.lock_, take_lock(path));
-  TERRACE_ASSIGN_OR_RETURN(claim.listener_, listen_at(path, kind));
+  auto held = take_lock(path);
+  if (!held.has_value()) return fail(with_way_out(held.error()));
+  claim.lock_ = *std::move(held);
+  auto listener = listen_at(path, kind);
+  if (!listener.has_value()) return fail(with_way_out(listener.error()));
+  claim.listener_ = *std::move(listener);
   claim.path_ = path;
   claim.process_ = ::getpid();
   sweep(directory, lock_path(path), clock);

@@ -50,6 +50,26 @@ TEST_F(ClaimTest, DirectoryThatIsALinkOrAFileIsRefused) {
   EXPECT_TRUE(has_text(refusal(server_options()), "no directory"));
 }
 
+TEST_F(ClaimTest, WhatTheSystemRefusesNamesTheSettingAndTheWayOut) {
+  const std::string file = scratch_.path() + "/file";
+  ::close(::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  AttachServer::Options below = server_options();
+  below.directory = file + "/attach";
+  const auto started = AttachServer::start(std::move(below), clock_, log_);
+  ASSERT_FALSE(started.has_value());
+  const std::string text = started.error().message();
+  EXPECT_TRUE(has_text(text, "attach.directory: mkdir " + file + "/attach: ENOTDIR")) << text;
+  EXPECT_TRUE(has_text(text, "or choose another directory")) << text;
+  // What stands in the place of the lock file is named as well.
+  ASSERT_EQ(::mkdir(directory().c_str(), 0700), 0);
+  const std::string lock = path().substr(0, path().size() - 5) + ".lock";
+  ASSERT_EQ(::mkdir(lock.c_str(), 0700), 0);
+  const auto blocked = AttachServer::start(server_options(), clock_, log_);
+  ASSERT_FALSE(blocked.has_value());
+  EXPECT_TRUE(has_text(blocked.error().message(), "attach.directory: open " + lock))
+      << blocked.error().message();
+}
+
 // Needs root to make such a directory and such a peer; without root nobody can be another user.
 TEST_F(ClaimTest, AnotherUserIsRefusedOnEitherSide) {
   if (::geteuid() != 0) return;
