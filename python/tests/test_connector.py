@@ -129,6 +129,24 @@ def test_what_was_promised_when_the_half_falls_is_owed_in_the_next_step(
     assert made.get_num_new_matched_tokens(request("b"), 0) == (0, False)
 
 
+@pytest.mark.parametrize(
+    ("has_events", "is_whole", "lines"), [(True, True, 1), (True, False, 0), (False, True, 0)]
+)
+def test_events_that_cannot_match_the_engines_own_are_warned_of(
+    connector: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    has_events: bool,
+    is_whole: bool,
+    lines: int,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(connector.compat, "has_kv_events", lambda _config: has_events)
+    monkeypatch.setattr(connector.compat, "sends_whole_hashes", lambda: is_whole)
+    monkeypatch.setattr(connector.LOGGER, "warning", lambda text, *_args: said.append(text))
+    scheduler_side(connector, monkeypatch, PLAIN)
+    assert len([text for text in said if "USE_INT_BLOCK_HASHES" in text]) == lines
+
+
 def test_an_admission_without_load_owes_nothing(
     connector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

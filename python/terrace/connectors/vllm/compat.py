@@ -228,6 +228,13 @@ def has_kv_events(vllm_config: Any) -> bool:
     return events is not None and bool(events.enable_kv_cache_events)
 
 
+def sends_whole_hashes() -> bool:
+    """The engine's own events carry all 32 bytes of a block's hash."""
+    from vllm import envs
+
+    return not getattr(envs, "VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES", True)
+
+
 def sees_items(vllm_config: Any) -> bool:
     """What the model is given of multimodal items comes from them, not from another's encoder."""
     return getattr(vllm_config, "ec_transfer_config", None) is None

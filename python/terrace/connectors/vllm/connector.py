@@ -102,6 +102,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             if role == KVConnectorRole.SCHEDULER:
                 self._announce()
                 if not self._refusal:
+                    self._warn_of_hashes()
                     self._scheduler = self._open_scheduler()
             elif not self._refusal:
                 self._warn_of_policy()
@@ -146,6 +147,13 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
                 "terrace: kv_load_failure_policy is '%s': a load that fails ends its request with "
                 "an error; set it to 'recompute' beside the outermost kv_connector",
                 policy,
+            )
+
+    def _warn_of_hashes(self) -> None:
+        if compat.has_kv_events(self._vllm_config) and compat.sends_whole_hashes():
+            LOGGER.warning(
+                "terrace: VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES=0: the engine's events name blocks "
+                "by 32 bytes, Terrace's by the last 8 of them; unset it where both are to match"
             )
 
     def _settings_json(self) -> str:
