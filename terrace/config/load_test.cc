@@ -300,6 +300,16 @@ TEST(LoadTest, AWaitLongerThanTheDefaultLimitIsRefusedAndTheDefaultIsSaidToBeOne
   EXPECT_EQ(loaded->settings.attach.timeout, seconds(100));
 }
 
+TEST(LoadTest, ADiskThatNobodyWaitsForIsAWarning) {
+  const std::string never = R"("host.size":"1GiB","lookup.deadline":"0s"})";
+  const auto loaded = load(engine(R"({"disk.size":"2GiB",)" + never));
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_THAT(loaded->warnings, Contains(HasSubstr("lookup.deadline (engine JSON) is 0s: ")));
+  const auto host = load(engine("{" + never));
+  ASSERT_TRUE(host.has_value());
+  EXPECT_THAT(host->warnings, IsEmpty());
+}
+
 TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
   const std::vector<std::array<std::string, 3>> pairs = {
       {R"("host.staging":"64MiB")", "host.staging (engine JSON)", "host.size"},

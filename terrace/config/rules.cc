@@ -148,6 +148,14 @@ void check_contradictions(Loaded& loaded, Problems& problems) {
     }
   }
   check_waits(loaded, problems);
+  // A read ends with the patience of whoever it is for.
+  const bool has_lower = settings.disk.is_used() || settings.object.is_used();
+  if (has_lower && settings.lookup.deadline == Nanoseconds(0)) {
+    loaded.warnings.push_back(
+        fmt::format("{} is 0s: no request waits for what lies below host, so it is written and "
+                    "never read; give it a time, such as 2s",
+                    source_of(loaded, "lookup.deadline")));
+  }
 }
 
 void check_keys(Loaded& loaded, Problems& problems) {
