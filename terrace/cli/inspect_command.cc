@@ -36,19 +36,23 @@ Answer run_inspect(const InspectOptions& options) {
   }
   // Without them there is still much to see.
   const auto keys = keys_at_hand(options.settings);
+  Answer answer;
   std::vector<PathReport> reports;
   for (const std::string& path : paths) {
     auto owners = tier::inspect_directory(path, keys ? *keys : nullptr);
-    if (!owners.has_value()) return failed(path, owners.error());
+    if (!owners.has_value()) {  // The others are shown all the same.
+      answer.exit_code = kFailed;
+      answer.error += failed(path, owners.error()).error;
+      continue;
+    }
     reports.push_back({path, std::move(*owners)});
   }
   const InspectView view{wanted, keys && *keys != nullptr};
-  Answer answer;
   answer.out = options.is_json ? inspect_json(reports, view) : inspect_text(reports, view);
   if (has_problem(reports)) answer.exit_code = kFailed;
   if (!keys) {
     answer.exit_code = kFailed;
-    answer.error = fmt::format("terrace inspect: no keys: {}\n", keys.error().message());
+    answer.error += fmt::format("terrace inspect: no keys: {}\n", keys.error().message());
   }
   if (wanted && is_match_missing(reports, *wanted)) {
     answer.exit_code = kFailed;

@@ -66,6 +66,17 @@ TEST(CliInspectTest, DamageOnDiskIsReportedWithCodeOne) {
   EXPECT_THAT(ran.out, HasSubstr("problem: "));
 }
 
+TEST(CliInspectTest, APathThatCannotBeReadHidesNoneOfTheOthers) {
+  Rig rig;
+  ASSERT_TRUE(rig.open().is_ok());
+  ASSERT_TRUE(rig.write(1).is_ok());
+  rig.close();
+  const Ran ran = terrace_command("inspect /nonexistent/kv " + rig.path() + " /nonexistent/more");
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("slots hold a block"));
+  EXPECT_THAT(ran.error, AllOf(HasSubstr("/nonexistent/kv"), HasSubstr("/nonexistent/more")));
+}
+
 TEST(CliInspectTest, PathsThatAreNoDirectoryAreErrorsThatNameThem) {
   const Ran ran = terrace_command("inspect /nonexistent/kv");
   EXPECT_EQ(ran.code, 1);
