@@ -1,10 +1,12 @@
-"""Debian's Prometheus for tests: a free port of this machine, a folder of its own, ended by pid."""
+"""Debian's Prometheus for tests and the demo: a port of this machine, a folder of its own, ended by
+pid."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +14,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from engine_env import installed
+from engine_env import ROOT, installed
 from s3_server import free_ports
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.05
+EXAMPLE = ROOT / "deploy" / "prometheus"
 
 
-def until(is_so: Callable[[], bool], what: str) -> None:
+def until(is_so: Callable[[], bool], what: str, limit_s: float = PATIENCE_S) -> None:
     """Waits for what other programs do, as long as a slow machine may need."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + limit_s
     while not is_so():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {PATIENCE_S:.0f} s still not: {what}")
+            raise TimeoutError(f"after {limit_s:.0f} s still not: {what}")
         time.sleep(PAUSE_S)
 
 
@@ -39,18 +42,39 @@ def promtool(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-class PrometheusServer:
-    """One server over one settings file, asked over its HTTP interface."""
+def settings(folder: Path, bridge_port: int, interval: str) -> Path:
+    """The example of deploy/ as a file in `folder`, with this port and this patience."""
+    text = (EXAMPLE / "prometheus.yml").read_text()
+    text, ports = re.subn(r"127\.0\.0\.1:\d+", f"127.0.0.1:{bridge_port}", text)
+    text = text.replace("alerts.yml", str(EXAMPLE / "alerts.yml"))
+    text, intervals = re.subn(r"(interval): 15s", rf"\1: {interval}", text)
+    if (ports, intervals) != (1, 3):
+        raise ValueError(f"{EXAMPLE / 'prometheus.yml'} is not the example that is known here")
+    path = folder / "prometheus.yml"
+    path.write_text(text)
+    return path
 
-    def __init__(self, folder: Path, settings: Path) -> None:
+
+class PrometheusServer:
+    """One server over one settings file, asked over its HTTP interface; without `port` on any."""
+
+    def __init__(self, folder: Path, settings: Path, port: int | None = None) -> None:
         self._folder = folder
-        (self._port,) = free_ports(1)
-        command = [str(installed()["prometheus"] / "prometheus"), f"--config.file={settings}"]
+        self._port = free_ports(1)[0] if port is None else port
+        programs = installed()["prometheus"]
+        command = [str(programs / "prometheus"), f"--config.file={settings}"]
         command += [f"--web.listen-address=127.0.0.1:{self._port}", "--log.level=warn"]
+        command += [f"--web.local-assets={programs / 'web'}"]
         command += [f"--storage.tsdb.path={folder / 'data'}"]
         with (folder / "prometheus.log").open("ab") as log:
+            # A session of its own: ^C on a terminal is for whoever started it.
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                start_new_session=True,
             )
 
     def ask(self, path: str, **words: str) -> Any:

@@ -45,6 +45,8 @@ ELSEWHERE = {
     "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
     "./dev demo --stay": "as ./dev demo",
     "./dev demo --s3": "as ./dev demo; test_demo_shared.py",
+    "./dev demo --stack": "until ^C: test_demo_stack.py, and tests/integration/vllm/test_stack.py on the "
+    "real engine",
     "./dev setup": "it installs; ./dev test runs it before this test",
     "./dev test": "it is what runs this test",
     "./dev test hybrid-real": "it downloads a model; tests/tools/test_runners.py tests the verb",

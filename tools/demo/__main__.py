@@ -1,6 +1,7 @@
 """`./dev demo`: the real engine, one conversation, every tier; non-zero if an answer differs.
 
-With `--s3`: two engines that share nothing but a bucket.
+With `--s3`: two engines that share nothing but a bucket. With `--stack`: an engine, Prometheus and
+the web page, to look around.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from demo import conversation, report, shared
+from demo import conversation, report, shared, stack
 from demo.report import Report
 from demo.server import Server, end_left_behind, free_port
 from demo.shared import SharedSteps
@@ -87,24 +88,28 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
+def environment(work: Path) -> dict[str, str]:
+    env = engine_env(work, multiprocessing=True)
+    env["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 2) - 1))
+    return env
+
+
+def started(chosen: dict[str, Any], port: int, env: dict[str, str], log: Path) -> Server:
+    """An engine that is ready."""
+    server = Server(command(port, installed()["model_float32"], chosen), env, log, port)
+    try:
+        took = server.wait_ready(say)
+    except BaseException:
+        server.kill()
+        raise
+    say(f"engine ready on port {port} after {took:.0f} s")
+    return server
+
+
 def starter(chosen: dict[str, Any]) -> Callable[[], Server]:
     """Starts one engine after another with the same settings."""
-    model = installed()["model_float32"]
-    env = engine_env(WORK / "engine", multiprocessing=True)
-    env["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 2) - 1))
-
-    def start() -> Server:
-        port = free_port()
-        server = Server(command(port, model, chosen), env, LOG, port)
-        try:
-            took = server.wait_ready(say)
-        except BaseException:
-            server.kill()
-            raise
-        say(f"engine ready on port {port} after {took:.0f} s")
-        return server
-
-    return start
+    env = environment(WORK / "engine")
+    return lambda: started(chosen, free_port(), env, LOG)
 
 
 def run(result: Report, stay: bool) -> Server:
@@ -144,6 +149,27 @@ def run_shared(result: Report) -> None:
                 server.stop()
 
 
+def run_stack(work: Path, first_port: int) -> int:
+    """Until ^C; the exit status."""
+    env = environment(work / "engine")
+
+    def start(chosen: dict[str, Any], port: int) -> Server:
+        return started(chosen, port, env, work / "engine.log")
+
+    sockets = Path(env["XDG_RUNTIME_DIR"]) / "terrace"
+    program = ROOT / "build" / "release" / "bin" / "terrace"
+    ports = stack.Ports.from_first(first_port)
+    try:
+        stack.Stack(work, ports, start, sockets, program, say).run()
+    except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted before all was up", file=sys.stderr)
+        return 130
+    return 0
+
+
 def explain_talking(server: Server) -> None:
     url = f"http://127.0.0.1:{server.port}/v1"
     print(f"the server goes on at {url} (OpenAI's API, model `smol`); for example:")
@@ -160,7 +186,12 @@ def main(arguments: list[str] | None = None) -> int:
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--stay", action="store_true", help="leave the server running at the end")
     only.add_argument("--s3", action="store_true", help="two engines that share an S3 bucket")
+    only.add_argument("--stack", action="store_true", help="engine, Prometheus, page, until ^C")
+    parser.add_argument("--port", type=int, default=stack.FIRST_PORT, help="--stack: the first one")
+    parser.add_argument("--work", type=Path, default=WORK / "stack", help="--stack: its folder")
     options = parser.parse_args(arguments)
+    if options.stack:
+        return run_stack(options.work.resolve(), options.port)
     result = Report("SmolLM2-135M-Instruct, float32", "vLLM (CPU)", BLOCK_TOKENS, BLOCK_BYTES)
     server = None
     try:
@@ -183,6 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
         explain_talking(server)
     if not options.s3:
         print("./dev demo --s3 shows two engines that share what they computed through S3")
+        print("./dev demo --stack leaves an engine, Prometheus and a small load running")
     for fault in result.faults():
         print(f"demo: {fault}", file=sys.stderr)
     return 1 if result.faults() else 0

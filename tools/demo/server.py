@@ -34,7 +34,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _writers(log: Path) -> list[int]:
+def writers(log: Path) -> list[int]:
     """The processes whose output goes to `log`: an engine and all that it started."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -55,7 +55,7 @@ def end_left_behind(log: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + END_LIMIT_S
         waiting = {}
-        for pid in _writers(log):
+        for pid in writers(log):
             try:
                 waiting[os.pidfd_open(pid)] = pid
                 os.kill(pid, number)

@@ -13,7 +13,7 @@ from dev import engines, paths, say, store
 from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
-KINDS = ("venv", "model", "gemma", "services", "prometheus", "peers", *engines.kinds())
+KINDS = ("venv", "model", "gemma", "services", "prometheus", "peers", "schemas", *engines.kinds())
 KIND = rf"(?:{'|'.join(map(re.escape, KINDS))})"
 ENTRY = re.compile(
     rf"{KIND}-[0-9a-f]{{16}}(\.(part|removed)-\d+)?|{KIND}\.lock|wheels-{KIND}|ccache|passed"
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [word for word in arguments if word != "--all"]
     if unknown:
         raise say.Stop(f"clean does not know {unknown[0]}", "it takes --all or nothing")
-    logs = ("engine.log", "s3/server.log")
+    parts = [f"stack/{name}.log" for name in ("engine", "bridge", "prometheus")]
+    logs = ("engine.log", "s3/server.log", *parts)
     ended = sum(end_left_behind(paths.BUILD / "demo" / log) for log in logs)
     if ended:
         say.note(f"ended {ended} processes of the demo")

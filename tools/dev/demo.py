@@ -26,10 +26,24 @@ def main(arguments: Sequence[str]) -> int:
         help="instead: two engines at once, with host tiers of their own, that share what they "
         f"computed through an S3 server ({S3_MEMORY // host.GIB} GiB of memory)",
     )
+    only.add_argument(
+        "--stack",
+        action="store_true",
+        help="instead: an engine, Prometheus and the web page under a small load, to look around, "
+        "until ^C ends all of it",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help="--stack: take this port of 127.0.0.1 and the three after it (8800)",
+    )
     parser.add_argument(
         "--plan", action="store_true", help="print what it would install and need, and do nothing"
     )
     options = parser.parse_args(arguments)
+    if options.port is not None and not options.stack:
+        parser.error("--port is for --stack; without it any free port is taken")
     if options.plan:
         setup.explain()
         return 0
@@ -42,5 +56,6 @@ def main(arguments: Sequence[str]) -> int:
     setup.require(quiet=False)
     build.build("release", ["lib/libterrace.so", "bin/terrace"])
     (paths.BUILD / "demo").mkdir(parents=True, exist_ok=True)
-    chosen = ["--stay"] * options.stay + ["--s3"] * options.s3
+    chosen = ["--stay"] * options.stay + ["--s3"] * options.s3 + ["--stack"] * options.stack
+    chosen += [] if options.port is None else ["--port", str(options.port)]
     return run.shown([venv.python(), "-m", "demo", *chosen], env=paths_environment())

@@ -15,6 +15,7 @@ Terrace: a tiered KV-cache store for LLM engines
   ./dev demo [--stay | --plan]  set up, build, run the real engine through every tier; --stay: leave
                                 it running; --plan: only say what would be installed and needed
   ./dev demo --s3               two engines that share what they computed through an S3 server
+  ./dev demo --stack            engine, Prometheus and page under a small load, to look around
   ./dev test [--only SUITE] [-k TEXT]
                                 set up, build, run every test; SUITE: cpp, python, integration
   ./dev test NAME               longer ones alone: vllm-versions, hybrid-real

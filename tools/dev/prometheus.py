@@ -1,4 +1,4 @@
-"""Debian's Prometheus, unpacked into the cache folder for the tests of deploy/.
+"""Debian's Prometheus, unpacked into the cache folder for the tests of deploy/ and the demo.
 
 It is not installed: the package would start a server of its own.
 """
@@ -12,10 +12,20 @@ from dev import apt, paths, run, say, store
 
 GROUP = "unpacked"
 PROGRAMS = ("prometheus", "promtool")
+PAGES = Path("usr") / "share" / "prometheus" / "web"
+TIMES = (
+    "moment-timezone-with-data.min.js"  # The one of its 156 files, 214 MB, that the pages ask for.
+)
 
 
 def key() -> str:
-    return store.key_of(*apt.packages([GROUP]), "recipe 1")
+    return store.key_of(*apt.packages([GROUP]), "recipe 2")
+
+
+def _unasked(folder: str, names: list[str]) -> set[str]:
+    """What lies beside the files that the pages ask for."""
+    is_times = Path(folder).name == "moment-timezone"
+    return {name for name in names if name.endswith(".map") or (is_times and name != TIMES)}
 
 
 def _make(part: Path, _final: Path) -> None:
@@ -30,6 +40,8 @@ def _make(part: Path, _final: Path) -> None:
         if not program.exists():
             raise say.Stop(f"the packages of the group {GROUP} hold no {name}")
         shutil.copy2(program, part / name)
+    # Its scripts are links into the other packages.
+    shutil.copytree(folder / "root" / PAGES, part / "web", ignore=_unasked)
     shutil.rmtree(folder)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dev import build, counts, paths, run, say, setup, venv
+from dev import build, counts, paths, run, say, schemas, setup, venv
 from dev.counts import Counts
 from engine_env import LIBRARY, scratch_environment
 
@@ -186,6 +186,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     chosen = options.only or SUITES
     setup.require(engine=chosen != ["cpp"])
+    if "python" in chosen:
+        schemas.ensure()
     build.build("release")
     total = run_suites(chosen, options.k, options.pytest)
     in_ci = os.environ.get("CI", "").lower() in ("1", "true", "yes")
