@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
+import prometheus_server
 from demo import __main__ as demo
 from demo import load, stack
 from demo.server import EngineError, Server, writers
 from demo.stack import Ports, Stack, StackError
 from dev import clean, paths
 from engine_env import ROOT, scratch
-import prometheus_server
 from prometheus_server import PrometheusServer
 from s3_server import free_ports
 

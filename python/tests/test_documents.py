@@ -45,13 +45,14 @@ ELSEWHERE = {
     "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
     "./dev demo --stay": "as ./dev demo",
     "./dev demo --s3": "as ./dev demo; test_demo_shared.py",
-    "./dev demo --stack": "until ^C: test_demo_stack.py, and tests/integration/vllm/test_stack.py on the "
-    "real engine",
+    "./dev demo --stack": "until ^C: test_demo_stack.py, and on the real engine "
+    "tests/integration/vllm/test_stack.py",
     "./dev setup": "it installs; ./dev test runs it before this test",
     "./dev test": "it is what runs this test",
     "./dev test hybrid-real": "it downloads a model; tests/tools/test_runners.py tests the verb",
     "./dev test vllm-versions": "half an hour; the same",
-    "./dev matrix --write": "it writes what the tests before it proved; tests/tools/test_matrix.py",
+    "./dev matrix --write": "it writes; tests/tools/test_matrix.py compares what it would write",
+    "./dev matrix": "it judges the tests before it; tests/tools/test_matrix.py",
     "./dev dashboards": "it writes; test_dashboards.py compares what it would write",
     "python3 deploy/prometheus/bridge.py": "it serves until it is ended; test_dashboards.py starts "
     "it on a free port",

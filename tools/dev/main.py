@@ -25,7 +25,7 @@ Terrace: a tiered KV-cache store for LLM engines
   ./dev fmt                     apply the formats
   ./dev bench [NAME…] [--json]  benchmarks whose name starts with NAME; --json: result lines only
   ./dev campaign [NAME ARGS…]   long runs outside the tests; alone it lists them
-  ./dev matrix [--write]         what the last ./dev test proved of docs/support.md
+  ./dev matrix [--write]        what the last ./dev test proved of docs/support.md; --write: make it
   ./dev dashboards [--check]    make deploy/ and docs/alerts.md; --check: only say what is stale
   ./dev terrace ARGS…           the command line program of this tree
   ./dev clean [--all]           remove build/; --all: everything put outside apt's reach as well
