@@ -57,6 +57,14 @@ ELSEWHERE = {
     "python3 deploy/prometheus/bridge.py": "it serves until it is ended; test_dashboards.py starts "
     "it on a free port",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
+    "./dev bench vllm-ttft": "the same",
+    "./dev bench vllm-off": "the same",
+    "./dev bench peers": "the same",
+    "./dev bench restart": "the same",
+    "./dev campaign crash": "the same",
+    "./dev campaign faults": "the same",
+    "./dev campaign kills": "the same",
+    "./dev campaign soak": "the same",
     "./dev check": "needs clang; tests/tools tests its rules, and holds this tree to those "
     "that need no other program",
     "./dev clean --all": "it removes what every test stands on; tests/tools/test_clean.py runs it "
@@ -353,3 +361,36 @@ def test_every_folder_says_what_lives_there() -> None:
         if files and "README.md" not in files:
             without.append(str(Path(folder).relative_to(ROOT)))
     assert without == []
+
+
+LLMS = ROOT / "llms.txt"
+
+
+def test_what_llms_txt_links_to_is_there() -> None:
+    """Its shape is that of such files: a title, a summary, lists of links with a word on each."""
+    rows = LLMS.read_text().splitlines()
+    assert rows[0] == "# Terrace"
+    assert rows[2].startswith("> ")
+    links = re.findall(r"\[([^\]]+)\]\(([^)]+)\)", LLMS.read_text())
+    assert len(links) > 10
+    for text, target in links:
+        assert text == target
+        assert (ROOT / target).is_file(), target
+    for row in rows:
+        if row.startswith("- "):
+            assert re.fullmatch(r"- \[.*\)(, \[.*\))*: .+", row), row
+
+
+def test_llms_txt_leaves_no_page_out() -> None:
+    linked = set(re.findall(r"\]\(([^)]+)\)", LLMS.read_text()))
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - {"docs/README.md"}
+    assert pages <= linked
+
+
+def test_llms_txt_names_as_not_built_what_the_readme_does() -> None:
+    page = (ROOT / "README.md").read_text()
+    told = re.search(r"Not built: ([^.]*)\.", LLMS.read_text())
+    assert told is not None
+    for row, words in (("CUDA devices", "CUDA"), ("peer tier", "memory of other nodes")):
+        is_missing = re.search(rf"^\| {row}.*\| not built", page, re.MULTILINE) is not None
+        assert (words in " ".join(told[1].split())) == is_missing, f"{row}: llms.txt or README"
