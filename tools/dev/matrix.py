@@ -81,8 +81,8 @@ def rows(table: Path = TABLE) -> list[Row]:
     found = []
     for part in tomllib.loads(table.read_text())["table"]:
         for row in part["row"]:
-            lists = {name: tuple(row.pop(name, ())) for name in ("proof", "without")}
-            found.append(Row(**row, **lists, table=part["title"]))
+            proof, without = tuple(row.pop("proof", ())), tuple(row.pop("without", ()))
+            found.append(Row(**row, proof=proof, without=without, table=part["title"]))
     return found
 
 
