@@ -16,7 +16,7 @@ from demo import __main__ as demo
 from demo import report
 from demo.report import Report, Row
 from demo.server import EngineError
-from dev import apt, host, main, run, setup, venv
+from dev import apt, build, host, main, paths, run, setup, venv
 from s3_server import S3Server
 
 GOOD_HOST = host.Host("x86_64", 4, frozenset({"avx2"}), 16 * host.GIB)
@@ -321,6 +321,40 @@ def test_the_demo_of_one_engine_names_the_other_one(
     pretend(monkeypatch, *GOOD_ROWS)
     assert demo.main([]) == 0
     assert "./dev demo --s3" in capsys.readouterr().out
+
+
+# ---- To look around ------------------------------------------------------------------------------
+
+
+def test_what_is_to_look_around_is_started_with_its_port(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[list[str]] = []
+
+    def shown(command: list[str], **_more: object) -> int:
+        started.append([str(word) for word in command])
+        return 0
+
+    monkeypatch.setattr(setup, "require", lambda *_args, **_more: None)
+    monkeypatch.setattr(build, "build", lambda *_args: None)
+    monkeypatch.setattr(venv, "python", lambda: Path("python"))
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(run, "shown", shown)
+    assert main.main(["demo", "--stack", "--port", "9000"]) == 0
+    assert main.main(["demo", "--stack"]) == 0
+    assert started[0] == ["python", "-m", "demo", "--stack", "--port", "9000"]
+    assert started[1] == ["python", "-m", "demo", "--stack"]
+
+
+@pytest.mark.parametrize("words", [["--port", "9000"], ["--stack", "--s3"], ["--stack", "--stay"]])
+def test_what_does_not_go_together_is_refused(
+    words: list[str], touched: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["demo", *words])
+    assert ended.value.code == 2
+    assert "--stack" in capsys.readouterr().err
+    assert touched == []
 
 
 # ---- The report ---------------------------------------------------------------------------------
