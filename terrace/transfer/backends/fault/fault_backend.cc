@@ -102,6 +102,12 @@ void FaultBackend::release_lost() {
   inner_->wake();
 }
 
+void FaultBackend::set_throttle(const Throttle& throttle, const Clock& clock) {
+  clock_ = &clock;
+  bucket_.set(throttle, clock.now());
+  inner_->wake();
+}
+
 std::uint64_t FaultBackend::injected() const {
   std::uint64_t sum = 0;
   for (const std::uint64_t count : injected_) sum += count;
@@ -277,6 +283,16 @@ void FaultBackend::shuffle(std::vector<Finished>& finished, std::size_t first) {
   }
 }
 
+void FaultBackend::slow_down(std::vector<Finished>& finished, std::size_t first) {
+  for (std::size_t i = first; i < finished.size(); ++i) slow_.push_back(std::move(finished[i]));
+  finished.erase(finished.begin() + static_cast<std::ptrdiff_t>(first), finished.end());
+  const Nanoseconds now = clock_->now();
+  while (!slow_.empty() && bucket_.take(slow_.front().transfer.bytes(), now)) {
+    finished.push_back(std::move(slow_.front()));
+    slow_.pop_front();
+  }
+}
+
 void FaultBackend::collect(std::vector<Finished>& finished) {
   if (is_held_) return;
   const std::size_t first = finished.size();
@@ -296,10 +312,14 @@ void FaultBackend::collect(std::vector<Finished>& finished) {
     flights_.erase(found);
   }
   if (is_shuffled_) shuffle(finished, first);
+  if (clock_ != nullptr) slow_down(finished, first);
 }
 
 void FaultBackend::pause(Nanoseconds limit) {
   const bool is_due = !is_held_ && (!ready_.empty() || !late_.empty());
+  if (!is_held_ && !slow_.empty()) {
+    limit = std::min(limit, bucket_.wait_for(slow_.front().transfer.bytes(), clock_->now()));
+  }
   inner_->wait(is_due ? Nanoseconds(0) : limit);
 }
 

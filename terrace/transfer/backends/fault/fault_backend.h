@@ -2,8 +2,9 @@
 // Fault model: an operation fails (EIO, ENOSPC, EROFS, EOPNOTSUPP, EINTR, EAGAIN); a read returns
 // flipped, missing, another offset's or overwritten bytes and says ok; a write lands flipped or
 // torn at a sector and says ok; a completion comes late, twice, out of order, or only when the test
-// lets it; every completion hangs until released. Threading: as Backend; the aiming calls belong to
-// the same thread.  Waits: as the inner backend.
+// lets it; every completion hangs until released; all of them wait for a token bucket, as on a slow
+// device. Threading: as Backend; the aiming calls belong to the same thread.  Waits: as the inner
+// backend.
 #pragma once
 
 #include <cerrno>
@@ -17,6 +18,7 @@
 
 #include "terrace/base/rng.h"
 #include "terrace/transfer/backend.h"
+#include "terrace/transfer/backends/fault/token_bucket.h"
 
 namespace terrace::transfer {
 
@@ -75,6 +77,11 @@ class FaultBackend final : public Backend {
   void aim(Fault fault, IoOp op, unsigned count = 1, std::string path_end = {});
   // While held no completion is handed out: the device hangs.
   void hold(bool is_held) { is_held_ = is_held; }
+  // From now on reads and writes complete only when a bucket has their bytes, in the order in which
+  // the inner backend ended them; what waits already goes on at the new rate. `clock` outlives this.
+  void set_throttle(const Throttle& throttle, const Clock& clock);
+  // Completions that wait for the bucket.
+  [[nodiscard]] std::size_t throttled() const { return slow_.size(); }
   // Hands out the completions that kLose kept.
   void release_lost();
   [[nodiscard]] std::size_t lost() const { return lost_.size(); }
@@ -113,6 +120,7 @@ class FaultBackend final : public Backend {
   void keep_for_replays(const Transfer& write);
   void replay(const Transfer& read);
   void shuffle(std::vector<Finished>& finished, std::size_t first);
+  void slow_down(std::vector<Finished>& finished, std::size_t first);
 
   std::unique_ptr<Backend> inner_;
   Rng rng_;
@@ -127,6 +135,9 @@ class FaultBackend final : public Backend {
   std::vector<Finished> ready_;  // Failed without the inner backend.
   std::vector<Late> late_;
   std::vector<Finished> lost_;
+  const Clock* clock_ = nullptr;  // Null = never throttled.
+  TokenBucket bucket_;
+  std::deque<Finished> slow_;     // Waiting for the bucket.
   std::deque<Transfer> places_;  // Seen before, for kMisplace.
   struct Written {
     std::vector<std::byte> last;
