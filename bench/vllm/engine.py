@@ -12,13 +12,13 @@ from engine_env import installed
 BYTES_PER_TOKEN = 23_040  # bfloat16: 30 layers, K and V, 3 heads of 64
 
 
-def start_engine(**options: Any) -> Any:
+def start_engine(dtype: str = "bfloat16", **options: Any) -> Any:
     """vLLM's LLM; `options` are what the benchmark chooses beyond that."""
     from vllm import LLM
 
     return LLM(
-        model=str(installed()["model_bfloat16"]),
-        dtype="bfloat16",
+        model=str(installed()[f"model_{dtype}"]),
+        dtype=dtype,
         enforce_eager=True,
         **options,
     )

@@ -8,7 +8,7 @@ import platform
 import random
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -43,6 +43,33 @@ def interval(values: Sequence[float], percent: float = 90, rounds: int = 2000) -
     medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(rounds))
     cut = int(rounds * (100 - percent) / 200)
     return [medians[cut], medians[-cut - 1]]
+
+
+def ratio_interval(
+    values: Sequence[Sequence[float]],
+    limits: Sequence[Sequence[float]],
+    statistic: Callable[[Sequence[float]], float] = statistics.median,
+    percent: float = 90,
+    rounds: int = 1000,
+) -> list[float]:
+    """Bootstrap interval of statistic(values) / statistic(limits), of groups that were measured in
+    turn: whole groups are drawn, of both sides the same, as what lies in one is alike."""
+    rng = random.Random(7)
+    numbers = range(len(values))
+    ratios = []
+    for _ in range(rounds):
+        drawn = rng.choices(numbers, k=len(numbers))
+        value = statistic([one for number in drawn for one in values[number]])
+        ratios.append(value / statistic([one for number in drawn for one in limits[number]]))
+    ratios.sort()
+    cut = int(rounds * (100 - percent) / 200)
+    return [ratios[cut], ratios[-cut - 1]]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The nearest of them; values need no order."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
 def emit(

@@ -70,6 +70,14 @@ def test_what_needs_more_packages_runs_only_when_it_is_named(
     assert ("peers" in found) == is_chosen
 
 
+def test_only_who_can_be_short_is_told_to_be(tmp_path: Path) -> None:
+    table = TABLE + '[[bench]]\nname = "vllm-load"\npython = "x.py"\nshort = true\n'
+    _, ttft, load = listed(tmp_path, table)
+    assert bench.words(ttft, ["vllm-ttft.host"], is_short=True) == ["vllm-ttft.host"]
+    assert bench.words(load, ["vllm"], is_short=True) == ["--short"]
+    assert bench.words(load, [], is_short=False) == []
+
+
 def test_only_asked_results_are_kept() -> None:
     assert bench.is_wanted(ROW, [])
     assert bench.is_wanted(ROW, ["disk.r"])

@@ -2,7 +2,8 @@
 
 Each entry is a table [[bench]] with `name` and either `program` (a path below build/release) or
 `python` (a path below the repository), and optionally `args` and `engine = true` if it starts an
-engine; `peers = true` if it needs the packages of requirements/peers.txt, which are brought on
+engine; `short = true` if it knows `--short`, a run of a few minutes that shows the shape and little
+else; `peers = true` if it needs the packages of requirements/peers.txt, which are brought on
 request alone: such a one runs only when it is named.  A benchmark prints JSON lines (conventions
 section 7) on standard output, anything for people on standard error.  The names asked for are
 passed on as arguments, so that `vllm-ttft.host` can leave out the rest of `vllm-ttft`.
@@ -32,6 +33,7 @@ class Bench:
     program: str = ""
     python: str = ""
     engine: bool = False
+    short: bool = False
     peers: bool = False
     args: list[str] = field(default_factory=list)
 
@@ -94,12 +96,17 @@ def summary(row: str) -> str:
     return text
 
 
-def _run(bench: Bench, names: Sequence[str], as_json: bool) -> bool:
+def words(bench: Bench, names: Sequence[str], is_short: bool) -> list[str]:
+    """What it is told: the names below its own, and to be short if it can."""
+    own = [name for name in asked(bench, names) if name.startswith(f"{bench.name}.")]
+    return [*own, *(["--short"] if is_short and bench.short else [])]
+
+
+def _run(bench: Bench, names: Sequence[str], as_json: bool, is_short: bool) -> bool:
     """Runs one benchmark; keeps its lines in build/bench/<name>.json."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    own = [name for name in asked(bench, names) if name.startswith(f"{bench.name}.")]
     process = subprocess.Popen(
-        [str(part) for part in bench.command(own)],
+        [str(part) for part in bench.command(words(bench, names, is_short))],
         cwd=paths.ROOT,
         env=run.environment(
             {**paths_environment(), **(peers.environment() if bench.peers else {})}
@@ -125,6 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="prefixes of result names")
     parser.add_argument("--json", action="store_true", help="print the JSON lines alone")
+    parser.add_argument("--short", action="store_true", help="fewer samples, where it can")
     options = parser.parse_args(arguments)
     listed = read()
     wanted = chosen(listed, options.names)
@@ -135,5 +143,5 @@ def main(arguments: Sequence[str]) -> int:
         groups = (*setup.ENGINE, "bench")
         setup.require(groups, engine=any(bench.engine for bench in wanted))
         build.build("release")
-    outcomes = [_run(bench, options.names, options.json) for bench in wanted]
+    outcomes = [_run(bench, options.names, options.json, options.short) for bench in wanted]
     return 0 if all(outcomes) else 1

@@ -23,7 +23,9 @@ Terrace: a tiered KV-cache store for LLM engines
   ./dev build [PRESET]          release (default), debug, asan, tsan, clang, fuzz
   ./dev check [NAME…]           format, clang-tidy, ruff, mypy, ladder and header rules, links
   ./dev fmt                     apply the formats
-  ./dev bench [NAME…] [--json]  benchmarks whose name starts with NAME; --json: result lines only
+  ./dev bench [NAME…] [--json] [--short]
+                                benchmarks whose name starts with NAME; --json: result lines only;
+                                --short: fewer samples, where a benchmark can
   ./dev campaign [NAME ARGS…]   long runs outside the tests; alone it lists them
   ./dev matrix [--write]        what the last ./dev test proved of docs/support.md; --write: make it
   ./dev dashboards [--check]    make deploy/ and docs/alerts.md; --check: only say what is stale
