@@ -16,8 +16,8 @@ from pathlib import Path
 
 SESSIONS = Path(__file__).with_name("sessions") / "agents.jsonl"
 CHARACTERS_PER_TOKEN = 4
-# Two tokens are needed for a time between tokens, and a ledger that is complete.
-LEAST_ANSWER, MOST_ANSWER = 4, 64
+# Enough for times between tokens.
+LEAST_ANSWER, MOST_ANSWER = 8, 64
 
 Encode = Callable[[str], list[int]]
 

@@ -24,7 +24,7 @@ sys.path[:0] = [
 
 from bench.vllm import conversations, lines  # noqa: E402
 from bench.vllm.conversations import Said, Turn  # noqa: E402
-from bench.vllm.engine import make_empty  # noqa: E402
+from bench.vllm.engine import BYTES_PER_TOKEN, make_empty  # noqa: E402
 from bench.vllm.side import BLOCK_TOKENS, THROTTLED, Side, side  # noqa: E402
 
 from engine_env import ROOT, installed  # noqa: E402
@@ -34,10 +34,11 @@ VARIANTS = ("alone", "terrace", "slow_disk", "stand_in")
 TITLES = {"alone": "engine alone", "stand_in": "stand-in for vLLM's offloading"}
 # Answers are compared, and only float32 leaves the likeliest token so far ahead that they must be
 # equal whatever was computed together with what.
-DTYPE, BYTES_PER_TOKEN = "float32", 46_080
+DTYPE = "float32"
+BYTES_OF = {"float32": 2 * BYTES_PER_TOKEN, "bfloat16": BYTES_PER_TOKEN}
 TIE = 1e-3  # Log-probability; rounding moves it by a few 1e-5.
 WORKING_SETS = 4  # Of the engine's cache.
-SLOW_DISK = 20e6  # Bytes a second, of 46 MB that a second computes.
+SLOW_DISK = 20e6  # Bytes a second: 430 tokens, fewer than a second computes.
 MEASURED_ALONE = 1  # Rounds at first that find nothing: everybody computes.
 
 
@@ -49,7 +50,7 @@ class Plan:
     samples: int
 
 
-FULL = Plan((1, 4, 16), 8, (1024, 2048, 4096, 8160), 5)
+FULL = Plan((1, 4, 16), 7, (1024, 2048, 4096, 8160), 5)
 SHORT = Plan((2, 8), 3, (512, 1024), 2)
 
 
@@ -79,9 +80,8 @@ def say(text: str) -> None:
 # ---- Engines ------------------------------------------------------------------------------------
 
 
-def settings(variant: str, host_tokens: int, cache_tokens: int) -> tuple[str, dict[str, Any]]:
-    """What `open` takes: the kind, and the connector's settings."""
-    host = host_tokens * BYTES_PER_TOKEN
+def settings(variant: str, host: int, cache: int) -> tuple[str, dict[str, Any]]:
+    """What `open` takes: the kind, and the connector's settings. In bytes."""
     if variant == "alone":
         return "alone", {}
     if variant == "stand_in":
@@ -89,22 +89,25 @@ def settings(variant: str, host_tokens: int, cache_tokens: int) -> tuple[str, di
     if variant == "terrace":
         return "terrace", {"host.size": f"{host}B"}
     return "terrace", {
-        "host.size": f"{cache_tokens * BYTES_PER_TOKEN}B",
+        "host.size": f"{cache}B",
         "disk.size": f"{2 * host}B",
         "disk.paths": [str(WORK / variant / "cache")],
         "disk.backend_library": str(THROTTLED),
     }
 
 
-def open_all(sides: dict[str, Side], host_tokens: int, cache_tokens: int, seats: int) -> None:
+def open_all(
+    sides: dict[str, Side], host_tokens: int, cache_tokens: int, seats: int, dtype: str = DTYPE
+) -> None:
+    size = BYTES_OF[dtype]
     for name, one in sides.items():
-        kind, words = settings(name, host_tokens, cache_tokens)
+        kind, words = settings(name, host_tokens * size, cache_tokens * size)
         one.tell(
             "open",
             kind=kind,
             settings=words,
-            dtype=DTYPE,
-            bytes_per_token=BYTES_PER_TOKEN,
+            dtype=dtype,
+            bytes_per_token=size,
             cache_tokens=cache_tokens,
             seats=seats,
         )
@@ -295,9 +298,11 @@ def run_prefixes(
         for number in range(samples + 1):
             for name in turned(list(sides), number):
                 sides[name].ask("forget")
+                if name == "alone" and number == samples:
+                    continue  # It has as many samples without: each is its first.
                 asked = [{"tokens": tokens, "answer": 2}]
                 row = sides[name].ask("serve", asked=asked, at_once=1)["rows"][0]
-                if number > 0:  # Before that it was not asked.
+                if name == "alone" or number > 0:  # The others store it first.
                     found[length][name].append(row["ttft"])
         spent = ", ".join(
             f"{name} {statistics.median(times):.2f} s" for name, times in found[length].items()
@@ -367,7 +372,7 @@ def measure_prefixes(sides: dict[str, Side], sessions: list[list[Turn]], plan: P
         for number, length in enumerate(plan.prefixes)
     }
     longest = in_blocks(max(plan.prefixes) + BLOCK_TOKENS)
-    open_all(sides, in_blocks(2 * sum(plan.prefixes)), longest, 1)
+    open_all(sides, in_blocks(2 * sum(plan.prefixes)), longest, 1, "bfloat16")
     emit_prefixes(run_prefixes(sides, documents, plan.samples))
 
 

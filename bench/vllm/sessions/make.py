@@ -1,7 +1,8 @@
 """Makes `agents.jsonl` of the unpacked agent trace: python bench/vllm/sessions/make.py FOLDER
 
 Of each session of mini-swe-agent that has enough calls, what each call's prompt added to the one
-before it, cut to a quarter: the small model has a quarter of the context of those that were served.
+before it, cut to an eighth: the small model has a quarter of the context of those that were served,
+and a round on two cores has to end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 CALLS = 10
 LEAST_CALLS = 8
-SHARE = 4
+SHARE = 8
 
 
 def turns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
