@@ -39,4 +39,13 @@ Sources read_sources(std::string engine_json) {
   return sources;
 }
 
+std::string terminal_kind() {
+  constexpr std::string_view kName = "TERM=";
+  for (char** line = environ; line != nullptr && *line != nullptr; ++line) {
+    const std::string_view text(*line);
+    if (text.starts_with(kName)) return std::string(text.substr(kName.size()));
+  }
+  return "";
+}
+
 }  // namespace terrace::config

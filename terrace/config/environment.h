@@ -13,4 +13,7 @@ namespace terrace::config {
 // user's id, together with the engine's own part.
 [[nodiscard]] Sources read_sources(std::string engine_json);
 
+// What kind of terminal this is (TERM); empty = nobody said.
+[[nodiscard]] std::string terminal_kind();
+
 }  // namespace terrace::config

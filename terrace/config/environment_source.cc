@@ -44,9 +44,8 @@ Result<std::string> gigabytes(std::string_view text) {
   return fmt::format("{}", static_cast<std::int64_t>(bytes));
 }
 
-// True if the variable gives the disk tier a size. Malformed text does not: it is refused
-// elsewhere.
-bool gives_disk_size(const Sources& sources, std::string_view variable) {
+// True if the variable gives a tier a size. Malformed text does not: it is refused elsewhere.
+bool gives_size(const Sources& sources, std::string_view variable) {
   const auto at = sources.environment.find(variable);
   if (at == sources.environment.end()) return false;
   const auto number = parse_float(at->second);
@@ -54,8 +53,8 @@ bool gives_disk_size(const Sources& sources, std::string_view variable) {
 }
 
 bool is_disk_given_by_alias(const Sources& sources) {
-  return gives_disk_size(sources, "DYN_KVBM_DISK_CACHE_GB") ||
-         gives_disk_size(sources, "DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS");
+  return gives_size(sources, "DYN_KVBM_DISK_CACHE_GB") ||
+         gives_size(sources, "DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS");
 }
 
 Result<std::int64_t> port(std::string_view text, std::int64_t highest) {
@@ -115,8 +114,8 @@ Result<std::optional<std::string>> translate(const Alias& alias, std::string_vie
       if (!is_disk_given_by_alias(sources)) return std::nullopt;
       return "frequency";
     }
-    case AliasKind::kConfiguresDisk:
-      if (!gives_disk_size(sources, alias.name)) return std::nullopt;
+    case AliasKind::kConfiguresTier:
+      if (!gives_size(sources, alias.name)) return std::nullopt;
       return std::string(alias.map);
     case AliasKind::kPublisherPort: {
       TERRACE_ASSIGN_OR_RETURN(const std::int64_t number, port(text, 65535 - kPublisherOffset));

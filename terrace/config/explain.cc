@@ -46,7 +46,7 @@ std::string alias_text(const Alias& alias) {
     case AliasKind::kDiskFilter:
       return fmt::format("{} (true: all; false: frequency, if KVBM's names size the disk)",
                          alias.name);
-    case AliasKind::kConfiguresDisk:
+    case AliasKind::kConfiguresTier:
       return fmt::format("{} (not 0: {}{})", alias.name, alias.map, weak);
     case AliasKind::kAsIs:
       return weak.empty() ? std::string(alias.name)

@@ -107,7 +107,15 @@ struct MetricsSettings {
 
 struct LogSettings {
   LogLevel level = LogLevel::kInfo;
+  Nanoseconds rates_every;
   Nanoseconds hits_every;
+};
+
+struct LedgerSettings {
+  std::uint32_t keep = 0;  // Of requests that ended, in memory.
+  std::string file;        // Absolute; empty = none.
+  double share = 0;        // Of the requests, in the file.
+  Bytes file_size;
 };
 
 struct WorkerSettings {
@@ -190,6 +198,7 @@ struct Settings {
   EventsSettings events;
   MetricsSettings metrics;
   LogSettings log;
+  LedgerSettings ledger;
   WorkerSettings worker;
   ShutdownSettings shutdown;
   TraceSettings trace;

@@ -41,7 +41,7 @@ enum class AliasKind : std::uint8_t {
   kBoolMap,         // Boolean; `map` = "text for true/text for false", an empty text sets nothing.
   kWordMap,         // `map` = "word=text,word=text".
   kDiskFilter,      // KVBM's "no filter" switch.
-  kConfiguresDisk,  // Sets `map` if the alias gives the disk a size.
+  kConfiguresTier,  // Sets `map` if the alias gives a tier a size.
   kPublisherPort,   // Port + 1000, as an address to bind.
   kEnginePort,      // Port of the engine's event publisher on this machine.
 };
@@ -71,7 +71,7 @@ struct Row {
   std::string_view choices{};  // kChoice: "auto|off".
   std::string_view text;       // One sentence or two, for people.
   Field (*field)(Settings& settings);
-  std::array<Alias, 3> aliases{};
+  std::array<Alias, 5> aliases{};
   std::string_view fallback_note{};  // Says what an empty default means.
   std::string_view missing{};        // Not built yet: said when the value differs from the default.
   bool is_secret = false;
