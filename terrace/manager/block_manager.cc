@@ -289,25 +289,8 @@ Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
                             options.tokens.size(), state.options.max_request_tokens.value()));
   }
   const RequestId id(++state.last_request);
-  auto request = std::make_unique<Request>(
-      id, state.options.layout.block_tokens,
-      options.is_unkeyable ? std::vector<ExtraKey>{} : options.extra_keys);
-  request->is_keyed = !options.is_unkeyable;
-  request->can_load = options.can_load;
-  request->can_store = options.can_store;
-  request->prompt_blocks = options.prompt_tokens / state.options.layout.block_tokens;
-  request->ledger.request = id;
-  request->ledger.prompt = options.prompt_tokens;
-  if (request->is_keyed) {
-    request->chain.append(options.tokens);
-    state.forecast.ask(request->chain.hashes());
-    if (state.options.has_events) {
-      request->tokens.assign(options.tokens.begin(), options.tokens.end());
-      request->extra_keys = options.extra_keys;
-    }
-  } else {
-    request->ledger.first_miss = MissReason::kUnkeyable;
-  }
+  auto request = make_request(id, options, state.options);
+  if (request->is_keyed) state.forecast.ask(request->chain.hashes());
   const bool has_jobs = state.change_core([&](Core& core) {
     core.add_request(std::move(request), state.clock.now());
     return core.has_jobs();
@@ -345,7 +328,7 @@ Status BlockManager::accept_load(RequestId request, Tokens local, Tokens externa
   return state_->change_core([&](Core& core) -> Status {
     Request* found = core.find(request);
     if (found == nullptr) return {Code::kNotFound, "accept_load: no such request"};
-    return core.accept(*found, local, external, block_tables);
+    return core.accept(*found, local, external, block_tables, state_->clock.now());
   });
 }
 
@@ -448,6 +431,16 @@ StatusReport BlockManager::status() const {
 
 void BlockManager::visit_metrics(MetricVisitor& visitor) const {
   visit_all(state_->shared, state_->parts, state_->counters, state_->forecast, visitor);
+}
+
+const LedgerRing& BlockManager::ledgers() const { return state_->shared.ledgers; }
+
+std::vector<KeptLedger> BlockManager::running(std::string_view name, std::size_t most) const {
+  std::vector<KeptLedger> found;
+  found.reserve(most);  // Not under the lock.
+  const MutexLock lock(state_->shared.mutex);
+  state_->shared.core.find_running(name, state_->clock.now(), found);
+  return found;
 }
 
 Status BlockManager::set_mode(Mode mode, std::string_view by) {

@@ -25,6 +25,7 @@
 #include "terrace/block/sequence_hash.h"
 #include "terrace/manager/events.h"
 #include "terrace/manager/ledger.h"
+#include "terrace/manager/ledger_ring.h"
 #include "terrace/manager/mode.h"
 #include "terrace/manager/options.h"
 #include "terrace/manager/status_report.h"
@@ -44,6 +45,8 @@ struct RequestOptions {
   bool is_unkeyable = false;
   bool can_load = true;
   bool can_store = true;
+  std::string_view name = {};       // What the engine calls it, for people.
+  std::string_view unkeyable = {};  // What of it cannot be keyed, for people.
 };
 
 struct Progress {
@@ -89,6 +92,10 @@ class BlockManager {
   // Any thread.
   [[nodiscard]] StatusReport status() const;
   void visit_metrics(MetricVisitor& visitor) const;
+  // Of requests that ended, the newest Options::ledgers_kept. Reading it takes no lock of ours.
+  [[nodiscard]] const LedgerRing& ledgers() const;
+  // Of requests under way whose name begins with `name`; at most `most`, in no order.
+  [[nodiscard]] std::vector<KeptLedger> running(std::string_view name, std::size_t most) const;
   // Effective before the engine's next call. `by`: who asked, for the log. Errors: kRefused = it
   // observes, and has no tiers to switch.
   [[nodiscard]] Status set_mode(Mode mode, std::string_view by);

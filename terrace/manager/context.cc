@@ -15,6 +15,20 @@ std::shared_ptr<policy::ReturnModel> make_returns(const Options& options) {
   return made ? std::move(*made) : nullptr;
 }
 
+// As many as fit into host and disk together, roughly; 0 of a size that is not known.
+std::uint64_t tier_blocks(const Options& options, Bytes block) {
+  const auto count = [&](std::uint64_t blocks, Bytes size) {
+    if (blocks > 0 || block == Bytes(0)) return blocks;
+    return size / block;
+  };
+  const std::uint64_t most = Ghosts::kMostCells;  // More make no difference, and cannot overflow.
+  std::uint64_t sum = std::min(count(options.host.blocks, options.host.size), most);
+  if (!options.disk.paths.empty()) {
+    sum += std::min(count(options.disk.blocks, options.disk.size), most);
+  }
+  return sum;
+}
+
 }  // namespace
 
 Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& board)
@@ -23,6 +37,7 @@ Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& b
       answers(board),
       groups(options.layout, options.group_rules),
       mode(options.observed ? Mode::kObserve : Mode::kOn),
+      ghosts(Ghosts::cells_for(tier_blocks(options, groups.most_bytes()))),
       planner(policy::Planner::Options{.block_bytes = groups.load_bytes(),
                                        .block_tokens = options.layout.block_tokens,
                                        .is_enabled = options.has_planner}),

@@ -17,7 +17,7 @@ constexpr SequenceHash
 }  // namespace
 
 Core::Core(const Options& options, std::uint64_t owner, Counters& counters, AnswerBoard& answers,
-           Nanoseconds now)
+           LedgerRing& ledgers, Nanoseconds now)
     : context_(options, counters, answers),
       gate_({.ranks = options.layout.ranks, .attach_timeout = options.attach_timeout}, now),
       reads_(context_),
@@ -32,6 +32,8 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Answ
               .times_prefill = options.observed.has_value()}),
       hits_(options.hit_window, options.layout.block_tokens),
       hits_logged_at_(now),
+      rates_(counters, options.log_rates_every, now),
+      ledgers_(ledgers),
       learned_at_(now) {
   context_.counters.mode.set(static_cast<std::int64_t>(context_.mode));
 }
@@ -103,6 +105,7 @@ void Core::on_attach(const attach::AttachEvent& event, Nanoseconds now) {
 Request& Core::add_request(std::unique_ptr<Request> request, Nanoseconds now) {
   context_.counters.requests.add();
   if (!request->is_keyed) context_.counters.unkeyable_requests.add();
+  request->began = now;
   Request& added = *requests_.emplace(request->id, std::move(request)).first->second;
   if (added.is_keyed) look_ups_.begin(added, serving(now), now);
   return added;
@@ -132,11 +135,14 @@ MatchAnswer Core::poll(Request& request, Tokens local, Tokens limit, Nanoseconds
 }
 
 Status Core::accept(Request& request, Tokens local, Tokens external,
-                    std::span<const std::span<const std::uint32_t>> block_tables) {
+                    std::span<const std::span<const std::uint32_t>> block_tables, Nanoseconds now) {
   const Tokens block_tokens = context_.options.layout.block_tokens;
   const std::uint64_t first = local / block_tokens;
   const std::uint64_t count = external / block_tokens;
   if (external != Tokens(0) && steps_.has_load(request.id, first)) return {};  // Told twice.
+  if (const auto answered = request.look_up.answered_at) {
+    request.ledger.stages.placed += now - *answered;
+  }
   request.computed = local + external;
   request.found_blocks = first + count;
   const auto hashes = request.chain.hashes();
@@ -342,44 +348,6 @@ std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
   Steps::Built built = steps_.build(gate_.epochs(), context_.host.get(), now);
   if (built.over) finish(std::move(*built.over), now);
   return std::move(built.orders);
-}
-
-Ledger Core::end_request(Request& request, Nanoseconds now) {
-  look_ups_.settle(request, request.ledger.local, 0);
-  steps_.forget_pending(request.id);
-  if (request.over_cap > 0) {
-    context_.counters.drop_step_bytes.add(request.over_cap);
-    const auto hashes = request.chain.hashes();
-    const std::uint64_t from = request.over_cap_from;
-    for (std::uint64_t i = 0; i < request.over_cap && from + i < hashes.size(); ++i) {
-      context_.ghosts.remember(hashes[from + i], MissReason::kDropped);
-    }
-  }
-  note_end(request, now);
-  if (request.is_keyed && request.can_store && can_store_now()) {
-    packs_.offer_found(request.chain.hashes(), request.found_blocks, now);
-  }
-  request.ledger.pending =
-      context_.options.layout.block_tokens * steps_.blocks_under_way(request.id);
-  const Ledger ledger = request.ledger;
-  context_.counters.prompt_tokens.add(ledger.prompt.value());
-  context_.counters.engine_tokens.add(ledger.local.value());
-  if (ledger.pending > Tokens(0)) {
-    unreported_.emplace(request.id, ledger);
-  } else if (request.has_looked_up) {
-    hits_.add(ledger);
-  }
-  requests_.erase(request.id);
-  return ledger;
-}
-
-void Core::log_hits(Nanoseconds now) {
-  const Nanoseconds every = context_.options.log_hits_every;
-  if (every == Nanoseconds(0) || now - hits_logged_at_ < every) return;
-  hits_logged_at_ = now;
-  if (hits_.ended() == hits_logged_ended_) return;
-  hits_logged_ended_ = hits_.ended();
-  context_.note(LogLevel::kInfo, hits_.log_line(context_.options.engine_id));
 }
 
 std::vector<Event> Core::take_events() {

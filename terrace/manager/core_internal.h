@@ -17,8 +17,10 @@
 #include "terrace/manager/context_internal.h"
 #include "terrace/manager/gate_internal.h"
 #include "terrace/manager/hit_window.h"
+#include "terrace/manager/ledger_ring.h"
 #include "terrace/manager/look_ups_internal.h"
 #include "terrace/manager/packs_internal.h"
+#include "terrace/manager/rate_line_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
 #include "terrace/manager/sightings_internal.h"
@@ -52,9 +54,10 @@ struct Jobs {
 
 class Core {
  public:
-  // `answers`: where polls find what they need not ask for.
+  // `answers`: where polls find what they need not ask for. `ledgers`: where requests that ended
+  // are kept.
   Core(const Options& options, std::uint64_t owner, Counters& counters, AnswerBoard& answers,
-       Nanoseconds now);
+       LedgerRing& ledgers, Nanoseconds now);
 
   // ---- Opening.
   void open_host(std::unique_ptr<tier::HostTier> host);
@@ -84,7 +87,8 @@ class Core {
   [[nodiscard]] Request* find(RequestId request);
   [[nodiscard]] MatchAnswer poll(Request& request, Tokens local, Tokens limit, Nanoseconds now);
   [[nodiscard]] Status accept(Request& request, Tokens local, Tokens external,
-                              std::span<const std::span<const std::uint32_t>> block_tables);
+                              std::span<const std::span<const std::uint32_t>> block_tables,
+                              Nanoseconds now);
   void advance(Request& request, const Progress& progress);
   // Nothing when nothing is due.
   [[nodiscard]] std::optional<wire::Orders> build_orders(Nanoseconds now);
@@ -146,6 +150,8 @@ class Core {
   [[nodiscard]] const Steps& steps() const { return steps_; }
   [[nodiscard]] const LookUps& look_ups() const { return look_ups_; }
   [[nodiscard]] std::size_t requests() const { return requests_.size(); }
+  // Adds those whose name begins with `name` to `found`, as far as it has room.
+  void find_running(std::string_view name, Nanoseconds now, std::vector<KeptLedger>& found) const;
   [[nodiscard]] std::size_t reads() const { return reads_.size(); }
   [[nodiscard]] std::size_t writes() const { return writes_.size(); }
   [[nodiscard]] const Packs& packs() const { return packs_; }
@@ -192,7 +198,9 @@ class Core {
   void finish_loads(Step& step);
   void finish_batch(const LoadBatch& batch, bool is_known, Nanoseconds copy_time);
   void settle_decision(Decision& decision, Nanoseconds copy_time);
-  void settle_late(const LoadBatch& batch, Ledger& ledger);
+  void settle_late(const LoadBatch& batch);
+  // What of its prompt nobody asked the tiers for, and why.
+  void close_ledger(Request& request, Nanoseconds now);
   void finish_saves(Step& step, Nanoseconds now);
   void keep_roots(RequestId id, std::size_t stored, Nanoseconds now);
   // Its blocks were used to its end; what it stores is sealed by and by.
@@ -215,6 +223,7 @@ class Core {
   void load_learned(const LowerTier& lower);
   void order_canary(Nanoseconds now);
   void log_hits(Nanoseconds now);
+  void log_rates(Nanoseconds now);
 
   Context context_;
   Gate gate_;
@@ -227,10 +236,16 @@ class Core {
   HitWindow hits_;
   Nanoseconds hits_logged_at_;
   std::uint64_t hits_logged_ended_ = 0;
+  RateLine rates_;
+  LedgerRing& ledgers_;
   std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
   // Requests that ended before the reports of their loads came: an engine ends a request that asked
   // for one token within the step that loads its prompt.
-  std::unordered_map<RequestId, Ledger> unreported_;
+  struct Unreported {
+    Ledger ledger;
+    std::uint64_t number = 0;  // In `ledgers_`.
+  };
+  std::unordered_map<RequestId, Unreported> unreported_;
   // Requests that ended before their last blocks were sealed.
   struct Ended {
     std::vector<SequenceHash> chain;

@@ -71,70 +71,6 @@ void Core::finish_loads(Step& step) {
   step.loads.clear();
 }
 
-void Core::finish_batch(const LoadBatch& batch, bool is_known, Nanoseconds copy_time) {
-  Request* request = find(batch.request);
-  const auto late = unreported_.find(batch.request);
-  Ledger* ledger = request == nullptr ? nullptr : &request->ledger;
-  if (late != unreported_.end()) ledger = &late->second;
-  const Tokens block_tokens = context_.options.layout.block_tokens;
-  // The engine keeps what leads up to the first bad block, of several groups nothing.
-  std::uint64_t good = is_known ? batch.good() : 0;
-  if (good < batch.blocks && !context_.groups.is_plain()) good = 0;
-  for (std::uint64_t i = 0; i < good; ++i) {
-    const auto tier = static_cast<std::size_t>(batch.sources[i]);
-    context_.counters.hit_tokens[tier].add(block_tokens.value());
-    context_.counters.hit_blocks[tier].add();
-    if (ledger != nullptr) ledger->hit[tier] += block_tokens;
-  }
-  context_.counters.verified_blocks.add(good);
-  const bool is_good = good == batch.blocks;
-  if (is_good && ledger != nullptr && ledger->decision) {
-    settle_decision(*ledger->decision, copy_time);
-  }
-  if (late != unreported_.end()) settle_late(batch, *ledger);  // The ledger is gone after it.
-  if (is_good) {
-    context_.counters.loads.add();
-    return;
-  }
-  context_.counters.failed_loads.add();
-  const Tokens lost = block_tokens * (batch.blocks - good);
-  context_.counters.failed_tokens.add(lost.value());
-  // Without a pin the answer had expired before it was taken.
-  const bool is_void = std::ranges::all_of(batch.groups, [&](const GroupLoad& load) {
-    return load.from + load.pins.size() <= batch.first + good;
-  });
-  const MissReason reason = is_void ? MissReason::kLate : MissReason::kCorrupt;
-  context_.counters.miss_blocks[static_cast<std::size_t>(reason)].add(batch.blocks - good);
-  for (const GroupLoad& load : batch.groups) {
-    for (std::size_t i = 0; is_known && i < load.pins.size(); ++i) {
-      if (load.failed[i]) question(load.pins.slot(i));
-    }
-  }
-  if (request == nullptr) return;
-  request->has_failed = true;
-  context_.answers.revoke(request->id);
-  request->ledger.failed += lost;
-  if (!request->ledger.first_miss) request->ledger.first_miss = reason;
-  rewind(batch.request, batch.first);
-}
-
-void Core::settle_decision(Decision& decision, Nanoseconds copy_time) {
-  if (!decision.is_abandoned) {
-    decision.load += copy_time;
-    context_.planner.settle(decision.slowest, decision.predicted_load, decision.load);
-  }
-  const bool is_slow =
-      decision.predicted_recompute > Nanoseconds(0) && decision.load > decision.predicted_recompute;
-  if (is_slow || decision.is_abandoned) context_.counters.slow_loads.add();
-}
-
-void Core::settle_late(const LoadBatch& batch, Ledger& ledger) {
-  ledger.pending -= context_.options.layout.block_tokens * batch.blocks;
-  if (ledger.pending != Tokens(0)) return;
-  hits_.add(ledger);
-  unreported_.erase(batch.request);
-}
-
 void Core::finish_saves(Step& step, Nanoseconds now) {
   if (step.is_quarantined) {
     // Nobody is left who could write to them.
@@ -238,7 +174,10 @@ void Core::observe(const Step& step, Nanoseconds now) {
   context_.planner.observe_prefill(step.prefilled, computed);
   for (const PrefillPart& part : step.prefills) {
     Request* request = find(part.request);
-    if (request == nullptr || !request->ledger.decision) continue;
+    if (request == nullptr) continue;
+    request->ledger.stages.computed += computed;
+    request->ledger.stages.computed_tokens += part.tokens;
+    if (!request->ledger.decision) continue;
     request->ledger.decision->recompute += computed;
     request->ledger.decision->recomputed += part.tokens;
   }
@@ -283,6 +222,7 @@ void Core::tick(Nanoseconds now) {
     context_.note(LogLevel::kWarn, fmt::format("event=steps_overdue count={}", overdue));
   }
   log_hits(now);
+  log_rates(now);
   if (context_.host == nullptr) return;
   remove_condemned();
   if (context_.is_paused()) cancel_reads();  // The disk may have given some back.

@@ -187,7 +187,7 @@ class Rig {
   Status accept_all(RequestId id, std::uint64_t local, std::uint64_t external,
                     const Tables& tables) {
     return core.accept(*core.find(id), Tokens(local * kBlockTokens),
-                       Tokens(external * kBlockTokens), tables);
+                       Tokens(external * kBlockTokens), tables, clock.now());
   }
   void advance(RequestId id, std::uint64_t computed_blocks, std::span<const std::uint32_t> table) {
     advance_all(id, computed_blocks, Tables{table});

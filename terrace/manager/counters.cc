@@ -20,6 +20,17 @@ void visit_drop(MetricVisitor& visitor, std::string_view queue, const Counter& c
 
 }  // namespace
 
+std::uint64_t Counters::dropped_blocks() const {
+  std::uint64_t sum = 0;
+  for (const Counter* cell :
+       {&drop_no_slot, &drop_step_bytes, &drop_steps, &drop_tainted, &drop_unfilled,
+        &drop_disk_write, &drop_admission, &drop_write_budget, &drop_pack_admission, &drop_pack,
+        &drop_demote, &drop_mode, &drop_pins}) {
+    sum += cell->value();
+  }
+  return sum;
+}
+
 void Counters::visit(MetricVisitor& visitor) const {
   for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     const auto t = static_cast<std::size_t>(tier);

@@ -63,6 +63,8 @@ struct Counters {
   Gauge poisoned;
   Gauge mode;  // As in Mode.
 
+  // Of all queues, for whatever reason.
+  [[nodiscard]] std::uint64_t dropped_blocks() const;
   void visit(MetricVisitor& visitor) const;
 };
 

@@ -2,9 +2,10 @@
 // direct-mapped table: a newer block that falls into the same cell replaces the older, so the
 // memory is bounded and an answer may be "not known", never a reason of another block but for a
 // collision of 60 hash bits. Threading: thread-compatible; the manager's lock guards it.  Waits:
-// never. Memory: 8 bytes per cell, 512 KiB with the default.
+// never. Memory: 8 bytes per cell, 512 KiB to 8 MiB by what the tiers hold.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +20,12 @@ namespace terrace::manager {
 class Ghosts {
  public:
   static constexpr std::size_t kCells = 65'536;
+  static constexpr std::size_t kMostCells = 1U << 20U;
 
+  // For tiers of so many blocks: when as many have gone, three of four are still known.
+  [[nodiscard]] static std::size_t cells_for(std::uint64_t blocks) {
+    return std::bit_ceil(std::clamp<std::uint64_t>(2 * blocks, kCells, kMostCells));
+  }
   explicit Ghosts(std::size_t cells = kCells) : cells_(std::bit_ceil(cells), 0) {}
 
   void remember(const SequenceHash& hash, MissReason reason) {

@@ -26,4 +26,30 @@ std::string_view to_string(MissReason reason) {
   return "unknown";
 }
 
+std::string_view to_string(NotAsked why) {
+  switch (why) {
+    case NotAsked::kOptedOut:
+      return "opted_out";
+    case NotAsked::kStoresOnly:
+      return "stores_only";
+    case NotAsked::kObserves:
+      return "observes";
+    case NotAsked::kNotServing:
+      return "not_serving";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(LedgerState state) {
+  switch (state) {
+    case LedgerState::kRunning:
+      return "running";
+    case LedgerState::kReporting:
+      return "reporting";
+    case LedgerState::kEnded:
+      return "ended";
+  }
+  return "unknown";
+}
+
 }  // namespace terrace::manager

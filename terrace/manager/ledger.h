@@ -1,10 +1,12 @@
-// Per request: tokens hit per tier and why the first miss was one. Terrace's own truth: the
-// engine's hit counters tell what was promised, also when a load failed later. Threading: immutable
-// values.
+// Per request: tokens hit per tier, why the first miss was one, and where the time went. Terrace's
+// own truth: the engine's hit counters tell what was promised, also when a load failed later.
+// Threading: immutable values.  Owns: its texts, inside.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -27,6 +29,15 @@ enum class MissReason : std::uint8_t {
 inline constexpr int kMissReasonCount = 9;
 [[nodiscard]] std::string_view to_string(MissReason reason);
 
+// Why tiers were not asked at all: no miss, as nobody wanted a hit.
+enum class NotAsked : std::uint8_t {
+  kOptedOut,    // The request itself is not to load.
+  kStoresOnly,  // The owner was opened to store alone.
+  kObserves,    // mode = observe.
+  kNotServing,  // Shut, poisoned, closing, or the ranks came too late.
+};
+[[nodiscard]] std::string_view to_string(NotAsked why);
+
 // What the planner decided about what was found, what it predicted, and what came of it.
 struct Decision {
   Tokens found{0};                     // In tiers, beyond the engine's own.
@@ -40,6 +51,16 @@ struct Decision {
   bool is_abandoned = false;           // The load took too long; what was missing was computed.
 };
 
+// Where a request's time went. Zero = it did not come to that, or is not known.
+struct Stages {
+  Nanoseconds queued{0};    // From its begin to the engine's first poll.
+  Nanoseconds placed{0};    // From the ready answer to the engine's taking it.
+  Nanoseconds copied{0};    // Its part of the copies from host to device.
+  Nanoseconds computed{0};  // The steps that computed its prompt, as far as reported.
+  Nanoseconds total{0};     // From its begin to its end.
+  Tokens computed_tokens{0};
+};
+
 struct Ledger {
   RequestId request;
   Tokens prompt{0};
@@ -48,8 +69,44 @@ struct Ledger {
   Tokens failed{0};                      // Promised, then not delivered.
   Tokens pending{0};                     // Promised, and not reported yet when the request ended.
   std::optional<MissReason> first_miss;
-  Nanoseconds lookup_wait{0};        // From the first poll to the ready answer.
+  std::optional<NotAsked> not_asked;
+  Nanoseconds lookup_wait{0};  // From the first poll to the ready answer.
+  Stages stages;
   std::optional<Decision> decision;  // Nothing was found: nothing.
+};
+
+// A short text inside the object: what does not fit is cut, and nobody need allocate for it.
+class Label {
+ public:
+  static constexpr std::size_t kMost = 95;  // Bytes; the whole is 96.
+
+  Label() = default;
+  explicit Label(std::string_view text)
+      : size_(static_cast<std::uint8_t>(std::min(text.size(), kMost))) {
+    if (size_ > 0) std::memcpy(bytes_.data(), text.data(), size_);
+  }
+  [[nodiscard]] std::string_view view() const { return {bytes_.data(), size_}; }
+
+ private:
+  std::uint8_t size_ = 0;
+  std::array<char, kMost> bytes_{};
+};
+
+enum class LedgerState : std::uint8_t {
+  kRunning,    // The request has not ended.
+  kReporting,  // It has; some of its loads are not reported yet.
+  kEnded,
+};
+[[nodiscard]] std::string_view to_string(LedgerState state);
+
+// A ledger as it is kept for people: with what the engine calls the request.
+struct KeptLedger {
+  std::uint64_t number = 0;  // Of the ring, from 1 on; 0 = not in it.
+  LedgerState state = LedgerState::kRunning;
+  Label name;            // The engine's id of it, as far as it fits; empty = the engine gave none.
+  Label unkeyable;       // What cannot be keyed; empty = all can, or nobody said.
+  Nanoseconds ended{0};  // Clock::now() then; of one that runs, when it was looked at.
+  Ledger ledger;
 };
 
 }  // namespace terrace::manager

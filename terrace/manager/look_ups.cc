@@ -119,10 +119,16 @@ MatchAnswer LookUps::miss(Request& request, std::optional<MissReason> reason, Na
   return {.is_ready = true, .external = Tokens(0)};
 }
 
+MatchAnswer LookUps::do_without(Request& request, NotAsked why, Nanoseconds now) {
+  if (!request.ledger.not_asked) request.ledger.not_asked = why;
+  return miss(request, std::nullopt, now);
+}
+
 MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving serving,
                           Nanoseconds now) {
   LookUp& look_up = request.look_up;
   if (!look_up.first_poll) look_up.first_poll = now;
+  if (!std::exchange(request.is_polled, true)) request.ledger.stages.queued = now - request.began;
   const Tokens block_tokens = context_.options.layout.block_tokens;
   const auto hashes = request.chain.hashes();
   const std::uint64_t first = local / block_tokens;
@@ -135,10 +141,10 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   look_up.first = first;
   look_up.end = std::max(first, end);
   if (!request.is_keyed) return miss(request, MissReason::kUnkeyable, now);
-  if (!request.can_load || request.has_failed || serving == Serving::kNothing) {
-    return miss(request, std::nullopt, now);
-  }
-  if (context_.mode == Mode::kObserve) return miss(request, std::nullopt, now);
+  if (!request.can_load) return do_without(request, NotAsked::kOptedOut, now);
+  if (request.has_failed) return miss(request, std::nullopt, now);
+  if (serving == Serving::kNothing) return do_without(request, NotAsked::kNotServing, now);
+  if (context_.mode == Mode::kObserve) return do_without(request, NotAsked::kObserves, now);
   if (context_.mode == Mode::kPaused && context_.options.can_load) {
     return miss(request, MissReason::kPaused, now);
   }
@@ -149,7 +155,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
       context_.options.can_load ? serving != Serving::kAll : serving == Serving::kNotYet;
   if (is_opening && may_wait_to_open) return {};
   has_waited_in_vain_ = is_opening;
-  if (!context_.options.can_load) return miss(request, std::nullopt, now);
+  if (!context_.options.can_load) return do_without(request, NotAsked::kStoresOnly, now);
   if (serving == Serving::kNotYet) return miss(request, MissReason::kLate, now);
   touch(request, now);
   if (look_up.first >= look_up.end) return miss(request, std::nullopt, now);
@@ -390,6 +396,7 @@ void LookUps::finish(Request& request, Nanoseconds now) {
   if (auto& decision = request.ledger.decision; decision && !request.has_given_up) {
     decision->load = now - look_up.planned_at;
   }
+  if (!look_up.answered_at) look_up.answered_at = now;
   if (request.ledger.lookup_wait == Nanoseconds(0) && look_up.first_poll) {
     request.ledger.lookup_wait = now - *look_up.first_poll;
   }

@@ -70,6 +70,8 @@ class LookUps {
  private:
   [[nodiscard]] MatchAnswer miss(Request& request, std::optional<MissReason> reason,
                                  Nanoseconds now);
+  // The same for a request whose tiers are not asked.
+  [[nodiscard]] MatchAnswer do_without(Request& request, NotAsked why, Nanoseconds now);
   // Of a group's chain that a survey found in `runs`.
   [[nodiscard]] std::uint64_t leading_in_host(GroupId group, std::span<const SequenceHash> hashes,
                                               const std::vector<policy::SourceRun>& runs);

@@ -118,8 +118,10 @@ struct Options {
   Nanoseconds attach_lookup_wait = seconds(5);
   Nanoseconds attach_timeout = seconds(120);
   Nanoseconds flush_limit = seconds(5);
-  std::uint32_t hit_window = 1000;  // Ended requests over which hit rates are taken.
-  Nanoseconds log_hits_every{0};    // 0 = never.
+  std::uint32_t hit_window = 1000;    // Ended requests over which hit rates are taken.
+  Nanoseconds log_hits_every{0};      // KVBM's line; 0 = never.
+  Nanoseconds log_rates_every{0};     // Our own; 0 = never.
+  std::uint32_t ledgers_kept = 1024;  // Of requests that ended: 0.5 KiB each.
   // An engine step without all reports counts as lost then. A first step on a busy machine took 74
   // s.
   Nanoseconds step_timeout = seconds(600);

@@ -1,3 +1,4 @@
+#include "terrace/manager/block_manager.h"
 #include "terrace/manager/request_internal.h"
 
 namespace terrace::manager {
@@ -27,6 +28,31 @@ void add_extra_keys(const Request& request, std::uint64_t first_token, std::uint
 }
 
 }  // namespace
+
+std::unique_ptr<Request> make_request(RequestId id, const RequestOptions& options,
+                                      const Options& made_for) {
+  auto request = std::make_unique<Request>(
+      id, made_for.layout.block_tokens,
+      options.is_unkeyable ? std::vector<ExtraKey>{} : options.extra_keys);
+  request->name = Label(options.name);
+  request->is_keyed = !options.is_unkeyable;
+  request->can_load = options.can_load;
+  request->can_store = options.can_store;
+  request->prompt_blocks = options.prompt_tokens / made_for.layout.block_tokens;
+  request->ledger.request = id;
+  request->ledger.prompt = options.prompt_tokens;
+  if (!request->is_keyed) {
+    request->unkeyable = Label(options.unkeyable);
+    request->ledger.first_miss = MissReason::kUnkeyable;
+    return request;
+  }
+  request->chain.append(options.tokens);
+  if (made_for.has_events) {
+    request->tokens.assign(options.tokens.begin(), options.tokens.end());
+    request->extra_keys = options.extra_keys;
+  }
+  return request;
+}
 
 Event describe(const Request& request, GroupId group, std::uint64_t block, Tokens block_tokens) {
   const auto hashes = request.chain.hashes();

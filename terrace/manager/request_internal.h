@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -19,6 +20,8 @@
 namespace terrace::manager {
 
 class Survey;
+struct Options;
+struct RequestOptions;
 
 // What a look-up holds of one KV group: pins for blocks from(), from() + 1, ... in chain order, the
 // leading ones in a run, then a tail, which fills up as reads from disk arrive. Only Survey puts
@@ -83,6 +86,7 @@ struct LookUp {
   bool is_fresh = false;  // Ready, and no poll has asked the core since.
   std::optional<Nanoseconds> first_poll;
   std::optional<Nanoseconds> first_probe;  // The first poll that could be served.
+  std::optional<Nanoseconds> answered_at;  // The first ready answer.
   bool has_touched = false;
   std::uint64_t first = 0;  // Blocks of the request that the answer is about: [first, end).
   std::uint64_t end = 0;
@@ -111,6 +115,10 @@ struct Request {
   SequenceChain chain;
   bool has_lost_tokens = false;  // Some are not in `chain`, which ends for good. Engine thread.
 
+  Label name;       // What the engine calls it.
+  Label unkeyable;  // Why it is not keyed, if somebody said.
+  Nanoseconds began{0};
+  bool is_polled = false;
   bool is_keyed = true;
   bool can_load = true;
   bool can_store = true;
@@ -138,6 +146,10 @@ struct Request {
     return block < aliases.size() ? aliases[block] : 0;
   }
 };
+
+// Hashes its tokens. `made_for`: the owner's options.
+[[nodiscard]] std::unique_ptr<Request> make_request(RequestId id, const RequestOptions& options,
+                                                    const Options& made_for);
 
 // A `stored` event of one of the request's full blocks in one group, tier left open.
 [[nodiscard]] Event describe(const Request& request, GroupId group, std::uint64_t block,

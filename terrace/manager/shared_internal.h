@@ -6,14 +6,16 @@
 #include "terrace/base/mutex.h"
 #include "terrace/manager/answer_board_internal.h"
 #include "terrace/manager/core_internal.h"
+#include "terrace/manager/ledger_ring.h"
 
 namespace terrace::manager {
 
 struct Shared {
   Shared(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
-      : core(options, owner, counters, answers, now) {}
+      : ledgers(options.ledgers_kept), core(options, owner, counters, answers, ledgers, now) {}
   mutable Mutex mutex;
   AnswerBoard answers;  // Written under the lock, read without.
+  LedgerRing ledgers;   // The same.
   Core core TERRACE_GUARDED_BY(mutex);
 };
 
