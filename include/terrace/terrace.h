@@ -154,6 +154,10 @@ typedef struct terrace_request_options {
   const terrace_extra_key* extra_keys;
   uint64_t extra_key_count;
   uint64_t prompt_tokens; /* For offload.scope = prompt; 0 = token_count. */
+  /* For people who ask later why this request hit or missed; of each the first 95 bytes are kept,
+   * NULL is as "". */
+  const char* name;      /* The engine's id of it. */
+  const char* unkeyable; /* With TERRACE_REQUEST_UNKEYABLE: what of it cannot be keyed. */
 } terrace_request_options;
 
 /* Hashes, probes, and starts prefetching what lies below the host tier. Engine thread. Never
@@ -212,7 +216,8 @@ TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t
                                              uint64_t length);
 /* The request is over (finished or aborted, at any state). Unknown ids are TERRACE_NOT_FOUND and
  * harmless. A load accepted for a step without orders yet fails in them, all of it. `*ledger_json`
- * (may be NULL): tokens per tier, those whose load is not reported yet, reason of the first miss.
+ * (may be NULL): tokens per tier, those whose load is not reported yet, reason of the first miss,
+ * where the time went.
  * Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
                                              terrace_bytes* ledger_json);

@@ -95,6 +95,8 @@ class RequestOptionsStruct(c.Structure):
         ("extra_keys", c.POINTER(ExtraKeyStruct)),
         ("extra_key_count", c.c_uint64),
         ("prompt_tokens", c.c_uint64),
+        ("name", c.c_char_p),
+        ("unkeyable", c.c_char_p),
     )
 
 

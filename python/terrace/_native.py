@@ -227,8 +227,19 @@ class Owner:
         )
 
     def begin_request(
-        self, tokens: array[int], flags: int = 0, extra_keys: Sequence[ExtraKey] = ()
+        self,
+        tokens: array[int],
+        flags: int = 0,
+        extra_keys: Sequence[ExtraKey] = (),
+        *,
+        name: str = "",
+        unkeyable: str = "",
+        prompt_tokens: int = 0,
     ) -> int:
+        """`name`: the engine's id, for people who ask; `unkeyable`: what of it has no key.
+
+        `prompt_tokens`: where `tokens` are not all of the prompt; 0 = they are.
+        """
         options = RequestOptionsStruct(
             struct_size=c.sizeof(RequestOptionsStruct),
             flags=flags,
@@ -236,7 +247,9 @@ class Owner:
             token_count=len(tokens),
             extra_keys=_extra_keys(extra_keys),
             extra_key_count=len(extra_keys),
-            prompt_tokens=len(tokens),
+            prompt_tokens=prompt_tokens or len(tokens),
+            name=name.encode(errors="replace"),
+            unkeyable=unkeyable.encode(errors="replace"),
         )
         code = self._native.begin_request(self._handle, c.byref(options), c.byref(self._number))
         self._native.check("terrace_begin_request", code)
@@ -300,13 +313,14 @@ class Owner:
             "terrace_take_report", self._native.take_report(self._handle, report, len(report))
         )
 
-    def end_request(self, request: int) -> str:
-        """The request's ledger as JSON; "" for a request the owner does not know."""
-        code = self._native.end_request(self._handle, request, c.byref(self._bytes))
+    def end_request(self, request: int, *, wants_ledger: bool = True) -> str:
+        """The request's ledger as JSON; "" if unwanted, or for one that the owner does not know."""
+        text = c.byref(self._bytes) if wants_ledger else None
+        code = self._native.end_request(self._handle, request, text)
         if code == Code.NOT_FOUND:
             return ""
         self._native.check("terrace_end_request", code)
-        return _text_of(self._bytes)
+        return _text_of(self._bytes) if wants_ledger else ""
 
     def take_events(self) -> str:
         return _text_of(self._filled("take_events"))

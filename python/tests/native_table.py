@@ -48,6 +48,8 @@ class Table:
         return self.codes.get(function, Code.OK)
 
     def _fill(self, name: str, target: Any) -> Code:
+        if target is None:
+            return self._note(name)
         text = c.create_string_buffer(self.texts.get(name, b""))
         self._kept.append(text)
         target._obj.data = c.addressof(text)
@@ -82,6 +84,9 @@ class Table:
             "begin_request",
             flags=given.flags,
             tokens=read_numbers(given.tokens, given.token_count),
+            prompt_tokens=given.prompt_tokens,
+            name=given.name,
+            unkeyable=given.unkeyable,
             keys=[(key.kind, key.identity, key.first_token, key.token_count) for key in keys],
         )
 
@@ -124,6 +129,7 @@ class Table:
     def end_request(self, _owner: Any, request: int, ledger: Any) -> Code:
         code = self._fill("end_request", ledger)
         self.calls[-1][1]["request"] = request
+        self.calls[-1][1]["wants_ledger"] = ledger is not None
         return code
 
     def take_events(self, _owner: Any, text: Any) -> Code:

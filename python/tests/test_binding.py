@@ -158,7 +158,7 @@ def test_tokens_tables_and_keys_arrive_as_given() -> None:
     table = Table()
     owner = make_owner(table)
     key = _native.ExtraKey(_native.ExtraKey.MULTIMODAL, b"a\0b", 3, 5)
-    request = owner.begin_request(tokens(1, 2, 3, 4, 5), 2, [key])
+    request = owner.begin_request(tokens(1, 2, 3, 4, 5), 2, [key], name="chatcmpl-\udc80é")
     table.external = [8]
     assert owner.poll_request(request, 4, 12) == 8
     owner.accept_load(request, 4, 8, [[7, 8, 9]])
@@ -167,6 +167,7 @@ def test_tokens_tables_and_keys_arrive_as_given() -> None:
     begun = table.named("begin_request")[0]
     assert begun["tokens"] == [1, 2, 3, 4, 5]
     assert begun["flags"] == 2
+    assert begun["name"].decode() == "chatcmpl-?é"
     assert begun["keys"][0][0::2] == (3, 3)
     assert table.named("poll_request")[0] == {"request": request, "local": 4, "limit": 12}
     assert table.named("accept_load")[0]["tables"] == [[7, 8, 9]]

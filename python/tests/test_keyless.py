@@ -25,6 +25,18 @@ def test_an_unkeyable_request_is_counted_and_then_ignored() -> None:
     assert half.unkeyable == {"prompt embeddings": 1}
 
 
+def test_why_a_request_has_no_key_is_told_with_the_length_of_its_prompt() -> None:
+    table, half = make()
+    embeddings = Request("a", [], prompt_embeds=object(), num_prompt_tokens=70)
+    half.begin(embeddings)
+    begun = table.named("begin_request")[0]
+    assert (begun["name"], begun["unkeyable"]) == (b"a", b"prompt embeddings")
+    assert begun["prompt_tokens"] == 70
+    half.begin(Request("b", list(range(8))))
+    begun = table.named("begin_request")[1]
+    assert (begun["name"], begun["unkeyable"], begun["prompt_tokens"]) == (b"b", b"", 8)
+
+
 def test_a_request_waits_for_the_digest_of_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     ready = [False, False, True]
     table, half = make()

@@ -253,6 +253,15 @@ def test_the_ledger_is_returned_to_who_asks() -> None:
         assert half.end(request) is None
 
 
+def test_a_ledger_that_nobody_wants_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    table, half = make()
+    request = Request("a", [1])
+    half.begin(request)
+    with caplog.at_level(logging.INFO, logger="vllm.terrace"):
+        half.end(request)
+    assert table.named("end_request")[0]["wants_ledger"] is False
+
+
 def test_each_ledger_is_a_line_in_the_engines_debug_log(caplog: pytest.LogCaptureFixture) -> None:
     table, half = make()
     table.texts["end_request"] = b'{"host": 3}'

@@ -6,9 +6,11 @@
 #include <terrace/terrace.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "terrace/base/file.h"
 #include "terrace/serve/admin_answers.h"
 #include "terrace/serve/admin_client.h"
 #include "terrace/testing/eventually.h"
@@ -78,6 +80,59 @@ TEST_F(CapiAdminTest, StatusMetricsAndModeAreTheOwners) {
               HasSubstr("event=mode mode=paused by=\"process " + std::to_string(::getpid())));
   terrace_close_owner(owner, 0);
   EXPECT_NE(::access(path().c_str(), F_OK), 0);
+}
+
+TEST_F(CapiAdminTest, ARequestIsFoundByTheEnginesIdWhileItRunsAndAfterwards) {
+  terrace_owner* const owner = open(",\"ledger.file\":\"" + scratch_.path() + "/l.jsonl\"");
+  ASSERT_TRUE(listens());
+  const std::uint32_t tokens[33] = {};
+  terrace_request_options options = {};
+  options.struct_size = sizeof options;
+  options.tokens = tokens;
+  options.token_count = 33;
+  options.name = "chatcmpl-1";
+  terrace_request request = 0;
+  ASSERT_EQ(terrace_begin_request(owner, &options, &request), TERRACE_OK);
+  auto found = nlohmann::json::parse(ask("GET", "/ledgers?request=chat"));
+  EXPECT_EQ(found["engine"], "asked");
+  EXPECT_EQ(found["block_tokens"], 16);
+  EXPECT_EQ(found["ended"], 0);
+  ASSERT_EQ(found["ledgers"].size(), 1U);
+  EXPECT_EQ(found["ledgers"][0]["state"], "running");
+  ASSERT_EQ(terrace_end_request(owner, request, nullptr), TERRACE_OK);
+  options.flags = TERRACE_REQUEST_UNKEYABLE;
+  options.name = nullptr;
+  options.unkeyable = "a kind of its own";
+  ASSERT_EQ(terrace_begin_request(owner, &options, &request), TERRACE_OK);
+  ASSERT_EQ(terrace_end_request(owner, request, nullptr), TERRACE_OK);
+  found = nlohmann::json::parse(ask("GET", "/ledgers?request=chatcmpl%2D1"));
+  EXPECT_EQ(found["ended"], 2);
+  ASSERT_EQ(found["ledgers"].size(), 1U);
+  EXPECT_EQ(found["ledgers"][0]["state"], "ended");
+  EXPECT_EQ(found["ledgers"][0]["prompt_tokens"], 33);
+  found = nlohmann::json::parse(ask("GET", "/ledgers?most=1"));
+  ASSERT_EQ(found["ledgers"].size(), 1U);
+  EXPECT_EQ(found["ledgers"][0]["request"], "");
+  EXPECT_EQ(found["ledgers"][0]["unkeyable"], "a kind of its own");
+  EXPECT_EQ(found["ledgers"][0]["first_miss"], "unkeyable");
+  terrace_close_owner(owner, 0);
+  const std::string lines = read_file(scratch_.path() + "/l.jsonl", 1_MiB).value_or("");
+  EXPECT_THAT(lines, HasSubstr("{\"request\":\"chatcmpl-1\""));
+  EXPECT_EQ(std::ranges::count(lines, '\n'), 2);
+}
+
+// A caller that was built before requests had names.
+TEST_F(CapiAdminTest, ARequestWithoutANameIsKeptWithoutOne) {
+  terrace_owner* const owner = open();
+  ASSERT_TRUE(listens());
+  terrace_request_options options = {};
+  options.struct_size = 48;
+  options.name = reinterpret_cast<const char*>(8);  // Not ours to read.
+  terrace_request request = 0;
+  ASSERT_EQ(terrace_begin_request(owner, &options, &request), TERRACE_OK);
+  ASSERT_EQ(terrace_end_request(owner, request, nullptr), TERRACE_OK);
+  EXPECT_EQ(nlohmann::json::parse(ask("GET", "/ledgers"))["ledgers"][0]["request"], "");
+  terrace_close_owner(owner, 0);
 }
 
 TEST_F(CapiAdminTest, ItCanBeSwitchedOff) {

@@ -19,6 +19,12 @@ namespace {
 constexpr std::uint32_t kMaxGroups = 64;
 constexpr std::uint32_t kMaxPieces = 4096;
 
+// As far as it is kept: what lies behind is not read.
+std::string_view label_of(const char* text) {
+  if (text == nullptr) return {};
+  return {text, ::strnlen(text, manager::Label::kMost)};
+}
+
 std::string text_or_empty(const char* text) { return text == nullptr ? "" : text; }
 
 Result<Layout> owner_layout(const terrace_owner_options& options) {
@@ -218,6 +224,8 @@ Result<manager::RequestOptions> convert_request(const terrace_request_options& g
       .is_unkeyable = (options.flags & TERRACE_REQUEST_UNKEYABLE) != 0,
       .can_load = (options.flags & TERRACE_REQUEST_NO_LOAD) == 0,
       .can_store = (options.flags & TERRACE_REQUEST_NO_STORE) == 0,
+      .name = label_of(options.name),
+      .unkeyable = label_of(options.unkeyable),
   };
 }
 
@@ -320,6 +328,8 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.flush_limit = settings.shutdown.flush;
   made.hit_window = settings.metrics.window;
   made.log_hits_every = settings.log.hits_every;
+  made.log_rates_every = settings.log.rates_every;
+  made.ledgers_kept = settings.ledger.keep;
   return made;
 }
 

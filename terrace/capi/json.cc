@@ -24,39 +24,6 @@ std::string json_text(std::string_view text) {
 }
 
 namespace {
-
-std::string decision_to_json(const std::optional<manager::Decision>& decision) {
-  if (!decision) return "null";
-  return fmt::format(
-      "{{\"found_tokens\":{},\"planned_tokens\":{},\"slowest\":\"{}\",\"predicted_load_ns\":{},"
-      "\"load_ns\":{},\"predicted_recompute_ns\":{},\"recompute_ns\":{},"
-      "\"recomputed_tokens\":{},\"abandoned\":{}}}",
-      decision->found.value(), decision->planned.value(), to_string(decision->slowest),
-      decision->predicted_load.value(), decision->load.value(),
-      decision->predicted_recompute.value(), decision->recompute.value(),
-      decision->recomputed.value(), decision->is_abandoned);
-}
-
-}  // namespace
-
-std::string ledger_to_json(const manager::Ledger& ledger) {
-  std::string hits;
-  for (int t = 0; t < kTierCount; ++t) {
-    const Tokens tokens = ledger.hit[static_cast<std::size_t>(t)];
-    if (tokens.value() == 0) continue;
-    fmt::format_to(std::back_inserter(hits), "{}\"{}\":{}", hits.empty() ? "" : ",",
-                   to_string(static_cast<Tier>(t)), tokens.value());
-  }
-  return fmt::format(
-      "{{\"prompt_tokens\":{},\"local_tokens\":{},\"hit_tokens\":{{{}}},\"failed_tokens\":{},"
-      "\"pending_tokens\":{},\"first_miss\":{},\"lookup_wait_ns\":{},"
-      "\"plan\":{}}}",
-      ledger.prompt.value(), ledger.local.value(), hits, ledger.failed.value(),
-      ledger.pending.value(), ledger.first_miss ? json_text(to_string(*ledger.first_miss)) : "null",
-      ledger.lookup_wait.value(), decision_to_json(ledger.decision));
-}
-
-namespace {
 std::string alias_text(std::uint64_t alias) { return alias == 0 ? "null" : std::to_string(alias); }
 
 std::string hex_text(std::string_view bytes) {

@@ -1,4 +1,4 @@
-// The few texts that cross the C ABI: ledger and events as JSON, log lines.
+// The few texts that cross the C ABI: events as JSON, log lines; ledgers are made by serve/.
 // Threading: thread-safe.
 #pragma once
 
@@ -8,13 +8,11 @@
 
 #include "terrace/base/log.h"
 #include "terrace/manager/events.h"
-#include "terrace/manager/ledger.h"
 
 namespace terrace::capi {
 
 // A quoted JSON string; control characters, quotes and bytes outside ASCII are escaped.
 [[nodiscard]] std::string json_text(std::string_view text);
-[[nodiscard]] std::string ledger_to_json(const manager::Ledger& ledger);
 // docs/formats/events.md; "" when there are none.
 [[nodiscard]] std::string events_to_json(const std::vector<manager::Event>& events);
 // `level text` lines.

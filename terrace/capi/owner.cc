@@ -8,12 +8,15 @@
 #include "terrace/base/clock.h"
 #include "terrace/base/left_behind.h"
 #include "terrace/base/log.h"
+#include "terrace/base/rng.h"
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/guard_internal.h"
 #include "terrace/capi/json_internal.h"
 #include "terrace/capi/structs_internal.h"
 #include "terrace/manager/block_manager.h"
 #include "terrace/serve/admin_server.h"
+#include "terrace/serve/ledger_file.h"
+#include "terrace/serve/ledger_text.h"
 #include "terrace/serve/metrics_text.h"
 #include "terrace/serve/status_text.h"
 
@@ -33,6 +36,7 @@ struct terrace_owner final : ExitClosed {
     if (!is_ours() || !manager) return;
     (void)guarded([&] {
       if (!close_admin(clock.now() + kExitLimit)) leave_behind(std::move(admin));
+      if (!close_ledgers(clock.now() + kExitLimit)) leave_behind(std::move(ledgers));
       manager->close(kExitLimit);
       return TERRACE_OK;
     });
@@ -41,6 +45,9 @@ struct terrace_owner final : ExitClosed {
   [[nodiscard]] bool close_admin(Nanoseconds deadline) {
     return admin == nullptr || admin->close(deadline);
   }
+  [[nodiscard]] bool close_ledgers(Nanoseconds deadline) {
+    return ledgers == nullptr || ledgers->close(deadline);
+  }
   using ExitClosed::is_ours;
 
   SystemClock clock;
@@ -48,7 +55,9 @@ struct terrace_owner final : ExitClosed {
   std::size_t groups;
   config::KvbmNames kvbm_names = config::KvbmNames::kOff;
   std::unique_ptr<manager::BlockManager> manager;
-  std::unique_ptr<serve::AdminServer> admin;  // Asks the manager: goes before it.
+  // These ask the manager: they go before it.
+  std::unique_ptr<serve::LedgerFile> ledgers;
+  std::unique_ptr<serve::AdminServer> admin;
 };
 
 namespace {
@@ -69,7 +78,8 @@ std::string metrics_of(const terrace_owner& owner) {
 }
 
 // An owner that cannot be asked from outside works as well.
-void start_admin(terrace_owner& owner, const config::Settings& settings, const char* engine_id) {
+void start_admin(terrace_owner& owner, const config::Settings& settings, std::string engine_id,
+                 Tokens block_tokens) {
   if (!settings.admin.enabled) return;
   auto started = serve::AdminServer::start(
       {.directory = settings.attach.directory,
@@ -77,6 +87,14 @@ void start_admin(terrace_owner& owner, const config::Settings& settings, const c
        .hooks = {
            .status = [&owner] { return serve::status_json(owner.manager->status()); },
            .metrics = [&owner] { return metrics_of(owner); },
+           .ledgers =
+               [&owner, engine_id, block_tokens](const serve::LedgerQuery& query) {
+                 return serve::ledgers_json({.manager = *owner.manager,
+                                             .clock = owner.clock,
+                                             .engine = engine_id,
+                                             .block_tokens = block_tokens},
+                                            query);
+               },
            .set_mode = [&owner](manager::Mode mode,
                                 std::string_view by) { return owner.manager->set_mode(mode, by); },
            .scrub = [&owner](std::uint64_t rate,
@@ -91,6 +109,26 @@ void start_admin(terrace_owner& owner, const config::Settings& settings, const c
                   fmt::format("event=admin_off path=\"{}\" reason=\"{}\" detail=\"raise the limits "
                               "on threads and open files, or set admin.enabled = false\"",
                               settings.attach.directory, started.error().message()));
+}
+
+// One whose ledgers cannot be written works as well.
+void start_ledgers(terrace_owner& owner, const config::Settings& settings, const char* engine_id) {
+  if (settings.ledger.file.empty()) return;
+  auto started = serve::LedgerFile::start({.path = settings.ledger.file,
+                                           .share = settings.ledger.share,
+                                           .size = settings.ledger.file_size,
+                                           .engine_id = engine_id,
+                                           .seed = random_u64()},
+                                          owner.manager->ledgers(), owner.clock, owner.log);
+  if (started.has_value()) {
+    owner.ledgers = std::move(*started);
+    return;
+  }
+  owner.log.write(
+      LogLevel::kWarn,
+      fmt::format("event=ledger_file state=off path=\"{}\" reason=\"{}\" detail=\"raise "
+                  "the limit on threads, or unset ledger.file\"",
+                  settings.ledger.file, started.error().message()));
 }
 
 terrace_code finish(const Status& status) {
@@ -123,7 +161,8 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
     if (!manager) return set_error(manager.error());
     handle->kvbm_names = settings->settings.metrics.kvbm_names;
     handle->manager = std::move(*manager);
-    start_admin(*handle, settings->settings, given->engine_id);
+    start_admin(*handle, settings->settings, given->engine_id, Tokens(given->block_tokens));
+    start_ledgers(*handle, settings->settings, given->engine_id);
     *owner = handle.release();
     return TERRACE_OK;
   });
@@ -133,11 +172,13 @@ void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
   if (owner == nullptr || !owner->is_ours()) return;
   (void)guarded([&] {
     const bool is_admin_over = owner->close_admin(owner->clock.now() + kExitLimit);
+    const bool are_ledgers_over = owner->close_ledgers(owner->clock.now() + kExitLimit);
     owner->manager->close(Nanoseconds(deadline_ns));
     // A thread that hangs goes on one day, with clock, log and state of this handle: then all of it
     // is left to the process's end, on purpose.
     std::unique_ptr<terrace_owner> handle(owner);
-    if (!is_admin_over || handle->manager->has_left_thread()) leave_behind(std::move(handle));
+    const bool is_over = is_admin_over && are_ledgers_over;
+    if (!is_over || handle->manager->has_left_thread()) leave_behind(std::move(handle));
     return TERRACE_OK;
   });
 }
@@ -222,7 +263,7 @@ terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
     const auto ledger = manager.end_request(RequestId(request));
     if (!ledger) return set_error(ledger.error());
     if (ledger_json == nullptr) return TERRACE_OK;
-    return put_bytes(BufferKind::kLedger, ledger_to_json(*ledger), ledger_json);
+    return put_bytes(BufferKind::kLedger, serve::ledger_json(*ledger), ledger_json);
   });
 }
 

@@ -63,6 +63,17 @@ AdminAnswer put_scrub(const AdminHooks& hooks, std::string_view body, std::strin
   return answer;
 }
 
+AdminAnswer get_ledgers(const AdminHooks& hooks, std::string_view target) {
+  const auto at = target.find('?');
+  const auto query =
+      ledger_query(at == std::string_view::npos ? std::string_view() : target.substr(at + 1));
+  if (!query.has_value()) return admin_error(400, query.error().message());
+  if (!hooks.ledgers) return admin_error(409, "no ledgers are kept here");
+  AdminAnswer answer;
+  answer.body = hooks.ledgers(*query) + '\n';
+  return answer;
+}
+
 AdminAnswer wrong_method(std::string_view path, std::string_view right) {
   AdminAnswer answer = admin_error(405, fmt::format("{} takes {} only", path, right));
   answer.allow = right;
@@ -101,6 +112,9 @@ AdminAnswer answer_admin(const AdminHooks& hooks, std::string_view method, std::
     answer.body = hooks.metrics();
     return answer;
   }
+  if (path == "/ledgers") {
+    return method == "GET" ? get_ledgers(hooks, target) : wrong_method(path, "GET");
+  }
   if (path == "/mode") {
     return method == "PUT" ? put_mode(hooks, body, by) : wrong_method(path, "PUT");
   }
@@ -108,8 +122,10 @@ AdminAnswer answer_admin(const AdminHooks& hooks, std::string_view method, std::
     return method == "PUT" ? put_scrub(hooks, body, by) : wrong_method(path, "PUT");
   }
   return admin_error(
-      404, fmt::format("there is no '{}': ask GET /status, GET /metrics, PUT /mode or PUT /scrub",
-                       path.substr(0, kQuoted)));
+      404,
+      fmt::format("there is no '{}': ask GET /status, GET /metrics, GET /ledgers, PUT /mode or PUT "
+                  "/scrub",
+                  path.substr(0, kQuoted)));
 }
 
 }  // namespace terrace::serve

@@ -11,6 +11,7 @@
 
 #include "terrace/base/status.h"
 #include "terrace/manager/mode.h"
+#include "terrace/serve/ledger_text.h"
 
 namespace terrace::serve {
 
@@ -18,6 +19,8 @@ namespace terrace::serve {
 struct AdminHooks {
   std::function<std::string()> status;   // JSON.
   std::function<std::string()> metrics;  // Prometheus text.
+  // JSON: ledgers_json(). Empty = none are kept.
+  std::function<std::string(const LedgerQuery&)> ledgers = {};
   std::function<Status(manager::Mode, std::string_view by)> set_mode;
   // Begins a pass and returns its number; 0 bytes a second = as the settings say. Errors:
   // kUnavailable. Empty = there is nothing to scrub.

@@ -1,6 +1,8 @@
 // What the admin socket answers, and how it begins and ends. Hostile peers: admin_hostile_test.cc.
 #include "terrace/serve/admin_server.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -41,6 +43,26 @@ TEST_F(AdminServerTest, StatusAndMetricsAreWhatTheOwnerSays) {
   EXPECT_EQ(ask("GET", "/status?pretty=1").code, 200U);
   EXPECT_EQ(asked_.load(), 2U);
   EXPECT_THAT(log_.text(), HasSubstr("event=admin socket=" + path()));
+}
+
+TEST_F(AdminServerTest, LedgersAreAskedForByABeginOfTheirIdAndSoMany) {
+  AdminServer::Options given = options();
+  given.hooks.ledgers = [](const LedgerQuery& query) {
+    return fmt::format("{{\"request\":\"{}\",\"most\":{}}}", query.request, query.most);
+  };
+  const auto server = start(std::move(given));
+  ASSERT_TRUE(eventually([&] { return server->is_open(); }));
+  EXPECT_EQ(ask("GET", "/ledgers").body, "{\"request\":\"\",\"most\":20}\n");
+  EXPECT_EQ(ask("GET", "/ledgers?request=a%2Db&most=3").body, "{\"request\":\"a-b\",\"most\":3}\n");
+  const AdminReply wrong = ask("GET", "/ledgers?most=many");
+  EXPECT_EQ(wrong.code, 400U);
+  EXPECT_THAT(error_of(wrong), HasSubstr("/ledgers?request=ID&most=20"));
+  EXPECT_EQ(ask("PUT", "/ledgers").code, 405U);
+}
+
+TEST_F(AdminServerTest, WhereNoLedgersAreKeptThatIsSaid) {
+  const auto server = serving();
+  EXPECT_EQ(ask("GET", "/ledgers").code, 409U);
 }
 
 TEST_F(AdminServerTest, AnEngineThatCannotBeSwitchedSaysWhy) {

@@ -62,6 +62,7 @@ class ServerUnderBytes {
     options.io_limit = seconds(600);  // The peer ends its sending; nothing waits for time.
     options.hooks.status = [] { return std::string(R"({"health":"green"})"); };
     options.hooks.metrics = [] { return std::string("terrace_mode 0\n"); };
+    options.hooks.ledgers = [](const LedgerQuery& query) { return query.request; };
     options.hooks.set_mode = [this](manager::Mode, std::string_view) {
       ++switched_;
       return Status();
@@ -83,6 +84,7 @@ class ServerUnderBytes {
          "\r\nX: y\r\n\r\n"),
         "POST /mode HTTP/1.1\r\nContent-Length: 15\r\n\r\n{\"mode\": [1,{}]",
         "HEAD / HTTP/1.0\r\n\r\n",
+        "GET /ledgers?request=cmpl%2D1&most=3 HTTP/1.1\r\nHost: x\r\n\r\n",
         "PUT /mode HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n{\"mode\":\"on\"}",
         "GET /status HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 18446744073709551615\r\n\r\n"};
   }

@@ -7,6 +7,7 @@ knowledge of blocks is the core's.  Methods may raise; the connector turns that 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from array import array
 from collections.abc import Iterable, Sequence
@@ -135,13 +136,20 @@ class SchedulerHalf:
             flags |= _native.REQUEST_NO_LOAD
         flags |= self._mode_flags(request.kv_transfer_params)
         try:
-            handle = self.owner.begin_request(tokens, flags, found.extra_keys)
+            handle = self.owner.begin_request(
+                tokens,
+                flags,
+                found.extra_keys,
+                name=request.request_id,
+                unkeyable=found.unkeyable,
+                prompt_tokens=_prompt_tokens(request) if found.unkeyable else 0,
+            )
         except TerraceError as error:
             _tolerate("request not cached", error)
             return
         is_asked = wants_ledger(request.kv_transfer_params)
         if found.unkeyable:
-            text = self.owner.end_request(handle)
+            text = self.owner.end_request(handle, wants_ledger=is_asked)
             if is_asked:
                 self._unkeyed[request.request_id] = text
             return
@@ -242,12 +250,14 @@ class SchedulerHalf:
         if live is None:
             text = self._unkeyed.pop(request.request_id, "")
             return _answer(text) if text else None
+        is_logged = LOGGER.isEnabledFor(logging.DEBUG)
         try:
-            text = self.owner.end_request(live.handle)
+            text = self.owner.end_request(live.handle, wants_ledger=is_logged or live.wants_ledger)
         except TerraceError as error:
             _tolerate("ledger lost", error)
             return None
-        LOGGER.debug("terrace: request %s %s", request.request_id, text)
+        if is_logged:
+            LOGGER.debug("terrace: request %s %s", request.request_id, text)
         return _answer(text) if live.wants_ledger else None
 
     # ---- One step -------------------------------------------------------------------------------
@@ -419,6 +429,12 @@ def _token_ids(numbers: Iterable[int]) -> array[int] | None:
         return array("I", numbers)
     except (OverflowError, TypeError):
         return None
+
+
+def _prompt_tokens(request: Any) -> int:
+    """Also of a prompt without token ids."""
+    count = getattr(request, "num_prompt_tokens", 0)
+    return count if isinstance(count, int) else 0
 
 
 def wants_ledger(params: Any) -> bool:
