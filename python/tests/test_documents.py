@@ -99,6 +99,12 @@ ELSEWHERE = {
     "terrace status": "it asks a running engine: tests/scenario/cli_live_test.cc on made-up ones, "
     "tests/integration/vllm/test_live.py on a real one",
     "terrace status --json": "as terrace status",
+    "terrace why chatcmpl-9f1c": "it asks a running engine: tests/scenario/cli_ledger_test.cc on "
+    "made-up ones, tests/integration/vllm/test_ledgers.py on a real one",
+    "terrace why": "as terrace why with an id",
+    "terrace top": "the same; on a terminal it goes on",
+    "terrace top --once": "the same",
+    "terrace top --json": "the same",
     "terrace pause": "as terrace status",
     "terrace readonly": "as terrace status",
     "terrace resume": "as terrace status",

@@ -60,7 +60,16 @@ struct ObjectGcOptions {
 // how far it is on standard error. Failed also when some could not be removed.
 [[nodiscard]] Answer run_object_gc(const ObjectGcOptions& options);
 
-enum class LiveVerb : std::uint8_t { kStatus, kPause, kReadOnly, kResume, kScrub, kAdvise };
+enum class LiveVerb : std::uint8_t {
+  kStatus,
+  kPause,
+  kReadOnly,
+  kResume,
+  kScrub,
+  kAdvise,
+  kWhy,
+  kTop
+};
 
 struct LiveOptions {
   LiveVerb verb = LiveVerb::kStatus;
@@ -79,6 +88,22 @@ struct AdviseOptions {
 };
 // What other tier sizes would do for running engines.
 [[nodiscard]] Answer run_advise(const AdviseOptions& options);
+
+struct WhyOptions {
+  LiveOptions live{.verb = LiveVerb::kWhy};
+  std::string request;  // The engine's id, or how it begins; empty = list the last ones.
+};
+// Why a request hit or missed. Failed also when nobody knows it; where several are meant they are
+// listed.
+[[nodiscard]] Answer run_why(const WhyOptions& options);
+
+struct TopOptions {
+  LiveOptions live{.verb = LiveVerb::kTop};
+  bool is_once = false;
+  double every_s = 2;
+};
+// Running engines, on a screen that goes on until somebody ends it; once where there is none.
+[[nodiscard]] Answer run_top(const TopOptions& options);
 
 struct BackendCheckOptions {
   std::string library;

@@ -26,6 +26,8 @@ std::string_view mode_of(LiveVerb verb) {
     case LiveVerb::kResume:
     case LiveVerb::kScrub:
     case LiveVerb::kAdvise:
+    case LiveVerb::kWhy:
+    case LiveVerb::kTop:
       break;
   }
   return "on";

@@ -34,6 +34,10 @@ std::string_view verb_of(LiveVerb verb) {
       return "scrub";
     case LiveVerb::kAdvise:
       return "advise";
+    case LiveVerb::kWhy:
+      return "why";
+    case LiveVerb::kTop:
+      return "top";
   }
   return "?";
 }
@@ -125,8 +129,10 @@ std::optional<Answer> choose(const LiveOptions& options, const std::string& dire
                   found.error + fmt::format("terrace {}: no engine '{}' answers; there are:\n{}",
                                             verb, options.engine, known)};
   }
-  if (options.verb == LiveVerb::kStatus || options.verb == LiveVerb::kAdvise || options.is_all ||
-      found.engines.size() == 1) {
+  // Who only looks may look at all of them.
+  const bool is_switch = options.verb == LiveVerb::kPause || options.verb == LiveVerb::kReadOnly ||
+                         options.verb == LiveVerb::kResume || options.verb == LiveVerb::kScrub;
+  if (!is_switch || options.is_all || found.engines.size() == 1) {
     return std::nullopt;
   }
   return Answer{kUsage, "",

@@ -29,6 +29,8 @@ struct Commands {
   std::array<LiveCommand, 4> live;
   ScrubOptions scrub;
   AdviseOptions advise;
+  WhyOptions why;
+  TopOptions top;
   VerifyOptions verify;
   WipeOptions wipe;
   MoveOptions move;
@@ -43,6 +45,8 @@ struct Commands {
   CLI::App* backend_command = nullptr;
   CLI::App* scrub_command = nullptr;
   CLI::App* advise_command = nullptr;
+  CLI::App* why_command = nullptr;
+  CLI::App* top_command = nullptr;
   CLI::App* verify_command = nullptr;
   CLI::App* wipe_command = nullptr;
   CLI::App* move_command = nullptr;
@@ -193,6 +197,26 @@ void declare_advise(Commands& commands) {
   commands.advise_command = command;
 }
 
+void declare_why(Commands& commands) {
+  CLI::App* command = commands.app.add_subcommand(
+      "why", "Why a request hit or missed: tokens per tier, time per stage, plan, way out.");
+  command->add_option("request", commands.why.request,
+                      "The engine's id of it, or how that begins; none = list the last ones.");
+  declare_engine(command, commands.why.live);
+  commands.why_command = command;
+}
+
+void declare_top(Commands& commands) {
+  CLI::App* command =
+      commands.app.add_subcommand("top", "Watch running engines: rates, tiers, misses, requests.");
+  declare_engine(command, commands.top.live);
+  command->add_flag("--once", commands.top.is_once,
+                    "Print it once; so it does where standard output is no terminal.");
+  command->add_option("--every", commands.top.every_s, "Seconds between looks.")
+      ->check(CLI::Range(0.2, 3600.0));
+  commands.top_command = command;
+}
+
 void declare_verify(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand(
       "verify",
@@ -273,6 +297,8 @@ Answer answer(const Commands& commands) {
     if (live.command->parsed()) return run_live(live.options);
   }
   if (commands.advise_command->parsed()) return run_advise(commands.advise);
+  if (commands.why_command->parsed()) return run_why(commands.why);
+  if (commands.top_command->parsed()) return run_top(commands.top);
   if (commands.scrub_command->parsed()) return run_scrub(commands.scrub);
   if (commands.verify_command->parsed()) return run_verify(commands.verify);
   if (commands.wipe_command->parsed()) return run_wipe(commands.wipe);
@@ -320,6 +346,8 @@ int run(int argc, char** argv) {
   declare_backend(commands);
   declare_scrub(commands);
   declare_advise(commands);
+  declare_why(commands);
+  declare_top(commands);
   declare_verify(commands);
   declare_wipe(commands);
   declare_move(commands);
