@@ -25,6 +25,13 @@ def command(directory: str, *words: str) -> dict[str, Any]:
     return {"code": ran.returncode, "error": ran.stderr, "out": json.loads(ran.stdout or "[]")}
 
 
+def printed(directory: str, *words: str) -> dict[str, Any]:
+    """The same as people read it."""
+    line = [str(TERRACE), *words, "--directory", directory]
+    ran = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return {"code": ran.returncode, "error": ran.stderr, "out": ran.stdout}
+
+
 def opted(mode: str) -> dict[str, Any]:
     return {"extra_args": {"kv_transfer_params": {"terrace": {"ledger": True, "mode": mode}}}}
 
@@ -90,6 +97,45 @@ def switched(say: Say, model: str) -> None:
         found["undisturbed"] = again(engine, begun, max_tokens=3 * BLOCK)
         found["middle answer"] = answer
         found["final"] = engine.status()
+        say(found)
+
+
+def explained(say: Say, model: str) -> None:
+    """What `why` and `top` tell of an engine's requests, and what its file of ledgers has."""
+    prompt, longer = numbers(1, 300), numbers(1, 300) + numbers(2, 100)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="terrace-live-", dir="/tmp") as place:
+        directory, file = f"{place}/s", Path(place) / "ledgers.jsonl"
+        settings = {"attach.directory": directory, "ledger.file": str(file)}
+        engine = make(model, settings, engine_id="explained")
+
+        def newest() -> str:
+            name: str = command(directory, "why")["out"][0]["request"]
+            return name
+
+        measured(engine, [prompt])
+        found["cold"] = printed(directory, "why", newest())
+        found["hit"] = again(engine, longer)["answers"][0]["ledger"]
+        name = newest()
+        found["json"] = command(directory, "why", name)
+        found["text"] = printed(directory, "why", name)
+        command(directory, "pause")
+        again(engine, prompt)
+        found["paused"] = printed(directory, "why", newest())
+        command(directory, "resume")
+        again(engine, prompt, **opted("off"))
+        found["off"] = printed(directory, "why", newest())
+        _in_the_middle(
+            engine,
+            numbers(9, 2 * BLOCK),
+            lambda: found.update(running=printed(directory, "why", "in the")),
+        )
+        found["ended"] = printed(directory, "why", "in the")
+        found["unknown"] = printed(directory, "why", "nobody")
+        found["top"] = printed(directory, "top", "--once")
+        found["top json"] = command(directory, "top", "--once")
+        engine.close()
+        found["lines"] = [json.loads(line) for line in file.read_text().splitlines()]
         say(found)
 
 
