@@ -45,6 +45,10 @@ CLASSES = {
 }
 UNAVOIDABLE = "SHA-256 of the tokens and the checked copy of the bytes alone"
 MUST_BE_CALM = ("empty", "decode")
+BLOCKS_EACH = (256 + 48) // 32  # Full ones of a request of the part `new`.
+# A metric is one locked add, with what it takes to name the cell.
+METRIC_INSTRUCTIONS = 3
+LEDGER_GOAL = 0.003  # Of the engine's CPU time, ledger and metrics together.
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Call:
     allocations: int
     nanoseconds: int
     instructions: int = 0
+    locked: int = 0  # Of the instructions: atomic ones of ours, which metrics are.
     hashing: int = 0  # Of the instructions: SHA-256.
     copying: int = 0  # Of the instructions: the checked copy of bytes.
 
@@ -125,29 +130,34 @@ def run(command: Sequence[str | Path]) -> Replay:
     return read(done.stdout)
 
 
-def profiles(text: str) -> Iterator[dict[str, int]]:
-    """Each dump's instructions by function, those of callees left out."""
-    costs: dict[str, int] | None = None
+Costs = dict[str, tuple[int, int]]
+
+
+def profiles(text: str) -> Iterator[Costs]:
+    """Each dump's instructions by function, and the locked ones; those of callees left out."""
+    costs: Costs | None = None
     function, is_callee = "", False
     for line in text.splitlines():
         if line.startswith("part:"):
             if costs is not None:
                 yield costs
-            costs = defaultdict(int)
+            costs = defaultdict(lambda: (0, 0))
         elif line.startswith("fn="):
             function = line[3:]
         elif line.startswith("calls="):
             is_callee = True
         elif line[:1].isdigit() and costs is not None:
             if not is_callee:
-                costs[function] += int(line.split()[1])
+                _, ran, *locked = map(int, line.split())
+                before = costs[function]
+                costs[function] = (before[0] + ran, before[1] + sum(locked))
             is_callee = False
     if costs is not None:
         yield costs
 
 
-def share(costs: dict[str, int], *marks: str) -> int:
-    return sum(cost for name, cost in costs.items() if any(mark in name for mark in marks))
+def share(costs: Costs, *marks: str) -> int:
+    return sum(cost[0] for name, cost in costs.items() if any(mark in name for mark in marks))
 
 
 def count() -> tuple[Replay, str]:
@@ -165,6 +175,7 @@ def count() -> tuple[Replay, str]:
             "--combine-dumps=yes",
             "--compress-strings=no",
             "--compress-pos=no",
+            "--collect-bus=yes",
             f"--callgrind-out-file={target}",
             *options,
         ]
@@ -173,7 +184,8 @@ def count() -> tuple[Replay, str]:
     found = list(profiles(target.read_text()))[1 : 1 + len(replay.calls)]
     path = ""
     for call, costs in zip(replay.calls, found, strict=True):
-        call.instructions = sum(costs.values())
+        call.instructions = sum(cost[0] for cost in costs.values())
+        call.locked = sum(cost[1] for name, cost in costs.items() if "terrace::" in name)
         call.hashing = share(costs, "sha256_block_data_order")
         call.copying = share(costs, "checksum_internal::(anonymous namespace)::stripes_")
         path = next(
@@ -279,6 +291,49 @@ def emit_new(replay: Replay, native: Sequence[Replay], machine: str) -> None:
     )
 
 
+def emit_ledger(replay: Replay, native: Sequence[Replay], machine: str) -> None:
+    """What ledger and metrics cost at most, while nothing hits.
+
+    The whole call that ends a request counts as the ledger's, and each locked instruction of ours
+    in any call as a metric's.
+    """
+    calls = [call for call in replay.calls[replay.new] if call.name in PER_REQUEST + PER_STEP]
+    ends = [call for call in calls if call.name == "end"]
+    requests = len(ends)
+    blocks = requests * BLOCKS_EACH
+    others = [call for call in calls if call.name != "end"]
+    of_blocks = sum(c.locked for c in others if c.name in PER_STEP)
+    of_requests = sum(c.locked for c in others if c.name in PER_REQUEST)
+    ledger = sum(call.instructions for call in ends)
+    total = ledger + METRIC_INSTRUCTIONS * (of_blocks + of_requests)
+    # How fast such code runs: of calls that copy nothing.
+    plain = [i for i, c in enumerate(replay.calls[replay.new]) if c.name in (*PER_REQUEST, "take")]
+    nanoseconds = statistics.median(
+        sum(run.calls[run.new][i].nanoseconds for i in plain) for run in native
+    )
+    instructions = sum(replay.calls[replay.new][i].instructions for i in plain)
+    per_us = 1000 * instructions / nanoseconds
+    params = {
+        "requests": requests,
+        "blocks": blocks,
+        "end_instructions_per_request": round(ledger / requests),
+        "metric_adds_per_request": round(of_requests / requests, 1),
+        "metric_adds_per_block": round(of_blocks / blocks, 1),
+        "instructions_per_block": round(METRIC_INSTRUCTIONS * of_blocks / blocks, 1),
+        "instructions_per_us": round(per_us),
+        "percent_of_engine": round(100 * total / per_us / replay.new_cpu_us, 5),
+        "engine_recorded_on": machine,
+    }
+    lines.emit(
+        "vllm-off.counted.ledger",
+        params,
+        "instructions/request",
+        [total / requests],
+        "0.3 % of the engine's CPU time, as instructions",
+        [LEDGER_GOAL * replay.new_cpu_us * per_us / requests],
+    )
+
+
 def main() -> int:
     head = RECORDING.read_text().split("\n", 3)
     replay, path = count()
@@ -287,6 +342,7 @@ def main() -> int:
     is_calm = emit_steps(replay, native, path, machine)
     emit_request(replay)
     emit_new(replay, native, machine)
+    emit_ledger(replay, native, machine)
     if not is_calm:
         print("a step with nothing due made calls", file=sys.stderr)
     return 0 if is_calm else 1

@@ -145,6 +145,7 @@ terrace_code do_call(struct Engine* engine, const struct Call* call) {
           .tokens = call->tokens.values,
           .token_count = call->tokens.count,
           .prompt_tokens = call->tokens.count,
+          .name = "chatcmpl-0123456789abcdef0123456789abcdef", /* As long as an engine's. */
       };
       return terrace_begin_request(engine->owner, &options, &engine->requests[fields[0]]);
     }
@@ -179,7 +180,7 @@ terrace_code do_call(struct Engine* engine, const struct Call* call) {
     case kTake:
       return terrace_take_report(engine->owner, engine->report.data, engine->report.length);
     case kEnd:
-      return terrace_end_request(engine->owner, request, &engine->given);
+      return terrace_end_request(engine->owner, request, NULL); /* Nobody asked for the ledger. */
     case kLog:
       return terrace_read_log(engine->owner, &engine->given);
     case kWorkerLog:
