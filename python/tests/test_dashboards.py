@@ -119,8 +119,8 @@ def known() -> set[str]:
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found: set[str] = set()
     for row in json.loads(ran.stdout)["metrics"]:
-        is_summary = row["type"] == "summary"
-        found |= {row["name"] + end for end in (("_sum", "_count") if is_summary else ("",))}
+        ends = {"summary": ("_sum", "_count"), "histogram": ("_sum", "_count", "_bucket")}
+        found |= {row["name"] + end for end in ends.get(row["type"], ("",))}
     return found
 
 

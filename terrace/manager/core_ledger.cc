@@ -60,6 +60,7 @@ void Core::settle_decision(Decision& decision, Nanoseconds copy_time) {
     decision.load += copy_time;
     context_.planner.settle(decision.slowest, decision.predicted_load, decision.load);
   }
+  context_.counters.onboard_times.add(decision.load);
   const bool is_slow =
       decision.predicted_recompute > Nanoseconds(0) && decision.load > decision.predicted_recompute;
   if (is_slow || decision.is_abandoned) context_.counters.slow_loads.add();

@@ -85,6 +85,8 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_abandoned_loads_total", "", abandoned_loads.value());
   visitor.gauge("terrace_load_seconds_sum", "", static_cast<double>(load_ns.value()) * 1e-9);
   visitor.counter("terrace_load_seconds_count", "", loads.value() + failed_loads.value());
+  look_up_times.visit("terrace_lookup_seconds", visitor);
+  onboard_times.visit("terrace_onboard_seconds", visitor);
   visitor.counter("terrace_verified_blocks_total", "", verified_blocks.value());
   visitor.counter("terrace_reports_total", "result=\"taken\"", reports.value());
   visitor.counter("terrace_reports_total", "result=\"refused\"", reports_refused.value());

@@ -51,6 +51,8 @@ struct Counters {
   Counter loads;
   Counter failed_loads;
   Counter load_ns;
+  TimeHistogram look_up_times;  // From a request's first poll to the ready answer.
+  TimeHistogram onboard_times;  // From the decision to the last block in the device, or giving up.
   Counter verified_blocks;
   std::array<Counter, kTierCount> corrupt_blocks;
   Counter reports;

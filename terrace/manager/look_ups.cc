@@ -399,6 +399,7 @@ void LookUps::finish(Request& request, Nanoseconds now) {
   if (!look_up.answered_at) look_up.answered_at = now;
   if (request.ledger.lookup_wait == Nanoseconds(0) && look_up.first_poll) {
     request.ledger.lookup_wait = now - *look_up.first_poll;
+    context_.counters.look_up_times.add(request.ledger.lookup_wait);
   }
 }
 

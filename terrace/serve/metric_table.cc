@@ -45,6 +45,9 @@ constexpr MetricRow kRows[] = {
      "Time of planned loads / predicted time, by the slowest tier they came from; over the last "
      "fifty or so. 0 = none yet."},
     {"terrace_load_seconds", kSummary, "", "Time the ranks copied and verified, the slowest of each step; count = loads that came."},
+    {"terrace_lookup_seconds", kHistogram, "", "Time from a request's first poll to the ready answer."},
+    {"terrace_onboard_seconds", kHistogram, "",
+     "Time of loads that ended, from the decision to the last block in the device, or until they were given up."},
     {"terrace_transfer_bytes_total", kCounter, "op, source, target", "Payload bytes that arrived."},
     {"terrace_transfer_blocks_total", kCounter, "op, source, target",
      "Blocks that arrived: sealed in the target, or verified in the device."},
@@ -190,6 +193,8 @@ std::string_view to_string(MetricKind kind) {
       return "gauge";
     case kSummary:
       return "summary";
+    case kHistogram:
+      return "histogram";
   }
   return "untyped";
 }
@@ -199,10 +204,12 @@ std::span<const KvbmMetricRow> kvbm_metric_rows() { return kKvbmRows; }
 
 const MetricRow* find_metric(std::string_view sample_name) {
   for (const MetricRow& row : kRows) {
-    if (row.kind != kSummary && row.name == sample_name) return &row;
-    if (row.kind != kSummary || !sample_name.starts_with(row.name)) continue;
+    const bool has_parts = row.kind == kSummary || row.kind == kHistogram;
+    if (!has_parts && row.name == sample_name) return &row;
+    if (!has_parts || !sample_name.starts_with(row.name)) continue;
     const std::string_view rest = sample_name.substr(row.name.size());
     if (rest == "_sum" || rest == "_count") return &row;
+    if (row.kind == kHistogram && rest == "_bucket") return &row;
   }
   return nullptr;
 }

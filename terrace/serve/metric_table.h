@@ -10,7 +10,8 @@
 
 namespace terrace::serve {
 
-enum class MetricKind : std::uint8_t { kCounter, kGauge, kSummary };  // kSummary: `_sum`, `_count`.
+// kSummary: `_sum`, `_count`; kHistogram: these and `_bucket`, by `le`.
+enum class MetricKind : std::uint8_t { kCounter, kGauge, kSummary, kHistogram };
 [[nodiscard]] std::string_view to_string(MetricKind kind);
 
 struct MetricRow {
@@ -37,7 +38,7 @@ struct KvbmMetricRow {
 
 [[nodiscard]] std::span<const MetricRow> metric_rows();
 [[nodiscard]] std::span<const KvbmMetricRow> kvbm_metric_rows();
-// The row of a sample's name, `_sum` and `_count` of summaries included.
+// The row of a sample's name, `_sum` and `_count` of summaries and the like included.
 [[nodiscard]] const MetricRow* find_metric(std::string_view sample_name);
 // docs/metrics.md, whole.
 [[nodiscard]] std::string metrics_markdown();

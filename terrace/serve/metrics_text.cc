@@ -6,8 +6,6 @@
 #include <cmath>
 #include <iterator>
 
-#include "terrace/serve/metric_table.h"
-
 namespace terrace::serve {
 namespace {
 
@@ -55,7 +53,7 @@ void MetricsText::put(std::string_view name, std::string_view labels, std::strin
       return;
     }
   }
-  samples_.push_back({std::string(name), std::string(labels), std::move(value)});
+  samples_.push_back({find_metric(name), std::string(name), std::string(labels), std::move(value)});
 }
 
 void MetricsText::counter(std::string_view name, std::string_view labels, std::uint64_t value) {
@@ -76,7 +74,7 @@ std::string_view MetricsText::value_of(std::string_view name, std::string_view l
 std::vector<std::string> MetricsText::undocumented() const {
   std::vector<std::string> names;
   for (const Sample& sample : samples_) {
-    if (find_metric(sample.name) == nullptr && std::ranges::count(names, sample.name) == 0) {
+    if (sample.row == nullptr && std::ranges::count(names, sample.name) == 0) {
       names.push_back(sample.name);
     }
   }
@@ -96,7 +94,7 @@ std::string MetricsText::text() const {
   for (const MetricRow& row : metric_rows()) {
     bool has_head = false;
     for (const Sample& sample : samples_) {
-      if (find_metric(sample.name) != &row) continue;
+      if (sample.row != &row) continue;
       if (!has_head) write_head(row.name, to_string(row.kind), row.help, out);
       has_head = true;
       write_sample(sample.name, sample.labels, sample.value, out);

@@ -11,6 +11,7 @@
 
 #include "terrace/base/metric.h"
 #include "terrace/config/settings.h"
+#include "terrace/serve/metric_table.h"
 
 namespace terrace::serve {
 
@@ -29,6 +30,7 @@ class MetricsText final : public MetricVisitor {
 
  private:
   struct Sample {
+    const MetricRow* row;  // Nothing: not in the table.
     std::string name;
     std::string labels;
     std::string value;

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dashboards.panel import BAD_IF_ANY, WARN_IF_ANY, Dashboard, areas, gain, lines, rate, stat
+from dashboards.panel import (
+    BAD_IF_ANY,
+    WARN_IF_ANY,
+    Dashboard,
+    areas,
+    gain,
+    lines,
+    mean,
+    quantile,
+    rate,
+    stat,
+)
 
 MODES = {0: "on", 1: "read-only", 2: "paused", 3: "observe"}
 FAILED = 'terrace_loads_total{result="failed"}'
@@ -107,11 +118,25 @@ OVERVIEW = Dashboard(
             "s",
             "Mean time in which the ranks copied and verified. Rising beside steady bytes: the "
             "machine's memory or CPUs are busy elsewhere.",
-            (
-                f"sum({rate('terrace_load_seconds_sum')}) / "
-                f"sum({rate('terrace_load_seconds_count')})",
-                "mean",
-            ),
+            (mean("terrace_load_seconds"), "mean"),
+        ),
+        lines(
+            "Time of a look-up",
+            "s",
+            "From a request's first question to the answer. Rising: the tier below host is slow or "
+            "busy, or lookup.deadline is what ends them.",
+            (quantile("0.5", "terrace_lookup_seconds"), "half take at most"),
+            (quantile("0.99", "terrace_lookup_seconds"), "99 of 100"),
+            (mean("terrace_lookup_seconds"), "mean"),
+        ),
+        lines(
+            "Time to load",
+            "s",
+            "Of loads that ended, from the decision to the last block in the device. Above what "
+            "computing takes: see Terrace / Planner.",
+            (quantile("0.5", "terrace_onboard_seconds"), "half take at most"),
+            (quantile("0.99", "terrace_onboard_seconds"), "99 of 100"),
+            (mean("terrace_onboard_seconds"), "mean"),
         ),
         lines(
             "Bytes moved",

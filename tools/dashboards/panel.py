@@ -77,6 +77,16 @@ def rate(metric: str) -> str:
     return f"rate({metric}[$__rate_interval])"
 
 
+def mean(metric: str) -> str:
+    """Of a summary's or a histogram's times."""
+    return f"sum({rate(metric + '_sum')}) / sum({rate(metric + '_count')})"
+
+
+def quantile(share: str, histogram: str) -> str:
+    """The time below which this share of the times lie."""
+    return f"histogram_quantile({share}, sum by (le) ({rate(histogram + '_bucket')}))"
+
+
 def gain(metric: str) -> str:
     """By how much a counter grew in the whole time that is shown."""
     return f"increase({metric}[$__range])"
