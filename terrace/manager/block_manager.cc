@@ -93,8 +93,10 @@ struct BlockManager::State {
 template <typename Change>
 auto BlockManager::State::change_core(Change&& change) {
   const MutexLock lock(shared.mutex);
+  Core& core = shared.core;
+  const base::Finally told([&] { shared.figures.tell(core); });
   try {
-    return change(shared.core);
+    return change(core);
   } catch (const std::bad_alloc&) {
     shared.core.poison_at_once();
     throw base::MemoryBreach();

@@ -20,6 +20,7 @@ constexpr Nanoseconds kFirstCanaryRest = seconds(30);  // Doubles from rest to r
 constexpr Nanoseconds kLongestCanaryRest = seconds(600);
 constexpr int kMostCanaryRests = 16;  // 930 s + 11 × 600 s: about two hours.
 constexpr Nanoseconds kOpeningPatience = seconds(30);
+constexpr Nanoseconds kPlansEvery = milliseconds(100);
 
 // The same in every run, so that a canary found from before can be compared as well. No two ranks
 // and no two pages alike: SplitMix64's increment, an odd number, makes the words all differ.
@@ -71,6 +72,11 @@ bool IoDriver::tick() {
     const Nanoseconds now = clock_.now();
     shared_.core.tick(now);
     shared_.core.take_jobs(kJobsPerTick, now, jobs);
+    shared_.figures.tell(shared_.core);
+    if (now >= plans_due_) {
+      shared_.figures.tell_plans(shared_.core);
+      plans_due_ = now + kPlansEvery;
+    }
     allows_upkeep = shared_.core.allows_upkeep();
     is_paused = shared_.core.context().is_paused();
     if (lower != nullptr && shared_.core.is_learned_due(now)) {

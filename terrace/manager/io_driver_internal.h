@@ -89,6 +89,7 @@ class IoDriver {
   std::atomic<tier::ObjectTier*> objects_{nullptr};
   std::vector<tier::ObjectDone> objects_done_;
   std::vector<tier::DiskDone> done_;
+  Nanoseconds plans_due_{0};                     // To be told again.
   std::optional<Nanoseconds> opening_deadline_;  // Of the lower tier; from the first tick on.
   bool has_told_late_opening_ = false;
   Canary canary_ = Canary::kNone;

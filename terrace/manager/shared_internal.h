@@ -6,6 +6,7 @@
 #include "terrace/base/mutex.h"
 #include "terrace/manager/answer_board_internal.h"
 #include "terrace/manager/core_internal.h"
+#include "terrace/manager/figures_internal.h"
 #include "terrace/manager/ledger_ring.h"
 
 namespace terrace::manager {
@@ -16,6 +17,7 @@ struct Shared {
   mutable Mutex mutex;
   AnswerBoard answers;  // Written under the lock, read without.
   LedgerRing ledgers;   // The same.
+  Figures figures;      // The same.
   Core core TERRACE_GUARDED_BY(mutex);
 };
 

@@ -111,6 +111,11 @@ void SizeForecast::add_curve(ForecastStatus& status) const {
   }
 }
 
+void SizeForecast::add_tiers(ForecastStatus& status) const {
+  if (host_blocks_ > 0) add_sizes(Tier::kHost, 0, host_blocks_, status);
+  if (disk_blocks_ > 0) add_sizes(Tier::kDisk, host_blocks_, disk_blocks_, status);
+}
+
 ForecastStatus SizeForecast::status() const {
   const MutexLock lock(curve_mutex_);
   ForecastStatus status;
@@ -118,14 +123,18 @@ ForecastStatus SizeForecast::status() const {
   status.block_tokens = block_tokens_;
   add_curve(status);
   if (curve_) status.blocks_asked = static_cast<std::uint64_t>(curve_->weight());
-  if (host_blocks_ > 0) add_sizes(Tier::kHost, 0, host_blocks_, status);
-  if (disk_blocks_ > 0) add_sizes(Tier::kDisk, host_blocks_, disk_blocks_, status);
+  add_tiers(status);
   return status;
 }
 
 void SizeForecast::visit_metrics(MetricVisitor& visitor) const {
   visitor.counter("terrace_forecast_dropped_requests_total", {}, dropped_.value());
-  for (const SizeForecastStatus& size : status().sizes) {
+  ForecastStatus of_tiers;
+  {
+    const MutexLock lock(curve_mutex_);
+    add_tiers(of_tiers);
+  }
+  for (const SizeForecastStatus& size : of_tiers.sizes) {
     visitor.gauge("terrace_forecast_hit_ratio",
                   fmt::format("tier=\"{}\",factor=\"{}\"", to_string(size.tier), size.factor),
                   size.hit_percent / 100);

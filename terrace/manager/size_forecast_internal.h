@@ -44,6 +44,7 @@ class SizeForecast {
       TERRACE_REQUIRES(curve_mutex_);
 
   void add_curve(ForecastStatus& status) const TERRACE_REQUIRES(curve_mutex_);
+  void add_tiers(ForecastStatus& status) const TERRACE_REQUIRES(curve_mutex_);
 
   const std::uint64_t block_bytes_;  // All ranks and groups.
   const Tokens block_tokens_;

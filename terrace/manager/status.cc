@@ -237,44 +237,7 @@ void visit_all(const Shared& shared, const Opened& opened, const Counters& count
   const MutexLock guard(opened.guard);
   counters.visit(visitor);
   forecast.visit_metrics(visitor);
-  std::array<std::uint32_t, catalog::kSlotStateCount> slots{};
-  std::uint32_t pinned = 0;
-  std::array<double, 3> sizes{};
-  HitWindow::Totals hits;
-  std::array<PlanRatio, kTierCount> ratios{};
-  {
-    const MutexLock lock(shared.mutex);
-    const Core& core = shared.core;
-    if (core.context().host != nullptr) {
-      const TierStatus host = host_status(core);
-      slots = host.slots;
-      pinned = host.pinned;
-    }
-    hits = core.hits().totals();
-    ratios = plan_ratios(core);
-    sizes = {static_cast<double>(core.requests()), static_cast<double>(core.steps().in_flight()),
-             static_cast<double>(core.look_ups().waiting_pins())};
-  }
-  for (int i = 0; i < catalog::kSlotStateCount; ++i) {
-    visitor.gauge("terrace_pool_slots",
-                  fmt::format("tier=\"host\",state=\"{}\"",
-                              catalog::to_string(static_cast<catalog::SlotState>(i))),
-                  slots[static_cast<std::size_t>(i)]);
-  }
-  visitor.gauge("terrace_pool_slots", "tier=\"host\",state=\"pinned\"", pinned);
-  visitor.gauge("terrace_hit_rate", "tier=\"host\"", hits.host_rate());
-  visitor.gauge("terrace_hit_rate", "tier=\"disk\"", hits.disk_rate());
-  visitor.gauge("terrace_hit_rate", "tier=\"object\"", hits.object_rate());
-  for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
-    const PlanRatio& ratio = ratios[static_cast<std::size_t>(tier)];
-    visitor.gauge("terrace_plan_ratio",
-                  fmt::format("tier=\"{}\",fraction=\"0.5\"", to_string(tier)), ratio.p50);
-    visitor.gauge("terrace_plan_ratio",
-                  fmt::format("tier=\"{}\",fraction=\"0.9\"", to_string(tier)), ratio.p90);
-  }
-  visitor.gauge("terrace_active_requests", "", sizes[0]);
-  visitor.gauge("terrace_steps_in_flight", "", sizes[1]);
-  visitor.gauge("terrace_waiting_pins", "", sizes[2]);
+  shared.figures.visit(visitor);
   if (opened.has_disk.load() && opened.disk != nullptr) opened.disk->visit_metrics(visitor);
   if (opened.has_objects.load() && opened.objects != nullptr) {
     opened.objects->visit_metrics(visitor);

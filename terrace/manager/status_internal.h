@@ -1,5 +1,6 @@
 // What the owner tells about itself.
-// Threading: thread-safe.  Waits: never but for the manager's lock.
+// Threading: thread-safe.  Waits: never but for the manager's lock, which visit_all() does not
+// take.
 #pragma once
 
 #include "terrace/manager/opening_internal.h"

@@ -92,6 +92,7 @@ struct PlanRatio {
 
 struct StatusReport {
   std::string engine;        // Its id.
+  std::string page;          // Address of its web page, "http://127.0.0.1:6880/"; empty = none.
   std::int64_t process = 0;  // The owner's.
   // Red when a person should look: a tier failed, poisoned, the engine cannot be served, the canary
   // differed. Each reason says what to do.

@@ -11,10 +11,10 @@ void visit_slots(const Slots& slots, MetricVisitor& visitor) {
     const auto state = static_cast<catalog::SlotState>(i);
     visitor.gauge("terrace_pool_slots",
                   fmt::format("tier=\"disk\",state=\"{}\"", catalog::to_string(state)),
-                  slots.count(state));
+                  static_cast<double>(slots.told(state)));
   }
-  visitor.gauge("terrace_disk_foreign_slots", {}, static_cast<double>(slots.foreign()));
-  visitor.gauge("terrace_disk_locked_slots", {}, static_cast<double>(slots.locked()));
+  visitor.gauge("terrace_disk_foreign_slots", {}, static_cast<double>(slots.told_foreign()));
+  visitor.gauge("terrace_disk_locked_slots", {}, static_cast<double>(slots.told_locked()));
 }
 }  // namespace
 

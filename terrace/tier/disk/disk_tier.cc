@@ -283,6 +283,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
                                        std::move(crypt), std::move(opened.volumes), std::move(pool),
                                        std::move(opened.problems), std::move(unopened));
   TERRACE_RETURN_IF_ERROR(disk::Loader(state->context, *state->backend, state->writer).load());
+  state->slots->tell();
   log.write(LogLevel::kInfo,
             fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
                         state->meters.adopted_blocks.value(), state->volumes.size()));
@@ -395,6 +396,7 @@ Status DiskTier::begin_read(std::uint64_t token, GroupId group, const SequenceHa
 
 void DiskTier::poll(std::vector<DiskDone>& done) {
   state_->pump();
+  state_->slots->tell();
   std::move(state_->ready.begin(), state_->ready.end(), std::back_inserter(done));
   state_->ready.clear();
 }

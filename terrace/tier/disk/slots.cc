@@ -334,6 +334,23 @@ std::uint64_t Slots::locked() const {
   return locked_;
 }
 
+void Slots::tell() {
+  const MutexLock lock(mutex_);
+  for (std::size_t i = 0; i < told_.size(); ++i) {
+    const auto state = static_cast<catalog::SlotState>(i);
+    std::uint64_t sum = 0;
+    for (const auto& pool : pools_) sum += pool->count(state);
+    if (state == catalog::SlotState::kSealed) sum -= foreign_ + locked_;
+    told_[i].set(static_cast<std::int64_t>(sum));
+  }
+  told_foreign_.set(static_cast<std::int64_t>(foreign_));
+  told_locked_.set(static_cast<std::int64_t>(locked_));
+}
+
+std::int64_t Slots::told(catalog::SlotState state) const {
+  return told_[static_cast<std::size_t>(state)].value();
+}
+
 std::vector<catalog::Eviction> Slots::take_evicted() {
   std::vector<catalog::Eviction> taken;
   const MutexLock lock(mutex_);

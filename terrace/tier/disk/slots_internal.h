@@ -5,12 +5,14 @@
 // Threading: thread-safe.  Waits: never.  Memory: the pool's, and 8 B per slot for aliases.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "terrace/base/metric.h"
 #include "terrace/base/mutex.h"
 #include "terrace/block/layout.h"
 #include "terrace/catalog/pool_load.h"
@@ -130,6 +132,11 @@ class Slots {
   [[nodiscard]] std::uint32_t count(catalog::SlotState state) const;  // All groups.
   [[nodiscard]] std::uint64_t foreign() const;
   [[nodiscard]] std::uint64_t locked() const;
+  // For metrics, which take no lock that look-ups take: the same as of the last tell().
+  void tell();
+  [[nodiscard]] std::int64_t told(catalog::SlotState state) const;
+  [[nodiscard]] std::int64_t told_foreign() const { return told_foreign_.value(); }
+  [[nodiscard]] std::int64_t told_locked() const { return told_locked_.value(); }
   [[nodiscard]] std::vector<catalog::Eviction> take_evicted();
   [[nodiscard]] Bytes memory() const;
 
@@ -161,6 +168,9 @@ class Slots {
   };
   const SlotMap map_;
   const std::uint32_t size_;
+  std::array<Gauge, catalog::kSlotStateCount> told_;
+  Gauge told_foreign_;
+  Gauge told_locked_;
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<catalog::Pool>> pools_ TERRACE_GUARDED_BY(mutex_);
   std::vector<index::ZeroedArray<std::uint64_t>> aliases_ TERRACE_GUARDED_BY(mutex_);

@@ -50,6 +50,8 @@ struct Counters {
   Counter collected_packs;  // Removed as too old, or as too many.
   Counter rounds;           // Of collecting, that came to their end.
   Counter failed_rounds;
+  Gauge store_packs;  // As the last whole round counted them.
+  Gauge store_bytes;
 };
 
 // What the last whole round of collecting saw.

@@ -303,13 +303,10 @@ void ObjectTier::visit_metrics(MetricVisitor& visitor) const {
   visitor.counter("terrace_object_gc_rounds_total", "result=\"done\"", counters.rounds.value());
   visitor.counter("terrace_object_gc_rounds_total", "result=\"failed\"",
                   counters.failed_rounds.value());
-  object::LastRound last;
-  {
-    const MutexLock lock(state_->context.mutex);
-    last = state_->context.last_round.value_or(object::LastRound());
-  }
-  visitor.gauge("terrace_object_store_packs", "", static_cast<double>(last.found.packs));
-  visitor.gauge("terrace_object_store_bytes", "", static_cast<double>(last.found.bytes));
+  visitor.gauge("terrace_object_store_packs", "",
+                static_cast<double>(counters.store_packs.value()));
+  visitor.gauge("terrace_object_store_bytes", "",
+                static_cast<double>(counters.store_bytes.value()));
   const transfer::ObjectQueue::Counters& queue = state_->context.queue.counters();
   visitor.counter("terrace_object_retries_total", "", queue.retries.value());
   visitor.counter("terrace_object_rests_total", "", queue.rests.value());

@@ -115,6 +115,8 @@ void Upkeep::finish() {
     const MutexLock lock(context_.mutex);
     context_.upkeep_problem.clear();
     if (is_whole) {
+      context_.counters.store_packs.set(static_cast<std::int64_t>(report.found.packs));
+      context_.counters.store_bytes.set(static_cast<std::int64_t>(report.found.bytes));
       context_.last_round = LastRound{.found = report.found, .gone = report.gone, .at = now};
     } else {
       context_.upkeep_problem = fmt::format(

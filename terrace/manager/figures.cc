@@ -1,0 +1,67 @@
+#include <fmt/format.h>
+
+#include "terrace/manager/figures_internal.h"
+
+namespace terrace::manager {
+
+void Figures::tell(const Core& core) noexcept {
+  const auto set = [](Gauge& gauge, std::uint64_t value) {
+    gauge.set(static_cast<std::int64_t>(value));
+  };
+  if (const tier::HostTier* host = core.context().host.get(); host != nullptr) {
+    const catalog::Pool& pool = host->pool();
+    for (std::size_t i = 0; i < host_slots_.size(); ++i) {
+      set(host_slots_[i], pool.count(static_cast<catalog::SlotState>(i)));
+    }
+    set(host_pinned_, pool.pinned());
+  }
+  const HitWindow::Totals& hits = core.hits().totals();
+  set(asked_, hits.asked);
+  set(host_hits_, hits.host);
+  set(disk_hits_, hits.disk);
+  set(object_hits_, hits.object);
+  set(active_requests_, core.requests());
+  set(steps_in_flight_, core.steps().in_flight());
+  set(waiting_pins_, core.look_ups().waiting_pins());
+}
+
+void Figures::tell_plans(const Core& core) noexcept {
+  for (std::size_t i = 0; i < plans_.size(); ++i) {
+    const auto tier = static_cast<Tier>(i);
+    plans_[i].p50.store(core.context().planner.calibration(tier, 0.5), std::memory_order_relaxed);
+    plans_[i].p90.store(core.context().planner.calibration(tier, 0.9), std::memory_order_relaxed);
+  }
+}
+
+void Figures::visit(MetricVisitor& visitor) const {
+  for (std::size_t i = 0; i < host_slots_.size(); ++i) {
+    visitor.gauge("terrace_pool_slots",
+                  fmt::format("tier=\"host\",state=\"{}\"",
+                              catalog::to_string(static_cast<catalog::SlotState>(i))),
+                  static_cast<double>(host_slots_[i].value()));
+  }
+  visitor.gauge("terrace_pool_slots", "tier=\"host\",state=\"pinned\"",
+                static_cast<double>(host_pinned_.value()));
+  const auto asked = static_cast<double>(asked_.value());
+  const auto rate = [&](const char* tier, const Gauge& hits) {
+    visitor.gauge("terrace_hit_rate", tier,
+                  asked == 0 ? 0 : static_cast<double>(hits.value()) / asked);
+  };
+  rate("tier=\"host\"", host_hits_);
+  rate("tier=\"disk\"", disk_hits_);
+  rate("tier=\"object\"", object_hits_);
+  for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
+    const Plan& plan = plans_[static_cast<std::size_t>(tier)];
+    visitor.gauge("terrace_plan_ratio",
+                  fmt::format("tier=\"{}\",fraction=\"0.5\"", to_string(tier)),
+                  plan.p50.load(std::memory_order_relaxed));
+    visitor.gauge("terrace_plan_ratio",
+                  fmt::format("tier=\"{}\",fraction=\"0.9\"", to_string(tier)),
+                  plan.p90.load(std::memory_order_relaxed));
+  }
+  visitor.gauge("terrace_active_requests", "", static_cast<double>(active_requests_.value()));
+  visitor.gauge("terrace_steps_in_flight", "", static_cast<double>(steps_in_flight_.value()));
+  visitor.gauge("terrace_waiting_pins", "", static_cast<double>(waiting_pins_.value()));
+}
+
+}  // namespace terrace::manager
