@@ -397,11 +397,34 @@ TEST(LoadTest, ABucketNeedsItsAddressAndCredentials) {
 }
 
 TEST(LoadTest, WhatIsNotBuiltIsSaid) {
-  const auto loaded = load(engine(R"({"host.size":"1GiB","metrics.enabled":true})"));
+  const auto loaded = load(engine(R"({"host.size":"1GiB","trace.record":true})"));
   ASSERT_TRUE(loaded.has_value());
   EXPECT_THAT(loaded->warnings,
-              Contains(AllOf(HasSubstr("metrics.enabled (engine JSON)"), HasSubstr("not built"),
-                             HasSubstr("curl --unix-socket"))));
+              Contains(AllOf(HasSubstr("trace.record (engine JSON)"), HasSubstr("not built"))));
+}
+
+TEST(LoadTest, APortIsOffByDefaultAndOneThatIsOffIsTold) {
+  const auto loaded = load(engine(R"({"host.size":"1GiB"})"));
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_FALSE(loaded->settings.metrics.enabled);
+  EXPECT_EQ(loaded->settings.metrics.port, 6880U);
+  EXPECT_EQ(loaded->settings.metrics.address, "127.0.0.1");
+  const auto useless = load(engine(R"({"host.size":"1GiB","metrics.port":7000})"));
+  ASSERT_TRUE(useless.has_value());
+  EXPECT_THAT(useless->warnings,
+              Contains(AllOf(HasSubstr("metrics.port"), HasSubstr("metrics.enabled is false"))));
+}
+
+TEST(LoadTest, AnAddressIsInFigures) {
+  for (const std::string wrong : {"localhost", "", "127.0.0.1:80", "[::1]", "256.0.0.1"}) {
+    const std::string json = R"({"host.size":"1GiB","metrics.address":")" + wrong + "\"}";
+    EXPECT_THAT(error_of(engine(json)),
+                AllOf(HasSubstr("metrics.address (engine JSON)"), HasSubstr("such as 127.0.0.1")));
+  }
+  for (const std::string right : {"0.0.0.0", "::1", "::", "192.168.1.2"}) {
+    const std::string json = R"({"host.size":"1GiB","metrics.address":")" + right + "\"}";
+    EXPECT_TRUE(load(engine(json))) << right;
+  }
 }
 
 TEST(LoadTest, WhoObservesNeedsNoTier) {

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include "terrace/config/source_internal.h"
@@ -217,6 +218,8 @@ void tell_useless(Loaded& loaded) {
       {"object.promote", !has_store, kNoStore},
       {"object.gc_every", !is_bounded,
        "the shared store has no bound: object.size, object.max_age and object.blocks are all 0"},
+      {"metrics.port", !settings.metrics.enabled, "metrics.enabled is false: there is no port"},
+      {"metrics.address", !settings.metrics.enabled, "metrics.enabled is false: there is no port"},
       {"encryption.accept_plain", encryption.accept_plain && !encryption.is_used(),
        "without a key nothing is encrypted; set encryption.key_file"},
       {"encryption.threads", !encryption.is_used(),
@@ -256,6 +259,17 @@ void choose_disk_paths(const Sources& sources, Loaded& loaded, Problems& problem
   }
 }
 
+void check_metrics(const Loaded& loaded, Problems& problems) {
+  const std::string& address = loaded.settings.metrics.address;
+  in6_addr figures{};
+  if (::inet_pton(AF_INET, address.c_str(), &figures) == 1) return;
+  if (::inet_pton(AF_INET6, address.c_str(), &figures) == 1) return;
+  problems.add(
+      fmt::format("setting metrics.address ({}): \"{}\" is no IPv4 or IPv6 address in figures; "
+                  "such as 127.0.0.1, 0.0.0.0, ::1 or ::",
+                  loaded.origins.at("metrics.address").text, address));
+}
+
 // Owner and ranks must come to the same answer, so it depends on nothing else.
 void choose_attach_directory(const Sources& sources, Loaded& loaded) {
   std::string& directory = loaded.settings.attach.directory;
@@ -275,6 +289,7 @@ void apply_rules(const Sources& sources, Loaded& loaded, Problems& problems) {
   check_objects(loaded, problems);
   check_contradictions(loaded, problems);
   check_keys(loaded, problems);
+  check_metrics(loaded, problems);
   tell_useless(loaded);
   choose_disk_paths(sources, loaded, problems);
   choose_attach_directory(sources, loaded);

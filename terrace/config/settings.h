@@ -100,6 +100,7 @@ struct EventsSettings {
 
 struct MetricsSettings {
   bool enabled = false;
+  std::string address;
   std::uint32_t port = 0;
   KvbmNames kvbm_names{};
   std::uint32_t window = 0;

@@ -222,13 +222,15 @@ constexpr Row kRows[] = {
      .missing = "the engine's events are not read yet"},
 
     {.name = "metrics.enabled", .type = kBool, .fallback = "false",
-     .text = "Serve `/metrics` on a TCP port.", .field = FIELD(metrics.enabled),
-     .aliases = {{{"DYN_KVBM_METRICS", kBoolMap, "true/false"}}},
-     .missing = "a TCP port is not built, and the engine's own metrics do not carry ours; ask the "
-         "socket that `terrace status --json` names (`curl --unix-socket`)"},
+     .text = "Serve `/metrics` and a web page on a TCP port, which only tells and changes nothing.",
+     .field = FIELD(metrics.enabled), .aliases = {{{"DYN_KVBM_METRICS", kBoolMap, "true/false"}}}},
     {.name = "metrics.port", .type = kInteger, .fallback = "6880", .low = 1, .high = 65535,
-     .text = "Port of `/metrics`.", .field = FIELD(metrics.port),
+     .text = "That port; each engine of a machine needs its own.", .field = FIELD(metrics.port),
      .aliases = {{{"DYN_KVBM_METRICS_PORT", kAsIs}}}},
+    {.name = "metrics.address", .type = kText, .fallback = "127.0.0.1", .high = 45,
+     .text = "Address of that port, in figures. Another one than this machine's own (`0.0.0.0` is "
+         "all) lets whoever reaches it read; there is no password.",
+     .field = FIELD(metrics.address)},
     {.name = "metrics.kvbm_names", .type = kChoice, .fallback = "off",
      .choices = "off|kvbm|dynamo_kvbm|both",
      .text = "Export KVBM's metric names too, with its exporter's prefix, its dashboard's, or "
