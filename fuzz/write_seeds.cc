@@ -6,6 +6,7 @@
 
 #include "terrace/attach/foreign_bytes_fixture.h"
 #include "terrace/serve/foreign_bytes_fixture.h"
+#include "terrace/serve/http/foreign_bytes_fixture.h"
 
 namespace {
 
@@ -70,6 +71,7 @@ int main(int count, char** arguments) {
       write_all(folder / "attach_owner", terrace::attach::OwnerUnderBytes::seeds()) &&
       write_all(folder / "attach_worker", terrace::attach::WorkerUnderBytes::seeds()) &&
       write_all(folder / "admin_server", terrace::serve::ServerUnderBytes::seeds()) &&
-      write_all(folder / "admin_client", terrace::serve::ClientUnderBytes::seeds());
+      write_all(folder / "admin_client", terrace::serve::ClientUnderBytes::seeds()) &&
+      write_all(folder / "http_server", terrace::serve::PortUnderBytes::seeds());
   return is_written ? 0 : 1;
 }

@@ -13,8 +13,10 @@
 #include "terrace/capi/guard_internal.h"
 #include "terrace/capi/json_internal.h"
 #include "terrace/capi/structs_internal.h"
+#include "terrace/config/explain.h"
 #include "terrace/manager/block_manager.h"
 #include "terrace/serve/admin_server.h"
+#include "terrace/serve/http/http_server.h"
 #include "terrace/serve/ledger_file.h"
 #include "terrace/serve/ledger_text.h"
 #include "terrace/serve/metrics_text.h"
@@ -36,6 +38,7 @@ struct terrace_owner final : ExitClosed {
     if (!is_ours() || !manager) return;
     (void)guarded([&] {
       if (!close_admin(clock.now() + kExitLimit)) leave_behind(std::move(admin));
+      if (!close_http(clock.now() + kExitLimit)) leave_behind(std::move(http));
       if (!close_ledgers(clock.now() + kExitLimit)) leave_behind(std::move(ledgers));
       manager->close(kExitLimit);
       return TERRACE_OK;
@@ -44,6 +47,9 @@ struct terrace_owner final : ExitClosed {
   // False when its thread hangs in the system.
   [[nodiscard]] bool close_admin(Nanoseconds deadline) {
     return admin == nullptr || admin->close(deadline);
+  }
+  [[nodiscard]] bool close_http(Nanoseconds deadline) {
+    return http == nullptr || http->close(deadline);
   }
   [[nodiscard]] bool close_ledgers(Nanoseconds deadline) {
     return ledgers == nullptr || ledgers->close(deadline);
@@ -57,6 +63,7 @@ struct terrace_owner final : ExitClosed {
   std::unique_ptr<manager::BlockManager> manager;
   // These ask the manager: they go before it.
   std::unique_ptr<serve::LedgerFile> ledgers;
+  std::unique_ptr<serve::HttpServer> http;  // There before anybody asks, or never.
   std::unique_ptr<serve::AdminServer> admin;
 };
 
@@ -77,6 +84,45 @@ std::string metrics_of(const terrace_owner& owner) {
   return writer.text();
 }
 
+manager::StatusReport status_of(const terrace_owner& owner) {
+  manager::StatusReport report = owner.manager->status();
+  if (owner.http == nullptr) return report;
+  report.page = owner.http->url();
+  if (std::string problem = owner.http->problem(); !problem.empty()) {
+    report.problems.push_back(std::move(problem));
+    report.is_healthy = false;
+  }
+  return report;
+}
+
+// An owner that has no port works as well.
+void start_http(terrace_owner& owner, const config::Loaded& loaded) {
+  const config::MetricsSettings& metrics = loaded.settings.metrics;
+  if (!metrics.enabled) return;
+  auto created = serve::HttpServer::create(
+      {.address = metrics.address,
+       .port = static_cast<std::uint16_t>(metrics.port),
+       .hooks = {
+           .status = [&owner] { return serve::status_json(status_of(owner)); },
+           .metrics = [&owner] { return metrics_of(owner); },
+           .visit = [&owner](MetricVisitor& visitor) { owner.manager->visit_metrics(visitor); },
+           .settings = fmt::format("{{\"effective\":{},\"explained\":{}}}\n",
+                                   config::effective_json(loaded), config::explain_json())},
+       .on_breach = [&owner](const std::string& reason) { owner.manager->poison(reason); }},
+      owner.clock, owner.log);
+  Status status = created.has_value() ? Status() : created.error();
+  if (created.has_value()) {
+    owner.http = std::move(*created);
+    status = owner.http->start();
+    if (!status.is_ok()) owner.http.reset();
+  }
+  if (status.is_ok()) return;
+  owner.log.write(LogLevel::kWarn,
+                  fmt::format("event=http_off reason=\"{}\" detail=\"raise the limits on threads "
+                              "and open files, or set metrics.enabled = false\"",
+                              status.message()));
+}
+
 // An owner that cannot be asked from outside works as well.
 void start_admin(terrace_owner& owner, const config::Settings& settings, std::string engine_id,
                  Tokens block_tokens) {
@@ -85,7 +131,7 @@ void start_admin(terrace_owner& owner, const config::Settings& settings, std::st
       {.directory = settings.attach.directory,
        .engine_id = engine_id,
        .hooks = {
-           .status = [&owner] { return serve::status_json(owner.manager->status()); },
+           .status = [&owner] { return serve::status_json(status_of(owner)); },
            .metrics = [&owner] { return metrics_of(owner); },
            .ledgers =
                [&owner, engine_id, block_tokens](const serve::LedgerQuery& query) {
@@ -161,6 +207,7 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
     if (!manager) return set_error(manager.error());
     handle->kvbm_names = settings->settings.metrics.kvbm_names;
     handle->manager = std::move(*manager);
+    start_http(*handle, *settings);
     start_admin(*handle, settings->settings, given->engine_id, Tokens(given->block_tokens));
     start_ledgers(*handle, settings->settings, given->engine_id);
     *owner = handle.release();
@@ -171,13 +218,15 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
 void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
   if (owner == nullptr || !owner->is_ours()) return;
   (void)guarded([&] {
-    const bool is_admin_over = owner->close_admin(owner->clock.now() + kExitLimit);
-    const bool are_ledgers_over = owner->close_ledgers(owner->clock.now() + kExitLimit);
+    const Nanoseconds exit_deadline = owner->clock.now() + kExitLimit;
+    const bool is_admin_over = owner->close_admin(exit_deadline);
+    const bool is_http_over = owner->close_http(exit_deadline);
+    const bool are_ledgers_over = owner->close_ledgers(exit_deadline);
     owner->manager->close(Nanoseconds(deadline_ns));
     // A thread that hangs goes on one day, with clock, log and state of this handle: then all of it
     // is left to the process's end, on purpose.
     std::unique_ptr<terrace_owner> handle(owner);
-    const bool is_over = is_admin_over && are_ledgers_over;
+    const bool is_over = is_admin_over && is_http_over && are_ledgers_over;
     if (!is_over || handle->manager->has_left_thread()) leave_behind(std::move(handle));
     return TERRACE_OK;
   });
@@ -262,6 +311,7 @@ terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
   return with_manager(owner, [&](manager::BlockManager& manager) {
     const auto ledger = manager.end_request(RequestId(request));
     if (!ledger) return set_error(ledger.error());
+    if (owner->http != nullptr) owner->http->note(*ledger);
     if (ledger_json == nullptr) return TERRACE_OK;
     return put_bytes(BufferKind::kLedger, serve::ledger_json(*ledger), ledger_json);
   });
@@ -281,9 +331,9 @@ terrace_code terrace_take_events(terrace_owner* owner, terrace_bytes* events_jso
 }
 
 terrace_code terrace_read_status(terrace_owner* owner, terrace_bytes* status_json) {
-  return with_manager(owner, [&](manager::BlockManager& manager) {
+  return with_manager(owner, [&](manager::BlockManager&) {
     if (status_json == nullptr) return set_error(TERRACE_INVALID, "terrace_read_status: NULL");
-    return put_bytes(BufferKind::kStatus, serve::status_json(manager.status()), status_json);
+    return put_bytes(BufferKind::kStatus, serve::status_json(status_of(*owner)), status_json);
   });
 }
 

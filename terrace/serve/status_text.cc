@@ -306,6 +306,7 @@ Json ratios_json(const StatusReport& report) {
 std::string status_json(const StatusReport& report) {
   Json out = {{"engine", report.engine},
               {"process", report.process},
+              {"page", report.page},
               {"health", health(report)},
               {"problems", report.problems},
               {"poisoned", report.is_poisoned},
@@ -347,6 +348,7 @@ std::string status_text(const StatusReport& report) {
   }
   if (report.is_poisoned) out += "  poisoned: every look-up misses until the engine restarts\n";
   out += mode_text(report.mode);
+  if (!report.page.empty()) out += fmt::format("page: {}\n", report.page);
   fmt::format_to(std::back_inserter(out), "ready: {}; canary: {}; up {:.0f} s\n",
                  report.is_ready ? "yes" : "not yet", report.canary.empty() ? "–" : report.canary,
                  in_seconds(report.uptime));

@@ -71,6 +71,15 @@ TEST(StatusTextTest, WhatOtherSizesWouldHoldIsShownOnceEnoughIsKnown) {
   EXPECT_THAT(status_text(report), Not(HasSubstr("would hold")));
 }
 
+TEST(StatusTextTest, ThePageIsShownWhereThereIsOne) {
+  manager::StatusReport report = sample();
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["page"], "");
+  EXPECT_THAT(status_text(report), Not(HasSubstr("page")));
+  report.page = "http://127.0.0.1:6880/";
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["page"], "http://127.0.0.1:6880/");
+  EXPECT_THAT(status_text(report), HasSubstr("\npage: http://127.0.0.1:6880/\n"));
+}
+
 TEST(StatusTextTest, HowFarPlansWereOffIsShown) {
   const manager::StatusReport report = sample();
   const auto json = nlohmann::json::parse(status_json(report));
