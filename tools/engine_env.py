@@ -22,7 +22,7 @@ LONGEST_TMPDIR = min(107 - 1 - 36 - 4, 66 - 8)
 
 
 def installed() -> dict[str, Path]:
-    """What ./dev setup made: venv, services, prometheus, model_float32, model_bfloat16."""
+    """What ./dev setup made: venv, services, prometheus, chromium, and the models."""
     try:
         listed = json.loads((ROOT / "build" / "env.json").read_text())
     except OSError as error:

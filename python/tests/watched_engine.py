@@ -28,7 +28,8 @@ def tokens(prompt: int) -> array[int]:
 class WatchedEngine(Pair):
     """Host for 64 blocks, so that older ones come from disk, and a store that engines share."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: Any) -> None:
+        """`more`: settings beside those below, with `__` for the dot."""
         self.disk, store, self.sockets = folder / "disk", folder / "store", folder / "run"
         for path in (self.disk, store):
             path.mkdir()
@@ -47,6 +48,7 @@ class WatchedEngine(Pair):
                 "attach.directory": str(self.sockets),
                 "planner.enabled": True,
             }
+            | {name.replace("__", "."): value for name, value in more.items()}
         )
 
     def step(self) -> set[int]:

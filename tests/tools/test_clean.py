@@ -55,7 +55,7 @@ def test_what_setup_makes_is_what_clean_knows(machine: Path) -> None:
 
     store.ensure("venv", store.key_of("a"), make)
     store.ensure("model", store.key_of("b"), make)
-    for kind in ("services", "prometheus", "gemma", "peers"):
+    for kind in ("services", "prometheus", "chromium", "gemma", "peers"):
         store.ensure(kind, store.key_of(kind), make)
         (paths.cache() / f"wheels-{kind}").mkdir()
     main.main(["clean", "--all"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dashboards import render
-from dev import apt, main, paths, prometheus, run, say, setup
+from dev import apt, chromium, main, paths, prometheus, run, say, setup
 
 
 def test_a_package_without_the_programs_makes_no_entry(
@@ -48,6 +48,7 @@ def test_the_pages_come_with_the_scripts_that_they_ask_for(
 def test_what_would_start_a_server_is_never_installed() -> None:
     unpacked = set(apt.packages([prometheus.GROUP]))
     assert "prometheus" in unpacked
+    unpacked |= set(apt.packages([chromium.GROUP]))
     assert not unpacked & set(apt.packages([*setup.ENGINE, "check", "bench"]))
 
 

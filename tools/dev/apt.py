@@ -65,6 +65,17 @@ def _are_known(names: Sequence[str]) -> bool:
     return text.count("Candidate:") == len(names) and "Candidate: (none)" not in text
 
 
+def lacking(names: Sequence[str]) -> list[str]:
+    """What an installation of these would add to this system, with all they depend on."""
+    command = ["apt-get", "-q", "-y", "--no-install-recommends", "--simulate", "install", *names]
+    if not _are_known(names):
+        _apt_get("refresh apt's package lists", ["update"], "apt-update")
+    code, text = run.captured(command)
+    if code != 0:
+        raise say.Stop(f"apt-get knows no way to have {' '.join(names)}", "run apt-get update")
+    return [line.split()[1] for line in text.splitlines() if line.startswith("Inst ")]
+
+
 def download(names: Sequence[str], folder: Path) -> None:
     """The packages' files, as apt's signatures vouch for them; nothing is installed."""
     if not _are_known(names):

@@ -13,7 +13,10 @@ from dev import engines, paths, say, store
 from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
-KINDS = ("venv", "model", "gemma", "services", "prometheus", "peers", "schemas", *engines.kinds())
+KINDS = (
+    *("venv", "model", "gemma", "services", "prometheus", "chromium", "peers", "schemas"),
+    *engines.kinds(),
+)
 KIND = rf"(?:{'|'.join(map(re.escape, KINDS))})"
 ENTRY = re.compile(
     rf"{KIND}-[0-9a-f]{{16}}(\.(part|removed)-\d+)?|{KIND}\.lock|wheels-{KIND}|ccache|passed"

@@ -17,6 +17,7 @@ MEMORY_NEEDED = 4 * GIB
 ENVIRONMENT_DISK = 2.6 * GIB  # 1.9 installed, 0.7 downloaded until it is whole
 MODEL_DISK = 1.0 * GIB  # 0.8 converted, 0.1 downloaded and unpacked for a moment
 SERVICES_DISK = 0.3 * GIB  # 0.15 unpacked, 0.05 downloaded for a moment
+CHROMIUM_DISK = 0.6 * GIB  # 0.35 unpacked, 0.1 downloaded for a moment
 PROMETHEUS_DISK = 0.25 * GIB  # 0.1 unpacked, twice for a moment, and the package
 BUILD_DISK = 3.0 * GIB  # objects and the disk tiers of tests and demo
 APT_DISK = 0.7 * GIB

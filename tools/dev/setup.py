@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev import apt, host, model, paths, prometheus, say, services, venv
+from dev import apt, chromium, host, model, paths, prometheus, say, services, venv
 
 ENGINE = ("build", "engine")
 
@@ -22,12 +22,14 @@ class Plan:
     model: bool
     services: bool = False
     prometheus: bool = False
+    chromium: bool = False
 
     def disk(self) -> dict[Path, float]:
         """Bytes each folder will grow by, at most."""
         cache = host.ENVIRONMENT_DISK * self.environment + host.MODEL_DISK * self.model
         cache += host.SERVICES_DISK * self.services
         cache += host.PROMETHEUS_DISK * self.prometheus
+        cache += host.CHROMIUM_DISK * self.chromium
         built = (paths.BUILD / "release").exists()
         return {
             paths.cache(): cache,
@@ -45,6 +47,7 @@ def plan(groups: Sequence[str]) -> Plan:
         model=not model_folder.exists(),
         services=not services.present(),
         prometheus=not prometheus.present(),
+        chromium=not chromium.present(),
     )
 
 
@@ -82,6 +85,7 @@ def _describe(what: Plan, machine: host.Host) -> None:
     say.line(f"  model               {model_text}")
     servers = ["SeaweedFS, 0.05 GiB to download"] * what.services
     servers += ["Prometheus, 0.02 GiB to download"] * what.prometheus
+    servers += ["Chromium, 0.1 GiB to download"] * what.chromium
     services_text = f"to make: {'; '.join(servers)}" if servers else "there"
     say.line(f"  servers for tests   {services_text}")
     say.line(
@@ -123,10 +127,10 @@ def problems(what: Plan, machine: host.Host) -> list[str]:
     return found
 
 
-def _write_env(environment: Path, models: Path, servers: Path, judge: Path) -> None:
+def _write_env(environment: Path, models: Path, servers: Path, judge: Path, browser: Path) -> None:
     """build/env.json: where tests, benches and the demo find what setup made."""
     content = {"venv": str(environment), "services": str(servers)}
-    content["prometheus"] = str(judge)
+    content |= {"prometheus": str(judge), "chromium": str(browser)}
     content |= {f"model_{dtype}": str(models / dtype) for dtype in model.DTYPES}
     text = json.dumps(content, indent=1) + "\n"
     if not paths.ENV_FILE.exists() or paths.ENV_FILE.read_text() != text:
@@ -147,7 +151,8 @@ def require(groups: Sequence[str] = ENGINE, *, engine: bool = True, quiet: bool 
     _stop_early(what, say_it=incomplete or not quiet)
     apt.install(what.packages)
     if engine:
-        _write_env(venv.ensure(), model.ensure(), services.ensure(), prometheus.ensure())
+        made = (venv.ensure(), model.ensure(), services.ensure())
+        _write_env(*made, prometheus.ensure(), chromium.ensure())
 
 
 def main(arguments: Sequence[str]) -> int:
