@@ -16,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kColumns = 79;
-constexpr std::size_t kBar = 24;
+constexpr std::size_t kBar = 16;
 
 Json parsed(const std::string& text) {
   return Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -91,25 +91,25 @@ std::string head_text(const TopEngine& engine, const Json& status) {
 
 std::string flow_text(const Change& change) {
   std::string out = line_of(
-      fmt::format("  {:<15} {:>6}/s of {:>6} tokens/s, {:.0f} under way; computes {} tokens/s",
-                  change.has_before() ? "requests" : "since its start",
+      fmt::format("  rate    {} requests/s, {} tokens/s{}; {:.0f} run; computes {}/s",
                   count_name(change.per_second(change.of("requests"))),
                   count_name(change.per_second(change.of("prompt_tokens"))),
+                  change.has_before() ? "" : " since its start",
                   number_in(change.now(), "active_requests"),
                   count_name(number_in(change.now(), "prefill_tokens_per_second"))));
   const double prompt = change.of("prompt_tokens");
-  if (prompt <= 0) return out + line_of("  prompt tokens   none");
+  if (prompt <= 0) return out + line_of("  tokens  none");
   const double engine = change.of("engine_tokens");
   double rest = std::max(0.0, prompt - engine);
-  std::string shares = fmt::format("  {:<15} engine {:.1f} %", "prompt tokens",
-                                   std::min(100.0, 100 * engine / prompt));
+  std::string shares =
+      fmt::format("  tokens  engine {:.1f}%", std::min(100.0, 100 * engine / prompt));
   for (const char* tier : {"host", "disk", "object"}) {
     const double hit = change.of("hit_tokens", tier);
     rest = std::max(0.0, rest - hit);
-    fmt::format_to(std::back_inserter(shares), ", {} {:.1f} %", tier,
+    fmt::format_to(std::back_inserter(shares), ", {} {:.1f}%", tier,
                    std::min(100.0, 100 * hit / prompt));
   }
-  return out + line_of(shares + fmt::format(", computed {:.1f} %", 100 * rest / prompt));
+  return out + line_of(shares + fmt::format(", computed {:.1f}%", 100 * rest / prompt));
 }
 
 std::string tiers_text(const Json& status) {
@@ -126,7 +126,7 @@ std::string tiers_text(const Json& status) {
     const std::string name =
         fmt::format("  {:<7} {:<7}", plain(text_in(tier, "tier"), 7), plain(state, 7));
     if (all > 0) {
-      out += line_of(fmt::format("{} {} {:>3.0f} %  {} blocks, {} pinned, {} free", name,
+      out += line_of(fmt::format("{} {} {:>3.0f}%  {} blocks, {} pinned, {} free", name,
                                  bar(sealed / all), 100 * sealed / all, count_name(sealed),
                                  count_name(number_in(slots, "pinned")),
                                  count_name(number_in(slots, "free"))));
@@ -146,9 +146,9 @@ std::string misses_text(const Change& change) {
     fmt::format_to(std::back_inserter(counts), "{} {} {}", counts.empty() ? "" : ",",
                    plain(reason, 15), count_name(missed));
   }
-  std::string out = line_of(fmt::format("  missed blocks  {}", counts.empty() ? " none" : counts));
+  std::string out = line_of(fmt::format("  missed {} blocks", counts.empty() ? " no" : counts));
   out += line_of(fmt::format(
-      "  loads           {:.0f}, {:.0f} failed, {:.0f} slower than computing, {:.0f} given up",
+      "  loads   {:.0f}, {:.0f} failed, {:.0f} slower than computing, {:.0f} given up",
       change.of("loads"), change.of("failed_loads"), change.of("slow_loads"),
       change.of("abandoned_loads")));
   std::string queues;
@@ -160,7 +160,7 @@ std::string misses_text(const Change& change) {
                    queues.empty() ? "" : ";", plain(text_in(queue, "name"), 12),
                    count_name(waiting), count_name(dropped));
   }
-  if (!queues.empty()) out += line_of("  queues         " + queues);
+  if (!queues.empty()) out += line_of("  queues " + queues);
   return out;
 }
 

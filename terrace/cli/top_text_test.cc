@@ -57,15 +57,16 @@ void expect_columns(const std::string& text) {
 TEST(TopTextTest, ShowsRatesSharesTiersMissesAndQueues) {
   const std::string text = top_text({{.name = "engine vllm-0", .status = status().dump()}}, 5, 9);
   EXPECT_THAT(text, HasSubstr("engine vllm-0: health green, mode on, up 100 s\n"));
-  EXPECT_THAT(text, HasSubstr("since its start    0.5/s of   1.0k tokens/s, 3 under way"));
-  EXPECT_THAT(text, HasSubstr("engine 20.0 %, host 30.0 %, disk 5.0 %, object 0.0 %, computed "
-                              "45.0 %\n"));
-  EXPECT_THAT(text, HasSubstr("host    open    [##################      ]  75 %  75 blocks, 9 "
-                              "pinned, 25 free\n"));
-  EXPECT_THAT(text, HasSubstr("object  open    s3://b\n"));
+  EXPECT_THAT(text, HasSubstr("  rate    0.5 requests/s, 1.0k tokens/s since its start; 3 run; "
+                              "computes 14k/s\n"));
+  EXPECT_THAT(text, HasSubstr("  tokens  engine 20.0%, host 30.0%, disk 5.0%, object 0.0%, "
+                              "computed 45.0%\n"));
+  EXPECT_THAT(text, HasSubstr("  host    open    [############    ]  75%  75 blocks, 9 pinned, 25 "
+                              "free\n"));
+  EXPECT_THAT(text, HasSubstr("  object  open    s3://b\n"));
   EXPECT_THAT(text, Not(HasSubstr("disk    off")));
-  EXPECT_THAT(text, HasSubstr("missed blocks   never_stored 2.0k\n"));
-  EXPECT_THAT(text, HasSubstr("loads           40, 1 failed, 2 slower than computing"));
+  EXPECT_THAT(text, HasSubstr("  missed  never_stored 2.0k blocks\n"));
+  EXPECT_THAT(text, HasSubstr("  loads   40, 1 failed, 2 slower than computing"));
   EXPECT_THAT(text,
               AllOf(HasSubstr("disk_write 12 waiting, 3 dropped"), Not(HasSubstr("disk_read"))));
   expect_columns(text);
@@ -81,9 +82,9 @@ TEST(TopTextTest, BetweenTwoLooksItShowsWhatCameInBetween) {
   const TopEngine engine{
       .name = "e", .status = later.dump(), .before = status().dump(), .seconds = 2, .ledgers = {}};
   const std::string text = top_text({engine}, 0, 9);
-  EXPECT_THAT(text, HasSubstr("requests            10/s of   5.0k tokens/s"));
-  EXPECT_THAT(text, HasSubstr("engine 0.0 %, host 100.0 %, disk 0.0 %"));
-  EXPECT_THAT(text, AllOf(HasSubstr("missed blocks   late 4\n"), Not(HasSubstr("never_stored"))));
+  EXPECT_THAT(text, HasSubstr("  rate    10 requests/s, 5.0k tokens/s; 3 run"));
+  EXPECT_THAT(text, HasSubstr("engine 0.0%, host 100.0%, disk 0.0%"));
+  EXPECT_THAT(text, AllOf(HasSubstr("  missed  late 4 blocks\n"), Not(HasSubstr("never_stored"))));
   // Another process has the socket now, and counts from 0.
   Json anew = status();
   anew["process"] = 78;
@@ -106,6 +107,16 @@ TEST(TopTextTest, ShowsTheNewestRequestsAndHowRedItIs) {
   expect_columns(one);
   EXPECT_THAT(top_text({engine}, 0, 9), Not(HasSubstr("first miss")));
   EXPECT_THAT(top_text({engine, engine}, 9, 9), HasSubstr("\n\ne: health red"));
+}
+
+TEST(TopTextTest, WholeLinesFitWhereAllIsLarge) {
+  Json large = status();
+  for (const char* name : {"requests", "prompt_tokens", "active_requests"}) large[name] = 987'654'321;
+  large["engine_tokens"] = 100'000'000;
+  large["hit_tokens"] = {{"host", 110'000'000}, {"disk", 120'000'000}, {"object", 130'000'000}};
+  large["tiers"][0]["slots"] = {{"free", 123'456}, {"sealed", 999'888}, {"pinned", 123'456}};
+  const std::string text = top_text({{.name = "e", .status = large.dump()}}, 0, 9);
+  EXPECT_THAT(text, AllOf(HasSubstr("computed 53.4%\n"), HasSubstr("123k free\n")));
 }
 
 TEST(TopTextTest, AnAnswerOfOtherTypesBreaksNothing) {

@@ -166,7 +166,7 @@ TEST_F(CliLedgerTest, InAPipeItIsShownOnceAndPlain) {
     EXPECT_EQ(ran.code, 0) << ran.error;
     EXPECT_THAT(ran.out,
                 AllOf(HasSubstr("engine one (process 77): health green"),
-                      HasSubstr("engine two (process 77): health green"), HasSubstr("host 25.0 %"),
+                      HasSubstr("engine two (process 77): health green"), HasSubstr("host 25.0%"),
                       HasSubstr("\ncmpl-1 "), Not(HasSubstr("\033"))));
   }
   EXPECT_THAT(run("top --engine two").out, Not(HasSubstr("engine one")));

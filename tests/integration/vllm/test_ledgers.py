@@ -66,7 +66,7 @@ def test_top_shows_the_engine_once_in_eighty_columns(found: dict[str, Any]) -> N
     assert "engine explained (process " in top["out"]
     assert ": health green, mode on" in top["out"]
     assert "  host    open    [" in top["out"]
-    assert "paused 9" in top["out"]
+    assert "paused 9 blocks" in top["out"] or "paused 9," in top["out"]
     assert "\nin the middle" in top["out"]
     assert max(map(len, top["out"].splitlines())) <= 79
     (engine,) = found["top json"]["out"]
