@@ -2,8 +2,9 @@
 // pipe and on a terminal of their own.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <fcntl.h>
 #include <poll.h>
-#include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -11,6 +12,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -181,16 +183,18 @@ TEST_F(CliLedgerTest, InAPipeItIsShownOnceAndPlain) {
 class Terminal {
  public:
   explicit Terminal(const std::string& directory, const char* kind = "TERM=xterm") {
-    int user = -1;
+    master_ = UniqueFd(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    if (::grantpt(master_.get()) != 0 || ::unlockpt(master_.get()) != 0) return;
     const winsize size{.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
-    int master = -1;
-    if (::openpty(&master, &user, nullptr, nullptr, &size) != 0) return;
-    master_ = UniqueFd(master);
-    user_ = UniqueFd(user);  // Stays open: the terminal is still there when the command has ended.
-    ::tcgetattr(user, &before_);
+    ::ioctl(master_.get(), TIOCSWINSZ, &size);
+    // Stays open: the terminal is still there when the command has ended.
+    user_ = UniqueFd(::open(::ptsname(master_.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+    ::tcgetattr(user_.get(), &before_);
     child_ = ::fork();
     if (child_ != 0) return;
-    ::login_tty(user);
+    ::setsid();
+    ::ioctl(user_.get(), TIOCSCTTY, 0);
+    for (int fd = 0; fd <= 2; ++fd) ::dup2(user_.get(), fd);
     const rlimit none{};
     ::setrlimit(RLIMIT_CORE, &none);  // One of the signals would leave a core.
     const char* const environment[] = {kind, nullptr};
