@@ -90,13 +90,12 @@ std::string head_text(const TopEngine& engine, const Json& status) {
 }
 
 std::string flow_text(const Change& change) {
-  std::string out = line_of(
-      fmt::format("  rate    {} requests/s, {} tokens/s{}; {:.0f} run; computes {}/s",
-                  count_name(change.per_second(change.of("requests"))),
-                  count_name(change.per_second(change.of("prompt_tokens"))),
-                  change.has_before() ? "" : " since its start",
-                  number_in(change.now(), "active_requests"),
-                  count_name(number_in(change.now(), "prefill_tokens_per_second"))));
+  std::string out = line_of(fmt::format(
+      "  rate    {} requests/s, {} tokens/s{}; {:.0f} run; computes {}/s",
+      count_name(change.per_second(change.of("requests"))),
+      count_name(change.per_second(change.of("prompt_tokens"))),
+      change.has_before() ? "" : " since its start", number_in(change.now(), "active_requests"),
+      count_name(number_in(change.now(), "prefill_tokens_per_second"))));
   const double prompt = change.of("prompt_tokens");
   if (prompt <= 0) return out + line_of("  tokens  none");
   const double engine = change.of("engine_tokens");
@@ -147,10 +146,10 @@ std::string misses_text(const Change& change) {
                    plain(reason, 15), count_name(missed));
   }
   std::string out = line_of(fmt::format("  missed {} blocks", counts.empty() ? " no" : counts));
-  out += line_of(fmt::format(
-      "  loads   {:.0f}, {:.0f} failed, {:.0f} slower than computing, {:.0f} given up",
-      change.of("loads"), change.of("failed_loads"), change.of("slow_loads"),
-      change.of("abandoned_loads")));
+  out += line_of(
+      fmt::format("  loads   {:.0f}, {:.0f} failed, {:.0f} slower than computing, {:.0f} given up",
+                  change.of("loads"), change.of("failed_loads"), change.of("slow_loads"),
+                  change.of("abandoned_loads")));
   std::string queues;
   for (const Json& queue : part_of(change.now(), "queues", Json::value_t::array)) {
     const double waiting = number_in(queue, "waiting");

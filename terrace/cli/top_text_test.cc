@@ -111,7 +111,8 @@ TEST(TopTextTest, ShowsTheNewestRequestsAndHowRedItIs) {
 
 TEST(TopTextTest, WholeLinesFitWhereAllIsLarge) {
   Json large = status();
-  for (const char* name : {"requests", "prompt_tokens", "active_requests"}) large[name] = 987'654'321;
+  for (const char* name : {"requests", "prompt_tokens", "active_requests"})
+    large[name] = 987'654'321;
   large["engine_tokens"] = 100'000'000;
   large["hit_tokens"] = {{"host", 110'000'000}, {"disk", 120'000'000}, {"object", 130'000'000}};
   large["tiers"][0]["slots"] = {{"free", 123'456}, {"sealed", 999'888}, {"pinned", 123'456}};

@@ -1,8 +1,8 @@
 // `terrace why` and `terrace top` against admin sockets, as people start them: in a shell, in a
 // pipe and on a terminal of their own.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
