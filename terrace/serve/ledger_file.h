@@ -3,7 +3,7 @@
 // one before, so two times its size is the most that lies there. What cannot be written is left out
 // and said once; it is tried again. Whoever else renames or removes the file (logrotate) is
 // followed, and several engines may write to one file.
-// Threading: LedgerWriter is thread-compatible; LedgerFile is thread-safe, with a thread of its own.
+// Threading: LedgerWriter is thread-compatible; LedgerFile is thread-safe, with its own thread.
 // Waits: close(), up to its deadline.  Source: docs/operations.md.
 #pragma once
 
