@@ -175,6 +175,19 @@ def test_a_version_that_nobody_tested_is_said_to_be_so() -> None:
     assert "not a tested version" in lines[-1]
 
 
+def test_hashes_within_a_block_are_counted_where_the_engine_makes_them() -> None:
+    def config(unit: int | None) -> Any:
+        return SimpleNamespace(cache_config=SimpleNamespace(prefix_match_unit=unit))
+
+    def plan(tokens: int | None, groups: int) -> Any:
+        return SimpleNamespace(hash_block_size=tokens, kv_cache_groups=[None] * groups)
+
+    assert compat.hash_tokens(config(None), plan(None, 6), 64) == 64
+    assert compat.hash_tokens(config(None), plan(32, 6), 64) == 32
+    assert compat.hash_tokens(config(32), plan(None, 6), 64) == 32
+    assert compat.hash_tokens(config(32), plan(None, 1), 64) == 64, "of one group it counts nothing"
+
+
 def test_items_are_seen_unless_another_engine_encodes_them() -> None:
     config = make_config()
     assert compat.sees_items(config)

@@ -23,11 +23,14 @@ PLAIN = Layout(BLOCK, 1, ((64, 64),))
 WINDOWED = Layout(BLOCK, 1, ((64,), (64,)), (0, 2 * BLOCK), 0)
 
 
-def make(*, has_events: bool = False, layout: Layout = PLAIN) -> tuple[Table, SchedulerHalf]:
+def make(
+    *, has_events: bool = False, layout: Layout = PLAIN, hash_tokens: int | None = None
+) -> tuple[Table, SchedulerHalf]:
     table = Table()
     keys = KeyMaker(lambda _path: "digest")
     owner = make_owner(table, BLOCK, groups=len(layout.groups))
-    return table, SchedulerHalf(owner, keys, layout, has_events=has_events)
+    half = SchedulerHalf(owner, keys, layout, has_events=has_events, hash_tokens=hash_tokens)
+    return table, half
 
 
 def step(half: SchedulerHalf, request: Request, computed: int, count: int, **other: Any) -> Any:
@@ -236,6 +239,19 @@ def test_engine_hashes_go_along_only_for_events() -> None:
         half.begin(request)
         step(half, request, 0, 9)
         assert table.named("advance_request")[0]["aliases"] == expected
+
+
+def test_of_hashes_within_a_block_the_last_one_is_the_blocks() -> None:
+    hashes = [bytes(24) + number.to_bytes(8, "big") for number in range(1, 7)]
+    table, half = make(has_events=True, hash_tokens=BLOCK // 2)
+    request = Request("a", list(range(3 * BLOCK)), block_hashes=hashes[:5])
+    half.begin(request)
+    step(half, request, 0, BLOCK)
+    step(half, request, BLOCK, BLOCK, is_new=False)
+    request.block_hashes.append(hashes[5])
+    step(half, request, 2 * BLOCK, BLOCK, is_new=False)
+    told = [(seen["alias_first"], seen["aliases"]) for seen in table.named("advance_request")]
+    assert told == [(0, [2]), (1, [4]), (2, [6])]
 
 
 def test_the_ledger_is_returned_to_who_asks() -> None:

@@ -60,9 +60,7 @@ def _limits_of_groups(root: Path) -> Iterator[int]:
 
 def read(root: Path = Path("/")) -> Host:
     flags = re.search(r"^flags\s*:(.*)$", (root / "proc/cpuinfo").read_text(), re.MULTILINE)
-    memory = re.search(
-        r"^MemTotal:\s*(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE
-    )
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
     whole = int(memory.group(1)) * 1024 if memory else 0
     return Host(
         machine=platform.machine(),

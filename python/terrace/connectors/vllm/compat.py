@@ -228,6 +228,14 @@ def has_kv_events(vllm_config: Any) -> bool:
     return events is not None and bool(events.enable_kv_cache_events)
 
 
+def hash_tokens(vllm_config: Any, kv_cache_config: Any, block_tokens: int) -> int:
+    """From one of a request's block hashes to the next; --prefix-match-unit asks for less."""
+    tokens = getattr(kv_cache_config, "hash_block_size", None)
+    if tokens is None and len(kv_cache_config.kv_cache_groups) > 1:  # Not told before 0.32.
+        tokens = getattr(vllm_config.cache_config, "prefix_match_unit", None)
+    return int(tokens or block_tokens)
+
+
 def sends_whole_hashes() -> bool:
     """The engine's own events carry all 32 bytes of a block's hash."""
     from vllm import envs

@@ -196,7 +196,13 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         keys = KeyMaker(
             _native.digest_weights, compat.sees_items(config), fingerprint.adapter_settings(config)
         )
-        return SchedulerHalf(owner, keys, planned, has_events=compat.has_kv_events(config))
+        return SchedulerHalf(
+            owner,
+            keys,
+            planned,
+            has_events=compat.has_kv_events(config),
+            hash_tokens=compat.hash_tokens(config, cache, planned.block_tokens),
+        )
 
     def _fall(self, reason: str) -> None:
         """An internal error: this half only misses from now on."""

@@ -86,10 +86,20 @@ class _Pending:
 
 
 class SchedulerHalf:
-    def __init__(self, owner: Owner, keys: KeyMaker, layout: Layout, *, has_events: bool) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        keys: KeyMaker,
+        layout: Layout,
+        *,
+        has_events: bool,
+        hash_tokens: int | None = None,
+    ) -> None:
+        """`hash_tokens`: from one of a request's block hashes to the next; None = a block's."""
         self.owner = owner
         self._keys = keys
         self._block_tokens = layout.block_tokens
+        self._hashes_per_block = layout.block_tokens // (hash_tokens or layout.block_tokens)
         # Loads of several groups, or of a window, end at once or not at all, and the engine takes
         # their failures only by request: it does not wait for them.
         self.is_async = not layout.is_plain
@@ -346,7 +356,9 @@ class SchedulerHalf:
         """The engine's own hashes, low 64 bits, of blocks that the core has none for."""
         if not self._has_events:
             return None
-        hashes = live.request.block_hashes[live.aliased : full]
+        # Each hash is chained: the last one within a block is the block's.
+        each = self._hashes_per_block
+        hashes = live.request.block_hashes[(live.aliased + 1) * each - 1 : full * each : each]
         return array("Q", [int.from_bytes(value[-8:], "big") for value in hashes])
 
     def take_output(
