@@ -51,7 +51,7 @@ def four_ports() -> int:
 
 @dataclass
 class Tried:
-    """A stack in a folder of its own."""
+    """A stack in a folder of its own, `work`."""
 
     folder: Path
     wrong: str = ""
@@ -61,25 +61,26 @@ class Tried:
 
     def __post_init__(self) -> None:
         self.first = four_ports()
+        self.work = self.folder / "w"
         self.sockets = self.folder / "terrace"
         self.program = self.folder / "terrace-of-this-build"
         self.program.write_text(f"#!/bin/sh\necho '{TABLES[self.page]}'\n")
         self.program.chmod(0o700)
         ports = Ports.from_first(self.first)
         self.stack = Stack(
-            self.folder, ports, self.start, self.sockets, self.program, self.told.append
+            self.work, ports, self.start, self.sockets, self.program, self.told.append
         )
 
     def start(self, chosen: dict[str, Any], port: int) -> Server:
         self.chosen = chosen
         words = [str(port), str(self.sockets), json.dumps(chosen), self.wrong]
         command = [sys.executable, str(STAND_IN), *words]
-        server = Server(command, dict(os.environ), self.folder / "engine.log", port)
+        server = Server(command, dict(os.environ), self.work / "engine.log", port)
         server.wait_ready(lambda _text: None)
         return server
 
     def left(self) -> list[int]:
-        return [pid for name in stack.LOGS for pid in writers(self.folder / name)]
+        return [pid for name in stack.LOGS for pid in writers(self.work / name)]
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_a_part_that_dies_ends_the_others_and_is_named(part: str, name: str, fol
     tried = Tried(folder)
 
     def kill() -> None:
-        for pid in writers(folder / f"{part}.log"):
+        for pid in writers(tried.work / f"{part}.log"):
             os.kill(pid, signal.SIGKILL)
 
     when_up(tried, kill)
@@ -266,6 +267,17 @@ def test_what_a_killed_run_left_behind_is_ended_by_the_next_one(folder: Path) ->
     assert not folder.joinpath("data").exists()
 
 
+def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
+    for name in ("cache", "data"):
+        (folder / name).mkdir()
+        (folder / name / "letters").write_text("dear")
+    (folder / "photographs").mkdir()
+    with pytest.raises(StackError, match="is not of --stack: it holds photographs"):
+        stack.begin(folder)
+    assert (folder / "cache" / "letters").exists()
+    assert (folder / "data" / "letters").exists()
+
+
 def test_the_command_says_what_is_wrong_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +320,7 @@ def test_the_load_runs_by_itself(
     monkeypatch.setattr(load, "PAUSE_S", 0.0)
     tried = Tried(folder)
     port = tried.stack.ports.engine
+    tried.work.mkdir()
     server = tried.start({}, port)
     try:
         assert load.main(["--port", str(port), "--requests", "10"]) == 0

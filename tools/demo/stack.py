@@ -35,6 +35,7 @@ DATA_LIMIT_S = 60.0
 LINE_EVERY_S = 30.0
 END_LIMIT_S = 10.0
 LOGS = ("engine.log", "bridge.log", "prometheus.log")
+KEPT = ("data", "cache")  # Prometheus' series and the disk tier.
 TIERS = {"host.size": "256MiB", "disk.size": "1GiB"}
 GRAPH = "sum by (tier) (rate(terrace_hit_tokens_total[1m]))"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -207,11 +208,17 @@ def end_left(folder: Path) -> None:
 
 
 def begin(folder: Path) -> Path:
-    """Nothing of an earlier run goes on or is kept; the disk tier's folder."""
+    """Nothing of an earlier run goes on or is kept; the disk tier's folder.
+
+    Raises StackError for a folder that holds anything that no stack left there.
+    """
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if foreign := found - {*LOGS, *KEPT, "prometheus.yml", "engine"}:
+        raise StackError(f"{folder} is not of --stack: it holds {', '.join(sorted(foreign))}")
     end_left(folder)
     for name in (*LOGS, "prometheus.yml"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("data", "cache"):
+    for name in KEPT:
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "cache").mkdir(parents=True)
     return folder / "cache"

@@ -59,7 +59,8 @@ def folder() -> Iterator[Path]:
 
 def test_all_of_it_runs_is_scraped_and_ends(folder: Path) -> None:
     ports = stack.Ports.from_first(four_ports())
-    words = ["--stack", "--port", str(ports.engine), "--work", str(folder)]
+    work = folder / "w"
+    words = ["--stack", "--port", str(ports.engine), "--work", str(work)]
     told = folder / "told.txt"
     with told.open("wb") as output:
         process = subprocess.Popen(
@@ -93,8 +94,8 @@ def test_all_of_it_runs_is_scraped_and_ends(folder: Path) -> None:
     finally:
         process.kill()
         process.wait()
-        left = [pid for name in stack.LOGS for pid in writers(folder / name)]
+        left = [pid for name in stack.LOGS for pid in writers(work / name)]
         for name in stack.LOGS:
-            end_left_behind(folder / name)
+            end_left_behind(work / name)
     assert left == []
     stack.check_free(ports)
