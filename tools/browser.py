@@ -75,6 +75,7 @@ class Browser:
         self._rest = b""
         self._number = 0
         self._pages: dict[str, Page] = {}
+        self._targets: list[str] = []
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -111,6 +112,7 @@ class Browser:
     def open(self, address: str, *, scheme: str = "light", width: int = 1280) -> Page:
         """A page whose user prefers the colour scheme `light` or `dark`."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._targets.append(target)
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         page = Page(self, attached["sessionId"])
         self._pages[attached["sessionId"]] = page
@@ -121,6 +123,12 @@ class Browser:
         page.resize(width, 1000)
         page.call("Page.navigate", url=address)
         return page
+
+    def close_pages(self) -> None:
+        for target in self._targets:
+            self.call("Target.closeTarget", targetId=target)
+        self._targets.clear()
+        self._pages.clear()
 
     def close(self) -> None:
         self.process.kill()

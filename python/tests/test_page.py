@@ -84,6 +84,13 @@ def chromium(machine: Path) -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _pages_end(chromium: Browser) -> Iterator[None]:
+    """Else they would go on asking."""
+    yield
+    chromium.close_pages()
+
+
 @pytest.fixture(scope="module")
 def served(machine: Path) -> Iterator[Served]:
     folder = machine / "e"
