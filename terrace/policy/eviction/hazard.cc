@@ -28,10 +28,16 @@ struct Node {
   // it so, whatever block it holds next.
   std::uint32_t count : 31;
   std::uint32_t has_children : 1;
-  std::uint32_t seconds : 22;  // Of the last use, modulo 48 days.
-  std::uint32_t of : 10;
+  std::uint32_t seconds : 21;  // Of the last use, modulo 24 days.
+  std::uint32_t of : 9;
+  std::uint32_t priority : 2;
 };
 static_assert(sizeof(Node) == 12);
+static_assert(ReturnModel::kMostClasses <= 512);
+
+// A hit in one block for so many in others: [Priority]. Steps that a client who lies gains little
+// by.
+constexpr std::array<float, 4> kWeights = {1, 4, 0.25F, 1};
 
 class Hazard final : public EvictionPolicy {
  public:
@@ -60,7 +66,7 @@ class Hazard final : public EvictionPolicy {
       if (!chain[i]) continue;
       const std::uint32_t slot = chain[i]->value();
       TERRACE_CHECK(slot < nodes_.size());
-      set_use(nodes_[slot], now_, use.of);
+      set_use(nodes_[slot], now_, use);
       if (i > 0) set_parent(slot, chain[i - 1]);
     }
   }
@@ -80,7 +86,7 @@ class Hazard final : public EvictionPolicy {
   void forget(SlotIndex slot) override {
     remove(slot);
     set_parent(slot.value(), std::nullopt);
-    set_use(nodes_[slot.value()], 0, ReturnClass(0));
+    set_use(nodes_[slot.value()], 0, {});
   }
 
   [[nodiscard]] std::optional<SlotIndex> victim() const override {
@@ -93,11 +99,12 @@ class Hazard final : public EvictionPolicy {
   [[nodiscard]] Bytes memory() const override { return nodes_.memory() + leaves_.memory(); }
 
  private:
-  static constexpr std::uint32_t kTimeMask = (1U << 22U) - 1;
+  static constexpr std::uint32_t kTimeMask = (1U << 21U) - 1;
 
-  static void set_use(Node& node, std::uint32_t seconds, ReturnClass of) {
+  static void set_use(Node& node, std::uint32_t seconds, const Use& use) {
     node.seconds = seconds & kTimeMask;
-    node.of = of.value() & 1023U;
+    node.of = use.of.value() & 511U;
+    node.priority = static_cast<std::uint32_t>(use.priority) & 3U;
   }
 
   void touch_at(SlotIndex slot, std::uint32_t seconds) {
@@ -151,6 +158,11 @@ class Hazard final : public EvictionPolicy {
     if (node.is_evictable != 0) enter_order(slot);
   }
 
+  [[nodiscard]] float worth_of(const Node& node, std::uint32_t age) const {
+    if (returns_ == nullptr) return 0;
+    return returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority];
+  }
+
   // Every draw is two cache misses in a large pool: all are asked for before any is waited for.
   [[nodiscard]] SlotIndex worst_drawn() const {
     std::array<std::uint32_t, kDrawn> drawn{};
@@ -169,7 +181,7 @@ class Hazard final : public EvictionPolicy {
     for (std::size_t i = 0; i < count; ++i) {
       const Node& node = nodes_[drawn[i]];
       const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
-      const float worth = returns_ == nullptr ? 0 : returns_->worth(ReturnClass(node.of), age);
+      const float worth = worth_of(node, age);
       if (i > 0 && (worth > least || (worth == least && age <= oldest))) continue;
       worst = drawn[i];
       least = worth;
@@ -192,7 +204,7 @@ class Hazard final : public EvictionPolicy {
   index::ZeroedArray<std::uint32_t> leaves_;  // Evictable ones, in no order.
   std::uint32_t leaf_count_ = 0;
   std::uint32_t evictable_ = 0;  // Leaves and others.
-  std::uint32_t now_ = 0;        // Of the last use, in seconds of its own modulo 48 days.
+  std::uint32_t now_ = 0;        // Of the last use, in seconds of its own modulo 24 days.
   bool has_clock_ = false;
   std::uint32_t clock_offset_ = 0;
   mutable std::optional<SlotIndex> victim_;

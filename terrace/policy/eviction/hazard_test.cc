@@ -128,6 +128,24 @@ TEST_F(HazardTest, OfTwoClassesTheOneThatReturnsStays) {
   EXPECT_EQ(policy->victim(), SlotIndex(1));  // Though used last.
 }
 
+TEST_F(HazardTest, PriorityWeighsAndAgeOutweighsIt) {
+  const auto returns = ReturnModel::create().value();
+  const auto first_of = [&](std::int64_t age, Priority older, Priority younger) {
+    const auto policy = make_hazard(8, returns);
+    policy->note_use(slots({0}), {.at = seconds(1000 - age), .priority = older});
+    policy->touch(SlotIndex(0));
+    policy->note_use(slots({1}), {.at = seconds(990), .priority = younger});
+    policy->touch(SlotIndex(1));
+    policy->note_use({}, {.at = seconds(1000)});
+    return policy->victim();
+  };
+  EXPECT_EQ(first_of(20, Priority::kNormal, Priority::kNormal), SlotIndex(0));
+  EXPECT_EQ(first_of(20, Priority::kHigh, Priority::kNormal), SlotIndex(1));
+  EXPECT_EQ(first_of(20, Priority::kNormal, Priority::kLow), SlotIndex(1));
+  EXPECT_EQ(first_of(20, Priority::kHigh, Priority::kHigh), SlotIndex(0));
+  EXPECT_EQ(first_of(900, Priority::kHigh, Priority::kLow), SlotIndex(0));  // No hold for good.
+}
+
 // Every call in any order, against what a tree of sets says may go.
 TEST_F(HazardTest, TheVictimIsAnEvictableLeafWheneverThereIsOne) {
   const auto [seed, steps] = testing::property(7, 200'000);

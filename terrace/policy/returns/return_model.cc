@@ -18,7 +18,8 @@ constexpr float kMostHazard = 0.999F;
 constexpr std::size_t kMostLookedAt = 4096;
 constexpr std::size_t kJudgedAtOnce = 4;
 
-enum Level : std::uint32_t { kTurn = 1, kGap, kSize, kEnding, kAnswer };
+enum Level : std::uint32_t { kTurn = 1, kGap, kSize, kEnding, kAnswer, kPromise };
+constexpr std::uint32_t kMostEnding = kEndingCount - 1;
 
 constexpr std::uint32_t part(Level level, std::uint64_t value, std::uint32_t most) {
   return (level << 8U) | static_cast<std::uint32_t>(std::min<std::uint64_t>(value, most));
@@ -59,6 +60,10 @@ ReturnModel::ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std:
       anchors_(std::move(anchors)),
       left_(std::move(left)) {
   judge(0);
+  // Others must not take their room: who promises later would not be believed.
+  for (Promise promise = kPromiseNothing + 1; promise < kPromiseCount; ++promise) {
+    (void)class_of(0, part(kPromise, promise, kPromiseCount));
+  }
 }
 
 std::size_t ReturnModel::bucket_of(std::uint32_t age) {
@@ -79,11 +84,15 @@ std::uint16_t ReturnModel::class_of(std::uint16_t parent, std::uint32_t part) {
         return static_cast<std::uint16_t>(child - 1);
       continue;
     }
-    if (used_ == kMostClasses) return parent;
+    const bool is_promised = classes_[parent].is_promised || part >> 8U == kPromise;
+    // Whatever is promised, half of the classes are left for those who promise nothing.
+    if (used_ == kMostClasses || (is_promised && promised_ == kMostPromised)) return parent;
     children_[at] = static_cast<std::uint16_t>(used_ + 1);
     Class& made = classes_[used_];
     made.name = part;
     made.parent = parent;
+    made.is_promised = is_promised;
+    if (is_promised) ++promised_;
     made.hazard = classes_[parent].hazard;
     for (std::size_t k = 0; k < kBuckets; ++k) {
       made.worth[k].store(classes_[parent].worth[k].load(std::memory_order_relaxed),
@@ -113,37 +122,58 @@ void ReturnModel::advance(std::uint32_t now) {
   }
 }
 
-Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds now) {
+ReturnModel::Left* ReturnModel::recall(std::optional<std::uint32_t> number) {
+  if (!number || next_ - *number > kMostRequests || next_ == *number) return nullptr;
+  return &left(*number);
+}
+
+Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds now,
+                          const Hints& hints) {
   const std::uint32_t second = seconds_of(now);
   advance(second);
-  Visit visit{.turn = 1};
-  std::uint64_t gap = 0;
+  const Left* before = nullptr;
+  const auto age_of = [&](const Left& one) { return second - std::min(second, one.at); };
   const auto tail = chain.last(std::min(chain.size(), kMostLookedAt));
   for (std::size_t i = tail.size(); i-- > 0;) {
-    const auto number = anchors_.find(tail[i]);
-    if (!number || next_ - *number > kMostRequests || next_ == *number) continue;
-    Left& before = left(*number);
-    if (before.has_returned) break;  // Somebody else went on there: this one begins anew.
-    const std::uint32_t age = second - std::min(second, before.at);
-    count(before.of, bucket_of(age), &Class::returns);
-    before.has_returned = true;
-    visit.turn = before.turn + 1U;
-    gap = 1 + std::min<std::uint64_t>(gap_step(age), 5);
+    Left* const found = recall(anchors_.find(tail[i]));
+    if (found == nullptr) continue;
+    if (found->has_returned) break;  // Somebody else went on there: this one begins anew.
+    count(found->of, bucket_of(age_of(*found)), &Class::returns);
+    found->has_returned = true;
+    before = found;
     break;
   }
-  std::uint16_t of = class_of(0, part(kTurn, visit.turn, 5));
-  of = class_of(of, part(kGap, gap, 6));
-  visit.of = ReturnClass(class_of(of, part(kSize, size_step(chain.size()), 6)));
+  // No return: what was kept for it is not asked for.
+  if (before == nullptr && hints.session) before = recall(anchors_.find(*hints.session));
+  Visit visit{.turn = 1};
+  std::uint64_t gap = 0;
+  if (before != nullptr) {
+    visit.turn = before->turn + 1U;
+    gap = 1 + std::min<std::uint64_t>(gap_step(age_of(*before)), 5);
+  }
+  visit.gap = static_cast<std::uint8_t>(gap);
+  visit.size = static_cast<std::uint8_t>(std::min<std::uint64_t>(size_step(chain.size()), 6));
+  visit.of = ReturnClass(arrived(0, visit));
   return visit;
+}
+
+std::uint16_t ReturnModel::arrived(std::uint16_t parent, const Visit& visit) {
+  const std::uint16_t of =
+      class_of(class_of(parent, part(kTurn, visit.turn, 5)), part(kGap, visit.gap, 6));
+  return class_of(of, part(kSize, visit.size, 6));
 }
 
 ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash> chain,
                                std::size_t prompt, std::uint64_t answer_tokens, Ending ending,
-                               Nanoseconds now) {
+                               Nanoseconds now, const Hints& hints) {
   const std::uint32_t second = seconds_of(now);
-  std::uint16_t of =
-      class_of(visit.of.value(), part(kEnding, static_cast<std::uint32_t>(ending), 2));
-  of = class_of(of, part(kAnswer, answer_step(answer_tokens), 5));
+  const Promise promise = promise_of(hints);
+  const std::uint32_t ended = part(kEnding, static_cast<std::uint32_t>(ending), kMostEnding);
+  std::uint16_t of = visit.of.value();
+  if (promise != kPromiseNothing) {
+    of = arrived(class_of(0, part(kPromise, promise, kPromiseCount)), visit);
+  }
+  of = class_of(class_of(of, ended), part(kAnswer, answer_step(answer_tokens), 5));
   if (chain.empty()) return ReturnClass(of);
   advance(second);
   // Not at the last block, which the next turn may fill with other tokens; nor only in the answer,
@@ -153,6 +183,7 @@ ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash>
   };
   anchor(std::min(prompt, chain.size()));
   anchor(chain.size());
+  if (hints.session) anchors_.set(*hints.session, next_);
   left(next_) = {
       .at = second, .of = of, .turn = static_cast<std::uint8_t>(std::min(visit.turn, 255U))};
   ++next_;
@@ -173,7 +204,7 @@ void ReturnModel::decay() {
 
 // The path of a class whose counts have just changed, and a few others in turn.
 void ReturnModel::judge_some(std::uint16_t of) {
-  std::array<std::uint16_t, 6> path{};
+  std::array<std::uint16_t, 7> path{};
   std::size_t length = 0;
   for (; of != 0 && length < path.size(); of = classes_[of].parent) path[length++] = of;
   judge(0);

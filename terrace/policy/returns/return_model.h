@@ -1,6 +1,7 @@
 // The return hazard: how likely a conversation is to come back, by how long ago it was served last
 // and by what a server sees of it: its turn, the gap before, the prompt's size, how the answer
-// ended and how long it was. Learned from the requests alone.
+// ended and how long it was, and what its client promises. Learned from the requests alone, the
+// worth of promises too: those that are not kept tell nothing.
 //
 // A request that goes on where one before ended is that one's return. Each class of requests counts
 // its returns in half-octaves of age, beside those that were still to return at that age; requests
@@ -29,31 +30,35 @@
 #include "terrace/base/strong.h"
 #include "terrace/block/sequence_hash.h"
 #include "terrace/policy/returns/anchors_internal.h"
+#include "terrace/policy/returns/hints.h"
 #include "terrace/policy/returns/use.h"
 
 namespace terrace::policy {
-
-// How an answer ended, when the engine says.
-enum class Ending : std::uint8_t { kUnknown = 0, kToolCall = 1, kDone = 2 };
 
 // What is known of a request when it arrives.
 struct Visit {
   std::uint32_t turn = 0;  // From 1 on; 0 = has not arrived.
   ReturnClass of{0};
+  std::uint8_t gap = 0;  // Steps, of the class's path.
+  std::uint8_t size = 0;
 };
 
 class ReturnModel {
  public:
+  static constexpr std::size_t kMostClasses = 512;
+
   // Errors: kExhausted if memory is refused.
   static Result<std::shared_ptr<ReturnModel>> create();
   ReturnModel(const ReturnModel&) = delete;
   ReturnModel& operator=(const ReturnModel&) = delete;
 
-  // A request asks for `chain`: notes whose return it is. O(chain), 4,096 blocks at most.
-  Visit arrive(std::span<const SequenceHash> chain, Nanoseconds now);
+  // A request asks for `chain`: notes whose return it is. O(chain), 4,096 blocks at most. Where its
+  // blocks do not tell whose it is, as its history was rewritten, its session tells the turn.
+  Visit arrive(std::span<const SequenceHash> chain, Nanoseconds now, const Hints& hints = {});
   // It ended, and may return from now on. `prompt` of the chain's blocks are its prompt.
   ReturnClass leave(const Visit& visit, std::span<const SequenceHash> chain, std::size_t prompt,
-                    std::uint64_t answer_tokens, Ending ending, Nanoseconds now);
+                    std::uint64_t answer_tokens, Ending ending, Nanoseconds now,
+                    const Hints& hints = {});
   // Per second; of two blocks the one with less goes first. Ages in seconds.
   [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
     return classes_[of.value()].worth[bucket_of(age)].load(std::memory_order_relaxed);
@@ -72,13 +77,14 @@ class ReturnModel {
 
  private:
   static constexpr std::size_t kBuckets = 46;  // To 2^22.5 seconds, 68 days.
-  static constexpr std::size_t kMostClasses = 512;
+  static constexpr std::size_t kMostPromised = kMostClasses / 2;
   static constexpr std::uint32_t kMostRequests = 1U << 14U;
 
   // Everything about one class. Parents stand before their children.
   struct Class {
     std::uint32_t name = 0;
     std::uint16_t parent = 0;  // The root's is itself.
+    bool is_promised = false;  // Below a promise, or one itself.
     std::array<float, kBuckets> returns{};
     std::array<float, kBuckets> at_risk{};
     std::array<float, kBuckets> hazard{};
@@ -95,6 +101,10 @@ class ReturnModel {
   ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left);
   [[nodiscard]] static std::size_t bucket_of(std::uint32_t age);
   [[nodiscard]] std::uint16_t class_of(std::uint16_t parent, std::uint32_t part);
+  // What a request that arrives is known to be, below `parent`.
+  [[nodiscard]] std::uint16_t arrived(std::uint16_t parent, const Visit& visit);
+  // Of the request that left as `number`; null if it is forgotten.
+  [[nodiscard]] Left* recall(std::optional<std::uint32_t> number);
   void count(std::uint16_t of, std::size_t bucket, std::array<float, kBuckets> Class::* where);
   void advance(std::uint32_t now);
   void judge(std::size_t of);
@@ -104,6 +114,7 @@ class ReturnModel {
 
   std::unique_ptr<Class[]> classes_;
   std::size_t used_ = 1;
+  std::size_t promised_ = 0;             // Of them.
   std::vector<std::uint16_t> children_;  // Open addressing by parent and part; class + 1.
   Anchors anchors_;
   std::vector<Left> left_;                      // By number.
