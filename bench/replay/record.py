@@ -120,6 +120,9 @@ class Recorder:
     def _end_request(self, _code: int, _owner: Any, request: int, _ledger: Any) -> str:
         return f"end {self._name(request)}"
 
+    def _finish_request(self, _code: int, _owner: Any, request: int, *_said: Any) -> str:
+        return f"end {self._name(request)}"
+
     def _read_log(self, *_args: Any) -> str:
         return "log"
 

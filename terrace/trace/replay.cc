@@ -49,19 +49,21 @@ void Replay::serve(const Request& request, const std::vector<std::uint32_t>& blo
   hashes_.clear();
   for (const std::uint32_t block : blocks) hashes_.push_back(hash_of(block));
   counts_.blocks += hashes_.size();
-  const policy::Visit visit = returns_->arrive(hashes_, now_);
-  note_use(visit.of);
+  const policy::Hints& hints = request.hints;
+  const policy::Visit visit = returns_->arrive(hashes_, now_, hints);
+  note_use(visit.of, hints.priority);
   catalog::PinRun run;
   run.reserve(hashes_.size());
   const std::size_t loaded = load(run);
   for (std::size_t i = 0; disk_ != nullptr && i < loaded; ++i) sight(key_of(hashes_[i]));
   compute(loaded, run);
-  note_use(
-      returns_->leave(visit, hashes_, hashes_.size(), request.answer_tokens, request.ending, now_));
+  note_use(returns_->leave(visit, hashes_, hashes_.size(), request.answer_tokens, request.ending,
+                           now_, hints),
+           hints.priority);
 }
 
-void Replay::note_use(policy::ReturnClass of) {
-  const catalog::UsedRun used{.hashes = hashes_, .use = policy::Use{now_, of}};
+void Replay::note_use(policy::ReturnClass of, policy::Priority priority) {
+  const catalog::UsedRun used{.hashes = hashes_, .use = policy::Use{now_, of, priority}};
   host_->touch_chain(NamespaceId(1), GroupId(0), used);
   if (disk_ != nullptr) disk_->touch_chain(NamespaceId(1), GroupId(0), used);
 }

@@ -43,7 +43,7 @@ class Replay {
   Replay() = default;
   void serve(const Request& request, const std::vector<std::uint32_t>& blocks);
   // In both pools.
-  void note_use(policy::ReturnClass of);
+  void note_use(policy::ReturnClass of, policy::Priority priority);
   void compute(std::size_t from, catalog::PinRun& run);
   // Takes what leads from wherever it lies; returns how many blocks.
   std::size_t load(catalog::PinRun& run);

@@ -1,7 +1,7 @@
 // What a replay is fed with: requests in order of arrival, each a path in a tree of prompt blocks.
 // Blocks are numbered in order of appearance, so equal numbers are equal prefixes.
 // Threading: thread-compatible.  Waits: never.
-// Memory: 4 bytes per distinct block, 24 per request.  Source: design.md section 2.
+// Memory: 4 bytes per distinct block, 72 per request.  Source: design.md section 2.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@ struct Request {
   std::uint32_t depth = 0;  // Blocks of its prompt.
   std::uint32_t answer_tokens = 0;
   policy::Ending ending = policy::Ending::kUnknown;
+  policy::Hints hints{};  // Of traces none; foresight.h makes some.
 };
 
 class Workload {
