@@ -165,6 +165,29 @@ typedef struct terrace_request_options {
 TERRACE_API terrace_code terrace_begin_request(terrace_owner* owner,
                                                const terrace_request_options* options,
                                                terrace_request* request);
+/* What a request's client says of it. Weights only: eviction that learns believes them as far as
+ * they have come true, and nothing else changes, whatever they say. Zero fields say nothing. What
+ * is out of range, unknown, or at odds with another is ignored and counted; it is no error.
+ * `flags`: */
+#define TERRACE_HINT_SESSION_OVER 1u /* Nobody goes on after this answer. */
+#define TERRACE_HINT_TOOL_CALL 2u    /* Somebody comes back with what a tool found. */
+/* `priority`: */
+#define TERRACE_PRIORITY_NORMAL 0u
+#define TERRACE_PRIORITY_HIGH 1u
+#define TERRACE_PRIORITY_LOW 2u
+typedef struct terrace_hints {
+  uint32_t struct_size;
+  uint32_t flags;
+  const uint8_t* session;  /* Names the conversation: any bytes, 1 to 256 of them. */
+  uint64_t session_length; /* 0 = not said */
+  int64_t return_ns;       /* From the end of the answer to the next request; 0 = not said. */
+  uint32_t priority;
+  uint32_t ignored; /* Others that the caller could not read and has told of: only counted. */
+} terrace_hints;
+/* In place of what was said of this request before; best before its first poll. Errors: NOT_FOUND,
+ * INVALID for a struct or pointer that is none. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_hint_request(terrace_owner* owner, terrace_request request,
+                                              const terrace_hints* hints);
 /* How many tokens beyond `local_tokens` (a multiple of block_tokens) can be loaded now, at most
  * `limit_tokens` in all (local included). OK: `*external_tokens` (0 = miss) is pinned for
  * lookup.pin_time; of several groups, or one with a window, all of it can be accepted or none.
@@ -221,6 +244,23 @@ TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t
  * Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
                                              terrace_bytes* ledger_json);
+/* How an answer ended, as the engine says. `reason`, of which unknown ones count as 0: */
+#define TERRACE_ENDING_UNKNOWN 0u
+#define TERRACE_ENDING_STOP 1u /* The model ended it, or a stop string. */
+#define TERRACE_ENDING_LENGTH 2u
+#define TERRACE_ENDING_ABORT 3u
+#define TERRACE_ENDING_TOOL_CALL 4u
+typedef struct terrace_ending {
+  uint32_t struct_size;
+  uint32_t reason;
+  uint64_t answer_tokens; /* 0 = as many as terrace_advance_request told of beyond the prompt. */
+} terrace_ending;
+/* As terrace_end_request, with what the engine knows of the answer: a weight, as hints are.
+ * `ending` may be NULL. Errors: the same, and INVALID for a struct that is none, which leaves the
+ * request as it is. Engine thread. Never blocks. */
+TERRACE_API terrace_code terrace_finish_request(terrace_owner* owner, terrace_request request,
+                                                const terrace_ending* ending,
+                                                terrace_bytes* ledger_json);
 
 /* Events since the last call, as a JSON array (docs/formats/events.md); "" when there are none.
  * Engine thread. Never blocks. */

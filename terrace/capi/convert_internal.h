@@ -26,6 +26,9 @@ inline constexpr std::uint64_t kMaxTokens = std::uint64_t{1} << 26U;
 inline constexpr std::uint64_t kMaxBlockTokens = std::uint64_t{1} << 20U;
 inline constexpr std::uint64_t kMaxExtraKeys = std::uint64_t{1} << 16U;
 inline constexpr std::uint64_t kMaxIdentityBytes = std::uint64_t{1} << 24U;
+// Of hints: a name that is longer is none, and nobody comes back after a month.
+inline constexpr std::uint64_t kMaxSessionBytes = 256;
+inline constexpr Nanoseconds kMaxReturn = seconds(30LL * 24 * 3600);
 
 // kInvalid if `value` exceeds `limit`; `what` names the field.
 [[nodiscard]] Status check_limit(const char* what, std::uint64_t value, std::uint64_t limit);
@@ -40,6 +43,9 @@ using BlockTables = std::vector<std::span<const std::uint32_t>>;
                                                  const std::uint32_t* const* blocks,
                                                  const std::uint64_t* counts);
 [[nodiscard]] Result<manager::RequestOptions> convert_request(const terrace_request_options& given);
+[[nodiscard]] Result<manager::GivenHints> convert_hints(const terrace_hints& given);
+// Null says nothing.
+[[nodiscard]] Result<manager::AnswerEnd> convert_ending(const terrace_ending* given);
 [[nodiscard]] Result<manager::Progress> convert_progress(const terrace_progress& given,
                                                          std::size_t groups);
 [[nodiscard]] Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,

@@ -58,6 +58,7 @@ class Engine {
     request_options.tokens = tokens.data();
     request_options.token_count = tokens.size();
     EXPECT_EQ(terrace_begin_request(owner, &request_options, &request), TERRACE_OK);
+    hints.struct_size = sizeof hints;
     progress.struct_size = sizeof progress;
     progress.request = request;
     progress.blocks = tables;
@@ -84,6 +85,7 @@ class Engine {
   terrace_worker_options worker_options = {};
   terrace_request_options request_options = {};
   terrace_progress progress = {};
+  terrace_hints hints = {};
   terrace_request request = 0;
   std::array<std::uint32_t, 32> tokens = {};
   const std::uint32_t* const tables[1] = {tokens.data()};
@@ -171,6 +173,10 @@ std::vector<Function> functions_of_an_owner() {
        [](E& e) { return terrace_take_report(e.owner, e.bytes.data(), e.bytes.size()); }},
       {"terrace_end_request", kOwner, kCode,
        [](E& e) { return terrace_end_request(e.owner, e.request, &e.text); }},
+      {"terrace_hint_request", kOwner, kCode,
+       [](E& e) { return terrace_hint_request(e.owner, e.request, &e.hints); }},
+      {"terrace_finish_request", kOwner, kCode,
+       [](E& e) { return terrace_finish_request(e.owner, e.request, nullptr, &e.text); }},
       {"terrace_take_events", kOwner, kCode,
        [](E& e) { return terrace_take_events(e.owner, &e.text); }},
       {"terrace_read_status", kOwner, kCode,

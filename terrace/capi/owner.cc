@@ -248,6 +248,15 @@ terrace_code terrace_begin_request(terrace_owner* owner, const terrace_request_o
   });
 }
 
+terrace_code terrace_hint_request(terrace_owner* owner, terrace_request request,
+                                  const terrace_hints* hints) {
+  return with_manager(owner, [&](manager::BlockManager& manager) {
+    if (hints == nullptr) return set_error(TERRACE_INVALID, "terrace_hint_request: NULL");
+    const auto made = convert_hints(*hints);
+    return made ? finish(manager.hint_request(RequestId(request), *made)) : set_error(made.error());
+  });
+}
+
 terrace_code terrace_poll_request(terrace_owner* owner, terrace_request request,
                                   uint64_t local_tokens, uint64_t limit_tokens,
                                   uint64_t* external_tokens) {
@@ -306,15 +315,22 @@ terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report, ui
   });
 }
 
-terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
-                                 terrace_bytes* ledger_json) {
+terrace_code terrace_finish_request(terrace_owner* owner, terrace_request request,
+                                    const terrace_ending* ending, terrace_bytes* ledger_json) {
   return with_manager(owner, [&](manager::BlockManager& manager) {
-    const auto ledger = manager.end_request(RequestId(request));
+    const auto end = convert_ending(ending);
+    if (!end) return set_error(end.error());
+    const auto ledger = manager.end_request(RequestId(request), *end);
     if (!ledger) return set_error(ledger.error());
     if (owner->http != nullptr) owner->http->note(*ledger);
     if (ledger_json == nullptr) return TERRACE_OK;
     return put_bytes(BufferKind::kLedger, serve::ledger_json(*ledger), ledger_json);
   });
+}
+
+terrace_code terrace_end_request(terrace_owner* owner, terrace_request request,
+                                 terrace_bytes* ledger_json) {
+  return terrace_finish_request(owner, request, nullptr, ledger_json);
 }
 
 terrace_code terrace_take_events(terrace_owner* owner, terrace_bytes* events_json) {

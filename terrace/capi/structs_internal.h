@@ -27,6 +27,10 @@ inline constexpr std::size_t kFirstBytes<terrace_owner_options> = 64;
 template <>
 inline constexpr std::size_t kFirstBytes<terrace_request_options> = 48;
 template <>
+inline constexpr std::size_t kFirstBytes<terrace_hints> = 40;
+template <>
+inline constexpr std::size_t kFirstBytes<terrace_ending> = 16;
+template <>
 inline constexpr std::size_t kFirstBytes<terrace_progress> = 80;
 template <>
 inline constexpr std::size_t kFirstBytes<terrace_region> = 32;

@@ -40,9 +40,10 @@ std::byte byte_of(const T& made, std::size_t at) {
 template <typename T>
 class StructsTest : public ::testing::Test {};
 
-using AllStructs = ::testing::Types<terrace_extra_key, terrace_group_layout, terrace_owner_options,
-                                    terrace_request_options, terrace_progress, terrace_region,
-                                    terrace_group_regions, terrace_worker_options>;
+using AllStructs =
+    ::testing::Types<terrace_extra_key, terrace_group_layout, terrace_owner_options,
+                     terrace_request_options, terrace_hints, terrace_ending, terrace_progress,
+                     terrace_region, terrace_group_regions, terrace_worker_options>;
 TYPED_TEST_SUITE(StructsTest, AllStructs);
 
 TYPED_TEST(StructsTest, OneOfTheFirstVersionIsTakenAndAShorterOneIsNone) {

@@ -394,11 +394,20 @@ Status BlockManager::take_report(std::span<const std::byte> bytes) {
   return first;
 }
 
-Result<Ledger> BlockManager::end_request(RequestId request) {
+Status BlockManager::hint_request(RequestId request, const GivenHints& given) {
+  return state_->change_core([&](Core& core) -> Status {
+    Request* found = core.find(request);
+    if (found == nullptr) return {Code::kNotFound, "hint_request: no such request"};
+    core.hint(*found, given, state_->clock.now());
+    return {};
+  });
+}
+
+Result<Ledger> BlockManager::end_request(RequestId request, const AnswerEnd& end) {
   return state_->change_core([&](Core& core) -> Result<Ledger> {
     Request* found = core.find(request);
     if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
-    return core.end_request(*found, state_->clock.now());
+    return core.end_request(*found, state_->clock.now(), end);
   });
 }
 

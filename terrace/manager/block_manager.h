@@ -58,6 +58,19 @@ struct Progress {
   std::uint64_t alias_first = 0;
 };
 
+// What a client says of a request: weights, which change no answer.
+struct GivenHints {
+  policy::Hints hints;
+  std::uint64_t wrong = 0;  // Others that were no hints: counted, and now and then told in the log.
+  std::uint64_t told = 0;   // The same, that whoever read them has told of: only counted.
+};
+
+// How its answer ended, as far as the engine says.
+struct AnswerEnd {
+  policy::Ending ending = policy::Ending::kUnknown;
+  Tokens answer{0};  // 0 = as many as the engine told of beyond the prompt.
+};
+
 class BlockManager {
  public:
   // Starts opening; returns at once. `clock` and `log` outlive the manager.
@@ -80,7 +93,9 @@ class BlockManager {
   [[nodiscard]] Result<std::string> build_orders();
   // One or several concatenated encoded wire::Reports.
   [[nodiscard]] Status take_report(std::span<const std::byte> bytes);
-  [[nodiscard]] Result<Ledger> end_request(RequestId request);
+  // In place of what was said before. Errors: kNotFound.
+  [[nodiscard]] Status hint_request(RequestId request, const GivenHints& given);
+  [[nodiscard]] Result<Ledger> end_request(RequestId request, const AnswerEnd& end = {});
   [[nodiscard]] std::vector<Event> take_events();
   // What was taken did not reach the engine: the next events begin with `cleared`.
   void lose_events();

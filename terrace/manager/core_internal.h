@@ -93,7 +93,8 @@ class Core {
   // Nothing when nothing is due.
   [[nodiscard]] std::optional<wire::Orders> build_orders(Nanoseconds now);
   [[nodiscard]] Status take_report(const wire::Report& report, Nanoseconds now);
-  [[nodiscard]] Ledger end_request(Request& request, Nanoseconds now);
+  void hint(Request& request, const GivenHints& given, Nanoseconds now);
+  [[nodiscard]] Ledger end_request(Request& request, Nanoseconds now, const AnswerEnd& end = {});
   [[nodiscard]] std::vector<Event> take_events();
   // Nothing stored before matches in this process from here on.
   void reset();
@@ -204,7 +205,7 @@ class Core {
   void finish_saves(Step& step, Nanoseconds now);
   void keep_roots(RequestId id, std::size_t stored, Nanoseconds now);
   // Its blocks were used to its end; what it stores is sealed by and by.
-  void note_end(Request& request, Nanoseconds now);
+  void note_end(Request& request, const AnswerEnd& end, Nanoseconds now);
   void settle_ended(std::span<const RequestId> stored);
   // Nothing when somebody else's block of this key was first.
   [[nodiscard]] std::optional<catalog::Pin> seal(Save& save);
@@ -260,7 +261,9 @@ class Core {
   Nanoseconds learned_at_;              // The last time that the disk was given it,
   std::uint32_t learned_requests_ = 0;  // and the requests that had ended by then.
   bool has_learned_last_ = false;
-  bool has_more_to_touch_ = false;  // Or sightings to tell.
+  std::uint64_t wrong_hints_ = 0;      // Since the log heard of them,
+  std::optional<Nanoseconds> warned_;  // which was then.
+  bool has_more_to_touch_ = false;     // Or sightings to tell.
   bool is_lower_settled_ = false;
   std::string lower_problem_;
   bool has_no_objects_ = false;  // Or they came so late that nobody waits for them.

@@ -90,7 +90,7 @@ void Core::close_ledger(Request& request, Nanoseconds now) {
   }
 }
 
-Ledger Core::end_request(Request& request, Nanoseconds now) {
+Ledger Core::end_request(Request& request, Nanoseconds now, const AnswerEnd& end) {
   look_ups_.settle(request, request.ledger.local, 0);
   steps_.forget_pending(request.id);
   if (request.over_cap > 0) {
@@ -101,7 +101,7 @@ Ledger Core::end_request(Request& request, Nanoseconds now) {
       context_.ghosts.remember(hashes[from + i], MissReason::kDropped);
     }
   }
-  note_end(request, now);
+  note_end(request, end, now);
   if (request.is_keyed && request.can_store && can_store_now()) {
     packs_.offer_found(request.chain.hashes(), request.found_blocks, now);
   }

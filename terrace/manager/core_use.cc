@@ -1,5 +1,7 @@
 // What the tiers are told of a request's use of its blocks, and the model of returns of the
-// request.
+// request; and what its client says of it.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "terrace/manager/core_internal.h"
@@ -8,19 +10,52 @@ namespace terrace::manager {
 
 namespace {
 constexpr std::size_t kPrefillSaves = 4;
+constexpr Nanoseconds kWarnEvery = seconds(60);
 }  // namespace
 
+void Core::hint(Request& request, const GivenHints& given, Nanoseconds now) {
+  policy::Hints hints = given.hints;
+  std::uint64_t wrong = given.wrong;
+  if (hints.is_over && (hints.is_tool_call || hints.returns_in > Nanoseconds(0))) {
+    hints.is_over = hints.is_tool_call = false;  // Which of them holds nobody knows.
+    hints.returns_in = Nanoseconds(0);
+    ++wrong;
+  }
+  request.ledger.hints = hints;
+  request.ledger.ignored_hints += wrong + given.told;
+  const auto kinds = said(hints);
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    if (kinds[kind]) context_.counters.hints[kind].add();
+  }
+  context_.counters.ignored_hints.add(wrong + given.told);
+  wrong_hints_ += wrong;
+  if (wrong == 0 || (warned_ && now - *warned_ < kWarnEvery)) return;
+  context_.note(
+      LogLevel::kWarn,
+      fmt::format("event=hints_ignored hints={} detail=\"out of range, unknown, or at odds "
+                  "with each other; docs/hints.md says what there is\"",
+                  wrong_hints_));
+  wrong_hints_ = 0;
+  warned_ = now;
+}
+
 // Leaves are to go before roots, also when they were stored later: touched once more as a whole.
-void Core::note_end(Request& request, Nanoseconds now) {
+void Core::note_end(Request& request, const AnswerEnd& end, Nanoseconds now) {
+  request.ledger.ending = end.ending;
+  request.ledger.turn = request.visit.turn;
+  context_.counters.endings[static_cast<std::size_t>(end.ending)].add();
   if (!request.is_keyed || context_.host == nullptr || request.cursor == 0) return;
   const auto hashes = request.chain.hashes();
-  policy::Use use{.at = now};
+  const policy::Hints& hints = request.ledger.hints;
+  policy::Use use{.at = now, .priority = hints.priority};
   if (context_.returns != nullptr) {
-    if (request.visit.turn == 0) request.visit = context_.returns->arrive(hashes, now);
+    if (request.visit.turn == 0) request.visit = context_.returns->arrive(hashes, now, hints);
+    request.ledger.turn = request.visit.turn;
     const std::uint64_t tokens = request.chain.token_count().value();
-    const std::uint64_t answer = tokens - std::min(tokens, request.ledger.prompt.value());
+    const std::uint64_t told = tokens - std::min(tokens, request.ledger.prompt.value());
+    const std::uint64_t answer = end.answer == Tokens(0) ? told : end.answer.value();
     use.of = context_.returns->leave(request.visit, hashes, request.prompt_blocks, answer,
-                                     policy::Ending::kUnknown, now);
+                                     end.ending, now, hints);
   }
   context_.touch(hashes, use);
   if (steps_.has_saves_under_way(request.id)) {
@@ -36,7 +71,7 @@ void Core::keep_roots(RequestId id, std::size_t stored, Nanoseconds now) {
   if (request == nullptr) return;
   const auto chain = request->chain.hashes();
   context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())),
-                 {.at = now, .of = request->visit.of});
+                 {.at = now, .of = request->visit.of, .priority = request->ledger.hints.priority});
 }
 
 void Core::settle_ended(std::span<const RequestId> stored) {

@@ -14,6 +14,19 @@ void visit_bytes(MetricVisitor& visitor, std::string_view op, Tier source, Tier 
                   cell.value());
 }
 
+void visit_said(MetricVisitor& visitor, const Counters& counters) {
+  for (std::size_t kind = 0; kind < kHintKinds; ++kind) {
+    visitor.counter("terrace_hints_total", fmt::format("hint=\"{}\"", hint_name(kind)),
+                    counters.hints[kind].value());
+  }
+  visitor.counter("terrace_ignored_hints_total", "", counters.ignored_hints.value());
+  for (std::size_t i = 0; i < policy::kEndingCount; ++i) {
+    visitor.counter("terrace_answers_total",
+                    fmt::format("ending=\"{}\"", to_string(static_cast<policy::Ending>(i))),
+                    counters.endings[i].value());
+  }
+}
+
 void visit_drop(MetricVisitor& visitor, std::string_view queue, const Counter& cell) {
   visitor.counter("terrace_drop_blocks_total", fmt::format("queue=\"{}\"", queue), cell.value());
 }
@@ -52,6 +65,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_engine_hit_tokens_total", "", engine_tokens.value());
   visitor.counter("terrace_unkeyable_requests_total", "", unkeyable_requests.value());
   visitor.counter("terrace_late_lookups_total", "", late_look_ups.value());
+  visit_said(visitor, *this);
   visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="device",target="host")",
                   offload_blocks.value());
   visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="host",target="disk")",

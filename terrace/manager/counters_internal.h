@@ -22,6 +22,9 @@ struct Counters {
   Counter prompt_tokens;  // Of requests that ended,
   Counter engine_tokens;  // and what the engine's own cache had of them.
   Counter late_look_ups;
+  std::array<Counter, kHintKinds> hints;              // Taken, by hint_name().
+  Counter ignored_hints;                              // That were none.
+  std::array<Counter, policy::kEndingCount> endings;  // Of requests that ended, by Ending.
 
   Counter onboard_bytes;                           // host -> device
   Counter offload_blocks;                          // Sealed in host.

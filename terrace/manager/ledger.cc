@@ -40,6 +40,22 @@ std::string_view to_string(NotAsked why) {
   return "unknown";
 }
 
+std::string_view to_string(policy::Ending ending) {
+  switch (ending) {
+    case policy::Ending::kUnknown:
+      return "unknown";
+    case policy::Ending::kToolCall:
+      return "tool_call";
+    case policy::Ending::kDone:
+      return "stop";
+    case policy::Ending::kLength:
+      return "length";
+    case policy::Ending::kAborted:
+      return "abort";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(LedgerState state) {
   switch (state) {
     case LedgerState::kRunning:
@@ -50,6 +66,17 @@ std::string_view to_string(LedgerState state) {
       return "ended";
   }
   return "unknown";
+}
+
+std::string_view hint_name(std::size_t kind) {
+  static constexpr std::array<std::string_view, kHintKinds> kNames = {
+      "session", "session_over", "tool_call", "return", "priority"};
+  return kNames.at(kind);
+}
+
+std::array<bool, kHintKinds> said(const policy::Hints& hints) {
+  return {hints.session.has_value(), hints.is_over, hints.is_tool_call,
+          hints.returns_in > Nanoseconds(0), hints.priority != policy::Priority::kNormal};
 }
 
 }  // namespace terrace::manager

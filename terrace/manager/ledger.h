@@ -12,6 +12,7 @@
 
 #include "terrace/base/strong.h"
 #include "terrace/block/location.h"
+#include "terrace/policy/returns/hints.h"
 
 namespace terrace::manager {
 
@@ -73,7 +74,18 @@ struct Ledger {
   Nanoseconds lookup_wait{0};  // From the first poll to the ready answer.
   Stages stages;
   std::optional<Decision> decision;  // Nothing was found: nothing.
+  policy::Hints hints;               // Its client's.
+  std::uint64_t ignored_hints = 0;   // Those that were none.
+  policy::Ending ending = policy::Ending::kUnknown;
+  std::uint32_t turn = 0;  // Of its conversation, as far as anybody knows; 0 = nobody asked.
 };
+
+// By the name that metrics and the ledger have for it.
+[[nodiscard]] std::string_view to_string(policy::Ending ending);
+// Of what was said, "session", "session_over", "tool_call", "return" and "priority".
+inline constexpr std::size_t kHintKinds = 5;
+[[nodiscard]] std::string_view hint_name(std::size_t kind);
+[[nodiscard]] std::array<bool, kHintKinds> said(const policy::Hints& hints);
 
 // A short text inside the object: what does not fit is cut, and nobody need allocate for it.
 class Label {

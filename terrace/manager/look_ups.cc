@@ -201,9 +201,10 @@ void LookUps::touch(Request& request, Nanoseconds now) {
   // What the engine has itself would age out here otherwise; what is pinned is touched when let go.
   const auto hashes = request.chain.hashes();
   if (context_.returns != nullptr && request.visit.turn == 0) {
-    request.visit = context_.returns->arrive(hashes, now);
+    request.visit = context_.returns->arrive(hashes, now, request.ledger.hints);
   }
-  context_.touch(hashes, {.at = now, .of = request.visit.of});
+  context_.touch(hashes,
+                 {.at = now, .of = request.visit.of, .priority = request.ledger.hints.priority});
 }
 
 void LookUps::probe(Request& request, bool may_read, Nanoseconds now) {

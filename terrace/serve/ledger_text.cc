@@ -40,6 +40,17 @@ std::string plan_json(const std::optional<manager::Decision>& decision) {
       decision->recomputed.value(), decision->is_abandoned);
 }
 
+std::string hints_json(const policy::Hints& hints) {
+  const auto kinds = manager::said(hints);
+  std::string names;
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    if (!kinds[kind]) continue;
+    fmt::format_to(std::back_inserter(names), "{}\"{}\"", names.empty() ? "" : ",",
+                   manager::hint_name(kind));
+  }
+  return names;
+}
+
 // Without the braces.
 std::string fields(const Ledger& ledger) {
   std::string hits;
@@ -54,12 +65,14 @@ std::string fields(const Ledger& ledger) {
       "\"prompt_tokens\":{},\"local_tokens\":{},\"hit_tokens\":{{{}}},\"failed_tokens\":{},"
       "\"pending_tokens\":{},\"first_miss\":{},\"not_asked\":{},\"lookup_wait_ns\":{},"
       "\"stages\":{{\"queued_ns\":{},\"placed_ns\":{},\"copied_ns\":{},\"computed_ns\":{},"
-      "\"computed_tokens\":{},\"total_ns\":{}}},\"plan\":{}",
+      "\"computed_tokens\":{},\"total_ns\":{}}},\"plan\":{},\"turn\":{},\"ending\":\"{}\","
+      "\"hints\":[{}],\"ignored_hints\":{}",
       ledger.prompt.value(), ledger.local.value(), hits, ledger.failed.value(),
       ledger.pending.value(), name_or_null(ledger.first_miss), name_or_null(ledger.not_asked),
       ledger.lookup_wait.value(), stages.queued.value(), stages.placed.value(),
       stages.copied.value(), stages.computed.value(), stages.computed_tokens.value(),
-      stages.total.value(), plan_json(ledger.decision));
+      stages.total.value(), plan_json(ledger.decision), ledger.turn, to_string(ledger.ending),
+      hints_json(ledger.hints), ledger.ignored_hints);
 }
 
 // Nothing for a `%` without two hexadecimal digits behind it.

@@ -26,7 +26,8 @@ TEST(LedgerTextTest, LedgerNamesTiersWithHitsAndTheFirstMiss) {
             R"({"prompt_tokens":100,"local_tokens":32,"hit_tokens":{"disk":64},"failed_tokens":0,)"
             R"("pending_tokens":16,"first_miss":"never_stored","not_asked":null,)"
             R"("lookup_wait_ns":0,"stages":{"queued_ns":1,"placed_ns":2,"copied_ns":3,)"
-            R"("computed_ns":4,"computed_tokens":6,"total_ns":5},"plan":null})");
+            R"("computed_ns":4,"computed_tokens":6,"total_ns":5},"plan":null,)"
+            R"("turn":0,"ending":"unknown","hints":[],"ignored_hints":0})");
 }
 
 TEST(LedgerTextTest, ALedgerTellsWhatWasPlannedAndWhatCameOfIt) {
@@ -42,12 +43,25 @@ TEST(LedgerTextTest, ALedgerTellsWhatWasPlannedAndWhatCameOfIt) {
                                       .recomputed = Tokens(32),
                                       .is_abandoned = true};
   const std::string json = ledger_json(ledger);
-  EXPECT_TRUE(json.ends_with(
+  EXPECT_NE(json.find(
       R"("plan":{"found_tokens":96,"planned_tokens":64,"slowest":"disk","predicted_load_ns":5,)"
       R"("load_ns":6,"predicted_recompute_ns":9,"recompute_ns":4,"recomputed_tokens":32,)"
-      R"("abandoned":true}})"))
+      R"("abandoned":true})"), std::string::npos)
       << json;
   EXPECT_EQ(nlohmann::json::parse(json)["not_asked"], "observes");
+}
+
+TEST(LedgerTextTest, ALedgerTellsWhatWasSaidOfItsRequest) {
+  manager::Ledger ledger;
+  ledger.turn = 3;
+  ledger.ending = policy::Ending::kToolCall;
+  ledger.hints = {
+      .session = SequenceHash{1, 2}, .returns_in = seconds(9), .priority = policy::Priority::kLow};
+  ledger.ignored_hints = 2;
+  const std::string json = ledger_json(ledger);
+  EXPECT_TRUE(json.ends_with(R"("turn":3,"ending":"tool_call",)"
+                             R"("hints":["session","return","priority"],"ignored_hints":2})"))
+      << json;
 }
 
 TEST(LedgerTextTest, AKeptOneSaysWhoseItIsAndWhenItEnded) {
