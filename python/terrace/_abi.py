@@ -19,6 +19,16 @@ ABI_VERSION = 1
 REQUEST_UNKEYABLE = 1
 REQUEST_NO_LOAD = 2
 REQUEST_NO_STORE = 4
+HINT_SESSION_OVER = 1
+HINT_TOOL_CALL = 2
+PRIORITY_NORMAL = 0
+PRIORITY_HIGH = 1
+PRIORITY_LOW = 2
+ENDING_UNKNOWN = 0
+ENDING_STOP = 1
+ENDING_LENGTH = 2
+ENDING_ABORT = 3
+ENDING_TOOL_CALL = 4
 
 
 class Code(enum.IntEnum):
@@ -100,6 +110,26 @@ class RequestOptionsStruct(c.Structure):
     )
 
 
+class HintsStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("flags", c.c_uint32),
+        ("session", c.c_char_p),
+        ("session_length", c.c_uint64),
+        ("return_ns", c.c_int64),
+        ("priority", c.c_uint32),
+        ("ignored", c.c_uint32),
+    )
+
+
+class EndingStruct(c.Structure):
+    _fields_ = (
+        ("struct_size", c.c_uint32),
+        ("reason", c.c_uint32),
+        ("answer_tokens", c.c_uint64),
+    )
+
+
 class ProgressStruct(c.Structure):
     _fields_ = (
         ("struct_size", c.c_uint32),
@@ -157,7 +187,9 @@ STRUCTS: dict[str, type[c.Structure]] = {
     "terrace_group_layout": GroupLayoutStruct,
     "terrace_owner_options": OwnerOptionsStruct,
     "terrace_request_options": RequestOptionsStruct,
+    "terrace_hints": HintsStruct,
     "terrace_progress": ProgressStruct,
+    "terrace_ending": EndingStruct,
     "terrace_region": RegionStruct,
     "terrace_group_regions": GroupRegionsStruct,
     "terrace_worker_options": WorkerOptionsStruct,
@@ -193,12 +225,14 @@ FUNCTIONS: dict[str, Prototype] = {
     "terrace_begin_request": Prototype(
         _CODE, (_HANDLE, c.POINTER(RequestOptionsStruct), c.POINTER(_U64))
     ),
+    "terrace_hint_request": Prototype(_CODE, (_HANDLE, _U64, c.POINTER(HintsStruct))),
     "terrace_poll_request": Prototype(_CODE, (_HANDLE, _U64, _U64, _U64, c.POINTER(_U64))),
     "terrace_accept_load": Prototype(_CODE, (_HANDLE, _U64, _U64, _U64, _BUFFER, _BUFFER)),
     "terrace_advance_request": Prototype(_CODE, (_HANDLE, c.POINTER(ProgressStruct))),
     "terrace_build_orders": Prototype(_CODE, (_HANDLE, _BYTES)),
     "terrace_take_report": Prototype(_CODE, (_HANDLE, _TEXT, _U64)),
     "terrace_end_request": Prototype(_CODE, (_HANDLE, _U64, _BYTES)),
+    "terrace_finish_request": Prototype(_CODE, (_HANDLE, _U64, c.POINTER(EndingStruct), _BYTES)),
     "terrace_take_events": Prototype(_CODE, (_HANDLE, _BYTES)),
     "terrace_read_status": Prototype(_CODE, (_HANDLE, _BYTES)),
     "terrace_read_metrics": Prototype(_CODE, (_HANDLE, _BYTES)),

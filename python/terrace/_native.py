@@ -11,16 +11,28 @@ from typing import Any
 
 from terrace._abi import (
     ABI_VERSION,
+    ENDING_ABORT,
+    ENDING_LENGTH,
+    ENDING_STOP,
+    ENDING_TOOL_CALL,
+    ENDING_UNKNOWN,
     FUNCTIONS,
+    HINT_SESSION_OVER,
+    HINT_TOOL_CALL,
+    PRIORITY_HIGH,
+    PRIORITY_LOW,
+    PRIORITY_NORMAL,
     REQUEST_NO_LOAD,
     REQUEST_NO_STORE,
     REQUEST_UNKEYABLE,
     STRUCTS,
     Bytes,
     Code,
+    EndingStruct,
     ExtraKeyStruct,
     GroupLayoutStruct,
     GroupRegionsStruct,
+    HintsStruct,
     Native,
     OwnerOptionsStruct,
     ProgressStruct,
@@ -31,21 +43,35 @@ from terrace._abi import (
     find_library,
     load,
 )
+from terrace._hints import Hints
 
 __all__ = [
     "ABI_VERSION",
+    "ENDING_ABORT",
+    "ENDING_LENGTH",
+    "ENDING_STOP",
+    "ENDING_TOOL_CALL",
+    "ENDING_UNKNOWN",
     "FUNCTIONS",
+    "HINT_SESSION_OVER",
+    "HINT_TOOL_CALL",
+    "PRIORITY_HIGH",
+    "PRIORITY_LOW",
+    "PRIORITY_NORMAL",
     "REQUEST_NO_LOAD",
     "REQUEST_NO_STORE",
     "REQUEST_UNKEYABLE",
     "STRUCTS",
     "Bytes",
     "Code",
+    "EndingStruct",
     "ExtraKey",
     "ExtraKeyStruct",
     "GroupLayoutStruct",
     "GroupRegions",
     "GroupRegionsStruct",
+    "Hints",
+    "HintsStruct",
     "Layout",
     "Native",
     "Owner",
@@ -255,6 +281,10 @@ class Owner:
         self._native.check("terrace_begin_request", code)
         return self._number.value
 
+    def hint_request(self, request: int, hints: Hints) -> None:
+        code = self._native.hint_request(self._handle, request, c.byref(hints.struct()))
+        self._native.check("terrace_hint_request", code)
+
     def poll_request(self, request: int, local_tokens: int, limit_tokens: int) -> int | None:
         """Tokens beyond the local ones that are ready; None = ask again next step."""
         code = self._native.poll_request(
@@ -313,10 +343,24 @@ class Owner:
             "terrace_take_report", self._native.take_report(self._handle, report, len(report))
         )
 
-    def end_request(self, request: int, *, wants_ledger: bool = True) -> str:
-        """The request's ledger as JSON; "" if unwanted, or for one that the owner does not know."""
+    def end_request(
+        self,
+        request: int,
+        ending: int = ENDING_UNKNOWN,
+        answer_tokens: int = 0,
+        *,
+        wants_ledger: bool = True,
+    ) -> str:
+        """The request's ledger as JSON; "" if unwanted, or for one that the owner does not know.
+
+        How its answer ended, and its length, when the engine says.
+        """
         text = c.byref(self._bytes) if wants_ledger else None
-        code = self._native.end_request(self._handle, request, text)
+        if ending or answer_tokens:
+            said = EndingStruct(c.sizeof(EndingStruct), ending, answer_tokens)
+            code = self._native.finish_request(self._handle, request, c.byref(said), text)
+        else:
+            code = self._native.end_request(self._handle, request, text)
         if code == Code.NOT_FOUND:
             return ""
         self._native.check("terrace_end_request", code)

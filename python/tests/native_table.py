@@ -90,6 +90,18 @@ class Table:
             keys=[(key.kind, key.identity, key.first_token, key.token_count) for key in keys],
         )
 
+    def hint_request(self, _owner: Any, request: int, hints: Any) -> Code:
+        said = hints._obj
+        return self._note(
+            "hint_request",
+            request=request,
+            flags=said.flags,
+            session=said.session,
+            return_ns=said.return_ns,
+            priority=said.priority,
+            ignored=said.ignored,
+        )
+
     def poll_request(self, _owner: Any, request: int, local: int, limit: int, out: Any) -> Code:
         answer = self.external.pop(0) if self.external else 0
         out._obj.value = answer or 0
@@ -130,6 +142,14 @@ class Table:
         code = self._fill("end_request", ledger)
         self.calls[-1][1]["request"] = request
         self.calls[-1][1]["wants_ledger"] = ledger is not None
+        return code
+
+    def finish_request(self, _owner: Any, request: int, ending: Any, ledger: Any) -> Code:
+        code = self._fill("finish_request", ledger)
+        said = ending._obj
+        self.calls[-1][1].update(
+            request=request, reason=said.reason, answer_tokens=said.answer_tokens
+        )
         return code
 
     def take_events(self, _owner: Any, text: Any) -> Code:

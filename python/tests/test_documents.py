@@ -21,6 +21,8 @@ from engine_env import ROOT, engine_env
 
 # Not `vllm serve`: it looks for a package named vllm, which the CPU build's is not.
 SERVER = ["python", "-m", "vllm.entrypoints.openai.api_server"]
+# Requests: tests/integration/vllm/test_server.py sends what they send.
+REQUEST = ["curl", "http://localhost:8000/v1/completions"]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:\./dev|terrace|pip) [^`]+)`")
@@ -192,7 +194,7 @@ def settings_of(words: list[str]) -> dict[str, object]:
 def test_every_block_is_run_or_named() -> None:
     for _, words in commands():
         told = shlex.join(words)
-        assert words[:3] == SERVER or told in ELSEWHERE, (
+        assert words[:3] == SERVER or words[:2] == REQUEST or told in ELSEWHERE, (
             f"{told}: run it in this file, or say in ELSEWHERE why not"
         )
 

@@ -67,11 +67,12 @@ class WatchedEngine(Pair):
     def store(self, prompt: int) -> None:
         """Computes a prompt and gives its three blocks to the tiers."""
         request = self.owner.begin_request(tokens(prompt))
+        self.owner.hint_request(request, _native.Hints(b"a session", ignored=1))
         self.poll(request, 0, PROMPT_TOKENS - 1)
         self.owner.accept_load(request, 0, 0, [[3, 4, 5, 6]])
         self.owner.advance_request(request, PROMPT_TOKENS, array("I"), [[3, 4, 5, 6]])
         self.step()
-        self.owner.end_request(request)
+        self.owner.end_request(request, _native.ENDING_STOP, 1)
 
     def load(self, prompt: int) -> dict[str, Any]:
         """Asks for a prompt that was stored; its ledger."""

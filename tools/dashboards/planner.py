@@ -95,6 +95,21 @@ PLANNER = Dashboard(
             (f"sum({rate('terrace_failed_tokens_total')})", "failed"),
         ),
         lines(
+            "Hints of clients",
+            "reqps",
+            "Requests per second whose client said so; ignored: what was no hint, or at odds with "
+            "another. Many ignored: the log names one a minute; tell that client.",
+            (f"sum by (hint) ({rate('terrace_hints_total')})", "{{hint}}"),
+            (f"sum({rate('terrace_ignored_hints_total')})", "ignored"),
+        ),
+        lines(
+            "Answers by ending",
+            "reqps",
+            "Requests that ended, by how. All unknown: this engine does not say, and eviction does "
+            "without.",
+            (f"sum by (ending) ({rate('terrace_answers_total')})", "{{ending}}"),
+        ),
+        lines(
             "Forecast: host of other sizes",
             "percentunit",
             "What host would hold of the blocks asked for, by its size over today's. Lines far "

@@ -127,7 +127,12 @@ class OnlineEngine:
     def complete(
         self, prompt: str, count: int = 8, headers: Mapping[str, str] | None = None, **more: Any
     ) -> dict[str, Any]:
-        reply = self.server.post("/v1/completions", self._body(prompt, count, more), headers)
+        return self.send(self._body(prompt, count, more), headers)
+
+    def send(
+        self, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        reply = self.server.post("/v1/completions", body, headers)
         ledger = ((reply.get("kv_transfer_params") or {}).get("terrace") or {}).get("ledger")
         return {"text": reply["choices"][0]["text"], "ledger": ledger}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from tests.integration.vllm import harness
 from tests.integration.vllm.engine import TEXTS, until
-from tests.integration.vllm.server import OnlineEngine
+from tests.integration.vllm.server import NAME, OnlineEngine
 
 PROMPT = TEXTS[0] * 14  # Some 250 tokens.
 OTHER = TEXTS[1] * 14
@@ -36,6 +38,15 @@ def held_on_disk(disk: Path) -> int:
         return 0
     owners = [owner for directory in report for owner in directory["owners"]]
     return sum(int(space["sealed"]) for owner in owners for space in owner["namespaces"])
+
+
+def documented() -> dict[str, Any]:
+    """What the page for clients sends."""
+    page = (harness.ROOT / "docs" / "hints.md").read_text()
+    (block,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    words = shlex.split(block)
+    body: dict[str, Any] = json.loads(words[words.index("-d") + 1])
+    return body
 
 
 # Four starts, of three processes each.
@@ -80,6 +91,7 @@ class Story:
         found["cold"], found["hit"] = server.complete(PROMPT), server.complete(PROMPT)
         found["salted"] = [server.complete(PROMPT, cache_salt="A") for _ in range(2)]
         found["streamed"] = "".join(server.stream(PROMPT))
+        self._hints(server)
         with closing(server.stream(OTHER, 1500)) as pieces:
             next(pieces)
         server.wait_idle()
@@ -88,6 +100,15 @@ class Story:
         count = found["cold"]["ledger"]["prompt_tokens"] // 32
         until("all is on disk", lambda: held_on_disk(self.disk) >= 2 * count)
         found["status"] = server.terminate()
+
+    def _hints(self, server: OnlineEngine) -> None:
+        """As docs/hints.md has them, by the engine's own header, and none at all."""
+        self.found["documented"] = server.send(documented() | {"model": NAME})
+        by_header = {"X-Session-ID": "user-17/chat-4"}
+        self.found["by header"] = server.complete(PROMPT, headers=by_header)
+        wrong = {"session_over": "yes", "return_s": -1, "unknown": {}}
+        params = {"terrace": {"ledger": True, "hints": wrong}}
+        self.found["malformed"] = server.complete(PROMPT, kv_transfer_params=params)
 
     def _beside_an_orphan(self, server: OnlineEngine) -> None:
         """The core outlives a killed API server, keeps its directory; a new one starts beside."""
@@ -145,6 +166,23 @@ def test_a_salt_keeps_equal_prompts_apart(found: dict[str, Any]) -> None:
 
 def test_a_streamed_answer_is_the_same(found: dict[str, Any]) -> None:
     assert found["streamed"] == found["cold"]["text"]
+
+
+def test_hints_arrive_as_the_page_for_clients_sends_them(found: dict[str, Any]) -> None:
+    ledger = found["documented"]["ledger"]
+    assert ledger["hints"] == ["session", "tool_call", "return", "priority"]
+    assert ledger["ignored_hints"] == 0
+    assert ledger["ending"] in ("stop", "length")
+    by_header = found["by header"]["ledger"]
+    assert by_header["hints"] == ["session"]
+    assert found["by header"]["text"] == found["cold"]["text"]
+
+
+def test_malformed_hints_change_no_answer(found: dict[str, Any]) -> None:
+    ledger = found["malformed"]["ledger"]
+    assert (ledger["hints"], ledger["ignored_hints"]) == ([], 3)
+    assert ledger["hit_tokens"] == {"host": full(found["malformed"])}
+    assert found["malformed"]["text"] == found["cold"]["text"]
 
 
 def test_a_closed_connection_ends_its_request_and_nothing_else(found: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 
 from terrace import _native
-from terrace.connectors.vllm import compat, environment, events, fingerprint, layout
+from terrace.connectors.vllm import compat, environment, events, fingerprint, hints, layout
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.log import LOGGER
 from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
@@ -202,6 +202,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
             planned,
             has_events=compat.has_kv_events(config),
             hash_tokens=compat.hash_tokens(config, cache, planned.block_tokens),
+            call_ends=hints.tool_call_ends(directory),
         )
 
     def _fall(self, reason: str) -> None:

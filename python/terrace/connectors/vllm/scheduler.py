@@ -16,6 +16,7 @@ from typing import Any
 
 from terrace import _native
 from terrace._native import Code, Layout, Owner, TerraceError
+from terrace.connectors.vllm import hints
 from terrace.connectors.vllm.items import OF_TWO
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
@@ -94,9 +95,12 @@ class SchedulerHalf:
         *,
         has_events: bool,
         hash_tokens: int | None = None,
+        call_ends: frozenset[int] = frozenset(),
     ) -> None:
         """`hash_tokens`: from one of a request's block hashes to the next; None = a block's."""
         self.owner = owner
+        self._hints = hints.HintReader()
+        self._call_ends = call_ends  # Tokens by which the model ends a tool call.
         self._keys = keys
         self._block_tokens = layout.block_tokens
         self._hashes_per_block = layout.block_tokens // (hash_tokens or layout.block_tokens)
@@ -158,6 +162,7 @@ class SchedulerHalf:
             _tolerate("request not cached", error)
             return
         is_asked = wants_ledger(request.kv_transfer_params)
+        self._hint(request, handle)
         if found.unkeyable:
             text = self.owner.end_request(handle, wants_ledger=is_asked)
             if is_asked:
@@ -169,6 +174,15 @@ class SchedulerHalf:
             request, handle, is_asked, len(tokens), found, is_closed=is_off
         )
         self._pending.is_due = True
+
+    def _hint(self, request: Any, handle: int) -> None:
+        said = self._hints.read(request.kv_transfer_params, getattr(request, "session_id", None))
+        if not said:
+            return
+        try:
+            self.owner.hint_request(handle, said)
+        except TerraceError as error:
+            _tolerate("hints lost", error)
 
     def _mode_flags(self, params: Any) -> int:
         """A request opts out by kv_transfer_params {"terrace": {"mode": "off" | "readonly"}}."""
@@ -262,7 +276,9 @@ class SchedulerHalf:
             return _answer(text) if text else None
         is_logged = LOGGER.isEnabledFor(logging.DEBUG)
         try:
-            text = self.owner.end_request(live.handle, wants_ledger=is_logged or live.wants_ledger)
+            how = hints.ending(request, self._call_ends)
+            wants = is_logged or live.wants_ledger
+            text = self.owner.end_request(live.handle, *how, wants_ledger=wants)
         except TerraceError as error:
             _tolerate("ledger lost", error)
             return None
