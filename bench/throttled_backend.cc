@@ -4,6 +4,7 @@
 // Threading: terrace_throttle() thread-safe, the table's calls as the header says; one thread of
 // its own per instance drives the backend below.
 #include <terrace/backend.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,7 +14,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <unistd.h>
 #include <unordered_map>
 #include <vector>
 
@@ -29,7 +29,7 @@ namespace {
 std::atomic<double> bytes_per_second{0};
 
 constexpr double kBurstSeconds = 0.01;
-constexpr Nanoseconds kIdle = milliseconds(20);  // How soon a new rate counts.
+constexpr Nanoseconds kIdleLimit = milliseconds(20);  // How soon a new rate counts.
 
 // `pread /kv/0.slots: EIO (5: Input/output error)`: the number is all that the table has room for.
 std::int32_t errno_of(const Status& status) {
@@ -67,9 +67,9 @@ class Throttled {
   }
   Status start() {
     TERRACE_ASSIGN_OR_RETURN(
-        thread_, start_thread(
-                     "terrace-throttl", [this](const std::stop_token&) { drive(); },
-                     [](const char*) {}));
+        thread_,
+        start_thread(
+            "terrace-throttl", [this](const std::stop_token&) { drive(); }, [](const char*) {}));
     return {};
   }
   void submit(const terrace_backend_transfer& given) {
@@ -97,7 +97,7 @@ class Throttled {
       }
       for (const Transfer& transfer : mine_) begin(transfer);
       mine_.clear();
-      faults_.wait(kIdle);
+      faults_.wait(kIdleLimit);
       finished_.clear();
       faults_.poll(finished_);
       for (const Completion& completion : finished_) end(completion.token, completion.status);

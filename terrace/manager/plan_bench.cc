@@ -1,7 +1,7 @@
-// lookup.plan: from prompt tokens to a load plan with everything pinned: hashing, probing, planning,
-// pinning. lookup.plan.ledger: the same and on to the request's end, with its ledger.
-// The limit is SHA-256 alone over the same bytes: nothing may be hashed twice, and the rest should
-// hide beside it.
+// lookup.plan: from prompt tokens to a load plan with everything pinned: hashing, probing,
+// planning, pinning. lookup.plan.ledger: the same and on to the request's end, with its ledger. The
+// limit is SHA-256 alone over the same bytes: nothing may be hashed twice, and the rest should hide
+// beside it.
 //   plan_bench [runs]
 #include <cstdlib>
 #include <cstring>

@@ -78,7 +78,8 @@ class FaultBackend final : public Backend {
   // While held no completion is handed out: the device hangs.
   void hold(bool is_held) { is_held_ = is_held; }
   // From now on reads and writes complete only when a bucket has their bytes, in the order in which
-  // the inner backend ended them; what waits already goes on at the new rate. `clock` outlives this.
+  // the inner backend ended them; what waits already goes on at the new rate. `clock` outlives
+  // this.
   void set_throttle(const Throttle& throttle, const Clock& clock);
   // Completions that wait for the bucket.
   [[nodiscard]] std::size_t throttled() const { return slow_.size(); }
@@ -137,7 +138,7 @@ class FaultBackend final : public Backend {
   std::vector<Finished> lost_;
   const Clock* clock_ = nullptr;  // Null = never throttled.
   TokenBucket bucket_;
-  std::deque<Finished> slow_;     // Waiting for the bucket.
+  std::deque<Finished> slow_;    // Waiting for the bucket.
   std::deque<Transfer> places_;  // Seen before, for kMisplace.
   struct Written {
     std::vector<std::byte> last;

@@ -43,8 +43,7 @@ class TokenBucket {
  private:
   void fill(double wanted, Nanoseconds now) {
     const double most = std::max({limit_.burst_bytes, wanted, tokens_});
-    const double came =
-        limit_.bytes_per_second * static_cast<double>((now - last_).value()) / 1e9;
+    const double came = limit_.bytes_per_second * static_cast<double>((now - last_).value()) / 1e9;
     tokens_ = std::min(most, tokens_ + came);
     last_ = now;
   }
