@@ -20,6 +20,10 @@ INSTANTIATE_TEST_SUITE_P(Reuse, AdmissionContract, ::testing::Values([] {
                            return make_reuse({.entries = 1000, .tier_blocks = 100});
                          }));
 
+INSTANTIATE_TEST_SUITE_P(Expected, AdmissionContract, ::testing::Values([] {
+                           return make_expected({.entries = 1000, .tier_blocks = 100});
+                         }));
+
 TEST(AdmitAllTest, AdmitsAtFirstSight) { EXPECT_TRUE(make_admit_all()->admit(key(1), seconds(0))); }
 
 TEST(FrequencyTest, RefusesAtFirstSightAndAdmitsAtTheSecond) {
@@ -133,7 +137,7 @@ TEST(ReuseTest, TheOldestSightingsGiveWay) {
 
 TEST(AdmissionRegistryTest, WrongNamesAndOptionsAreRefusedByName) {
   EXPECT_EQ(make_admission("bloom", {}).error().message(),
-            "admission policy \"bloom\" is unknown; known: all, frequency, reuse");
+            "admission policy \"bloom\" is unknown; known: all, expected, frequency, reuse");
   EXPECT_EQ(make_admission("frequency", {.frequency = {.threshold = 0}}).error().code(),
             Code::kInvalid);
   EXPECT_EQ(
@@ -142,7 +146,10 @@ TEST(AdmissionRegistryTest, WrongNamesAndOptionsAreRefusedByName) {
   EXPECT_EQ(make_admission("frequency", {.frequency = {.entries = 0}}).error().code(),
             Code::kInvalid);
   EXPECT_EQ(make_admission("reuse", {.reuse = {.entries = 0}}).error().code(), Code::kInvalid);
+  EXPECT_EQ(make_admission("expected", {.expected = {.entries = 0}}).error().code(),
+            Code::kInvalid);
   EXPECT_TRUE(make_admission("all", {}));
+  EXPECT_TRUE(make_admission("expected", {}));
   EXPECT_TRUE(make_admission("reuse", {}));
   EXPECT_TRUE(make_admission("frequency", {}));
 }

@@ -46,12 +46,16 @@ Result<std::unique_ptr<AdmissionFilter>> make_admission(std::string_view name,
     TERRACE_RETURN_IF_ERROR(check(options.frequency));
     return or_no_memory(make_frequency(options.frequency), options.frequency.entries);
   }
+  if (name == "expected") {
+    TERRACE_RETURN_IF_ERROR(check_entries(options.expected.entries));
+    return or_no_memory(make_expected(options.expected), options.expected.entries);
+  }
   if (name == "reuse") {
     TERRACE_RETURN_IF_ERROR(check_entries(options.reuse.entries));
     return or_no_memory(make_reuse(options.reuse), options.reuse.entries);
   }
   return fail(Code::kInvalid, "admission policy \"" + std::string(name) +
-                                  "\" is unknown; known: all, frequency, reuse");
+                                  "\" is unknown; known: all, expected, frequency, reuse");
 }
 
 }  // namespace terrace::policy

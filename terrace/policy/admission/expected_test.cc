@@ -1,0 +1,232 @@
+// The filter by expectation, and its parts. What it does to traces: trace/admission_replay_test.cc.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <list>
+#include <vector>
+
+#include "terrace/policy/admission/admission.h"
+#include "terrace/policy/admission/loss_budget_internal.h"
+#include "terrace/policy/admission/use_log_internal.h"
+#include "terrace/testing/keys.h"
+#include "terrace/testing/property.h"
+
+namespace terrace::policy {
+namespace {
+
+using testing::key;
+
+TEST(UseLogProperty, IsNearWhatAnLruTierWouldHold) {
+  const auto [seed, steps] = testing::property(21, 60'000);
+  Rng rng(seed);
+  for (const auto& [entries, tier] : {std::pair(1U, 1U), {8U, 3U}, {40U, 40U}, {40U, 12U}}) {
+    auto log = UseLog::create(entries, tier);
+    ASSERT_TRUE(log);
+    std::list<std::uint64_t> recent;  // The most recent first.
+    for (std::uint64_t i = 0; i < steps / 4; ++i) {
+      const std::uint64_t n = rng.below(rng.chance(50) ? 6 : 60);
+      const auto found = log->find(key(n));
+      const auto known = std::ranges::find(recent, n);
+      ASSERT_EQ(found.has_value(), known != recent.end());
+      const auto place = std::distance(recent.begin(), known);
+      const bool was_near = found && place < static_cast<std::ptrdiff_t>(tier);
+      if (known != recent.end()) recent.erase(known);
+      if (!found && recent.size() == entries) recent.pop_back();
+      const std::uint32_t number = found ? *found : log->add(key(n));
+      ASSERT_EQ((*log)[number].is_near != 0, was_near);
+      const auto left = log->use(number, static_cast<std::uint32_t>(i));
+      recent.push_front(n);
+      // Where entries are as many as the tier's blocks, what leaves is forgotten.
+      const bool pushes = !was_near && recent.size() > tier;
+      ASSERT_EQ(left.has_value(), pushes);
+      if (pushes) {
+        ASSERT_EQ(log->find(key(*std::next(recent.begin(), tier))), left);
+      }
+    }
+  }
+}
+
+TEST(UseLogTest, KnowsForHowLongATierHoldsWhatIsNotUsed) {
+  auto log = UseLog::create(100, 10);
+  ASSERT_TRUE(log);
+  for (std::uint32_t second = 0; second < 50; ++second) {
+    if (second < 10) {
+      EXPECT_FALSE(log->residence(second)) << "it has room";
+    }
+    (void)log->use(log->add(key(second)), second);
+  }
+  EXPECT_EQ(log->residence(49), 9U);
+}
+
+TEST(UseLogTest, ABlockIsSinceItsLastReturnFromFarAway) {
+  auto log = UseLog::create(100, 2);
+  ASSERT_TRUE(log);
+  const std::uint32_t first = log->add(key(1));
+  (void)log->use(first, 5);
+  (void)log->use(first, 7);
+  EXPECT_EQ((*log)[first].since, 5U);
+  for (std::uint64_t n = 2; n < 5; ++n) (void)log->use(log->add(key(n)), 8);
+  (void)log->use(first, 9);
+  EXPECT_EQ((*log)[first].since, 9U);
+}
+
+constexpr std::uint8_t kUnlikely = 3;
+constexpr std::uint8_t kLikely = 40;
+
+// Of each step so many blocks leave and so many of those return, of so many asked for.
+void live(LossBudget& budget, int unlikely_returns, int likely_returns) {
+  budget.note_uses(2 * 100'000);
+  for (int i = 0; i < 10'000; ++i) {
+    budget.note_leaving(kUnlikely);
+    budget.note_outcome(kUnlikely, i < unlikely_returns);
+    budget.note_leaving(kLikely);
+    budget.note_outcome(kLikely, i < likely_returns);
+  }
+  budget.judge();
+}
+
+TEST(LossBudgetTest, RefusesNothingBeforeItHasSeenAnything) {
+  const LossBudget budget(1'000'000);
+  EXPECT_FALSE(budget.refuses(0, 0));
+}
+
+TEST(LossBudgetTest, RefusesWhatCostsLeastAndKeepsTheRest) {
+  LossBudget budget(1'000'000);
+  live(budget, 100, 9'000);
+  EXPECT_TRUE(budget.refuses(kUnlikely, 0.99));
+  EXPECT_FALSE(budget.refuses(kLikely, 0.5));
+}
+
+TEST(LossBudgetTest, GoesByWhatReturnedNotByWhatWasExpected) {
+  LossBudget budget(1'000'000);
+  live(budget, 9'000, 100);
+  EXPECT_FALSE(budget.refuses(kUnlikely, 0.5));
+  EXPECT_TRUE(budget.refuses(kUnlikely, 0.01)) << "as many as half a percent allows";
+}
+
+TEST(LossBudgetTest, WhatIsGainedMayBeLostAgain) {
+  LossBudget budget(1'000'000);
+  for (int i = 0; i < 2 * 9'200; ++i) budget.note_gained(1);
+  live(budget, 100, 9'000);
+  EXPECT_TRUE(budget.refuses(kLikely, 0.9));
+  for (int i = 0; i < 2 * 9'200; ++i) budget.note_gained(-1);
+  budget.judge();
+  EXPECT_FALSE(budget.refuses(kLikely, 0.5));
+}
+
+TEST(LossBudgetTest, ForgetsWhatWasLongAgo) {
+  LossBudget budget(100'000);
+  live(budget, 9'000, 100);
+  for (int i = 0; i < 6; ++i) live(budget, 10, 9'000);
+  EXPECT_TRUE(budget.refuses(kUnlikely, 0.99));
+}
+
+class ExpectedTest : public ::testing::Test {
+ protected:
+  void use(std::span<const std::uint64_t> numbers, std::int64_t at) {
+    std::vector<SequenceHash> chain;
+    for (const std::uint64_t n : numbers) chain.push_back(key(n).hash);
+    filter_->note_use(key(1).name_space, key(1).group, chain, {.at = seconds(at)}, true);
+  }
+  std::unique_ptr<AdmissionFilter> filter_ = make_expected({.entries = 10'000, .tier_blocks = 100});
+};
+
+TEST_F(ExpectedTest, WhatIsStillAboveWaits) {
+  use(std::vector<std::uint64_t>{1, 2}, 1);
+  EXPECT_FALSE(filter_->admit(key(1), seconds(1)));
+  filter_->on_hit(key(1), seconds(2));
+  EXPECT_FALSE(filter_->is_wanted(key(1), seconds(2)));
+  EXPECT_TRUE(filter_->admit_leaving(key(1), seconds(3)));
+}
+
+TEST_F(ExpectedTest, WhatIsNotKnownIsNotAdmittedWhenItLeaves) {
+  EXPECT_FALSE(filter_->admit_leaving(key(1), seconds(3)));
+}
+
+TEST_F(ExpectedTest, WhatIsUsedForAnHourIsWantedBeforeItLeaves) {
+  for (int minute = 0; minute < 60; ++minute) {
+    use(std::vector<std::uint64_t>{1, 2}, 60 * minute);
+    EXPECT_FALSE(filter_->is_wanted(key(1), seconds(60 * minute)));
+  }
+  use(std::vector<std::uint64_t>{1, 2}, 3600);
+  EXPECT_TRUE(filter_->is_wanted(key(1), seconds(3600)));
+}
+
+// One-time prompts, 10 blocks a second: the tier holds each for 10 seconds.
+TEST_F(ExpectedTest, RefusesWhatNeverReturned) {
+  std::uint64_t admitted = 0;
+  std::uint64_t left = 0;
+  for (std::uint64_t second = 0; second < 2'000; ++second) {
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(1000 + 10 * second + i);
+    use(chain, static_cast<std::int64_t>(second));
+    use(chain, static_cast<std::int64_t>(second));
+    if (second < 1'000) continue;
+    for (const std::uint64_t n : chain) {
+      ++left;
+      if (filter_->admit_leaving(key(n - 20), seconds(static_cast<std::int64_t>(second)))) {
+        ++admitted;
+      }
+    }
+  }
+  EXPECT_LT(admitted, left / 4);
+}
+
+TEST_F(ExpectedTest, AdmitsWhatReturns) {
+  std::uint64_t admitted = 0;
+  std::uint64_t left = 0;
+  for (std::uint64_t second = 0; second < 2'000; ++second) {
+    // The prompt of five seconds ago again, every other second.
+    const std::uint64_t prompt = second % 2 == 0 ? second : second - 5;
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(100'000 + 10 * prompt + i);
+    use(chain, static_cast<std::int64_t>(second));
+    use(chain, static_cast<std::int64_t>(second));
+    if (second % 2 != 0) continue;
+    for (const std::uint64_t n : chain) {
+      ++left;
+      if (filter_->admit_leaving(key(n), seconds(static_cast<std::int64_t>(second) + 1))) {
+        ++admitted;
+      }
+    }
+  }
+  EXPECT_GT(admitted, left * 9 / 10);
+}
+
+// The beginning of a prompt that is refused, which another prompt goes on from elsewhere.
+TEST_F(ExpectedTest, WhatSeveralPromptsBeginWithIsAdmitted) {
+  std::uint64_t admitted = 0;
+  for (std::uint64_t second = 0; second < 2'000; ++second) {
+    std::vector<std::uint64_t> chain{1, 2};
+    for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(1000 + 10 * second + i);
+    use(chain, static_cast<std::int64_t>(second));
+    use(chain, static_cast<std::int64_t>(second) + 1);
+    for (const std::uint64_t n : chain) {
+      const bool is_admitted =
+          filter_->admit_leaving(key(n), seconds(static_cast<std::int64_t>(second) + 1));
+      if (n <= 2 && second > 0) {
+        ASSERT_TRUE(is_admitted);
+      } else if (second > 1'000) {
+        admitted += is_admitted ? 1 : 0;
+      }
+    }
+  }
+  EXPECT_LT(admitted, 5'000U);
+}
+
+TEST_F(ExpectedTest, BlocksOfOneRequestAreJudgedTogether) {
+  for (std::uint64_t second = 0; second < 2'000; ++second) {
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(1000 + 10 * second + i);
+    use(chain, static_cast<std::int64_t>(second));
+    use(chain, static_cast<std::int64_t>(second));
+    std::uint64_t admitted = 0;
+    for (const std::uint64_t n : chain) {
+      if (filter_->admit_leaving(key(n), seconds(static_cast<std::int64_t>(second)))) ++admitted;
+    }
+    ASSERT_EQ(admitted % 10, 0U);
+  }
+}
+
+}  // namespace
+}  // namespace terrace::policy

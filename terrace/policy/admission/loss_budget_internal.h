@@ -1,0 +1,96 @@
+// Which blocks a tier can do without: those that are least likely to return, as many as cost it no
+// more hits than it may lose beside admitting everything. What is lost is measured: of blocks of
+// each expectation, how many left the tier above and how many came back while the tier would have
+// held them. What the others gain by staying longer may be lost again.
+// Threading: thread-compatible.  Waits: never.  Memory: 2 KiB.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+
+namespace terrace::policy {
+
+class LossBudget {
+ public:
+  // Counts are halved each time so many blocks were asked for.
+  explicit LossBudget(std::uint64_t half_life) : half_life_(static_cast<double>(half_life)) {}
+
+  // Steps of expectation: narrow where it is small, which is where most of it decides.
+  static constexpr std::uint8_t kSteps = 64;
+  [[nodiscard]] static std::uint8_t step_of(double chance) {
+    const double step = std::sqrt(std::clamp(chance, 0.0, 1.0)) * kSteps;
+    return static_cast<std::uint8_t>(std::min(step, kSteps - 1.0));
+  }
+
+  // Blocks of a chain that was used; each request is told of twice. True when that halved all.
+  bool note_uses(std::uint64_t blocks) {
+    asked_ += static_cast<double>(blocks) / 2;
+    since_halved_ += static_cast<double>(blocks) / 2;
+    if (since_halved_ < half_life_) return false;
+    halve();
+    return true;
+  }
+  // 1: the tier had a block that one that admits everything would have lost; -1: it lacked one that
+  // it had not refused, and that one would have had.
+  void note_gained(int count) { gained_ += count; }
+  void note_leaving(std::uint8_t step) { leaving_[step] += 1; }
+  // A block that left came back in time, or did not.
+  void note_outcome(std::uint8_t step, bool has_returned) {
+    seen_[step] += 1;
+    if (has_returned) returned_[step] += 1;
+  }
+  // Which steps to refuse from now on.
+  void judge() {
+    double left = std::max(0.0, asked_ * kMostLost + kCredit * gained_);
+    whole_steps_ = 0;
+    part_ = 0;
+    for (std::uint8_t step = 0; step < kSteps; ++step) {
+      const double lost = leaving_[step] * chance_of(step);
+      if (lost > left) {
+        part_ = left / lost;
+        return;
+      }
+      left -= lost;
+      whole_steps_ = static_cast<std::uint8_t>(step + 1);
+    }
+  }
+  // `draw` of [0, 1) decides within the last step.
+  [[nodiscard]] bool refuses(std::uint8_t step, double draw) const {
+    return step < whole_steps_ || (step == whole_steps_ && draw < part_);
+  }
+
+ private:
+  // Share of all blocks asked for.
+  static constexpr double kMostLost = 0.005;
+  // Of what is gained: a block that is there is no hit where one before it in its chain is not.
+  static constexpr double kCredit = 0.5;
+  // What a step is expected to do weighs as much as so many blocks of which it is known.
+  static constexpr double kLean = 64;
+
+  [[nodiscard]] double chance_of(std::uint8_t step) const {
+    const double expected = std::pow((step + 0.5) / kSteps, 2);
+    return (returned_[step] + kLean * expected) / (seen_[step] + kLean);
+  }
+  void halve() {
+    since_halved_ = 0;
+    asked_ /= 2;
+    gained_ /= 2;
+    for (auto* counts : {&leaving_, &seen_, &returned_}) {
+      for (double& count : *counts) count /= 2;
+    }
+  }
+
+  double half_life_;
+  double asked_ = 0;
+  double since_halved_ = 0;
+  double gained_ = 0;
+  std::array<double, kSteps> leaving_{};
+  std::array<double, kSteps> seen_{};
+  std::array<double, kSteps> returned_{};
+  std::uint8_t whole_steps_ = 0;  // Of the lowest expectation.
+  double part_ = 0;               // Of the next one.
+};
+
+}  // namespace terrace::policy
