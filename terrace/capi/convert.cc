@@ -119,6 +119,7 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
                               .decay_interval = disk.admission_decay,
                               .entries = disk.admission_entries};
   options.filter.reuse.entries = disk.admission_entries;
+  options.filter.expected.entries = disk.admission_entries;
   options.write_budget = disk.write_budget;
   options.writes_per_day = disk.dwpd;
   options.is_demote = disk.write == config::DiskWrite::kDemote;

@@ -207,7 +207,8 @@ void tell_useless(Loaded& loaded) {
       {"disk.admission_threshold", !counts, no_frequency},
       {"disk.admission_decay", !counts, no_frequency},
       {"disk.admission_entries", !remembers,
-       "disk.admission is all, which remembers nothing; set disk.admission = frequency or reuse"},
+       "disk.admission is all, which remembers nothing; set disk.admission = frequency, reuse or "
+       "expected"},
       {"disk.backend", has_library,
        "disk.backend_library names another one; leave one of them out"},
       {"disk.threads", has_ring_only,

@@ -107,9 +107,11 @@ constexpr Row kRows[] = {
      .text = "Requests in flight at the disk.", .field = FIELD(disk.depth)},
     {.name = "disk.threads", .type = kInteger, .fallback = "4", .low = 1, .high = 64,
      .text = "Threads of the `threads` backend that read and write; two more sync and allocate.", .field = FIELD(disk.threads)},
-    {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|frequency|reuse",
-     .text = "Which blocks may enter the disk tier; `frequency` refuses a block at first sight, `reuse` "
-         "all that is not sighted again within the time that a block stays on the disk.",
+    {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|expected|frequency|reuse",
+     .text = "Which blocks may enter the disk tier; `expected` waits until host evicts a block and "
+         "refuses what is least likely to be asked for again, as much as costs half a point of hits; "
+         "`frequency` refuses a block at first sight, `reuse` all that is not sighted again within the "
+         "time that a block stays on the disk.",
      .field = FIELD(disk.admission),
      .aliases = {{{"DYN_KVBM_DISABLE_DISK_OFFLOAD_FILTER", kDiskFilter},
          {"DYN_KVBM_DISK_CACHE_GB", kConfiguresTier, "frequency", true},
@@ -121,7 +123,7 @@ constexpr Row kRows[] = {
      .high = 24 * kHour, .text = "`frequency`: every count loses 1 per this time.",
      .field = FIELD(disk.admission_decay)},
     {.name = "disk.admission_entries", .type = kInteger, .fallback = "1000000", .low = 1024,
-     .high = 1e8, .text = "`frequency` and `reuse`: most blocks remembered.",
+     .high = 1e8, .text = "All but `all`: most blocks remembered.",
      .field = FIELD(disk.admission_entries)},
     {.name = "disk.write_budget", .type = kSize, .fallback = "0", .high = 1024 * 1024 * kTi,
      .low_nonzero = kMi, .text = "Bytes that may be written in 24 hours, per owner; what goes beyond is "

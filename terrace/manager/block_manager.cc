@@ -157,7 +157,7 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
                                                          LogSink& log) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
   policy::AdmissionOptions filter = options.disk.filter;
-  filter.reuse.tier_blocks = disk_blocks(options);
+  filter.reuse.tier_blocks = filter.expected.tier_blocks = disk_blocks(options);
   auto admission = policy::make_admission(options.disk.admission, filter);
   if (!admission) return fail(std::move(admission).error());
   TERRACE_ASSIGN_OR_RETURN(const std::string socket,

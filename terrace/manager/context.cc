@@ -9,7 +9,8 @@ namespace {
 // Null if no tier asks for it, or without memory: the tiers then go by age alone.
 std::shared_ptr<policy::ReturnModel> make_returns(const Options& options) {
   const bool host_asks = options.host.eviction == "hazard";
-  const bool disk_asks = !options.disk.paths.empty() && options.disk.eviction == "hazard";
+  const bool disk_asks = !options.disk.paths.empty() && (options.disk.eviction == "hazard" ||
+                                                         options.disk.admission == "expected");
   if (!host_asks && !disk_asks) return nullptr;
   auto made = policy::ReturnModel::create();
   return made ? std::move(*made) : nullptr;
@@ -162,10 +163,10 @@ void Context::note(LogLevel level, std::string line) {
   if (notes.size() < kMaxNotes) notes.push_back({level, std::move(line)});
 }
 
-void Context::touch(std::span<const SequenceHash> chain, const policy::Use& use) {
+void Context::touch(std::span<const SequenceHash> chain, const policy::Use& use, bool is_told) {
   if (host == nullptr || chain.empty()) return;
   if (chain.size() <= touch_at_once() || to_touch_.size() >= kMaxChains) {
-    touch_now({.hashes = chain, .use = use});
+    touch_now({.hashes = chain, .use = use}, is_told);
   } else {
     // In memory that was used before: fresh pages for half a megabyte cost as much as hashing a
     // tenth of its blocks.
@@ -175,17 +176,17 @@ void Context::touch(std::span<const SequenceHash> chain, const policy::Use& use)
       spare_chains_.pop_back();
     }
     copy.assign(chain.begin(), chain.end());
-    to_touch_.push_back({std::move(copy), use});
+    to_touch_.push_back({std::move(copy), use, is_told});
   }
 }
 
 bool Context::touch_some() {
   if (to_touch_.empty()) return false;
-  auto& [chain, use] = to_touch_.front();
+  auto& [chain, use, is_told] = to_touch_.front();
   const std::size_t left = chain.size() - std::min(chain.size(), touch_at_once());
   catalog::UsedRun run{.hashes = std::span(chain).subspan(left), .use = use};
   if (left > 0) run.before = chain[left - 1];
-  touch_now(run);
+  touch_now(run, is_told);
   chain.resize(left);
   if (chain.empty()) {
     if (spare_chains_.size() < kMaxSpareChains) spare_chains_.push_back(std::move(chain));
@@ -194,8 +195,9 @@ bool Context::touch_some() {
   return !to_touch_.empty();
 }
 
-void Context::touch_now(catalog::UsedRun run) {
+void Context::touch_now(catalog::UsedRun run, bool is_told) {
   auto& chain = run.hashes;
+  is_told = is_told && lower != nullptr && run.use && admission->wants_uses();
   const std::size_t slice = groups.count() == 1 ? chain.size() : kTouchInTurn;
   while (!chain.empty()) {
     catalog::UsedRun deepest = run;
@@ -205,6 +207,8 @@ void Context::touch_now(catalog::UsedRun run) {
     for (std::uint16_t group = 0; group < groups.count(); ++group) {
       pool().touch_chain(name_space, GroupId(group), deepest);
       if (lower != nullptr) lower->touch_chain(GroupId(group), deepest);
+      if (!is_told) continue;
+      admission->note_use(name_space, GroupId(group), deepest.hashes, *run.use, !deepest.before);
     }
     chain = chain.first(above);
   }

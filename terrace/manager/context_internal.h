@@ -83,7 +83,13 @@ class Context {
   void note(LogLevel level, std::string line);
   // The chain was used, in host and on disk: deepest first. Long chains are touched by
   // touch_some(), slice by slice, so that nobody holds the lock for long.
-  void touch(std::span<const SequenceHash> chain, const policy::Use& use);
+  void touch(std::span<const SequenceHash> chain, const policy::Use& use) {
+    touch(chain, use, false);
+  }
+  // The same, and the filter of the disk is told: when a request comes, and when it has ended.
+  void note_use(std::span<const SequenceHash> chain, const policy::Use& use) {
+    touch(chain, use, true);
+  }
   // True when more is left to do.
   bool touch_some();
   // Everything stored so far belongs to another namespace from now on.
@@ -121,8 +127,10 @@ class Context {
   struct Touch {
     std::vector<SequenceHash> chain;
     policy::Use use;
+    bool is_told;
   };
-  void touch_now(catalog::UsedRun run);
+  void touch(std::span<const SequenceHash> chain, const policy::Use& use, bool is_told);
+  void touch_now(catalog::UsedRun run, bool is_told);
   void note_host_evictions();
 
   // Blocks in host that are left to the store; an evicted block leaves it.

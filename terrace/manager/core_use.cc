@@ -57,7 +57,7 @@ void Core::note_end(Request& request, const AnswerEnd& end, Nanoseconds now) {
     use.of = context_.returns->leave(request.visit, hashes, request.prompt_blocks, answer,
                                      end.ending, now, hints);
   }
-  context_.touch(hashes, use);
+  context_.note_use(hashes, use);
   if (steps_.has_saves_under_way(request.id)) {
     ended_.emplace(request.id, Ended{{hashes.begin(), hashes.end()}, use});
   }

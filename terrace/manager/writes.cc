@@ -105,7 +105,7 @@ void Writes::drive_eviction(Nanoseconds now) {
       return;
     }
     // It was sighted when it was sealed; that it has to go now is no use of it.
-    if (!context_.admission->is_wanted(victim->key, now)) {
+    if (!context_.admission->admit_leaving(victim->key, now)) {
       context_.counters.drop_admission.add();
       context_.remove(victim->slot, MissReason::kEvicted);
       continue;
