@@ -1,6 +1,6 @@
 // What each admission filter of the disk tier costs in hits and spares in writes, on a trace of
 // real prompts: exact counts, no times.
-//   admission_bench [--tree=FILE] [--minutes=N] [--name=TEXT]
+//   admission_bench [--tree=FILE] [--minutes=N] [--name=TEXT] [--eviction=lru|hazard]
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -16,6 +16,7 @@ struct Setup {
   std::string tree = TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree";
   std::string name = "mooncake-conversation";
   std::int64_t minutes = 59;
+  std::string eviction = "hazard";
 };
 
 void print(const Setup& setup, const std::string& filter, unsigned host, unsigned disk,
@@ -36,6 +37,7 @@ void print(const Setup& setup, const std::string& filter, unsigned host, unsigne
   for (testing::BenchResult* result : {&hits, &writes, &per_hit}) {
     result->param("filter", filter)
         .param("trace", setup.name)
+        .param("eviction", setup.eviction)
         .param("host_percent", std::int64_t{host})
         .param("disk_percent", std::int64_t{disk});
     testing::print(*result, testing::machine_facts());
@@ -52,11 +54,18 @@ int bench(const Setup& setup) {
     return static_cast<std::uint32_t>(trace->unique_blocks() * percent / 100);
   };
   const Workload workload = trace->workload(seconds(60 * setup.minutes));
-  for (const auto& [host, disk] : {std::pair(1U, 5U), {1U, 10U}, {1U, 30U}, {5U, 10U}, {5U, 30U}}) {
+  for (const auto& [host, disk] :
+       {std::pair(1U, 5U), {1U, 10U}, {2U, 10U}, {1U, 30U}, {5U, 10U}, {5U, 30U}}) {
     Counts all;
-    for (const std::string filter : {"all", "frequency", "reuse"}) {
-      auto replay = Replay::create(
-          {.host_slots = share(host), .disk_slots = share(disk), .admission = filter});
+    for (const std::string filter : {"all", "expected", "frequency", "reuse"}) {
+      auto replay = Replay::create({.host_slots = share(host),
+                                    .disk_slots = share(disk),
+                                    .eviction = setup.eviction,
+                                    .admission = filter});
+      if (!replay) {
+        std::fprintf(stderr, "admission_bench: %s\n", replay.error().message().c_str());
+        return 1;
+      }
       const Counts counts = replay.value().run(workload);
       if (filter == "all") all = counts;
       print(setup, filter, host, disk, counts, all);
@@ -78,6 +87,8 @@ int main(int argc, char** argv) {
       setup.minutes = std::strtoll(argument.c_str() + 10, nullptr, 10);
     } else if (argument.starts_with("--name=")) {
       setup.name = argument.substr(7);
+    } else if (argument.starts_with("--eviction=")) {
+      setup.eviction = argument.substr(11);
     }
   }
   return terrace::trace::bench(setup);

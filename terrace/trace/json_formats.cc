@@ -13,7 +13,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint32_t kLineBlockTokens = 512;
-constexpr double kMostSeconds = 1e9;        // 30 years; as nanoseconds it fits.
+constexpr double kMostSeconds = 1e9;  // 30 years; as nanoseconds it fits.
+constexpr std::uint64_t kMostBlockTokens = 1U << 20U;
 constexpr std::size_t kMostSubagents = 16;  // One below the other.
 
 Status bad(const std::string& where, std::size_t line, std::string_view what) {
@@ -43,7 +44,7 @@ bool ids_of(const Json& json, std::vector<std::uint64_t>& ids) {
 }
 
 // 0 where it does not say, or nonsense: a policy then knows as little as of an engine's.
-std::uint32_t answer_of(const Json& json, const char* name) {
+std::uint32_t tokens_of(const Json& json, const char* name) {
   const auto at = json.find(name);
   if (at == json.end() || !at->is_number_unsigned()) return 0;
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(at->get<std::uint64_t>(), UINT32_MAX));
@@ -105,8 +106,9 @@ Status read_request(Conversation& to, const Json& json, std::size_t number, Nano
   to.workload.add_request({.at = start + *at,
                            .tip = to.scope.tip(to.ids),
                            .depth = static_cast<std::uint32_t>(to.ids.size()),
-                           .answer_tokens = answer_of(json, "out"),
-                           .ending = ending_of(json)});
+                           .answer_tokens = tokens_of(json, "out"),
+                           .ending = ending_of(json),
+                           .prompt_tokens = tokens_of(json, "in")});
   return {};
 }
 
@@ -133,6 +135,7 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
   if (group == 0) {
     return {Code::kInvalid, where + ": " + no_group(options.block_tokens, kLineBlockTokens)};
   }
+  (void)workload.set_block_tokens(static_cast<std::uint32_t>(kLineBlockTokens * group));
   Scope scope(workload);
   std::vector<std::uint64_t> ids;
   for (std::size_t line = 1; !text.empty(); ++line) {
@@ -148,7 +151,8 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
     workload.add_request({.at = scaled(*at, options.rate),
                           .tip = scope.tip(ids),
                           .depth = static_cast<std::uint32_t>(ids.size()),
-                          .answer_tokens = answer_of(json, "output_length")});
+                          .answer_tokens = tokens_of(json, "output_length"),
+                          .prompt_tokens = tokens_of(json, "input_length")});
   }
   return {};
 }
@@ -168,6 +172,14 @@ Status read_conversation(const std::string& where, std::string_view text, Nanose
                                 : std::uint64_t{0};
   const std::size_t group = group_of(options.block_tokens, own);
   if (group == 0) return {Code::kInvalid, where + ": " + no_group(options.block_tokens, own)};
+  if (own > kMostBlockTokens ||
+      (own > 0 && !workload.set_block_tokens(static_cast<std::uint32_t>(own * group)))) {
+    return {
+        Code::kInvalid,
+        fmt::format("{}: its blocks are of {} tokens, those before of {}; give --block-tokens, a "
+                    "multiple of both, or one archive for each",
+                    where, own * group, workload.block_tokens())};
+  }
   Conversation to{where, Scope(workload), group, workload};
   return read_requests(to, json, start, 0);
 }

@@ -19,42 +19,75 @@ SequenceHash hash_of(std::uint32_t block) {
 }  // namespace
 
 Result<Replay> Replay::create(const Options& options) {
-  Replay replay;
+  Replay replay(options);
   TERRACE_ASSIGN_OR_RETURN(replay.returns_, policy::ReturnModel::create());
-  TERRACE_ASSIGN_OR_RETURN(replay.host_, catalog::Pool::create({.slots = options.host_slots,
-                                                                .eviction = options.eviction,
-                                                                .returns = replay.returns_}));
+  TERRACE_ASSIGN_OR_RETURN(replay.host_,
+                           catalog::Pool::create({.slots = options.host_slots,
+                                                  .eviction = options.eviction,
+                                                  .returns = replay.returns_,
+                                                  .make_policy = options.make_policy}));
   policy::AdmissionOptions admission;
   admission.reuse.tier_blocks = options.disk_slots;
+  admission.expected.tier_blocks = options.disk_slots;
   TERRACE_ASSIGN_OR_RETURN(replay.filter_, policy::make_admission(options.admission, admission));
   if (options.disk_slots > 0) {
-    TERRACE_ASSIGN_OR_RETURN(replay.disk_, catalog::Pool::create({.slots = options.disk_slots,
-                                                                  .eviction = options.eviction,
-                                                                  .returns = replay.returns_}));
+    TERRACE_ASSIGN_OR_RETURN(replay.disk_,
+                             catalog::Pool::create({.slots = options.disk_slots,
+                                                    .eviction = options.eviction,
+                                                    .returns = replay.returns_,
+                                                    .make_policy = options.make_policy}));
   }
   return replay;
 }
 
 Counts Replay::run(const Workload& workload) {
+  constexpr std::uint32_t kUsualBlockTokens = 512;
+  const std::uint32_t tokens = workload.block_tokens();
+  engine_.emplace(cost_, tokens == 0 ? kUsualBlockTokens : tokens);
   std::vector<std::uint32_t> blocks;
   for (const Request& request : workload.requests()) {
     now_ = request.at;
     workload.chain(request, blocks);
     serve(request, blocks);
   }
-  return counts_;
+  Counts all;
+  for (const Counts& part : counts_) {
+    all.requests += part.requests;
+    all.blocks += part.blocks;
+    all.host_hits += part.host_hits;
+    all.disk_hits += part.disk_hits;
+  }
+  all.disk_writes = writes_;
+  return all;
+}
+
+// One more block of the chain lies there.
+void Replay::note_found(Tier source) {
+  if (found_.empty() || found_.back().source != source) found_.push_back({source, 0});
+  ++found_.back().blocks;
 }
 
 void Replay::serve(const Request& request, const std::vector<std::uint32_t>& blocks) {
   hashes_.clear();
   for (const std::uint32_t block : blocks) hashes_.push_back(hash_of(block));
-  counts_.blocks += hashes_.size();
+  Counts& counts = counts_[static_cast<std::size_t>(request.part)];
+  ++counts.requests;
+  counts.blocks += hashes_.size();
   const policy::Hints& hints = request.hints;
   const policy::Visit visit = returns_->arrive(hashes_, now_, hints);
   note_use(visit.of, hints.priority);
   catalog::PinRun run;
   run.reserve(hashes_.size());
   const std::size_t loaded = load(run);
+  for (const policy::SourceRun& found : found_) {
+    (found.source == Tier::kHost ? counts.host_hits : counts.disk_hits) += found.blocks;
+  }
+  const std::uint64_t block_tokens = engine_->block_tokens();
+  engine_->serve(
+      {.at = now_,
+       .runs = found_,
+       .tokens = request.prompt_tokens > 0 ? request.prompt_tokens : hashes_.size() * block_tokens,
+       .is_counted = request.part == Part::kTrace});
   for (std::size_t i = 0; disk_ != nullptr && i < loaded; ++i) sight(key_of(hashes_[i]));
   compute(loaded, run);
   note_use(returns_->leave(visit, hashes_, hashes_.size(), request.answer_tokens, request.ending,
@@ -65,7 +98,11 @@ void Replay::serve(const Request& request, const std::vector<std::uint32_t>& blo
 void Replay::note_use(policy::ReturnClass of, policy::Priority priority) {
   const catalog::UsedRun used{.hashes = hashes_, .use = policy::Use{now_, of, priority}};
   host_->touch_chain(NamespaceId(1), GroupId(0), used);
-  if (disk_ != nullptr) disk_->touch_chain(NamespaceId(1), GroupId(0), used);
+  if (disk_ == nullptr) return;
+  disk_->touch_chain(NamespaceId(1), GroupId(0), used);
+  if (filter_->wants_uses()) {
+    filter_->note_use(NamespaceId(1), GroupId(0), hashes_, {.at = now_, .of = of}, true);
+  }
 }
 
 void Replay::compute(std::size_t from, catalog::PinRun& run) {
@@ -79,14 +116,15 @@ void Replay::compute(std::size_t from, catalog::PinRun& run) {
 
 std::size_t Replay::load(catalog::PinRun& run) {
   std::size_t at = 0;
+  found_.clear();
   for (; at < hashes_.size(); ++at) {
     const BlockKey key = key_of(hashes_[at]);
     auto pin = host_->pin(key);
     if (pin) {
-      ++counts_.host_hits;
+      note_found(Tier::kHost);
       run.add(std::move(*pin));
     } else if (has_on_disk(key) && store(key, run)) {
-      ++counts_.disk_hits;
+      note_found(Tier::kDisk);
     } else {
       break;
     }
@@ -105,7 +143,8 @@ bool Replay::store(const BlockKey& key, catalog::PinRun& run) {
   if (!pin) {
     auto reserved = host_->reserve(key);
     for (const catalog::Eviction& gone : host_->take_evicted()) {
-      if (disk_ != nullptr && !disk_->contains(gone.key) && filter_->is_wanted(gone.key, now_)) {
+      if (disk_ != nullptr && !disk_->contains(gone.key) &&
+          filter_->admit_leaving(gone.key, now_)) {
         write(gone.key);
       }
     }
@@ -121,7 +160,7 @@ void Replay::write(const BlockKey& key) {
   auto reserved = disk_->reserve(key);
   (void)disk_->take_evicted();
   if (!reserved) return;
-  if (std::move(*reserved).begin_fill().seal()) ++counts_.disk_writes;
+  if (std::move(*reserved).begin_fill().seal()) ++writes_;
 }
 
 }  // namespace terrace::trace

@@ -2,21 +2,28 @@
 // uses them: what a request computes is sealed in host and offered to the disk's admission filter,
 // what it hits is a sighting and written when the filter wants it by then, and what host evicts is
 // asked about again. A request holds its blocks to its end and lets go of the deepest first.
+// What was found counts as hit, loaded or not: computing a block leaves it in host as loading does,
+// so what the planner decides changes the times, and no hit.
 // Threading: thread-compatible.  Waits: never.  Memory: that of the pools and the filter.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "terrace/catalog/pool.h"
 #include "terrace/policy/admission/admission.h"
+#include "terrace/trace/engine_model.h"
 #include "terrace/trace/workload.h"
 
 namespace terrace::trace {
 
 struct Counts {
+  std::uint64_t requests = 0;
   std::uint64_t blocks = 0;  // Of all prompts.
   std::uint64_t host_hits = 0;
   std::uint64_t disk_hits = 0;    // Prefix-contiguous, as those of host.
@@ -34,14 +41,27 @@ class Replay {
     std::uint32_t disk_slots = 0;  // 0 = no disk.
     std::string eviction = "lru";
     std::string admission = "all";
+    CostModel cost{};
+    // Makes the policy of both pools in place of `eviction`; empty = as is.
+    std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make_policy = {};
   };
   // Errors: kInvalid for no host slots or unknown policies, kExhausted if memory is refused.
   static Result<Replay> create(const Options& options);
+  // All that was asked for.
   Counts run(const Workload& workload);
+  // Of that, what requests of `part` asked for; blocks written by whomever are in run()'s alone.
+  [[nodiscard]] const Counts& counts_of(Part part) const {
+    return counts_[static_cast<std::size_t>(part)];
+  }
+  // Of the trace's own requests; none before run().
+  [[nodiscard]] EngineTimes times() const { return engine_ ? engine_->times() : EngineTimes{}; }
+  // 0 before run().
+  [[nodiscard]] std::uint64_t block_bytes() const { return engine_ ? engine_->block_bytes() : 0; }
 
  private:
-  Replay() = default;
+  explicit Replay(const Options& options) : cost_(options.cost) {}
   void serve(const Request& request, const std::vector<std::uint32_t>& blocks);
+  void note_found(Tier source);
   // In both pools.
   void note_use(policy::ReturnClass of, policy::Priority priority);
   void compute(std::size_t from, catalog::PinRun& run);
@@ -58,9 +78,14 @@ class Replay {
   std::unique_ptr<catalog::Pool> host_;
   std::unique_ptr<catalog::Pool> disk_;
   std::unique_ptr<policy::AdmissionFilter> filter_;
-  std::vector<SequenceHash> hashes_;  // Of the request that is served.
+  CostModel cost_;
+  std::optional<EngineModel> engine_;
+  // Of the request that is served.
+  std::vector<SequenceHash> hashes_;
+  std::vector<policy::SourceRun> found_;
   Nanoseconds now_{0};
-  Counts counts_;
+  std::uint64_t writes_ = 0;
+  std::array<Counts, kPartCount> counts_{};
 };
 
 }  // namespace terrace::trace

@@ -15,6 +15,11 @@ void Workload::chain(const Request& request, std::vector<std::uint32_t>& blocks)
   }
 }
 
+bool Workload::set_block_tokens(std::uint32_t tokens) {
+  if (block_tokens_ == 0) block_tokens_ = tokens;
+  return block_tokens_ == tokens;
+}
+
 std::uint32_t Workload::add_block(std::uint32_t tip) {
   parents_.push_back(tip);
   return static_cast<std::uint32_t>(parents_.size());

@@ -1,7 +1,7 @@
 // What a replay is fed with: requests in order of arrival, each a path in a tree of prompt blocks.
 // Blocks are numbered in order of appearance, so equal numbers are equal prefixes.
 // Threading: thread-compatible.  Waits: never.
-// Memory: 4 bytes per distinct block, 72 per request.  Source: design.md section 2.
+// Memory: 4 bytes per distinct block, 80 per request.  Source: design.md section 2.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,10 @@
 
 namespace terrace::trace {
 
+// Whose request it is: the trace's own, or mixed in by a scenario.
+enum class Part : std::uint8_t { kTrace = 0, kScan = 1, kBurst = 2 };
+inline constexpr std::size_t kPartCount = 3;
+
 struct Request {
   Nanoseconds at{0};
   std::uint32_t tip = 0;    // Number + 1 of its deepest block; 0 = it has no block.
@@ -21,6 +25,8 @@ struct Request {
   std::uint32_t answer_tokens = 0;
   policy::Ending ending = policy::Ending::kUnknown;
   policy::Hints hints{};  // Of traces none; foresight.h makes some.
+  Part part = Part::kTrace;
+  std::uint32_t prompt_tokens = 0;  // 0 = not said: those of its blocks.
 };
 
 class Workload {
@@ -29,6 +35,10 @@ class Workload {
   [[nodiscard]] std::size_t unique_blocks() const { return parents_.size(); }
   // Prompt blocks of all requests.
   [[nodiscard]] std::uint64_t references() const { return references_; }
+  // Tokens of a block; 0 = nobody said.
+  [[nodiscard]] std::uint32_t block_tokens() const { return block_tokens_; }
+  // False if another number was said before.
+  [[nodiscard]] bool set_block_tokens(std::uint32_t tokens);
   // Numbers of one request's blocks, in chain order, in place of what `blocks` held.
   void chain(const Request& request, std::vector<std::uint32_t>& blocks) const;
   // Number + 1 of the block before `block` in its chain; 0 = it is the first.
@@ -44,6 +54,7 @@ class Workload {
   std::vector<std::uint32_t> parents_;
   std::vector<Request> requests_;
   std::uint64_t references_ = 0;
+  std::uint32_t block_tokens_ = 0;
 };
 
 // Turns ids that mean something within one scope (a trace file, a conversation) into blocks.

@@ -1,0 +1,140 @@
+#include "terrace/trace/scenario.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "terrace/base/rng.h"
+
+namespace terrace::trace {
+namespace {
+
+struct Span {
+  Nanoseconds begin{0};
+  Nanoseconds end{0};
+};
+
+// The middle of the workload's time, `share` of it.
+Span middle(const Workload& workload, double share) {
+  if (workload.requests().empty()) return {};
+  const Nanoseconds first = workload.requests().front().at;
+  const auto whole = static_cast<double>((workload.requests().back().at - first).value());
+  const auto at = [&](double part) {
+    return first + Nanoseconds(static_cast<std::int64_t>(whole * part));
+  };
+  return {at(0.5 - share / 2), at(0.5 + share / 2)};
+}
+
+// Those that arrive in the span.
+std::vector<Request> requests_in(const Workload& workload, const Span& span) {
+  std::vector<Request> all;
+  for (const Request& request : workload.requests()) {
+    if (request.at >= span.begin && request.at <= span.end && request.part == Part::kTrace) {
+      all.push_back(request);
+    }
+  }
+  return all;
+}
+
+double uniform(Rng& rng) { return (static_cast<double>(rng.next() >> 11U) + 0.5) * 0x1.0p-53; }
+
+Nanoseconds exponential(Rng& rng, double mean_seconds) {
+  return Nanoseconds(static_cast<std::int64_t>(-std::log(uniform(rng)) * mean_seconds * 1e9));
+}
+
+std::uint32_t grown(Workload& workload, std::uint32_t tip, std::uint64_t blocks) {
+  for (std::uint64_t i = 0; i < blocks; ++i) tip = workload.add_block(tip);
+  return tip;
+}
+
+}  // namespace
+
+Workload make_chat(const ChatOptions& options) {
+  constexpr std::uint64_t kSystemPrompts = 3;
+  constexpr std::uint64_t kSystemBlocks = 12;
+  constexpr double kThinkSeconds = 60;
+  constexpr unsigned kGoesOn = 75;  // Percent, after each turn.
+  Rng rng(options.seed);
+  Workload workload;
+  (void)workload.set_block_tokens(options.block_tokens);
+  std::vector<std::uint32_t> system;
+  for (std::uint64_t i = 0; i < kSystemPrompts; ++i) {
+    system.push_back(grown(workload, 0, kSystemBlocks));
+  }
+  for (std::uint32_t i = 0; i < options.conversations; ++i) {
+    Nanoseconds at(
+        static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(options.span.value()) + 1)));
+    std::uint32_t tip = system[rng.below(kSystemPrompts)];
+    std::uint64_t depth = kSystemBlocks;
+    std::uint64_t answer = 0;
+    do {
+      const std::uint64_t more = answer + 1 + rng.below(12);
+      answer = 1 + rng.below(8);
+      depth += more;
+      tip = grown(workload, tip, more);
+      workload.add_request(
+          {.at = at,
+           .tip = tip,
+           .depth = static_cast<std::uint32_t>(depth),
+           .answer_tokens = static_cast<std::uint32_t>(answer) * options.block_tokens});
+      at += exponential(rng, kThinkSeconds);
+    } while (rng.chance(kGoesOn));
+  }
+  workload.sort();
+  return workload;
+}
+
+void mix_scan(Workload& workload, std::uint64_t seed, double share) {
+  const Span span = middle(workload, 0.5);
+  const std::vector<Request> users = requests_in(workload, span);
+  std::uint64_t asked = 0;
+  for (const Request& request : users) asked += request.depth;
+  if (asked == 0) return;
+  const auto wanted = static_cast<std::uint64_t>(static_cast<double>(asked) * share);
+  Rng rng(seed);
+  std::vector<std::uint32_t> depths;
+  for (std::uint64_t blocks = 0; blocks < wanted;) {
+    const std::uint32_t depth = users[rng.below(users.size())].depth;
+    if (depth == 0) continue;
+    depths.push_back(depth);
+    blocks += depth;
+  }
+  const auto whole = static_cast<double>((span.end - span.begin).value());
+  for (std::size_t i = 0; i < depths.size(); ++i) {
+    const double part = static_cast<double>(i) / static_cast<double>(depths.size());
+    workload.add_request({.at = span.begin + Nanoseconds(static_cast<std::int64_t>(whole * part)),
+                          .tip = grown(workload, 0, depths[i]),
+                          .depth = depths[i],
+                          .answer_tokens = 1,
+                          .part = Part::kScan});
+  }
+  workload.sort();
+}
+
+void mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users) {
+  const Span span = middle(workload, 0.05);
+  const std::vector<Request> copied = requests_in(workload, span);
+  Rng rng(seed);
+  std::vector<std::uint32_t> blocks;
+  for (std::uint32_t user = 0; user < users; ++user) {
+    // What of the trace has become what of this user's: what requests shared, they share still.
+    std::unordered_map<std::uint32_t, std::uint32_t> twins;
+    const Nanoseconds late(static_cast<std::int64_t>(rng.below(1'000'000'000)));
+    for (Request request : copied) {
+      workload.chain(request, blocks);
+      std::uint32_t tip = 0;
+      for (const std::uint32_t block : blocks) {
+        std::uint32_t& twin = twins[block];
+        if (twin == 0) twin = workload.add_block(tip);
+        tip = twin;
+      }
+      request.tip = tip;
+      request.at += late;
+      request.part = Part::kBurst;
+      workload.add_request(request);
+    }
+  }
+  workload.sort();
+}
+
+}  // namespace terrace::trace

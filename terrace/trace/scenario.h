@@ -1,0 +1,31 @@
+// Disturbances that a cache meets beside its users, mixed into a workload, and a workload to mix
+// them into where nobody has recorded one. Equal seeds give equal requests.
+// Threading: thread-compatible.  Waits: never.  Memory: that of the requests made.
+#pragma once
+
+#include <cstdint>
+
+#include "terrace/trace/workload.h"
+
+namespace terrace::trace {
+
+// Users who come, talk for some turns and go: each prompt is the one before, its answer and a few
+// blocks more, after one of three system prompts.
+struct ChatOptions {
+  std::uint64_t seed = 1;
+  Nanoseconds span = seconds(3600);
+  std::uint32_t conversations = 2'400;
+  std::uint32_t block_tokens = 64;
+};
+[[nodiscard]] Workload make_chat(const ChatOptions& options);
+
+// A batch job that reads many prompts once, as long as those of the trace, which share nothing and
+// never come back: over the middle half of the time, `share` times as many blocks as the trace asks
+// for in it.
+void mix_scan(Workload& workload, std::uint64_t seed, double share = 1);
+
+// A rush: over the middle twentieth of the time `users` times as many other users, who ask for as
+// much as those of the trace do then, and share nothing with them.
+void mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users = 5);
+
+}  // namespace terrace::trace

@@ -1,0 +1,122 @@
+#include "terrace/trace/scenario.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "terrace/trace/replay.h"
+
+namespace terrace::trace {
+namespace {
+
+std::vector<Request> requests_of(const Workload& workload, Part part) {
+  std::vector<Request> all;
+  for (const Request& request : workload.requests()) {
+    if (request.part == part) all.push_back(request);
+  }
+  return all;
+}
+
+std::uint64_t blocks_of(const std::vector<Request>& requests) {
+  std::uint64_t all = 0;
+  for (const Request& request : requests) all += request.depth;
+  return all;
+}
+
+TEST(ScenarioTest, AChatIsItsSeeds) {
+  const auto tips = [](std::uint64_t seed) {
+    std::vector<std::uint32_t> all;
+    const Workload chat = make_chat({.seed = seed});
+    for (const Request& request : chat.requests()) all.push_back(request.tip);
+    return all;
+  };
+  EXPECT_EQ(tips(1), tips(1));
+  EXPECT_NE(tips(1), tips(2));
+}
+
+TEST(ScenarioTest, AChatsPromptsGoOnWhereTheOneBeforeEnded) {
+  const Workload chat = make_chat({});
+  EXPECT_GT(chat.requests().size(), 2U * 2'400U);
+  auto replay = Replay::create({.host_slots = static_cast<std::uint32_t>(chat.unique_blocks())});
+  const Counts counts = replay.value().run(chat);
+  EXPECT_GT(counts.percent(counts.host_hits), 50);
+  EXPECT_EQ(counts.host_hits, chat.references() - chat.unique_blocks()) << "no block is in vain";
+}
+
+TEST(ScenarioTest, AScanReadsEverythingOnceInTheMiddle) {
+  const Workload chat = make_chat({});
+  Workload mixed = chat;
+  mix_scan(mixed, 7, 0.5);
+  EXPECT_EQ(blocks_of(requests_of(mixed, Part::kTrace)), chat.references());
+  const auto scan = requests_of(mixed, Part::kScan);
+  ASSERT_FALSE(scan.empty());
+  EXPECT_EQ(mixed.unique_blocks() - chat.unique_blocks(), blocks_of(scan));
+  const Nanoseconds end = chat.requests().back().at;
+  EXPECT_GE(scan.front().at, Nanoseconds(end.value() / 5));
+  EXPECT_LE(scan.back().at, Nanoseconds(end.value() / 5 * 4));
+  std::uint64_t asked = 0;
+  for (const Request& request : chat.requests()) {
+    if (request.at >= scan.front().at && request.at <= scan.back().at) asked += request.depth;
+  }
+  EXPECT_NEAR(static_cast<double>(blocks_of(scan)), 0.5 * static_cast<double>(asked),
+              0.02 * static_cast<double>(asked));
+}
+
+TEST(ScenarioTest, ARushIsOfOtherUsersWhoAskAlike) {
+  const Workload chat = make_chat({});
+  Workload mixed = chat;
+  mix_burst(mixed, 7, 3);
+  EXPECT_EQ(blocks_of(requests_of(mixed, Part::kTrace)), chat.references());
+  const auto rush = requests_of(mixed, Part::kBurst);
+  ASSERT_FALSE(rush.empty());
+  EXPECT_EQ(rush.size() % 3, 0U);
+  std::set<std::uint32_t> own;
+  std::set<std::uint32_t> theirs;
+  std::vector<std::uint32_t> blocks;
+  for (const Request& request : mixed.requests()) {
+    mixed.chain(request, blocks);
+    (request.part == Part::kTrace ? own : theirs).insert(blocks.begin(), blocks.end());
+  }
+  EXPECT_TRUE(
+      std::ranges::none_of(theirs, [&](std::uint32_t block) { return own.contains(block); }));
+  EXPECT_LT(theirs.size(), blocks_of(rush)) << "what the trace's users share, they share, too";
+  EXPECT_EQ(theirs.size() % 3, 0U);
+}
+
+TEST(ScenarioTest, NothingIsMixedIntoNothing) {
+  Workload none;
+  mix_scan(none, 1);
+  mix_burst(none, 1);
+  EXPECT_TRUE(none.requests().empty());
+}
+
+// A batch job that asks for as many blocks as the users do, none of them twice, beside a chat.
+struct Disturbed {
+  double alone = 0;  // Hits of the chat, in percent.
+  double beside = 0;
+};
+
+Disturbed chat_beside_scan(const std::string& eviction) {
+  const Workload chat = make_chat({.conversations = 800});
+  Workload mixed = chat;
+  mix_scan(mixed, 1);
+  const auto slots = static_cast<std::uint32_t>(chat.unique_blocks() / 20);
+  const auto hits = [&](const Workload& workload) {
+    auto replay = Replay::create({.host_slots = slots, .eviction = eviction});
+    (void)replay.value().run(workload);
+    const Counts& own = replay.value().counts_of(Part::kTrace);
+    return own.percent(own.host_hits);
+  };
+  return {hits(chat), hits(mixed)};
+}
+
+TEST(ScenarioTest, ScansLeaveAChatItsHitsWithTheDefaultPolicy) {
+  const Disturbed hazard = chat_beside_scan("hazard");
+  const Disturbed lru = chat_beside_scan("lru");
+  EXPECT_GT(hazard.beside, hazard.alone - 3);
+  EXPECT_LT(lru.beside, lru.alone - 6) << "else this says nothing";
+}
+
+}  // namespace
+}  // namespace terrace::trace

@@ -1,0 +1,87 @@
+// What every eviction policy must do on workloads: hit not less than `lru` by more than 0.3 points
+// of the blocks asked for on recorded prompts. On a chat that is made up the bound is 2.5: its
+// users return without memory, so that a block's age says all that can be known, and `lru` goes by
+// nothing else; but while a batch job reads everything once beside it, 0.3 again. A policy's test
+// instantiates it by its name, or with its factory:
+//   INSTANTIATE_TEST_SUITE_P(Hazard, TraceContract, ::testing::Values(TraceMaker{"hazard", {}}));
+// Threading: tests only.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "terrace/testing/prefix_trace.h"
+#include "terrace/trace/replay.h"
+#include "terrace/trace/scenario.h"
+
+namespace terrace::trace {
+
+struct TraceMaker {
+  std::string name;
+  std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make = {};
+};
+
+class TraceContract : public ::testing::TestWithParam<TraceMaker> {
+ protected:
+  static constexpr double kMostBelowLru = 0.3;  // Points.
+  static constexpr double kMostBelowLruAtItsBest = 2.5;
+
+  // Hits of the workload's own requests in one pool of `slots`, in percent.
+  static double hit_percent(const Workload& workload, std::uint32_t slots,
+                            const TraceMaker& maker = {"lru", {}}) {
+    auto replay = Replay::create({.host_slots = slots,
+                                  .eviction = maker.make ? "lru" : maker.name,
+                                  .make_policy = maker.make});
+    (void)replay.value().run(workload);
+    const Counts& own = replay.value().counts_of(Part::kTrace);
+    return own.percent(own.host_hits);
+  }
+  // Pools of 1 to 10 % of the distinct blocks.
+  static void expect_as_good_as_lru(const Workload& workload, std::uint64_t unique_blocks,
+                                    double most_below) {
+    for (const std::uint64_t share : {1U, 2U, 5U, 10U}) {
+      const auto slots = static_cast<std::uint32_t>(unique_blocks * share / 100);
+      EXPECT_GE(hit_percent(workload, slots, GetParam()), hit_percent(workload, slots) - most_below)
+          << share << " % of " << unique_blocks << " distinct blocks";
+    }
+  }
+};
+
+TEST_P(TraceContract, OnRecordedPromptsItIsAsGoodAsLru) {
+  const auto trace =
+      testing::PrefixTrace::read(TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree");
+  ASSERT_TRUE(trace) << "tests/data/mooncake/conversation.tree is missing or malformed";
+  const Workload workload = trace->workload(seconds(59 * 60));
+  expect_as_good_as_lru(workload, workload.unique_blocks(), kMostBelowLru);
+}
+
+TEST_P(TraceContract, OnAChatWithoutMemoryItIsNotFarBelowLru) {
+  const Workload chat = make_chat({.seed = 1, .conversations = 600});
+  expect_as_good_as_lru(chat, chat.unique_blocks(), kMostBelowLruAtItsBest);
+}
+
+TEST_P(TraceContract, WhileABatchJobScansItIsAsGoodAsLru) {
+  Workload chat = make_chat({.seed = 3, .conversations = 600});
+  const std::uint64_t unique_blocks = chat.unique_blocks();
+  mix_scan(chat, 3);
+  expect_as_good_as_lru(chat, unique_blocks, kMostBelowLru);
+}
+
+TEST_P(TraceContract, InARushItIsNotFarBelowLru) {
+  Workload chat = make_chat({.seed = 4, .conversations = 600});
+  const std::uint64_t unique_blocks = chat.unique_blocks();
+  mix_burst(chat, 4);
+  expect_as_good_as_lru(chat, unique_blocks, kMostBelowLruAtItsBest);
+}
+
+TEST_P(TraceContract, EqualTracesGiveEqualHits) {
+  const Workload chat = make_chat({.seed = 5, .conversations = 200});
+  const auto slots = static_cast<std::uint32_t>(chat.unique_blocks() / 20);
+  EXPECT_EQ(hit_percent(chat, slots, GetParam()), hit_percent(chat, slots, GetParam()));
+}
+
+}  // namespace terrace::trace
