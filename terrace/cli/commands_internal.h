@@ -161,19 +161,27 @@ struct MoveOptions {
 [[nodiscard]] Answer run_move(const MoveOptions& options);
 
 struct SimulateOptions {
-  std::vector<std::string> traces;
-  std::string host = "2%";  // Of a trace's distinct blocks, or a number of blocks.
+  std::vector<std::string> traces;  // None = a chat that is made up, if there is a scenario.
+  std::string host = "2%";          // Of a trace's distinct blocks, or a number of blocks.
   std::string disk = "0";
-  std::vector<std::string> policies{"lru"};
+  std::vector<std::string> policies{"hazard"};
   std::string admission = "all";
+  std::vector<std::string> scenario;
+  bool is_compared = false;
+  std::vector<std::string> sizes{"1%", "2%", "5%", "10%", "20%"};  // In place of host, compared.
   std::uint64_t seed = 1;
   double window_minutes = 60;
   double rate = 1;
   std::uint32_t block_tokens = 0;  // 0 = those of the trace.
+  double prefill_rate = 10'000;    // Tokens a second.
+  std::string token_bytes = "128KiB";
+  std::string host_bandwidth = "20GB";  // A second.
+  std::string disk_bandwidth = "3GB";
+  std::string disk_latency = "200us";
   bool is_json = false;
 };
-// What caches of these sizes would hit on recorded prompts. Failed also when one of the traces
-// cannot be read.
+// What caches of these sizes would hit on recorded prompts, and how soon the first tokens would
+// come. Failed also when one of the traces cannot be read.
 [[nodiscard]] Answer run_simulate(const SimulateOptions& options);
 
 [[nodiscard]] Answer run_version(bool is_json);

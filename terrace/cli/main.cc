@@ -251,28 +251,46 @@ void declare_move(Commands& commands) {
   commands.move_command = command;
 }
 
+void declare_simulate_costs(CLI::App& command, SimulateOptions& options) {
+  command
+      .add_option("--prefill-rate", options.prefill_rate,
+                  "Tokens that the engine computes a second.")
+      ->check(CLI::Range(1.0, 1e9));
+  command.add_option("--token-bytes", options.token_bytes, "KV of one token.");
+  command.add_option("--host-bandwidth", options.host_bandwidth,
+                     "Bytes a second from host memory to the device.");
+  command.add_option("--disk-bandwidth", options.disk_bandwidth, "Bytes a second from disk.");
+  command.add_option("--disk-latency", options.disk_latency, "Of one load from disk.");
+}
+
 void declare_simulate(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand(
       "simulate", "Replay recorded prompts through the catalog: what would these sizes hit?");
   SimulateOptions& options = commands.simulate;
-  command
-      ->add_option("trace", options.traces,
-                   "Mooncake JSONL, or conversations as .json or in a .tar; also .zst.")
-      ->required();
+  command->add_option("trace", options.traces,
+                      "Mooncake JSONL, or conversations as .json or in a .tar; also .zst.");
   command->add_option("--host", options.host,
                       "Blocks in host memory, or their share of the distinct ones, such as 2%.");
   command->add_option("--disk", options.disk, "The same on disk; 0 = no disk.");
-  command->add_option("--policy", options.policies, "Who is evicted; several: a,b.")
-      ->delimiter(',')
-      ->allow_extra_args(false);
+  const auto add_list = [&](const char* name, std::vector<std::string>& list, const char* text) {
+    return command->add_option(name, list, text)->delimiter(',')->allow_extra_args(false);
+  };
+  add_list("--policy", options.policies, "Who is evicted; several: a,b.");
   command->add_option("--admission", options.admission, "What enters the disk: disk.admission.");
-  command->add_option("--seed", options.seed, "Of when conversations start.");
+  add_list("--scenario", options.scenario,
+           "Mix in a one-pass batch job (scan), a rush of other users (burst), or both; without a "
+           "trace beside a chat that is made up (chat).");
+  command->add_flag("--compare", options.is_compared,
+                    "Draw the policies beside lru and the optimum, over --sizes of host.");
+  add_list("--sizes", options.sizes, "As --host, several: 1%,2%.");
+  command->add_option("--seed", options.seed, "Of when conversations start, and of scenarios.");
   command->add_option("--window", options.window_minutes, "Minutes in which conversations start.")
       ->check(CLI::Range(0.0, 1e6));
   command->add_option("--rate", options.rate, "So many times as many requests a second.")
       ->check(CLI::Range(0.001, 1000.0));
   command->add_option("--block-tokens", options.block_tokens,
                       "A multiple of the trace's own; 0 = its own.");
+  declare_simulate_costs(*command, options);
   command->add_flag("--json", options.is_json, "Print one JSON object a line.");
   commands.simulate_command = command;
 }

@@ -29,7 +29,8 @@ class CliSimulateTest : public ::testing::Test {
 };
 
 TEST_F(CliSimulateTest, PrintsOneObjectForEachPolicyAndTrace) {
-  const Ran ran = terrace_command("simulate " + path_ + " " + path_ + " --host 60% --json");
+  const Ran ran =
+      terrace_command("simulate " + path_ + " " + path_ + " --host 60% --policy lru --json");
   ASSERT_EQ(ran.code, 0) << ran.error;
   EXPECT_EQ(std::ranges::count(ran.out, '\n'), 2);
   const auto json = nlohmann::json::parse(ran.out.substr(0, ran.out.find('\n')));
@@ -44,6 +45,54 @@ TEST_F(CliSimulateTest, PrintsOneObjectForEachPolicyAndTrace) {
   EXPECT_EQ(json["disk_writes_per_100"], 0.0);
   // a, b and c stay for their next use; then x and y are gone.
   EXPECT_EQ(json["optimum_percent"], 30.0);
+  EXPECT_EQ(json["ttft_p99_seconds"], 0.1536) << "3 x 512 tokens at 10,000 a second";
+  EXPECT_EQ(json["off_ttft_p99_seconds"], 0.1536);
+}
+
+TEST_F(CliSimulateTest, WithoutAPolicyItIsTheDefaultOfTheSettings) {
+  const Ran ran = terrace_command("simulate " + path_ + " --host 60% --json");
+  ASSERT_EQ(ran.code, 0) << ran.error;
+  EXPECT_EQ(nlohmann::json::parse(ran.out)["policy"], "hazard");
+}
+
+// A block is computed in 512 ms and copied in 100: the second time all but the last are copied.
+TEST_F(CliSimulateTest, TimesFollowTheStatedCosts) {
+  const Ran ran = terrace_command("simulate " + path_ +
+                                  " --host 100% --prefill-rate 1000 --token-bytes 1MB "
+                                  "--host-bandwidth 5120MB --json");
+  ASSERT_EQ(ran.code, 0) << ran.error;
+  const auto json = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(json["host_hit_percent"], 50.0);
+  EXPECT_EQ(json["loaded_percent"], 30.0);
+  EXPECT_EQ(json["saved_prefill_seconds"], 1.54);
+  EXPECT_EQ(json["ttft_p50_seconds"], 0.712);
+  EXPECT_EQ(json["off_ttft_p50_seconds"], 1.024);
+}
+
+TEST_F(CliSimulateTest, ComparesPoliciesOverSizes) {
+  const Ran ran = terrace_command("simulate " + path_ + " --compare --sizes 40%,60%,61%");
+  ASSERT_EQ(ran.code, 0) << ran.error;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("lru"), HasSubstr("hazard"), HasSubstr("optimum")));
+  EXPECT_EQ(std::ranges::count(ran.out, '\n'), 3 + 2 * 3) << "61 % are the same three blocks";
+  const Ran json = terrace_command("simulate " + path_ + " --compare --policy hazard --json");
+  ASSERT_EQ(json.code, 1) << "1 % of five blocks are none";
+  const Ran rows = terrace_command("simulate " + path_ + " --compare --sizes 2,3 --json");
+  ASSERT_EQ(rows.code, 0) << rows.error;
+  EXPECT_EQ(std::ranges::count(rows.out, '\n'), 2 * 2);
+}
+
+TEST_F(CliSimulateTest, AScenarioIsMixedInBesideAMadeUpChatOrATrace) {
+  const Ran chat = terrace_command("simulate --scenario scan,burst --window 10 --json");
+  ASSERT_EQ(chat.code, 0) << chat.error;
+  const auto json = nlohmann::json::parse(chat.out);
+  EXPECT_EQ(json["trace"], "chat");
+  EXPECT_EQ(json["scenario"], "scan and burst");
+  EXPECT_GT(json["scenario_blocks"], 0);
+  EXPECT_GT(json["alone_hit_percent"], json["host_hit_percent"]);
+  const Ran trace = terrace_command("simulate " + path_ + " --host 5 --scenario scan --json");
+  ASSERT_EQ(trace.code, 0) << trace.error;
+  EXPECT_EQ(nlohmann::json::parse(trace.out)["prompt_blocks"], 10) << "of its own requests";
+  EXPECT_EQ(nlohmann::json::parse(trace.out)["alone_hit_percent"], 50.0);
 }
 
 TEST_F(CliSimulateTest, ADiskBelowHoldsWhatHostGivesUp) {
@@ -74,7 +123,23 @@ TEST_F(CliSimulateTest, SaysWhatIsWrongAndTheWayOut) {
   const Ran none = terrace_command("simulate /nowhere/t.jsonl");
   EXPECT_EQ(none.code, 1);
   EXPECT_THAT(none.error, HasSubstr("/nowhere/t.jsonl"));
-  EXPECT_EQ(terrace_command("simulate").code, 2);
+  const Ran nothing = terrace_command("simulate");
+  EXPECT_EQ(nothing.code, 2);
+  EXPECT_THAT(nothing.error, HasSubstr("give a trace, or --scenario chat"));
+  const std::pair<const char*, const char*> wrong[] = {
+      {"--scenario storm", "known: scan, burst, chat"},
+      {"--scenario chat", "leave one of them out"},
+      {"--token-bytes 0", "--token-bytes"},
+      {"--host-bandwidth fast", "--host-bandwidth"},
+      {"--disk-bandwidth=-1", "--disk-bandwidth"},
+      {"--disk-latency 2h", "--disk-latency"},
+      {"--prefill-rate 0", "--prefill-rate"},
+      {"--compare --sizes 1%,x", "--sizes x"}};
+  for (const auto& [option, named] : wrong) {
+    const Ran ran = terrace_command("simulate " + path_ + " " + option);
+    EXPECT_EQ(ran.code, 2) << option;
+    EXPECT_THAT(ran.error, HasSubstr(named)) << option;
+  }
 }
 
 TEST_F(CliSimulateTest, ABadTraceStopsNoOther) {
