@@ -75,6 +75,13 @@ ELSEWHERE = {
     "terrace inspect /mnt/nvme0/terrace /mnt/nvme1/terrace": "these folders are made up; "
     "tests/scenario/cli_inspect_test.cc runs it on real ones",
     "terrace simulate": "it needs a trace; tests/scenario/cli_simulate_test.cc",
+    "terrace simulate conversation_trace.jsonl.zst --host 2% --disk 10% --policy lru,hazard "
+    "--admission expected": "the same",
+    "terrace simulate conversation_trace.jsonl.zst --compare": "the same",
+    "terrace simulate --scenario chat,scan": "seconds; the same test",
+    "terrace simulate --compare TRACE --policy NAME": "a pattern; the same test",
+    "terrace simulate TRACE --host 2% --disk 10% --admission NAME": "the same",
+    "./dev bench admission": "as ./dev bench disk",
     "terrace advise": "as terrace status; tests/integration/vllm/test_observe.py",
     "terrace advise --host 8GiB --disk 100GiB": "the same",
     "terrace scrub": "as terrace status; tests/scenario/cli_scrub_test.cc",
