@@ -199,11 +199,11 @@ TEST_F(ExpectedTest, WhatSeveralPromptsBeginWithIsAdmitted) {
   for (std::uint64_t second = 0; second < 2'000; ++second) {
     std::vector<std::uint64_t> chain{1, 2};
     for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(1000 + 10 * second + i);
-    use(chain, static_cast<std::int64_t>(second));
-    use(chain, static_cast<std::int64_t>(second) + 1);
+    use(chain, static_cast<std::int64_t>(3 * second));
+    use(chain, static_cast<std::int64_t>(3 * second) + 1);
     for (const std::uint64_t n : chain) {
       const bool is_admitted =
-          filter_->admit_leaving(key(n), seconds(static_cast<std::int64_t>(second) + 1));
+          filter_->admit_leaving(key(n), seconds(static_cast<std::int64_t>(3 * second) + 1));
       if (n <= 2 && second > 0) {
         ASSERT_TRUE(is_admitted);
       } else if (second > 1'000) {
