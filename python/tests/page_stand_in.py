@@ -46,9 +46,9 @@ class Figures:
         day = 0.55 - 0.45 * math.cos(2 * math.pi * at / DAY_S)
         return 42_000 * day * (1 + 0.12 * math.sin(at / 311) + 0.08 * math.sin(at / 97))
 
-    def grown(self, share: float, ages: list[float]) -> list[float]:
+    def grown(self, share: float, ages: list[float]) -> list[float | None]:
         """A counter at these ages that takes a share of the load."""
-        values = []
+        values: list[float | None] = []
         for age in ages:
             minute, rest = divmod(DAY_S - age, 60)
             tokens = self._tokens[int(minute)] + rest * self.load(60 * minute)
@@ -56,11 +56,11 @@ class Figures:
         return values
 
     def columns(self, ages: list[float]) -> dict[str, list[float | None]]:
-        def filled(most: int, hours: float) -> list[float]:
+        def filled(most: int, hours: float) -> list[float | None]:
             return [round(most * (1 - math.exp(-(DAY_S - age) / hours / 3600))) for age in ages]
 
         moved = "terrace_transfer_bytes_total"
-        made = {
+        made: dict[str, list[float | None]] = {
             "terrace_requests_total": self.grown(1 / 3000, ages),
             "terrace_prompt_tokens_total": self.grown(1, ages),
             "terrace_engine_hit_tokens_total": self.grown(0.22, ages),
@@ -94,7 +94,7 @@ class Figures:
 
     def buckets(self, name: str, centre: float, count: float) -> dict[str, float]:
         """Times scattered about a centre, as counters that add up."""
-        found = {}
+        found: dict[str, float] = {}
         for bound in BOUNDS:
             place = math.log(float(bound.replace("+Inf", "inf")) / centre)
             share = 0.5 * (1 + math.erf(place / 1.5))

@@ -114,7 +114,7 @@ def test_wrong_hints_are_said_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(hints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("terrace.connectors.vllm.hints.time.monotonic", lambda: now[0])
     reader = HintReader()
     for _ in range(1000):
         assert reader.read(saying({"session_over": "yes"})).ignored == 1

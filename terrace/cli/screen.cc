@@ -143,7 +143,7 @@ bool Screen::take_keys() {
                       [](char key) { return key == 'q' || key == 'Q' || key == kEndOfInput; });
 }
 
-bool Screen::wait(Nanoseconds limit, const Clock& clock) {
+bool Screen::wait_for(Nanoseconds limit, const Clock& clock) {
   const Nanoseconds until = clock.now() + limit;
   while (!is_gone_) {
     const Nanoseconds left = until - clock.now();

@@ -2,7 +2,7 @@
 // there, keys without Return. Whatever ends the program (^C, ^Z, a kill, an exception) leaves the
 // terminal as it was; only SIGKILL cannot be helped.
 // Threading: single-threaded; blocks the signals it waits for in the calling thread.
-// Waits: wait(), up to its limit.
+// Waits: wait_for(), up to its limit.
 #pragma once
 
 #include <termios.h>
@@ -33,7 +33,7 @@ class Screen {
   // Lines, each ended, in the place of what is shown.
   void show(const std::string& text);
   // False: somebody wants it to end, by q, ^C, a signal, or by closing the terminal.
-  [[nodiscard]] bool wait(Nanoseconds limit, const Clock& clock);
+  [[nodiscard]] bool wait_for(Nanoseconds limit, const Clock& clock);
   // The signal that ended it, after which a program should end as if it had not caught it; 0 =
   // none, or ^C, which is how one ends it.
   [[nodiscard]] int ended_by() const { return ended_by_; }

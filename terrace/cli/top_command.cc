@@ -107,7 +107,7 @@ Answer live(const TopOptions& options, const Clock& clock) {
                        clock.wall_seconds());
       if (engines.empty()) text += answer.error;
       (*screen)->show(cropped(text, rows, (*screen)->columns()));
-      if (!(*screen)->wait(every, clock)) break;
+      if (!(*screen)->wait_for(every, clock)) break;
       engines = look.take(kMostRequests, answer);
     }
     signal = (*screen)->ended_by();

@@ -95,7 +95,7 @@ TEST_F(CoreHintsTest, HintsAtOddsAreBothIgnored) {
 TEST_F(CoreHintsTest, WrongOnesAreCountedAndToldOnceAMinute) {
   for (std::uint32_t i = 0; i < 1000; ++i) {
     const RequestId id = rig.begin(Rig::make_tokens(1, i));
-    hint(id, {.wrong = 2, .told = 1});
+    hint(id, {.hints = {}, .wrong = 2, .told = 1});
     EXPECT_EQ(rig.end(id).ignored_hints, 3U);
   }
   rig.settle();
@@ -112,14 +112,14 @@ TEST_F(CoreHintsTest, WrongOnesAreCountedAndToldOnceAMinute) {
   };
   EXPECT_EQ(lines(), 1U);
   rig.clock.advance(seconds(61));
-  hint(rig.begin(Rig::make_tokens(1, 1)), {.wrong = 1});
+  hint(rig.begin(Rig::make_tokens(1, 1)), {.hints = {}, .wrong = 1});
   rig.settle();
   EXPECT_EQ(lines(), 2U);
   EXPECT_THAT(rig.log.text, HasSubstr("hints=1999 "));
 }
 
 TEST_F(CoreHintsTest, WhatTheCallerHasToldOfIsOnlyCounted) {
-  hint(rig.begin(Rig::make_tokens(1, 1)), {.told = 5});
+  hint(rig.begin(Rig::make_tokens(1, 1)), {.hints = {}, .told = 5});
   rig.settle();
   EXPECT_EQ(rig.counters.ignored_hints.value(), 5U);
   EXPECT_THAT(rig.log.text, Not(HasSubstr("hints_ignored")));

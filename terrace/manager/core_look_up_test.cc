@@ -188,8 +188,9 @@ TEST(CoreLookUpTest, ShortBlockTablesAndCrookedLengthsAreRefused) {
   EXPECT_EQ(rig.accept(id, 0, 3, Rig::make_table(2)).code(), Code::kInvalid);
   const std::vector<std::uint32_t> table = Rig::make_table(3);
   const std::span<const std::uint32_t> tables[] = {table};
-  EXPECT_EQ(rig.core.accept(*rig.core.find(id), Tokens(0), Tokens(5), tables).code(),
-            Code::kInvalid);
+  EXPECT_EQ(
+      rig.core.accept(*rig.core.find(id), Tokens(0), Tokens(5), tables, rig.clock.now()).code(),
+      Code::kInvalid);
   EXPECT_FALSE(rig.build().has_value());
   EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
 }

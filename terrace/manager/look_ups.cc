@@ -203,8 +203,8 @@ void LookUps::touch(Request& request, Nanoseconds now) {
   if (context_.returns != nullptr && request.visit.turn == 0) {
     request.visit = context_.returns->arrive(hashes, now, request.ledger.hints);
   }
-  context_.note_use(
-      hashes, {.at = now, .of = request.visit.of, .priority = request.ledger.hints.priority});
+  context_.note_use(hashes,
+                    {.at = now, .of = request.visit.of, .priority = request.ledger.hints.priority});
 }
 
 void LookUps::probe(Request& request, bool may_read, Nanoseconds now) {

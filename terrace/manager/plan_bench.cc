@@ -38,7 +38,8 @@ class Bench {
  public:
   explicit Bench(std::uint64_t blocks)
       : options_(make_options(blocks)),
-        core_(options_, 1, counters_, answers_, clock_.now()),
+        ledgers_(options_.ledgers_kept),
+        core_(options_, 1, counters_, answers_, ledgers_, clock_.now()),
         tokens_(blocks * kBlockTokens) {
     std::iota(tokens_.begin(), tokens_.end(), 0U);
     tier::HostTier::Options host;
@@ -127,6 +128,7 @@ class Bench {
   SystemClock clock_;
   Counters counters_;
   AnswerBoard answers_;
+  LedgerRing ledgers_;
   Core core_;
   std::vector<std::uint32_t> tokens_;
   std::vector<std::vector<std::uint8_t>> messages_;

@@ -71,8 +71,8 @@ std::string fields(const Ledger& ledger) {
       ledger.pending.value(), name_or_null(ledger.first_miss), name_or_null(ledger.not_asked),
       ledger.lookup_wait.value(), stages.queued.value(), stages.placed.value(),
       stages.copied.value(), stages.computed.value(), stages.computed_tokens.value(),
-      stages.total.value(), plan_json(ledger.decision), ledger.turn, to_string(ledger.ending),
-      hints_json(ledger.hints), ledger.ignored_hints);
+      stages.total.value(), plan_json(ledger.decision), ledger.turn,
+      manager::to_string(ledger.ending), hints_json(ledger.hints), ledger.ignored_hints);
 }
 
 // Nothing for a `%` without two hexadecimal digits behind it.

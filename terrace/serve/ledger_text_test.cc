@@ -43,10 +43,12 @@ TEST(LedgerTextTest, ALedgerTellsWhatWasPlannedAndWhatCameOfIt) {
                                       .recomputed = Tokens(32),
                                       .is_abandoned = true};
   const std::string json = ledger_json(ledger);
-  EXPECT_NE(json.find(
-      R"("plan":{"found_tokens":96,"planned_tokens":64,"slowest":"disk","predicted_load_ns":5,)"
-      R"("load_ns":6,"predicted_recompute_ns":9,"recompute_ns":4,"recomputed_tokens":32,)"
-      R"("abandoned":true})"), std::string::npos)
+  EXPECT_NE(
+      json.find(
+          R"("plan":{"found_tokens":96,"planned_tokens":64,"slowest":"disk","predicted_load_ns":5,)"
+          R"("load_ns":6,"predicted_recompute_ns":9,"recompute_ns":4,"recomputed_tokens":32,)"
+          R"("abandoned":true})"),
+      std::string::npos)
       << json;
   EXPECT_EQ(nlohmann::json::parse(json)["not_asked"], "observes");
 }
