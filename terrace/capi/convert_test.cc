@@ -158,7 +158,7 @@ TEST_F(ConvertTest, AbsurdSizesOfARequestAreInvalidAndNamed) {
   const std::uint8_t identity = 0;
   terrace_extra_key keys[2] = {{sizeof keys[0], 1, &identity, 1, 0, 0},
                                {sizeof keys[0], 1, &identity, 1, 0, 0}};
-  terrace_request_options request{sizeof request, 0, &token, 1, keys, 2, 0};
+  terrace_request_options request{sizeof request, 0, &token, 1, keys, 2, 0, nullptr, nullptr};
   EXPECT_TRUE(convert_request(request).has_value());
   request.token_count = kHuge;
   expect_named(convert_request(request), "token_count");

@@ -10,7 +10,6 @@ static const uint32_t table[4] = {1, 2, 3, 4}, *const tables[1] = {table};
 static const uint64_t counts[1] = {4}, pieces[1] = {PIECE};
 static terrace_owner* owner;
 static terrace_worker* worker;
-
 static void ok(terrace_code code) {
   if (code != TERRACE_OK) exit(fprintf(stderr, "code %d: %s\n", (int)code, terrace_last_error()));
 }
@@ -30,7 +29,8 @@ static uint64_t step(void) { /* Orders out, copies, report back; returns the fai
 static terrace_request begin(uint64_t* hit) { /* Each poll is one (here: empty) engine step. */
   uint32_t tokens[PROMPT];
   for (uint32_t t = 0; t < PROMPT; ++t) tokens[t] = 100 + t;
-  const terrace_request_options options = {sizeof options, 0, tokens, PROMPT, NULL, 0, 0};
+  const terrace_request_options options = {
+      .struct_size = sizeof options, .tokens = tokens, .token_count = PROMPT};
   terrace_request request = 0;
   ok(terrace_begin_request(owner, &options, &request));
   for (; terrace_poll_request(owner, request, 0, PROMPT, hit) == TERRACE_UNAVAILABLE; step())
