@@ -81,7 +81,7 @@ constexpr AliasCase kCases[] = {
     {"DYN_KVBM_CACHE_STATS_LOG_INTERVAL_SECS", "9", "log.hits_every", "9s"},
     {"DYN_KVBM_CPU_CACHE_GB", "20", "log.hits_every", "5s"},
     {"DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS", "5", "log.hits_every", "5s"},
-    {"DYN_KVBM_METRICS", "true", "log.hits_every", "0"},
+    {"DYN_KVBM_METRICS", "true", "log.hits_every", "0s"},
     {"DYN_KVBM_ENABLE_RECORD", "yes", "trace.record", "true"},
     {"ENABLE_KVBM_RECORD", "1", "trace.record", "true"},
     {"DYN_KVBM_NCCL_MLA_MODE", "on", "parallel.mla", "load_once"},

@@ -244,10 +244,10 @@ constexpr Row kRows[] = {
 
     {.name = "log.level", .type = kChoice, .fallback = "info", .choices = "debug|info|warn|error",
      .text = "Lowest level that is logged.", .field = ENUM_FIELD(log.level)},
-    {.name = "log.rates_every", .type = kDuration, .fallback = "60s", .high = 24 * kHour,
+    {.name = "log.rates_every", .type = kDuration, .fallback = "1min", .high = 24 * kHour,
      .low_nonzero = kSecond, .text = "Time between log lines with rates, shares of the tiers and "
          "reasons of misses, while requests come. 0 = never.", .field = FIELD(log.rates_every)},
-    {.name = "log.hits_every", .type = kDuration, .fallback = "0", .high = 24 * kHour,
+    {.name = "log.hits_every", .type = kDuration, .fallback = "0s", .high = 24 * kHour,
      .low_nonzero = kSecond, .text = "Time between KVBM's log lines with the hit rates, word for word. "
          "0 = never.", .field = FIELD(log.hits_every),
      .aliases = {{{"DYN_KVBM_CACHE_STATS_LOG_INTERVAL_SECS", kSeconds},

@@ -26,7 +26,8 @@ manager::Ledger ledger_of(std::uint64_t id, Nanoseconds wait) {
 
 std::vector<std::uint64_t> ids(const SlowRequests& slow, Nanoseconds now) {
   std::vector<std::uint64_t> found;
-  for (const Json& one : Json::parse(slow.json(now))["requests"]) found.push_back(one["request"]);
+  const Json all = Json::parse(slow.json(now));
+  for (const Json& one : all["requests"]) found.push_back(one["request"]);
   return found;
 }
 
