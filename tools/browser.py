@@ -58,8 +58,9 @@ class Browser:
         }
         asked, self._asking = os.pipe()
         self._told, telling = os.pipe()
-        # The browser reads commands from descriptor 3 and answers on 4.
-        words = ["sh", "-c", f'exec "$@" 3<&{asked} 4>&{telling}', "sh", str(program), *FLAGS]
+        # The browser reads commands from descriptor 3 and answers on 4. Not by `sh`, which knows no
+        # descriptors of two figures.
+        words = ["bash", "-c", f'exec "$@" 3<&{asked} 4>&{telling}', "bash", str(program), *FLAGS]
         words.append(f"--user-data-dir={folder / 'profile'}")
         with (folder / "chromium.log").open("ab") as log:
             self.process = subprocess.Popen(

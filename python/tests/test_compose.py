@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -176,8 +177,10 @@ def printed(compose: Any, tmp_path: Path) -> list[str]:
     words = list(compose["services"]["engine"]["command"])
     assert words.pop(0) == "serve"
     # Where it is not the container: these have to be there.
-    for path in ("/opt/model", "/var/cache/terrace", "/run/terrace"):
+    for path in ("/opt/model", "/var/cache/terrace"):
         words = [word.replace(path, str(tmp_path)) for word in words]
+    # A socket's path is short.
+    words = [word.replace("/run/terrace", tempfile.gettempdir()) for word in words]
     program = build.folder("release") / "bin" / "terrace"
     ran = subprocess.run(
         [sys.executable, "-m", "terrace.cli", "serve", "--print", *words],

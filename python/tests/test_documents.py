@@ -58,7 +58,6 @@ ELSEWHERE = {
     "./dev dashboards": "it writes; test_dashboards.py compares what it would write",
     "python3 deploy/prometheus/bridge.py": "it serves until it is ended; test_dashboards.py starts "
     "it on a free port",
-    "ssh -L 6880:127.0.0.1:6880 HOST": "it needs another machine",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev bench vllm-ttft": "the same",
     "./dev bench vllm-off": "the same",
