@@ -13,7 +13,6 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -96,9 +95,8 @@ def when_up(tried: Tried, act: Callable[[], None]) -> threading.Thread:
     """Does it once all is up, beside the test."""
 
     def watch() -> None:
-        while not tried.stack.is_up:
-            time.sleep(0.02)
-        act()
+        if tried.stack.up.wait(120):
+            act()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

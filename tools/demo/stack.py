@@ -10,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -234,7 +235,7 @@ class Stack:
     sockets: Path
     program: Path
     say: Say
-    is_up: bool = False
+    up: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Goes on until ^C or SIGTERM, then returns; before all is up these are KeyboardInterrupt.
@@ -252,7 +253,7 @@ class Stack:
                 ends.callback(self._ended)
                 self._serve(settings(disk, self.ports.page if with_page else None), ends)
         except KeyboardInterrupt:
-            if not self.is_up:
+            if not self.up.is_set():
                 raise
 
     def _ended(self) -> None:
@@ -280,7 +281,7 @@ class Stack:
         if with_page:
             _until(lambda: page_answers(ports.page), "the engine's page answers", watch)
         _until(lambda: has_data(prometheus), "Prometheus holds what the engine counted", watch)
-        self.is_up = True
+        self.up.set()
         self.say("all is up, under a small load")
         print(addresses(ports, self.sockets, with_page))
         print(f"to end all of it: ^C here, or kill {os.getpid()}", flush=True)
