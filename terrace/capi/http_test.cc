@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "terrace/serve/http/raw_peer.h"
 #include "terrace/testing/eventually.h"
+#include "terrace/testing/raw_peer.h"
 #include "terrace/testing/scratch_directory.h"
 
 namespace terrace::capi {
@@ -22,7 +22,7 @@ class CapiHttpTest : public ::testing::Test {
   // A port that nobody has, as far as the system knows now.
   static std::uint16_t free_port() {
     const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address = serve::loopback(0);
+    sockaddr_in address = testing::loopback(0);
     socklen_t length = sizeof address;
     EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
     EXPECT_EQ(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
@@ -57,7 +57,7 @@ class CapiHttpTest : public ::testing::Test {
   }
   // The body of what the port answers.
   static std::string get(std::uint16_t port, const std::string& target) {
-    serve::Raw raw(port);
+    testing::Raw raw(port);
     raw.send("GET " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
     const std::string text = raw.receive();
     const auto body = text.find("\r\n\r\n");
@@ -94,7 +94,7 @@ TEST_F(CapiHttpTest, WhatThePortTellsIsTheOwners) {
   EXPECT_EQ(ledger["requests"][0]["prompt_tokens"], 33);
   EXPECT_THAT(get(port, "/metrics"), HasSubstr("\nterrace_requests_total 1\n"));
   terrace_close_owner(owner, 0);
-  EXPECT_FALSE(serve::Raw(port).is_connected());
+  EXPECT_FALSE(testing::Raw(port).is_connected());
 }
 
 TEST_F(CapiHttpTest, ThereIsNoPortUnlessOneIsWanted) {
@@ -102,7 +102,7 @@ TEST_F(CapiHttpTest, ThereIsNoPortUnlessOneIsWanted) {
   terrace_owner* const owner = open("quiet", R"("metrics.port":)" + std::to_string(port));
   EXPECT_TRUE(testing::eventually([&] { return status_of(owner)["tiers"][0]["state"] == "open"; }));
   EXPECT_EQ(status_of(owner)["page"], "");
-  EXPECT_FALSE(serve::Raw(port).is_connected());
+  EXPECT_FALSE(testing::Raw(port).is_connected());
   terrace_close_owner(owner, 0);
 }
 

@@ -2,14 +2,11 @@
 // this process. Threading: test thread.
 #pragma once
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,65 +30,14 @@
 #include "terrace/serve/admin_server.h"
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/memory_log.h"
+#include "terrace/testing/raw_peer.h"
 #include "terrace/testing/scratch_directory.h"
 
 namespace terrace::serve {
 
 using testing::eventually;
-
-// A connection that does only what it is told.
-class Raw {
- public:
-  explicit Raw(const std::string& path, int flags = 0)
-      : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path.data(), path.size());
-    is_connected_ =
-        ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  }
-  [[nodiscard]] bool is_connected() const { return is_connected_; }
-  // False once the other side has gone.
-  bool send(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent < 0) return false;
-      bytes.remove_prefix(static_cast<std::size_t>(sent));
-    }
-    return true;
-  }
-  void end_sending() { ::shutdown(socket_.get(), SHUT_WR); }
-  // All that comes until the other side closes.
-  std::string receive() {
-    std::string text;
-    char piece[4096];
-    for (;;) {
-      pollfd entry{socket_.get(), POLLIN, 0};
-      if (::poll(&entry, 1, 60'000) <= 0) return text + "(nothing for a minute)";
-      const ssize_t got = ::recv(socket_.get(), piece, sizeof piece, 0);
-      if (got <= 0) return text;
-      text.append(piece, static_cast<std::size_t>(got));
-    }
-  }
-  [[nodiscard]] bool has_been_closed() const {
-    pollfd entry{socket_.get(), POLLRDHUP, 0};
-    return ::poll(&entry, 1, 0) > 0;
-  }
-
- private:
-  UniqueFd socket_;
-  bool is_connected_ = false;
-};
-
-inline std::vector<int> open_files() {
-  std::vector<int> files;
-  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir("/proc/self/fd"), ::closedir);
-  while (const dirent* entry = ::readdir(listing.get())) {
-    const int fd = std::atoi(entry->d_name);
-    if (entry->d_name[0] != '.' && fd != ::dirfd(listing.get())) files.push_back(fd);
-  }
-  return files;
-}
+using testing::open_files;
+using testing::Raw;
 
 class AdminServerTest : public ::testing::Test {
  protected:

@@ -14,8 +14,9 @@
 #include <vector>
 
 #include "terrace/serve/http/http_server.h"
-#include "terrace/serve/http/raw_peer.h"
+#include "terrace/serve/http/listening_port.h"
 #include "terrace/testing/eventually.h"
+#include "terrace/testing/raw_peer.h"
 
 namespace terrace::serve {
 
@@ -47,7 +48,7 @@ class PortUnderBytes {
 
   // "", or what the port did that it must not.
   [[nodiscard]] std::string run(std::string_view input) {
-    Raw raw(port_);
+    testing::Raw raw(port_);
     if (!raw.is_connected()) return "the port does not listen any more";
     raw.send(input);
     raw.end_sending();

@@ -2,7 +2,6 @@
 // and raw connections. Threading: test thread.
 #pragma once
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,23 +18,16 @@
 
 #include "terrace/base/file.h"
 #include "terrace/serve/http/http_server.h"
-#include "terrace/serve/http/raw_peer.h"
+#include "terrace/serve/http/listening_port.h"
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/memory_log.h"
+#include "terrace/testing/raw_peer.h"
 
 namespace terrace::serve {
 
 using testing::eventually;
-
-inline std::vector<int> open_files() {
-  std::vector<int> files;
-  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir("/proc/self/fd"), ::closedir);
-  while (const dirent* entry = ::readdir(listing.get())) {
-    const int fd = std::atoi(entry->d_name);
-    if (entry->d_name[0] != '.' && fd != ::dirfd(listing.get())) files.push_back(fd);
-  }
-  return files;
-}
+using testing::open_files;
+using testing::Raw;
 
 class HttpServerTest : public ::testing::Test {
  protected:

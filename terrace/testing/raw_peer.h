@@ -1,20 +1,25 @@
-// A peer of the HTTP port that does only what it is told: tests and fuzz targets only.
-// Threading: thread-compatible.  Waits: receive(), for a minute at most.
+// What the tests of the product's sockets share: a peer that does only what it is told, and the
+// descriptors of this process. Threading: thread-compatible.  Waits: receive(), for a minute at
+// most.
 #pragma once
 
+#include <dirent.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "terrace/base/file.h"
-#include "terrace/serve/http/http_server.h"
 
-namespace terrace::serve {
+namespace terrace::testing {
 
 inline sockaddr_in loopback(std::uint16_t port) {
   sockaddr_in address{};
@@ -26,10 +31,17 @@ inline sockaddr_in loopback(std::uint16_t port) {
 
 class Raw {
  public:
+  // A Unix socket's path, of less than 108 bytes.
+  explicit Raw(const std::string& path, int flags = 0)
+      : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.data(), path.size());
+    connect(address);
+  }
+  // A port of this machine's own address.
   explicit Raw(std::uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    const sockaddr_in address = loopback(port);
-    is_connected_ =
-        ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    connect(loopback(port));
   }
   [[nodiscard]] bool is_connected() const { return is_connected_; }
   // False once the other side has gone.
@@ -60,14 +72,24 @@ class Raw {
   }
 
  private:
+  template <typename Address>
+  void connect(const Address& address) {
+    is_connected_ =
+        ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  }
+
   UniqueFd socket_;
   bool is_connected_ = false;
 };
 
-// Where it listens.
-inline std::uint16_t port_of(const HttpServer& server) {
-  const std::string url = server.url();
-  return static_cast<std::uint16_t>(std::atoi(url.c_str() + url.rfind(':') + 1));
+inline std::vector<int> open_files() {
+  std::vector<int> files;
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir("/proc/self/fd"), ::closedir);
+  while (const dirent* entry = ::readdir(listing.get())) {
+    const int fd = std::atoi(entry->d_name);
+    if (entry->d_name[0] != '.' && fd != ::dirfd(listing.get())) files.push_back(fd);
+  }
+  return files;
 }
 
-}  // namespace terrace::serve
+}  // namespace terrace::testing
