@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from demo.server import end_left_behind
 from engine_env import installed
 
 PATIENCE_S = 60.0
@@ -62,7 +63,8 @@ class Browser:
         # descriptors of two figures.
         words = ["bash", "-c", f'exec "$@" 3<&{asked} 4>&{telling}', "bash", str(program), *FLAGS]
         words.append(f"--user-data-dir={folder / 'profile'}")
-        with (folder / "chromium.log").open("ab") as log:
+        self._log = folder / "chromium.log"
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
@@ -134,6 +136,7 @@ class Browser:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
+        end_left_behind(self._log)  # Its helpers, which would go on writing to the profile.
         os.close(self._asking)
         os.close(self._told)
 
