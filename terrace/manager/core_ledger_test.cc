@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+#include <string_view>
+
 #include "terrace/manager/core_rig_internal.h"
 
 namespace terrace::manager {
@@ -215,6 +219,35 @@ TEST(CoreLedgerTest, SaysWhereTheTimeWent) {
   EXPECT_EQ(stages.computed, milliseconds(20) - Nanoseconds(3000));
   EXPECT_EQ(stages.computed_tokens, Tokens(8));
   EXPECT_EQ(stages.total, milliseconds(129));
+}
+
+struct Counts final : MetricVisitor {
+  void counter(std::string_view name, std::string_view /*labels*/, std::uint64_t value) override {
+    if (name.ends_with("_count")) of[std::string(name)] = value;
+  }
+  void gauge(std::string_view /*name*/, std::string_view /*labels*/, double /*value*/) override {}
+  std::map<std::string, std::uint64_t> of;
+};
+
+TEST(CoreLedgerTest, EachLookUpAndEachLoadIsTimedOnce) {
+  Rig rig;
+  rig.run_cold(Rig::make_tokens(2, 1));
+  const RequestId id = rig.begin(Rig::make_tokens(3, 1));
+  ASSERT_EQ(rig.look_up(id), 2U);
+  rig.clock.advance(milliseconds(2));  // The engine finds no room, and asks again.
+  ASSERT_EQ(rig.look_up(id), 2U);
+  ASSERT_TRUE(rig.accept(id, 0, 2, Rig::make_table(3, 20)).is_ok());
+  rig.step();
+  (void)rig.end(id);
+  const RequestId missed = rig.begin(Rig::make_tokens(3, 2));
+  ASSERT_EQ(rig.look_up(missed), 0U);
+  rig.clock.advance(milliseconds(2));
+  ASSERT_EQ(rig.look_up(missed), 0U);
+  EXPECT_EQ(rig.end(missed).lookup_wait, Nanoseconds(0)) << "the first answer was ready at once";
+  Counts counts;
+  rig.counters.visit(counts);
+  EXPECT_EQ(counts.of["terrace_lookup_seconds_count"], 3U) << "with the cold one";
+  EXPECT_EQ(counts.of["terrace_onboard_seconds_count"], 1U);
 }
 
 TEST(CoreLedgerTest, ALoadReportedAfterTheEndIsAmended) {

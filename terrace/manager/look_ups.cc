@@ -397,11 +397,11 @@ void LookUps::finish(Request& request, Nanoseconds now) {
   if (auto& decision = request.ledger.decision; decision && !request.has_given_up) {
     decision->load = now - look_up.planned_at;
   }
-  if (!look_up.answered_at) look_up.answered_at = now;
-  if (request.ledger.lookup_wait == Nanoseconds(0) && look_up.first_poll) {
-    request.ledger.lookup_wait = now - *look_up.first_poll;
-    context_.counters.look_up_times.add(request.ledger.lookup_wait);
-  }
+  if (look_up.answered_at) return;
+  look_up.answered_at = now;
+  if (!look_up.first_poll) return;  // It was ready before anybody asked.
+  request.ledger.lookup_wait = now - *look_up.first_poll;
+  context_.counters.look_up_times.add(request.ledger.lookup_wait);
 }
 
 std::vector<Strand> LookUps::accept(Request& request, std::uint64_t first, std::uint64_t blocks) {
