@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include "terrace/manager/core_rig_internal.h"
 #include "terrace/manager/figures_internal.h"
 #include "terrace/manager/status_internal.h"
 #include "terrace/testing/eventually.h"
@@ -77,6 +78,43 @@ TEST_F(FiguresTest, WhatWasToldIsShown) {
   EXPECT_EQ(after.values.at(R"(terrace_pool_slots{tier="host",state="pinned"})"), 0);
   EXPECT_EQ(after.values.at(R"(terrace_plan_ratio{tier="disk",fraction="0.9"})"), 0);
   EXPECT_EQ(after.values.at(R"(terrace_hit_rate{tier="host"})"), 0) << "nothing asked: no NaN";
+}
+
+// Half of the prompt's blocks are in host and wait for the engine; a step of another is under way.
+TEST(FiguresRigTest, EachFigureIsTheCores) {
+  rig::Rig rig;
+  rig.run_cold(rig::Rig::make_tokens(2, 1));
+  const RequestId hit = rig.begin(rig::Rig::make_tokens(2, 1));
+  ASSERT_EQ(rig.look_up(hit), 2U);
+  ASSERT_TRUE(rig.accept(hit, 0, 2, rig::Rig::make_table(2)).is_ok());
+  rig.step();
+  (void)rig.end(hit);
+  const RequestId waiting = rig.begin(rig::Rig::make_tokens(4, 1));
+  ASSERT_EQ(rig.look_up(waiting), 2U);
+  const RequestId running = rig.begin(rig::Rig::make_tokens(1, 2));
+  (void)rig.look_up(running);
+  rig.advance(running, 1, rig::Rig::make_table(1, 20));
+  ASSERT_TRUE(rig.build().has_value());
+  for (int i = 0; i < 20; ++i) {
+    rig.core.context().planner.settle(Tier::kHost, milliseconds(4), milliseconds(6));
+  }
+  ASSERT_GT(rig.core.context().planner.calibration(Tier::kHost, 0.5), 0);
+  Figures figures;
+  figures.tell(rig.core);
+  figures.tell_plans(rig.core);
+  Seen seen;
+  figures.visit(seen);
+  const auto value = [&](const std::string& name) { return seen.values.at(name); };
+  EXPECT_EQ(value("terrace_active_requests{}"), 2);
+  EXPECT_EQ(value("terrace_steps_in_flight{}"), 1);
+  EXPECT_EQ(value("terrace_waiting_pins{}"), 2);
+  EXPECT_EQ(value(R"(terrace_pool_slots{tier="host",state="sealed"})"),
+            rig.count(catalog::SlotState::kSealed));
+  EXPECT_EQ(value(R"(terrace_pool_slots{tier="host",state="pinned"})"),
+            rig.core.context().pool().pinned());
+  EXPECT_EQ(value(R"(terrace_hit_rate{tier="host"})"), 0.5) << "two requests of two blocks ended";
+  EXPECT_EQ(value(R"(terrace_plan_ratio{tier="host",fraction="0.5"})"),
+            rig.core.context().planner.calibration(Tier::kHost, 0.5));
 }
 
 }  // namespace
