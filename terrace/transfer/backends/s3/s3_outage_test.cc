@@ -92,9 +92,9 @@ class S3OutageTest : public ::testing::Test {
 
   SystemClock clock_;
   testing::MemoryLog log_;
-  std::unique_ptr<ObjectStore> store_;
   std::array<std::vector<std::byte>, kDepth> memory_;
   std::vector<std::vector<std::byte>> read_;
+  std::unique_ptr<ObjectStore> store_;  // Ends before its requests' memory.
   std::array<bool, kDepth> reads_{};
   std::array<std::string, kDepth> names_;
   std::set<unsigned> busy_;
