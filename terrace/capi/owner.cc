@@ -135,11 +135,9 @@ void start_admin(terrace_owner& owner, const config::Settings& settings, std::st
            .metrics = [&owner] { return metrics_of(owner); },
            .ledgers =
                [&owner, engine_id, block_tokens](const serve::LedgerQuery& query) {
-                 return serve::ledgers_json({.manager = *owner.manager,
-                                             .clock = owner.clock,
-                                             .engine = engine_id,
-                                             .block_tokens = block_tokens},
-                                            query);
+                 return serve::ledgers_json(
+                     {.manager = *owner.manager, .engine = engine_id, .block_tokens = block_tokens},
+                     query);
                },
            .set_mode = [&owner](manager::Mode mode,
                                 std::string_view by) { return owner.manager->set_mode(mode, by); },

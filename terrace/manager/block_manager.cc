@@ -47,7 +47,7 @@ struct BlockManager::State {
         clock(its_clock),
         log(its_log),
         owner(random_u64()),
-        shared(options, owner, counters, clock.now()),
+        shared(options, owner, counters, clock),
         driver(shared, clock, log),
         forecast(options),
         opened(clock.now()) {}
@@ -449,8 +449,12 @@ const LedgerRing& BlockManager::ledgers() const { return state_->shared.ledgers;
 std::vector<KeptLedger> BlockManager::running(std::string_view name, std::size_t most) const {
   std::vector<KeptLedger> found;
   found.reserve(most);  // Not under the lock.
-  const MutexLock lock(state_->shared.mutex);
-  state_->shared.core.find_running(name, state_->clock.now(), found);
+  {
+    const MutexLock lock(state_->shared.mutex);
+    state_->shared.core.find_running(name, state_->clock.now(), found);
+  }
+  const std::int64_t looked_at = state_->clock.wall_seconds();
+  for (KeptLedger& kept : found) kept.ended_wall_seconds = looked_at;
   return found;
 }
 

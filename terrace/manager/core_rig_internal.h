@@ -64,7 +64,7 @@ class Rig {
   explicit Rig(const RigOptions& given = {})
       : options(make_options(given)),
         disk(clock),
-        shared(options, kOwner, counters, clock.now()),
+        shared(options, kOwner, counters, clock),
         driver(shared, clock, log),
         ranks(given.ranks) {
     for (FakeRank& rank : ranks) {

@@ -39,7 +39,8 @@ class FiguresTest : public ::testing::Test {
 
   const Options options_ = small();
   Counters counters_;
-  Shared shared_{options_, 1, counters_, Nanoseconds(0)};
+  const testing::FakeClock clock_;
+  Shared shared_{options_, 1, counters_, clock_};
   Opened opened_;
   SizeForecast forecast_{options_};
 };

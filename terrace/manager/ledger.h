@@ -118,6 +118,8 @@ struct KeptLedger {
   Label name;            // The engine's id of it, as far as it fits; empty = the engine gave none.
   Label unkeyable;       // What cannot be keyed; empty = all can, or nobody said.
   Nanoseconds ended{0};  // Clock::now() then; of one that runs, when it was looked at.
+  // The same in seconds since 1970: taken once, so that whoever tells of it tells the same.
+  std::int64_t ended_wall_seconds = 0;
   Ledger ledger;
 };
 

@@ -11,6 +11,7 @@ std::uint64_t LedgerRing::add(const KeptLedger& kept) {
   KeptLedger& entry = entries_[last_ % capacity_];
   entry = kept;
   entry.number = last_;
+  entry.ended_wall_seconds = clock_.wall_seconds();
   return last_;
 }
 

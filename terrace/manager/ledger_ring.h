@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "terrace/base/clock.h"
 #include "terrace/base/mutex.h"
 #include "terrace/manager/ledger.h"
 
@@ -19,10 +20,11 @@ namespace terrace::manager {
 
 class LedgerRing {
  public:
-  // 0 keeps nothing.
-  explicit LedgerRing(std::size_t entries) : capacity_(entries), entries_(entries) {}
+  // 0 keeps nothing. `clock` outlives it.
+  LedgerRing(std::size_t entries, const Clock& clock)
+      : capacity_(entries), clock_(clock), entries_(entries) {}
 
-  // Returns the number that the entry got.
+  // Returns the number that the entry got. Its wall time is now.
   std::uint64_t add(const KeptLedger& kept);
   // What of entry `number` was not known when it was added. Nothing happens if it has gone.
   void amend(std::uint64_t number, const Ledger& ledger, LedgerState state);
@@ -42,6 +44,7 @@ class LedgerRing {
   static constexpr std::size_t kAtOnce = 16;
 
   const std::size_t capacity_;
+  const Clock& clock_;
   mutable Mutex mutex_;
   std::vector<KeptLedger> entries_ TERRACE_GUARDED_BY(mutex_);
   std::uint64_t last_ TERRACE_GUARDED_BY(mutex_) = 0;

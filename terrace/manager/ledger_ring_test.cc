@@ -7,9 +7,12 @@
 #include <thread>
 
 #include "terrace/base/rng.h"
+#include "terrace/testing/fake_clock.h"
 
 namespace terrace::manager {
 namespace {
+
+const testing::FakeClock clock;  // NOLINT(cert-err58-cpp): it throws nothing.
 
 KeptLedger named(const std::string& name, std::uint64_t prompt = 0) {
   KeptLedger kept;
@@ -20,7 +23,7 @@ KeptLedger named(const std::string& name, std::uint64_t prompt = 0) {
 }
 
 TEST(LedgerRingTest, KeepsTheNewestAndNumbersThem) {
-  LedgerRing ring(3);
+  LedgerRing ring(3, clock);
   EXPECT_EQ(ring.last(), 0U);
   EXPECT_TRUE(ring.newest(10).empty());
   for (const char* name : {"a", "b", "c", "d"}) (void)ring.add(named(name));
@@ -36,8 +39,17 @@ TEST(LedgerRingTest, KeepsTheNewestAndNumbersThem) {
   EXPECT_TRUE(ring.read(5, 100).empty()) << "nothing came since";
 }
 
+TEST(LedgerRingTest, AnEntryBearsTheWallTimeOfItsEndHoweverLateItIsRead) {
+  testing::FakeClock moving(seconds(5), 1'800'000'000);
+  LedgerRing ring(2, moving);
+  (void)ring.add(named("a"));
+  moving.advance(seconds(100));
+  ring.amend(1, {}, LedgerState::kEnded);
+  EXPECT_EQ(ring.newest(1).at(0).ended_wall_seconds, 1'800'000'000);
+}
+
 TEST(LedgerRingTest, WhatIsReportedLaterIsAmendedUnlessItHasGone) {
-  LedgerRing ring(2);
+  LedgerRing ring(2, clock);
   const std::uint64_t first = ring.add(named("a"));
   Ledger ledger;
   ledger.prompt = Tokens(7);
@@ -51,7 +63,7 @@ TEST(LedgerRingTest, WhatIsReportedLaterIsAmendedUnlessItHasGone) {
 }
 
 TEST(LedgerRingTest, OneOfNoEntriesKeepsNothing) {
-  LedgerRing ring(0);
+  LedgerRing ring(0, clock);
   EXPECT_EQ(ring.add(named("a")), 1U);
   ring.amend(1, Ledger{}, LedgerState::kEnded);
   EXPECT_TRUE(ring.newest(5).empty());
@@ -72,7 +84,7 @@ TEST(LedgerRingTest, EqualsAQueueOfTheLastOnes) {
   constexpr std::uint64_t kSeed = 5;
   Rng rng(kSeed);
   for (const std::size_t size : {1U, 7U, 40U}) {
-    LedgerRing ring(size);
+    LedgerRing ring(size, clock);
     std::deque<std::uint64_t> model;
     for (std::uint64_t i = 1; i < 200; ++i) {
       (void)ring.add(named(std::to_string(i), i));
@@ -91,7 +103,7 @@ TEST(LedgerRingTest, EqualsAQueueOfTheLastOnes) {
 
 // For the thread sanitizer, and that a reader never sees half an entry.
 TEST(LedgerRingTest, ReadersSeeWholeEntriesWhileTheyAreWritten) {
-  LedgerRing ring(32);
+  LedgerRing ring(32, clock);
   std::jthread writer([&](const std::stop_token& stop) {
     for (std::uint64_t i = 1; !stop.stop_requested(); ++i) {
       (void)ring.add(named(std::to_string(i), i));

@@ -38,7 +38,7 @@ class Bench {
  public:
   explicit Bench(std::uint64_t blocks)
       : options_(make_options(blocks)),
-        ledgers_(options_.ledgers_kept),
+        ledgers_(options_.ledgers_kept, clock_),
         core_(options_, 1, counters_, answers_, ledgers_, clock_.now()),
         tokens_(blocks * kBlockTokens) {
     std::iota(tokens_.begin(), tokens_.end(), 0U);

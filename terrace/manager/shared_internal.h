@@ -3,6 +3,7 @@
 // Threading: thread-safe.  Lock order: terrace/README.md.
 #pragma once
 
+#include "terrace/base/clock.h"
 #include "terrace/base/mutex.h"
 #include "terrace/manager/answer_board_internal.h"
 #include "terrace/manager/core_internal.h"
@@ -12,8 +13,9 @@
 namespace terrace::manager {
 
 struct Shared {
-  Shared(const Options& options, std::uint64_t owner, Counters& counters, Nanoseconds now)
-      : ledgers(options.ledgers_kept), core(options, owner, counters, answers, ledgers, now) {}
+  Shared(const Options& options, std::uint64_t owner, Counters& counters, const Clock& clock)
+      : ledgers(options.ledgers_kept, clock),
+        core(options, owner, counters, answers, ledgers, clock.now()) {}
   mutable Mutex mutex;
   AnswerBoard answers;  // Written under the lock, read without.
   LedgerRing ledgers;   // The same.

@@ -57,7 +57,7 @@ std::string LedgerWriter::collect(bool is_last, std::uint64_t& lines) {
     lost_ += kept.number - next_;
     next_ = kept.number + 1;
     if (static_cast<double>(rng_.next() >> 11U) >= options_.share * kAll) continue;
-    text += kept_json(kept, options_.engine_id, clock_);
+    text += kept_json(kept, options_.engine_id);
     text += '\n';
     ++lines;
   }

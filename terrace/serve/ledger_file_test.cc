@@ -62,7 +62,7 @@ class LedgerFileTest : public ::testing::Test {
   testing::ScratchDirectory scratch_;
   testing::FakeClock clock_;
   testing::MemoryLog log_;
-  manager::LedgerRing ring_{1024};
+  manager::LedgerRing ring_{1024, clock_};
 };
 
 TEST_F(LedgerFileTest, EachRequestThatEndedIsALine) {
@@ -109,7 +109,7 @@ TEST_F(LedgerFileTest, AShareOfThemIsThatShare) {
     LedgerFileOptions some = options();
     some.path += std::to_string(share);
     some.share = share;
-    manager::LedgerRing ring(4096);
+    manager::LedgerRing ring(4096, clock_);
     LedgerWriter writer(some, ring, clock_, log_);
     for (int i = 0; i < 4000; ++i) {
       manager::KeptLedger kept;
@@ -228,7 +228,7 @@ TEST_F(LedgerFileTest, AFullDiskCostsLinesAndNoMore) {
 }
 
 TEST_F(LedgerFileTest, WhatLeftTheRingBeforeItWasWrittenIsCounted) {
-  manager::LedgerRing ring(4);
+  manager::LedgerRing ring(4, clock_);
   LedgerWriter writer(options(), ring, clock_, log_);
   for (int i = 0; i < 10; ++i) {
     manager::KeptLedger kept;

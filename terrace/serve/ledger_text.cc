@@ -103,12 +103,11 @@ constexpr std::string_view kQueryWayOut =
 
 std::string ledger_json(const Ledger& ledger) { return fmt::format("{{{}}}", fields(ledger)); }
 
-std::string kept_json(const KeptLedger& kept, std::string_view engine, const Clock& clock) {
-  const std::int64_t ago = (clock.now() - kept.ended) / seconds(1);
+std::string kept_json(const KeptLedger& kept, std::string_view engine) {
   return fmt::format(
       "{{\"request\":{},\"number\":{},\"state\":\"{}\",\"time\":{},\"engine\":{},\"unkeyable\":{},"
       "{}}}",
-      quoted(kept.name.view()), kept.number, to_string(kept.state), clock.wall_seconds() - ago,
+      quoted(kept.name.view()), kept.number, to_string(kept.state), kept.ended_wall_seconds,
       quoted(engine), kept.unkeyable.view().empty() ? "null" : quoted(kept.unkeyable.view()),
       fields(kept.ledger));
 }
@@ -161,7 +160,7 @@ std::string ledgers_json(const LedgerSource& source, const LedgerQuery& query) {
       quoted(source.engine), ::getpid(), source.block_tokens.value(), ring.capacity(), ring.last());
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (i > 0) out += ',';
-    out += kept_json(found[i], source.engine, source.clock);
+    out += kept_json(found[i], source.engine);
   }
   return out + "]}";
 }

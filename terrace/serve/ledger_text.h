@@ -6,7 +6,6 @@
 #include <string>
 #include <string_view>
 
-#include "terrace/base/clock.h"
 #include "terrace/base/status.h"
 #include "terrace/manager/block_manager.h"
 
@@ -17,9 +16,8 @@ namespace terrace::serve {
 [[nodiscard]] std::string ledger_json(const manager::Ledger& ledger);
 
 // The same with what the engine calls the request, when it ended (seconds since 1970) and in which
-// engine; ASCII alone. `clock`: the owner's.
-[[nodiscard]] std::string kept_json(const manager::KeptLedger& kept, std::string_view engine,
-                                    const Clock& clock);
+// engine; ASCII alone.
+[[nodiscard]] std::string kept_json(const manager::KeptLedger& kept, std::string_view engine);
 
 // Which of the ledgers that an owner has.
 struct LedgerQuery {
@@ -33,7 +31,6 @@ struct LedgerQuery {
 
 struct LedgerSource {
   const manager::BlockManager& manager;
-  const Clock& clock;
   std::string_view engine;
   Tokens block_tokens;
 };

@@ -4,8 +4,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "terrace/testing/fake_clock.h"
-
 namespace terrace::serve {
 namespace {
 
@@ -67,14 +65,13 @@ TEST(LedgerTextTest, ALedgerTellsWhatWasSaidOfItsRequest) {
 }
 
 TEST(LedgerTextTest, AKeptOneSaysWhoseItIsAndWhenItEnded) {
-  const testing::FakeClock clock(seconds(100), 1'800'000'000);
   manager::KeptLedger kept;
   kept.number = 7;
   kept.state = manager::LedgerState::kReporting;
   kept.name = manager::Label("a\x1b\"\xff");
   kept.unkeyable = manager::Label("prompt embeddings");
-  kept.ended = seconds(88);
-  const std::string text = kept_json(kept, "e", clock);
+  kept.ended_wall_seconds = 1'799'999'988;
+  const std::string text = kept_json(kept, "e");
   for (const char c : text) EXPECT_TRUE(c >= 0x20 && c < 0x7F) << text;
   const auto json = nlohmann::json::parse(text);
   EXPECT_EQ(json["request"], "a\x1b\"\xEF\xBF\xBD") << "what is no UTF-8 is replaced";
@@ -85,7 +82,7 @@ TEST(LedgerTextTest, AKeptOneSaysWhoseItIsAndWhenItEnded) {
   EXPECT_EQ(json["unkeyable"], "prompt embeddings");
   EXPECT_EQ(json["prompt_tokens"], 0);
   kept.unkeyable = {};
-  EXPECT_TRUE(nlohmann::json::parse(kept_json(kept, "e", clock))["unkeyable"].is_null());
+  EXPECT_TRUE(nlohmann::json::parse(kept_json(kept, "e"))["unkeyable"].is_null());
 }
 
 TEST(LedgerTextTest, AQueryIsReadAndAWrongOneNamesWhatThereIs) {
