@@ -12,6 +12,7 @@ from tests.integration.vllm.scenarios.small import DISK, HOST, numbers
 LATE = 'terrace_miss_blocks_total{reason="late"}'
 NOT_WORTH_IT = 'terrace_miss_blocks_total{reason="not_worth_it"}'
 SYSTEM = 256
+OTHER = 288  # Tokens of another prompt that are in whole blocks.
 PROMPT = numbers(1, 1000)
 
 
@@ -77,7 +78,8 @@ def test_a_system_prompt_that_the_engine_hits_itself_never_ages_out_of_host(
 ) -> None:
     case = found[eviction]
     assert case["hot"]["grown"][HOST] == SYSTEM
-    assert HOST not in case["other"]["grown"], "the host tier was not overrun"
+    # `hazard` may keep a few of its blocks: it judges by what came back so far, and when.
+    assert case["other"]["grown"].get(HOST, 0) < OTHER, "the host tier was not overrun"
     assert case["other"]["answers"][0]["ledger"]["first_miss"] == "evicted"
 
 
