@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,10 +42,23 @@ def jobs(memory_kib: int = JOB_MEMORY_KIB) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), by_memory))
 
 
+def forget_moved(built: Path) -> None:
+    """Removes what was built while the repository lay elsewhere: CMake refuses to go on in it."""
+    try:
+        cache = (built / "CMakeCache.txt").read_text(errors="replace")
+    except FileNotFoundError:
+        return
+    home = re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache, re.MULTILINE)
+    if home and home.group(1) != str(paths.ROOT):
+        say.note(f"{paths.relative(built)} was made in {home.group(1)}: making it anew")
+        shutil.rmtree(built)
+
+
 def configure(preset: str) -> None:
     known = presets()
     if preset not in known:
         raise say.Stop(f"there is no preset '{preset}'", f"known are: {', '.join(known)}")
+    forget_moved(folder(preset))
     run.stepped(
         f"configure {preset}",
         ["cmake", "--preset", preset],
