@@ -111,6 +111,13 @@ TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
   EXPECT_EQ(rig.look_up(id), 4U);
 }
 
+TEST(CoreLookUpTest, ATierOfOneBlockServesIt) {
+  Rig rig({.host_blocks = 1});
+  const auto tokens = Rig::make_tokens(1, 1);
+  rig.run_cold(tokens);
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 1U);
+}
+
 TEST(CoreLookUpTest, PinsOfAnAnswerNotTakenExpireAndTheLoadIsThenVoid) {
   Rig rig;
   const auto tokens = Rig::make_tokens(2, 1);

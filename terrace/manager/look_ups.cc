@@ -22,8 +22,10 @@ void mark_source(Request& request, std::uint64_t block, Tier source) {
 }  // namespace
 
 std::uint64_t LookUps::max_waiting_pins() const {
-  const double slots = context_.host == nullptr ? 0.0 : context_.host->geometry().slots;
-  return static_cast<std::uint64_t>(slots * context_.options.pin_share);
+  if (context_.host == nullptr) return 0;
+  const auto slots = static_cast<double>(context_.host->geometry().slots);
+  // One at least, or the smallest tier would store what nobody may hit.
+  return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(slots * context_.options.pin_share));
 }
 
 std::uint64_t LookUps::room() const {
