@@ -68,6 +68,7 @@ class Context {
   void leave_to_store(const BlockKey& key);
   // It was left to the store, which still has it: the disk needs no copy.
   [[nodiscard]] bool is_left_to_store(const BlockKey& key) const;
+  [[nodiscard]] std::size_t left_to_store() const { return left_to_store_.size(); }
   // Removes a block that nobody pins. False if somebody does.
   bool remove(SlotRef slot, MissReason reason);
   // The block of `key`, aliased `alias`, left the host tier.

@@ -210,6 +210,7 @@ TEST_F(CoreObjectLaterTest, WithoutPromotionTheDiskNeverGetsThem) {
     EXPECT_FALSE(second->disk.contains(GroupId(0), hash));
   }
   EXPECT_EQ(second->counters.drop_demote.value(), 0U);
+  EXPECT_EQ(second->core.context().left_to_store(), 0U) << "only what is in host is remembered";
   EXPECT_EQ(second->look_up(second->begin(tokens)), 8U) << "out of the store again";
 }
 

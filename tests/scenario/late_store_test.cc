@@ -106,6 +106,20 @@ TEST_F(LateStore, AWrongOptionThatShowsLaterIsTold) {
     });
   };
   EXPECT_TRUE(wait_until(is_told));
+  // Nobody tries any more, while an engine that only waits for its store tries ten times.
+  const int tries = tries_.load();
+  std::atomic<int> other_tries{0};
+  auto given = options("two");
+  given.tune = [tune = given.tune, &other_tries](manager::Options& made) {
+    tune(made);
+    made.object.open_store = [&other_tries](const Clock&, LogSink&) {
+      ++other_tries;
+      return Result<std::unique_ptr<transfer::ObjectStore>>(fail(Code::kUnavailable, "away"));
+    };
+  };
+  Engine other(scratch_, given);
+  EXPECT_TRUE(wait_until([&] { return other_tries.load() >= 10; }));
+  EXPECT_EQ(tries_.load(), tries);
 }
 
 TEST_F(LateStore, ClosingDoesNotWaitForTheNextTry) {
