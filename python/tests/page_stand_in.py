@@ -174,7 +174,8 @@ class Figures:
         def request(i: int) -> dict[str, Any]:
             load, rest = 1.9 / (1 + i / 4), 0.4 / (1 + i / 9)
             return {
-                "request": 900_000 - 37 * i,
+                "request": f"chatcmpl-{900_000 - 37 * i:x}",
+                "number": 900_000 - 37 * i,
                 "age_seconds": 41.0 * (i + 1),
                 "seconds": load + rest + 0.012,
                 "prompt_tokens": 61_000 - 2300 * i,
@@ -182,6 +183,7 @@ class Figures:
                 "hit_tokens": {"disk": 22_000 - 900 * i, "host": 4096},
                 "failed_tokens": 0,
                 "pending_tokens": 0,
+                "unkeyable": None,
                 "first_miss": "evicted" if i % 3 else "never_stored",
                 "lookup_seconds": 0.012,
                 "plan": {

@@ -218,6 +218,8 @@ def test_slowest_requests_and_settings_are_shown(chromium: Browser, served: Serv
     rows = page.run("document.querySelectorAll('#slowest tbody tr').length")
     ledger = json.loads(served.text("api/ledger"))
     assert rows == len(ledger["requests"]) == 20
+    first = page.run("document.querySelector('#slowest tbody th').textContent")
+    assert first == ledger["requests"][0]["request"] or first.startswith("number ")
     times = [one["seconds"] for one in ledger["requests"]]
     assert times == sorted(times, reverse=True)
     assert "host.size" in value_of(page, "#settings")

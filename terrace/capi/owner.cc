@@ -107,7 +107,8 @@ void start_http(terrace_owner& owner, const config::Loaded& loaded) {
            .metrics = [&owner] { return metrics_of(owner); },
            .visit = [&owner](MetricVisitor& visitor) { owner.manager->visit_metrics(visitor); },
            .settings = fmt::format("{{\"effective\":{},\"explained\":{}}}\n",
-                                   config::effective_json(loaded), config::explain_json())},
+                                   config::effective_json(loaded), config::explain_json()),
+           .ledgers = &owner.manager->ledgers()},
        .on_breach = [&owner](const std::string& reason) { owner.manager->poison(reason); }},
       owner.clock, owner.log);
   Status status = created.has_value() ? Status() : created.error();
@@ -320,7 +321,6 @@ terrace_code terrace_finish_request(terrace_owner* owner, terrace_request reques
     if (!end) return set_error(end.error());
     const auto ledger = manager.end_request(RequestId(request), *end);
     if (!ledger) return set_error(ledger.error());
-    if (owner->http != nullptr) owner->http->note(*ledger);
     if (ledger_json == nullptr) return TERRACE_OK;
     return put_bytes(BufferKind::kLedger, serve::ledger_json(*ledger), ledger_json);
   });

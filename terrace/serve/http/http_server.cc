@@ -229,7 +229,7 @@ struct HttpServer::State {
   LogSink& log;
   const pid_t process = ::getpid();
   asio::io_context io{1};
-  Site site;          // The thread's, but for note().
+  Site site;          // The thread's.
   UniqueFd listener;  // The thread's, until it has ended.
   mutable Mutex mutex;
   std::string problem TERRACE_GUARDED_BY(mutex);
@@ -444,8 +444,6 @@ bool HttpServer::close(Nanoseconds deadline) {
   state.thread.join();
   return true;
 }
-
-void HttpServer::note(const manager::Ledger& ledger) { state_->site.note(ledger); }
 
 std::string HttpServer::problem() const {
   const MutexLock lock(state_->mutex);

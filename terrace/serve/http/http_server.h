@@ -48,8 +48,6 @@ class HttpServer {
   // with all that was given to create().
   [[nodiscard]] bool close(Nanoseconds deadline);
 
-  // By the engine's one thread: a request has ended.
-  void note(const manager::Ledger& ledger);
   // Why nobody is answered, and the way out; "" = somebody can be.
   [[nodiscard]] std::string problem() const;
   // "http://127.0.0.1:6880/"; "" while it does not listen.

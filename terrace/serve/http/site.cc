@@ -64,7 +64,7 @@ bool is_own_name(std::string_view host) {
 }
 
 Site::Site(SiteHooks hooks, bool is_local, const Clock& clock)
-    : hooks_(std::move(hooks)), is_local_(is_local), clock_(clock) {}
+    : hooks_(std::move(hooks)), is_local_(is_local), clock_(clock), slow_(hooks_.ledgers) {}
 
 void Site::sample() {
   slow_.take_in();

@@ -1,6 +1,6 @@
 // What the HTTP port answers to which request, without the port: the page, metrics, and what the
-// page asks for. Nothing here changes anything. Threading: thread-compatible, but for note(); the
-// port's thread has it and calls the hooks.  Waits: never.  Memory: History's and SlowRequests'.
+// page asks for. Nothing here changes anything. Threading: thread-compatible; the port's
+// thread has it and calls the hooks.  Waits: never.  Memory: History's and SlowRequests'.
 #pragma once
 
 #include <functional>
@@ -20,6 +20,7 @@ struct SiteHooks {
   std::function<std::string()> metrics;            // Prometheus text.
   std::function<void(MetricVisitor&)> visit = {};  // The same cells, for the history.
   std::string settings;                            // JSON: effective values and explanations.
+  const manager::LedgerRing* ledgers = nullptr;    // Outlives the site; null = none are kept.
 };
 
 struct SiteRequest {
@@ -48,8 +49,6 @@ class Site {
 
   // `is_local`: only this machine can ask.
   Site(SiteHooks hooks, bool is_local, const Clock& clock);
-  // By the engine's one thread.
-  void note(const manager::Ledger& ledger) { slow_.note(ledger, clock_.now()); }
   // Each History::kFineStep, and once at the start.
   void sample();
   // What a hook throws passes through.

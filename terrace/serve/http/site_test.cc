@@ -18,12 +18,13 @@ using ::testing::Not;
 class SiteTest : public ::testing::Test {
  protected:
   [[nodiscard]] Site site(bool is_local = true) {
-    SiteHooks hooks;
-    hooks.status = [this] { return fmt_status(); };
-    hooks.metrics = [] { return std::string("terrace_mode 0\n"); };
-    hooks.visit = [](MetricVisitor& visitor) { visitor.counter("terrace_requests_total", "", 12); };
-    hooks.settings = "{\"effective\":{}}\n";
-    return {std::move(hooks), is_local, clock_};
+    return {{.status = [this] { return fmt_status(); },
+             .metrics = [] { return std::string("terrace_mode 0\n"); },
+             .visit = [](MetricVisitor& to) { to.counter("terrace_requests_total", "", 12); },
+             .settings = "{\"effective\":{}}\n",
+             .ledgers = &ledgers_},
+            is_local,
+            clock_};
   }
   [[nodiscard]] std::string fmt_status() { return R"({"asked":)" + std::to_string(++asked_) + "}"; }
   [[nodiscard]] static SiteAnswer get(Site& site, std::string_view target,
@@ -32,6 +33,7 @@ class SiteTest : public ::testing::Test {
   }
 
   testing::FakeClock clock_;
+  manager::LedgerRing ledgers_{64, clock_};
   int asked_ = 0;
 };
 
@@ -81,10 +83,11 @@ TEST_F(SiteTest, HistoryTakesASpanAndRefusesOthers) {
 
 TEST_F(SiteTest, ARequestThatEndedIsInTheLedger) {
   Site own = site();
-  manager::Ledger ledger;
-  ledger.request = RequestId(4);
-  own.note(ledger);
-  EXPECT_EQ(Json::parse(get(own, "/api/ledger").body)["requests"][0]["request"], 4);
+  manager::KeptLedger kept;
+  kept.name = manager::Label("cmpl-4");
+  kept.ended = clock_.now();
+  (void)ledgers_.add(kept);
+  EXPECT_EQ(Json::parse(get(own, "/api/ledger").body)["requests"][0]["request"], "cmpl-4");
 }
 
 TEST_F(SiteTest, NothingCanBeChanged) {

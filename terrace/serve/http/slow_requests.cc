@@ -22,13 +22,16 @@ Json plan_json(const manager::Decision& plan) {
           {"abandoned", plan.is_abandoned}};
 }
 
-Json request_json(const manager::Ledger& ledger, Nanoseconds age) {
+Json request_json(const manager::KeptLedger& kept, Nanoseconds age) {
+  const manager::Ledger& ledger = kept.ledger;
   Json hits = Json::object();
   for (int t = 0; t < kTierCount; ++t) {
     const Tokens tokens = ledger.hit.at(static_cast<std::size_t>(t));
     if (tokens.value() > 0) hits[std::string(to_string(static_cast<Tier>(t)))] = tokens.value();
   }
-  return {{"request", ledger.request.value()},
+  const std::string_view unkeyable = kept.unkeyable.view();
+  return {{"request", kept.name.view()},
+          {"number", kept.number},
           {"age_seconds", seconds_of(age)},
           {"seconds", seconds_of(prompt_time(ledger))},
           {"prompt_tokens", ledger.prompt.value()},
@@ -36,6 +39,7 @@ Json request_json(const manager::Ledger& ledger, Nanoseconds age) {
           {"hit_tokens", std::move(hits)},
           {"failed_tokens", ledger.failed.value()},
           {"pending_tokens", ledger.pending.value()},
+          {"unkeyable", unkeyable.empty() ? Json() : Json(unkeyable)},
           {"first_miss", ledger.first_miss ? Json(to_string(*ledger.first_miss)) : Json()},
           {"lookup_seconds", seconds_of(ledger.lookup_wait)},
           {"plan", ledger.decision ? plan_json(*ledger.decision) : Json()}};
@@ -49,25 +53,20 @@ Nanoseconds prompt_time(const manager::Ledger& ledger) {
   return time;
 }
 
-void SlowRequests::note(const manager::Ledger& ledger, Nanoseconds now) {
-  const std::uint64_t at = noted_.load(std::memory_order_relaxed);
-  if (at - taken_.load(std::memory_order_acquire) >= kWaiting) {
-    left_out_.fetch_add(1, std::memory_order_relaxed);
-    return;
-  }
-  waiting_[at % kWaiting] = {ledger, now};
-  noted_.store(at + 1, std::memory_order_release);
-}
-
 void SlowRequests::take_in() {
-  std::uint64_t at = taken_.load(std::memory_order_relaxed);
-  const std::uint64_t end = noted_.load(std::memory_order_acquire);
-  for (; at < end; ++at) keep(waiting_[at % kWaiting]);
-  taken_.store(end, std::memory_order_release);
+  while (ring_ != nullptr) {
+    const auto found = ring_->read(next_, kBatch);
+    if (found.empty()) return;
+    for (const manager::KeptLedger& kept : found) {
+      left_out_ += kept.number - next_;
+      next_ = kept.number + 1;
+      keep(kept);
+    }
+  }
 }
 
-void SlowRequests::keep(const Entry& entry) {
-  const std::int64_t number = entry.at / kWindow;
+void SlowRequests::keep(const manager::KeptLedger& kept) {
+  const std::int64_t number = kept.ended / kWindow;
   Window& window = windows_.at(static_cast<std::size_t>(number) % kWindows);
   if (window.number != number) {
     window.number = number;
@@ -75,31 +74,32 @@ void SlowRequests::keep(const Entry& entry) {
     window.slowest.reserve(kKept);
   }
   if (window.slowest.size() < kKept) {
-    window.slowest.push_back(entry);
+    window.slowest.push_back(kept);
     return;
   }
   const auto quickest = std::ranges::min_element(
-      window.slowest, {}, [](const Entry& one) { return prompt_time(one.ledger); });
-  if (prompt_time(entry.ledger) > prompt_time(quickest->ledger)) *quickest = entry;
+      window.slowest, {}, [](const auto& one) { return prompt_time(one.ledger); });
+  if (prompt_time(kept.ledger) > prompt_time(quickest->ledger)) *quickest = kept;
 }
 
 std::string SlowRequests::json(Nanoseconds now) const {
   const std::int64_t oldest = now / kWindow - static_cast<std::int64_t>(kWindows) + 1;
-  std::vector<const Entry*> found;
+  std::vector<const manager::KeptLedger*> found;
   for (const Window& window : windows_) {
     if (window.number < oldest) continue;
-    for (const Entry& entry : window.slowest) found.push_back(&entry);
+    for (const manager::KeptLedger& kept : window.slowest) found.push_back(&kept);
   }
-  std::ranges::sort(found, [](const Entry* a, const Entry* b) {
+  std::ranges::sort(found, [](const auto* a, const auto* b) {
     return prompt_time(a->ledger) > prompt_time(b->ledger);
   });
   if (found.size() > kKept) found.resize(kKept);
   Json requests = Json::array();
-  for (const Entry* entry : found) requests.push_back(request_json(entry->ledger, now - entry->at));
+  for (const auto* kept : found) requests.push_back(request_json(*kept, now - kept->ended));
   const Json out = {{"window_seconds", seconds_of(kWindow * static_cast<std::int64_t>(kWindows))},
-                    {"left_out", left_out_.load(std::memory_order_relaxed)},
+                    {"left_out", left_out_},
                     {"requests", std::move(requests)}};
-  return out.dump() + '\n';
+  // An engine may call a request what it likes.
+  return out.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace) + '\n';
 }
 
 }  // namespace terrace::serve

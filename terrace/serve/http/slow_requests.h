@@ -1,51 +1,44 @@
 // The requests of the last hour that took longest, each with its ledger.
-// Threading: note() by the engine's one thread; the rest by one other thread. They share no lock.
-// Owns: copies of ledgers.  Waits: never.  Memory: some 120 KiB, from the start.
+// Threading: thread-compatible.  Owns: copies of ledgers.  Waits: for the ring's lock, as its other
+// readers do.  Memory: up to 240 ledgers of 0.5 KiB.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "terrace/base/clock.h"
-#include "terrace/manager/ledger.h"
+#include "terrace/manager/ledger_ring.h"
 
 namespace terrace::serve {
 
 class SlowRequests {
  public:
-  static constexpr std::size_t kWaiting = 512;  // Between two take_in(); more are left out.
-  static constexpr std::size_t kKept = 20;      // Of each window, and of an answer.
+  static constexpr std::size_t kKept = 20;  // Of each window, and of an answer.
   static constexpr std::size_t kWindows = 12;
   static constexpr Nanoseconds kWindow = seconds(300);
 
-  SlowRequests() : waiting_(kWaiting) {}
-  // Of a request that ended now.
-  void note(const manager::Ledger& ledger, Nanoseconds now);
-  // What was noted since the last time.
+  // `ring` outlives it; null = nothing ends.
+  explicit SlowRequests(const manager::LedgerRing* ring) : ring_(ring) {}
+  // Those that ended since the last time.
   void take_in();
-  // One JSON object: `window_seconds`, `left_out` (not noted, since the start), `requests`, the
-  // slowest first.
+  // One JSON object: `window_seconds`, `left_out` (gone from the ring before they were taken in,
+  // since the start), `requests`, the slowest first.
   [[nodiscard]] std::string json(Nanoseconds now) const;
 
  private:
-  struct Entry {
-    manager::Ledger ledger;
-    Nanoseconds at;  // Its end.
-  };
+  static constexpr std::size_t kBatch = 256;
   struct Window {
     std::int64_t number = -1;  // Windows since the clock's 0.
-    std::vector<Entry> slowest;
+    std::vector<manager::KeptLedger> slowest;
   };
-  void keep(const Entry& entry);
+  void keep(const manager::KeptLedger& kept);
 
-  std::vector<Entry> waiting_;  // A ring: [taken_, noted_) is filled.
-  std::atomic<std::uint64_t> noted_{0};
-  std::atomic<std::uint64_t> taken_{0};
-  std::atomic<std::uint64_t> left_out_{0};
+  const manager::LedgerRing* const ring_;
+  std::uint64_t next_ = 1;  // In the ring.
+  std::uint64_t left_out_ = 0;
   std::array<Window, kWindows> windows_;  // By number % kWindows.
 };
 

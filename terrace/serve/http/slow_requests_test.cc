@@ -3,9 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <nlohmann/json.hpp>
-#include <thread>
+#include <string>
+
+#include "terrace/testing/fake_clock.h"
 
 namespace terrace::serve {
 namespace {
@@ -16,35 +17,47 @@ Nanoseconds micro(std::uint64_t count) {
   return Nanoseconds(1000 * static_cast<std::int64_t>(count));
 }
 
-manager::Ledger ledger_of(std::uint64_t id, Nanoseconds wait) {
-  manager::Ledger ledger;
-  ledger.request = RequestId(id);
-  ledger.prompt = Tokens(64);
-  ledger.lookup_wait = wait;
-  return ledger;
-}
-
-std::vector<std::uint64_t> ids(const SlowRequests& slow, Nanoseconds now) {
-  std::vector<std::uint64_t> found;
-  const Json all = Json::parse(slow.json(now));
-  for (const Json& one : all["requests"]) found.push_back(one["request"]);
-  return found;
-}
-
-TEST(SlowRequestsTest, TheSlowestComeFirst) {
-  SlowRequests slow;
-  for (const std::uint64_t id : {1U, 2U, 3U}) {
-    slow.note(ledger_of(id, milliseconds(id == 2 ? 9 : static_cast<std::int64_t>(id))),
-              seconds(10));
+class SlowRequestsTest : public ::testing::Test {
+ protected:
+  // Ends a request called `id`, which waited that long, `at`.
+  void end(std::uint64_t id, Nanoseconds wait, Nanoseconds at) {
+    manager::KeptLedger kept;
+    kept.name = manager::Label(std::to_string(id));
+    kept.ended = at;
+    kept.ledger.prompt = Tokens(64);
+    kept.ledger.lookup_wait = wait;
+    (void)ring_.add(kept);
   }
-  EXPECT_TRUE(ids(slow, seconds(11)).empty()) << "not taken in yet";
-  slow.take_in();
-  EXPECT_THAT(ids(slow, seconds(11)), ::testing::ElementsAre(2, 3, 1));
+  [[nodiscard]] std::vector<std::string> names(Nanoseconds now) const {
+    std::vector<std::string> found;
+    const Json all = Json::parse(slow_.json(now));
+    for (const Json& one : all["requests"]) found.push_back(one["request"]);
+    return found;
+  }
+
+  testing::FakeClock clock_;
+  manager::LedgerRing ring_{128, clock_};
+  SlowRequests slow_{&ring_};
+};
+
+TEST_F(SlowRequestsTest, TheSlowestComeFirst) {
+  for (const std::uint64_t id : {1U, 2U, 3U}) {
+    end(id, milliseconds(id == 2 ? 9 : static_cast<std::int64_t>(id)), seconds(10));
+  }
+  EXPECT_TRUE(names(seconds(11)).empty()) << "not taken in yet";
+  slow_.take_in();
+  EXPECT_THAT(names(seconds(11)), ::testing::ElementsAre("2", "3", "1"));
+  slow_.take_in();
+  EXPECT_EQ(names(seconds(11)).size(), 3U) << "none twice";
 }
 
-TEST(SlowRequestsTest, ALedgerIsShownWhole) {
-  SlowRequests slow;
-  manager::Ledger ledger = ledger_of(7, milliseconds(2));
+TEST_F(SlowRequestsTest, ALedgerIsShownWhole) {
+  manager::KeptLedger kept;
+  kept.name = manager::Label("<b>\xff");
+  kept.unkeyable = manager::Label("prompt embeddings");
+  kept.ended = seconds(10);
+  manager::Ledger& ledger = kept.ledger;
+  ledger.lookup_wait = milliseconds(2);
   ledger.local = Tokens(16);
   ledger.hit[static_cast<std::size_t>(Tier::kDisk)] = Tokens(32);
   ledger.first_miss = manager::MissReason::kEvicted;
@@ -54,9 +67,12 @@ TEST(SlowRequestsTest, ALedgerIsShownWhole) {
                                       .predicted_load = milliseconds(4),
                                       .load = milliseconds(5),
                                       .recompute = milliseconds(3)};
-  slow.note(ledger, seconds(10));
-  slow.take_in();
-  const Json one = Json::parse(slow.json(seconds(12)))["requests"][0];
+  (void)ring_.add(kept);
+  slow_.take_in();
+  const Json one = Json::parse(slow_.json(seconds(12)))["requests"][0];
+  EXPECT_EQ(one["request"], "<b>\xEF\xBF\xBD") << "what is no UTF-8 is replaced";
+  EXPECT_EQ(one["number"], 1);
+  EXPECT_EQ(one["unkeyable"], "prompt embeddings");
   EXPECT_DOUBLE_EQ(one["seconds"], 0.010);
   EXPECT_EQ(one["age_seconds"], 2);
   EXPECT_EQ(one["hit_tokens"], Json::parse(R"({"disk":32})"));
@@ -65,49 +81,29 @@ TEST(SlowRequestsTest, ALedgerIsShownWhole) {
   EXPECT_DOUBLE_EQ(one["plan"]["load_seconds"], 0.005);
 }
 
-TEST(SlowRequestsTest, AnHourIsKeptAndOfEachWindowTheSlowest) {
-  SlowRequests slow;
-  for (std::uint64_t id = 1; id <= 100; ++id) {
-    slow.note(ledger_of(id, micro(id)), seconds(10));
-  }
-  slow.take_in();
-  EXPECT_EQ(ids(slow, seconds(20)).size(), SlowRequests::kKept);
-  EXPECT_EQ(ids(slow, seconds(20)).front(), 100U);
-  EXPECT_EQ(ids(slow, seconds(20)).back(), 81U);
-  slow.note(ledger_of(101, micro(1)), seconds(3'000));
-  slow.take_in();
-  EXPECT_EQ(ids(slow, seconds(3'000)).size(), SlowRequests::kKept);
-  EXPECT_THAT(ids(slow, seconds(4'000)), ::testing::ElementsAre(101));
-  EXPECT_TRUE(ids(slow, seconds(40'000)).empty());
+TEST_F(SlowRequestsTest, AnHourIsKeptAndOfEachWindowTheSlowest) {
+  for (std::uint64_t id = 1; id <= 100; ++id) end(id, micro(id), seconds(10));
+  slow_.take_in();
+  EXPECT_EQ(names(seconds(20)).size(), SlowRequests::kKept);
+  EXPECT_EQ(names(seconds(20)).front(), "100");
+  EXPECT_EQ(names(seconds(20)).back(), "81");
+  end(101, micro(1), seconds(3'000));
+  slow_.take_in();
+  EXPECT_EQ(names(seconds(3'000)).size(), SlowRequests::kKept);
+  EXPECT_THAT(names(seconds(4'000)), ::testing::ElementsAre("101"));
+  EXPECT_TRUE(names(seconds(40'000)).empty());
 }
 
-TEST(SlowRequestsTest, WhatNobodyTakesInIsLeftOutAndCounted) {
-  SlowRequests slow;
-  for (std::uint64_t id = 0; id < SlowRequests::kWaiting + 5; ++id) {
-    slow.note(ledger_of(id, micro(1)), seconds(10));
-  }
-  slow.take_in();
-  EXPECT_EQ(Json::parse(slow.json(seconds(10)))["left_out"], 5);
+TEST_F(SlowRequestsTest, WhatWentBeforeItWasTakenInIsCounted) {
+  for (std::uint64_t id = 1; id <= ring_.capacity() + 5; ++id) end(id, micro(1), seconds(10));
+  slow_.take_in();
+  EXPECT_EQ(Json::parse(slow_.json(seconds(10)))["left_out"], 5);
 }
 
-TEST(SlowRequestsTest, TwoThreadsLoseNothingThatIsNotCounted) {
-  SlowRequests slow;
-  constexpr std::uint64_t kRequests = 100'000;
-  std::atomic<bool> is_over{false};
-  std::jthread engine([&] {
-    for (std::uint64_t id = 1; id <= kRequests; ++id) {
-      slow.note(ledger_of(id, micro(id)), seconds(10));
-    }
-    is_over.store(true);
-  });
-  while (!is_over.load()) slow.take_in();
+TEST(NoLedgersTest, WhereNoneAreKeptNoneAreShown) {
+  SlowRequests slow(nullptr);
   slow.take_in();
-  const Json json = Json::parse(slow.json(seconds(10)));
-  EXPECT_EQ(json["requests"].size(), SlowRequests::kKept);
-  EXPECT_LE(json["left_out"].get<std::uint64_t>(), kRequests);
-  for (const Json& one : json["requests"]) {
-    EXPECT_DOUBLE_EQ(one["seconds"].get<double>(), one["request"].get<double>() * 1e-6);
-  }
+  EXPECT_TRUE(Json::parse(slow.json(seconds(10)))["requests"].empty());
 }
 
 }  // namespace

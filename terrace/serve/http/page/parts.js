@@ -103,15 +103,16 @@ function sourceText(request) {
 
 export function showSlowest(element, ledger) {
   if (ledger.requests.length === 0) return element.replaceChildren(empty("No request has ended in the last hour."));
-  const columns = [["Request", true], ["Ended", true], ["Time", true], ["Prompt tokens", true], ["Found in", false], ["First miss", false], ["Look-up", true], ["Load", true], ["Planned", true], ["Computing", true], ["Note", false]];
+  const columns = [["Request", false], ["Ended", true], ["Time", true], ["Prompt tokens", true], ["Found in", false], ["First miss", false], ["Look-up", true], ["Load", true], ["Planned", true], ["Computing", true], ["Note", false]];
   const rows = ledger.requests.map((one) => {
     const plan = one.plan;
     const note = [];
     if (plan?.abandoned) note.push("load given up");
+    if (one.unkeyable) note.push(`not cached: ${one.unkeyable}`);
     if (one.failed_tokens > 0) note.push(`${count(one.failed_tokens)} tokens promised and not delivered`);
     if (one.pending_tokens > 0) note.push("load not reported when it ended");
     return [
-      String(one.request), `${duration(one.age_seconds)} ago`, duration(one.seconds), count(one.prompt_tokens), sourceText(one),
+      one.request || `number ${one.number}`, `${duration(one.age_seconds)} ago`, duration(one.seconds), count(one.prompt_tokens), sourceText(one),
       one.first_miss ? reasonName(one.first_miss) : "–", duration(one.lookup_seconds),
       plan && plan.load_seconds > 0 ? `${duration(plan.load_seconds)}` : "–",
       plan && plan.predicted_load_seconds > 0 ? duration(plan.predicted_load_seconds) : "–",
