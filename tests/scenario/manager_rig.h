@@ -66,6 +66,7 @@ struct EngineOptions {
   std::uint64_t disk_blocks = 64;
   std::string engine_id = "engine";
   std::function<void(manager::Options&)> tune = {};
+  const Clock* clock = nullptr;  // Null = the system's.
 };
 
 // What the engine saw of one request.
@@ -85,6 +86,7 @@ class Engine {
   Engine(const Scratch& scratch, EngineOptions given)
       : given_(std::move(given)),
         socket_directory_(scratch.path() + "/s"),
+        clock_(given_.clock == nullptr ? system_clock_ : *given_.clock),
         log_(clock_, LogLevel::kInfo, 4096) {
     for (std::uint16_t rank = 0; rank < given_.ranks; ++rank) {
       memory_.emplace_back(kPieceBytes * kPieces * given_.device_blocks, std::byte{0});
@@ -342,7 +344,8 @@ class Engine {
 
   const EngineOptions given_;
   const std::string socket_directory_;
-  SystemClock clock_;
+  const SystemClock system_clock_;
+  const Clock& clock_;
   RingLog log_;
   manager::Options options_;
   std::vector<std::vector<std::byte>> memory_;  // [rank]
