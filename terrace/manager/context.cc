@@ -47,17 +47,31 @@ Context::Context(const Options& manager_options, Counters& cells, AnswerBoard& b
       pack_admission(policy::make_admit_all()) {}
 
 Result<catalog::FillingSlot> Context::reserve(const BlockKey& key) {
+  make_room();
   auto slot = pool().reserve(key);
   note_host_evictions();
   if (!slot) return fail(std::move(slot).error());
+  ++reserved_;
   return std::move(*slot).begin_fill();
+}
+
+void Context::let_leave(const BlockKey& key, catalog::EvictingSlot slot, bool is_refused) {
+  leaving_.add({.key = key, .is_refused = is_refused, .slot = std::move(slot)});
+}
+
+void Context::make_room() {
+  if (pool().count(catalog::SlotState::kFree) > 0) return;
+  const auto gone = leaving_.take();
+  if (!gone) return;
+  if (gone->is_refused) counters.drop_admission.add();
+  note_host_removal(gone->key, host->alias(gone->slot.slot().index), MissReason::kEvicted);
 }
 
 bool Context::spare_what_only_host_has() {
   if (mode == Mode::kOn) return true;
   for (std::uint32_t turn = 0; turn < kMostSpared; ++turn) {
     const auto victim = pool().next_victim();
-    if (pool().count(catalog::SlotState::kFree) > 0 || !victim) return true;
+    if (pool().count(catalog::SlotState::kFree) > 0 || leaving_.has_any() || !victim) return true;
     const auto& [group, hash] = std::pair(victim->key.group, victim->key.hash);
     if (victim->key.name_space != name_space ||
         (lower != nullptr && lower->contains(group, hash)) ||
@@ -215,6 +229,7 @@ void Context::touch_now(catalog::UsedRun run, bool is_told) {
 }
 
 void Context::renew_name_space() {
+  leaving_.clear();
   std::uint16_t next = static_cast<std::uint16_t>(name_space.value() + 1);
   if (next == 0) {  // 0 is nobody's. From here on numbers come back: no old block may have one.
     next = 1;

@@ -20,6 +20,7 @@
 #include "terrace/manager/event_queue_internal.h"
 #include "terrace/manager/ghosts_internal.h"
 #include "terrace/manager/groups_internal.h"
+#include "terrace/manager/leaving_internal.h"
 #include "terrace/manager/lower_tier_internal.h"
 #include "terrace/manager/mode.h"
 #include "terrace/manager/options.h"
@@ -58,6 +59,14 @@ class Context {
   [[nodiscard]] catalog::Pool& pool() { return host->pool(); }
   // Takes a host slot; what had to go for it is announced first. Errors: kExhausted.
   [[nodiscard]] Result<catalog::FillingSlot> reserve(const BlockKey& key);
+  // The block of an evicting slot needs no write any more: the slot is the next that reserve()
+  // takes where none is free.
+  void let_leave(const BlockKey& key, catalog::EvictingSlot slot, bool is_refused);
+  // Of those, blocks that somebody used meanwhile are ordinary ones again.
+  void let_stay() { leaving_.let_go(); }
+  [[nodiscard]] std::size_t leaving() const { return leaving_.size(); }
+  // Slots reserved so far.
+  [[nodiscard]] std::uint64_t reserved() const { return reserved_; }
   // To be asked before a slot is reserved for a read: where nothing is stored, a block may give way
   // only if the disk has it, too. Others at the end of the eviction order are passed over, and
   // count as just used. False if all of those looked at were such.
@@ -134,6 +143,10 @@ class Context {
   void touch_now(catalog::UsedRun run, bool is_told);
   void note_host_evictions();
 
+  void make_room();
+
+  std::uint64_t reserved_ = 0;
+  Leaving leaving_;
   // Blocks in host that are left to the store; an evicted block leaves it.
   std::unordered_set<ShardGroup, HashOfShardGroup> left_to_store_;
   std::deque<Touch> to_touch_;

@@ -54,6 +54,65 @@ class CoreAdmissionTest : public ::testing::Test {
   std::unique_ptr<Rig> rig_;
 };
 
+class CoreDemoteTest : public ::testing::Test {
+ protected:
+  static constexpr std::uint64_t kPrompt = 30;
+  static constexpr std::uint32_t kFew = 16;  // Chosen ahead of 256 slots, whatever is asked for.
+
+  // Prompts of that many blocks that nobody had before.
+  void run(int prompts, std::uint64_t blocks = kPrompt) {
+    for (int i = 0; i < prompts; ++i) rig_.run_cold(Rig::make_tokens(blocks, next_seed_++));
+  }
+
+  Rig rig_{{.host_blocks = 256, .has_disk = true, .tune = [](Options& options) {
+              options.disk.is_demote = true;
+              options.disk.queue_blocks = 64;
+            }}};
+  std::uint32_t next_seed_ = 1;
+};
+
+TEST_F(CoreDemoteTest, AfterABurstAsManyAreChosenForTheNext) {
+  run(10);
+  const std::uint64_t at_first = rig_.counters.drop_demote.value();
+  run(20);
+  EXPECT_EQ(rig_.counters.drop_demote.value(), at_first) << "each victim was written first";
+  EXPECT_EQ(rig_.count(catalog::SlotState::kEvicting), kPrompt);
+}
+
+TEST_F(CoreDemoteTest, LongAfterABurstAFewAreChosenAgain) {
+  run(20);
+  rig_.clock.advance(seconds(600));
+  run(100, 1);
+  EXPECT_EQ(rig_.count(catalog::SlotState::kEvicting), kFew);
+}
+
+TEST_F(CoreDemoteTest, WhatIsChosenToLeaveIsHitAndStaysThen) {
+  run(8);
+  ASSERT_GT(rig_.count(catalog::SlotState::kEvicting), 0U);
+  const auto oldest = Rig::make_tokens(kPrompt, 1);
+  const RequestId id = rig_.begin(oldest);
+  const auto hashes = rig_.hashes(id);
+  EXPECT_EQ(rig_.look_up(id), kPrompt);
+  (void)rig_.end(id);
+  run(2);
+  for (const SequenceHash& hash : hashes) EXPECT_TRUE(rig_.in_host(hash));
+  EXPECT_EQ(rig_.core.context().pool().pinned(), 0U) << "nobody holds it any more";
+}
+
+TEST_F(CoreDemoteTest, OfWhatIsHitAgainAndAgainNothingPilesUp) {
+  run(8);
+  for (int i = 0; i < 300; ++i) {
+    for (std::uint32_t seed = 1; seed <= 8; ++seed) {
+      const RequestId id = rig_.begin(Rig::make_tokens(kPrompt, seed));
+      EXPECT_EQ(rig_.look_up(id), kPrompt);
+      (void)rig_.end(id);
+      rig_.settle();
+    }
+  }
+  EXPECT_LE(rig_.core.context().leaving(), 256U);
+  EXPECT_EQ(rig_.core.context().pool().pinned(), 0U);
+}
+
 TEST_F(CoreAdmissionTest, ToBeSealedAndEvictedOnceIsNoReuse) {
   open();
   const auto tokens = Rig::make_tokens(3, 1);

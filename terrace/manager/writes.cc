@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "terrace/manager/writes_internal.h"
 
@@ -11,7 +12,20 @@ std::size_t Writes::limit() const {
 }
 
 std::uint32_t Writes::free_ahead() const {
-  return std::min(kMaxFreeAhead, context_.host->geometry().slots / 16);
+  const std::uint32_t slots = context_.host->geometry().slots;
+  const std::uint32_t few = std::min(kFewFreeAhead, slots / 16);
+  return std::clamp(std::max(burst_, burst_before_), few, std::max(few, slots / 8));
+}
+
+void Writes::note_burst(Nanoseconds now) {
+  const std::uint64_t taken =
+      context_.reserved() - std::exchange(reserved_before_, context_.reserved());
+  if (now - window_began_ >= kBurstWindow) {
+    burst_before_ = now - window_began_ < kBurstWindow * 2 ? burst_ : 0;
+    burst_ = 0;
+    window_began_ = now;
+  }
+  burst_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(burst_, taken));
 }
 
 std::uint32_t Writes::free_soon() const {
@@ -19,15 +33,19 @@ std::uint32_t Writes::free_soon() const {
   return pool.count(catalog::SlotState::kFree) + pool.count(catalog::SlotState::kEvicting);
 }
 
+bool Writes::needs_write(const BlockKey& key) const {
+  return !context_.lower->contains(key.group, key.hash) && !context_.is_left_to_store(key);
+}
+
 bool Writes::is_behind() const {
   if (context_.host == nullptr || context_.lower == nullptr || is_stopped_ || !may_begin() ||
-      writes_.size() >= limit() || free_soon() >= free_ahead()) {
+      free_soon() >= free_ahead()) {
     return false;
   }
   const auto victim = context_.host->pool().next_victim();
-  return victim && victim->key.name_space == context_.name_space &&
-         !context_.lower->contains(victim->key.group, victim->key.hash) &&
-         !context_.is_left_to_store(victim->key);
+  if (!victim) return false;
+  if (victim->key.name_space != context_.name_space) return true;
+  return needs_write(victim->key) ? writes_.size() < limit() : is_written_late();
 }
 
 void Writes::offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now) {
@@ -87,32 +105,33 @@ void Writes::enqueue(Write write) {
 }
 
 void Writes::drive_eviction(Nanoseconds now) {
+  note_burst(now);
   if (!may_begin()) return;  // What lies in host stays, as long as nobody needs its slot.
+  context_.let_stay();
   catalog::Pool& pool = context_.pool();
-  // Each turn frees a slot or starts a write; what is being written counts as free soon.
-  for (std::uint32_t turn = 0; turn < free_ahead(); ++turn) {
+  // Each turn frees a slot, chooses one that may leave, or starts a write.
+  for (std::uint32_t turn = 0; turn < kAtOnce; ++turn) {
     if (free_soon() >= free_ahead()) return;
     const auto victim = pool.next_victim();
     if (!victim) return;
-    if (victim->key.name_space != context_.name_space) {
+    const BlockKey& key = victim->key;
+    if (key.name_space != context_.name_space) {
       pool.remove(victim->slot);
       continue;
     }
-    // A victim that needs no write costs nothing to evict when its slot is wanted: it may stay.
-    if (context_.lower == nullptr || is_stopped_ ||
-        context_.lower->contains(victim->key.group, victim->key.hash) ||
-        context_.is_left_to_store(victim->key) || writes_.size() >= limit()) {
-      return;
-    }
+    if (context_.lower == nullptr || is_stopped_) return;
+    const bool is_dirty = needs_write(key);
+    // Where blocks are written as they are sealed, hardly one is dirty: those to come may stay.
+    if (is_dirty ? writes_.size() >= limit() : !is_written_late()) return;
     // It was sighted when it was sealed; that it has to go now is no use of it.
-    if (!context_.admission->admit_leaving(victim->key, now)) {
-      context_.counters.drop_admission.add();
-      context_.remove(victim->slot, MissReason::kEvicted);
-      continue;
-    }
+    const bool is_refused = is_dirty && !context_.admission->admit_leaving(key, now);
     auto evicting = pool.begin_evict();
     if (!evicting) return;
-    enqueue({.key = victim->key,
+    if (!is_dirty || is_refused) {
+      context_.let_leave(key, std::move(*evicting), is_refused);
+      continue;
+    }
+    enqueue({.key = key,
              .place = victim->slot,
              .pins = nullptr,
              .victim = std::move(*evicting),
@@ -178,9 +197,8 @@ void Writes::finish(std::uint64_t token, const Status& status) {
 
 void Writes::release(Write& write) {
   if (!write.victim.holds() || write.victim.is_rescued()) return;
-  const std::uint64_t alias = context_.host->alias(write.place.index);
-  write.victim.reset();
-  context_.note_host_removal(write.key, alias, MissReason::kEvicted);
+  if (write.key.name_space != context_.name_space) return;  // Its slot is free as it goes.
+  context_.let_leave(write.key, std::move(write.victim), false);
 }
 
 void Writes::stop() {

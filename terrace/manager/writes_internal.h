@@ -1,8 +1,9 @@
 // Blocks on their way from host slots to disk: offered when sealed (`through`), or when they are
-// about to be evicted. Keeps a few host slots free ahead of need, so that victims can be written
-// first. Threading: thread-compatible; the manager's lock guards it. The I/O thread takes jobs,
-// performs them without the lock and comes back with finish().  Waits: never. Bounds:
-// disk.queue_blocks writes, and never more than a quarter of the host slots.
+// about to be evicted. Chooses ahead of need who is evicted, so that victims can be written first:
+// a few, or as many as slots were taken at once of late. Threading: thread-compatible; the
+// manager's lock guards it. The I/O thread takes jobs, performs them without the lock and comes
+// back with finish().  Waits: never. Bounds: disk.queue_blocks writes, and never more than a
+// quarter of the host slots.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,7 @@ class Writes {
   void offer(catalog::PinRun pins, std::vector<Candidate> blocks, Nanoseconds now);
   // Blocks of one chain that host holds and the filter wants by now, in chain order.
   void offer_wanted(std::span<const BlockKey> keys);
-  // Makes host slots free ahead: victims that disk lacks are written, then freed.
+  // Chooses ahead which blocks leave host next; those that the disk lacks and admits are written.
   void drive_eviction(Nanoseconds now);
   // None in a mode that stores nothing: what is queued waits for the next one that does.
   void take(std::size_t limit, std::vector<WriteJob>& jobs);
@@ -54,7 +55,7 @@ class Writes {
 
   [[nodiscard]] std::size_t size() const { return writes_.size(); }
   [[nodiscard]] bool has_jobs() const { return !queue_.empty() && may_begin(); }
-  // Fewer slots are free than wanted, and the next victim has to be written first.
+  // Fewer blocks are chosen to leave than wanted, and the next one can be.
   [[nodiscard]] bool is_behind() const;
 
  private:
@@ -66,10 +67,19 @@ class Writes {
     std::optional<Event> stored{};
     bool is_begun = false;
   };
-  static constexpr std::uint32_t kMaxFreeAhead = 64;
+  static constexpr std::uint32_t kFewFreeAhead = 64;
+  static constexpr std::uint32_t kAtOnce = 64;  // Victims looked at under the lock.
+  static constexpr Nanoseconds kBurstWindow = seconds(60);
+  // Slots that were taken since the last turn, as a prompt's step or a load takes them.
+  void note_burst(Nanoseconds now);
   [[nodiscard]] bool may_begin() const { return context_.mode == Mode::kOn; }
   [[nodiscard]] std::size_t limit() const;
   [[nodiscard]] std::uint32_t free_ahead() const;
+  [[nodiscard]] bool needs_write(const BlockKey& key) const;
+  // What is sealed is not written at once: much of host is not on disk.
+  [[nodiscard]] bool is_written_late() const {
+    return context_.options.disk.is_demote || context_.admission->counts();
+  }
   // Free, or about to be.
   [[nodiscard]] std::uint32_t free_soon() const;
   void enqueue(Write write);
@@ -84,6 +94,10 @@ class Writes {
 
   Context& context_;
   bool is_stopped_ = false;
+  std::uint64_t reserved_before_ = 0;  // Context::reserved() at the last turn.
+  std::uint32_t burst_ = 0;            // The largest of this window,
+  std::uint32_t burst_before_ = 0;     // and of the one before.
+  Nanoseconds window_began_{0};
   std::uint64_t last_token_ = 0;
   std::unordered_map<std::uint64_t, Write> writes_;          // By token.
   std::unordered_set<ShardGroup, HashOfShardGroup> queued_;  // Of writes_.

@@ -430,10 +430,15 @@ TEST(ManagerScenario, DemotedBlocksComeBackFromDisk) {
   EXPECT_EQ(engine.disk_blocks_stored(), 1U);  // The canary's.
   for (std::uint32_t i = 2; i < 40; ++i) {
     engine.run(Engine::make_tokens(1, i));
-    // Two of 32 slots are kept free ahead of need, at the price of a write each.
+    // Two of 32 blocks are chosen to leave ahead of need, and written.
     EXPECT_TRUE(wait_until([&] {
-      const auto host = engine.manager().status().tiers[0];
-      return host.slots[static_cast<std::size_t>(catalog::SlotState::kFree)] >= 2;
+      const auto status = engine.manager().status();
+      const auto& slots = status.tiers[0].slots;
+      const auto soon = slots[static_cast<std::size_t>(catalog::SlotState::kFree)] +
+                        slots[static_cast<std::size_t>(catalog::SlotState::kEvicting)];
+      return soon >= 2 && std::ranges::none_of(status.queues, [](const auto& queue) {
+               return queue.name == "disk_write" && queue.waiting > 0;
+             });
     })) << i;
   }
   const Outcome outcome = engine.run(tokens);

@@ -1,0 +1,64 @@
+// Blocks that were chosen to leave the host tier next, in that order, and need no write any more:
+// the disk has them, or is not to. Until their slots are wanted they are hit like any others, and
+// whoever uses one takes it back. Threading: thread-compatible; the manager's lock guards it.
+// Waits: never.  Memory: 48 bytes a block; Writes chooses how many.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "terrace/catalog/pool.h"
+
+namespace terrace::manager {
+
+class Leaving {
+ public:
+  struct Block {
+    BlockKey key{};
+    bool is_refused = false;  // By the disk's filter.
+    catalog::EvictingSlot slot{};
+  };
+
+  void add(Block block) { blocks_.push_back(std::move(block)); }
+  // The one that goes first; dropping its slot frees it. Nothing if all were taken back.
+  [[nodiscard]] std::optional<Block> take() {
+    if (!has_any()) return std::nullopt;
+    Block block = std::move(blocks_.front());
+    blocks_.pop_front();
+    return block;
+  }
+  // Whether take() would give one.
+  [[nodiscard]] bool has_any() {
+    const auto is_taken_back = [](const Block& block) {
+      return !block.slot.holds() || block.slot.is_rescued();
+    };
+    while (!blocks_.empty() && is_taken_back(blocks_.front())) blocks_.pop_front();
+    return !blocks_.empty();
+  }
+  // Lets go of some that were taken back: until then they count as pinned.
+  void let_go() {
+    for (std::size_t i = 0; i < std::min(kAtOnce, blocks_.size()); ++i) {
+      next_ = next_ + 1 < blocks_.size() ? next_ + 1 : 0;
+      catalog::EvictingSlot& slot = blocks_[next_].slot;
+      if (!slot.is_rescued()) continue;
+      slot.reset();
+      ++empty_;
+    }
+    if (empty_ < kAtOnce) return;
+    std::erase_if(blocks_, [](const Block& block) { return !block.slot.holds(); });
+    empty_ = 0;
+  }
+  void clear() { blocks_.clear(); }
+  // With those that were taken back and are not let go yet.
+  [[nodiscard]] std::size_t size() const { return blocks_.size(); }
+
+ private:
+  static constexpr std::size_t kAtOnce = 64;
+  std::deque<Block> blocks_;
+  std::size_t next_ = 0;
+  std::size_t empty_ = 0;  // At most: some have been taken.
+};
+
+}  // namespace terrace::manager
