@@ -272,6 +272,22 @@ Result<std::vector<ExtraKey>> convert_extra_keys(const terrace_extra_key* keys,
   return made;
 }
 
+// Evidence lies where what was stored lies, if that is a disk: a directory of sockets may be gone
+// with the session. Bytes of KV lie in the clear only where somebody has said so, or where nothing
+// is encrypted.
+void choose_shadow(const config::Settings& settings, manager::Options& made) {
+  manager::ShadowOptions& shadow = made.shadow;
+  shadow.share = settings.shadow.share;
+  shadow.tolerance = settings.shadow.tolerance;
+  shadow.element = element_type(made.fingerprint);
+  shadow.evidence = settings.shadow.evidence;
+  shadow.marks = settings.shadow.evidence;
+  if (!shadow.marks.empty()) return;
+  const bool has_disk = !made.disk.paths.empty();
+  shadow.marks = (has_disk ? made.disk.paths.front() : settings.attach.directory) + "/evidence";
+  if (made.encryption.keys == nullptr) shadow.evidence = shadow.marks;
+}
+
 // The tiers that the settings ask for are forecast, not made.
 void observe(const config::Settings& settings, manager::Options& made) {
   made.observed =
@@ -323,6 +339,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.pin_share = settings.lookup.pin_share;
   made.lookup_deadline = settings.lookup.deadline;
   made.pin_time = settings.lookup.pin_time;
+  choose_shadow(settings, made);
   made.attach_lookup_wait = settings.attach.lookup_wait;
   made.attach_timeout = settings.attach.timeout;
   made.step_timeout = settings.attach.step_timeout;

@@ -105,6 +105,37 @@ TEST_F(ConvertTest, AKeyThatCannotBeReadIsRefusedNotGoneWithout) {
   EXPECT_EQ(convert_owner(owner_, settings_)->encryption.keys, nullptr);
 }
 
+TEST_F(ConvertTest, EvidenceLiesWithTheDiskElseWithTheSockets) {
+  owner_.fingerprint = "content.dtype=torch.bfloat16\nlayout.block_tokens=32\n";
+  settings_.attach.directory = "/run/terrace";
+  settings_.disk.paths = {"/mnt/a", "/mnt/b"};  // The default has one, too.
+  auto options = convert_owner(owner_, settings_);
+  ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->shadow.element, ElementType::kBFloat16);
+  EXPECT_EQ(options->shadow.evidence, "/run/terrace/evidence");
+  EXPECT_EQ(options->shadow.marks, "/run/terrace/evidence");
+  settings_.disk.size = 1_GiB;
+  options = convert_owner(owner_, settings_);
+  EXPECT_EQ(options->shadow.evidence, "/mnt/a/evidence");
+  EXPECT_EQ(options->shadow.marks, "/mnt/a/evidence");
+  settings_.shadow.evidence = "/e";
+  options = convert_owner(owner_, settings_);
+  EXPECT_EQ(options->shadow.evidence, "/e");
+  EXPECT_EQ(options->shadow.marks, "/e");
+}
+
+TEST_F(ConvertTest, WithEncryptionNoKvLiesInTheClearUnlessSomebodySaysWhere) {
+  settings_.attach.directory = "/run/terrace";
+  settings_.encryption.key = std::string(64, '5');
+  auto options = convert_owner(owner_, settings_);
+  ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->shadow.evidence, "");
+  EXPECT_EQ(options->shadow.marks, "/run/terrace/evidence");
+  settings_.shadow.evidence = "/e";
+  options = convert_owner(owner_, settings_);
+  EXPECT_EQ(options->shadow.evidence, "/e");
+}
+
 TEST_F(ConvertTest, StagingHostPoolHasTheStagingSize) {
   settings_.host.is_staging = true;
   settings_.host.staging = 4_MiB;

@@ -61,6 +61,17 @@ constexpr std::pair<std::string_view, ReasonWords> kWords[] = {
       "send such requests without it where they can do without; the others are not affected"}},
     {"paused",
      {"somebody paused Terrace in this engine: every look-up misses", "`terrace resume` ends it"}},
+    {"shadow",
+     {"the block was found, and was computed all the same: what comes out is compared with what is "
+      "stored",
+      "nothing: a share of the hits is checked so, shadow.share says how many"}},
+    {"quarantined",
+     {"a block that was computed anew came out other than the stored one, so nothing that is "
+      "stored "
+      "under this model and these settings is believed any more",
+      "`terrace status` names the block, where both versions lie, and the file to remove once it "
+      "is "
+      "explained; then restart the engine"}},
     {"opted_out",
      {"this request is not to load: it asked for that (mode off), or needs what only computing "
       "gives, such as log-probabilities of its prompt",

@@ -76,6 +76,12 @@ struct LookupSettings {
   double pin_share = 0;
 };
 
+struct ShadowSettings {
+  double share = 0;
+  double tolerance = 0;
+  std::string evidence;  // Empty: below disk.paths or attach.directory.
+};
+
 struct AttachSettings {
   Nanoseconds timeout;
   Nanoseconds lookup_wait;
@@ -193,6 +199,7 @@ struct Settings {
   DiskSettings disk;
   OffloadSettings offload;
   LookupSettings lookup;
+  ShadowSettings shadow;
   AttachSettings attach;
   AdminSettings admin;
   PlannerSettings planner;

@@ -178,6 +178,19 @@ constexpr Row kRows[] = {
      .text = "Most of the host tier that pins of waiting requests may hold.",
      .field = FIELD(lookup.pin_share)},
 
+    {.name = "shadow.share", .type = kFloat, .fallback = "0.001", .low = 0, .high = 1,
+     .text = "Share of hits that are computed all the same, to compare the result with what is "
+         "stored: one in a whole number of them. 0 = none.", .field = FIELD(shadow.share)},
+    {.name = "shadow.tolerance", .type = kFloat, .fallback = "1", .low = 0, .high = 1000,
+     .text = "How far the two may differ, times the noise floor of the KV's type; 0 = their bytes "
+         "must be equal, for engines that compute the same bytes whatever runs beside.",
+     .field = FIELD(shadow.tolerance)},
+    {.name = "shadow.evidence", .type = kPath, .fallback = "", .high = 4096,
+     .text = "Directory for both versions of blocks that differ, at most eight and not encrypted, "
+         "and for the mark that keeps later starts from serving.", .field = FIELD(shadow.evidence),
+     .fallback_note = "`evidence` in the first of disk.paths, else in attach.directory; with "
+         "encryption for the mark alone"},
+
     {.name = "attach.timeout", .type = kDuration, .fallback = "120s", .low = kSecond,
      .high = 24 * kHour,
      .text = "How long the owner waits for all ranks; then the engine runs without Terrace.",

@@ -24,7 +24,8 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Answ
       writes_(context_),
       sightings_(context_, writes_),
       packs_(context_),
-      look_ups_(context_, reads_),
+      shadows_(context_, owner),
+      look_ups_(context_, reads_, shadows_),
       steps_({.ranks = options.layout.ranks,
               .owner = owner,
               .max_in_flight = 256,
@@ -117,7 +118,7 @@ Request* Core::find(RequestId request) {
 }
 
 Serving Core::serving(Nanoseconds now) const {
-  if (is_poisoned() || is_closing_) return Serving::kNothing;
+  if (is_poisoned() || is_closing_ || shadows_.is_quarantined()) return Serving::kNothing;
   switch (gate_.state(now)) {
     case Gate::State::kOpening:
       return Serving::kNotYet;
@@ -202,8 +203,8 @@ void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
 }
 
 bool Core::can_store_now() const {
-  return !is_poisoned() && !is_closing_ && gate_.is_serving() && context_.options.can_store &&
-         context_.mode == Mode::kOn;
+  return !is_poisoned() && !is_closing_ && !shadows_.is_quarantined() && gate_.is_serving() &&
+         context_.options.can_store && context_.mode == Mode::kOn;
 }
 
 void Core::advance(Request& request, const Progress& progress) {
@@ -221,6 +222,7 @@ void Core::advance(Request& request, const Progress& progress) {
     if (request.aliases.size() <= block) request.aliases.resize(block + 1);
     request.aliases[block] = progress.aliases[i];
   }
+  if (request.shadow.is_on) order_comparisons(request, progress);
   if (!request.is_keyed || !request.can_store || progress.block_tables.empty() ||
       !can_store_now()) {
     return;
@@ -360,6 +362,7 @@ void Core::reset() {
   drop_saves(steps_.drop_pending_saves(), context_.counters.drop_unfilled);
   for (auto& [id, request] : requests_) {
     look_ups_.drop(*request);
+    shadows_.release(*request);
     request->look_up.reason.reset();
     // What it computed so far may be of the old weights, and what follows builds on it.
     if (request->computed > Tokens(0)) request->can_store = false;

@@ -23,6 +23,7 @@
 #include "terrace/manager/rate_line_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
+#include "terrace/manager/shadows_internal.h"
 #include "terrace/manager/sightings_internal.h"
 #include "terrace/manager/steps_internal.h"
 #include "terrace/manager/writes_internal.h"
@@ -50,6 +51,7 @@ struct Jobs {
   std::vector<CheckJob> checks;
   std::vector<ProbeJob> probes;
   std::vector<PackJob> packs;
+  std::vector<CompareJob> comparisons;
 };
 
 class Core {
@@ -124,6 +126,13 @@ class Core {
   void on_write(std::uint64_t token, const Status& status) { writes_.finish(token, status); }
   void on_pack(std::uint64_t token, const Status& status) { packs_.finish(token, status); }
   void on_check(std::uint64_t token, bool is_right);
+  // True: beyond the floor. The service has ended, and both versions stay until on_kept().
+  [[nodiscard]] bool on_compared(const Compared& found);
+  // Where both versions lie, or why they do not.
+  void on_kept(std::uint64_t token, const std::string& where);
+  // Before anything is served: where a quarantine of this namespace is written down, and what an
+  // earlier owner wrote there.
+  void open_quarantine(std::string path, const std::optional<std::string>& found);
   // What eviction learned is to go to the disk: every ten minutes in which requests ended, and once
   // more at the close.
   [[nodiscard]] bool is_learned_due(Nanoseconds now) const;
@@ -156,6 +165,7 @@ class Core {
   [[nodiscard]] std::size_t reads() const { return reads_.size(); }
   [[nodiscard]] std::size_t writes() const { return writes_.size(); }
   [[nodiscard]] const Packs& packs() const { return packs_; }
+  [[nodiscard]] const Shadows& shadows() const { return shadows_; }
   [[nodiscard]] const std::string& objects_problem() const { return objects_problem_; }
   [[nodiscard]] bool is_lower_settled() const { return is_lower_settled_; }
   [[nodiscard]] const std::string& lower_problem() const { return lower_problem_; }
@@ -170,6 +180,14 @@ class Core {
   struct Check {
     catalog::Pin pin{};
     BlockKey key{};
+    bool is_begun = false;
+  };
+  struct Comparison {
+    catalog::Pin stored{};
+    catalog::FillingSlot computed{};
+    Tally tally{};
+    BlockKey key{};
+    std::vector<Checksum> checksums{};  // [rank], of what was computed.
     bool is_begun = false;
   };
   [[nodiscard]] Serving serving(Nanoseconds now) const;
@@ -189,6 +207,14 @@ class Core {
   [[nodiscard]] bool offload_block(const Request& request, std::uint64_t block,
                                    std::span<const std::span<const std::uint32_t>> tables,
                                    bool& is_in_doubt);
+  // A request that is checked: its blocks are copied out beside the stored ones.
+  void order_comparisons(Request& request, const Progress& progress);
+  void order_comparison(const Request& request, GroupId group, std::uint32_t device_block);
+  void finish_comparisons(Step& step);
+  void judge(Save save);
+  void take_comparisons(Jobs& jobs);
+  void note_noise(const Difference& difference);
+  void quarantine(std::string reason);
   [[nodiscard]] std::uint64_t leading_in_host(std::span<const SequenceHash> hashes);
   [[nodiscard]] bool is_held(const BlockKey& key) const;
   void add_save(const Request& request, GroupId group, std::uint64_t block,
@@ -232,6 +258,7 @@ class Core {
   Writes writes_;
   Sightings sightings_;
   Packs packs_;
+  Shadows shadows_;
   LookUps look_ups_;
   Steps steps_;
   HitWindow hits_;
@@ -255,6 +282,7 @@ class Core {
   std::unordered_map<RequestId, Ended> ended_;
   std::uint64_t last_check_ = 0;
   std::unordered_map<std::uint64_t, Check> checks_;
+  std::unordered_map<std::uint64_t, Comparison> comparisons_;
   std::vector<SlotRef> to_remove_;  // Found bad while somebody else still holds them.
   Nanoseconds canary_ordered_{0};
   int canary_waits_ = 0;

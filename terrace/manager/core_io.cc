@@ -48,6 +48,7 @@ bool Core::finish(Step step, Nanoseconds now) {
     const bool is_known = !stored.empty() && stored.back() == save.request;
     if (!is_known && ended_.contains(save.request)) stored.push_back(save.request);
   }
+  if (shadows_.is_on()) finish_comparisons(step);
   finish_saves(step, now);
   settle_ended(stored);
   finish_canary(step, now);
@@ -126,6 +127,7 @@ std::optional<catalog::Pin> Core::seal(Save& save) {
 void Core::drop_saves(std::span<const Save> saves, Counter& counter) {
   for (const Save& save : saves) {
     if (save.request == RequestId(0)) continue;  // A canary's slot.
+    if (save.is_to_compare()) continue;          // Its tally counts it.
     counter.add();
     context_.ghosts.remember(save.key.hash, MissReason::kDropped);
     rewind(save.request, save.block);
@@ -217,7 +219,10 @@ void Core::remove_condemned() {
 }
 
 void Core::tick(Nanoseconds now) {
-  for (auto& [id, request] : requests_) look_ups_.expire(*request, now);
+  for (auto& [id, request] : requests_) {
+    look_ups_.expire(*request, now);
+    shadows_.expire(*request, now);
+  }
   if (const std::size_t overdue = steps_.quarantine_overdue(now); overdue > 0) {
     context_.note(LogLevel::kWarn, fmt::format("event=steps_overdue count={}", overdue));
   }
@@ -273,7 +278,8 @@ std::string Core::take_learned(Nanoseconds now) {
 bool Core::has_jobs() const {
   return reads_.has_jobs() || writes_.has_jobs() || writes_.is_behind() || has_more_to_touch_ ||
          packs_.has_jobs() || look_ups_.has_probes() ||
-         std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; });
+         std::ranges::any_of(checks_, [](const auto& check) { return !check.second.is_begun; }) ||
+         std::ranges::any_of(comparisons_, [](const auto& one) { return !one.second.is_begun; });
 }
 
 void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
@@ -288,6 +294,7 @@ void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
                            .chain = {chain.begin(), chain.end()},
                            .deadline = now + context_.options.lookup_deadline});
   }
+  take_comparisons(jobs);
   for (auto& [token, check] : checks_) {
     if (std::exchange(check.is_begun, true)) continue;
     CheckJob job{

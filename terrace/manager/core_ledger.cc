@@ -92,6 +92,7 @@ void Core::close_ledger(Request& request, Nanoseconds now) {
 
 Ledger Core::end_request(Request& request, Nanoseconds now, const AnswerEnd& end) {
   look_ups_.settle(request, request.ledger.local, 0);
+  shadows_.release(request);
   steps_.forget_pending(request.id);
   if (request.over_cap > 0) {
     context_.counters.drop_step_bytes.add(request.over_cap);

@@ -239,13 +239,14 @@ class Rig {
   }
   Ledger end(RequestId id) { return core.end_request(*core.find(id), clock.now()); }
 
-  // ---- Content: what the engine computes for a block follows from its chain alone.
+  // ---- Content: what the engine computes for a block follows from its chain alone. Numbers of
+  // float32 from 1 to 2, of either sign, so that two versions can be compared.
   static std::string content(const SequenceHash& hash, std::uint16_t rank, GroupId group = {}) {
     Rng rng(hash.high ^ (hash.low * 3) ^ (rank + 1ULL) ^ (std::uint64_t{group.value()} << 32U));
     std::string bytes(kPieceBytes * kPieces, '\0');
     for (std::size_t at = 0; at + 8 <= bytes.size(); at += 8) {
-      const std::uint64_t word = rng.next();
-      std::memcpy(bytes.data() + at, &word, 8);
+      const std::uint64_t words = (rng.next() & 0x807FFFFF'807FFFFF) | 0x3F800000'3F800000;
+      std::memcpy(bytes.data() + at, &words, 8);
     }
     return bytes;
   }

@@ -44,6 +44,21 @@ std::uint64_t Counters::dropped_blocks() const {
   return sum;
 }
 
+void Counters::visit_shadow(MetricVisitor& visitor) const {
+  visitor.counter("terrace_shadow_requests_total", "", shadow_requests.value());
+  visitor.counter("terrace_shadow_tokens_total", "", shadow_tokens.value());
+  visitor.counter("terrace_shadow_bytes_total", "", shadow_bytes.value());
+  visitor.counter("terrace_shadow_blocks_total", "result=\"equal\"", shadow_equal.value());
+  visitor.counter("terrace_shadow_blocks_total", "result=\"within\"", shadow_within.value());
+  visitor.counter("terrace_shadow_blocks_total", "result=\"beyond\"", shadow_beyond.value());
+  visitor.counter("terrace_shadow_blocks_total", "result=\"skipped\"", shadow_skipped.value());
+  visitor.gauge("terrace_shadow_floor_ratio", "of=\"element\"",
+                static_cast<double>(shadow_element.value()) * 1e-6);
+  visitor.gauge("terrace_shadow_floor_ratio", "of=\"rms\"",
+                static_cast<double>(shadow_rms.value()) * 1e-6);
+  visitor.gauge("terrace_shadow_quarantined", "", static_cast<double>(shadow_quarantined.value()));
+}
+
 void Counters::visit(MetricVisitor& visitor) const {
   for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     const auto t = static_cast<std::size_t>(tier);
@@ -102,6 +117,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   look_up_times.visit("terrace_lookup_seconds", visitor);
   onboard_times.visit("terrace_onboard_seconds", visitor);
   visitor.counter("terrace_verified_blocks_total", "", verified_blocks.value());
+  visit_shadow(visitor);
   visitor.counter("terrace_reports_total", "result=\"taken\"", reports.value());
   visitor.counter("terrace_reports_total", "result=\"refused\"", reports_refused.value());
   visitor.counter("terrace_lost_steps_total", "", steps_lost.value());

@@ -58,6 +58,14 @@ struct Counters {
   TimeHistogram onboard_times;  // From the decision to the last block in the device, or giving up.
   Counter verified_blocks;
   std::array<Counter, kTierCount> corrupt_blocks;
+  // Blocks computed to be compared with stored ones, in each KV group.
+  Counter shadow_equal;
+  Counter shadow_within;   // Other bytes, and within the noise floor.
+  Counter shadow_beyond;   // Not.
+  Counter shadow_skipped;  // Computed, or to be computed, and not compared after all.
+  Counter shadow_requests;
+  Counter shadow_tokens;  // Computed although a tier had them.
+  Counter shadow_bytes;   // Compared, of one version.
   Counter reports;
   Counter reports_refused;
   Counter steps_lost;
@@ -67,10 +75,17 @@ struct Counters {
   Counter write_failures;
   Gauge poisoned;
   Gauge mode;  // As in Mode.
+  Gauge shadow_quarantined;
+  // The largest difference that was within the noise floor, over the floor, in parts of a million.
+  Gauge shadow_element;
+  Gauge shadow_rms;
 
   // Of all queues, for whatever reason.
   [[nodiscard]] std::uint64_t dropped_blocks() const;
   void visit(MetricVisitor& visitor) const;
+
+ private:
+  void visit_shadow(MetricVisitor& visitor) const;
 };
 
 }  // namespace terrace::manager

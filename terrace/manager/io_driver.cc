@@ -95,6 +95,7 @@ bool IoDriver::tick() {
   is_busy = is_busy || !done_.empty() || !objects_done_.empty() || !jobs.checks.empty();
   apply_objects();
   apply(jobs.checks);
+  is_busy = compare_all(jobs.comparisons) || is_busy;
   if (lower != nullptr) expire_canary();
   write_notes();
   return is_busy;

@@ -66,6 +66,12 @@ class IoDriver {
   void apply_objects();
   void apply(const std::vector<CheckJob>& checks);
   [[nodiscard]] bool is_right(const CheckJob& job) const;
+  [[nodiscard]] Compared compare(const CompareJob& job, const Options& options) const;
+  // After a difference: where both versions lie, and the quarantine is written down.
+  [[nodiscard]] std::string keep(const CompareJob& job, const Compared& found,
+                                 const Options& options) const;
+  // True when there was something to compare.
+  bool compare_all(const std::vector<CompareJob>& jobs);
   void write_notes();
 
   void tell_late_opening();

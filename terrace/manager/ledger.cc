@@ -22,6 +22,10 @@ std::string_view to_string(MissReason reason) {
       return "unkeyable";
     case MissReason::kPaused:
       return "paused";
+    case MissReason::kShadow:
+      return "shadow";
+    case MissReason::kQuarantined:
+      return "quarantined";
   }
   return "unknown";
 }

@@ -25,9 +25,11 @@ enum class MissReason : std::uint8_t {
   kDropped,
   kNotWorthIt,
   kUnkeyable,
-  kPaused,  // Somebody paused the owner.
+  kPaused,       // Somebody paused the owner.
+  kShadow,       // There, and computed anew to check it.
+  kQuarantined,  // Such a check found a difference.
 };
-inline constexpr int kMissReasonCount = 9;
+inline constexpr int kMissReasonCount = 11;
 [[nodiscard]] std::string_view to_string(MissReason reason);
 
 // Why tiers were not asked at all: no miss, as nobody wanted a hit.

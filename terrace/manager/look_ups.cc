@@ -144,6 +144,9 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   look_up.end = std::max(first, end);
   if (!request.is_keyed) return miss(request, MissReason::kUnkeyable, now);
   if (!request.can_load) return do_without(request, NotAsked::kOptedOut, now);
+  if (shadows_.is_quarantined() && context_.options.can_load) {
+    return miss(request, MissReason::kQuarantined, now);
+  }
   if (request.has_failed) return miss(request, std::nullopt, now);
   if (serving == Serving::kNothing) return do_without(request, NotAsked::kNotServing, now);
   if (context_.mode == Mode::kObserve) return do_without(request, NotAsked::kObserves, now);
@@ -163,6 +166,7 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   if (look_up.first >= look_up.end) return miss(request, std::nullopt, now);
 
   expire(request, now);
+  if (request.shadow.is_on) return miss(request, MissReason::kShadow, now);
   if (!look_up.first_probe) look_up.first_probe = now;
   while (look_up.phase != LookUp::Phase::kReady) {
     if (look_up.phase == LookUp::Phase::kNone) {
@@ -185,6 +189,9 @@ MatchAnswer LookUps::poll(Request& request, Tokens local, Tokens limit, Serving 
   }
   if (std::exchange(look_up.is_fresh, false)) look_up.expires = now + context_.options.pin_time;
   const std::uint64_t blocks = std::min(look_up.blocks, look_up.end - look_up.first);
+  if (blocks > 0 && shadows_.claim(request, blocks, now)) {
+    return miss(request, MissReason::kShadow, now);
+  }
   return {.is_ready = true, .external = block_tokens * blocks};
 }
 
@@ -365,6 +372,7 @@ void LookUps::complete(Request& request, Nanoseconds now) {
   finish(request, now);
   look_up.expires = expires;
   look_up.is_fresh = true;
+  if (shadows_.wants(request)) return context_.answers.revoke(request.id);  // Poll claims it.
   context_.answers.answer(request.id, std::min(look_up.blocks, look_up.end - look_up.first));
 }
 

@@ -13,6 +13,7 @@
 #include "terrace/manager/context_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
+#include "terrace/manager/shadows_internal.h"
 #include "terrace/manager/survey_internal.h"
 
 namespace terrace::manager {
@@ -27,7 +28,8 @@ enum class Serving : std::uint8_t {
 
 class LookUps {
  public:
-  LookUps(Context& context, Reads& reads) : context_(context), reads_(reads), survey_(context) {}
+  LookUps(Context& context, Reads& reads, Shadows& shadows)
+      : context_(context), reads_(reads), shadows_(shadows), survey_(context) {}
 
   // Starts bringing to host what lies below it, and finding out what a shared store has. No pins
   // are taken yet.
@@ -117,6 +119,7 @@ class LookUps {
 
   Context& context_;
   Reads& reads_;
+  Shadows& shadows_;
   Survey survey_;
   std::vector<RequestId> to_probe_;
   std::uint64_t waiting_pins_ = 0;

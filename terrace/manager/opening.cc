@@ -5,6 +5,7 @@
 #include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
 #include "terrace/manager/opening_internal.h"
+#include "terrace/manager/quarantine_internal.h"
 #include "terrace/manager/weights.h"
 
 namespace terrace::manager {
@@ -126,6 +127,14 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
   return {};
 }
 
+// Before a tier opens that has blocks of earlier owners.
+void find_quarantine(const Options& options, const Fingerprint& fingerprint, Shared& shared) {
+  std::string path = quarantine_path(options.shadow, fingerprint);
+  const auto found = read_quarantine(path);
+  const MutexLock lock(shared.mutex);
+  shared.core.open_quarantine(std::move(path), found);
+}
+
 }  // namespace
 
 tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shared,
@@ -179,6 +188,7 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
+    find_quarantine(options, opened.fingerprint, shared);
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
       go_without_disk(options, shared, log, "");

@@ -10,6 +10,7 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/log.h"
+#include "terrace/block/element.h"
 #include "terrace/block/fingerprint.h"
 #include "terrace/block/key_ring.h"
 #include "terrace/block/layout.h"
@@ -72,6 +73,15 @@ struct ObjectOptions {
   Nanoseconds longest_retry = seconds(60);
 };
 
+// Hits that are computed all the same, to compare.
+struct ShadowOptions {
+  double share = 0;                      // Of hits; rounded to one in a whole number of them.
+  double tolerance = 1;                  // Times the noise floor; 0 = bytes must be equal.
+  std::optional<ElementType> element{};  // Without one nothing is checked.
+  std::string evidence{};                // Directory for blocks that differ; empty = none is kept.
+  std::string marks{};  // Directory where a quarantine outlives the process; empty = it does not.
+};
+
 // What a KV group needs of the past, and how it looks in block tables.
 struct GroupRule {
   // 0 = all of it; else a token sees itself and the window - 1 tokens before it.
@@ -102,6 +112,7 @@ struct Options {
   DiskOptions disk;
   ObjectOptions object;
   EncryptionOptions encryption;
+  ShadowOptions shadow;
   bool can_store = true;
   bool can_load = true;
   bool is_prompt_only = false;  // offload.scope = prompt

@@ -36,6 +36,11 @@ class Strand {
   [[nodiscard]] std::uint64_t tail_from() const { return from_ + run_.size(); }
   // Blocks of the tail that are not held yet.
   [[nodiscard]] std::uint64_t missing() const { return missing_; }
+  // Of a closed strand.
+  [[nodiscard]] std::optional<SlotRef> slot_of(std::uint64_t block) const {
+    if (block < from_ || block >= tail_from()) return std::nullopt;
+    return run_.slot(block - from_);
+  }
   [[nodiscard]] bool is_missing(std::uint64_t block) const {
     return block >= tail_from() && block < from_ + size() && !tail_[block - tail_from()].holds();
   }
@@ -107,6 +112,19 @@ struct LookUp {
   }
 };
 
+// A hit that is checked: the request computes blocks [cursor, end), which tiers have, and they are
+// compared.
+struct Shadow {
+  bool is_drawn = false;   // Whether it is to be checked has been decided:
+  bool is_wanted = false;  // its next hit is.
+  bool is_on = false;      // Look-ups answer 0.
+  bool has_begun = false;  // It computes.
+  std::uint64_t cursor = 0;
+  std::uint64_t end = 0;
+  std::vector<Strand> strands;  // [group]: the stored versions.
+  Nanoseconds expires{0};
+};
+
 struct Request {
   Request(RequestId request, Tokens block_tokens, std::vector<ExtraKey> keys)
       : id(request), chain(block_tokens, std::move(keys)) {}
@@ -136,6 +154,7 @@ struct Request {
   policy::Visit visit;         // What its first look-up told the model of returns.
   bool is_prefilling = false;  // In the step that was told of last.
   LookUp look_up;
+  Shadow shadow;
   std::vector<Tier> sources;  // Per block: where this request had it read from; kHost = nowhere.
   std::vector<std::uint64_t> aliases;  // The engine's own hashes as far as told.
   std::vector<std::uint32_t> tokens;   // All ids so far; only kept when somebody wants events.

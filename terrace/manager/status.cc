@@ -86,6 +86,13 @@ void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
     report.problems.push_back(
         fmt::format("poisoned: {}: restart the engine and report this", core.poison_reason()));
   }
+  if (core.shadows().is_quarantined()) {
+    report.problems.push_back(fmt::format(
+        "quarantined: a block computed anew differs from the stored one ({}): nothing is loaded or "
+        "stored any more, and what was stored is dropped; the runbook of TerraceQuarantined says "
+        "what to do",
+        core.shadows().reason()));
+  }
   const Gate::State state = core.gate().state(now);
   if (state == Gate::State::kShut || state == Gate::State::kLate) {
     report.problems.push_back(core.gate().reason(now));
@@ -158,6 +165,28 @@ void add_queues(const Options& options, const Core& core, const Counters& counte
                            .dropped = counters.drop_steps.value()});
 }
 
+ShadowStatus shadow_status(const Options& options, const Core& core, const Counters& counters) {
+  ShadowStatus status;
+  status.share = core.shadows().is_on() ? options.shadow.share : 0;
+  if (options.shadow.share > 0 && !core.shadows().is_on()) {
+    status.why_none = fmt::format("KV of the type {} cannot be compared number by number",
+                                  kv_dtype(options.fingerprint));
+  }
+  if (options.shadow.element) {
+    const NoiseFloor floor = noise_floor(*options.shadow.element, options.shadow.tolerance);
+    status.floor_element = floor.element;
+    status.floor_rms = floor.rms;
+  }
+  status.requests = counters.shadow_requests.value();
+  status.tokens = counters.shadow_tokens.value();
+  status.equal = counters.shadow_equal.value();
+  status.within = counters.shadow_within.value();
+  status.beyond = counters.shadow_beyond.value();
+  status.skipped = counters.shadow_skipped.value();
+  status.is_quarantined = core.shadows().is_quarantined();
+  return status;
+}
+
 std::array<PlanRatio, kTierCount> plan_ratios(const Core& core) {
   std::array<PlanRatio, kTierCount> ratios{};
   for (std::size_t i = 0; i < ratios.size(); ++i) {
@@ -215,6 +244,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
     report.attachments.push_back(std::move(attachment));
   }
   report.active_requests = core.requests();
+  report.shadow = shadow_status(options, core, counters);
   add_queues(options, core, counters, report);
   add_problems(core, now, report);
   for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {

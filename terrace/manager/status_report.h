@@ -90,6 +90,22 @@ struct PlanRatio {
   double p90 = 0;
 };
 
+// Hits that were computed all the same, to compare.
+struct ShadowStatus {
+  double share = 0;      // Of hits; 0 = none is checked.
+  std::string why_none;  // Where it is wanted, and cannot be.
+  // The noise floor, tolerance included: of one number, and of half a layer's all together.
+  double floor_element = 0;
+  double floor_rms = 0;
+  std::uint64_t requests = 0;
+  std::uint64_t tokens = 0;  // Computed although a tier had them.
+  std::uint64_t equal = 0;   // Blocks, in each KV group.
+  std::uint64_t within = 0;
+  std::uint64_t beyond = 0;
+  std::uint64_t skipped = 0;
+  bool is_quarantined = false;
+};
+
 struct StatusReport {
   std::string engine;        // Its id.
   std::string page;          // Address of its web page, "http://127.0.0.1:6880/"; empty = none.
@@ -107,6 +123,7 @@ struct StatusReport {
 
   std::vector<TierStatus> tiers;
   DiskFlowStatus disk_flow;
+  ShadowStatus shadow;
   std::optional<tier::ScrubReport> scrub;  // Of the disk tier, if one is open.
   ForecastStatus forecast;
   std::vector<QueueStatus> queues;

@@ -15,6 +15,7 @@
 #include "terrace/catalog/pool.h"
 #include "terrace/manager/events.h"
 #include "terrace/manager/packs_internal.h"
+#include "terrace/manager/tally_internal.h"
 #include "terrace/policy/planner/planner.h"
 #include "terrace/tier/host/host_tier.h"
 #include "terrace/wire/orders.h"
@@ -57,6 +58,11 @@ struct Save {
   PackHashes pack{};                  // Null: of none that could be put as yet.
   std::uint64_t filled = 0;           // Bit per rank.
   std::vector<Checksum> checksums{};  // [rank]
+  // Given: the slot is filled only to be compared with this block, which has the same key.
+  catalog::Pin stored{};
+  Tally tally{};
+
+  [[nodiscard]] bool is_to_compare() const { return stored.holds(); }
 };
 
 // What a step computes of one request's prompt.

@@ -130,6 +130,18 @@ constexpr MetricRow kRows[] = {
     {"terrace_active_requests", kGauge, "", "Requests the engine has begun and not ended."},
     {"terrace_steps_in_flight", kGauge, "", "Engine steps whose reports have not all come."},
     {"terrace_waiting_pins", kGauge, "", "Host slots pinned for requests that wait."},
+    {"terrace_shadow_requests_total", kCounter, "",
+     "Hits that were computed all the same, to compare what is computed with what is stored."},
+    {"terrace_shadow_tokens_total", kCounter, "", "Tokens of these: computed although a tier had them."},
+    {"terrace_shadow_blocks_total", kCounter, "result",
+     "Their blocks in each KV group: `equal` bytes; `within` the noise floor, which is what "
+     "computing in other pieces makes; `beyond` it; `skipped`, not compared."},
+    {"terrace_shadow_bytes_total", kCounter, "", "Bytes compared, of one version."},
+    {"terrace_shadow_floor_ratio", kGauge, "of",
+     "The largest difference seen within the noise floor, over the floor: of an `element`, and of "
+     "the root of the mean square (`rms`) of half a layer."},
+    {"terrace_shadow_quarantined", kGauge, "",
+     "1 after a difference beyond the noise floor: every look-up misses."},
     {"terrace_reports_total", kCounter, "result", "Reports of workers, taken or refused."},
     {"terrace_lost_steps_total", kCounter, "", "Engine steps whose report never came."},
     {"terrace_canaries_total", kCounter, "result", "Canary runs, passed or failed."},

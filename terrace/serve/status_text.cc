@@ -301,6 +301,33 @@ Json ratios_json(const StatusReport& report) {
   return out;
 }
 
+Json shadow_json(const manager::ShadowStatus& shadow) {
+  Json out = {{"share", shadow.share},
+              {"floor", {{"element", shadow.floor_element}, {"rms", shadow.floor_rms}}},
+              {"requests", shadow.requests},
+              {"tokens", shadow.tokens},
+              {"equal_blocks", shadow.equal},
+              {"within_blocks", shadow.within},
+              {"beyond_blocks", shadow.beyond},
+              {"skipped_blocks", shadow.skipped},
+              {"quarantined", shadow.is_quarantined}};
+  if (!shadow.why_none.empty()) out["why_none"] = shadow.why_none;
+  return out;
+}
+
+void write_shadow(const manager::ShadowStatus& shadow, std::string& out) {
+  auto end = std::back_inserter(out);
+  if (!shadow.why_none.empty()) {
+    fmt::format_to(end, "checked hits: none: {}\n", shadow.why_none);
+  } else if (shadow.requests > 0) {
+    fmt::format_to(end,
+                   "checked hits: {} requests, {} tokens; blocks: {} equal, {} within the noise "
+                   "floor, {} beyond it, {} not compared\n",
+                   shadow.requests, shadow.tokens, shadow.equal, shadow.within, shadow.beyond,
+                   shadow.skipped);
+  }
+}
+
 }  // namespace
 
 std::string status_json(const StatusReport& report) {
@@ -318,6 +345,7 @@ std::string status_json(const StatusReport& report) {
   if (report.scrub) out["scrub"] = scrub_json(*report.scrub);
   out = lists_json(report, std::move(out));
   out["disk_flow"] = flow_json(report.disk_flow);
+  out["shadow"] = shadow_json(report.shadow);
   out["forecast"] = forecast_json(report.forecast);
   out["requests"] = report.requests;
   out["prompt_tokens"] = report.prompt_tokens;
@@ -356,6 +384,7 @@ std::string status_text(const StatusReport& report) {
   if (report.scrub) write_scrub(*report.scrub, out);
   write_lists(report, out);
   write_counters(report, out);
+  write_shadow(report.shadow, out);
   write_forecast(report.forecast, out);
   return out;
 }

@@ -92,6 +92,41 @@ TEST(StatusTextTest, HowFarPlansWereOffIsShown) {
       << status_text(report);
 }
 
+TEST(StatusTextTest, CheckedHitsAreShownOnceThereAreSome) {
+  manager::StatusReport report = sample();
+  EXPECT_THAT(status_text(report), Not(HasSubstr("checked hits")));
+  report.shadow = {.share = 0.001,
+                   .why_none = "",
+                   .floor_element = 0.5,
+                   .floor_rms = 0.25,
+                   .requests = 3,
+                   .tokens = 640,
+                   .equal = 11,
+                   .within = 7,
+                   .beyond = 1,
+                   .skipped = 2,
+                   .is_quarantined = true};
+  EXPECT_THAT(
+      status_text(report),
+      HasSubstr("checked hits: 3 requests, 640 tokens; blocks: 11 equal, 7 within the noise "
+                "floor, 1 beyond it, 2 not compared\n"));
+  const auto json = nlohmann::json::parse(status_json(report))["shadow"];
+  EXPECT_EQ(json["share"], 0.001);
+  EXPECT_EQ(json["floor"]["element"], 0.5);
+  EXPECT_EQ(json["floor"]["rms"], 0.25);
+  EXPECT_EQ(json["requests"], 3);
+  EXPECT_EQ(json["tokens"], 640);
+  EXPECT_EQ(json["equal_blocks"], 11);
+  EXPECT_EQ(json["within_blocks"], 7);
+  EXPECT_EQ(json["beyond_blocks"], 1);
+  EXPECT_EQ(json["skipped_blocks"], 2);
+  EXPECT_EQ(json["quarantined"], true);
+  EXPECT_FALSE(json.contains("why_none"));
+  report.shadow.why_none = "of another type";
+  EXPECT_THAT(status_text(report), HasSubstr("checked hits: none: of another type\n"));
+  EXPECT_EQ(nlohmann::json::parse(status_json(report))["shadow"]["why_none"], "of another type");
+}
+
 TEST(StatusTextTest, AScrubIsShownWithWhatItFound) {
   manager::StatusReport report = sample();
   EXPECT_FALSE(nlohmann::json::parse(status_json(report)).contains("scrub"));

@@ -128,6 +128,23 @@ ALL = (
         (("terrace_object_forged_frames_total", "0x10 0+1x600"),),
     ),
     Alarm(
+        "TerraceQuarantined",
+        "critical",
+        f"max by ({EACH}) (terrace_shadow_quarantined)",
+        "> 0",
+        "0m",
+        "A block that was computed anew differs from the stored one",
+        "A sampled hit was computed all the same, and what came out differs from what Terrace had "
+        "stored by more than computing in other pieces makes. Its own answer is right; answers "
+        "that were given from the same block before may be wrong. Nothing is loaded or stored any "
+        "more, after a restart neither, and what was stored is dropped, on disk too.",
+        "`problems` in `terrace status --json` names the block, where both versions lie and the "
+        "file that keeps it in force. Keep both versions, find out what is wrong "
+        "([operations.md](operations.md#hits-that-are-checked) says where to look), then remove "
+        "that file and restart the engine: its own cache may hold the block as well.",
+        (("terrace_shadow_quarantined", "0x10 1x600"),),
+    ),
+    Alarm(
         "TerraceFailedLoads",
         "warning",
         f"{_grew(FAILED, '30m')} / {_grew('terrace_loads_total', '30m')}",

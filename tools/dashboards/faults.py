@@ -12,7 +12,8 @@ FORGED_IN_STORE = f"sum({gain('terrace_object_forged_frames_total')})"
 FAULTS = Dashboard(
     "faults",
     "Terrace / Faults",
-    "What went wrong. A fault costs hits, never a wrong answer; each panel says where to look.",
+    "What went wrong. A fault costs hits and no wrong answer, a quarantine apart; each panel says "
+    "where to look.",
     (
         stat(
             "Poisoned engines",
@@ -28,6 +29,14 @@ FAULTS = Dashboard(
             'sum(terrace_canaries_total{result="failed"})',
             "The engine's memory is not laid out as understood: nothing is served. Report it "
             "with the engine's version.",
+            BAD_IF_ANY,
+        ),
+        stat(
+            "Quarantined engines",
+            "none",
+            "sum(terrace_shadow_quarantined)",
+            "A hit that was computed all the same came out other than stored: only misses, also "
+            "after a restart. `terrace status` names the block, the evidence and the way out.",
             BAD_IF_ANY,
         ),
         stat(
@@ -165,6 +174,28 @@ FAULTS = Dashboard(
             "backend or store that you use.",
             (f"sum({rate('terrace_disk_stray_completions_total')})", "disk"),
             (f"sum({rate('terrace_object_stray_answers_total')})", "shared store"),
+        ),
+        lines(
+            "Checked hits",
+            "short",
+            "Blocks per second of hits that were computed all the same. beyond: not what was "
+            "stored. skipped: not compared, as memory was short or the request ended.",
+            (f"sum by (result) ({rate('terrace_shadow_blocks_total')})", "{{result}}"),
+        ),
+        lines(
+            "Cost of checked hits",
+            "short",
+            "Per second: requests, tokens computed although a tier had them, bytes compared.",
+            (f"sum({rate('terrace_shadow_requests_total')})", "requests"),
+            (f"sum({rate('terrace_shadow_tokens_total')})", "tokens"),
+            (f"sum({rate('terrace_shadow_bytes_total')})", "bytes"),
+        ),
+        lines(
+            "Nearest to the noise floor",
+            "percentunit",
+            "The largest difference that passed as noise, over the floor. Near 100 %: the model is "
+            "noisier than those measured; raise `shadow.tolerance` before a healthy engine stops.",
+            ("max by (of) (terrace_shadow_floor_ratio)", "{{of}}"),
         ),
         lines(
             "Mode and health",

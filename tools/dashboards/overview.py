@@ -95,8 +95,8 @@ OVERVIEW = Dashboard(
             "short",
             "Blocks per second. never_stored: new text. evicted: more space helps. "
             "not_worth_it: the planner computes, see Terrace / Planner. other_namespace: "
-            "another model or setting, `terrace inspect` names the field. corrupt, late, "
-            "dropped: see Terrace / Faults.",
+            "another model or setting, `terrace inspect` names the field. shadow: a hit that is "
+            "checked. corrupt, late, dropped, quarantined: see Terrace / Faults.",
             (f"sum by (reason) ({rate('terrace_miss_blocks_total')})", "{{reason}}"),
         ),
         lines(

@@ -214,8 +214,8 @@ def runbook() -> str:
 
 {MADE} A test makes each of them
 fire. The rules are in `deploy/prometheus/alerts.yml`; how to use them is in
-[operations.md](operations.md#dashboards-and-alerts). None of them means a wrong answer: a fault
-costs hits.
+[operations.md](operations.md#dashboards-and-alerts). TerraceQuarantined may mean that answers
+were wrong; none of the others does: a fault costs hits.
 
 | alert | severity | fires |
 |---|---|---|

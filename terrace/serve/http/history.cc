@@ -31,6 +31,8 @@ constexpr std::string_view kSeries[] = {
     R"(terrace_miss_blocks_total{reason="not_worth_it"})",
     R"(terrace_miss_blocks_total{reason="unkeyable"})",
     R"(terrace_miss_blocks_total{reason="paused"})",
+    R"(terrace_miss_blocks_total{reason="shadow"})",
+    R"(terrace_miss_blocks_total{reason="quarantined"})",
     R"(terrace_pool_slots{tier="host",state="sealed"})",
     R"(terrace_pool_slots{tier="host",state="pinned"})",
     R"(terrace_pool_slots{tier="disk",state="sealed"})",

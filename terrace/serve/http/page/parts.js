@@ -13,6 +13,8 @@ const REASONS = {
   not_worth_it: ["Not worth it", "Computing it was measured to be quicker than loading it."],
   unkeyable: ["Unkeyable", "The request carries something that cannot be keyed."],
   paused: ["Paused", "Somebody paused Terrace: `terrace resume` ends it."],
+  shadow: ["Checked", "It is here, and was computed all the same to compare the two."],
+  quarantined: ["Quarantined", "A block computed anew differs from the stored one. `terrace status` says which, and what to do."],
 };
 const STATES = [["sealed", "sealed"], ["pinned", "of them in use"], ["filling", "filling"], ["reserved", "reserved"], ["evicting", "evicting"], ["quarantined", "quarantined"], ["free", "free"]];
 
