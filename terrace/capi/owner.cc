@@ -125,8 +125,8 @@ void start_http(terrace_owner& owner, const config::Loaded& loaded) {
 }
 
 // An owner that cannot be asked from outside works as well.
-void start_admin(terrace_owner& owner, const config::Settings& settings, std::string engine_id,
-                 Tokens block_tokens) {
+void start_admin(terrace_owner& owner, const config::Settings& settings,
+                 const std::string& engine_id, Tokens block_tokens) {
   if (!settings.admin.enabled) return;
   auto started = serve::AdminServer::start(
       {.directory = settings.attach.directory,

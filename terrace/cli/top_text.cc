@@ -25,7 +25,7 @@ Json parsed(const std::string& text) {
 std::string line_of(std::string_view text) { return plain(text, kColumns) + '\n'; }
 
 std::string bar(double share) {
-  const auto full = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * kBar + 0.5);
+  const auto full = static_cast<std::size_t>(std::lround(std::clamp(share, 0.0, 1.0) * kBar));
   return fmt::format("[{:#<{}}{:{}}]", "", full, "", kBar - full);
 }
 

@@ -75,15 +75,20 @@ void Core::order_comparison(const Request& request, GroupId group, std::uint32_t
 }
 
 void Core::finish_comparisons(Step& step) {
-  const auto own = std::ranges::stable_partition(
-      step.saves, [](const Save& save) { return !save.is_to_compare(); });
-  for (Save& save : own) {
+  if (std::ranges::none_of(step.saves, &Save::is_to_compare)) return;
+  std::vector<Save> others;
+  others.reserve(step.saves.size());
+  for (Save& save : step.saves) {
+    if (!save.is_to_compare()) {
+      others.push_back(std::move(save));
+      continue;
+    }
     if (step.is_quarantined) context_.pool().release_quarantined(save.place);
     const bool is_there = !step.is_tainted && !step.has_lost_reports &&
                           std::popcount(save.filled) == context_.options.layout.ranks;
     if (is_there && save.key.name_space == context_.name_space) judge(std::move(save));
   }
-  step.saves.erase(own.begin(), own.end());
+  step.saves = std::move(others);
 }
 
 void Core::judge(Save save) {

@@ -12,7 +12,7 @@
 namespace terrace::manager {
 namespace {
 
-const testing::FakeClock clock;  // NOLINT(cert-err58-cpp): it throws nothing.
+const testing::FakeClock kClock;  // NOLINT(cert-err58-cpp): it throws nothing.
 
 KeptLedger named(const std::string& name, std::uint64_t prompt = 0) {
   KeptLedger kept;
@@ -23,7 +23,7 @@ KeptLedger named(const std::string& name, std::uint64_t prompt = 0) {
 }
 
 TEST(LedgerRingTest, KeepsTheNewestAndNumbersThem) {
-  LedgerRing ring(3, clock);
+  LedgerRing ring(3, kClock);
   EXPECT_EQ(ring.last(), 0U);
   EXPECT_TRUE(ring.newest(10).empty());
   for (const char* name : {"a", "b", "c", "d"}) (void)ring.add(named(name));
@@ -49,7 +49,7 @@ TEST(LedgerRingTest, AnEntryBearsTheWallTimeOfItsEndHoweverLateItIsRead) {
 }
 
 TEST(LedgerRingTest, WhatIsReportedLaterIsAmendedUnlessItHasGone) {
-  LedgerRing ring(2, clock);
+  LedgerRing ring(2, kClock);
   const std::uint64_t first = ring.add(named("a"));
   Ledger ledger;
   ledger.prompt = Tokens(7);
@@ -63,7 +63,7 @@ TEST(LedgerRingTest, WhatIsReportedLaterIsAmendedUnlessItHasGone) {
 }
 
 TEST(LedgerRingTest, OneOfNoEntriesKeepsNothing) {
-  LedgerRing ring(0, clock);
+  LedgerRing ring(0, kClock);
   EXPECT_EQ(ring.add(named("a")), 1U);
   ring.amend(1, Ledger{}, LedgerState::kEnded);
   EXPECT_TRUE(ring.newest(5).empty());
@@ -84,7 +84,7 @@ TEST(LedgerRingTest, EqualsAQueueOfTheLastOnes) {
   constexpr std::uint64_t kSeed = 5;
   Rng rng(kSeed);
   for (const std::size_t size : {1U, 7U, 40U}) {
-    LedgerRing ring(size, clock);
+    LedgerRing ring(size, kClock);
     std::deque<std::uint64_t> model;
     for (std::uint64_t i = 1; i < 200; ++i) {
       (void)ring.add(named(std::to_string(i), i));
@@ -103,7 +103,7 @@ TEST(LedgerRingTest, EqualsAQueueOfTheLastOnes) {
 
 // For the thread sanitizer, and that a reader never sees half an entry.
 TEST(LedgerRingTest, ReadersSeeWholeEntriesWhileTheyAreWritten) {
-  LedgerRing ring(32, clock);
+  LedgerRing ring(32, kClock);
   std::jthread writer([&](const std::stop_token& stop) {
     for (std::uint64_t i = 1; !stop.stop_requested(); ++i) {
       (void)ring.add(named(std::to_string(i), i));

@@ -150,8 +150,14 @@ std::string ledgers_json(const LedgerSource& source, const LedgerQuery& query) {
     for (const KeptLedger& kept : ring.newest(ring.capacity())) {
       if (kept.name.view().starts_with(begin)) found.push_back(kept);
     }
-    (void)std::ranges::stable_partition(
-        found, [&](const KeptLedger& kept) { return kept.name.view() == begin; });
+    std::vector<KeptLedger> ordered;
+    ordered.reserve(found.size());
+    for (const bool is_exact : {true, false}) {
+      for (const KeptLedger& kept : found) {
+        if ((kept.name.view() == begin) == is_exact) ordered.push_back(kept);
+      }
+    }
+    found = std::move(ordered);
     if (found.size() > query.most) found.resize(query.most);
   }
   std::string out = fmt::format(

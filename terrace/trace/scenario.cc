@@ -58,6 +58,7 @@ Workload make_chat(const ChatOptions& options) {
   Workload workload;
   (void)workload.set_block_tokens(options.block_tokens);
   std::vector<std::uint32_t> system;
+  system.reserve(kSystemPrompts);
   for (std::uint64_t i = 0; i < kSystemPrompts; ++i) {
     system.push_back(grown(workload, 0, kSystemBlocks));
   }

@@ -151,7 +151,11 @@ TEST_F(QueueMergeTest, WhatEndsBehindTheFileFailsAlone) {
 
 TEST_F(QueueMergeTest, WhatCannotBePreparedWaits) {
   std::size_t left = 2;
-  start(10 * 2 * kPiece, [&](Transfer&) { return left > 0 && left-- > 0; });
+  start(10 * 2 * kPiece, [&](Transfer&) {
+    if (left == 0) return false;
+    --left;
+    return true;
+  });
   push({read(0), read(1), read(2)});
   EXPECT_EQ(collect(2).size(), 2U);
   EXPECT_EQ(queue_->waiting(), 1U);

@@ -1,4 +1,5 @@
 // `terrace inspect | verify | object gc | key id` on what was encrypted, with keys and without.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -107,7 +108,7 @@ TEST_F(CliEncryptedTest, KeysThatCannotBeHadAreSaidAndTheRestIsTold) {
   const std::string path = key_file('1');
   ASSERT_EQ(::chmod(path.c_str(), 0644), 0);
   for (const std::string& words : {verify(), inspect()}) {
-    const Ran ran = terrace_command(words + " --set encryption.key_file=" + path);
+    const Ran ran = terrace_command(fmt::format("{} --set encryption.key_file={}", words, path));
     EXPECT_EQ(ran.code, 1);
     EXPECT_THAT(ran.error, AllOf(HasSubstr("no keys: "), HasSubstr("chmod 600")));
     EXPECT_THAT(ran.out, HasSubstr("encrypted with key " + id_of('1')));

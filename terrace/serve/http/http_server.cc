@@ -193,7 +193,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // What was not read would reset the connection, and with it what the peer has not read yet.
   void end() {
     error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    (void)stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
     drain();
   }
   void drain() {
@@ -275,8 +275,7 @@ class Loop {
     is_sampling_ = false;
     try {
       state_.site.sample();
-    } catch (const std::bad_alloc&) {
-      // A gap in the history.
+    } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): a gap in the history.
     } catch (const std::exception& breach) {
       if (state_.options.on_breach) state_.options.on_breach(breach.what());
     }

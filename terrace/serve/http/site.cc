@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -83,8 +84,9 @@ std::string Site::status() {
 SiteAnswer Site::history(std::string_view query) const {
   std::int64_t span = kUsualSpan;
   if (const auto text = parameter(query, "seconds")) {
-    const auto* const end = text->data() + text->size();
-    const auto [rest, error] = std::from_chars(text->data(), end, span);
+    const auto* const begin = std::to_address(text->begin());
+    const auto* const end = begin + text->size();
+    const auto [rest, error] = std::from_chars(begin, end, span);
     if (error != std::errc() || rest != end || span < 1 || span > kDay) {
       return site_error(400, fmt::format("seconds={}: give whole seconds from 1 to {}",
                                          text->substr(0, kQuoted), kDay));

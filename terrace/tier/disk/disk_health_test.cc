@@ -17,7 +17,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using transfer::Fault;
-using transfer::FaultBackend;
 using transfer::IoOp;
 namespace fs = std::filesystem;
 

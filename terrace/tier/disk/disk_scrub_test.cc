@@ -11,10 +11,8 @@
 namespace terrace::tier::disk {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 using transfer::Fault;
-using transfer::FaultBackend;
 using transfer::IoOp;
 
 constexpr const char* kGood = "terrace_disk_scrub_blocks_total{result=\"good\"}";

@@ -16,7 +16,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::id_of;
-using ::testing::Not;
 using testing::ring_of;
 using testing::SlowHands;
 
