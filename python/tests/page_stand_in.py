@@ -29,7 +29,7 @@ POINTS = 360  # What a node answers at most.
 BLOCK = 2_000_000  # Bytes.
 BOUNDS = "0.0001 0.0002 0.0005 0.001 0.002 0.005 0.01 0.02 0.05 0.1 0.2 0.5 1 2 5 10 +Inf".split()
 REASONS = {"never_stored": 9.0, "evicted": 4.0, "not_worth_it": 1.5, "late": 0.2, "dropped": 0.1}
-NONE = ("other_namespace", "corrupt", "unkeyable", "paused")
+NONE = ("other_namespace", "corrupt", "unkeyable", "paused", "shadow", "quarantined")
 
 
 class Figures:
