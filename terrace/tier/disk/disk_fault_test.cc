@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 
 #include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/health_internal.h"
@@ -95,6 +96,86 @@ TEST_F(DiskFaultTest, AFailedSyncIsNotDurabilityAndNothingIsFound) {
   ASSERT_TRUE(rig_.reopen().is_ok());
   EXPECT_TRUE(rig_.read(0).is_ok());
   EXPECT_TRUE(rig_.read(1).is_ok());
+}
+
+// Keeps the completions of syncs of slot files until they are to fail.
+class HeldSyncs final : public transfer::Backend {
+ public:
+  explicit HeldSyncs(std::unique_ptr<Backend> inner)
+      : Backend(inner->depth()), inner_(std::move(inner)) {}
+  [[nodiscard]] std::string_view name() const override { return inner_->name(); }
+  void name_file(int file, const std::string& path) override {
+    Backend::name_file(file, path);
+    inner_->name_file(file, path);
+  }
+  void wake() override { inner_->wake(); }
+  void hold() { is_holding_ = true; }
+  [[nodiscard]] std::size_t held() const { return held_.size(); }
+  // Of the writes of slot files, those that ended since hold().
+  [[nodiscard]] std::size_t written() const { return written_; }
+  void fail_held() { is_holding_ = false; }
+
+ protected:
+  Status start(const transfer::Transfer& transfer) override {
+    transfer::Transfer inner = transfer;
+    inner.token = ++last_;
+    flights_.emplace(inner.token, transfer);
+    return inner_->submit(inner);
+  }
+  void collect(std::vector<Finished>& finished) override {
+    std::vector<transfer::Completion> ended;
+    inner_->poll(ended);
+    for (transfer::Completion& completion : ended) {
+      const transfer::Transfer transfer = flights_.extract(completion.token).mapped();
+      const bool is_ours = is_holding_ && path_of(transfer.file).ends_with("0.slots");
+      if (is_ours && transfer.op == IoOp::kSync) {
+        held_.push_back(transfer);
+      } else {
+        if (is_ours && transfer.op == IoOp::kWrite) ++written_;
+        finished.push_back({transfer, std::move(completion.status)});
+      }
+    }
+    if (is_holding_) return;
+    for (const transfer::Transfer& sync : held_) finished.push_back({sync, {Code::kIo, "EIO"}});
+    held_.clear();
+  }
+  void pause(Nanoseconds limit) override { inner_->wait(std::min(limit, milliseconds(1))); }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+  bool is_holding_ = false;
+  std::uint64_t last_ = 0;
+  std::size_t written_ = 0;
+  std::map<std::uint64_t, transfer::Transfer> flights_;
+  std::vector<transfer::Transfer> held_;
+};
+
+// The kernel may have given up the pages of all that was written before it failed, and calls the
+// next sync a success.
+TEST_F(DiskFaultTest, WhatWasWrittenWhileASyncFailedIsNotMadeDurableByTheNext) {
+  HeldSyncs* syncs = nullptr;
+  rig_.options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {
+    auto made = std::make_unique<HeldSyncs>(std::move(inner));
+    syncs = made.get();
+    return made;
+  };
+  ASSERT_EQ(rig_.open().text(), Status().text());
+  write_blocks(0, 1);  // What has to be claimed is.
+  syncs->hold();
+  const BlockMemory first = rig_.block(1, 0);
+  const BlockMemory second = rig_.block(2, 0);
+  ASSERT_TRUE(rig_.begin_write(101, 1, first).is_ok());
+  ASSERT_TRUE(rig_.step_until([&] { return syncs->held() == 1; }));
+  ASSERT_TRUE(rig_.begin_write(102, 2, second).is_ok());
+  const std::size_t written = syncs->written();
+  ASSERT_TRUE(rig_.step_until([&] { return syncs->written() > written; }));
+  syncs->fail_held();
+  EXPECT_EQ(rig_.await(101).status.code(), Code::kIo);
+  EXPECT_EQ(rig_.await(102).status.code(), Code::kIo);
+  EXPECT_FALSE(rig_.has(1) || rig_.has(2));
+  EXPECT_EQ(rig_.write(3).text(), Status().text())
+      << "what is written afterwards is as good as ever";
+  EXPECT_TRUE(rig_.read(0).is_ok() && rig_.read(3).is_ok());
 }
 
 TEST_F(DiskFaultTest, AFailingPathIsLeftAloneAndSaysSo) {

@@ -227,6 +227,25 @@ class Rig {
     done_.erase(found);
     return result;
   }
+  // `memory` stays until its completion.
+  [[nodiscard]] Status begin_write(std::uint64_t token, std::uint64_t number,
+                                   const BlockMemory& memory) {
+    return tier_->begin_write(token, GroupId(0), hash_of(number), number * 3, memory.shards(),
+                              memory.checksums());
+  }
+  // Turns the tier until `is_so`; false when 20 s were not enough.
+  [[nodiscard]] bool step_until(const std::function<bool()>& is_so) {
+    const Nanoseconds limit = clock_.now() + seconds(20);
+    std::vector<DiskDone> done;
+    while (!is_so()) {
+      if (clock_.now() >= limit) return false;
+      tier_->wait(milliseconds(10));
+      done.clear();
+      tier_->poll(done);
+      for (DiskDone& item : done) done_[item.token] = std::move(item);
+    }
+    return true;
+  }
   [[nodiscard]] Status write(std::uint64_t number, std::size_t group = 0) {
     const BlockMemory memory = block(number, group);
     const std::uint64_t token = next_token_++;

@@ -174,6 +174,7 @@ void Writer::push_frames(std::uint32_t number) {
   const Volume& volume = *context_.volumes[operation.place.volume];
   const std::uint64_t padded = volume.geometry().frame_bytes[operation.group] - kPageBytes;
   operation.pending = operation.shards.size();
+  operation.failed_syncs = streams_[operation.place.volume].failed_syncs;
   const auto ranks = static_cast<std::uint16_t>(operation.shards.size());
   for (std::uint16_t rank = 0; rank < ranks; ++rank) {
     transfer::Transfer transfer;
@@ -224,6 +225,9 @@ void Writer::finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& d
     context_.health.succeeded(v, true);
     // Found by nobody after this process, or not even by it: nothing need outlive a crash.
     if (operation.epoch != 0 || context_.slots.epoch() != 0) return end(ticket.number, {}, done);
+    if (operation.failed_syncs != stream.failed_syncs) {
+      return end(ticket.number, {Code::kIo, "a sync failed while the block was written"}, done);
+    }
     stream.written.push_back(ticket.number);
     for (const ShardMemory& shard : operation.shards) stream.written_bytes += shard.payload_bytes;
     return;
@@ -256,7 +260,11 @@ void Writer::finish_data_sync(std::uint32_t v, const Status& status, std::vector
     return;
   }
   context_.health.write_failed(v, status);
+  ++stream.failed_syncs;
   end_all(stream.syncing, status, done);
+  // Decided before they were written, the sync may have begun after that.
+  end_all(stream.written, status, done);
+  stream.written_bytes = 0;
 }
 
 void Writer::advance(std::vector<DiskDone>& done) {

@@ -3,8 +3,9 @@
 //   -> frames -> sync of the slot file -> record -> sync of slots.meta -> findable, done.
 // Claims, void records and records of many blocks share one batch, and so one sync; while it is
 // under way the next blocks' frames are being written. One batch and one data sync per volume at a
-// time. After a reset a block ends with this process: it gets frames that name nobody else's
-// content, and no record. Threading: the I/O thread's.  Waits: never.  Bounds:
+// time. What a failed sync may have covered the system has given up, and no later sync makes up for
+// it: such blocks fail with it. After a reset a block ends with this process: it gets frames that
+// name nobody else's content, and no record. Threading: the I/O thread's.  Waits: never.  Bounds:
 // Options::queue_blocks operations. Source: docs/formats/disk.md,
 // docs/adr/0006-disk-writes-in-groups.md.
 #pragma once
@@ -66,6 +67,7 @@ class Writer {
     std::vector<wire::FrameHeader> headers;  // [rank], of those.
     std::vector<Status> seals;               // [rank], how that went.
     std::size_t pending = 0;
+    std::uint64_t failed_syncs = 0;  // Of the volume, when its frames were begun.
     Status status;
   };
   enum class Phase : std::uint8_t { kIdle, kWriting, kSyncing };
@@ -100,6 +102,7 @@ class Writer {
     std::vector<std::uint32_t> syncing;
     std::vector<std::uint32_t> synced;
     std::uint64_t written_bytes = 0;
+    std::uint64_t failed_syncs = 0;   // Of its slot file.
     MetaHeader first_header;          // As it was when the tier opened.
     std::uint32_t durable_epoch = 0;  // Resets, as Slots count them.
     Nanoseconds epoch_retry_at{INT64_MIN};
