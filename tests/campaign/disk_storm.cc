@@ -45,7 +45,7 @@ void DiskStorm::run(int rounds, int steps) {
   const std::size_t threads = live_threads();
   for (int i = 0; i < rounds && figures_.findings.empty(); ++i) round(steps);
   if (open_descriptors() != descriptors) find(figures_.leaks, "descriptors are left open");
-  if (live_threads() != threads) find(figures_.leaks, "threads are left");
+  if (!are_threads_back_to(threads)) find(figures_.leaks, "threads are left");
 }
 
 bool DiskStorm::open() {

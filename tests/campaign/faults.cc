@@ -64,7 +64,7 @@ void storm_dir(std::uint64_t seed, int percent, Figures& figures) {
   ObjectStorm("dir", make, seed, figures).run(2, 40 * percent);
   storm_object_queue("dir", make(SystemClock()), seed, 40 * percent, figures);
   take("dir", calls.injected(), figures);
-  if (open_descriptors() != descriptors || live_threads() != threads) {
+  if (open_descriptors() != descriptors || !are_threads_back_to(threads)) {
     figures.find(figures.leaks, "dir: descriptors or threads are left");
   }
 }
@@ -87,7 +87,7 @@ void storm_s3(std::uint64_t seed, int percent, Figures& figures) {
     storm_object_queue("s3", s3_store(server, clock, log), seed, 30 * percent, figures);
     take("s3", server.injected(), figures);
   }
-  if (open_descriptors() != descriptors || live_threads() != threads) {
+  if (open_descriptors() != descriptors || !are_threads_back_to(threads)) {
     figures.find(figures.leaks, "s3: descriptors or threads are left");
   }
 }

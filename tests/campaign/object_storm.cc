@@ -52,7 +52,7 @@ void ObjectStorm::run(int rounds, int steps, const std::function<void()>& calm) 
   }
   if (calm) return;  // A server of the test has descriptors and threads of its own.
   if (open_descriptors() != descriptors) find(figures_.leaks, "descriptors are left open");
-  if (live_threads() != threads) find(figures_.leaks, "threads are left");
+  if (!are_threads_back_to(threads)) find(figures_.leaks, "threads are left");
 }
 
 transfer::ObjectFaultRates ObjectStorm::drawn_rates() {

@@ -12,6 +12,7 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/rng.h"
+#include "terrace/testing/eventually.h"
 
 namespace terrace::campaign {
 
@@ -71,6 +72,10 @@ std::size_t live_threads() {
     if (!name.starts_with("iou-")) ++count;
   }
   return count;
+}
+
+bool are_threads_back_to(std::size_t before) {
+  return testing::eventually([&] { return live_threads() == before; });
 }
 
 std::string json_line(const char* name, const Figures& figures, std::uint64_t seed,

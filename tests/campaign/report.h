@@ -53,5 +53,8 @@ int run_campaign(const char* name, int argc, char** argv,
 // Of this process, as the kernel counts them.
 [[nodiscard]] std::size_t open_descriptors();
 [[nodiscard]] std::size_t live_threads();
+// As many are left as there were: a thread that was joined stays in the kernel's list for a moment.
+// Waits: for that, up to eventually()'s limit.
+[[nodiscard]] bool are_threads_back_to(std::size_t before);
 
 }  // namespace terrace::campaign

@@ -27,9 +27,10 @@ void move_below(std::string& path, const std::string& from, const std::string& t
 }
 }  // namespace
 
-bool Recorder::is_durable(const Event& change, std::size_t moment) const {
+// `kind`: the change's own, or kAllocate for the length alone that a write gives its file.
+bool Recorder::is_durable(const Event& change, Kind kind, std::size_t moment) const {
   if (!trusts_syncs_ || change.finished == kNever) return false;
-  const bool is_name = is_journaled(change.kind) && change.kind != Kind::kTruncate;
+  const bool is_name = is_journaled(kind) && kind != Kind::kTruncate;
   const std::string synced = is_name ? change.path.substr(0, change.path.rfind('/')) : change.path;
   // Events stand in the order of their beginning. What a failed sync did not bring to the medium
   // the kernel believes to be there, or has thrown away: the next sync is of other writes.
@@ -37,7 +38,7 @@ bool Recorder::is_durable(const Event& change, std::size_t moment) const {
     if (sync.kind != Kind::kSync || sync.path != synced || sync.begun < change.finished) continue;
     if (sync.finished <= moment) return true;
     // Names and lengths a journal keeps: it tries again, or the file system ends.
-    if (sync.failed <= moment && change.kind == Kind::kWrite) return false;
+    if (sync.failed <= moment && kind == Kind::kWrite) return false;
   }
   return false;
 }
@@ -50,7 +51,7 @@ std::size_t Recorder::journaled(std::size_t moment, Rng& rng, unsigned percent) 
     if (!is_journaled(change.kind) || change.begun > moment) continue;
     ++count;
     chances.push_back(rng.chance(percent));
-    if (is_durable(change, moment)) durable = count;
+    if (is_durable(change, change.kind, moment)) durable = count;
   }
   while (durable < count && chances[durable]) ++durable;
   return durable;
@@ -69,14 +70,17 @@ std::vector<Recorder::Landed> Recorder::survivors(std::size_t moment, Rng& rng,
       continue;
     }
     if (write.kind == Kind::kAllocate) {
-      if (is_durable(write, moment) || rng.chance(percent)) {
+      if (is_durable(write, write.kind, moment) || rng.chance(percent)) {
         landed.push_back({write.kind, write.path, write.offset, {}, write.file_bytes, {}});
       }
       continue;
     }
-    if (is_durable(write, moment)) {
+    if (is_durable(write, write.kind, moment)) {
       landed.push_back({write.kind, write.path, write.offset, write.bytes, 0, {}});
       continue;
+    }
+    if (is_durable(write, Kind::kAllocate, moment)) {
+      landed.push_back({Kind::kAllocate, write.path, 0, {}, write.offset + write.bytes.size(), {}});
     }
     for (std::size_t at = 0; at < write.bytes.size();) {
       // Cut where the medium's sectors end, not where the write's do.
@@ -94,6 +98,12 @@ std::vector<Recorder::Landed> Recorder::survivors(std::size_t moment, Rng& rng,
     }
   }
   return landed;
+}
+
+bool Recorder::has_failed_sync() const {
+  return std::ranges::any_of(events_, [](const Event& event) {
+    return event.kind == Kind::kSync && event.failed != kNever;
+  });
 }
 
 void Recorder::note(const Landed& change) {

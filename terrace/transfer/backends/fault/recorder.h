@@ -3,10 +3,10 @@
 // sync of its file was begun is on the medium once that sync has completed; if that sync failed, no
 // later one makes up for it. Of every other write begun before the crash any set of 512-byte
 // sectors may have landed, each whole or not at all, in any order; so for the length that an
-// allocation gives its file, which any later sync makes durable. Names and lengths that are changed
-// beside the backend, see note(), land in their order, as a journal keeps them: at least up to the
-// last one whose directory, or for a length whose file, was synced after it. Threading: as Backend.
-// Memory: all bytes written.
+// allocation or a write gives its file, which any later sync makes durable. Names and lengths that
+// are changed beside the backend, see note(), land in their order, as a journal keeps them: at
+// least up to the last one whose directory, or for a length whose file, was synced after it.
+// Threading: as Backend. Memory: all bytes written.
 #pragma once
 
 #include <memory>
@@ -49,6 +49,7 @@ class Recorder {
   // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes
   // in doubt `percent` land.
   [[nodiscard]] std::vector<Landed> survivors(std::size_t moment, Rng& rng, unsigned percent) const;
+  [[nodiscard]] bool has_failed_sync() const;
   // The process was killed at `moment`, and the machine goes on: what had not begun by then never
   // does, everything else is in the system's hands, as durable as it was. Its files lie below `to`
   // from now on, and not below `from`.
@@ -68,7 +69,7 @@ class Recorder {
     std::size_t finished = kNever;  // Successfully.
     std::size_t failed = kNever;
   };
-  [[nodiscard]] bool is_durable(const Event& change, std::size_t moment) const;
+  [[nodiscard]] bool is_durable(const Event& change, Kind kind, std::size_t moment) const;
   // How many of the changes in a journal's order have landed.
   [[nodiscard]] std::size_t journaled(std::size_t moment, Rng& rng, unsigned percent) const;
 
