@@ -26,6 +26,7 @@ class DiskBudgetTest : public ::testing::Test {
   std::uint64_t write_all() {
     std::uint64_t written = 0;
     for (; written < 100; ++written) {
+      rig_.settle();  // What may be written next has been put down.
       const Status status = rig_.write(next_++);
       if (status.code() == Code::kRefused) break;
       EXPECT_EQ(status.text(), Status().text());

@@ -410,7 +410,7 @@ void DiskTier::wake() { state_->backend->wake(); }
 
 bool DiskTier::is_idle() const {
   return state_->ready.empty() && state_->reader.is_idle() && state_->writer.is_idle() &&
-         !state_->learned.is_saving();
+         !state_->learned.is_saving() && !state_->writer.budget().is_saving();
 }
 
 const std::string& DiskTier::learned() const { return state_->learned.found(); }
