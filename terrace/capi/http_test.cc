@@ -70,7 +70,8 @@ class CapiHttpTest : public ::testing::Test {
 TEST_F(CapiHttpTest, WhatThePortTellsIsTheOwners) {
   const std::uint16_t port = free_port();
   terrace_owner* const owner = open("shown", at(port));
-  ASSERT_TRUE(testing::eventually([&] { return status_of(owner)["page"] != std::string(); }));
+  ASSERT_TRUE(
+      testing::eventually([&] { return !status_of(owner)["page"].get<std::string>().empty(); }));
   EXPECT_EQ(status_of(owner)["page"], "http://127.0.0.1:" + std::to_string(port) + "/");
   const Json status = Json::parse(get(port, "/api/status"));
   EXPECT_EQ(status["engine"], "shown");
@@ -109,7 +110,8 @@ TEST_F(CapiHttpTest, ThereIsNoPortUnlessOneIsWanted) {
 TEST_F(CapiHttpTest, APortInUseTurnsHealthRedAndTheOwnerGoesOn) {
   const std::uint16_t port = free_port();
   terrace_owner* const first = open("first", at(port));
-  ASSERT_TRUE(testing::eventually([&] { return status_of(first)["page"] != std::string(); }));
+  ASSERT_TRUE(
+      testing::eventually([&] { return !status_of(first)["page"].get<std::string>().empty(); }));
   terrace_owner* const second = open("second", at(port));
   ASSERT_TRUE(testing::eventually([&] { return status_of(second)["health"] == "red"; }));
   const Json status = status_of(second);

@@ -94,7 +94,7 @@ void Core::finish_comparisons(Step& step) {
 void Core::judge(Save save) {
   context_.counters.shadow_bytes.add(context_.groups.bytes(save.key.group).value());
   bool is_equal = true;
-  for (std::uint16_t rank = 0; rank < save.checksums.size(); ++rank) {
+  for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {
     const SlotIndex stored = save.stored.slot().index;
     is_equal = is_equal && context_.host->checksum(stored, RankId(rank)) == save.checksums[rank];
   }

@@ -95,8 +95,6 @@ TEST(CoreShadowTest, WhatIsBelowHostIsBroughtUpAndChecked) {
 
 TEST(CoreShadowTest, TheShareHoldsAndFollowsFromTheSeedAlone) {
   const auto checked_hits = [](std::uint64_t seed) {
-    Counters counters;
-    AnswerBoard board;
     Rig rig(checking(0.1));  // For its host.
     Shadows shadows(rig.core.context(), seed);
     std::vector<int> found;
