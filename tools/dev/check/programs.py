@@ -19,6 +19,7 @@ TEST_FLAGS = (
     "-Itests",
     "-DTERRACE_SYNC_POINTS",
     '-DTERRACE_CLI="terrace"',
+    '-DTERRACE_SOURCE_DIR="."',
     '-DTERRACE_ATTACH_WORKER="attach_worker"',
 )
 PYTHON_PLACES = ("tools", "python", "tests", "bench", "deploy")
