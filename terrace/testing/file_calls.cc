@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdarg>
 
 namespace terrace::testing {
@@ -50,10 +51,16 @@ int tell_done(int result, Kind kind, int file, std::uint64_t length = 0) {
   return watch == nullptr ? result : tell_done(result, kind, path_of(file), length);
 }
 
+bool fails_sync(int file) {
+  if (watch == nullptr || !watch->fails_sync(path_of(file))) return false;
+  errno = EIO;
+  return true;
+}
 }  // namespace
 
 FileWatch::FileWatch() : former_(watch) { watch = this; }
 FileWatch::~FileWatch() { watch = former_; }
+bool FileWatch::fails_sync(const std::string& /*path*/) { return false; }
 
 }  // namespace terrace::testing
 
@@ -85,6 +92,7 @@ int __wrap_rmdir(const char* path);
 int __wrap_mkdir(const char* path, mode_t mode);
 }
 
+using terrace::testing::fails_sync;
 using terrace::testing::Kind;
 using terrace::testing::tell_done;
 using terrace::testing::tell_write;
@@ -118,9 +126,13 @@ ssize_t __wrap_pwrite(int file, const void* data, std::size_t bytes, off_t offse
   return __real_pwrite(file, data, bytes, offset);
 }
 
-int __wrap_fsync(int file) { return tell_done(__real_fsync(file), Kind::kSync, file); }
+int __wrap_fsync(int file) {
+  return fails_sync(file) ? -1 : tell_done(__real_fsync(file), Kind::kSync, file);
+}
 
-int __wrap_fdatasync(int file) { return tell_done(__real_fdatasync(file), Kind::kSync, file); }
+int __wrap_fdatasync(int file) {
+  return fails_sync(file) ? -1 : tell_done(__real_fdatasync(file), Kind::kSync, file);
+}
 
 int __wrap_ftruncate(int file, off_t length) {
   return tell_done(__real_ftruncate(file, length), Kind::kTruncate, file,

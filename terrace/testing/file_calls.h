@@ -40,6 +40,8 @@ class FileWatch {
   virtual ~FileWatch();
   // Writes are told just before they are done, everything else once it succeeded.
   virtual void on_change(const FileChange& change) = 0;
+  // A sync of `path` is to fail with EIO; it is not done, and not told.
+  virtual bool fails_sync(const std::string& path);
 
  private:
   FileWatch* const former_;

@@ -308,11 +308,7 @@ void CrashHistory::crash_often() {
     }
     if (!figures_.findings.empty()) return;
   }
-  // What a failed sync gave up the system still shows to the next process: not modelled, README.md.
-  const bool may_kill = !recorder_->has_failed_sync();
-  if (after == nullptr || (may_kill && rng_.chance(static_cast<unsigned>(options_.kills)))) {
-    return kill();
-  }
+  if (after == nullptr || rng_.chance(static_cast<unsigned>(options_.kills))) return kill();
   // The next life begins here, on what the last examination has left.
   learn(*after, moment);
   after->close();
@@ -321,7 +317,9 @@ void CrashHistory::crash_often() {
 
 // The next life begins on all that had begun, and is cut off together with this one.
 void CrashHistory::kill() {
-  const std::size_t moment = moment_of(rng_.next(), 0);
+  std::size_t moment = moment_of(rng_.next(), 0);
+  // A header says that a sync failed just after it did; a kill in between is not made up for.
+  while (is_untold(moment)) ++moment;
   std::unique_ptr<Rig> after = rebuild(moment, 100);
   recorder_->go_on_after_kill(moment, rig_->path(), after->path());
   for (auto& [name, copies] : copies_) {
@@ -335,6 +333,10 @@ void CrashHistory::kill() {
   std::erase_if(copies_, [](const auto& entry) { return entry.second.empty(); });
   rig_ = std::move(after);
   was_killed_ = true;
+}
+
+bool CrashHistory::is_untold(std::size_t moment) const {
+  return moment < recorder_->now() && recorder_->is_untold(moment, "slots.meta");
 }
 
 std::unique_ptr<CrashHistory::Rig> CrashHistory::rebuild(std::size_t moment, unsigned percent) {

@@ -79,6 +79,8 @@ class CrashHistory {
   // ---- After it.
   void crash_often();
   void kill();
+  // A sync has failed and the owner has not said so yet.
+  [[nodiscard]] bool is_untold(std::size_t moment) const;
   std::unique_ptr<Rig> rebuild(std::size_t moment, unsigned percent);
   void configure(Rig& rig, int model) const;
   void examine(Rig& rig, std::size_t moment, int model);

@@ -6,13 +6,18 @@
 #include <vector>
 
 #include "terrace/testing/file_calls.h"
-#include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
 
 namespace terrace::tier::disk {
 namespace {
 
+using ::testing::Contains;
+using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
+using ::testing::Not;
+using transfer::Fault;
+using transfer::IoOp;
 using Kind = terrace::testing::FileChange::Kind;
 
 // The changes of one file: the offsets of what was written since its last sync, and all offsets.
@@ -27,8 +32,10 @@ class Seen final : public terrace::testing::FileWatch {
     }
     if (change.kind == Kind::kSync) unsynced = 0;
   }
+  bool fails_sync(const std::string& path) override { return is_failing && path == path_; }
   std::vector<std::uint64_t> written;
   int unsynced = 0;
+  bool is_failing = false;
 
  private:
   const std::string path_;
@@ -64,6 +71,116 @@ TEST(DiskOpeningTest, HeadersAndClaimsAreWrittenAnewAndSyncedBeforeAnythingIsBui
   const auto after = tree(rig.path());
   EXPECT_EQ(after.at(meta), before.at(meta)) << "as they were found";
   EXPECT_EQ(after.at(extents), before.at(extents));
+}
+
+// Should the owner be killed, the system goes on showing the next one what a failed sync has not
+// brought to the medium.
+class DiskDoubtTest : public DiskFixture {
+ protected:
+  static constexpr const char* kMeta = "ns-0001/slots.meta";
+
+  [[nodiscard]] std::vector<MetaHeader> headers() const {
+    std::vector<MetaHeader> found;
+    for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+      const std::string bytes = bytes_of(kMeta, copy * kPageBytes, kPageBytes);
+      const auto header = decode_meta(std::as_bytes(std::span(bytes)).first<kPageBytes>());
+      EXPECT_TRUE(header.has_value());
+      found.push_back(header.value_or(MetaHeader{}));
+    }
+    return found;
+  }
+  [[nodiscard]] bool is_in_doubt() const {
+    const auto both = headers();
+    EXPECT_EQ(both[0], both[1]);
+    return both[0].is_in_doubt;
+  }
+  // True when the records are written anew; the tier is open afterwards.
+  bool opens_with_records() {
+    rig_.options().decorate = nullptr;
+    const Seen meta(file(kMeta));
+    EXPECT_EQ(rig_.open().text(), Status().text());
+    EXPECT_EQ(meta.unsynced, 0);
+    return std::ranges::find(meta.written, std::uint64_t{kRecordsOffset}) != meta.written.end();
+  }
+};
+
+TEST_F(DiskDoubtTest, AFailedSyncIsSaidInTheHeaderAndTheNextOwnerWritesTheRecordsAnew) {
+  open_with_faults();
+  write_blocks(0, 2);
+  EXPECT_FALSE(is_in_doubt());
+  faults_->aim(Fault::kError, IoOp::kSync, 1, "slots.meta");
+  ASSERT_EQ(rig_.write(2).code(), Code::kIo);
+  EXPECT_TRUE(is_in_doubt()) << "before the failure is told";
+  write_blocks(2, 3);
+  EXPECT_TRUE(is_in_doubt()) << "no later sync makes up for it";
+  rig_.close();
+  const std::string records = bytes_of(kMeta, kRecordsOffset, kPageBytes);
+  EXPECT_TRUE(opens_with_records());
+  EXPECT_THAT(rig_.log(), HasSubstr("sync=failed_before"));
+  EXPECT_FALSE(is_in_doubt());
+  EXPECT_EQ(bytes_of(kMeta, kRecordsOffset, kPageBytes), records);
+  for (std::uint64_t n = 0; n < 3; ++n) EXPECT_TRUE(rig_.read(n).is_ok()) << n;
+  rig_.close();
+  EXPECT_FALSE(opens_with_records()) << "once";
+}
+
+TEST_F(DiskDoubtTest, AFailedSyncOfAClaimIsSaidToo) {
+  open_with_faults();
+  faults_->aim(Fault::kError, IoOp::kSync, 1, "extents.meta");
+  ASSERT_EQ(rig_.write(0).code(), Code::kIo);
+  EXPECT_TRUE(is_in_doubt());
+}
+
+TEST_F(DiskDoubtTest, AFailedSyncOfTheSlotFileLeavesNoRecordInDoubt) {
+  open_with_faults();
+  write_blocks(0, 1);
+  faults_->aim(Fault::kError, IoOp::kSync, 1, "0.slots");
+  ASSERT_EQ(rig_.write(1).code(), Code::kIo);
+  EXPECT_FALSE(is_in_doubt());
+}
+
+TEST_F(DiskDoubtTest, AResetWhoseSyncFailsIsShownAsFarAsItWent) {
+  open_with_faults();
+  write_blocks(0, 1);
+  const std::uint32_t epoch = headers()[0].epoch;
+  faults_->aim(Fault::kError, IoOp::kSync, 1, "slots.meta");
+  rig_.tier().forget_all();
+  ASSERT_TRUE(poll_until([&] { return is_in_doubt(); }));
+  EXPECT_EQ(headers()[0].epoch, epoch + 1);
+  ASSERT_TRUE(poll_until([&] { return !rig_.tier().is_drop_pending(); }));
+  EXPECT_TRUE(is_in_doubt()) << "the next header says so, too";
+  rig_.close();
+  (void)opens_with_records();
+  EXPECT_FALSE(is_in_doubt());
+  EXPECT_FALSE(rig_.has(0));
+}
+
+TEST_F(DiskDoubtTest, OneCopyOfTheHeaderIsEnough) {
+  open_with_faults();
+  write_blocks(0, 1);
+  faults_->aim(Fault::kError, IoOp::kSync, 1, "slots.meta");
+  ASSERT_EQ(rig_.write(1).code(), Code::kIo);
+  rig_.close();
+  patch(kMeta, 0, std::string(kPageBytes, '\0'));
+  EXPECT_TRUE(opens_with_records());
+  EXPECT_TRUE(rig_.read(0).is_ok());
+}
+
+TEST_F(DiskDoubtTest, AnOpeningThatCannotSyncLeavesItInDoubt) {
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 1);
+  rig_.close();
+  {
+    Seen meta(file(kMeta));
+    meta.is_failing = true;
+    EXPECT_FALSE(rig_.open().is_ok());
+    EXPECT_THAT(meta.written, Not(Contains(std::uint64_t{kRecordsOffset})));
+  }
+  rig_.close();
+  EXPECT_TRUE(is_in_doubt());
+  EXPECT_TRUE(opens_with_records());
+  EXPECT_FALSE(is_in_doubt());
+  EXPECT_TRUE(rig_.read(0).is_ok());
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ struct MetaPage {
   std::uint32_t run_extents;
   std::uint64_t generation;
   std::uint64_t era;
+  std::uint64_t doubt;
 };
 struct AccountPage {
   char magic[8];
@@ -182,6 +183,7 @@ void encode(const MetaHeader& header, std::span<std::byte, kPageBytes> page) {
   bytes.run_extents = header.run_extents;
   bytes.generation = header.generation;
   bytes.era = header.era;
+  bytes.doubt = header.is_in_doubt ? 1 : 0;
   put_page(bytes, kMetaMagic, page);
 }
 
@@ -192,8 +194,8 @@ std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> pag
       bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page)) {
     return std::nullopt;
   }
-  return MetaHeader{bytes.epoch,       bytes.groups,     bytes.run_slots,
-                    bytes.run_extents, bytes.generation, bytes.era};
+  return MetaHeader{bytes.epoch,      bytes.groups, bytes.run_slots, bytes.run_extents,
+                    bytes.generation, bytes.era,    bytes.doubt != 0};
 }
 
 void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page) {

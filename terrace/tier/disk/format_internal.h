@@ -58,6 +58,9 @@ struct MetaHeader {
   // another one differ from these even where an epoch's number comes again. 0 = none yet, so in
   // what earlier versions wrote.
   std::uint64_t era = 0;
+  // A sync of records or claims failed: the system may show what the medium has not, and no later
+  // sync makes up for it. In either copy; who opens the file writes it all anew.
+  bool is_in_doubt = false;
   friend bool operator==(const MetaHeader&, const MetaHeader&) = default;
 };
 inline constexpr std::size_t kMetaHeaderCopies = 2;

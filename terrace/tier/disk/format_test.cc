@@ -118,7 +118,7 @@ TEST(DiskFormatTest, HeaderPagesAreReadBackAndNoticeDamageAnywhere) {
   ASSERT_TRUE(decode_volume(volume).has_value());
   EXPECT_EQ(decode_volume(volume)->extent_bytes, 1U << 20);
   std::array<std::byte, kPageBytes> meta{};
-  const MetaHeader header{5, 2, 21, 3, 7, 9};
+  const MetaHeader header{5, 2, 21, 3, 7, 9, true};
   encode(header, meta);
   EXPECT_EQ(decode_meta(meta), header);
   Rng rng(1);
@@ -133,24 +133,26 @@ TEST(DiskFormatTest, HeaderPagesAreReadBackAndNoticeDamageAnywhere) {
   }
 }
 
-// Earlier versions know no generation and no era: to them these bytes are 0 in what they write, and
-// nothing in what they read.
-TEST(DiskFormatTest, GenerationAndEraStandBehindWhatEarlierVersionsKnow) {
+// Earlier versions know no generation, no era and no doubt: to them these bytes are 0 in what they
+// write, and nothing in what they read.
+TEST(DiskFormatTest, GenerationEraAndDoubtStandBehindWhatEarlierVersionsKnow) {
   std::array<std::byte, kPageBytes> page{};
-  encode(MetaHeader{5, 2, 21, 3, 0x0102, 0x1112131415161718}, page);
-  EXPECT_EQ(hex(std::span(page).subspan<16, 32>()),
+  encode(MetaHeader{5, 2, 21, 3, 0x0102, 0x1112131415161718, true}, page);
+  EXPECT_EQ(hex(std::span(page).subspan<16, 40>()),
             "05000000"
             "02000000"
             "15000000"
             "03000000"
             "0201000000000000"
-            "1817161514131211");
+            "1817161514131211"
+            "0100000000000000");
   encode(MetaHeader{5, 2, 21, 3, 0, 0}, page);
-  EXPECT_EQ(hex(std::span(page).subspan<16, 32>()),
+  EXPECT_EQ(hex(std::span(page).subspan<16, 40>()),
             "05000000"
             "02000000"
             "15000000"
             "03000000"
+            "0000000000000000"
             "0000000000000000"
             "0000000000000000");
 }

@@ -13,33 +13,11 @@
 #include "terrace/base/rng.h"
 #include "terrace/tier/disk/medium_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
+#include "terrace/tier/disk/volume_io_internal.h"
 
 namespace terrace::tier::disk {
 
 namespace {
-// kExhausted where the medium is full.
-Status failure(int error, std::string_view operation, const std::string& path) {
-  Status status = Status::from_errno(error, operation, path);
-  return error == ENOSPC ? Status(Code::kExhausted, status.message()) : status;
-}
-
-Status write_at(int file, std::span<const std::byte> bytes, std::uint64_t offset,
-                const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return failure(put < 0 ? errno : EIO, "pwrite", path);
-    bytes = bytes.subspan(static_cast<std::size_t>(put));
-    offset += static_cast<std::uint64_t>(put);
-  }
-  return {};
-}
-
-Status sync_file(int file, const std::string& path) {
-  if (::fdatasync(file) != 0) return failure(errno, "fdatasync", path);
-  return {};
-}
-
 Result<std::uint64_t> size_of(int file, const std::string& path) {
   struct stat facts{};
   if (::fstat(file, &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
@@ -232,7 +210,8 @@ Status Volume::fit(std::uint64_t bytes, std::uint64_t generation) {
                           geometry_.run_slots,
                           geometry_.run_extents,
                           std::max(meta_.generation, generation),
-                          meta_.era};
+                          meta_.era,
+                          meta_.is_in_doubt};
   list_runs();
   TERRACE_ASSIGN_OR_RETURN(const std::uint64_t size, size_of(meta_file_.get(), meta_path()));
   const bool is_new = meta_ != wanted || meta_.era == 0;
@@ -244,15 +223,15 @@ Status Volume::fit(std::uint64_t bytes, std::uint64_t generation) {
     meta_ = wanted;
     ++meta_.epoch;
     meta_.era = draw_era();
+    meta_.is_in_doubt = false;  // No record counts.
   } else {
     tell_lost_records("it was cut short", size);
   }
-  // Also as it was found: a killed owner may have left it, or a claim, in the system's hands, where
-  // a crash would take it from under the blocks that go by it. Written anew, as a sync that had
-  // failed leaves nothing for a later one to do.
-  Status kept = write_meta_header();
-  if (kept.is_ok()) kept = write_claims();
-  if (!kept.is_ok()) {
+  if (const Status kept = make_durable(); !kept.is_ok()) {
+    // The next owner must not believe what this one could not make so. As far as that can be
+    // written, and not synced: it matters while the system goes on.
+    meta_.is_in_doubt = true;
+    (void)write_meta_header();
     // A full disk that copies on write is no reason not to serve what is there.
     if (is_new || kept.code() != Code::kExhausted) return kept;
     log_.write(LogLevel::kWarn,
@@ -356,7 +335,9 @@ Status Volume::open_meta() {
     if (got < 0) return Status::from_errno(errno, "pread", meta_path());
     const auto header = decode_meta(page);
     if (!header) continue;
+    const bool is_in_doubt = meta_.is_in_doubt || header->is_in_doubt;
     if (!is_found || header->epoch > meta_.epoch) meta_ = *header;
+    meta_.is_in_doubt = is_in_doubt;
     is_found = true;
   }
   if (is_found) return {};
@@ -369,32 +350,6 @@ Status Volume::open_meta() {
     return Status::from_errno(errno, "ftruncate", meta_path());
   }
   return {};
-}
-
-Status Volume::write_meta_header() {
-  std::array<std::byte, kPageBytes> page{};
-  encode(meta_, page);
-  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
-    TERRACE_RETURN_IF_ERROR(write_at(meta_file_.get(), page, copy * kPageBytes, meta_path()));
-  }
-  TERRACE_RETURN_IF_ERROR(sync_file(meta_file_.get(), meta_path()));
-  const std::string path = meta_path();
-  return sync_directory(path.substr(0, path.rfind('/')));
-}
-
-// Those of our runs, as they are.
-Status Volume::write_claims() {
-  std::vector<std::byte> bytes;
-  for (std::uint32_t run = 0; run < run_count(); ++run) {
-    if (run_state(run) == RunState::kOurs) encode_claim(run, run_stamp(run), bytes);
-    const bool goes_on = run + 1 < run_count() && run_state(run + 1) == RunState::kOurs;
-    if (bytes.empty() || goes_on) continue;
-    const std::uint64_t end = claim_offset(run + 1);
-    TERRACE_RETURN_IF_ERROR(
-        write_at(extents_file_.get(), bytes, end - bytes.size(), extents_path()));
-    bytes.clear();
-  }
-  return sync_file(extents_file_.get(), extents_path());
 }
 
 // Forgets what lies beyond the edge, on the medium first, and gives the space back.

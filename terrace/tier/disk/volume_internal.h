@@ -147,7 +147,10 @@ class Volume {
   void tell_lost_records(const char* reason, std::uint64_t bytes);
   void remove_empty_namespaces();
   [[nodiscard]] Status open_meta();
+  [[nodiscard]] Status make_durable();
   [[nodiscard]] Status write_meta_header();
+  [[nodiscard]] Status sync_meta();
+  [[nodiscard]] Status write_records();
   [[nodiscard]] Status write_claims();
   // Of the records that there are, in words.
   [[nodiscard]] const char* reason_to_drop(const MetaHeader& wanted) const;

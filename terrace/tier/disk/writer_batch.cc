@@ -38,6 +38,7 @@ void Writer::start_batch(std::uint32_t v, std::vector<DiskDone>& done) {
   batch.header_bytes.clear();
   batch.pending = 0;
   batch.status = {};
+  batch.has_failed_sync = false;
   batch.epoch = epoch;
   batch.phase = Phase::kWriting;
   context_.meters.batches.add();
@@ -60,11 +61,34 @@ void Writer::push_header(std::uint32_t v) {
   const auto now = static_cast<std::uint64_t>(std::max(context_.clock.wall_seconds(), INT64_C(0)));
   batch.header.generation = std::max(batch.header.generation + batch.epoch, now);
   batch.header.era = draw_era();
-  batch.header_bytes.resize(kPageBytes);
-  encode(batch.header, std::span<std::byte, kPageBytes>(batch.header_bytes.data(), kPageBytes));
+  push_header_pages(v, batch.header, batch.header_bytes);
+}
+
+// What the system shows of a file whose sync failed need not be on the medium, and no later sync
+// brings it there. Should this owner be killed, the next one has to know, while the system goes on:
+// so this is not synced. The batch ends when it is written.
+void Writer::push_doubt(std::uint32_t v, std::vector<DiskDone>& done) {
+  Stream& stream = streams_[v];
+  Batch& batch = stream.batch;
+  Volume& volume = *context_.volumes[v];
+  if (volume.meta_header().is_in_doubt) return fail_batch(v, done);
+  stream.first_header.is_in_doubt = true;
+  MetaHeader header = volume.meta_header();
+  header.is_in_doubt = true;
+  volume.set_meta_header(header);
+  if (!batch.header_bytes.empty()) header = batch.header;  // A reset that is to be durable yet.
+  header.is_in_doubt = true;
+  batch.phase = Phase::kDoubting;
+  push_header_pages(v, header, batch.doubt_bytes);
+}
+
+void Writer::push_header_pages(std::uint32_t v, const MetaHeader& header,
+                               std::vector<std::byte>& bytes) {
+  bytes.resize(kPageBytes);
+  encode(header, std::span<std::byte, kPageBytes>(bytes.data(), kPageBytes));
   const int file = context_.volumes[v]->meta_file();
   for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
-    push_meta_write(v, file, copy * kPageBytes, batch.header_bytes);
+    push_meta_write(v, file, copy * kPageBytes, bytes);
   }
 }
 
@@ -198,7 +222,7 @@ void Writer::finish_meta_write(std::uint32_t v, const Status& status, std::vecto
   Batch& batch = streams_[v].batch;
   if (!status.is_ok() && batch.status.is_ok()) batch.status = status;
   if (--batch.pending > 0) return;
-  if (!batch.status.is_ok()) return fail_batch(v, done);
+  if (!batch.status.is_ok()) return fail_batch(v, done);  // As it must after kDoubting.
   batch.phase = Phase::kSyncing;
   const Volume& volume = *context_.volumes[v];
   if (!batch.entries.empty() || !batch.header_bytes.empty()) push_meta_sync(v, volume.meta_file());
@@ -209,9 +233,10 @@ void Writer::finish_meta_sync(std::uint32_t v, const Status& status, std::vector
   Batch& batch = streams_[v].batch;
   if (!status.is_ok()) {
     if (batch.status.is_ok()) batch.status = status;
+    batch.has_failed_sync = true;
   }
   if (--batch.pending > 0) return;
-  if (!batch.status.is_ok()) return fail_batch(v, done);
+  if (batch.has_failed_sync) return push_doubt(v, done);
   finish_batch(v, done);
 }
 

@@ -70,7 +70,8 @@ class Writer {
     std::uint64_t failed_syncs = 0;  // Of the volume, when its frames were begun.
     Status status;
   };
-  enum class Phase : std::uint8_t { kIdle, kWriting, kSyncing };
+  // kDoubting: a sync failed, and the header is made to say so.
+  enum class Phase : std::uint8_t { kIdle, kWriting, kSyncing, kDoubting };
   struct Entry {  // Of a batch: one record.
     std::uint64_t offset = 0;
     std::size_t group = 0;
@@ -87,10 +88,12 @@ class Writer {
     std::vector<std::byte> record_bytes;
     std::vector<std::byte> claim_bytes;
     std::vector<std::byte> header_bytes;
+    std::vector<std::byte> doubt_bytes;
     MetaHeader header;        // In header_bytes,
     std::uint32_t epoch = 0;  // and the resets it stands for.
     std::size_t pending = 0;
     Status status;
+    bool has_failed_sync = false;
   };
   struct Stream {  // Of one volume; operations by number, each in one of these lists or in a batch.
     std::vector<std::uint32_t> for_space;
@@ -122,6 +125,9 @@ class Writer {
   void start_data_sync(std::uint32_t volume);
   void start_batch(std::uint32_t volume, std::vector<DiskDone>& done);
   void push_header(std::uint32_t volume);
+  void push_doubt(std::uint32_t volume, std::vector<DiskDone>& done);
+  void push_header_pages(std::uint32_t volume, const MetaHeader& header,
+                         std::vector<std::byte>& bytes);
   void add_entries(std::uint32_t volume);
   void add_claims(std::uint32_t volume);
   void encode_batch(std::uint32_t volume);

@@ -100,10 +100,16 @@ std::vector<Recorder::Landed> Recorder::survivors(std::size_t moment, Rng& rng,
   return landed;
 }
 
-bool Recorder::has_failed_sync() const {
-  return std::ranges::any_of(events_, [](const Event& event) {
-    return event.kind == Kind::kSync && event.failed != kNever;
-  });
+bool Recorder::is_untold(std::size_t moment, std::string_view file) const {
+  std::size_t failed = 0;
+  std::size_t told = 0;
+  for (const Event& event : events_) {
+    if (!event.path.ends_with(file)) continue;
+    if (event.kind == Kind::kSync && event.failed <= moment)
+      failed = std::max(failed, event.failed);
+    if (event.kind == Kind::kWrite && event.finished <= moment) told = std::max(told, event.begun);
+  }
+  return failed > told;
 }
 
 void Recorder::note(const Landed& change) {

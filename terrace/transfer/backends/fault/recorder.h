@@ -11,6 +11,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "terrace/base/rng.h"
@@ -49,7 +50,9 @@ class Recorder {
   // What is on the medium after a crash just after `moment`, in the order of writing. Of the bytes
   // in doubt `percent` land.
   [[nodiscard]] std::vector<Landed> survivors(std::size_t moment, Rng& rng, unsigned percent) const;
-  [[nodiscard]] bool has_failed_sync() const;
+  // At `moment` a sync of a file whose path ends in `file` had failed, and no write into it that
+  // was begun later had ended: its owner could not yet leave word of it.
+  [[nodiscard]] bool is_untold(std::size_t moment, std::string_view file) const;
   // The process was killed at `moment`, and the machine goes on: what had not begun by then never
   // does, everything else is in the system's hands, as durable as it was. Its files lie below `to`
   // from now on, and not below `from`.
