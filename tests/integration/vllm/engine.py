@@ -27,11 +27,15 @@ TEXTS = (
 
 
 def transfer_config(
-    settings: dict[str, Any], role: str, engine_id: str | None, policy: str = "recompute"
+    settings: dict[str, Any],
+    role: str,
+    engine_id: str | None,
+    policy: str = "recompute",
+    module: str = "terrace.connectors.vllm",
 ) -> dict[str, Any]:
     config = {
         "kv_connector": "TerraceConnector",
-        "kv_connector_module_path": "terrace.connectors.vllm",
+        "kv_connector_module_path": module,
         "kv_role": role,
         "kv_load_failure_policy": policy,
         "kv_connector_extra_config": settings,
@@ -86,6 +90,7 @@ class Engine:
         failure_policy: str = "recompute",
         memory: int = 300 << 20,
         beside: Sequence[dict[str, Any]] = (),
+        module: str = "terrace.connectors.vllm",
         **more: Any,
     ) -> None:
         from vllm import LLM
@@ -97,7 +102,7 @@ class Engine:
         if settings is not None:
             self._look_inside()
             merged = SETTINGS | settings
-            config = transfer_config(merged, role, engine_id, failure_policy)
+            config = transfer_config(merged, role, engine_id, failure_policy, module)
             more["kv_transfer_config"] = among(config, beside) if beside else config
         options: dict[str, Any] = {
             "dtype": dtype,

@@ -199,6 +199,17 @@ def whole(model: str, work: Path) -> dict[str, Any]:
     }
 
 
+def test_a_part_that_one_of_two_ranks_stored_wrong_is_found(model: str, tmp_path: Path) -> None:
+    run: dict[str, Any] = {"model": model, "rank": 1, "flag": str(tmp_path / "plant")}
+    found = harness.run(tmp_path, "shadow.planted_in_rank", **run)
+    assert told(found["again"]) == told(found["cold"])
+    assert found["again"]["ledger"]["first_miss"] == "shadow"
+    assert found["metrics"]['terrace_shadow_blocks_total{result="beyond"}'] == 1
+    assert found["status"]["health"] == "red"
+    text = next(tmp_path.glob("*-*.json"))
+    assert json.loads(text.read_text())["rank"] == 1
+
+
 @pytest.mark.parametrize("kind", ["windows", "ranks"])
 def test_of_several_groups_and_ranks_all_parts_are_checked_and_honest(
     whole: dict[str, Any], kind: str

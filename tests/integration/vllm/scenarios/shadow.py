@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.integration.vllm.engine import Engine, until
+from tests.integration.vllm.scenarios.planter import spoiled_block
 from tests.integration.vllm.scenarios.small import ask, crowd, make, measured, numbers
 
 Say = Callable[[object], None]
@@ -97,14 +98,8 @@ def _planting(engine: Engine, number: int) -> Iterator[None]:
         if len(tables[0]) <= number:  # The first step is the canary's alone.
             save(half, orders)
             return
-        region = engine._regions[0]
-        address = region.address + tables[0][number] * region.block_stride
-        size = region.piece_bytes // 4
-        right = ctypes.string_at(address, size)
-        wrong = bytes(byte ^ (0x80 if at % 2 else 0) for at, byte in enumerate(right))
-        ctypes.memmove(address, wrong, size)
-        save(half, orders)
-        ctypes.memmove(address, right, size)
+        with spoiled_block(engine._regions[0], tables[0][number]):
+            save(half, orders)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WorkerHalf, "save", spoiled)
@@ -125,6 +120,21 @@ def planted(say: Say, model: str, dtype: str, settings: dict[str, Any]) -> None:
     found = {"again": again, "other": ask(engine, [other])[0], "third": ask(engine, [prompt])[0]}
     found |= {"metrics": engine.metrics(), "status": engine.status()}
     say(found | {"cold": cold, "cold other": cold_other})
+
+
+def planted_in_rank(say: Say, model: str, rank: int, flag: str) -> None:
+    """As `planted`, in one of two worker processes alone, as long as there is a file `flag`."""
+    os.environ["PLANT"] = f"{rank} {1 + PLANTED} {flag}"  # After the null block, in a new engine.
+    settings = CHECKED | {"shadow.evidence": str(Path(flag).parent)}
+    engine = make(model, settings, tensor_parallel_size=2, module=f"{__package__}.planter")
+    prompt = numbers(1, 300)
+    Path(flag).touch()
+    cold = ask(engine, [prompt])[0]
+    Path(flag).unlink()
+    engine.forget_local()
+    again = ask(engine, [prompt])[0]
+    settled(engine)
+    say({"cold": cold, "again": again, "metrics": engine.metrics(), "status": engine.status()})
 
 
 def restarted(say: Say, model: str, settings: dict[str, Any], removed: str = "") -> None:
