@@ -2,6 +2,7 @@
 // fixed choice, in virtual time.
 //   throttle_bench [--requests=N] [--seeds=N] [--seed=N] [--throttle=X]
 // One JSON line per throttle, choice and quantile; `ratio` is that to the engine alone.
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ void report(const PlanLoad& given, const std::string& choice, unsigned seeds,
     }
     result.param("choice", choice)
         .param("quantile", share == 0.5 ? "p50" : "p99")
-        .param("throttle_per_mille", static_cast<std::int64_t>(given.throttle * 1000 + 0.5))
+        .param("throttle_per_mille", static_cast<std::int64_t>(std::lround(given.throttle * 1000)))
         .param("changes_every", static_cast<std::int64_t>(given.changes_every))
         .param("requests", static_cast<std::int64_t>(given.requests))
         .param("loads", static_cast<std::int64_t>(loads))

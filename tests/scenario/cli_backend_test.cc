@@ -22,7 +22,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const std::string kBroken = "-DEXAMPLE_IS_INCLUDED -include example.c -DBREAK_";
+const std::string kBroken = "-DBREAK_";
 
 // A folder that has nothing of the tree but a header and two C files.
 class CliBackendTest : public ::testing::Test {

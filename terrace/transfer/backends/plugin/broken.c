@@ -1,7 +1,10 @@
 /* The example, broken on purpose:
- *   cc -DEXAMPLE_IS_INCLUDED -include example.c -DBREAK_<how> … broken.c
+ *   cc -DBREAK_<how> … broken.c
  * Each one must fail `terrace backend check`.
  */
+#define EXAMPLE_IS_INCLUDED
+#include "example.c" /* NOLINT(bugprone-suspicious-include): all of it, under other hooks. */
+
 #ifdef BREAK_VERSION
 #define VERSION (TERRACE_BACKEND_ABI + 1)
 #else

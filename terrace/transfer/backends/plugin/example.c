@@ -4,7 +4,7 @@
  *   terrace backend check ./libexample.so
  * Take it as a start: replace move(), or hand transfers to the kernel in submit().
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): glibc's own switch. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
