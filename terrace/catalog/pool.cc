@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "terrace/base/check.h"
 
@@ -120,7 +121,7 @@ std::optional<EvictingSlot> Pool::begin_evict() {
   throw_kept_breach();
   const auto victim = policy_->victim();
   if (!victim) return std::nullopt;
-  policy_->remove(*victim);
+  policy_->leave(*victim);
   Slot& slot = table_[victim->value()];
   slot.pins = 1;
   set_state(slot, SlotState::kEvicting);
@@ -270,6 +271,43 @@ void Pool::note_use(NamespaceId name_space, GroupId group, const UsedRun& run) {
   }
 }
 
+std::optional<LastUse> Pool::last_use(SlotRef ref) const {
+  const auto key = key_of(ref);
+  const auto known = key ? policy_->last_use(ref.index) : std::nullopt;
+  if (!known) return std::nullopt;
+  LastUse last{.use = known->use, .before = {}};
+  if (known->before) {
+    const auto before = key_of(ref_of(*known->before));
+    if (before && before->name_space == key->name_space && before->group == key->group) {
+      last.before = before->hash;
+    }
+  }
+  return last;
+}
+
+void Pool::note_last_use(const BlockKey& key, const LastUse& last) {
+  const auto slot = index_.find(key);
+  if (!slot || !policy_->wants_uses()) return;
+  policy_->set_last_use(*slot, last.use);
+  const auto cell = [&](const SequenceHash& hash) -> Orphan& {
+    return orphans_[hash.low % kOrphans];
+  };
+  if (last.before) {
+    const BlockKey before{key.name_space, key.group, *last.before};
+    if (const auto found = index_.find(before)) {
+      policy_->set_before(*slot, *found);
+    } else {
+      orphans_.resize(kOrphans);
+      cell(before.hash) = {.before = before, .hash = key.hash};
+    }
+  }
+  if (orphans_.empty() || cell(key.hash).before != key) return;
+  const Orphan orphan = std::exchange(cell(key.hash), {});
+  if (const auto child = index_.find({key.name_space, key.group, orphan.hash})) {
+    policy_->set_before(*child, *slot);
+  }
+}
+
 std::size_t Pool::match(NamespaceId name_space, GroupId group,
                         std::span<const SequenceHash> hashes) const {
   throw_kept_breach();
@@ -324,7 +362,8 @@ std::optional<BlockKey> Pool::key_of(SlotRef ref) const {
 
 Bytes Pool::memory() const {
   return index_.memory() + free_.memory() + table_.memory() + policy_->memory() +
-         Bytes(sizeof(Pool) + evicted_.size() * sizeof(Eviction));
+         Bytes(sizeof(Pool) + evicted_.size() * sizeof(Eviction) +
+               orphans_.size() * sizeof(Orphan));
 }
 
 void Pool::start_filling(SlotRef ref) {

@@ -198,7 +198,7 @@ class Pool {
     return free_.lowest_in(first, end).has_value();
   }
   // Takes the policy's victim to evict it, for drivers that demote first or keep slots free ahead.
-  // Nothing if no slot is evictable.
+  // Nothing if no slot is evictable. Its last_use() is to be asked for before.
   [[nodiscard]] std::optional<EvictingSlot> begin_evict();
   // Puts a block found on the medium at start into a given free slot, sealed and unpinned. Earlier
   // adopted = less recently used. False if the slot is not free or the key is there already.
@@ -222,6 +222,12 @@ class Pool {
   // Touches every block of the run that is here, deepest first, gaps skipped: each look-up does,
   // for its whole chain, or the engine's own hits would let a hot prompt age out here.
   void touch_chain(NamespaceId name_space, GroupId group, const UsedRun& run);
+  // What the policy knows of a block's last use, for the pool that it goes to; of a sealed slot.
+  // Nothing where the policy keeps nothing of that.
+  [[nodiscard]] std::optional<LastUse> last_use(SlotRef ref) const;
+  // `key` came here from a pool that knew this of it. Blocks of one chain may come in any order: of
+  // those whose block before them comes later, the last ones are remembered.
+  void note_last_use(const BlockKey& key, const LastUse& last);
   // Length of the longest leading run that is sealed. Changes nothing.
   [[nodiscard]] std::size_t match(NamespaceId name_space, GroupId group,
                                   std::span<const SequenceHash> hashes) const;
@@ -266,6 +272,11 @@ class Pool {
   };
   static_assert(sizeof(Slot) == 12);
   static constexpr std::uint32_t kMaxPins = (1U << 29U) - 1;
+  struct Orphan {  // A block whose block before it is not here.
+    BlockKey before;
+    SequenceHash hash;
+  };
+  static constexpr std::size_t kOrphans = 1024;
 
   Pool(const Options& options, index::BlockIndex index, FreeSet free,
        index::ZeroedArray<Slot> table, std::unique_ptr<policy::EvictionPolicy> policy);
@@ -310,6 +321,7 @@ class Pool {
   FreeSet free_;
   index::ZeroedArray<Slot> table_;
   std::unique_ptr<policy::EvictionPolicy> policy_;
+  std::vector<Orphan> orphans_;  // By `before`; empty until there is one.
   std::array<std::uint32_t, kSlotStateCount> counts_{};
   std::uint32_t pinned_ = 0;
   std::deque<Eviction> evicted_;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -54,6 +55,55 @@ TEST(PoolTest, DroppedReservedAndFillingSlotsAreFree) {
   }
   EXPECT_EQ(pool->count(SlotState::kFree), 2U);
   EXPECT_FALSE(pool->is_filling(key(1)));
+}
+
+// Blocks of one chain, from one pool into another in the order of `places`; then what goes first.
+std::vector<SequenceHash> gone_after_moving(const std::vector<std::size_t>& places) {
+  const auto source = Pool::create({.slots = 8, .eviction = "hazard"}).value();
+  const auto target = Pool::create({.slots = 5, .eviction = "hazard"}).value();
+  const auto hashes = chain(1, 4);
+  const auto whole = [&](Pool& pool, std::span<const SequenceHash> run, std::int64_t second) {
+    pool.touch_chain(NamespaceId(1), GroupId(0),
+                     {.hashes = run, .use = policy::Use{.at = seconds(second)}});
+  };
+  for (const SequenceHash& hash : hashes) (void)store(*source, {NamespaceId(1), GroupId(0), hash});
+  whole(*source, hashes, 100);
+  const auto other = chain(9, 1);
+  (void)store(*target, {NamespaceId(1), GroupId(0), other[0]});
+  whole(*target, other, 200);
+  for (const std::size_t place : places) {
+    const BlockKey key{NamespaceId(1), GroupId(0), hashes[place]};
+    const auto last = source->last_use(*source->find(key));
+    EXPECT_TRUE(last && last->use.at == seconds(100));
+    EXPECT_EQ(last->before.has_value(), place > 0);
+    (void)store(*target, key);
+    target->note_last_use(key, *last);
+  }
+  std::vector<SequenceHash> gone;
+  while (const auto victim = target->next_victim()) {
+    gone.push_back(victim->key.hash);
+    (void)target->remove(victim->slot);
+  }
+  return gone;
+}
+
+TEST(PoolTest, WhatComesFromAnotherPoolKeepsItsPlaceInItsChainInWhateverOrderItComes) {
+  auto wanted = chain(1, 4);
+  std::ranges::reverse(wanted);
+  wanted.push_back(chain(9, 1)[0]);  // Used later.
+  EXPECT_EQ(gone_after_moving({0, 1, 2, 3}), wanted);
+  EXPECT_EQ(gone_after_moving({3, 2, 1, 0}), wanted) << "as blocks are evicted";
+  EXPECT_EQ(gone_after_moving({2, 0, 3, 1}), wanted);
+}
+
+TEST(PoolTest, OfALastUseNothingIsKnownByLru) {
+  auto pool = make_pool(2);
+  const auto slot = store(*pool, key(1)).slot();
+  EXPECT_FALSE(pool->last_use(slot));
+  pool->note_last_use(key(1), {.use = {.at = seconds(1)}, .before = key(2).hash});
+  pool->note_last_use(key(3), {});
+  EXPECT_TRUE(pool->remove(slot));
+  EXPECT_FALSE(pool->last_use(slot));
 }
 
 // Finds an invariant broken at each touch, once told to.

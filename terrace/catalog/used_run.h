@@ -1,4 +1,4 @@
-// What a pool is told of a request's use of its blocks.
+// What a pool is told of the use of its blocks, by a request or by the pool that had them before.
 // Threading: values.  Waits: never.
 #pragma once
 
@@ -15,6 +15,12 @@ struct UsedRun {
   std::span<const SequenceHash> hashes;
   std::optional<SequenceHash> before = {};  // The block before them; nothing = they are the first.
   std::optional<policy::Use> use = {};      // Nothing = only that they were used.
+};
+
+// Of one block.
+struct LastUse {
+  policy::Use use;
+  std::optional<SequenceHash> before = {};  // The block before it in its chain, if that is known.
 };
 
 }  // namespace terrace::catalog

@@ -59,15 +59,19 @@ class CoreDemoteTest : public ::testing::Test {
   static constexpr std::uint64_t kPrompt = 30;
   static constexpr std::uint32_t kFew = 16;  // Chosen ahead of 256 slots, whatever is asked for.
 
+  explicit CoreDemoteTest(const std::string& eviction = "lru")
+      : rig_({.host_blocks = 256, .has_disk = true, .tune = [eviction](Options& options) {
+                options.host.eviction = eviction;
+                options.disk.is_demote = true;
+                options.disk.queue_blocks = 64;
+              }}) {}
+
   // Prompts of that many blocks that nobody had before.
   void run(int prompts, std::uint64_t blocks = kPrompt) {
     for (int i = 0; i < prompts; ++i) rig_.run_cold(Rig::make_tokens(blocks, next_seed_++));
   }
 
-  Rig rig_{{.host_blocks = 256, .has_disk = true, .tune = [](Options& options) {
-              options.disk.is_demote = true;
-              options.disk.queue_blocks = 64;
-            }}};
+  Rig rig_;
   std::uint32_t next_seed_ = 1;
 };
 
@@ -77,6 +81,31 @@ TEST_F(CoreDemoteTest, AfterABurstAsManyAreChosenForTheNext) {
   run(20);
   EXPECT_EQ(rig_.counters.drop_demote.value(), at_first) << "each victim was written first";
   EXPECT_EQ(rig_.count(catalog::SlotState::kEvicting), kPrompt);
+}
+
+class CoreDemoteByHazardTest : public CoreDemoteTest {
+ protected:
+  CoreDemoteByHazardTest() : CoreDemoteTest("hazard") {}
+};
+
+// Else it would be on disk as if anybody had used it just now, and in no chain.
+TEST_F(CoreDemoteByHazardTest, WhatIsWrittenTakesWhatIsKnownOfItsUseAlong) {
+  const Nanoseconds begin = rig_.clock.now();
+  run(1);
+  const Nanoseconds end = rig_.clock.now();
+  rig_.clock.advance(seconds(300));
+  run(10);
+  const RequestId id = rig_.begin(Rig::make_tokens(kPrompt, 1));
+  const auto hashes = rig_.hashes(id);
+  rig_.end(id);
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    ASSERT_TRUE(rig_.disk.blocks.contains(hashes[i])) << i;
+    const auto last = rig_.disk.last_uses.find(hashes[i]);
+    ASSERT_NE(last, rig_.disk.last_uses.end()) << i;
+    EXPECT_GE(last->second.use.at, begin - seconds(1)) << i;
+    EXPECT_LE(last->second.use.at, end) << i;
+    EXPECT_EQ(last->second.before, i > 0 ? std::optional(hashes[i - 1]) : std::nullopt) << i;
+  }
 }
 
 TEST_F(CoreDemoteTest, LongAfterABurstAFewAreChosenAgain) {

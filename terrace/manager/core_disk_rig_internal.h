@@ -53,6 +53,7 @@ class MemoryDisk final : public LowerTier {
       fault;              // Ok, or what the operation ends as.
   bool is_stuck = false;  // Nothing finishes.
   std::map<DiskKey, Block> blocks;
+  std::map<DiskKey, catalog::LastUse> last_uses;  // As told after the write.
   std::set<SequenceHash> foreign;
   std::string known;              // What eviction learned before,
   std::vector<std::string> kept;  // and what it was told to keep since.
@@ -75,6 +76,10 @@ class MemoryDisk final : public LowerTier {
       const auto it = blocks.find({group, run.hashes[i - 1]});
       if (it != blocks.end()) it->second.age = ++age_;
     }
+  }
+  void note_last_use(GroupId group, const SequenceHash& hash,
+                     const catalog::LastUse& last) override {
+    last_uses.insert_or_assign({group, hash}, last);
   }
   void forget_all() override {
     blocks.clear();

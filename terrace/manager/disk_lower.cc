@@ -17,6 +17,10 @@ class DiskLower final : public LowerTier {
   void touch_chain(GroupId group, const catalog::UsedRun& run) override {
     disk_.touch_chain(group, run);
   }
+  void note_last_use(GroupId group, const SequenceHash& hash,
+                     const catalog::LastUse& last) override {
+    disk_.note_last_use(group, hash, last);
+  }
   void forget_all() override { disk_.forget_all(); }
   std::uint32_t resets() const override { return disk_.resets(); }
   bool is_drop_pending() const override { return disk_.is_drop_pending(); }

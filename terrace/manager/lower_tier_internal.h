@@ -25,6 +25,9 @@ class LowerTier {
   [[nodiscard]] virtual bool is_foreign(const SequenceHash& hash) const = 0;
   // Deepest first, gaps skipped.
   virtual void touch_chain(GroupId group, const catalog::UsedRun& run) = 0;
+  // Of a block that was written: how it was used before.
+  virtual void note_last_use(GroupId group, const SequenceHash& hash,
+                             const catalog::LastUse& last) = 0;
   // As tier::DiskTier has them.
   virtual void forget_all() = 0;
   [[nodiscard]] virtual std::uint32_t resets() const = 0;

@@ -125,6 +125,7 @@ void Writes::drive_eviction(Nanoseconds now) {
     if (is_dirty ? writes_.size() >= limit() : !is_written_late()) return;
     // It was sighted when it was sealed; that it has to go now is no use of it.
     const bool is_refused = is_dirty && !context_.admission->admit_leaving(key, now);
+    const auto last_use = pool.last_use(victim->slot);
     auto evicting = pool.begin_evict();
     if (!evicting) return;
     if (!is_dirty || is_refused) {
@@ -135,6 +136,7 @@ void Writes::drive_eviction(Nanoseconds now) {
              .place = victim->slot,
              .pins = nullptr,
              .victim = std::move(*evicting),
+             .last_use = last_use,
              .stored = std::nullopt});
   }
 }
@@ -179,6 +181,7 @@ void Writes::finish(std::uint64_t token, const Status& status) {
   if (status.is_ok()) {
     context_.counters.write_blocks.add();
     context_.counters.write_bytes.add(context_.groups.bytes(write.key.group).value());
+    tell_last_use(write);
     if (write.key.name_space == context_.name_space && context_.options.has_events) {
       Event event = write.stored ? std::move(*write.stored)
                                  : Event{.group = write.key.group,
@@ -193,6 +196,14 @@ void Writes::finish(std::uint64_t token, const Status& status) {
     if (status.code() == Code::kIo) context_.counters.write_failures.add();
   }
   release(write);
+}
+
+// What host knows of it: else it would be on disk as if used by anybody just now, and in no chain,
+// until it is used again.
+void Writes::tell_last_use(const Write& write) {
+  if (context_.lower == nullptr || write.key.name_space != context_.name_space) return;
+  const auto last = write.last_use ? write.last_use : context_.pool().last_use(write.place);
+  if (last) context_.lower->note_last_use(write.key.group, write.key.hash, *last);
 }
 
 void Writes::release(Write& write) {

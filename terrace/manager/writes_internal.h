@@ -64,6 +64,7 @@ class Writes {
     SlotRef place{};
     std::shared_ptr<const catalog::PinRun> pins{};  // Of its group; null for a victim.
     catalog::EvictingSlot victim{};
+    std::optional<catalog::LastUse> last_use{};  // A victim's, of before it was one.
     std::optional<Event> stored{};
     bool is_begun = false;
   };
@@ -72,6 +73,7 @@ class Writes {
   static constexpr Nanoseconds kBurstWindow = seconds(60);
   // Slots that were taken since the last turn, as a prompt's step or a load takes them.
   void note_burst(Nanoseconds now);
+  void tell_last_use(const Write& write);
   [[nodiscard]] bool may_begin() const { return context_.mode == Mode::kOn; }
   [[nodiscard]] std::size_t limit() const;
   [[nodiscard]] std::uint32_t free_ahead() const;

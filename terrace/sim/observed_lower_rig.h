@@ -34,6 +34,10 @@ class ObservedLower final : public manager::LowerTier {
   void touch_chain(GroupId group, const catalog::UsedRun& run) override {
     inner_->touch_chain(group, run);
   }
+  void note_last_use(GroupId group, const SequenceHash& hash,
+                     const catalog::LastUse& last) override {
+    inner_->note_last_use(group, hash, last);
+  }
   void forget_all() override {
     inner_->forget_all();
     watch_.stored.forget_all();

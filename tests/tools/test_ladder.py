@@ -178,6 +178,7 @@ def test_form_of_includes(tree_of: MakeTree) -> None:
             "terrace/base/two.cc": "#include <terrace/base/a.h>\n",
             "include/terrace/terrace.h": "/* C */\n",
             "terrace/capi/three.cc": '#include "terrace/terrace.h"\n',
+            "terrace/base/four.c": '#include "a.c"\n',  # To be copied out.
         }
     )
     assert rules(tree) == ["include"] * 3

@@ -63,7 +63,7 @@ class LossBudget {
 
  private:
   // Share of all blocks asked for.
-  static constexpr double kMostLost = 0.005;
+  static constexpr double kMostLost = 0.0045;
   // Of what is gained: a block that is there is no hit where one before it in its chain is not.
   static constexpr double kCredit = 0.5;
   // What a step is expected to do weighs as much as so many blocks of which it is known.

@@ -16,6 +16,11 @@ namespace terrace::policy {
 
 // The pool calls touch(), remove() and forget() with slots below the policy's size, each O(1) or
 // O(log n). Must pass tests/contract/eviction_contract.h.
+struct KnownUse {
+  Use use;
+  std::optional<SlotIndex> before;  // In the chain, if it is here.
+};
+
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -30,8 +35,21 @@ class EvictionPolicy {
   virtual void note_use(std::span<const std::optional<SlotIndex>> /*chain*/, const Use& /*use*/) {}
   // Whether it learns from note_use(), which costs a look-up for each block.
   [[nodiscard]] virtual bool wants_uses() const { return false; }
+  // What it knows of a slot's last use, whether it is evictable or not; nothing before any use was
+  // noted.
+  [[nodiscard]] virtual std::optional<KnownUse> last_use(SlotIndex /*slot*/) const {
+    return std::nullopt;
+  }
+  // The block came from another pool, where this was its last use. Changes nothing about which are
+  // evictable.
+  virtual void set_last_use(SlotIndex /*slot*/, const Use& /*use*/) {}
+  // `before` comes before it in its chain.
+  virtual void set_before(SlotIndex /*slot*/, SlotIndex /*before*/) {}
   // The slot is no longer evictable (pinned, removed). No-op if it was not.
   virtual void remove(SlotIndex slot) = 0;
+  // The victim is on its way out, one of several perhaps: what it stood in the way of may go next.
+  // If it is touched after all, what was known of its chain is known no more.
+  virtual void leave(SlotIndex slot) { remove(slot); }
   // The slot is no longer evictable, and its block is gone.
   virtual void forget(SlotIndex slot) { remove(slot); }
   // The best victim, which stays until it is touched or removed or a use is noted; nothing when

@@ -60,6 +60,7 @@ class Hazard final : public EvictionPolicy {
   void note_use(std::span<const std::optional<SlotIndex>> chain, const Use& use) override {
     const auto seconds = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
     if (!std::exchange(has_clock_, true)) clock_offset_ = now_ - seconds;
+    told_seconds_ = seconds;
     now_ = (seconds + clock_offset_) & kTimeMask;
     victim_.reset();
     for (std::size_t i = 0; i < chain.size(); ++i) {
@@ -73,6 +74,34 @@ class Hazard final : public EvictionPolicy {
 
   [[nodiscard]] bool wants_uses() const override { return true; }
 
+  [[nodiscard]] std::optional<KnownUse> last_use(SlotIndex slot) const override {
+    TERRACE_CHECK(slot.value() < nodes_.size());
+    if (!has_clock_) return std::nullopt;
+    const Node& node = nodes_[slot.value()];
+    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+    KnownUse known{.use = {.at = seconds(told_seconds_ - std::min(age, told_seconds_)),
+                           .of = ReturnClass(static_cast<std::uint16_t>(node.of)),
+                           .priority = static_cast<Priority>(node.priority)},
+                   .before = {}};
+    if (node.parent != 0) known.before = SlotIndex(node.parent - 1);
+    return known;
+  }
+
+  void set_last_use(SlotIndex slot, const Use& use) override {
+    TERRACE_CHECK(slot.value() < nodes_.size());
+    if (!has_clock_) return;
+    const auto then = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000) + clock_offset_;
+    const std::uint32_t age = (now_ - then) & kTimeMask;
+    // Of a clock that is ahead of this one.
+    set_use(nodes_[slot.value()], age > kTimeMask / 2 ? now_ : now_ - age, use);
+    if (victim_ == slot) victim_.reset();
+  }
+
+  void set_before(SlotIndex slot, SlotIndex before) override {
+    TERRACE_CHECK(slot.value() < nodes_.size() && before.value() < nodes_.size());
+    set_parent(slot.value(), before);
+  }
+
   void remove(SlotIndex slot) override {
     TERRACE_CHECK(slot.value() < nodes_.size());
     Node& node = nodes_[slot.value()];
@@ -81,6 +110,11 @@ class Hazard final : public EvictionPolicy {
     --evictable_;
     if (node.has_children == 0) leave_order(slot.value());
     if (victim_ == slot) victim_.reset();
+  }
+
+  void leave(SlotIndex slot) override {
+    remove(slot);
+    set_parent(slot.value(), std::nullopt);
   }
 
   void forget(SlotIndex slot) override {
@@ -203,8 +237,9 @@ class Hazard final : public EvictionPolicy {
   index::ZeroedArray<Node> nodes_;
   index::ZeroedArray<std::uint32_t> leaves_;  // Evictable ones, in no order.
   std::uint32_t leaf_count_ = 0;
-  std::uint32_t evictable_ = 0;  // Leaves and others.
-  std::uint32_t now_ = 0;        // Of the last use, in seconds of its own modulo 24 days.
+  std::uint32_t evictable_ = 0;     // Leaves and others.
+  std::uint32_t now_ = 0;           // Of the last use, in seconds of its own modulo 24 days.
+  std::uint32_t told_seconds_ = 0;  // The same, as it was told.
   bool has_clock_ = false;
   std::uint32_t clock_offset_ = 0;
   mutable std::optional<SlotIndex> victim_;

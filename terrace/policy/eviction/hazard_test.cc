@@ -87,6 +87,49 @@ TEST_F(HazardTest, ASlotThatTakesAnotherBlockHasNoPartInTheOldTree) {
   EXPECT_EQ(drain(), (Order{0, 2}));
 }
 
+// Several may be on their way out at once: none of them is an inner block.
+TEST_F(HazardTest, WhileALeafIsOnItsWayOutTheBlockBeforeItIsTheNext) {
+  use(slots({0, 1, 2}), 100);
+  for (const std::uint32_t leaf : {2U, 1U, 0U}) {
+    ASSERT_EQ(policy_->victim(), SlotIndex(leaf));
+    policy_->leave(SlotIndex(leaf));
+  }
+  EXPECT_FALSE(policy_->victim().has_value());
+  policy_->touch(SlotIndex(1));  // Taken back.
+  EXPECT_EQ(policy_->victim(), SlotIndex(1));
+}
+
+TEST_F(HazardTest, WhatItKnowsOfAUseCanBeTold) {
+  policy_->touch(SlotIndex(0));
+  EXPECT_FALSE(policy_->last_use(SlotIndex(0)).has_value());
+  policy_->note_use(slots({0, 1}),
+                    {.at = seconds(100), .of = ReturnClass(7), .priority = Priority::kHigh});
+  use(slots({2}), 160);
+  const auto known = policy_->last_use(SlotIndex(1));
+  ASSERT_TRUE(known.has_value());
+  EXPECT_EQ(known->use.at, seconds(100));
+  EXPECT_EQ(known->use.of, ReturnClass(7));
+  EXPECT_EQ(known->use.priority, Priority::kHigh);
+  EXPECT_EQ(known->before, SlotIndex(0));
+  EXPECT_FALSE(policy_->last_use(SlotIndex(0))->before.has_value());
+}
+
+TEST_F(HazardTest, WhatComesFromAnotherPoolGoesByItsLastUseThereAndItsPlaceInItsChain) {
+  for (const std::uint32_t slot : {3U, 4U}) policy_->touch(SlotIndex(slot));
+  policy_->set_last_use(SlotIndex(3), {.at = seconds(50)});
+  EXPECT_FALSE(policy_->last_use(SlotIndex(3)).has_value()) << "there is no clock to go by";
+  use(slots({0, 1}), 100);
+  // The deeper one is younger, and goes first all the same.
+  policy_->set_last_use(SlotIndex(3), {.at = seconds(10)});
+  policy_->set_last_use(SlotIndex(4), {.at = seconds(20)});
+  policy_->set_before(SlotIndex(4), SlotIndex(3));
+  EXPECT_EQ(policy_->last_use(SlotIndex(3))->use.at, seconds(10));
+  policy_->touch(SlotIndex(5));
+  policy_->set_last_use(SlotIndex(5), {.at = seconds(500)});
+  EXPECT_EQ(policy_->last_use(SlotIndex(5))->use.at, seconds(100)) << "not in the future";
+  EXPECT_EQ(drain(), (Order{4, 3, 1, 5, 0}));
+}
+
 TEST_F(HazardTest, AdoptedBlocksGoOldestFirstWhereTheyAreFarApart) {
   constexpr std::uint32_t kMany = 100'000;
   const auto policy = make_hazard(kMany, nullptr);

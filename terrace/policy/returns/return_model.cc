@@ -8,8 +8,10 @@ namespace terrace::policy {
 
 namespace {
 
-// What a class takes from its parent weighs as much as so many requests of its own.
-constexpr float kLean = 10;
+// What a class takes from its parent weighs as much as so many requests of its own, at least and
+// at first. That guess weighs as much as a class of two hundred of which half returned.
+constexpr double kLeastLean = 40;
+constexpr double kGuessWhole = 10'000;
 // The root before anything is known: a return in a thousand for each bucket, as if seen once in
 // two. Buckets widen, so what was used longest ago is worth least.
 constexpr float kFirstReturns = 0.0005F;
@@ -215,15 +217,51 @@ void ReturnModel::judge_some(std::uint16_t of) {
   }
 }
 
-// A block is half way through its bucket, on average.
 void ReturnModel::judge(std::size_t of) {
   Class& own = classes_[of];
-  const Class& parent = classes_[own.parent];
-  for (std::size_t k = 0; k < kBuckets; ++k) {
-    const float lean = of == 0 ? kFirstReturns : kLean * parent.hazard[k];
-    const float seen = of == 0 ? kFirstAtRisk : kLean;
-    own.hazard[k] = std::min(kMostHazard, (own.returns[k] + lean) / (own.at_risk[k] + seen));
+  if (of == 0) {
+    judge_root();
+  } else {
+    lean_on(classes_[own.parent], own);
   }
+  weigh(own);
+}
+
+void ReturnModel::judge_root() {
+  Class& root = classes_[0];
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    root.hazard[k] =
+        std::min(kMostHazard, (root.returns[k] + kFirstReturns) / (root.at_risk[k] + kFirstAtRisk));
+  }
+}
+
+// A variance among classes, in parts of the most there can be, is to chance within one as a request
+// is to what leaning weighs. Where classes of a level do not differ, what they seem to know is
+// noise, which would put blocks out of the order of their ages.
+void ReturnModel::lean_on(const Class& parent, Class& own) {
+  Spread& level = spreads_[std::min<std::size_t>(own.name >> 8U, kLevels - 1)];
+  level.found -= own.spread.found;
+  level.whole -= own.spread.whole;
+  own.spread = {};
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    const float expected = own.at_risk[k] * parent.hazard[k];
+    const float chance = expected * (1 - parent.hazard[k]);
+    const float off = own.returns[k] - expected;
+    own.spread.found += off * off - chance;
+    own.spread.whole += own.at_risk[k] * chance;
+  }
+  level.found += own.spread.found;
+  level.whole += own.spread.whole;
+  const double found = std::max(0.0, level.found) + kGuessWhole / kLeastLean;
+  const auto lean = static_cast<float>(std::max(kLeastLean, (level.whole + kGuessWhole) / found));
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    own.hazard[k] =
+        std::min(kMostHazard, (own.returns[k] + lean * parent.hazard[k]) / (own.at_risk[k] + lean));
+  }
+}
+
+// A block is half way through its bucket, on average.
+void ReturnModel::weigh(Class& own) {
   static const auto widths = [] {
     std::array<float, kBuckets> all{};
     for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));

@@ -6,14 +6,16 @@
 // A request that goes on where one before ended is that one's return. Each class of requests counts
 // its returns in half-octaves of age, beside those that were still to return at that age; requests
 // not yet old enough, or forgotten, count as neither. A class is one more thing known than its
-// parent, and leans on it while it has seen little; the root is all requests. What keeping a block
-// is worth is the best, over all horizons, of the chance that it is asked for by then, per second
-// that it is likely to stay.
+// parent, and leans on it: the more, the less it has seen itself, and the less that one thing was
+// found to tell requests apart. The root is all requests. What keeping a block is worth is the
+// best, over all horizons, of the chance that it is asked for by then, per second that it is likely
+// to stay.
 // Threading: worth() by any thread, in any pool; the rest thread-compatible.  Waits: never.
 // Memory: memory(), below 1 MiB, from create().
 // Source: Kaplan and Meier, Nonparametric estimation from incomplete observations, 1958 (what was
-// not seen to its end); Gittins, Bandit processes and dynamic allocation indices, 1979 (the best
-// ratio of gain to time).
+// not seen to its end); Robbins, An empirical Bayes approach to statistics, 1956 (how much to lean,
+// from how much all differ); Gittins, Bandit processes and dynamic allocation indices, 1979 (the
+// best ratio of gain to time).
 #pragma once
 
 #include <array>
@@ -77,9 +79,16 @@ class ReturnModel {
 
  private:
   static constexpr std::size_t kBuckets = 46;  // To 2^22.5 seconds, 68 days.
+  static constexpr std::size_t kLevels = 8;
   static constexpr std::size_t kMostPromised = kMostClasses / 2;
   static constexpr std::uint32_t kMostRequests = 1U << 14U;
 
+  // How much classes differ from their parents, beyond what chance does. Sums over ages, and over
+  // classes of one level.
+  struct Spread {
+    double found = 0;  // Squares of returns less those expected, without chance's share of them.
+    double whole = 0;  // What they would be if each class were all returns or none.
+  };
   // Everything about one class. Parents stand before their children.
   struct Class {
     std::uint32_t name = 0;
@@ -89,6 +98,7 @@ class ReturnModel {
     std::array<float, kBuckets> at_risk{};
     std::array<float, kBuckets> hazard{};
     std::array<std::atomic<float>, kBuckets> worth{};
+    Spread spread;  // What it adds to its level's.
   };
   // A request that ended.
   struct Left {
@@ -108,11 +118,15 @@ class ReturnModel {
   void count(std::uint16_t of, std::size_t bucket, std::array<float, kBuckets> Class::* where);
   void advance(std::uint32_t now);
   void judge(std::size_t of);
+  void judge_root();
+  void lean_on(const Class& parent, Class& own);
+  static void weigh(Class& of);
   void judge_some(std::uint16_t of);
   void decay();
   [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
 
   std::unique_ptr<Class[]> classes_;
+  std::array<Spread, kLevels> spreads_{};
   std::size_t used_ = 1;
   std::size_t promised_ = 0;             // Of them.
   std::vector<std::uint16_t> children_;  // Open addressing by parent and part; class + 1.

@@ -89,6 +89,27 @@ TEST_F(ReturnModelTest, AClassThatReturnsIsWorthMoreThanOneThatDoesNot) {
   EXPECT_GT(model().worth(calls, 5), 10 * model().worth(calls, 300));
 }
 
+// Else blocks would go in the order of noise, and not of their ages.
+TEST_F(ReturnModelTest, WhatTellsNobodyApartIsNotBelieved) {
+  Rng rng(1);
+  constexpr std::int64_t kConversations = 4000;
+  const auto answer = [](std::uint64_t step) { return std::uint64_t{16} << 2 * step; };
+  for (std::int64_t i = 1; i <= kConversations; ++i) {
+    const auto number = static_cast<std::uint64_t>(i);
+    serve(chain(number, 10), 100 * i, answer(rng.below(4)), static_cast<Ending>(rng.below(3)));
+    if (rng.chance(50)) serve(chain(number, 40), 100 * i + 30);
+  }
+  float least = 1e9F;
+  float most = 0;
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    const ReturnClass of = serve(chain(10'000 + i, 10), 100 * kConversations + 200, answer(i % 4),
+                                 static_cast<Ending>(i / 4));
+    least = std::min(least, model().worth(of, 5));
+    most = std::max(most, model().worth(of, 5));
+  }
+  EXPECT_LT(most / least, 1.08);
+}
+
 TEST_F(ReturnModelTest, WhatIsStillToReturnCountsNeitherWay) {
   converse(200, [](Ending) { return true; });
   const ReturnClass of = serve(chain(50'000, 10), 30'000, 100, Ending::kDone);
@@ -163,6 +184,10 @@ TEST_F(ReturnModelTest, BytesThatAreNoCountsChangeNothing) {
   std::string newer = bytes;
   ++newer[7];
   refused(newer);
+  std::string stranger = bytes;  // Of a level that there is not: counts all the same.
+  for (std::size_t at = 0; at < 4; ++at) stranger[12 + (8 + 2 * 46 * 4) + 4 + at] = '\xFF';
+  EXPECT_TRUE(model().load(stranger).is_ok());
+  EXPECT_TRUE(model().load(bytes).is_ok());
   std::string negative = bytes;
   negative[12 + 8 + 3] = '\xBF';  // The first count of the root's returns: about -0.5.
   refused(negative);

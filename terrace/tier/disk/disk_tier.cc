@@ -348,6 +348,13 @@ void DiskTier::touch_chain(GroupId group, const catalog::UsedRun& run) {
   }
 }
 
+void DiskTier::note_last_use(GroupId group, const SequenceHash& hash,
+                             const catalog::LastUse& last) {
+  if (group.value() < state_->options.layout.groups.size()) {
+    state_->slots->note_last_use(group.value(), hash, last);
+  }
+}
+
 void DiskTier::forget_all() {
   state_->slots->forget_all();
   state_->backend->wake();

@@ -96,6 +96,8 @@ class DiskTier {
   void touch(GroupId group, const SequenceHash& hash);
   // The whole chain, deepest first, gaps skipped.
   void touch_chain(GroupId group, const catalog::UsedRun& run);
+  // Of a block that was written: how it was used before, as the tier above knows it.
+  void note_last_use(GroupId group, const SequenceHash& hash, const catalog::LastUse& last);
   // Drops every block of this namespace: nothing stored before, or being stored, matches from now
   // on. No I/O wait: the next polls see to it that no later owner finds it either; see undropped().
   // What is stored from here on is served by this tier alone, and found by nobody after it.

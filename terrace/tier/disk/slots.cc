@@ -90,6 +90,12 @@ void Slots::touch_chain(std::size_t group, const catalog::UsedRun& run) {
   pools_[group]->touch_chain(current_, group_id(group), run);
 }
 
+void Slots::note_last_use(std::size_t group, const SequenceHash& hash,
+                          const catalog::LastUse& last) {
+  const MutexLock lock(mutex_);
+  pools_[group]->note_last_use(key(group, hash), last);
+}
+
 void Slots::add_locked(std::uint64_t count) {
   const MutexLock lock(mutex_);
   locked_ += count;

@@ -59,6 +59,7 @@ class Slots {
   [[nodiscard]] bool contains(std::size_t group, const SequenceHash& hash) const;
   void touch(std::size_t group, const SequenceHash& hash);
   void touch_chain(std::size_t group, const catalog::UsedRun& run);
+  void note_last_use(std::size_t group, const SequenceHash& hash, const catalog::LastUse& last);
 
   // The volume cannot be read for now: its blocks are in no answer above.
   void hide_volume(std::uint32_t volume, bool is_hidden);

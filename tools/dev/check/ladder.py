@@ -57,7 +57,8 @@ def reached(tree: Tree, path: str) -> dict[str, list[str]]:
 def _form(path: str, include: cpp.Include, target: str | None) -> Iterator[Finding]:
     """How an include is written."""
     if target is None:
-        if include.is_quoted:
+        # C is for people outside, who copy it out of the tree.
+        if include.is_quoted and not path.endswith(".c"):
             text = f'"{include.name}" names no file from the root; write "terrace/<room>/<name>.h"'
             yield Finding(path, include.line, "include", text)
         return
