@@ -102,7 +102,8 @@ def settings(asked: Asked) -> Iterator[Finding]:
         return
     read = json.loads(done.stdout)
     asked.settings = {name: one["value"] for name, one in read["settings"].items()}
-    chosen = [name for name, one in read["settings"].items() if one["level"] != "default"]
+    unsaid = ("default", "preset")  # `preset` itself is among those that somebody chose.
+    chosen = [name for name, one in read["settings"].items() if one["level"] not in unsaid]
     yield ok(f"settings: {', '.join(chosen) or 'all defaults'}")
     for text in read["warnings"]:
         yield warn(f"settings: {text}", "`terrace config --explain` describes each")

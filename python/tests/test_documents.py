@@ -80,6 +80,7 @@ ELSEWHERE = {
     "terrace simulate --scenario chat,scan": "seconds; the same test",
     "terrace simulate --compare TRACE --policy NAME": "a pattern; the same test",
     "terrace simulate TRACE --host 2% --disk 10% --admission NAME": "the same",
+    "terrace simulate TRACE --host 2% --disk 10% --preset rag --json": "the same",
     "./dev bench admission": "as ./dev bench disk",
     "terrace advise": "as terrace status; tests/integration/vllm/test_observe.py",
     "terrace advise --host 8GiB --disk 100GiB": "the same",

@@ -161,11 +161,14 @@ struct MoveOptions {
 [[nodiscard]] Answer run_move(const MoveOptions& options);
 
 struct SimulateOptions {
-  std::vector<std::string> traces;  // None = a chat that is made up, if there is a scenario.
+  std::vector<std::string> traces;  // None = one that is made up, if there is a scenario.
   std::string host = "2%";          // Of a trace's distinct blocks, or a number of blocks.
   std::string disk = "0";
-  std::vector<std::string> policies{"hazard"};
-  std::string admission = "all";
+  std::string preset;  // Whose settings hold where the four below are empty.
+  std::vector<std::string> policies;
+  std::string admission;
+  std::string write;
+  std::string scope;
   std::vector<std::string> scenario;
   bool is_compared = false;
   std::vector<std::string> sizes{"1%", "2%", "5%", "10%", "20%"};  // In place of host, compared.

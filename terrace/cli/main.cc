@@ -276,10 +276,13 @@ void declare_simulate(Commands& commands) {
     return command->add_option(name, list, text)->delimiter(',')->allow_extra_args(false);
   };
   add_list("--policy", options.policies, "Who is evicted; several: a,b.");
+  command->add_option("--preset", options.preset, "Take what is not said here from this preset.");
   command->add_option("--admission", options.admission, "What enters the disk: disk.admission.");
+  command->add_option("--write", options.write, "When it is written: disk.write.");
+  command->add_option("--scope", options.scope, "Whether answers are stored: offload.scope.");
   add_list("--scenario", options.scenario,
            "Mix in a one-pass batch job (scan), a rush of other users (burst), or both; without a "
-           "trace beside a chat that is made up (chat).");
+           "trace beside one that is made up: chat, rag or batch.");
   command->add_flag("--compare", options.is_compared,
                     "Draw the policies beside lru and the optimum, over --sizes of host.");
   add_list("--sizes", options.sizes, "As --host, several: 1%,2%.");

@@ -8,6 +8,8 @@
 
 #include "terrace/cli/commands_internal.h"
 #include "terrace/cli/simulate_rows.h"
+#include "terrace/config/load.h"
+#include "terrace/config/table.h"
 #include "terrace/config/value.h"
 #include "terrace/trace/optimum.h"
 #include "terrace/trace/reader.h"
@@ -33,11 +35,11 @@ struct Size {
   }
 };
 
-// What is mixed into a trace.
+// What is mixed into a trace, or made up in place of one.
 struct Scenario {
   bool has_scan = false;
   bool has_burst = false;
-  bool has_chat = false;
+  std::string made_up = "";  // chat, rag or batch; empty = nobody said, a chat.
   [[nodiscard]] bool is_mixed() const { return has_scan || has_burst; }
   [[nodiscard]] std::string name() const {
     if (has_scan && has_burst) return "scan and burst";
@@ -51,7 +53,7 @@ struct Plan {
   std::vector<Size> hosts;
   Size disk;
   std::vector<std::string> policies;
-  trace::CostModel cost;
+  trace::Replay::Options replay;  // But for sizes and eviction.
   Scenario scenario;
 };
 
@@ -110,31 +112,71 @@ Result<Scenario> scenario_of(const SimulateOptions& options) {
       scenario.has_scan = true;
     } else if (name == "burst") {
       scenario.has_burst = true;
-    } else if (name == "chat") {
-      scenario.has_chat = true;
+    } else if (name == "chat" || name == "rag" || name == "batch") {
+      if (!scenario.made_up.empty() && scenario.made_up != name) {
+        return fail(Code::kInvalid, fmt::format("--scenario {},{}: only one can be made up",
+                                                scenario.made_up, name));
+      }
+      scenario.made_up = name;
     } else {
-      return fail(Code::kInvalid,
-                  "--scenario " + name + ": there is no such; known: scan, burst, chat");
+      return fail(Code::kInvalid, "--scenario " + name +
+                                      ": there is no such; known: scan, burst, chat, rag, batch");
     }
   }
   if (options.traces.empty() && options.scenario.empty()) {
     return fail(Code::kInvalid, "give a trace, or --scenario chat for one that is made up");
   }
-  if (!options.traces.empty() && scenario.has_chat) {
-    return fail(Code::kInvalid, "--scenario chat is in place of a trace: leave one of them out");
+  if (!options.traces.empty() && !scenario.made_up.empty()) {
+    return fail(Code::kInvalid, fmt::format("--scenario {} is in place of a trace: leave one of "
+                                            "them out",
+                                            scenario.made_up));
   }
   return scenario;
 }
 
-Status check_policies(const SimulateOptions& options) {
-  for (const std::string& policy : options.policies) {  // Before a long trace is read.
+// The settings of an engine with this preset, or with none, where nobody says otherwise.
+Result<config::Settings> settings_of(const std::string& preset) {
+  if (preset.empty()) return config::defaults();
+  config::Sources sources;
+  sources.overrides = {{"preset", preset}, {"host.size", "1GiB"}};
+  TERRACE_ASSIGN_OR_RETURN(const config::Loaded loaded, config::load(sources));
+  return loaded.settings;
+}
+
+// True for the second of a setting's two words. Empty: as `otherwise`.
+Result<bool> is_second(const std::string& option, std::string_view setting, const std::string& text,
+                       bool otherwise) {
+  if (text.empty()) return otherwise;
+  const config::Row& row = *config::find_row(setting);
+  const auto value = config::parse_value(row, text);
+  if (!value) {
+    return fail(Code::kInvalid, fmt::format("{} {}: {}; give {}", option, text,
+                                            value.error().message(), config::allowed_text(row)));
+  }
+  return std::get<std::string>(*value) == config::split_words(row.choices, '|').back();
+}
+
+// What nobody said is the preset's, or the default.
+Status take_policies(const SimulateOptions& options, Plan& plan) {
+  TERRACE_ASSIGN_OR_RETURN(const config::Settings usual, settings_of(options.preset));
+  plan.policies = options.policies;
+  if (plan.policies.empty()) plan.policies.push_back(usual.host.eviction);
+  for (const std::string& policy : plan.policies) {  // Before a long trace is read.
     if (const auto made = policy::make_eviction(policy, 1); !made) {
       return {Code::kInvalid, "--policy " + policy + ": " + made.error().message()};
     }
   }
-  if (const auto made = policy::make_admission(options.admission, {}); !made) {
-    return {Code::kInvalid, "--admission " + options.admission + ": " + made.error().message()};
+  trace::Replay::Options& replay = plan.replay;
+  replay.admission = options.admission.empty() ? usual.disk.admission : options.admission;
+  if (const auto made = policy::make_admission(replay.admission, {}); !made) {
+    return {Code::kInvalid, "--admission " + replay.admission + ": " + made.error().message()};
   }
+  TERRACE_ASSIGN_OR_RETURN(replay.is_demote,
+                           is_second("--write", "disk.write", options.write,
+                                     usual.disk.write == config::DiskWrite::kDemote));
+  TERRACE_ASSIGN_OR_RETURN(replay.is_prompt_only,
+                           is_second("--scope", "offload.scope", options.scope,
+                                     usual.offload.scope == config::OffloadScope::kPrompt));
   return {};
 }
 
@@ -150,10 +192,9 @@ Result<Plan> plan_of(const SimulateOptions& options) {
     plan.hosts.push_back(size);
   }
   TERRACE_ASSIGN_OR_RETURN(plan.disk, tier_size("--disk", options.disk));
-  TERRACE_ASSIGN_OR_RETURN(plan.cost, cost_of(options));
+  TERRACE_ASSIGN_OR_RETURN(plan.replay.cost, cost_of(options));
   TERRACE_ASSIGN_OR_RETURN(plan.scenario, scenario_of(options));
-  TERRACE_RETURN_IF_ERROR(check_policies(options));
-  plan.policies = options.policies;
+  TERRACE_RETURN_IF_ERROR(take_policies(options, plan));
   if (options.is_compared) {  // What the others are drawn beside comes first.
     std::erase(plan.policies, "lru");
     plan.policies.insert(plan.policies.begin(), "lru");
@@ -186,6 +227,8 @@ Result<SimulateRow> row_of(const Source& source, const Plan& plan,
                   .scenario = plan.scenario.name(),
                   .policy = wanted.eviction,
                   .admission = wanted.admission,
+                  .write = wanted.is_demote ? "demote" : "through",
+                  .scope = wanted.is_prompt_only ? "prompt" : "all",
                   .host_blocks = wanted.host_slots,
                   .disk_blocks = wanted.disk_slots,
                   .unique_blocks = source.alone.unique_blocks(),
@@ -195,6 +238,7 @@ Result<SimulateRow> row_of(const Source& source, const Plan& plan,
   const Counts all = replay.run(workload);
   row.counts = replay.counts_of(trace::Part::kTrace);
   row.counts.disk_writes = all.disk_writes;
+  row.counts.stores = all.stores;
   row.all_blocks = all.blocks;
   row.times = replay.times();
   row.block_bytes = replay.block_bytes();
@@ -213,11 +257,9 @@ Status simulate(const Source& source, const SimulateOptions& options, const Plan
   std::vector<SimulateRow> rows;
   std::vector<std::uint32_t> done;
   for (const Size& host : plan.hosts) {
-    trace::Replay::Options wanted;
+    trace::Replay::Options wanted = plan.replay;
     wanted.host_slots = host.of(source.alone);
     wanted.disk_slots = plan.disk.of(source.alone);
-    wanted.admission = options.admission;
-    wanted.cost = plan.cost;
     if (wanted.host_slots == 0) {
       return {Code::kInvalid,
               fmt::format("{} is less than one of the {} distinct blocks of {}; give more",
@@ -253,12 +295,16 @@ Result<Workload> read(const std::string& path, const SimulateOptions& options) {
   return trace::read_workload(path, reading);
 }
 
-Workload chat_of(const SimulateOptions& options) {
-  trace::ChatOptions chat;
-  chat.seed = options.seed;
-  chat.span = Nanoseconds(std::llround(options.window_minutes * 60e9 / options.rate));
-  if (options.block_tokens > 0) chat.block_tokens = options.block_tokens;
-  return trace::make_chat(chat);
+Workload made_up(std::string_view name, const SimulateOptions& options) {
+  const auto filled = [&](auto made) {
+    made.seed = options.seed;
+    made.span = Nanoseconds(std::llround(options.window_minutes * 60e9 / options.rate));
+    if (options.block_tokens > 0) made.block_tokens = options.block_tokens;
+    return made;
+  };
+  if (name == "rag") return trace::make_rag(filled(trace::RagOptions{}));
+  if (name == "batch") return trace::make_batch(filled(trace::BatchOptions{}));
+  return trace::make_chat(filled(trace::ChatOptions{}));
 }
 
 }  // namespace
@@ -275,8 +321,10 @@ Answer run_simulate(const SimulateOptions& options) {
     answer.error += fmt::format("terrace simulate: {}\n", status.message());
   };
   if (options.traces.empty()) {
-    const Source chat = source_of("chat", chat_of(options), options, plan->scenario);
-    note(simulate(chat, options, *plan, answer.out));
+    const std::string& said = plan->scenario.made_up;
+    const std::string name = said.empty() ? "chat" : said;
+    const Source source = source_of(name, made_up(name, options), options, plan->scenario);
+    note(simulate(source, options, *plan, answer.out));
   }
   for (const std::string& path : options.traces) {
     auto workload = read(path, options);

@@ -17,11 +17,13 @@ double rounded(double value, double steps = 100) { return std::round(value * ste
 
 double seconds_of(Nanoseconds time) { return static_cast<double>(time.value()) * 1e-9; }
 
-double writes_per_100(const SimulateRow& row) {
-  return row.all_blocks == 0 ? 0
-                             : 100.0 * static_cast<double>(row.counts.disk_writes) /
-                                   static_cast<double>(row.all_blocks);
+// Of all that were asked for.
+double per_100(const SimulateRow& row, std::uint64_t blocks) {
+  return row.all_blocks == 0
+             ? 0
+             : 100.0 * static_cast<double>(blocks) / static_cast<double>(row.all_blocks);
 }
+double writes_per_100(const SimulateRow& row) { return per_100(row, row.counts.disk_writes); }
 
 // A point of time on three digits or more.
 std::string duration_text(Nanoseconds time) {
@@ -58,6 +60,8 @@ std::string row_json(const SimulateRow& row) {
   nlohmann::ordered_json json{{"trace", row.trace},
                               {"policy", row.policy},
                               {"admission", row.admission},
+                              {"write", row.write},
+                              {"scope", row.scope},
                               {"host_blocks", row.host_blocks},
                               {"disk_blocks", row.disk_blocks},
                               {"unique_blocks", row.unique_blocks},
@@ -65,6 +69,7 @@ std::string row_json(const SimulateRow& row) {
                               {"prompt_blocks", counts.blocks},
                               {"host_hit_percent", rounded(counts.percent(counts.host_hits))},
                               {"disk_hit_percent", rounded(counts.percent(counts.disk_hits))},
+                              {"stores_per_100", rounded(per_100(row, row.counts.stores))},
                               {"disk_writes_per_100", rounded(writes_per_100(row))},
                               {"disk_write_bytes", counts.disk_writes * row.block_bytes},
                               {"optimum_percent", rounded(counts.percent(row.optimum_hits))},

@@ -15,6 +15,8 @@ struct SimulateRow {
   std::string scenario = {};  // What is mixed in; empty = nothing. Counts and times leave it out.
   std::string policy = {};
   std::string admission = {};
+  std::string write = {};
+  std::string scope = {};
   std::uint32_t host_blocks = 0;
   std::uint32_t disk_blocks = 0;
   std::uint64_t unique_blocks = 0;  // Of the trace.

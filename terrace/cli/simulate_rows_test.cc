@@ -41,10 +41,16 @@ TEST(SimulateRowsTest, JsonSaysHitsWritesAndTimes) {
   one.disk_blocks = 100;
   one.counts.disk_hits = 200;
   one.counts.disk_writes = 500;
+  one.counts.stores = 1500;
+  one.write = "demote";
+  one.scope = "prompt";
   const auto json = nlohmann::json::parse(row_json(one));
   EXPECT_EQ(json["host_hit_percent"], 20.0);
   EXPECT_EQ(json["disk_hit_percent"], 10.0);
   EXPECT_EQ(json["disk_writes_per_100"], 25.0);
+  EXPECT_EQ(json["stores_per_100"], 75.0);
+  EXPECT_EQ(json["write"], "demote");
+  EXPECT_EQ(json["scope"], "prompt");
   EXPECT_EQ(json["disk_write_bytes"], 500'000'000);
   EXPECT_EQ(json["optimum_percent"], 40.0);
   EXPECT_EQ(json["saved_prefill_seconds"], 2.0);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "terrace/config/preset.h"
 #include "terrace/config/value.h"
 
 namespace terrace::config {
@@ -68,6 +69,15 @@ std::vector<std::string> alias_texts(const Row& row) {
   return out;
 }
 
+// What presets make of the setting.
+std::vector<const PresetValue*> presets_of(const Row& row) {
+  std::vector<const PresetValue*> out;
+  for (const PresetValue& item : preset_values()) {
+    if (item.name == row.name) out.push_back(&item);
+  }
+  return out;
+}
+
 std::string_view group_of(const Row& row) { return row.name.substr(0, row.name.find('.')); }
 
 std::string dump(const Json& json) {
@@ -78,6 +88,8 @@ std::string_view level_name(Level level) {
   switch (level) {
     case Level::kDefault:
       return "default";
+    case Level::kPreset:
+      return "preset";
     case Level::kWeakAlias:
       return "default moved by environment";
     case Level::kFile:
@@ -97,7 +109,8 @@ constexpr std::string_view kMarkdownHead =
     "Made by `terrace config --markdown` from `terrace/config/table.cc`; a test fails when this "
     "page "
     "is stale.\n\n"
-    "Sources, lowest first: the defaults below; a TOML file (named by `config.file` or "
+    "Sources, lowest first: the defaults below; those of `preset`, at the end; a TOML file (named "
+    "by `config.file` or "
     "`TERRACE_CONFIG_FILE`);\nthe environment, `TERRACE_A_B` for `a.b`, with KVBM's `DYN_KVBM_*` "
     "names beside it; the engine's own JSON\n(vLLM: `kv_connector_extra_config`), flat "
     "(`\"host.size\": \"2GiB\"`) or nested (`\"host\": {\"size\": \"2GiB\"}`).\n"
@@ -112,6 +125,17 @@ constexpr std::string_view kMarkdownHead =
     "by commas.\n\n"
     "At least one of `host.size`, `host.blocks`, `disk.size`, `disk.blocks` must be given,\n"
     "unless `mode` is `observe`.\n";
+
+void write_presets(std::string& out) {
+  out +=
+      "\n## Presets\n\nWhat `preset` puts in place of defaults, and why; the rest stays as above. "
+      "How to choose, and what was measured:\n[operations.md](operations.md).\n\n"
+      "| preset | setting | value | why |\n|---|---|---|---|\n";
+  for (const PresetValue& item : preset_values()) {
+    fmt::format_to(std::back_inserter(out), "| `{}` | `{}` | {} | {} |\n", item.preset, item.name,
+                   item.text, item.why);
+  }
+}
 
 void write_ineffective(std::string& out) {
   out +=
@@ -133,6 +157,9 @@ std::string explain_text() {
     fmt::format_to(end, "{}  ({}, default {})\n    {}\n    {}; {}\n", row.name, type_name(row.type),
                    fallback_text(row), row.text, allowed_text(row), environment_name(row.name));
     for (const std::string& alias : alias_texts(row)) fmt::format_to(end, "    also {}\n", alias);
+    for (const PresetValue* item : presets_of(row)) {
+      fmt::format_to(end, "    preset {}: {}; {}\n", item->preset, item->text, item->why);
+    }
     if (!row.missing.empty()) fmt::format_to(end, "    not built yet: {}\n", row.missing);
   }
   return out;
@@ -141,6 +168,10 @@ std::string explain_text() {
 std::string explain_json() {
   Json out = Json::array();
   for (const Row& row : rows()) {
+    Json presets = Json::object();
+    for (const PresetValue* item : presets_of(row)) {
+      presets[std::string(item->preset)] = {{"value", item->text}, {"why", item->why}};
+    }
     out.push_back({{"name", row.name},
                    {"type", type_name(row.type)},
                    {"default", row.fallback},
@@ -149,6 +180,7 @@ std::string explain_json() {
                    {"text", row.text},
                    {"variable", environment_name(row.name)},
                    {"aliases", alias_texts(row)},
+                   {"presets", std::move(presets)},
                    {"not_built", row.missing}});
   }
   return dump(out);
@@ -173,6 +205,7 @@ std::string settings_markdown() {
                    fallback_text(row), allowed_text(row), meaning,
                    aliases.empty() ? "–" : fmt::format("{}", fmt::join(aliases, "; ")));
   }
+  write_presets(out);
   write_ineffective(out);
   return out;
 }

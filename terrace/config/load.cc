@@ -8,6 +8,7 @@
 
 #include "terrace/base/file.h"
 #include "terrace/config/nearest.h"
+#include "terrace/config/preset.h"
 #include "terrace/config/source_internal.h"
 
 namespace terrace::config {
@@ -124,6 +125,30 @@ void read_file_named_in(const ChosenMap& chosen, std::vector<Given>& given, Prob
   read_toml(*text, path, given, problems);
 }
 
+// A preset stands in place of defaults that nobody has moved. Where a name of KVBM has moved one
+// without anybody having said so, that is told.
+void apply_preset(ChosenMap& chosen, std::vector<std::string>& notes) {
+  const auto at = chosen.find("preset");
+  if (at == chosen.end()) return;
+  const std::string preset = std::get<std::string>(at->second.value);
+  for (const PresetValue& item : preset_values()) {
+    if (item.preset != preset) continue;
+    const Row* row = find_row(item.name);
+    auto value = parse_value(*row, item.text);
+    if (!value.has_value()) continue;  // None is wrong: preset_test.cc.
+    Chosen next{.row = row,
+                .value = std::move(*value),
+                .origin = {Level::kPreset, fmt::format("preset {}", preset)},
+                .is_alias = false,
+                .is_own = false};
+    const auto [said, is_free] = chosen.try_emplace(std::string(item.name), std::move(next));
+    if (is_free || said->second.origin.level != Level::kWeakAlias) continue;
+    notes.push_back(fmt::format("preset {}: {} stays {} ({}); set it to {} to have the preset's",
+                                preset, item.name, format_value(*row, said->second.value),
+                                said->second.origin.text, item.text));
+  }
+}
+
 void fill(const ChosenMap& chosen, Loaded& loaded) {
   loaded.settings = defaults();
   for (const Row& row : rows()) loaded.origins.emplace(row.name, Origin{});
@@ -157,6 +182,7 @@ Result<Loaded> load_all(const Sources& sources) {
   drop_filter_of_another_disk(chosen);
   read_file_named_in(chosen, given, problems);
   for (const Given& item : given) merge(item, chosen, problems);
+  apply_preset(chosen, loaded.notes);
   fill(chosen, loaded);
   tell_missing(chosen, loaded);
   if (problems.is_empty()) apply_rules(sources, loaded, problems);

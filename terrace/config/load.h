@@ -1,9 +1,10 @@
-// From all sources of settings to the effective ones: defaults < KVBM aliases that only move a
-// default < TOML file < environment (KVBM's aliases beside our own names) < the engine's JSON <
-// command line. Threading: load() is a pure function of its sources, but reads the TOML file that
-// they name. Waits: for that file.  Memory: sources over 1 MiB are refused. Errors: kInvalid; the
-// message has one line per problem (at most 16), each naming the setting, the source, the value,
-// what is allowed, and for an unknown name the nearest known one. Source: design.md section 8.
+// From all sources of settings to the effective ones: defaults < those of the preset < KVBM aliases
+// that only move a default < TOML file < environment (KVBM's aliases beside our own names) < the
+// engine's JSON < command line. Threading: load() is a pure function of its sources, but reads the
+// TOML file that they name. Waits: for that file.  Memory: sources over 1 MiB are refused. Errors:
+// kInvalid; the message has one line per problem (at most 16), each naming the setting, the source,
+// the value, what is allowed, and for an unknown name the nearest known one. Source: design.md
+// section 8.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,7 @@ namespace terrace::config {
 // Lowest first.
 enum class Level : std::uint8_t {
   kDefault,
+  kPreset,
   kWeakAlias,
   kFile,
   kEnvironment,
@@ -37,7 +39,8 @@ struct Sources {
 
 struct Origin {
   Level level = Level::kDefault;
-  std::string text = "default";  // "environment TERRACE_HOST_SIZE", "/etc/terrace.toml:3", …
+  std::string text =
+      "default";  // "environment TERRACE_HOST_SIZE", "preset chat", "/etc/terrace.toml:3", …
 };
 
 struct Loaded {

@@ -54,7 +54,7 @@ void check_tiers(Loaded& loaded, Problems& problems) {
 
 bool is_given(const Loaded& loaded, std::string_view name) {
   const Level level = loaded.origins.find(name)->second.level;
-  return level != Level::kDefault && level != Level::kWeakAlias;
+  return level != Level::kDefault && level != Level::kPreset && level != Level::kWeakAlias;
 }
 
 // KVBM's variables come in sets, often from an image: what it ignores in silence is no error here.

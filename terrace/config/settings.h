@@ -194,6 +194,7 @@ struct ClusterSettings {
 struct Settings {
   Mode mode{};
   std::string tenant;
+  std::string preset;
   std::string config_file;
   HostSettings host;
   DiskSettings disk;

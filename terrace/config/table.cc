@@ -39,6 +39,9 @@ constexpr Row kRows[] = {
     {.name = "tenant", .type = kText, .fallback = "", .high = 128,
      .text = "Part of the content fingerprint: blocks of different tenants never match.",
      .field = FIELD(tenant)},
+    {.name = "preset", .type = kChoice, .fallback = "none", .choices = "none|chat|agents|rag|batch",
+     .text = "What the engine is used for: moves the defaults of some policies, and gives way to "
+         "whatever else is set. `none` moves none.", .field = FIELD(preset)},
     {.name = "config.file", .type = kPath, .fallback = "", .high = 4096,
      .text = "TOML file with settings; lowest of the sources.", .field = FIELD(config_file),
      .fallback_note = "none"},

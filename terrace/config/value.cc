@@ -12,6 +12,8 @@
 #include <ranges>
 #include <utility>
 
+#include "terrace/config/nearest.h"
+
 namespace terrace::config {
 namespace {
 
@@ -204,6 +206,12 @@ Result<Value> check_list(const Row& row, const std::vector<std::string>& items) 
   return Value(std::move(out));
 }
 
+std::unexpected<Status> no_choice(std::string_view word, std::span<const std::string_view> words) {
+  const std::string_view near = nearest_of(word, words);
+  if (near.empty()) return fail(Code::kInvalid, "is no known choice");
+  return fail(Code::kInvalid, fmt::format("is no known choice, the nearest is {}", near));
+}
+
 Result<Value> parse_list(const Row& row, std::string_view text) {
   std::vector<std::string> items;
   if (!trimmed(text).empty()) {
@@ -277,7 +285,7 @@ Result<Value> parse_value(const Row& row, std::string_view text) {
     case Type::kChoice: {
       const auto words = split_words(row.choices, '|');
       const auto word = trimmed(text);
-      if (std::ranges::count(words, word) == 0) return fail(Code::kInvalid, "is no known choice");
+      if (std::ranges::count(words, word) == 0) return no_choice(word, words);
       return Value(std::string(word));
     }
     case Type::kText:

@@ -48,7 +48,7 @@ Counts Replay::run(const Workload& workload) {
   for (const Request& request : workload.requests()) {
     now_ = request.at;
     workload.chain(request, blocks);
-    serve(request, blocks);
+    serve(workload, request, blocks);
   }
   Counts all;
   for (const Counts& part : counts_) {
@@ -58,6 +58,7 @@ Counts Replay::run(const Workload& workload) {
     all.disk_hits += part.disk_hits;
   }
   all.disk_writes = writes_;
+  all.stores = stores_;
   return all;
 }
 
@@ -67,7 +68,8 @@ void Replay::note_found(Tier source) {
   ++found_.back().blocks;
 }
 
-void Replay::serve(const Request& request, const std::vector<std::uint32_t>& blocks) {
+void Replay::serve(const Workload& workload, const Request& request,
+                   const std::vector<std::uint32_t>& blocks) {
   hashes_.clear();
   for (const std::uint32_t block : blocks) hashes_.push_back(hash_of(block));
   Counts& counts = counts_[static_cast<std::size_t>(request.part)];
@@ -90,9 +92,11 @@ void Replay::serve(const Request& request, const std::vector<std::uint32_t>& blo
        .is_counted = request.part == Part::kTrace});
   for (std::size_t i = 0; disk_ != nullptr && i < loaded; ++i) sight(key_of(hashes_[i]));
   compute(loaded, run);
-  note_use(returns_->leave(visit, hashes_, hashes_.size(), request.answer_tokens, request.ending,
-                           now_, hints),
-           hints.priority);
+  const std::size_t prompt = hashes_.size();
+  answer(workload, request, run);
+  note_use(
+      returns_->leave(visit, hashes_, prompt, request.answer_tokens, request.ending, now_, hints),
+      hints.priority);
 }
 
 void Replay::note_use(policy::ReturnClass of, policy::Priority priority) {
@@ -108,10 +112,29 @@ void Replay::note_use(policy::ReturnClass of, policy::Priority priority) {
 void Replay::compute(std::size_t from, catalog::PinRun& run) {
   for (std::size_t at = from; at < hashes_.size(); ++at) {
     const BlockKey key = key_of(hashes_[at]);
-    const bool is_new = disk_ != nullptr && !host_->contains(key);
+    const bool is_new = !host_->contains(key);
     if (!store(key, run)) break;
-    if (is_new && !has_on_disk(key) && filter_->admit(key, now_)) write(key);
+    if (is_new) ++stores_;
+    if (!is_new || disk_ == nullptr || has_on_disk(key)) continue;
+    // Where nothing is written before host evicts it, that is a sighting alone.
+    const bool is_admitted = filter_->admit(key, now_);
+    if (is_admitted && !is_demote_) write(key);
   }
+}
+
+void Replay::answer(const Workload& workload, const Request& request, catalog::PinRun& run) {
+  const bool is_whole = run.size() == hashes_.size();  // Nothing is stored behind what is not.
+  if (is_prompt_only_ || !is_whole) return;
+  std::vector<std::uint32_t> blocks;
+  for (std::uint32_t tip = request.answer_tip; tip != request.tip && tip != 0;
+       tip = workload.parent(tip - 1)) {
+    blocks.push_back(tip - 1);
+  }
+  const std::size_t prompt = hashes_.size();
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
+    hashes_.push_back(hash_of(*block));
+  }
+  compute(prompt, run);
 }
 
 std::size_t Replay::load(catalog::PinRun& run) {
@@ -141,19 +164,26 @@ void Replay::sight(const BlockKey& key) {
 bool Replay::store(const BlockKey& key, catalog::PinRun& run) {
   auto pin = host_->pin(key);
   if (!pin) {
+    make_room();
     auto reserved = host_->reserve(key);
-    for (const catalog::Eviction& gone : host_->take_evicted()) {
-      if (disk_ != nullptr && !disk_->contains(gone.key) &&
-          filter_->admit_leaving(gone.key, now_)) {
-        write(gone.key);
-      }
-    }
     if (!reserved) return false;
     pin = std::move(*reserved).begin_fill().seal();
   }
   if (!pin) return false;
   run.add(std::move(*pin));
   return true;
+}
+
+void Replay::make_room() {
+  if (host_->count(catalog::SlotState::kFree) > 0) return;
+  const auto victim = host_->next_victim();
+  if (!victim) return;
+  const auto last = host_->last_use(victim->slot);
+  const auto evicting = host_->begin_evict();
+  const BlockKey& key = victim->key;
+  if (disk_ == nullptr || disk_->contains(key) || !filter_->admit_leaving(key, now_)) return;
+  write(key);
+  if (last) disk_->note_last_use(key, *last);
 }
 
 void Replay::write(const BlockKey& key) {

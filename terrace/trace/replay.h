@@ -1,10 +1,11 @@
 // Replays a workload through a host pool and, if there is one, a disk pool below, as the manager
 // uses them: what a request computes is sealed in host and offered to the disk's admission filter,
 // what it hits is a sighting and written when the filter wants it by then, and what host evicts is
-// asked about again. A request holds its blocks to its end and lets go of the deepest first.
-// What was found counts as hit, loaded or not: computing a block leaves it in host as loading does,
-// so what the planner decides changes the times, and no hit.
-// Threading: thread-compatible.  Waits: never.  Memory: that of the pools and the filter.
+// asked about again. So are the blocks of its answer, where the workload knows any. A request holds
+// its blocks to its end and lets go of the deepest first. What was found counts as hit, loaded or
+// not: computing a block leaves it in host as loading does, so what the planner decides changes the
+// times, and no hit. Threading: thread-compatible.  Waits: never.  Memory: that of the pools and
+// the filter.
 #pragma once
 
 #include <array>
@@ -28,6 +29,7 @@ struct Counts {
   std::uint64_t host_hits = 0;
   std::uint64_t disk_hits = 0;    // Prefix-contiguous, as those of host.
   std::uint64_t disk_writes = 0;  // Blocks.
+  std::uint64_t stores = 0;       // Blocks copied from the engine to host.
   // `part` in percent of all prompt blocks; 0 of a workload without any.
   [[nodiscard]] double percent(std::uint64_t part) const {
     return blocks == 0 ? 0 : 100.0 * static_cast<double>(part) / static_cast<double>(blocks);
@@ -41,6 +43,8 @@ class Replay {
     std::uint32_t disk_slots = 0;  // 0 = no disk.
     std::string eviction = "lru";
     std::string admission = "all";
+    bool is_demote = false;       // Written when host evicts; else when sealed, too.
+    bool is_prompt_only = false;  // Answers are not stored.
     CostModel cost{};
     // Makes the policy of both pools in place of `eviction`; empty = as is.
     std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make_policy = {};
@@ -59,17 +63,25 @@ class Replay {
   [[nodiscard]] std::uint64_t block_bytes() const { return engine_ ? engine_->block_bytes() : 0; }
 
  private:
-  explicit Replay(const Options& options) : cost_(options.cost) {}
-  void serve(const Request& request, const std::vector<std::uint32_t>& blocks);
+  explicit Replay(const Options& options)
+      : is_demote_(options.is_demote),
+        is_prompt_only_(options.is_prompt_only),
+        cost_(options.cost) {}
+  void serve(const Workload& workload, const Request& request,
+             const std::vector<std::uint32_t>& blocks);
   void note_found(Tier source);
   // In both pools.
   void note_use(policy::ReturnClass of, policy::Priority priority);
   void compute(std::size_t from, catalog::PinRun& run);
+  // What the engine does after the prompt: computes the blocks of the answer.
+  void answer(const Workload& workload, const Request& request, catalog::PinRun& run);
   // Takes what leads from wherever it lies; returns how many blocks.
   std::size_t load(catalog::PinRun& run);
   void sight(const BlockKey& key);
   bool store(const BlockKey& key, catalog::PinRun& run);
   void write(const BlockKey& key);
+  // One block leaves host where no slot is free.
+  void make_room();
   [[nodiscard]] bool has_on_disk(const BlockKey& key) const {
     return disk_ != nullptr && disk_->contains(key);
   }
@@ -78,6 +90,8 @@ class Replay {
   std::unique_ptr<catalog::Pool> host_;
   std::unique_ptr<catalog::Pool> disk_;
   std::unique_ptr<policy::AdmissionFilter> filter_;
+  bool is_demote_;
+  bool is_prompt_only_;
   CostModel cost_;
   std::optional<EngineModel> engine_;
   // Of the request that is served.
@@ -85,6 +99,7 @@ class Replay {
   std::vector<policy::SourceRun> found_;
   Nanoseconds now_{0};
   std::uint64_t writes_ = 0;
+  std::uint64_t stores_ = 0;
   std::array<Counts, kPartCount> counts_{};
 };
 

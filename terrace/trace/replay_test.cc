@@ -61,6 +61,46 @@ TEST(TraceReplayTest, ACacheThatHoldsEverythingHitsTheIdealRatio) {
   EXPECT_EQ(rounded(hit_percent(workload, slots)), 36.64);
 }
 
+// Two requests of three blocks each, whose answers add one that nobody asks for.
+Workload answered() {
+  Workload workload;
+  (void)workload.set_block_tokens(64);
+  for (int i = 0; i < 2; ++i) {
+    std::uint32_t tip = 0;
+    for (int block = 0; block < 3; ++block) tip = workload.add_block(tip);
+    workload.add_request({.at = seconds(i),
+                          .tip = tip,
+                          .depth = 3,
+                          .answer_tokens = 64,
+                          .answer_tip = workload.add_block(tip)});
+  }
+  return workload;
+}
+
+TEST(TraceReplayTest, BlocksOfAnswersAreStoredUnlessOnlyPromptsAre) {
+  const auto run = [](bool is_prompt_only) {
+    auto replay =
+        Replay::create({.host_slots = 8, .disk_slots = 8, .is_prompt_only = is_prompt_only});
+    return replay.value().run(answered());
+  };
+  EXPECT_EQ(run(false).stores, 8U);
+  EXPECT_EQ(run(false).disk_writes, 8U);
+  EXPECT_EQ(run(true).stores, 6U);
+  EXPECT_EQ(run(true).disk_writes, 6U);
+  EXPECT_EQ(run(false).blocks, 6U) << "asked for are prompts alone";
+}
+
+TEST(TraceReplayTest, DemoteWritesWhatHostEvictsAndNothingBefore) {
+  const auto run = [](std::uint32_t host, const char* admission) {
+    auto replay = Replay::create(
+        {.host_slots = host, .disk_slots = 8, .admission = admission, .is_demote = true});
+    return replay.value().run(answered());
+  };
+  EXPECT_EQ(run(8, "all").disk_writes, 0U);
+  EXPECT_EQ(run(5, "all").disk_writes, 3U) << "so many left host";
+  EXPECT_EQ(run(5, "reuse").disk_writes, 0U) << "none of them was sighted twice";
+}
+
 TEST(TraceReplayTest, AnUnknownPolicyIsRefusedWithTheKnownOnes) {
   const auto eviction = Replay::create({.host_slots = 1, .eviction = "fifo"});
   ASSERT_FALSE(eviction);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "terrace/base/rng.h"
@@ -47,6 +48,25 @@ std::uint32_t grown(Workload& workload, std::uint32_t tip, std::uint64_t blocks)
   return tip;
 }
 
+// A prompt that goes beyond what others share, and whose answer nobody goes on from.
+struct Once {
+  std::uint32_t tip = 0;  // Of what is shared.
+  std::uint64_t depth = 0;
+  std::uint64_t own = 0;     // Blocks.
+  std::uint64_t answer = 0;  // Blocks, at most.
+};
+
+void add_once(Workload& workload, Rng& rng, Nanoseconds at, const Once& once) {
+  const std::uint32_t tip = grown(workload, once.tip, once.own);
+  const std::uint64_t answer = 1 + rng.below(once.answer);
+  workload.add_request(
+      {.at = at,
+       .tip = tip,
+       .depth = static_cast<std::uint32_t>(once.depth + once.own),
+       .answer_tokens = static_cast<std::uint32_t>(answer) * workload.block_tokens(),
+       .answer_tip = grown(workload, tip, answer)});
+}
+
 }  // namespace
 
 Workload make_chat(const ChatOptions& options) {
@@ -82,6 +102,60 @@ Workload make_chat(const ChatOptions& options) {
     } while (rng.chance(kGoesOn));
   }
   workload.sort();
+  return workload;
+}
+
+Workload make_rag(const RagOptions& options) {
+  constexpr std::uint64_t kSystemBlocks = 8;
+  Rng rng(options.seed);
+  Workload workload;
+  (void)workload.set_block_tokens(options.block_tokens);
+  const std::uint32_t system = grown(workload, 0, kSystemBlocks);
+  // How likely each is or one before it, and how long each is.
+  std::vector<double> weights;
+  std::vector<std::uint64_t> lengths;
+  double all = 0;
+  for (std::uint32_t i = 0; i < options.documents; ++i) {
+    all += 1.0 / (i + 1);
+    weights.push_back(all);
+    lengths.push_back(8 + rng.below(33));
+  }
+  // A document after others is other blocks than after none.
+  std::map<std::pair<std::uint32_t, std::size_t>, std::uint32_t> tips;
+  for (std::uint32_t i = 0; i < options.questions; ++i) {
+    const Nanoseconds at(
+        static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(options.span.value()) + 1)));
+    std::uint32_t tip = system;
+    std::uint64_t depth = kSystemBlocks;
+    for (std::uint64_t found = 1 + rng.below(3); found > 0; --found) {
+      const auto chosen = std::ranges::lower_bound(weights, uniform(rng) * all);
+      const auto document = static_cast<std::size_t>(chosen - weights.begin());
+      std::uint32_t& end = tips[{tip, document}];
+      if (end == 0) end = grown(workload, tip, lengths[document]);
+      tip = end;
+      depth += lengths[document];
+    }
+    const std::uint64_t question = 1 + rng.below(3);
+    add_once(workload, rng, at, {.tip = tip, .depth = depth, .own = question, .answer = 6});
+  }
+  workload.sort();
+  return workload;
+}
+
+Workload make_batch(const BatchOptions& options) {
+  constexpr std::uint64_t kInstructionBlocks = 16;
+  Rng rng(options.seed);
+  Workload workload;
+  (void)workload.set_block_tokens(options.block_tokens);
+  const std::uint32_t instructions = grown(workload, 0, kInstructionBlocks);
+  for (std::uint32_t i = 0; i < options.items; ++i) {
+    const auto part = static_cast<double>(i) / options.items;
+    const Nanoseconds at(
+        static_cast<std::int64_t>(static_cast<double>(options.span.value()) * part));
+    const std::uint64_t item = 4 + rng.below(37);
+    add_once(workload, rng, at,
+             {.tip = instructions, .depth = kInstructionBlocks, .own = item, .answer = 12});
+  }
   return workload;
 }
 
@@ -131,6 +205,7 @@ void mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users) {
       }
       request.tip = tip;
       request.at += late;
+      request.answer_tip = 0;
       request.part = Part::kBurst;
       workload.add_request(request);
     }

@@ -19,6 +19,27 @@ struct ChatOptions {
 };
 [[nodiscard]] Workload make_chat(const ChatOptions& options);
 
+// Questions about documents: each prompt is the system's, one to three documents in the order in
+// which they were found, and a question that nobody else asks. Few documents are asked about often
+// (Zipf), nobody asks on.
+struct RagOptions {
+  std::uint64_t seed = 1;
+  Nanoseconds span = seconds(3600);
+  std::uint32_t questions = 6'000;
+  std::uint32_t documents = 1'000;
+  std::uint32_t block_tokens = 64;
+};
+[[nodiscard]] Workload make_rag(const RagOptions& options);
+
+// A job that sends each of its prompts once, evenly: the same instructions, then an item.
+struct BatchOptions {
+  std::uint64_t seed = 1;
+  Nanoseconds span = seconds(3600);
+  std::uint32_t items = 5'000;
+  std::uint32_t block_tokens = 64;
+};
+[[nodiscard]] Workload make_batch(const BatchOptions& options);
+
 // A batch job that reads many prompts once, as long as those of the trace, which share nothing and
 // never come back: over the middle half of the time, `share` times as many blocks as the trace asks
 // for in it.

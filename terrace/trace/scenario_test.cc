@@ -84,6 +84,62 @@ TEST(ScenarioTest, ARushIsOfOtherUsersWhoAskAlike) {
   EXPECT_EQ(theirs.size() % 3, 0U);
 }
 
+// Share of references that no earlier request has made, and of distinct blocks asked for once.
+double new_percent(const Workload& workload) {
+  std::set<std::uint32_t> seen;
+  std::vector<std::uint32_t> blocks;
+  for (const Request& request : workload.requests()) {
+    workload.chain(request, blocks);
+    seen.insert(blocks.begin(), blocks.end());
+  }
+  return 100.0 * static_cast<double>(seen.size()) / static_cast<double>(workload.references());
+}
+
+TEST(ScenarioTest, QuestionsShareDocumentsAndNobodyAsksOn) {
+  const Workload rag = make_rag({.questions = 1'000, .documents = 200});
+  ASSERT_EQ(rag.requests().size(), 1'000U);
+  std::set<std::uint32_t> tips;
+  for (const Request& request : rag.requests()) tips.insert(request.tip);
+  EXPECT_EQ(tips.size(), 1'000U) << "each ends in a question of its own";
+  EXPECT_GT(new_percent(rag), 20);
+  EXPECT_LT(new_percent(rag), 80);
+  const auto at = [](std::uint64_t seed) { return make_rag({.seed = seed}).requests().at(7).at; };
+  EXPECT_EQ(at(1), at(1));
+  EXPECT_NE(at(1), at(2));
+}
+
+TEST(ScenarioTest, ABatchSharesItsInstructionsAlone) {
+  const Workload batch = make_batch({.items = 500});
+  ASSERT_EQ(batch.requests().size(), 500U);
+  auto replay = Replay::create({.host_slots = static_cast<std::uint32_t>(batch.unique_blocks())});
+  const Counts counts = replay.value().run(batch);
+  EXPECT_EQ(counts.host_hits, 499U * 16U);
+  EXPECT_EQ(counts.stores, batch.unique_blocks()) << "answers are stored, too";
+}
+
+TEST(ScenarioTest, AnswersAreNobodyElses) {
+  for (Workload workload : {make_rag({.questions = 300}), make_batch({.items = 300})}) {
+    const std::uint64_t alone = workload.unique_blocks();
+    std::set<std::uint32_t> asked;
+    std::vector<std::uint32_t> blocks;
+    for (const Request& request : workload.requests()) {
+      workload.chain(request, blocks);
+      asked.insert(blocks.begin(), blocks.end());
+      EXPECT_NE(request.answer_tip, 0U);
+      EXPECT_GE(request.answer_tokens, workload.block_tokens());
+    }
+    for (const Request& request : workload.requests()) {
+      EXPECT_FALSE(asked.contains(request.answer_tip - 1));
+    }
+    // Other users have answers of their own, of which nothing is known.
+    mix_burst(workload, 1, 1);
+    for (const Request& request : workload.requests()) {
+      EXPECT_EQ(request.answer_tip == 0, request.part == Part::kBurst);
+    }
+    EXPECT_GT(workload.unique_blocks(), alone);
+  }
+}
+
 TEST(ScenarioTest, NothingIsMixedIntoNothing) {
   Workload none;
   mix_scan(none, 1);

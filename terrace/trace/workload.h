@@ -1,7 +1,7 @@
 // What a replay is fed with: requests in order of arrival, each a path in a tree of prompt blocks.
 // Blocks are numbered in order of appearance, so equal numbers are equal prefixes.
 // Threading: thread-compatible.  Waits: never.
-// Memory: 4 bytes per distinct block, 80 per request.  Source: design.md section 2.
+// Memory: 4 bytes per distinct block, 88 per request.  Source: design.md section 2.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,7 @@ struct Request {
   policy::Hints hints{};  // Of traces none; foresight.h makes some.
   Part part = Part::kTrace;
   std::uint32_t prompt_tokens = 0;  // 0 = not said: those of its blocks.
+  std::uint32_t answer_tip = 0;     // As tip, of the blocks that its answer adds; 0 = not known.
 };
 
 class Workload {

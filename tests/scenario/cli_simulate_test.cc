@@ -106,6 +106,31 @@ TEST_F(CliSimulateTest, ADiskBelowHoldsWhatHostGivesUp) {
   EXPECT_EQ(json["optimum_percent"], 50.0);
 }
 
+TEST_F(CliSimulateTest, APresetSaysWhatNobodySays) {
+  const auto row = [](const std::string& words) {
+    const Ran ran =
+        terrace_command("simulate --scenario batch --window 10 --disk 10% " + words + " --json");
+    EXPECT_EQ(ran.code, 0) << ran.error;
+    return nlohmann::json::parse(ran.out);
+  };
+  const auto usual = row("");
+  EXPECT_EQ(usual["trace"], "batch");
+  EXPECT_EQ(usual["admission"], "all");
+  EXPECT_EQ(usual["write"], "through");
+  EXPECT_EQ(usual["scope"], "all");
+  const auto batch = row("--preset batch");
+  EXPECT_EQ(batch["admission"], "reuse");
+  EXPECT_EQ(batch["scope"], "prompt");
+  EXPECT_LT(batch["disk_writes_per_100"], 5.0);
+  EXPECT_GT(usual["disk_writes_per_100"], 50.0);
+  EXPECT_LT(batch["stores_per_100"], usual["stores_per_100"]);
+  const auto said = row("--preset batch --admission all --scope all --write demote");
+  EXPECT_EQ(said["admission"], "all");
+  EXPECT_EQ(said["scope"], "all");
+  EXPECT_EQ(said["write"], "demote");
+  EXPECT_EQ(row("--preset none")["disk_writes_per_100"], usual["disk_writes_per_100"]);
+}
+
 TEST_F(CliSimulateTest, SaysWhatIsWrongAndTheWayOut) {
   const Ran policy = terrace_command("simulate " + path_ + " --policy lru,fifo");
   EXPECT_EQ(policy.code, 2);
@@ -126,8 +151,15 @@ TEST_F(CliSimulateTest, SaysWhatIsWrongAndTheWayOut) {
   const Ran nothing = terrace_command("simulate");
   EXPECT_EQ(nothing.code, 2);
   EXPECT_THAT(nothing.error, HasSubstr("give a trace, or --scenario chat"));
+  const Ran two = terrace_command("simulate --scenario rag,batch");
+  EXPECT_EQ(two.code, 2);
+  EXPECT_THAT(two.error, HasSubstr("only one can be made up"));
   const std::pair<const char*, const char*> wrong[] = {
-      {"--scenario storm", "known: scan, burst, chat"},
+      {"--scenario storm", "known: scan, burst, chat, rag, batch"},
+      {"--scenario rag", "leave one of them out"},
+      {"--preset batches", "the nearest is batch"},
+      {"--write sometimes", "--write sometimes: is no known choice; give one of through, demote"},
+      {"--scope prompts", "the nearest is prompt; give one of all, prompt"},
       {"--scenario chat", "leave one of them out"},
       {"--token-bytes 0", "--token-bytes"},
       {"--host-bandwidth fast", "--host-bandwidth"},
