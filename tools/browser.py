@@ -47,13 +47,16 @@ class Browser:
     """One browser; `open()` gives its pages."""
 
     def __init__(self, folder: Path) -> None:
-        root = installed()["chromium"] / "usr"
-        libraries = root / "lib" / "x86_64-linux-gnu"
+        unpacked = installed()["chromium"]
+        root = unpacked / "usr"
+        # Some of Debian's libraries lie in /lib, not in /usr/lib.
+        libraries = [top / "lib" / "x86_64-linux-gnu" for top in (root, unpacked)]
+        libraries.append(libraries[0] / "pulseaudio")
         fonts = folder / "fonts.conf"
         fonts.write_text(FONTS.format(fonts=root / "share" / "fonts", cache=folder / "fonts"))
         program = root / "lib" / "chromium" / "chromium-headless-shell"
         environment = os.environ | {
-            "LD_LIBRARY_PATH": f"{libraries}:{libraries / 'pulseaudio'}",
+            "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
             "FONTCONFIG_FILE": str(fonts),
             "HOME": str(folder),
         }
