@@ -39,7 +39,7 @@ struct Size {
 struct Scenario {
   bool has_scan = false;
   bool has_burst = false;
-  std::string made_up = "";  // chat, rag or batch; empty = nobody said, a chat.
+  std::string made_up;  // chat, rag or batch; empty = nobody said, a chat.
   [[nodiscard]] bool is_mixed() const { return has_scan || has_burst; }
   [[nodiscard]] std::string name() const {
     if (has_scan && has_burst) return "scan and burst";

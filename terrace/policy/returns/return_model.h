@@ -120,7 +120,7 @@ class ReturnModel {
   void judge(std::size_t of);
   void judge_root();
   void lean_on(const Class& parent, Class& own);
-  static void weigh(Class& of);
+  static void weigh(Class& own);
   void judge_some(std::uint16_t of);
   void decay();
   [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
