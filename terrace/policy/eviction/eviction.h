@@ -14,13 +14,14 @@
 
 namespace terrace::policy {
 
-// The pool calls touch(), remove() and forget() with slots below the policy's size, each O(1) or
-// O(log n). Must pass tests/contract/eviction_contract.h.
+// What a policy knows of a slot's last use.
 struct KnownUse {
   Use use;
   std::optional<SlotIndex> before;  // In the chain, if it is here.
 };
 
+// The pool calls its verbs with slots below the policy's size, each O(1) or
+// O(log n). Must pass tests/contract/eviction_contract.h.
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
