@@ -12,6 +12,7 @@
 #include "terrace/base/file.h"
 #include "terrace/base/rng.h"
 #include "terrace/config/table.h"
+#include "terrace/config/toml_file_rig.h"
 
 namespace terrace::config {
 namespace {
@@ -39,19 +40,6 @@ std::string error_of(const Sources& sources) {
   EXPECT_EQ(loaded.error().code(), Code::kInvalid);
   return loaded.error().message();
 }
-
-class TomlFile {
- public:
-  explicit TomlFile(const std::string& text)
-      : path_(::testing::TempDir() + "terrace_" + std::to_string(random_u64()) + ".toml") {
-    EXPECT_TRUE(write_file_atomic(path_, text).is_ok());
-  }
-  ~TomlFile() { std::filesystem::remove(path_); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 TEST(LoadTest, DefaultsOfTheTableFillWhatNobodySets) {
   const auto loaded = load(engine(R"({"host.size":"2GiB"})"));

@@ -15,6 +15,7 @@
 #include "terrace/base/rng.h"
 #include "terrace/config/explain.h"
 #include "terrace/config/load.h"
+#include "terrace/config/toml_file_rig.h"
 #include "terrace/config/value.h"
 
 namespace terrace::config {
@@ -31,19 +32,6 @@ Sources engine(std::string json) {
   sources.engine_json = std::move(json);
   return sources;
 }
-
-class TomlFile {
- public:
-  explicit TomlFile(const std::string& text)
-      : path_(::testing::TempDir() + "terrace_" + std::to_string(random_u64()) + ".toml") {
-    EXPECT_TRUE(write_file_atomic(path_, text).is_ok());
-  }
-  ~TomlFile() { std::filesystem::remove(path_); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 std::string level_of(const Loaded& loaded, std::string_view name) {
   const auto json = nlohmann::json::parse(effective_json(loaded));
