@@ -17,13 +17,15 @@ from engine_env import LIBRARY, scratch_environment
 
 REPORTS = paths.BUILD / "reports"
 SUITES = ("cpp", "python", "integration")
-PYTHON_FOLDERS = ("tests/tools", "python/tests")
-INTEGRATION_FOLDER = paths.ROOT / "tests" / "integration"
+FOLDERS = {"python": ("python/tests", "tests/tools"), "integration": ("tests/integration",)}
 NO_TESTS_COLLECTED = 5
 # A real model, its KV memory, and a host tier.
 ENGINE_MEMORY_KIB = 4_000_000
 # Starts first what takes longest, so that the end is not one file alone.
-LONGEST_FIRST = ("test_truth.py", "test_server.py", "test_tiers.py")
+LONGEST_FIRST = (
+    *("test_page.py", "test_wheel.py", "test_soak.py", "test_demo_stack.py", "test_matrix.py"),
+    *("test_truth.py", "test_server.py", "test_tiers.py"),
+)
 CTEST_ROW = re.compile(r"^\s*(?:\d+/\d+ Test\s+#|Start\s+\d+: )")
 
 
@@ -99,32 +101,10 @@ def paths_environment() -> dict[str, str]:
     }
 
 
-def _pytest(suite: str, folders: Sequence[str], name: str | None, more: Sequence[str]) -> Counts:
-    present = [folder for folder in folders if (paths.ROOT / folder).is_dir()]
-    if not present:
-        say.note(f"{suite}: no folder of {', '.join(folders)} is there yet")
-        return Counts()
-    report = REPORTS / f"{suite}.xml"
-    report.unlink(missing_ok=True)
-    command: list[str | Path] = [venv.python(), "-m", "pytest", "-q"]
-    command += [f"--junitxml={report}", f"--rootdir={paths.ROOT}", *present]
-    if name is not None:
-        command += ["-k", name]
-    began = time.monotonic()
-    say.note(f"{suite} tests: {' '.join(present)}")
-    status = run.shown([*command, *more], env=paths_environment())
-    say.note(f"{suite} tests: exit {status} in {time.monotonic() - began:.1f} s")
-    if status == NO_TESTS_COLLECTED and name is not None:
-        return Counts()
-    found = counts.junit(report)
-    if status != 0 and not found.failed:
-        found += Counts(failed=1)
-    return found
-
-
 def _pytest_file(path: Path, name: str | None, more: Sequence[str]) -> Counts:
     """One file in a process of its own; its output is shown in one piece, at its end."""
-    report = REPORTS / f"integration-{path.stem}.xml"
+    name_of_report = "-".join(path.relative_to(paths.ROOT).with_suffix(".xml").parts)
+    report = REPORTS / name_of_report
     report.unlink(missing_ok=True)
     command: list[str | Path] = [venv.python(), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [f"--junitxml={report}", f"--rootdir={paths.ROOT}", path]
@@ -143,20 +123,20 @@ def _pytest_file(path: Path, name: str | None, more: Sequence[str]) -> Counts:
     return found
 
 
-def _side_by_side(folder: Path, name: str | None, more: Sequence[str]) -> Counts:
-    """Every test file below `folder`, as many at a time as processors and memory carry."""
+def _side_by_side(suite: str, at_a_time: int, name: str | None, more: Sequence[str]) -> Counts:
+    """Every test file below the suite's folders, so many at a time."""
 
     def rank(path: Path) -> tuple[int, str]:
         is_long = path.name in LONGEST_FIRST
         return (LONGEST_FIRST.index(path.name) if is_long else len(LONGEST_FIRST), str(path))
 
-    files = sorted(folder.rglob("test_*.py"), key=rank)
-    at_a_time = build.jobs(ENGINE_MEMORY_KIB)
+    found = (path for folder in FOLDERS[suite] for path in (paths.ROOT / folder).rglob("test_*.py"))
+    files = sorted(found, key=rank)
     began = time.monotonic()
-    say.note(f"integration tests: {len(files)} files, {at_a_time} at a time")
+    say.note(f"{suite} tests: {len(files)} files, {at_a_time} at a time")
     with ThreadPoolExecutor(at_a_time) as pool:
         total = sum(pool.map(lambda path: _pytest_file(path, name, more), files), Counts())
-    say.note(f"integration tests: {total} in {time.monotonic() - began:.1f} s")
+    say.note(f"{suite} tests: {total} in {time.monotonic() - began:.1f} s")
     return total
 
 
@@ -166,11 +146,10 @@ def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> 
     if "cpp" in chosen:
         total += _cpp(name)
     if "python" in chosen:
-        # One run each: both folders import helpers as `tests.…`.
-        for folder in PYTHON_FOLDERS:
-            total += _pytest(f"python-{folder.replace('/', '-')}", [folder], name, more)
+        total += _side_by_side("python", build.jobs(), name, more)
     if "integration" in chosen:
-        total += _side_by_side(INTEGRATION_FOLDER, name, more)
+        # As many as memory carries, too.
+        total += _side_by_side("integration", build.jobs(ENGINE_MEMORY_KIB), name, more)
     return total
 
 
