@@ -45,6 +45,16 @@ def scratch_environment() -> dict[str, str]:
     return {"TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder / "run")}
 
 
+def program_environment() -> dict[str, str]:
+    """What tests, benches and the demo need to find the package and the library of this tree, and
+    where they write."""
+    return {
+        **scratch_environment(),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("python", "tools", ".")),
+        "TERRACE_LIBRARY": str(LIBRARY),
+    }
+
+
 def _temporary(work: Path) -> Path:
     """For sockets and scratch files: in `work`, unless its path is too long for sockets."""
     inside = work / "tmp"

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev import build, paths, peers, run, say, setup, venv
-from dev.test import paths_environment
+from engine_env import program_environment
 
 TABLE = paths.ROOT / "bench" / "bench.toml"
 RESULTS = paths.BUILD / "bench"
@@ -109,7 +109,7 @@ def _run(bench: Bench, names: Sequence[str], as_json: bool, is_short: bool) -> b
         [str(part) for part in bench.command(words(bench, names, is_short))],
         cwd=paths.ROOT,
         env=run.environment(
-            {**paths_environment(), **(peers.environment() if bench.peers else {})}
+            {**program_environment(), **(peers.environment() if bench.peers else {})}
         ),
         stdout=subprocess.PIPE,
         text=True,

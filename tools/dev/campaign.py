@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dev import build, engines, gemma, paths, run, say, setup, venv
-from dev.test import paths_environment
+from engine_env import program_environment
 
 TABLE = paths.ROOT / "tools" / "campaigns.toml"
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     command = [word.format(**places) for word in entry["run"]]
     paths.LOGS.mkdir(parents=True, exist_ok=True)
-    env = {**paths_environment(), **entry.get("env", {})}
+    env = {**program_environment(), **entry.get("env", {})}
     if "release" in entry:
         env |= engines.environment(entry["release"])
     return run.shown([*command, *rest], env=env)

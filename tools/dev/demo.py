@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from dev import build, host, paths, run, say, setup, venv
-from dev.test import paths_environment
+from engine_env import program_environment
 
 S3_MEMORY = 6 * host.GIB  # Two engines of 2 GiB with their host tiers, the server, the system.
 
@@ -58,4 +58,4 @@ def main(arguments: Sequence[str]) -> int:
     (paths.BUILD / "demo").mkdir(parents=True, exist_ok=True)
     chosen = ["--stay"] * options.stay + ["--s3"] * options.s3 + ["--stack"] * options.stack
     chosen += [] if options.port is None else ["--port", str(options.port)]
-    return run.shown([venv.python(), "-m", "demo", *chosen], env=paths_environment())
+    return run.shown([venv.python(), "-m", "demo", *chosen], env=program_environment())

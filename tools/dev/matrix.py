@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev import paths, run, say, venv
-from dev.test import paths_environment
+from engine_env import program_environment
 
 TABLE = paths.ROOT / "tests" / "matrix.toml"
 PAGE = paths.ROOT / "docs" / "support.md"
@@ -111,7 +111,7 @@ def _collected(place: str, files: Iterable[str]) -> list[str]:
     asked = [folder / name if name else folder for name in sorted(files)]
     command: list[str | Path] = [venv.python(), "-m", "pytest", "--collect-only", "-q"]
     command += ["-p", "no:cacheprovider", f"--rootdir={paths.ROOT}"]
-    code, output = run.captured([*command, *asked], env=paths_environment())
+    code, output = run.captured([*command, *asked], env=program_environment())
     if code != 0:
         say.line(output)
         raise say.Stop(f"pytest cannot collect the tests of {paths.relative(folder)}")

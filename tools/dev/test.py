@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dev import build, counts, paths, run, say, schemas, setup, venv
+from dev import build, campaign, counts, paths, run, say, schemas, setup, venv
 from dev.counts import Counts
-from engine_env import LIBRARY, scratch_environment
+from engine_env import program_environment
 
 REPORTS = paths.BUILD / "reports"
 SUITES = ("cpp", "python", "integration")
@@ -74,7 +74,7 @@ def _cpp(name: str | None) -> Counts:
     shutil.rmtree(gtest, ignore_errors=True)
     gtest.mkdir(parents=True)
     report.unlink(missing_ok=True)
-    env = {"GTEST_OUTPUT": f"xml:{gtest}/", "GTEST_COLOR": "no", **paths_environment()}
+    env = {"GTEST_OUTPUT": f"xml:{gtest}/", "GTEST_COLOR": "no", **program_environment()}
     if name is not None:
         env["GTEST_FILTER"] = f"*{name}*"
     command: list[str | Path] = ["ctest", "--test-dir", build.folder("release")]
@@ -92,15 +92,6 @@ def _cpp(name: str | None) -> Counts:
     return found
 
 
-def paths_environment() -> dict[str, str]:
-    """What tests need to find the package and the library of this tree, and where they write."""
-    return {
-        **scratch_environment(),
-        "PYTHONPATH": os.pathsep.join(str(paths.ROOT / name) for name in ("python", "tools", ".")),
-        "TERRACE_LIBRARY": str(LIBRARY),
-    }
-
-
 def _pytest_file(path: Path, name: str | None, more: Sequence[str]) -> Counts:
     """One file in a process of its own; its output is shown in one piece, at its end."""
     name_of_report = "-".join(path.relative_to(paths.ROOT).with_suffix(".xml").parts)
@@ -111,7 +102,7 @@ def _pytest_file(path: Path, name: str | None, more: Sequence[str]) -> Counts:
     if name is not None:
         command += ["-k", name]
     began = time.monotonic()
-    status, output = run.captured([*command, *more], env=paths_environment())
+    status, output = run.captured([*command, *more], env=program_environment())
     if status == NO_TESTS_COLLECTED and name is not None:
         return Counts()
     found = counts.junit(report)
@@ -154,8 +145,6 @@ def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> 
 
 
 def _long(name: str, more: Sequence[str]) -> int:
-    from dev import campaign  # It starts tests as this does.
-
     return max(campaign.main([one, *more]) for one in LONG[name])
 
 
