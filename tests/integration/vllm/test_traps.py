@@ -117,6 +117,13 @@ def test_the_request_whose_load_failed_stores_what_it_computes_instead(
     assert case["after"]["tokens"] == case["cold"]["tokens"]
 
 
+def test_blocks_that_did_not_come_leave_the_engines_own_cache(found: dict[str, Any]) -> None:
+    case = found["ended_after_a_failed_load"]
+    assert case["computed"] == 0
+    assert case["after"]["cached"] == 0
+    assert content([case["after"]]) == content([case["cold"]])
+
+
 def test_after_a_reset_nothing_old_matches(found: dict[str, Any]) -> None:
     case = found["reset_everything"]
     assert case["first"]["cached"] == 0

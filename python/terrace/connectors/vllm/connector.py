@@ -26,6 +26,7 @@ from terrace import _native
 from terrace.connectors.vllm import compat, environment, events, fingerprint, hints, layout
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.log import LOGGER
+from terrace.connectors.vllm.prefix_cache import PrefixCache
 from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
 from terrace.connectors.vllm.worker import Arrivals, WorkerHalf, failed_without_worker
 
@@ -92,6 +93,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         self._fallen: list[str] = []  # Reasons not yet told to the scheduler's side.
         self._kept: list[Any] = []  # Halves that fell: their memory stays until shutdown.
         self._local: dict[str, int] = {}  # Request -> local tokens of its last look-up.
+        self._prefix_cache = PrefixCache()
         self._owed: list[int] = []  # Promised blocks that nobody will load.
         self._owed_requests: list[str] = []  # The same of loads that the engine does not wait for.
         self._failed: set[int] = set()  # Worker: blocks of this step that must not be used.
@@ -233,6 +235,10 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
     # ---- Scheduler's side -----------------------------------------------------------------------
 
     @hook(_nothing)
+    def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
+        self._prefix_cache.bind(kv_cache_manager)
+
+    @hook(_nothing)
     def on_new_request(self, request: Any) -> None:
         if self._scheduler is not None:
             self._scheduler.begin(request)
@@ -264,6 +270,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     @hook(_owe)
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
+        self._prefix_cache.admit(request.request_id, blocks)
         if self._scheduler is None:
             self._owe(request, blocks, num_external_tokens)
             return
@@ -278,12 +285,14 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
 
     @hook(_bare_metadata)
     def build_connector_meta(self, scheduler_output: Any) -> TerraceMetadata:
+        self._prefix_cache.end_step()
         if self._scheduler is None:
             return self._bare_metadata(scheduler_output)
         return TerraceMetadata(self._scheduler.build_step(scheduler_output))
 
     @hook(_nothing)
     def update_connector_output(self, connector_output: Any) -> None:
+        self._prefix_cache.drop(connector_output.invalid_block_ids or frozenset())
         if self._scheduler is None:
             return
         meta = connector_output.kv_connector_worker_meta

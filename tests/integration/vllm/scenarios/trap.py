@@ -171,6 +171,33 @@ def corrupt_then_stored_again(engine: Engine) -> Any:
     return {"cold": cold, "after": engine.one(prompt), "grown": engine.grown(before)}
 
 
+def ended_after_a_failed_load(engine: Engine) -> Any:
+    """Whose load failed goes away before it computes anything: the engine's own cache, which has
+    taken the promised blocks for whole, serves none of them."""
+    from vllm import SamplingParams
+
+    core = engine.llm.llm_engine
+    prompt = engine.tokens(300) + engine.tokens(100, 1)
+    cold = engine.one(prompt)
+    engine.forget_local()
+    flip_host_bytes()
+    before = engine.metrics()
+    params = SamplingParams(temperature=0, max_tokens=8, detokenize=False)
+    core.add_request("gone", {"prompt_token_ids": prompt}, params)
+    failed = engine.requests[-1]
+
+    def has_failed() -> bool:
+        core.step()
+        return engine.grown(before).get(CORRUPT, 0) > 0
+
+    until("the load has failed", has_failed)
+    computed = failed.num_computed_tokens
+    core.abort_request([failed.request_id], internal=True)
+    while core.has_unfinished_requests():
+        core.step()
+    return {"cold": cold, "computed": computed, "after": engine.one(prompt)}
+
+
 def reset_everything(engine: Engine) -> Any:
     prompt = engine.tokens(300)
     engine.one(prompt)
@@ -269,6 +296,7 @@ CASES = (
     events,
     corrupt_in_host,
     corrupt_then_stored_again,
+    ended_after_a_failed_load,
     reset_everything,
 )
 
