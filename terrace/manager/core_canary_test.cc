@@ -119,6 +119,16 @@ TEST_F(DiskCanaryTest, AFullDiskIsReadOnceItTookTheCanary) {
   EXPECT_TRUE(is_on());
 }
 
+// A write budget that the first try has used up, or a medium that was read-only for a while.
+TEST_F(DiskCanaryTest, ADiskThatRefusesItIsAskedAgain) {
+  write_ends_ = {Code::kRefused, "disk.write_budget is used up"};
+  rig_.open();
+  EXPECT_FALSE(is_on());
+  write_ends_ = {};
+  pass(seconds(30));
+  EXPECT_TRUE(is_on());
+}
+
 TEST_F(DiskCanaryTest, OneWhoseReadsFailIsTriedAgain) {
   read_ends_ = {Code::kIo, "pread: EIO"};
   rig_.open();

@@ -268,8 +268,8 @@ void IoDriver::tell_late_opening() {
 // ---- The canary's disk leg: a made-up block goes to disk and comes back, before any block found
 // there is offered. One from an earlier run is read again; if that one is damaged, a new one is
 // written. What differs keeps the disk off for good. What only fails or does not come in time says
-// nothing about the bytes (a stopped process, a disk that was busy, full or away): it is tried
-// again, ever more rarely, for about two hours.
+// nothing about the bytes (a stopped process, a disk that was busy, full, read-only or away): it is
+// tried again, ever more rarely, for about two hours.
 
 void IoDriver::tick_canary(LowerTier& lower) {
   if (canary_ == Canary::kDone || canary_ == Canary::kLate) return;
@@ -374,12 +374,12 @@ void IoDriver::fail_canary(const char* leg, const Status& status) {
     case Code::kUnavailable:
     case Code::kDeadline:
     case Code::kNotFound:
+    case Code::kRefused:          // No write budget for now, or a medium that is read-only.
       canary_ = Canary::kNeeded;  // Nothing of it is under way.
       return put_off_canary(fmt::format("{}: {}", leg, status.text()));
     case Code::kOk:
     case Code::kInvalid:
     case Code::kCorrupt:
-    case Code::kRefused:
     case Code::kClosed:
     case Code::kInternal:
       return end_canary(fmt::format("disk canary: {}: {}", leg, status.text()));

@@ -111,6 +111,23 @@ TEST_F(DiskCryptTest, WithoutTheKeyBlocksAreMissedToldAndKept) {
   EXPECT_EQ(rig_.metric(kLocked), 2) << "the plain ones";
 }
 
+// They are others', as long as the key is away: nobody here can say whether they are whole.
+TEST_F(DiskCryptTest, AScrubLeavesBlocksOfAnotherKeyAlone) {
+  open("1");
+  write_blocks(0, 3);
+  open("2");
+  write_blocks(3, 5);
+  (void)rig_.tier().start_scrub(1ULL << 40U);
+  ASSERT_TRUE(poll_until([&] { return !rig_.tier().scrub_report().is_running; }));
+  const ScrubReport report = rig_.tier().scrub_report();
+  EXPECT_EQ(report.good_blocks, 2U);
+  EXPECT_EQ(report.bad_blocks, 0U);
+  EXPECT_EQ(rig_.metric(kLocked), 3);
+  EXPECT_EQ(rig_.tier().count(catalog::SlotState::kSealed), 2U);
+  open("12");
+  expect_right(0, 5);
+}
+
 TEST_F(DiskCryptTest, ARotationReadsBothKeysAndWritesTheNewOne) {
   open("1");
   write_blocks(0, 3);

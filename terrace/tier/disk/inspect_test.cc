@@ -5,7 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
+#include <span>
+#include <string>
 
 #include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
@@ -53,6 +56,23 @@ TEST_F(InspectTest, WithoutSlotsMetaItsBlocksAreToldAsMisses) {
 TEST_F(InspectTest, ASlotsMetaThatWasCutIsTold) {
   std::filesystem::resize_file(meta(), kRecordsOffset + 2 * kSlotRecordBytes + 10);
   EXPECT_EQ(told().sealed, 2U);
+  EXPECT_THAT(told().problem, HasSubstr("slots.meta was cut, it lacks"));
+}
+
+// Whoever may write there must not take the engine's memory: 2^34 records would be a tebibyte.
+TEST_F(InspectTest, AHeaderThatAsksForMoreThanTheFileHasCostsNoMemory) {
+  std::array<std::byte, kPageBytes> page{};
+  const std::string whole = bytes_of("ns-0001/slots.meta", 0, kPageBytes);
+  auto header = decode_meta(std::as_bytes(std::span(whole)).first<kPageBytes>());
+  ASSERT_TRUE(header.has_value());
+  header->run_slots = 1U << 24U;
+  header->groups = 1024;
+  encode(*header, page);
+  for (std::size_t copy = 0; copy < kMetaHeaderCopies; ++copy) {
+    patch("ns-0001/slots.meta", copy * kPageBytes,
+          std::string(reinterpret_cast<const char*>(page.data()), page.size()));
+  }
+  EXPECT_LE(told().sealed, 1U);
   EXPECT_THAT(told().problem, HasSubstr("slots.meta was cut, it lacks"));
 }
 

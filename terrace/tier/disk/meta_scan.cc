@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 // A header that asks for more is damaged, whatever its checksum says.
 constexpr std::uint32_t kMostRunSlots = 1U << 24U;
 constexpr std::uint32_t kMostGroups = 1024;
+constexpr std::uint64_t kPieceRecords = 32768;  // 2 MiB.
 
 // Short at the end of the file.
 std::size_t read_at(int file, std::span<std::byte> target, std::uint64_t offset) {
@@ -49,22 +51,31 @@ bool is_possible(const MetaHeader& header) {
          header.groups <= kMostGroups;
 }
 
+// A header may ask for far more records than there are bytes in the file: they are read in pieces.
 bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan,
               const std::function<bool(const SealedSlot&)>& visit,
               const std::function<void(std::uint64_t)>& visit_damaged) {
-  const std::uint64_t first =
-      static_cast<std::uint64_t>(run.number) * header.run_slots * header.groups;
-  std::vector<std::byte> records(static_cast<std::size_t>(header.run_slots) * header.groups *
-                                 kSlotRecordBytes);
-  const std::size_t got = read_at(file, records, kRecordsOffset + first * kSlotRecordBytes);
-  scan.missing += (records.size() - got + kSlotRecordBytes - 1) / kSlotRecordBytes;
-  for (std::size_t at = 0; at + kSlotRecordBytes <= got; at += kSlotRecordBytes) {
-    const auto slot = static_cast<std::uint32_t>((first + at / kSlotRecordBytes) / header.groups);
-    const auto decoded = decode_slot(
-        std::span<const std::byte>(records).subspan(at).first<kSlotRecordBytes>(), slot);
+  const std::uint64_t count = static_cast<std::uint64_t>(header.run_slots) * header.groups;
+  const std::uint64_t first = run.number * count;
+  std::vector<std::byte> piece(std::min(count, kPieceRecords) * kSlotRecordBytes);
+  std::uint64_t begin = 0;  // Of the piece, in records of the run; and its end.
+  std::uint64_t ready = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (i == ready) {
+      const std::size_t wanted = std::min(count - i, kPieceRecords) * kSlotRecordBytes;
+      const std::size_t got = read_at(file, std::span(piece).first(wanted),
+                                      kRecordsOffset + (first + i) * kSlotRecordBytes);
+      begin = i;
+      ready += got / kSlotRecordBytes;
+      if (i == ready) break;
+    }
+    const std::size_t at = (i - begin) * kSlotRecordBytes;
+    const auto slot = static_cast<std::uint32_t>((first + i) / header.groups);
+    const auto decoded =
+        decode_slot(std::span<const std::byte>(piece).subspan(at).first<kSlotRecordBytes>(), slot);
     if (decoded.check == RecordCheck::kDamaged) {
       ++scan.damaged;
-      if (visit_damaged) visit_damaged(kRecordsOffset + first * kSlotRecordBytes + at);
+      if (visit_damaged) visit_damaged(kRecordsOffset + (first + i) * kSlotRecordBytes);
     }
     const SlotRecord& record = decoded.record;
     const bool counts = decoded.check == RecordCheck::kGood &&
@@ -76,6 +87,7 @@ bool scan_run(int file, const MetaHeader& header, const Run& run, MetaScan& scan
       return false;
     }
   }
+  scan.missing += count - ready;
   return true;
 }
 

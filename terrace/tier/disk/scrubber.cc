@@ -130,6 +130,7 @@ void Scrubber::advance() {
 // The block in hand, or the next one; false when there is none for now.
 bool Scrubber::find_next() {
   const std::size_t groups = context_.options.layout.groups.size();
+  std::uint32_t looked_at = 0;
   while (!block_) {
     if (group_ >= groups) {
       end_pass();
@@ -137,6 +138,7 @@ bool Scrubber::find_next() {
     }
     const std::uint32_t from = slot_;
     block_ = context_.slots.next_sealed(group_, slot_, kSlotsAtOnce);
+    looked_at += slot_ - from;
     rank_ = 0;
     if (slot_ >= context_.slots.size() && !block_) {
       ++group_;
@@ -148,8 +150,8 @@ bool Scrubber::find_next() {
     report_.progress =
         std::min(1.0, (static_cast<double>(group_) * context_.slots.size() + slot_) / rows);
     report_.took = context_.clock.now() - began_;
-    // Many slots without a block: the rest of them in the next round.
-    if (!block_ && slot_ >= from + kSlotsAtOnce) return false;
+    // Many slots without a block that can be read: the rest of them in the next round.
+    if (!block_ && looked_at >= kSlotsAtOnce) return false;
   }
   return true;
 }

@@ -101,8 +101,12 @@ void Slots::add_locked(std::uint64_t count) {
   locked_ += count;
 }
 
+bool Slots::is_locked(std::size_t group, std::uint32_t slot) const {
+  return locked_ > 0 && aliases_[group][slot] == kLockedAlias;
+}
+
 bool Slots::unlock(std::size_t group, std::uint32_t slot) {
-  if (locked_ == 0 || aliases_[group][slot] != kLockedAlias) return false;
+  if (!is_locked(group, slot)) return false;
   aliases_[group][slot] = 0;
   --locked_;
   return true;

@@ -159,6 +159,8 @@ class Slots {
   [[nodiscard]] bool is_seen(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
   void note_evicted(std::size_t group) TERRACE_REQUIRES(mutex_);
+  [[nodiscard]] bool is_locked(std::size_t group, std::uint32_t slot) const
+      TERRACE_REQUIRES(mutex_);
   // Takes the mark off the slot; false if it held none.
   bool unlock(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
   bool sweep_slot(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);

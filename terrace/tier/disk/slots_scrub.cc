@@ -16,6 +16,8 @@ std::optional<Slots::Sight> Slots::next_sealed(std::size_t group, std::uint32_t&
     const SlotRef ref = pool.ref_of(index);
     const auto held = pool.key_of(ref);
     if (!held || held->name_space != current_) continue;
+    // Its frame cannot be judged for want of its key.
+    if (is_locked(group, index.value())) continue;
     return Sight{ref, held->hash, map_.place(index.value()), epoch_};
   }
   return std::nullopt;
