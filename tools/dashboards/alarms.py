@@ -66,7 +66,9 @@ ALL = (
         "Terrace serves nothing: {{ $labels.cause }}",
         "The engine runs and answers as without Terrace. `poisoned`: an invariant of Terrace "
         "broke. `canary`: a rank got other bytes back than it saved, so the engine's KV memory is "
-        "not laid out as understood.",
+        "not laid out as understood. Only these two raise it: health is red for other problems, "
+        "too (a disk directory, the shared store, a reset that is not done, the page's port); "
+        "`terrace status` shows them.",
         "Read `problems` in `terrace status --json` and the lines `event=poisoned` or "
         "`event=canary_failed` of the engine's log. Restart the engine after `poisoned`; after "
         "`canary` run without Terrace. Report the line, with the engine's version.",
@@ -182,8 +184,8 @@ ALL = (
         "> 2",
         "30m",
         "Loads from {{ $labels.tier }} take {{ $value }} times as long as planned",
-        "Half of the last fifty or so planned loads took longer than that. The planner has not "
-        "caught up, mostly as the tier's speed changes all the time.",
+        "Half of the last fifty or so planned loads took more than twice as long as planned. The "
+        "planner has not caught up, mostly as the tier's speed changes all the time.",
         "As TerraceSlowLoads. Where a device stays like that, keep the tier off it.",
         (('terrace_plan_ratio{tier="disk",fraction="0.5"}', "1x10 3x600"),),
     ),

@@ -108,7 +108,8 @@ def _disk(values: Mapping[str, Any], found: Found) -> None:
 # What LMCache has and Terrace answers otherwise; said only when it is set.
 _ELSEWHERE = {
     "chunk_size": "chunk_size: blocks are the engine's own (--block-size)",
-    "remote_url": "remote_url: object and peer tiers are not built yet",
+    "remote_url": "remote_url: for a shared directory set object.path, for S3 object.enabled, "
+    "object.bucket and object.endpoint; other stores have no counterpart",
     "remote_serde": "remote_serde: KV is stored as it is, bit for bit",
     "enable_blending": "enable_blending: only whole prefixes are reused",
     "enable_p2p": "enable_p2p: peers are not built yet",
@@ -116,7 +117,7 @@ _ELSEWHERE = {
     "enable_controller": "enable_controller: no controller is needed on one node",
     "pre_caching_hash_algorithm": "pre_caching_hash_algorithm: keys are SHA-256; no seed is needed",
     "use_layerwise": "use_layerwise: loads are complete before the forward pass",
-    "cache_policy": "cache_policy: eviction is lru, leaves first",
+    "cache_policy": "cache_policy: host.eviction and disk.eviction are hazard or lru, leaves first",
     "priority_limit": "priority_limit: priorities are not served yet",
     "min_retrieve_tokens": "min_retrieve_tokens: the planner measures what pays (planner.enabled)",
     "gds_path": "gds_path: GPU Direct Storage is not built; use disk.paths",
