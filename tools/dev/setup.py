@@ -74,7 +74,8 @@ def _describe(what: Plan, machine: host.Host) -> None:
     need = sum(what.disk().values())
     packages = ", ".join(what.packages) if what.packages else "all there"
     environment = (
-        "to make: vLLM's CPU build, torch and the test tools, 0.7 GiB to download"
+        "to make: vLLM's CPU build, torch and the test tools, 0.7 GiB to download "
+        "(torch from a source of CPU wheels in pip's settings)"
         if what.environment
         else "there"
     )
