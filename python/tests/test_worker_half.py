@@ -48,6 +48,72 @@ def test_a_step_with_orders_runs_canary_loads_saves_and_reports() -> None:
     assert names == ["open_worker", "run_canary", "run_loads", "run_saves", "build_report"]
 
 
+def calls_of(table: Table) -> list[str]:
+    names = [name for name, _ in table.calls if name not in ("open_worker", "read_worker_log")]
+    table.calls.clear()
+    return names
+
+
+def drafting_step(half: WorkerHalf, orders: bytes) -> bytes:
+    """As an engine with drafts runs it: it asks for the report before the saves."""
+    half.before_step(orders)
+    half.load(orders, (1,))
+    report = half.report()
+    half.save(orders)
+    return report
+
+
+def test_no_report_is_built_while_the_saves_of_its_orders_are_to_run() -> None:
+    table, half = make()
+    table.texts["build_report"] = b"report"
+    assert drafting_step(half, b"orders") == b""
+    assert calls_of(table) == ["run_canary", "run_loads", "run_saves"]
+    assert drafting_step(half, b"") == b"report", "a step without orders takes it along"
+    assert calls_of(table) == ["build_report"]
+    assert drafting_step(half, b"") == b""
+    assert calls_of(table) == []
+
+
+def test_with_orders_in_each_step_each_report_comes_a_step_later() -> None:
+    table, half = make()
+    told = []
+    for number in range(4):
+        table.texts["build_report"] = b"of %d;" % (number - 1)  # Built before anything is run.
+        told.append(drafting_step(half, b"orders %d" % number))
+        built = ["build_report"] if number else []
+        assert calls_of(table) == [*built, "run_canary", "run_loads", "run_saves"]
+    assert told == [b"", b"of 0;", b"of 1;", b"of 2;"]
+
+
+def test_saves_that_the_engine_never_lets_run_hold_no_report_back_for_longer_than_a_step() -> None:
+    table, half = make()
+    table.texts["build_report"] = b"report"
+    half.before_step(b"orders")
+    assert half.report() == b""
+    half.before_step(b"")
+    assert half.report() == b"report"
+
+
+def test_a_report_that_found_no_memory_comes_with_a_later_one() -> None:
+    table, half = make()
+    table.texts["build_report"] = b"report"
+    drafting_step(half, b"orders")
+    table.codes["build_report"] = Code.EXHAUSTED
+    assert drafting_step(half, b"") == b""
+    del table.codes["build_report"]
+    assert drafting_step(half, b"more") == b"report"
+    assert drafting_step(half, b"") == b"report"
+
+
+def test_saves_that_fail_hold_no_report_back() -> None:
+    table, half = make()
+    table.texts["build_report"] = b"report"
+    table.codes["run_saves"] = Code.UNAVAILABLE
+    half.before_step(b"orders")
+    half.save(b"orders")
+    assert half.report() == b"report"
+
+
 def test_what_was_not_saved_is_no_error_but_poison_is() -> None:
     table, half = make()
     table.codes["run_saves"] = Code.REFUSED

@@ -15,14 +15,28 @@ _FATAL = (Code.INTERNAL, Code.CLOSED)
 
 
 class WorkerHalf:
+    """Invariant: a report is built only when no saves of the orders that it covers are still to run.
+
+    The core ends a step with its report and drops what is not saved by then.  An engine with drafts
+    asks for the report before it lets the step's saves run: what it is given then covers earlier
+    steps alone, and the step's own report goes with the next step, whatever that one does.  The
+    start of the next step settles it: no saves of an earlier one run after that, also where the
+    engine never let them run.
+    """
+
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._has_worked = False
+        self._is_due = False  # The library knows of orders that are in no report yet.
+        self._has_saves = False  # Those of the orders before us may still be let run.
+        self._held = b""  # Reports of earlier steps that nobody has asked for since.
         self._drain = Drain(worker.read_log)
 
     def before_step(self, orders: bytes) -> None:
+        self._has_saves = False
+        if self._is_due:
+            self._held += self._build()
         if orders:
-            self._has_worked = True
+            self._is_due = self._has_saves = True
             try:
                 self.worker.run_canary(orders)
             except TerraceError as error:
@@ -41,21 +55,27 @@ class WorkerHalf:
 
     def save(self, orders: bytes) -> None:
         if orders:
+            self._has_saves = False  # Also where they fail: they do not run again.
             try:
                 self.worker.run_saves(orders)
             except TerraceError as error:
                 self._tolerate(error)
 
     def report(self) -> bytes:
-        if not self._has_worked:
-            return b""
+        """Of all steps that are over for this rank; the rest comes with the next step's."""
+        if self._is_due and not self._has_saves:
+            self._held += self._build()
+        told, self._held = self._held, b""
+        return told
+
+    def _build(self) -> bytes:
         self._drain.due()
         try:
             report = self.worker.build_report()
         except TerraceError as error:
             self._tolerate(error)  # It comes with the next step's.
             return b""
-        self._has_worked = False
+        self._is_due = False
         return report
 
     def close(self) -> None:
