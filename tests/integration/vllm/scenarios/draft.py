@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.integration.vllm.engine import Engine
+from tests.integration.vllm.scenarios.small import HOST
 
+REFUSED = 'terrace_reports_total{result="refused"}'
+LOST = "terrace_lost_steps_total"
 Say = Callable[[object], None]
 
 
@@ -27,7 +30,23 @@ def drafted(say: Say, model: str) -> None:
     engine.forget_local()
     before, steps[0] = engine.metrics(), 0
     found["host"] = engine.one(prompt, max_tokens=40)
-    say(found | {"grown": engine.grown(before), "steps": steps[0]})
+    found |= {"grown": engine.grown(before), "steps": steps[0]}
+    found["short"] = {
+        "cold": _twice(engine, engine.tokens(300, 1)),
+        "tail": _twice(engine, engine.tokens(330)),  # Begins with a prompt that is stored.
+    }
+    say(found | {name: engine.metric(name) for name in (REFUSED, LOST)})
+
+
+def _twice(engine: Engine, prompt: list[int]) -> list[float]:
+    """Hit tokens of a prompt and of the same again; no answer fills a block of its own."""
+    hits = []
+    for _ in range(2):
+        engine.forget_local()
+        before = engine.metrics()
+        engine.one(prompt, max_tokens=4)
+        hits.append(engine.grown(before).get(HOST, 0))
+    return hits
 
 
 def plain(say: Say, model: str) -> None:
