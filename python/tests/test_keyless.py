@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from terrace import _native
+from terrace._native import Code, TerraceError
 from terrace.connectors.vllm import scheduler
 from tests.engine_objects import Item, Request, feature
 from tests.test_scheduler_half import admit, make, step
@@ -23,6 +24,23 @@ def test_an_unkeyable_request_is_counted_and_then_ignored() -> None:
     half.end(request)
     assert table.count()["advance_request"] == 0
     assert half.unkeyable == {"prompt embeddings": 1}
+
+
+def test_an_unkeyable_request_whose_end_finds_no_memory_is_only_without_its_ledger() -> None:
+    table, half = make()
+    table.codes["end_request"] = Code.EXHAUSTED
+    asking = {"terrace": {"ledger": True}}
+    request = Request("a", [1], prompt_embeds=object(), kv_transfer_params=asking)
+    half.begin(request)
+    assert half.match(request, 0) == 0
+    assert half.end(request) is None
+
+
+def test_an_unkeyable_request_on_a_poisoned_core_is_an_error_here() -> None:
+    table, half = make()
+    table.codes["end_request"] = Code.INTERNAL
+    with pytest.raises(TerraceError):
+        half.begin(Request("a", [1], prompt_embeds=object()))
 
 
 def test_why_a_request_has_no_key_is_told_with_the_length_of_its_prompt() -> None:

@@ -164,7 +164,11 @@ class SchedulerHalf:
         is_asked = wants_ledger(request.kv_transfer_params)
         self._hint(request, handle)
         if found.unkeyable:
-            text = self.owner.end_request(handle, wants_ledger=is_asked)
+            try:
+                text = self.owner.end_request(handle, wants_ledger=is_asked)
+            except TerraceError as error:
+                _tolerate("ledger lost", error)
+                return
             if is_asked:
                 self._unkeyed[request.request_id] = text
             return
