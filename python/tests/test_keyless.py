@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,6 +116,28 @@ def test_of_a_request_under_way_nothing_more_is_kept_once_its_picture_may_be_ano
     assert half.unkeyable == {"multimodal items whose name has meant another item": 2}
     half.end(first)
     assert table.count()["end_request"] == 2
+
+
+def test_of_a_request_under_way_nothing_more_is_kept_once_its_adapter_may_be_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, half = make()
+    monkeypatch.setattr(half._keys, "_adapter", lambda named: named.name.encode())
+    first, second = (
+        Request(
+            name,
+            list(range(14)),
+            lora_request=SimpleNamespace(lora_name=name, lora_int_id=1, lora_path=f"/{name}"),
+        )
+        for name in ("a", "b")
+    )
+    half.begin(first)
+    step(half, first, 0, 4)
+    half.begin(second)
+    step(half, first, 4, 8, is_new=False)
+    assert [seen["computed"] for seen in table.named("advance_request")] == [4]
+    assert half.match(first, 0) == half.match(second, 0) == 0
+    assert list(half.unkeyable.values()) == [2]
 
 
 STRANGE_IDS = [-1, 2**32, None, "5"]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from terrace._native import ExtraKey
-from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
+from terrace.connectors.vllm import keys as keys_of_requests
+from terrace.connectors.vllm.keys import ADAPTER_OF_TWO, KeyMaker, RequestKeys
 from tests.engine_objects import Item, Request, feature
 
 RANK_OF_EIGHT = '{"r": 8, "lora_alpha": 16}'
@@ -109,10 +110,12 @@ def test_keys_hold_until_a_name_of_their_items_means_another() -> None:
     maker = make()
     cat = read(maker, Request("a", [1], mm_features=[feature("mine", 0, 1, CAT)]))
     plain = read(maker, Request("b", [1]))
-    assert maker.holds(cat)
+    assert cat.can_lapse
+    assert not maker.lapsed(cat)
     assert read(maker, Request("c", [1], mm_features=[feature("mine", 0, 1, DOG)])).unkeyable
-    assert not maker.holds(cat)
-    assert maker.holds(plain)
+    assert "has meant another" in maker.lapsed(cat)
+    assert not plain.can_lapse
+    assert not maker.lapsed(plain)
 
 
 def test_an_adapter_whose_name_has_no_utf8_has_no_key(tmp_path: Path) -> None:
@@ -151,6 +154,72 @@ def test_an_adapter_replaced_under_its_path_has_no_key_any_more(tmp_path: Path) 
     assert not maker.read(request).unkeyable
     weights.write_bytes(b"newer")
     assert maker.read(request).unkeyable
+
+
+def named(folder: Path, number: int, name: str, **other: Any) -> Request:
+    """A request of the adapter of this name and id, in a folder of this name."""
+    path = folder / name
+    path.mkdir(exist_ok=True)
+    lora = adapter(path, **other)
+    lora.lora_int_id, lora.lora_name = number, name
+    return Request("a", [1], lora_request=lora)
+
+
+def test_an_id_that_has_meant_two_adapters_has_no_key_any_more(tmp_path: Path) -> None:
+    maker = make()
+    first, other = named(tmp_path, 1, "first"), named(tmp_path, 2, "other")
+    keys = [maker.read(request) for request in (first, other)]
+    assert not keys[0].unkeyable
+    assert "has meant another" in maker.read(named(tmp_path, 1, "second")).unkeyable
+    assert maker.read(first).unkeyable == maker.lapsed(keys[0]) == ADAPTER_OF_TWO
+    assert not maker.lapsed(keys[1])
+    assert maker.read(other) == keys[1]
+    assert not maker.read(named(tmp_path, 3, "second")).unkeyable, "under an id of its own"
+
+
+def test_an_id_means_an_adapter_at_another_path_as_another(tmp_path: Path) -> None:
+    maker = make()
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+    keys = maker.read(named(tmp_path / "old", 1, "mine"))
+    assert maker.read(named(tmp_path / "new", 1, "mine")).unkeyable == ADAPTER_OF_TWO
+    assert maker.lapsed(keys)
+
+
+def test_an_adapter_loaded_in_place_lapses_what_was_keyed_under_its_id(tmp_path: Path) -> None:
+    maker = make()
+    first = named(tmp_path, 1, "mine")
+    keys = maker.read(first)
+    assert maker.read(named(tmp_path, 1, "mine", load_inplace=True)).unkeyable
+    assert maker.lapsed(keys) == maker.read(first).unkeyable == ADAPTER_OF_TWO
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt_embeds": object()},
+        {"mm_features": [feature("a picture that did not come along", 0, 1, None)]},
+        {"attention_from_a_future_version": 1},
+    ],
+)
+def test_an_id_is_taken_down_even_where_the_request_has_no_key(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    maker = make()
+    strange = named(tmp_path, 1, "first")
+    vars(strange).update(other)
+    assert maker.read(strange).unkeyable
+    assert maker.read(named(tmp_path, 1, "second")).unkeyable == ADAPTER_OF_TWO
+
+
+def test_beyond_the_ids_that_are_kept_an_adapter_has_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_of_requests, "_MOST_ADAPTERS", 2)
+    maker = make()
+    found = [maker.read(named(tmp_path, number, f"{number}")) for number in (1, 2, 3)]
+    assert [bool(one.unkeyable) for one in found] == [False, False, True]
+    assert not maker.lapsed(found[0])
 
 
 def adapter_key(maker: KeyMaker, path: Path) -> RequestKeys:

@@ -41,6 +41,15 @@ def test_an_adapter_newer_than_the_engine_is_not_cached(found: dict[str, Any]) -
     assert again["tokens"] == cold["tokens"] == found["lora"]["first cold"]["tokens"]
 
 
+def test_what_an_id_with_two_adapters_computes_is_nobodys(found: dict[str, Any]) -> None:
+    case = found["lora"]
+    reused, own = case["of a used id"], case["of its own id"]
+    assert case["first loaded"]["hit"] == 288
+    assert reused["tokens"] == case["first cold"]["tokens"], "the engine goes by the id alone"
+    assert own["tokens"] == case["second cold"]["tokens"]
+    assert [reused["hit"], own["hit"], case["whose id was used"]["hit"]] == [0, 0, 0]
+
+
 def test_the_adapters_differ(found: dict[str, Any]) -> None:
     answers = [str(found["lora"][f"{adapter} cold"]["tokens"]) for adapter in ADAPTERS]
     assert len(set(answers)) == 4

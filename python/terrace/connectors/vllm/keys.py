@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from terrace._native import ExtraKey
-from terrace.connectors.vllm.items import ItemDigests, Seen, UnseenItem
+from terrace.connectors.vllm.items import OF_TWO, ItemDigests, Seen, UnseenItem
 
 # Every attribute of vLLM 0.30 to 0.32's Request.  Those outside _KEYED and _UNKEYABLE were read in
 # its source and change no KV; a name that a later version adds makes requests unkeyable until read.
@@ -71,8 +71,21 @@ _KNOWN = _KEYED | _UNKEYABLE | _WITHOUT_EFFECT
 _LORA_KNOWN = {"lora_name", "lora_int_id", "lora_path", "base_model_name"}
 # Of any release: weights by way of tensorizer went with 0.32.
 _LORA_NEUTRAL = {"load_inplace": False, "is_3d_lora_weight": False, "tensorizer_config_dict": None}
+ADAPTER_OF_TWO = "LoRA adapters whose id has meant another adapter, or was loaded in place"
+# Ids whose meaning is kept; beyond them an adapter has no key. None is forgotten: an engine may pin
+# what it loaded under one.
+_MOST_ADAPTERS = 65_536
 # Files are stamped by a clock of coarse ticks: what changed now may seem to be that much older.
 _COARSE_TICK_NS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An adapter as a request names it."""
+
+    number: int
+    name: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,35 @@ class RequestKeys:
     extra_keys: tuple[ExtraKey, ...] = ()
     unkeyable: str = ""  # Why the request has no key; "" = it has.
     items: tuple[Seen, ...] = ()  # Behind the keys of its multimodal items.
+    adapter: Named | None = None  # Behind the key of its adapter.
+
+    @property
+    def can_lapse(self) -> bool:
+        """What the engine computes under them may one day be of another item, or adapter."""
+        return bool(self.items) or self.adapter is not None
+
+
+class AdapterIds:
+    """What the ids of LoRA adapters mean.
+
+    The engine finds an adapter's weights by its id alone and keeps those that it loaded first, and
+    it loads them anew for a request that says so (load_inplace): under an id that has meant two
+    adapters no one knows whose weights compute.  Such an id means nothing from then on.
+    """
+
+    def __init__(self) -> None:
+        self._named: dict[int, Named | None] = {}  # None = of more than one meaning.
+
+    def remember(self, number: int, named: Named | None) -> None:
+        """`named`: None where the request asks for more than to use the adapter that it names."""
+        if number not in self._named:
+            if len(self._named) < _MOST_ADAPTERS:
+                self._named[number] = named
+        elif self._named[number] != named:
+            self._named[number] = None
+
+    def still_means(self, named: Named) -> bool:
+        return self._named.get(named.number) == named
 
 
 @dataclass
@@ -96,7 +138,8 @@ class KeyMaker:
     adapter_settings: str = ""  # The engine's own for what it makes of any adapter.
     engine_began_ns: int = field(default_factory=time.time_ns)
     _items: ItemDigests = field(default_factory=ItemDigests)
-    _adapters: dict[tuple[int, str, str], tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    _ids: AdapterIds = field(default_factory=AdapterIds)
+    _adapters: dict[Named, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     def is_ready(self, request: Any) -> bool:
         """False while the request's items are being digested: read before, it is unkeyable."""
@@ -122,7 +165,9 @@ class KeyMaker:
             return RequestKeys(unkeyable=f"attributes of another form ({type(error).__name__})")
 
     def _read(self, request: Any) -> RequestKeys:
-        items = self._seen(request)  # First: of each one the name is taken down.
+        # First: of the adapter and of each item the name is taken down.
+        adapter = self._name_adapter(request.lora_request)
+        items = self._seen(request)
         reason = _strange(request)
         if reason:
             return RequestKeys(unkeyable=reason)
@@ -130,57 +175,75 @@ class KeyMaker:
         if request.cache_salt:
             keys.append(ExtraKey(ExtraKey.SALT, str(request.cache_salt).encode()))
         if request.lora_request is not None:
-            identity = self._adapter(request.lora_request)
+            if adapter is not None and not self._ids.still_means(adapter):
+                return RequestKeys(unkeyable=ADAPTER_OF_TWO)
+            identity = self._adapter(adapter) if adapter is not None else b""
             if not identity:
                 return RequestKeys(unkeyable="LoRA adapter that cannot be identified")
             keys.append(ExtraKey(ExtraKey.LORA, identity))
         for feature, item in zip(request.mm_features or (), items, strict=True):
             place = int(feature.mm_position.offset), int(feature.mm_position.length)
             keys.append(ExtraKey(ExtraKey.MULTIMODAL, item.digest.hex().encode(), *place))
-        return RequestKeys(tuple(keys), items=tuple(items))
+        return RequestKeys(tuple(keys), items=tuple(items), adapter=adapter)
 
     def _seen(self, request: Any) -> list[Seen]:
         if request.mm_features and not self.sees_items:
             raise UnseenItem("multimodal items that another engine encodes")
         return self._items.read_all(request.mm_features or ())
 
-    def holds(self, keys: RequestKeys) -> bool:
-        """False once the model may see another item than the one that was keyed.
+    def lapsed(self, keys: RequestKeys) -> str:
+        """Why the model may see another item, or have another adapter, than was keyed; "" = not.
 
-        The engine asks its encoder by an item's name: from when that has meant two, what a request
-        under way computes may be of either.
+        The engine asks its encoder by an item's name and finds an adapter by its id: from when that
+        has meant two, what a request under way computes may be of either.
         """
-        return self._items.still_mean(keys.items)
+        if not self._items.still_mean(keys.items):
+            return OF_TWO
+        if keys.adapter is not None and not self._ids.still_means(keys.adapter):
+            return ADAPTER_OF_TWO
+        return ""
 
-    def _adapter(self, lora: Any) -> bytes:
+    def _name_adapter(self, lora: Any) -> Named | None:
+        """None without an adapter that is only to be used, in a form that is known.
+
+        Also of a request without key: the engine loads its adapter all the same.
+        """
+        number = getattr(lora, "lora_int_id", None)
+        if not isinstance(number, int):
+            return None  # Nor would an engine find an adapter by that.
+        named = Named(number, str(lora.lora_name), str(lora.lora_path)) if _is_plain(lora) else None
+        self._ids.remember(number, named)
+        return named
+
+    def _adapter(self, named: Named) -> bytes:
         """Name and content of the adapter; empty when unknown, or newer than the engine."""
-        name, path = str(lora.lora_name), str(lora.lora_path)
-        fields = set(getattr(lora, "__struct_fields__", None) or vars(lora))
-        strange = fields - _LORA_KNOWN - set(_LORA_NEUTRAL)
-        if strange or any(
-            getattr(lora, other, neutral) != neutral for other, neutral in _LORA_NEUTRAL.items()
-        ):
-            return b""
-        key = (int(lora.lora_int_id), name, path)
         try:
-            state, changed_ns = _folder_state(path)
+            state, changed_ns = _folder_state(named.path)
             if changed_ns + _COARSE_TICK_NS >= self.engine_began_ns:
                 return b""
-            if key not in self._adapters:
-                self._adapters[key] = (state, self._adapter_content(path))
+            if named not in self._adapters:
+                self._adapters[named] = (state, self._adapter_content(named.path))
         except Exception:  # An unreadable adapter is the engine's error to report, not ours.
             return b""
-        known_state, digest = self._adapters[key]
+        known_state, digest = self._adapters[named]
         # The engine keeps the adapter it loaded first; which one that was is no longer certain.
         if state != known_state:
             return b""
-        return f"{name}\0{digest}".encode()
+        return f"{named.name}\0{digest}".encode()
 
     def _adapter_content(self, path: str) -> str:
         """Its weights, and how strongly and where they act: the same ones may be scaled anew."""
         facts = hashlib.sha256(self.adapter_settings.encode() + b"\0")
         facts.update((Path(path) / "adapter_config.json").read_bytes())
         return f"{self.digest_weights(path)}\0{facts.hexdigest()}"
+
+
+def _is_plain(lora: Any) -> bool:
+    """Nothing that we do not know, or that asks for more than to use the adapter."""
+    fields = set(getattr(lora, "__struct_fields__", None) or getattr(lora, "__dict__", ()))
+    return {"lora_name", "lora_path"} <= fields <= _LORA_KNOWN | set(_LORA_NEUTRAL) and all(
+        getattr(lora, other, neutral) == neutral for other, neutral in _LORA_NEUTRAL.items()
+    )
 
 
 def _strange(request: Any) -> str:

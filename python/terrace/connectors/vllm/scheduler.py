@@ -17,7 +17,6 @@ from typing import Any
 from terrace import _native
 from terrace._native import Code, Layout, Owner, TerraceError
 from terrace.connectors.vllm import hints
-from terrace.connectors.vllm.items import OF_TWO
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
 
@@ -340,9 +339,9 @@ class SchedulerHalf:
         live = self._live.get(request_id)
         if live is None or live.is_closed:
             return
-        if live.keys.items and not self._keys.holds(live.keys):
+        if live.keys.can_lapse and (why := self._keys.lapsed(live.keys)):
             live.is_closed = True
-            self._count_unkeyable(OF_TWO)
+            self._count_unkeyable(why)
             return
         # Fewer than before: a load failed, or the request was preempted.
         live.reported = min(live.reported, computed // self._block_tokens)

@@ -15,7 +15,7 @@ _FATAL = (Code.INTERNAL, Code.CLOSED)
 
 
 class WorkerHalf:
-    """Invariant: a report is built only when no saves of the orders that it covers are still to run.
+    """Invariant: a report is built only once no saves of the orders that it covers are to run.
 
     The core ends a step with its report and drops what is not saved by then.  An engine with drafts
     asks for the report before it lets the step's saves run: what it is given then covers earlier

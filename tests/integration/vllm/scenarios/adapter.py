@@ -27,8 +27,8 @@ def _scaled(folder: str) -> str:
 
 def lora(say: Say, model: str, folders: list[str]) -> None:
     """Equal tokens without adapter, with two, with other weights under the first's name, and with
-    the second's weights scaled anew under its own name.  The last one comes after the engine began:
-    nobody knows what it loaded."""
+    the second's weights scaled anew under its own name.  One comes after the engine began: nobody
+    knows what it loaded.  At last another adapter by the first one's id, then by its own."""
     from vllm.lora.request import LoRARequest
 
     scaled = _scaled(folders[1])
@@ -44,12 +44,20 @@ def lora(say: Say, model: str, folders: list[str]) -> None:
         "late": LoRARequest("late", 5, late),
     }
     found: dict[str, Any] = {}
+
+    def ask(name: str, adapter: Any) -> None:
+        engine.forget_local()
+        before = engine.metrics()
+        answer = engine.generate([prompt], detokenize=False, adapter=adapter)[0]
+        found[name] = answer | {"hit": engine.grown(before).get(HOST, 0)}
+
     for turn in ("cold", "again"):
         for name, adapter in adapters.items():
-            engine.forget_local()
-            before = engine.metrics()
-            answer = engine.generate([prompt], detokenize=False, adapter=adapter)[0]
-            found[f"{name} {turn}"] = answer | {"hit": engine.grown(before).get(HOST, 0)}
+            ask(f"{name} {turn}", adapter)
+    ask("first loaded", adapters["first"])  # The engine keeps two.
+    ask("of a used id", LoRARequest("third", 1, folders[1]))
+    ask("of its own id", LoRARequest("third", 6, folders[1]))
+    ask("whose id was used", adapters["first"])
     say(found)
 
 
