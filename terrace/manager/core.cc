@@ -140,6 +140,7 @@ Status Core::accept(Request& request, Tokens local, Tokens external,
   const Tokens block_tokens = context_.options.layout.block_tokens;
   const std::uint64_t first = local / block_tokens;
   const std::uint64_t count = external / block_tokens;
+  request.has_begun = true;
   if (external != Tokens(0) && steps_.has_load(request.id, first)) return {};  // Told twice.
   if (const auto answered = request.look_up.answered_at) {
     request.ledger.stages.placed += now - *answered;
@@ -215,6 +216,7 @@ void Core::advance(Request& request, const Progress& progress) {
   } else {
     request.is_prefilling = false;
   }
+  request.has_begun = true;
   request.computed = progress.computed;  // Lower than before after a failed load or a preemption.
   for (std::size_t i = 0; i < progress.aliases.size(); ++i) {
     const std::uint64_t block = progress.alias_first + i;
@@ -364,8 +366,9 @@ void Core::reset() {
     look_ups_.drop(*request);
     shadows_.release(*request);
     request->look_up.reason.reset();
-    // What it computed so far may be of the old weights, and what follows builds on it.
-    if (request->computed > Tokens(0)) request->can_store = false;
+    // What it computed so far may be of the old weights, and what follows builds on it; of less
+    // than a block nobody tells.
+    if (request->has_begun) request->can_store = false;
   }
   context_.renew_name_space();
   ended_.clear();

@@ -223,6 +223,25 @@ TEST(CoreTest, AfterAResetNothingOldMatchesAndRunningRequestsStoreNoMore) {
   EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
 }
 
+TEST(CoreTest, ARequestWithinItsFirstBlockAtAResetStoresNoMoreAndOneThatOnlyWaitsDoes) {
+  Rig rig;
+  const auto begun_tokens = Rig::make_tokens(2, 1);
+  const auto waiting_tokens = Rig::make_tokens(2, 2);
+  const RequestId begun = rig.begin(begun_tokens);
+  const RequestId waiting = rig.begin(waiting_tokens);
+  ASSERT_EQ(rig.look_up(begun), 0U);
+  ASSERT_EQ(rig.look_up(waiting), 0U);
+  ASSERT_TRUE(rig.accept(begun, 0, 0, {}).is_ok());  // It computes part of a block.
+  rig.core.reset();
+  rig.advance(begun, 2, Rig::make_table(2, 20));
+  EXPECT_FALSE(rig.step().has_value());
+  ASSERT_TRUE(rig.accept(waiting, 0, 0, {}).is_ok());
+  rig.advance(waiting, 2, Rig::make_table(2, 30));
+  rig.step();
+  EXPECT_EQ(rig.look_up(rig.begin(begun_tokens)), 0U);
+  EXPECT_EQ(rig.look_up(rig.begin(waiting_tokens)), 2U);
+}
+
 TEST(CoreTest, AfterAResetTheDiskServesWhatLeftTheHost) {
   Rig rig({.host_blocks = 16, .has_disk = true});
   rig.core.reset();

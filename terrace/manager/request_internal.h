@@ -140,6 +140,7 @@ struct Request {
   bool is_keyed = true;
   bool can_load = true;
   bool can_store = true;
+  bool has_begun = false;  // The engine has placed it: it computes.
   bool has_looked_up = false;
   bool has_failed = false;    // A load failed: look-ups answer 0 from then on.
   bool has_given_up = false;  // A load took too long: nothing below host is waited for again.
