@@ -237,6 +237,12 @@ TERRACE_API terrace_code terrace_build_orders(terrace_owner* owner, terrace_byte
  * counted. Engine thread. Never blocks. */
 TERRACE_API terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report,
                                              uint64_t length);
+/* The engine names blocks as bad that no load of ours should have filled: those of another
+ * connector beside this one. What it computed on them must not be stored: nothing is of the steps
+ * that not all workers have reported, nor of the one being put together. Counted as tainted, and
+ * offered again while their requests live. Call it before that step's reports are taken. Engine
+ * thread. Never blocks. */
+TERRACE_API terrace_code terrace_taint_steps(terrace_owner* owner);
 /* The request is over (finished or aborted, at any state). Unknown ids are TERRACE_NOT_FOUND and
  * harmless. A load accepted for a step without orders yet fails in them, all of it. `*ledger_json`
  * (may be NULL): tokens per tier, those whose load is not reported yet, reason of the first miss,

@@ -231,6 +231,7 @@ FUNCTIONS: dict[str, Prototype] = {
     "terrace_advance_request": Prototype(_CODE, (_HANDLE, c.POINTER(ProgressStruct))),
     "terrace_build_orders": Prototype(_CODE, (_HANDLE, _BYTES)),
     "terrace_take_report": Prototype(_CODE, (_HANDLE, _TEXT, _U64)),
+    "terrace_taint_steps": Prototype(_CODE, (_HANDLE,)),
     "terrace_end_request": Prototype(_CODE, (_HANDLE, _U64, _BYTES)),
     "terrace_finish_request": Prototype(_CODE, (_HANDLE, _U64, c.POINTER(EndingStruct), _BYTES)),
     "terrace_take_events": Prototype(_CODE, (_HANDLE, _BYTES)),

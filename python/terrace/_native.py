@@ -343,6 +343,10 @@ class Owner:
             "terrace_take_report", self._native.take_report(self._handle, report, len(report))
         )
 
+    def taint_steps(self) -> None:
+        """Nothing of steps whose reports are not all taken is stored."""
+        self._native.check("terrace_taint_steps", self._native.taint_steps(self._handle))
+
     def end_request(
         self,
         request: int,

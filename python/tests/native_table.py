@@ -138,6 +138,9 @@ class Table:
     def take_report(self, _owner: Any, report: bytes, length: int) -> Code:
         return self._note("take_report", report=report[:length])
 
+    def taint_steps(self, _owner: Any) -> Code:
+        return self._note("taint_steps")
+
     def end_request(self, _owner: Any, request: int, ledger: Any) -> Code:
         code = self._fill("end_request", ledger)
         self.calls[-1][1]["request"] = request

@@ -210,6 +210,51 @@ def test_a_failure_touches_only_its_own_requests() -> None:
     assert half.match(second, 0) == 0
 
 
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        ({30}, ["taint_steps", "take_report"]),
+        ({11, 30}, ["taint_steps", "take_report"]),
+        ({11}, ["take_report"]),
+        ({11, 20, 21}, ["take_report"]),
+    ],
+)
+def test_a_step_on_blocks_that_another_connector_did_not_fill_is_not_stored(
+    failed: set[int], told: list[str]
+) -> None:
+    table, half = make()
+    table.texts["build_orders"] = b"orders"
+    loading, refused = Request("a", list(range(9))), Request("b", list(range(9)))
+    half.begin(loading)
+    half.begin(refused)
+    admit(table, half, loading, 8)
+    table.codes["accept_load"] = Code.EXHAUSTED
+    table.external = [8]
+    half.match(refused, 0)
+    half.accept(refused, 0, 8, ([20, 21, 22],))
+    half.build_step(Output([Scheduled(loading, 8, 1, [10, 11, 12])]))
+    table.calls.clear()
+    half.take_output([b"of a rank", b"of another"], failed)
+    assert [name for name, _ in table.calls if name != "read_log"] == told
+    assert table.named("take_report")[0]["report"] == b"of a rankof another"
+    half.build_step(Output())
+    half.take_output([], {11})
+    assert table.count()["taint_steps"] == len(told), "of an earlier step: not ours any more"
+
+
+def test_of_a_step_that_cannot_be_tainted_no_report_is_taken() -> None:
+    table, half = make()
+    table.codes["taint_steps"] = Code.EXHAUSTED
+    half.take_output([b"report"], {30})
+    half.take_output([b"of a step later"], ())
+    assert table.count()["take_report"] == 0
+    del table.codes["taint_steps"]
+    for _ in range(2):
+        half.take_output([b"later still"], ())
+    told = [name for name, _ in table.calls if name in ("taint_steps", "take_report")]
+    assert told == ["taint_steps"] * 3 + ["take_report"] * 2
+
+
 def test_a_resumed_request_is_told_with_its_new_table() -> None:
     table, half = make()
     request = Request("a", list(range(9)))

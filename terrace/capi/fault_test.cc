@@ -171,6 +171,7 @@ std::vector<Function> functions_of_an_owner() {
        [](E& e) { return terrace_build_orders(e.owner, &e.text); }},
       {"terrace_take_report", kOwner, kCode,
        [](E& e) { return terrace_take_report(e.owner, e.bytes.data(), e.bytes.size()); }},
+      {"terrace_taint_steps", kOwner, kCode, [](E& e) { return terrace_taint_steps(e.owner); }},
       {"terrace_end_request", kOwner, kCode,
        [](E& e) { return terrace_end_request(e.owner, e.request, &e.text); }},
       {"terrace_hint_request", kOwner, kCode,

@@ -314,6 +314,13 @@ terrace_code terrace_take_report(terrace_owner* owner, const uint8_t* report, ui
   });
 }
 
+terrace_code terrace_taint_steps(terrace_owner* owner) {
+  return with_manager(owner, [](manager::BlockManager& manager) {
+    manager.taint_steps();
+    return TERRACE_OK;
+  });
+}
+
 terrace_code terrace_finish_request(terrace_owner* owner, terrace_request request,
                                     const terrace_ending* ending, terrace_bytes* ledger_json) {
   return with_manager(owner, [&](manager::BlockManager& manager) {

@@ -375,6 +375,10 @@ Result<std::string> BlockManager::build_orders() {
   return orders ? wire::encode(*orders) : std::string();
 }
 
+void BlockManager::taint_steps() {
+  state_->change_core([](Core& core) { core.taint_steps(); });
+}
+
 Status BlockManager::take_report(std::span<const std::byte> bytes) {
   State& state = *state_;
   auto reports = wire::decode_reports(bytes);

@@ -93,6 +93,9 @@ class BlockManager {
   [[nodiscard]] Result<std::string> build_orders();
   // One or several concatenated encoded wire::Reports.
   [[nodiscard]] Status take_report(std::span<const std::byte> bytes);
+  // The engine computed on bytes that another connector should have filled: what is ordered and not
+  // reported by all ranks, or not ordered yet, is not stored. Before the reports of that step.
+  void taint_steps();
   // In place of what was said before. Errors: kNotFound.
   [[nodiscard]] Status hint_request(RequestId request, const GivenHints& given);
   [[nodiscard]] Result<Ledger> end_request(RequestId request, const AnswerEnd& end = {});

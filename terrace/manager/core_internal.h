@@ -95,6 +95,8 @@ class Core {
   // Nothing when nothing is due.
   [[nodiscard]] std::optional<wire::Orders> build_orders(Nanoseconds now);
   [[nodiscard]] Status take_report(const wire::Report& report, Nanoseconds now);
+  // Nothing is stored of steps that are ordered and not over, nor of the one being put together.
+  void taint_steps();
   void hint(Request& request, const GivenHints& given, Nanoseconds now);
   [[nodiscard]] Ledger end_request(Request& request, Nanoseconds now, const AnswerEnd& end = {});
   [[nodiscard]] std::vector<Event> take_events();

@@ -24,6 +24,11 @@ Status Core::take_report(const wire::Report& report, Nanoseconds now) {
   return {};
 }
 
+void Core::taint_steps() {
+  steps_.taint_in_flight();
+  drop_saves(steps_.drop_pending_saves(), context_.counters.drop_tainted);
+}
+
 void Core::finish_all(std::vector<Step> over, Nanoseconds now) {
   bool is_tainted = false;
   for (Step& step : over) {  // Oldest first.
@@ -39,8 +44,7 @@ bool Core::finish(Step step, Nanoseconds now) {
   if (has_bad_loads) {
     // Whatever was ordered before this was known may have been computed on the bad blocks.
     step.is_tainted = true;
-    steps_.taint_in_flight();
-    drop_saves(steps_.drop_pending_saves(), context_.counters.drop_tainted);
+    taint_steps();
   }
   finish_loads(step);
   std::vector<RequestId> stored;  // That ended meanwhile; mostly none.

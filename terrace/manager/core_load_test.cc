@@ -138,6 +138,32 @@ TEST(CoreLoadTest, AFailedLoadDropsTheSavesThatAreNotOrderedYet) {
   EXPECT_EQ(rig.look_up(rig.begin(others)), 1U);
 }
 
+TEST(CoreLoadTest, AStepOnBadBlocksOfAnotherConnectorStoresNothingWhicheverRanksHaveReported) {
+  Rig rig({.ranks = 2});
+  const auto before = Rig::make_tokens(1, 1);
+  const auto tokens = Rig::make_tokens(3, 9);
+  rig.run_cold(before);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 0U);
+  ASSERT_TRUE(rig.accept(id, 1, 0, {}).is_ok());  // Another one loads its first block.
+  const auto table = Rig::make_table(3, 20);
+  rig.advance(id, 2, table);
+  const auto orders = rig.build();
+  ASSERT_TRUE(orders.has_value());
+  ASSERT_TRUE(rig.core.take_report(rig.obey(1, *orders), rig.clock.now()).is_ok());
+  rig.advance(id, 3, table);  // Of the next step, not ordered yet.
+  rig.core.taint_steps();
+  ASSERT_TRUE(rig.core.take_report(rig.obey(0, *orders), rig.clock.now()).is_ok());
+  EXPECT_FALSE(rig.build().has_value());
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 0U);
+  EXPECT_EQ(rig.counters.drop_tainted.value(), 3U);
+  EXPECT_EQ(rig.look_up(rig.begin(before)), 1U);  // What was stored before stays,
+  for (std::uint32_t block = 0; block < 3; ++block) rig.compute(id, block, table[block]);
+  rig.advance(id, 3, table);  // and what is computed anew is stored.
+  rig.step();
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 3U);
+}
+
 TEST(CoreLoadTest, ALostReportOfALoadTaintsTheStepWhoseReportShowsIt) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.integration.vllm import harness
-from tests.integration.vllm.scenarios.multi import BAD_BLOCK
+from tests.integration.vllm.scenarios.multi import BAD_BLOCK, TAINTED
 from tests.integration.vllm.scenarios.small import DISK, HOST, OFFLOADED, numbers
 
 PROMPTS = [numbers(1, 300), numbers(2, 321)]
@@ -60,6 +60,7 @@ def found(llama: str, work: Path) -> dict[str, Any]:
             "second": ("small.second", same),
             "newer": ("small.newer", same),
             "among others": ("multi.run", same),
+            "beside failing": ("multi.beside_failing", same),
             "producer": ("small.twice", same | shared | {"role": "kv_producer"}),
             "consumer": ("small.twice", same | shared | {"role": "kv_consumer"}),
         },
@@ -175,6 +176,19 @@ def test_among_other_connectors_each_gets_its_own_messages_and_may_hold_blocks(
     assert sender["allocated"] == [0] * sender["requests"]
     # The last one is sent with the step after its end, which never comes.
     assert sender["delivered"] == sender["requests"] - 1
+
+
+def test_among_other_connectors_whose_loads_fail_nothing_computed_on_them_is_stored(
+    found: dict[str, Any],
+) -> None:
+    case = found["beside failing"]
+    cold = tokens(found["plain"]["cold"])[:1]
+    assert [tokens(case[name]["answers"]) for name in ("cold", "failed", "host")] == [cold] * 3
+    assert case["failures"] == 1
+    assert case["failed"]["grown"][TAINTED] == 9
+    assert case["host"]["grown"][HOST] == 288
+    assert case["bytes"][0] == case["bytes"][1]
+    assert case["status"]["health"] == "green"
 
 
 def test_a_producer_only_stores_its_first_request_included(found: dict[str, Any]) -> None:

@@ -112,6 +112,8 @@ class SchedulerHalf:
         self._unkeyed: dict[str, str] = {}  # Ledgers of unkeyable requests that asked for them.
         self._pending = _Pending()
         self._loading: list[tuple[Live, frozenset[int]]] = []
+        self._step = Step()  # The last one.
+        self._owes_taint = False  # The core has yet to hear of a step that must not be stored.
         self._has_ordered = False
         self._next_events = 0.0
         self._drain = Drain(owner.read_log)
@@ -311,6 +313,7 @@ class SchedulerHalf:
         )
         self._loading = pending.loading
         self._pending = _Pending()
+        self._step = step
         return step
 
     def _orders(self, pending: _Pending) -> bytes:
@@ -386,7 +389,11 @@ class SchedulerHalf:
         failed_blocks: Iterable[int],
         failed_requests: Iterable[str] = (),
     ) -> None:
+        failed = set(failed_blocks)
         joined = b"".join(reports)
+        self._owes_taint = self._owes_taint or not self._are_ours(failed)
+        if self._owes_taint and not self._taint():
+            joined = b""
         if joined:
             self._next_events = 0.0
             try:
@@ -397,12 +404,29 @@ class SchedulerHalf:
             live = self._live.get(request_id)
             if live is not None:
                 live.has_failed, live.is_arriving = True, False
-        failed = set(failed_blocks)
         if failed:
             for live, blocks in self._loading:
                 if not failed.isdisjoint(blocks):
                     live.has_failed = True
         self._drain.due()
+
+    def _are_ours(self, failed: set[int]) -> bool:
+        """Loads of ours that failed: the core hears of those in the reports."""
+        return failed <= {*self._step.load_blocks, *self._step.failed_blocks}
+
+    def _taint(self) -> bool:
+        """Another connector failed to load what a step computed on: none of it may be stored.
+
+        False: the core could not be told.  Until it is, it gets no report, and so stores nothing.
+        """
+        LOGGER.info("terrace: another connector's loads failed: the step is not stored")
+        try:
+            self.owner.taint_steps()
+        except TerraceError as error:
+            _tolerate("reports dropped", error)
+            return False
+        self._owes_taint = False
+        return True
 
     def events(self) -> str:
         """The core's events since the last call, as JSON; asked after reports or now and then."""

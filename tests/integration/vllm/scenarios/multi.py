@@ -16,6 +16,12 @@ SENDER = {
     "kv_connector_module_path": f"{__package__}.sender",
     "kv_role": "kv_producer",
 }
+FAILING = {
+    "kv_connector": "Failing",
+    "kv_connector_module_path": f"{__package__}.failing",
+    "kv_role": "kv_both",
+}
+TAINTED = 'terrace_drop_blocks_total{queue="tainted"}'
 BAD_BLOCK = 4
 
 
@@ -74,3 +80,21 @@ def run(say: Say, model: str, prompts: list[list[int]]) -> None:
         "requests": len(engine.requests),
     }
     say(found | {"status": engine.status()})
+
+
+def beside_failing(say: Say, model: str, prompts: list[list[int]]) -> None:
+    """Cold without Terrace, with five blocks that another connector fails to load, and again."""
+    engine = make(model, {"host.size": "64MiB"}, beside=[FAILING])
+    off = {"kv_transfer_params": {"terrace": {"mode": "off"}}}
+    found: dict[str, Any] = {"cold": measured(engine, prompts[:1], extra_args=off)}
+    hashes = engine.requests[-1].block_hashes[:9]
+    right = engine.block_digests(hashes)
+    failing = engine.scheduler.connector.sub_connectors[0]
+    engine.forget_local()
+    failing.claims = 5 * engine.block_size
+    found["failed"] = measured(engine, prompts[:1])
+    failing.claims = 0
+    engine.forget_local()
+    found["host"] = measured(engine, prompts[:1])
+    found["bytes"] = [right, engine.block_digests(hashes)]
+    say(found | {"failures": failing.failures, "status": engine.status()})
