@@ -158,6 +158,21 @@ def test_after_a_reset_nothing_matches(pair: Pair) -> None:
     assert pair.poll(request, 0, 4) == 0
 
 
+def test_what_a_tainted_step_saved_is_stored_only_when_it_is_computed_anew(pair: Pair) -> None:
+    tokens, blocks = array("I", range(5)), [[3, 4]]
+    request = pair.owner.begin_request(tokens)
+    pair.poll(request, 0, 4)
+    pair.owner.accept_load(request, 0, 0, blocks)
+    pair.owner.advance_request(request, 5, array("I"), blocks)
+    pair.worker.run_saves(pair.owner.build_orders())
+    pair.owner.taint_steps()
+    pair.owner.take_report(pair.worker.build_report())
+    assert pair.poll(pair.owner.begin_request(tokens), 0, 4) == 0
+    pair.owner.advance_request(request, 5, array("I"), blocks)
+    pair.step()
+    assert pair.poll(pair.owner.begin_request(tokens), 0, 4) == 4
+
+
 def test_cut_orders_and_reports_are_refused(pair: Pair) -> None:
     tokens = array("I", range(5))
     store(pair, tokens, [3, 4])
