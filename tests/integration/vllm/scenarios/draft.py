@@ -33,7 +33,8 @@ def drafted(say: Say, model: str) -> None:
     found |= {"grown": engine.grown(before), "steps": steps[0]}
     found["short"] = {
         "cold": _twice(engine, engine.tokens(300, 1)),
-        "tail": _twice(engine, engine.tokens(330)),  # Begins with a prompt that is stored.
+        # Begins with a prompt that is stored, and goes on otherwise than its answer.
+        "tail": _twice(engine, engine.tokens(300) + engine.tokens(30, 1)),
     }
     say(found | {name: engine.metric(name) for name in (REFUSED, LOST)})
 
