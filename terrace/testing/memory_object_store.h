@@ -36,6 +36,7 @@ class MemoryObjectStore final : public transfer::ObjectStore {
   const std::string& place() const override { return text_; }
   bool shows_arrivals() const override { return true; }
   void wake() override {}
+  bool close(Nanoseconds) override { return true; }
 
  protected:
   Status start(transfer::ObjectRequest request) override {

@@ -19,6 +19,7 @@ class ScriptedStore final : public ObjectStore {
   std::string_view name() const override { return "scripted"; }
   const std::string& place() const override { return place_; }
   void wake() override {}
+  bool close(Nanoseconds) override { return true; }
 
   // The names of what is under way, in the order in which it came.
   std::vector<std::string> started() const {

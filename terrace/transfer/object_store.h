@@ -103,6 +103,12 @@ class ObjectStore {
   // Returns when something finished, wake() was called, or after `limit` (a duration).
   void wait(Nanoseconds limit) { pause(limit); }
   virtual void wake() = 0;
+  // The last call but wait() and wake(): begins nothing any more; what can be given up at once is,
+  // and is never answered. WAITS for the rest, at most `limit` (a duration). True = no thread of
+  // the store touches a request's memory or calls the listener any more. False = some system call
+  // hangs: then all of that, and the store itself, has to stay until the process ends, as its
+  // destructor would wait for that call.
+  [[nodiscard]] virtual bool close(Nanoseconds limit) = 0;
   // Called by the store's threads whenever something has finished, for who waits elsewhere. Set
   // before the first request; must be quick and thread-safe.
   void set_listener(std::function<void()> listener) { listener_ = std::move(listener); }

@@ -393,6 +393,23 @@ TEST_P(ObjectStoreContract, TheListenerIsToldOfWhatHasFinished) {
   }
 }
 
+TEST_P(ObjectStoreContract, AfterClosingWhatWasUnderWayIsThereWholeOrNotAtAll) {
+  std::vector<Content> contents;
+  for (std::uint64_t i = 0; i < 16; ++i) contents.push_back(content(300'000, i));
+  for (std::uint64_t i = 0; i < 16; ++i) {
+    const std::string name = "closing/" + std::to_string(i);
+    ASSERT_TRUE(store_->submit(put_request(name, contents.at(i))).is_ok());
+  }
+  ASSERT_TRUE(store_->close(testing::kPatience));
+  for (Content& bytes : contents) bytes.assign(bytes.size(), std::byte{0});  // As if it were freed.
+  store_.reset();
+  const auto other = place_->open(16);
+  for (const auto& [name, times] : list(*other, "closing/")) {
+    const std::uint64_t number = std::stoul(name.substr(name.find('/') + 1));
+    EXPECT_EQ(get(*other, name), content(300'000, number)) << name;
+  }
+}
+
 TEST_P(ObjectStoreContract, WakeEndsAWait) {
   store_->wake();
   store_->wait(seconds(600));

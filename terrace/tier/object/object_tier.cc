@@ -120,17 +120,27 @@ Result<std::unique_ptr<ObjectTier>> ObjectTier::create(Options options,
 
 ObjectTier::ObjectTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
-// Others' hands may still read blocks, or write to them.
 ObjectTier::~ObjectTier() {
+  if (state_ != nullptr) (void)close(kDrainLimit);
+}
+
+bool ObjectTier::close(Nanoseconds limit) {
   object::Context& context = state_->context;
-  const Nanoseconds limit = context.clock.now() + kDrainLimit;
+  const Nanoseconds deadline = context.clock.now() + limit;
+  // The store's threads put headers and footers of our parts, and read into their pages: they end
+  // before these do.
+  const bool has_store_ended = context.store->close(limit);
+  // Others' hands may still read blocks, or write to them.
   std::vector<std::uint64_t> ended;
   context.crypt->take_done(ended);
-  while (context.crypt->under_way() > 0 && context.clock.now() < limit) {
+  while (context.crypt->under_way() > 0 && context.clock.now() < deadline) {
     context.queue.wait(milliseconds(10));
     context.crypt->take_done(ended);
   }
-  if (context.crypt->under_way() > 0) leave_behind(std::move(state_));
+  const bool has_ended = has_store_ended && context.crypt->under_way() == 0;
+  if (!has_ended) leave_behind(std::move(state_));
+  state_.reset();
+  return has_ended;
 }
 
 std::size_t ObjectTier::match(GroupId group, std::span<const SequenceHash> hashes) const {

@@ -2,7 +2,8 @@
 // hashes. It has no slots and no index of its own: what it knows to be there comes from asking.
 // Threading: catalog calls (match, contains, may_hold_more, status) are thread-safe and never do
 // I/O; the I/O calls (begin_*, poll, wait) belong to one thread, the manager's.  Waits: only
-// wait(), with a limit. Bounds: Options. Source: design.md section 6, docs/formats/pack.md.
+// wait() and close(), with a limit. Bounds: Options. Source: design.md section 6,
+// docs/formats/pack.md.
 #pragma once
 
 #include <cstdint>
@@ -82,7 +83,12 @@ class ObjectTier {
   static Result<std::unique_ptr<ObjectTier>> create(Options options,
                                                     std::unique_ptr<transfer::ObjectStore> store,
                                                     const Clock& clock, LogSink& log);
-  ~ObjectTier();
+  ~ObjectTier();  // close() if that was not done, for at most two seconds.
+  // The last call. Gives up what waits, and WAITS for what is under way, at most `limit` (a
+  // duration). False = a store or a hand still was at work: blocks' memory, clock, log, the store's
+  // listener and Options::wake then have to stay until the process ends, as what is the tier's
+  // does.
+  [[nodiscard]] bool close(Nanoseconds limit);
 
   // ---- Catalog side, thread-safe.
   [[nodiscard]] std::size_t match(GroupId group, std::span<const SequenceHash> hashes) const;

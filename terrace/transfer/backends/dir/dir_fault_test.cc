@@ -436,5 +436,31 @@ TEST_F(DirFaultTest, AFileSystemWithoutDirectReadsAndWritesIsServed) {
   }
 }
 
+TEST_F(DirFaultTest, ClosingWaitsSoLongForACallThatHangsAndBeginsNothingMore) {
+  options_.threads = 1;
+  open();
+  std::atomic<bool> is_hanging{false};
+  std::atomic<bool> is_released{false};
+  script_.fail("write_at", {.then = [&] {
+                 is_hanging = true;
+                 (void)testing::eventually([&] { return is_released.load(); });
+               }});
+  const Content bytes = content(100'000);
+  std::vector<Content> contents{bytes, bytes};
+  for (const std::size_t i : {0U, 1U}) {
+    ObjectRequest made = request(ObjectOp::kPut, fmt::format("c/{}", i));
+    made.pieces = {{contents[i].data(), bytes.size()}};
+    ASSERT_TRUE(store_->submit(std::move(made)).is_ok());
+  }
+  ASSERT_TRUE(testing::eventually([&] { return is_hanging.load(); }));
+  EXPECT_FALSE(store_->close(milliseconds(10)));
+  is_released = true;
+  EXPECT_TRUE(store_->close(testing::kPatience));
+  contents.clear();
+  open();
+  EXPECT_EQ(get_all("c/0"), bytes);
+  EXPECT_EQ(head("c/1").status.code(), Code::kNotFound);
+}
+
 }  // namespace
 }  // namespace terrace::transfer::dir

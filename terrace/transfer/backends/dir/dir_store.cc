@@ -7,6 +7,7 @@
 #include <exception>
 #include <thread>
 
+#include "terrace/base/finally.h"
 #include "terrace/base/mutex.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
@@ -25,11 +26,7 @@ class DirStore final : public ObjectStore {
  public:
   DirStore(const DirStoreOptions& options, std::unique_ptr<FileCalls> calls)
       : ObjectStore(options.depth), place_(options.path), files_(options, std::move(calls)) {}
-  ~DirStore() override {
-    for (auto& worker : workers_) worker.request_stop();
-    work_came_.notify_all();
-    // The threads join here, each after the request that it is at.
-  }
+  ~DirStore() override { stop(); }  // The threads join here, each after the request that it is at.
 
   Status open(unsigned threads) {
     TERRACE_RETURN_IF_ERROR(files_.prepare());
@@ -40,6 +37,8 @@ class DirStore final : public ObjectStore {
               fmt::format("terrace-dir-{}", i), [this](const std::stop_token& stop) { work(stop); },
               [](const char*) {}));
       workers_.push_back(std::move(worker));
+      const MutexLock lock(mutex_);
+      ++working_;
     }
     return {};
   }
@@ -54,6 +53,19 @@ class DirStore final : public ObjectStore {
       is_woken_ = true;
     }
     result_came_.notify_all();
+  }
+
+  bool close(Nanoseconds limit) override {
+    stop();
+    const SystemClock clock;
+    const Nanoseconds end = clock.now() + limit;
+    const MutexLock lock(mutex_);
+    while (working_ > 0) {
+      const Nanoseconds left = end - clock.now();
+      if (left.value() <= 0) return false;
+      (void)thread_ended_.wait_for(mutex_, left);
+    }
+    return true;
   }
 
  protected:
@@ -104,10 +116,25 @@ class DirStore final : public ObjectStore {
   }
 
  private:
+  void stop() {
+    TERRACE_SYNC_POINT("dir.stop");
+    for (auto& worker : workers_) worker.request_stop();
+    {
+      const MutexLock lock(mutex_);
+      waiting_.clear();
+    }
+    work_came_.notify_all();
+  }
+
   void work(const std::stop_token& stop) {
+    const base::Finally ended([this] {
+      const MutexLock lock(mutex_);
+      --working_;
+      thread_ended_.notify_all();
+    });
     while (!stop.stop_requested()) {
       Finished item;
-      if (!take(item.request)) continue;
+      if (!take(stop, item.request)) continue;
       TERRACE_SYNC_POINT("dir.begun");
       try {
         item.answer = files_.run(item.request);
@@ -125,9 +152,11 @@ class DirStore final : public ObjectStore {
   }
 
   // The oldest request, after a wait of at most kIdleLimit.
-  bool take(ObjectRequest& request) {
+  bool take(const std::stop_token& stop, ObjectRequest& request) {
     const MutexLock lock(mutex_);
-    if (waiting_.empty()) (void)work_came_.wait_for(mutex_, kIdleLimit);
+    if (waiting_.empty() && !stop.stop_requested()) {
+      (void)work_came_.wait_for(mutex_, kIdleLimit);
+    }
     if (waiting_.empty()) return false;
     request = std::move(waiting_.front());
     waiting_.pop_front();
@@ -139,10 +168,12 @@ class DirStore final : public ObjectStore {
   Mutex mutex_;
   CondVar work_came_;
   CondVar result_came_;
+  CondVar thread_ended_;
   std::deque<ObjectRequest> waiting_ TERRACE_GUARDED_BY(mutex_);
   std::vector<Finished> outcomes_ TERRACE_GUARDED_BY(mutex_);
   bool is_woken_ TERRACE_GUARDED_BY(mutex_) = false;
-  std::vector<std::jthread> workers_;  // Last: joined before the rest goes.
+  unsigned working_ TERRACE_GUARDED_BY(mutex_) = 0;  // Threads that have not ended.
+  std::vector<std::jthread> workers_;                // Last: joined before the rest goes.
 };
 
 }  // namespace

@@ -2,7 +2,7 @@
 // Lustre, CephFS, WEKA …). Format and order of writing: docs/formats/object-dir.md.
 // Threading: as ObjectStore; the worker threads are its own.  Waits: as ObjectStore. A thread that
 // sits in a system call of a file server that does not answer ends when the call does: its request
-// is answered then, and the destructor waits for it.
+// is answered then, and the destructor waits for it. close() waits for requests that were begun.
 // Bounds: as ObjectStore; `threads` threads, each with at most three descriptors; a listing holds
 // at most kMostListed names per folder on its way.
 #pragma once

@@ -89,6 +89,7 @@ class FaultStore final : public ObjectStore {
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   [[nodiscard]] const std::string& place() const override { return inner_->place(); }
   void wake() override { inner_->wake(); }
+  bool close(Nanoseconds limit) override { return inner_->close(limit); }
 
  protected:
   Status start(ObjectRequest request) override;

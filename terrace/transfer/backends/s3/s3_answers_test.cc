@@ -249,6 +249,23 @@ TEST_F(S3AnswersTest, ADribbleEndsAtTheDeadline) {
   EXPECT_TRUE(guards_stand());
 }
 
+TEST_F(S3AnswersTest, ClosingGivesUpWhatIsUnderWay) {
+  std::atomic<bool> is_asked{false};
+  std::atomic<bool> is_gone{false};
+  serve([&](const Peer& peer, const Seen&) {
+    is_asked = true;
+    is_gone = peer.is_gone(60'000);
+    return false;
+  });
+  ASSERT_TRUE(store_->submit(get(5, 1'000'000)).is_ok());
+  ASSERT_TRUE(testing::eventually([&] { return is_asked.load(); }));
+  EXPECT_TRUE(store_->close(testing::kPatience));
+  memory_.clear();
+  memory_.shrink_to_fit();
+  store_.reset();
+  EXPECT_TRUE(testing::eventually([&] { return is_gone.load(); }));
+}
+
 TEST_F(S3AnswersTest, AServerThatSaysNothingEndsAtTheDeadlineAndTheNextRequestGoesOn) {
   std::atomic<int> count{0};
   serve([&](const Peer& peer, const Seen&) {

@@ -42,10 +42,8 @@ class S3Store final : public ObjectStore {
         log_(log) {}
 
   ~S3Store() override {
-    worker_.request_stop();
-    if (multi_ != nullptr) (void)curl_.multi_wakeup(multi_);
+    stop();
     if (worker_.joinable()) worker_.join();
-    for (const auto& exchange : exchanges_) detach(*exchange);
     exchanges_.clear();
     if (multi_ != nullptr) (void)curl_.multi_cleanup(multi_);
   }
@@ -68,10 +66,16 @@ class S3Store final : public ObjectStore {
     }
     arrived_.reserve(depth());
     taken_.reserve(depth());
-    TERRACE_ASSIGN_OR_RETURN(worker_,
-                             start_thread(
-                                 "terrace-s3", [this](const std::stop_token& stop) { run(stop); },
-                                 [this](const char* reason) { break_down(reason); }));
+    TERRACE_ASSIGN_OR_RETURN(worker_, start_thread(
+                                          "terrace-s3",
+                                          [this](const std::stop_token& stop) {
+                                            run(stop);
+                                            leave();
+                                          },
+                                          [this](const char* reason) {
+                                            break_down(reason);
+                                            leave();
+                                          }));
     return {};
   }
 
@@ -85,6 +89,12 @@ class S3Store final : public ObjectStore {
       is_woken_ = true;
     }
     result_came_.notify_all();
+  }
+
+  bool close(Nanoseconds limit) override {
+    stop();
+    const SystemClock clock;
+    return ended_.wait(clock.now() + limit, clock);
   }
 
  protected:
@@ -122,6 +132,11 @@ class S3Store final : public ObjectStore {
   }
 
  private:
+  void stop() {
+    worker_.request_stop();
+    if (multi_ != nullptr) (void)curl_.multi_wakeup(multi_);
+  }
+
   // All from here on is the worker's.
   void run(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
@@ -134,6 +149,12 @@ class S3Store final : public ObjectStore {
       const int limit_ms = is_summing ? 0 : patience_ms();
       (void)curl_.multi_poll(multi_, nullptr, 0, limit_ms, nullptr);
     }
+  }
+
+  // Here and not in close(): libcurl may wait for a name to be found before it lets go of it.
+  void leave() {
+    for (const auto& exchange : exchanges_) detach(*exchange);
+    ended_.set();
   }
 
   // What escaped ended the thread: everything under way fails, and nothing more is taken.
@@ -318,6 +339,7 @@ class S3Store final : public ObjectStore {
   std::vector<Finished> outcomes_ TERRACE_GUARDED_BY(mutex_);
   bool is_woken_ TERRACE_GUARDED_BY(mutex_) = false;
   bool is_broken_ TERRACE_GUARDED_BY(mutex_) = false;
+  ThreadEnd ended_;
   std::jthread worker_;
 };
 
