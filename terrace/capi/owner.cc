@@ -222,11 +222,11 @@ void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
     const bool is_http_over = owner->close_http(exit_deadline);
     const bool are_ledgers_over = owner->close_ledgers(exit_deadline);
     owner->manager->close(Nanoseconds(deadline_ns));
-    // A thread that hangs goes on one day, with clock, log and state of this handle: then all of it
+    // What hangs goes on one day, with clock, log and state of this handle: then all of it
     // is left to the process's end, on purpose.
     std::unique_ptr<terrace_owner> handle(owner);
     const bool is_over = is_admin_over && is_http_over && are_ledgers_over;
-    if (!is_over || handle->manager->has_left_thread()) leave_behind(std::move(handle));
+    if (!is_over || handle->manager->has_left_behind()) leave_behind(std::move(handle));
     return TERRACE_OK;
   });
 }

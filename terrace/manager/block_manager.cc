@@ -36,7 +36,8 @@ constexpr Nanoseconds kIdleNap = milliseconds(20);
 constexpr policy::FrequencyOptions kPackSightings{
     .threshold = 2, .decay_interval = seconds(3600), .entries = 65'536};
 
-// Threads get this long beyond close()'s deadline to end before they are left behind.
+// Threads get this long beyond close()'s deadline to end before they are left behind, and then each
+// tier for what it has under way.
 constexpr Nanoseconds kJoinGrace = seconds(2);
 
 }  // namespace
@@ -67,7 +68,7 @@ struct BlockManager::State {
   std::atomic<bool> is_signalled{false};
   std::atomic<bool> is_opening_done{false};
   std::atomic<bool> is_io_done{false};
-  bool is_abandoned = false;  // A thread did not end in time: nothing is freed.
+  bool is_abandoned = false;  // A thread or a tier did not end in time: nothing is freed.
   Opened parts;               // Written by the opening thread before it publishes them to `driver`.
   Mutex flush_mutex;
   CondVar flush_condition;  // After each round of the I/O thread.
@@ -196,7 +197,7 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
 
 BlockManager::~BlockManager() {
   close(milliseconds(100));
-  if (state_->is_abandoned) leave_behind(std::move(state_));  // A thread still uses it.
+  if (state_->is_abandoned) leave_behind(std::move(state_));  // Somebody still uses it.
 }
 
 bool BlockManager::State::join(std::jthread& thread, const std::atomic<bool>& is_done,
@@ -277,10 +278,13 @@ void BlockManager::close(Nanoseconds limit) {
     state.shared.core.close_lower("closed", true);
     state.shared.core.close_objects("closed");
   }
-  state.parts.close_tiers();  // Before the host memory that their transfers use.
+  if (state.parts.close_tiers(kJoinGrace)) return;
+  state.is_abandoned = true;  // Host memory too, which their transfers use.
+  state.log.write(LogLevel::kError,
+                  "event=close_overdue detail=\"a disk or the store hangs and is left behind\"");
 }
 
-bool BlockManager::has_left_thread() const { return state_->is_abandoned; }
+bool BlockManager::has_left_behind() const { return state_->is_abandoned; }
 
 Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   State& state = *state_;

@@ -77,11 +77,12 @@ class BlockManager {
   static Result<std::unique_ptr<BlockManager>> open(Options options, const Clock& clock,
                                                     LogSink& log);
   ~BlockManager();  // close() with a short deadline if that was not done.
-  // Flushes queued disk writes for at most `limit` and Options::flush_limit, stops the threads.
+  // Flushes queued disk writes for at most `limit` and Options::flush_limit, stops the threads and
+  // ends the tiers: some seconds more where one of them hangs.
   void close(Nanoseconds limit);
-  // After close(): a thread hung and was left behind. It may still use `clock` and `log`, which
-  // then have to live until the process ends.
-  [[nodiscard]] bool has_left_thread() const;
+  // After close(): a thread, a device or a shared store hung and was left behind. It may still use
+  // `clock` and `log`, which then have to live until the process ends, as host memory does.
+  [[nodiscard]] bool has_left_behind() const;
 
   // Engine side; one engine thread at a time. Never blocks.
   [[nodiscard]] Result<RequestId> begin_request(const RequestOptions& options);

@@ -30,8 +30,9 @@ struct Opened {
   std::atomic<bool> has_objects{false};
   std::atomic<bool> has_fingerprint{false};
 
-  // Nobody finds them any more when they begin to close, which may take a while.
-  void close_tiers() {
+  // Nobody finds them any more when they begin to close, each for at most `limit`. False = one of
+  // them was left behind, and goes on with host memory, clock, log and driver.
+  [[nodiscard]] bool close_tiers(Nanoseconds limit) {
     std::unique_ptr<Hands> last;
     std::unique_ptr<tier::DiskTier> then;
     std::unique_ptr<LowerTier> next;
@@ -43,9 +44,10 @@ struct Opened {
       next.swap(lower);
       first.swap(objects);
     }
-    first.reset();
+    const bool has_store_ended = first == nullptr || first->close(limit);
     next.reset();
-    then.reset();
+    const bool has_disk_ended = then == nullptr || then->close(limit);
+    return has_store_ended && has_disk_ended;
   }
 };
 

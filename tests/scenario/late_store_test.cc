@@ -132,7 +132,7 @@ TEST_F(LateStore, ClosingDoesNotWaitForTheNextTry) {
   Engine engine(scratch_, given);
   ASSERT_TRUE(engine.wait_ready());
   engine.manager().close(seconds(30));
-  EXPECT_FALSE(engine.manager().has_left_thread());
+  EXPECT_FALSE(engine.manager().has_left_behind());
   EXPECT_EQ(tries_.load(), 1);
 }
 

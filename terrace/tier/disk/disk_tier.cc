@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
 #include <iterator>
 
 #include "terrace/base/left_behind.h"
@@ -31,12 +31,8 @@ constexpr Nanoseconds kDrainLimit = seconds(2);
 constexpr std::uint32_t kSweepSlots = 8192;  // Per poll: well under a millisecond.
 
 std::array<std::uint8_t, 32> random_digest() {
-  std::array<std::uint8_t, 32> bytes{};
-  for (std::size_t at = 0; at < bytes.size(); at += 8) {
-    const std::uint64_t word = random_u64();
-    std::memcpy(bytes.data() + at, &word, sizeof word);
-  }
-  return bytes;
+  const std::array words{random_u64(), random_u64(), random_u64(), random_u64()};
+  return std::bit_cast<std::array<std::uint8_t, 32>>(words);
 }
 
 // Enough that the device has work while the next blocks are being encrypted.
@@ -68,6 +64,17 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
   constexpr std::size_t kVoids = 1024;  // Void records of one batch.
   return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes +
          disk::Reader::kMostReads * ranks + 3;  // Scrubber, checker, LearnedKeeper: one each.
+}
+
+Status check_options(const DiskTier::Options& options) {
+  TERRACE_RETURN_IF_ERROR(options.layout.validate());
+  TERRACE_RETURN_IF_ERROR(options.fingerprint.validate());
+  if (options.paths.empty()) return {Code::kInvalid, "disk.paths is empty"};
+  if (options.size.value() == 0 && options.blocks == 0) {
+    return {Code::kInvalid, "disk.size and disk.blocks are both 0"};
+  }
+  if (options.queue_blocks == 0) return {Code::kInvalid, "disk.queue must be at least 1"};
+  return {};
 }
 }  // namespace
 
@@ -120,6 +127,14 @@ struct DiskTier::State {
     names.reserve(volumes.size());
     for (const auto& volume : volumes) names.push_back(volume->directory());
     return names;
+  }
+
+  [[nodiscard]] bool is_at_work() const {
+    return backend->in_flight() > 0 || crypt->under_way() > 0;
+  }
+  [[nodiscard]] bool is_busy() {
+    return is_at_work() || writer.is_drop_due() || writer.budget().is_saving() ||
+           learned.is_saving();
   }
 
   bool prepare(transfer::Transfer& transfer) {
@@ -232,19 +247,6 @@ struct DiskTier::State {
   std::vector<DiskDone> ready;
 };
 
-namespace {
-Status check_options(const DiskTier::Options& options) {
-  TERRACE_RETURN_IF_ERROR(options.layout.validate());
-  TERRACE_RETURN_IF_ERROR(options.fingerprint.validate());
-  if (options.paths.empty()) return {Code::kInvalid, "disk.paths is empty"};
-  if (options.size.value() == 0 && options.blocks == 0) {
-    return {Code::kInvalid, "disk.size and disk.blocks are both 0"};
-  }
-  if (options.queue_blocks == 0) return {Code::kInvalid, "disk.queue must be at least 1"};
-  return {};
-}
-}  // namespace
-
 Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock,
                                                  LogSink& log) {
   TERRACE_RETURN_IF_ERROR(check_options(options));
@@ -297,23 +299,23 @@ bool DiskTier::may_hold_blocks(std::span<const std::string> paths) {
 DiskTier::DiskTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 DiskTier::~DiskTier() {
+  if (state_ != nullptr) (void)close(kDrainLimit);
+}
+
+bool DiskTier::close(Nanoseconds limit) {
   stop_writes();
   state_->corrupt_log.flush();
-  const Nanoseconds limit = state_->clock.now() + kDrainLimit;
-  const auto is_busy = [&] {
-    return state_->backend->in_flight() > 0 || state_->crypt->under_way() > 0 ||
-           state_->writer.is_drop_due() || state_->writer.budget().is_saving() ||
-           state_->learned.is_saving();
-  };
-  while (is_busy() && state_->clock.now() < limit) {
+  const Nanoseconds deadline = state_->clock.now() + limit;
+  while (state_->is_busy() && state_->clock.now() < deadline) {
     state_->backend->wait(milliseconds(50));
     state_->pump();
   }
   // A device that does not answer may still write into these pages, and a thread may still use this
   // backend: leave them to the process's end rather than hang or corrupt the engine.
-  if (state_->backend->in_flight() > 0 || state_->crypt->under_way() > 0) {
-    leave_behind(std::move(state_));
-  }
+  const bool has_ended = !state_->is_at_work();
+  if (!has_ended) leave_behind(std::move(state_));
+  state_.reset();
+  return has_ended;
 }
 
 std::size_t DiskTier::match(GroupId group, std::span<const SequenceHash> hashes) const {

@@ -79,7 +79,11 @@ class DiskTier {
   // kInvalid when two paths
   // are one directory or one lies in the other; kExhausted if memory is refused.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
-  ~DiskTier();
+  ~DiskTier();  // close() if that was not done, for at most two seconds.
+  // The last call. Writes no more, and WAITS for what is under way, at most `limit` (a duration).
+  // False = a device or a hand still was at work: blocks' memory, clock and log then have to stay
+  // until the process ends, as what is the tier's does.
+  [[nodiscard]] bool close(Nanoseconds limit);
   // False when certainly no block lies below the paths. BLOCKS (file I/O).
   [[nodiscard]] static bool may_hold_blocks(std::span<const std::string> paths);
 
