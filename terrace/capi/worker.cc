@@ -10,6 +10,8 @@
 #include "terrace/base/clock.h"
 #include "terrace/base/left_behind.h"
 #include "terrace/base/log.h"
+#include "terrace/base/open_calls.h"
+#include "terrace/base/sync_point.h"
 #include "terrace/capi/convert_internal.h"
 #include "terrace/capi/guard_internal.h"
 #include "terrace/capi/json_internal.h"
@@ -21,6 +23,7 @@ using namespace terrace::capi;  // NOLINT(google-build-using-namespace)
 namespace {
 constexpr std::size_t kLogLines = 1024;
 constexpr Nanoseconds kExitLimit = seconds(2);
+constexpr Nanoseconds kLongestClose = seconds(3600);
 }  // namespace
 
 struct terrace_worker final : ExitClosed {
@@ -28,14 +31,24 @@ struct terrace_worker final : ExitClosed {
   void close_at_exit() noexcept override {
     if (!is_ours() || !worker) return;
     (void)guarded([&] {
-      if (worker->close(kExitLimit)) worker.reset();
+      if (close(kExitLimit)) worker.reset();
       return TERRACE_OK;
     });
+  }
+  // Lets calls finish and no more in, then stops the threads. False: one of them hangs, and goes on
+  // one day with all that is in here.
+  [[nodiscard]] bool close(Nanoseconds limit) {
+    const Nanoseconds deadline = clock.now() + std::clamp(limit, Nanoseconds(0), kLongestClose);
+    if (!calls.end(deadline, clock)) return false;
+    return !worker || worker->close(deadline - clock.now());
   }
   using ExitClosed::is_ours;
 
   SystemClock clock;
   RingLog log;
+  // C calls, from their first line to their last: the worker lets its own part of one finish, but a
+  // call goes on with what is in here.
+  OpenCalls calls;
   std::unique_ptr<worker::Worker> worker;
   // Failed blocks that the last run_loads had no room for, and whose orders these are: kept for a
   // second call with more room. Other orders are another step, and the list is over.
@@ -50,7 +63,10 @@ namespace {
 template <typename Body>
 terrace_code with_worker(terrace_worker* handle, Body&& body) noexcept {
   if (handle == nullptr) return TERRACE_INVALID;
-  if (!handle->is_ours() || !handle->worker) return TERRACE_CLOSED;
+  if (!handle->is_ours()) return TERRACE_CLOSED;
+  const OpenCalls::Call call(handle->calls);
+  if (!call.is_admitted()) return TERRACE_CLOSED;
+  TERRACE_SYNC_POINT("capi.worker.call");
   return guarded([&] { return body(*handle->worker); },
                  [&](const char* text) {
                    handle->breach = text;
@@ -80,6 +96,7 @@ Status run_loads_once(terrace_worker& handle, worker::Worker& impl,
   }
   handle.failed.clear();
   auto result = handle.breach.empty() ? impl.run_loads(orders) : impl.refuse_loads(orders);
+  TERRACE_SYNC_POINT("capi.worker.loaded");
   if (!result) return std::move(result).error();
   handle.failed = std::move(*result);
   return {};
@@ -115,7 +132,7 @@ void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns) {
   (void)guarded([&] {
     // What hangs goes on one day, with clock, log and state of this handle: then all of it is left
     // to the process's end, on purpose.
-    const bool is_closed = !worker->worker || worker->worker->close(Nanoseconds(deadline_ns));
+    const bool is_closed = worker->close(Nanoseconds(deadline_ns));
     std::unique_ptr<terrace_worker> handle(worker);
     if (!is_closed) leave_behind(std::move(handle));
     return TERRACE_OK;

@@ -3,7 +3,10 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "terrace/base/sync_point.h"
@@ -113,6 +116,66 @@ TEST_F(WorkerAbiTest, NullArraysWithALengthAreInvalid) {
   EXPECT_EQ(reported(), std::vector<std::size_t>());
   EXPECT_EQ(terrace_run_loads(worker_, bytes, orders.size(), nullptr, 0, &count_), TERRACE_OK);
   EXPECT_EQ(count_, 1U);
+}
+
+// A call that is held up at a point while another thread closes its worker.
+class ClosedWorkerTest : public WorkerAbiTest {
+ protected:
+  ~ClosedWorkerTest() override {
+    base::set_sync_point("open_calls.waiting", {});
+    base::set_sync_point("capi.worker.call", {});
+    base::set_sync_point("capi.worker.loaded", {});
+  }
+
+  // True when the close waited for the call, which then ended with TERRACE_OK.
+  bool outlasts(const char* point, const std::function<terrace_code()>& call) {
+    std::atomic<bool> is_waiting{false};
+    std::atomic<bool> has_closed{false};
+    base::set_sync_point("open_calls.waiting", [&] { is_waiting.store(true); });
+    std::jthread closer;
+    bool was_kept = false;
+    base::set_sync_point(point, [&] {
+      closer = std::jthread([&] {
+        terrace_close_worker(std::exchange(worker_, nullptr), kDeadlineNs);
+        has_closed.store(true);
+      });
+      EXPECT_TRUE(testing::eventually([&] { return is_waiting.load() || has_closed.load(); }));
+      was_kept = !has_closed.load();
+    });
+    const terrace_code code = call();
+    if (closer.joinable()) closer.join();
+    EXPECT_TRUE(has_closed.load());
+    return was_kept && code == TERRACE_OK;
+  }
+
+  static constexpr std::int64_t kDeadlineNs = seconds(60).value();
+};
+
+TEST_F(ClosedWorkerTest, LoadsOutlastTheCloseUntilTheirLastLine) {
+  EXPECT_TRUE(outlasts("capi.worker.loaded", [&, worker = worker_] {
+    const std::string orders = orders_of(1, {1, 2});
+    Blocks32 failed(8);
+    std::uint64_t count = 0;
+    const terrace_code code =
+        terrace_run_loads(worker, reinterpret_cast<const std::uint8_t*>(orders.data()),
+                          orders.size(), failed.data(), failed.size(), &count);
+    EXPECT_EQ(count, 2U);
+    return code;
+  }));
+}
+
+TEST_F(ClosedWorkerTest, StatusOutlastsTheClose) {
+  EXPECT_TRUE(outlasts("capi.worker.call", [worker = worker_] {
+    terrace_bytes text = {};
+    return terrace_read_worker_status(worker, &text);
+  }));
+}
+
+TEST_F(ClosedWorkerTest, LogOutlastsTheClose) {
+  EXPECT_TRUE(outlasts("capi.worker.call", [worker = worker_] {
+    terrace_bytes text = {};
+    return terrace_read_worker_log(worker, &text);
+  }));
 }
 
 TEST(WorkerCloseTest, AThreadThatHangsIsLeftBehindWithWhatItUses) {

@@ -14,11 +14,11 @@
 #include "terrace/base/left_behind.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/mutex.h"
+#include "terrace/base/open_calls.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/memory/device/cpu/cpu_device.h"
 #include "terrace/worker/canary.h"
 #include "terrace/worker/copy_pool.h"
-#include "terrace/worker/open_calls_internal.h"
 
 namespace terrace::worker {
 namespace {

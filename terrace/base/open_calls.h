@@ -1,11 +1,12 @@
-// How many of the engine's calls are at work, so that closing lets them finish and lets no more in.
+// How many of somebody's calls are at work, so that closing lets them finish and lets no more in.
 // Threading: thread-safe.  Waits: end(), up to its deadline.
 #pragma once
 
 #include "terrace/base/clock.h"
 #include "terrace/base/mutex.h"
+#include "terrace/base/sync_point.h"
 
-namespace terrace::worker {
+namespace terrace {
 
 class OpenCalls {
  public:
@@ -32,6 +33,7 @@ class OpenCalls {
     while (running_ != 0) {
       const Nanoseconds left = deadline - clock.now();
       if (left <= Nanoseconds(0)) return false;
+      TERRACE_SYNC_POINT("open_calls.waiting");
       (void)ended_.wait_for(mutex_, left);
     }
     return true;
@@ -56,4 +58,4 @@ class OpenCalls {
   bool is_closing_ TERRACE_GUARDED_BY(mutex_) = false;
 };
 
-}  // namespace terrace::worker
+}  // namespace terrace
