@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kMaxRefusals = 64;
 constexpr std::size_t kMaxEvents = 1024;
+constexpr const char* kThreadEnded = "attach: the thread that serves the ranks has ended";
 
 Result<UniqueFd> make_event_fd() {
   UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -80,14 +81,34 @@ bool ServerBoard::is_full() const {
   return events_.size() >= kMaxEvents / 2;
 }
 
-void ServerBoard::fail_thread(const std::string& reason) {
-  const MutexLock lock(mutex_);
-  problem_ = reason;
+void ServerBoard::fail_thread(const char* reason) noexcept {
+  std::string text;
+  try {
+    text = fmt::format("{}: {}", kThreadEnded, reason);
+  } catch (...) {  // No memory: then without the reason.
+    text.clear();
+  }
+  {
+    const MutexLock lock(mutex_);
+    has_failed_ = true;
+    problem_.swap(text);
+    for (std::size_t rank = 0; rank < epochs_.size(); ++rank) {
+      const Epoch epoch = std::exchange(epochs_[rank], Epoch(0));
+      if (epoch == Epoch(0)) continue;
+      // Both without memory: there is room for one of each rank, and the text is short.
+      events_.push_back({.change = AttachChange::kDied,
+                         .rank = RankId(static_cast<std::uint16_t>(rank)),
+                         .epoch = epoch,
+                         .detail = "server ended",
+                         .process = 0});
+    }
+  }
+  signal(event_fd_);
 }
 
 std::string ServerBoard::problem() const {
   const MutexLock lock(mutex_);
-  return problem_;
+  return has_failed_ && problem_.empty() ? kThreadEnded : problem_;
 }
 
 struct AttachServer::State {
@@ -102,6 +123,13 @@ struct AttachServer::State {
 
   State(Options given, const Clock& its_clock, LogSink& its_log)
       : options(std::move(given)), clock(its_clock), log(its_log) {}
+  void tell_breach(const char* reason) const noexcept {
+    try {
+      log.write(LogLevel::kError, fmt::format("part=attach event=breach reason=\"{}\"", reason));
+    } catch (...) {  // No memory: problem() says it.
+      return;
+    }
+  }
 };
 
 AttachServer::AttachServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -123,20 +151,18 @@ Result<std::unique_ptr<AttachServer>> AttachServer::start(Options options, const
   TERRACE_ASSIGN_OR_RETURN(Claim claim, Claim::take(state->options.directory, path, clock));
   state->claim.emplace(std::move(claim));
   State* const raw = state.get();
-  TERRACE_ASSIGN_OR_RETURN(state->thread,
-                           start_thread(
-                               "terrace-attach",
-                               [raw](const std::stop_token&) {
-                                 ServerLoop(raw->options, raw->claim->listener(),
-                                            raw->stop_fd.get(), *raw->board, raw->clock, raw->log)
-                                     .run();
-                               },
-                               [raw](const char* reason) {
-                                 raw->board->fail_thread(reason);
-                                 raw->log.write(
-                                     LogLevel::kError,
-                                     fmt::format("part=attach event=breach reason=\"{}\"", reason));
-                               }));
+  TERRACE_ASSIGN_OR_RETURN(state->thread, start_thread(
+                                              "terrace-attach",
+                                              [raw](const std::stop_token&) {
+                                                ServerLoop(raw->options, raw->claim->listener(),
+                                                           raw->stop_fd.get(), *raw->board,
+                                                           raw->clock, raw->log)
+                                                    .run();
+                                              },
+                                              [raw](const char* reason) {
+                                                raw->board->fail_thread(reason);
+                                                raw->tell_breach(reason);
+                                              }));
   return std::unique_ptr<AttachServer>(new AttachServer(std::move(state)));
 }
 

@@ -27,6 +27,7 @@ namespace terrace::attach {
 
 // kAttached: the lane is mapped, orders may be sent. kPopulated: and its pages are present.
 // kDied: the process is gone, or it closed its attachment: no late write of that epoch can land.
+// Unless problem() says that our thread is gone: then a copy that a living rank has begun may.
 // kRefused: somebody was turned away, or failed to map; no epoch, and a rank only if it was a
 // worker of ours. The log says who and why.
 enum class AttachChange : std::uint8_t { kAttached, kPopulated, kDied, kRefused };
@@ -62,7 +63,9 @@ class AttachServer {
   [[nodiscard]] bool all_attached() const;
   [[nodiscard]] Epoch epoch_of(RankId rank) const;  // 0 = not attached.
   [[nodiscard]] int event_fd() const;               // Readable while take_events() has some.
-  [[nodiscard]] std::string problem() const;        // Empty while its thread lives.
+  // Empty while its thread lives. Once it is not, nobody attaches any more, and kDied has been told
+  // of all who were.
+  [[nodiscard]] std::string problem() const;
 
  private:
   struct State;

@@ -1,6 +1,8 @@
 #include <atomic>
+#include <new>
 
 #include "terrace/attach/attach_fixture.h"
+#include "terrace/base/sync_point.h"
 
 namespace terrace::attach {
 namespace {
@@ -199,6 +201,40 @@ TEST_F(AttachTest, ForkedChildNeitherUnlinksNorHangs) {
   ASSERT_TRUE(comes(*owner, AttachChange::kDied));
   const auto next = client();
   EXPECT_TRUE(eventually([&] { return next->attachment() != nullptr; })) << next->problem();
+}
+
+class DeadServerTest : public AttachTest {
+ protected:
+  ~DeadServerTest() override { base::set_sync_point("attach.server.turn", {}); }
+  void kill_thread() {
+    base::set_sync_point("attach.server.turn", [] { throw std::bad_alloc(); });
+    const UniqueFd stranger(connected_socket(path()));  // Wakes it.
+  }
+};
+
+TEST_F(DeadServerTest, EveryAttachmentIsToldAsDiedAndTheProblemSaysWhy) {
+  const auto owner = server(server_options(2));
+  const auto rank_0 = client(0, layout_of(2));
+  const auto rank_1 = client(1, layout_of(2));
+  ASSERT_TRUE(eventually([&] { return owner->all_attached(); }));
+  const std::vector<Epoch> epochs = {owner->epoch_of(RankId(0)), owner->epoch_of(RankId(1))};
+  EXPECT_EQ(owner->problem(), "");
+  kill_thread();
+  ASSERT_TRUE(comes(*owner, AttachChange::kDied));
+  std::vector<Epoch> died(2);
+  for (const AttachEvent& event : events_) {
+    if (event.change == AttachChange::kDied) died.at(event.rank.value()) = event.epoch;
+  }
+  EXPECT_EQ(died, epochs);
+  EXPECT_EQ(owner->epoch_of(RankId(0)), Epoch(0));
+  EXPECT_TRUE(has_text(owner->problem(), "bad_alloc")) << owner->problem();
+}
+
+TEST_F(DeadServerTest, WithoutRanksThereIsAProblemAllTheSame) {
+  const auto owner = server();
+  kill_thread();
+  EXPECT_TRUE(eventually([&] { return has_text(owner->problem(), "bad_alloc"); }));
+  EXPECT_TRUE(is_readable(owner->event_fd()));
 }
 
 class RefusedMemoryTest : public AttachTest {

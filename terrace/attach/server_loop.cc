@@ -47,6 +47,7 @@ void ServerLoop::run() {
 }
 
 void ServerLoop::turn() {
+  TERRACE_SYNC_POINT("attach.server.turn");
   accept_all();
   for (Connection& connection : connections_) step(connection);
   std::erase_if(connections_, [](const Connection& c) { return c.phase == Phase::kClosed; });

@@ -26,7 +26,8 @@ class ServerBoard {
   // Nobody takes events: attach no more, so that they stay bounded.
   [[nodiscard]] bool is_full() const;
   [[nodiscard]] int event_fd() const { return event_fd_.get(); }
-  void fail_thread(const std::string& reason);
+  // The thread is no more: every attachment has died with its connection.
+  void fail_thread(const char* reason) noexcept;
   [[nodiscard]] std::string problem() const;
 
  private:
@@ -36,6 +37,7 @@ class ServerBoard {
   std::vector<AttachEvent> events_ TERRACE_GUARDED_BY(mutex_);
   std::size_t refusals_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::vector<Epoch> epochs_ TERRACE_GUARDED_BY(mutex_);  // [rank]
+  bool has_failed_ TERRACE_GUARDED_BY(mutex_) = false;
   std::string problem_ TERRACE_GUARDED_BY(mutex_);
 };
 

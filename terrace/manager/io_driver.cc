@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <ranges>
+#include <utility>
 
 #include "terrace/manager/io_driver_internal.h"
 
@@ -49,9 +50,16 @@ bool IoDriver::pump_attach() {
   attach::AttachServer* server = attach_.load();
   if (server == nullptr) return false;
   const auto events = server->take_events();
-  if (events.empty()) return false;
-  const MutexLock lock(shared_.mutex);
-  for (const attach::AttachEvent& event : events) shared_.core.on_attach(event, clock_.now());
+  const std::string problem = server->problem();
+  const bool is_new = !problem.empty() && !std::exchange(has_told_attach_, true);
+  if (events.empty() && !is_new) return false;
+  {
+    const MutexLock lock(shared_.mutex);
+    // First: ranks whose deaths are told by a dead thread may still write to what is free then.
+    if (is_new) shared_.core.poison(problem);
+    for (const attach::AttachEvent& event : events) shared_.core.on_attach(event, clock_.now());
+  }
+  if (is_new) log_.write(LogLevel::kError, fmt::format("event=poisoned reason=\"{}\"", problem));
   return true;
 }
 

@@ -98,6 +98,7 @@ class IoDriver {
   Nanoseconds plans_due_{0};                     // To be told again.
   std::optional<Nanoseconds> opening_deadline_;  // Of the lower tier; from the first tick on.
   bool has_told_late_opening_ = false;
+  bool has_told_attach_ = false;  // That the attach server's thread is gone.
   Canary canary_ = Canary::kNone;
   int canary_tries_ = 0;
   std::optional<Nanoseconds> canary_deadline_;  // Of a round of tries, from its first one on.

@@ -5,9 +5,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <thread>
 
 #include "scenario/manager_rig.h"
+#include "terrace/attach/attach_server.h"
+#include "terrace/attach/claim.h"
 
 namespace terrace::scenario {
 namespace {
@@ -296,6 +299,32 @@ TEST(ManagerScenario, OneRankGoneMeansNoHitsUntilItIsBack) {
   const Outcome again = engine.run(tokens);
   EXPECT_EQ(again.loaded, 4U);
   EXPECT_TRUE(again.is_right);
+}
+
+// Nobody hears of a rank's end any more: no promise is kept, so none is given.
+TEST(ManagerScenario, WithoutItsAttachThreadTheOwnerMissesAndHealthIsRed) {
+  const Scratch scratch;
+  Engine engine(scratch, {});
+  ASSERT_TRUE(engine.wait_ready());
+  const auto tokens = Engine::make_tokens(4, 1);
+  engine.run(tokens);
+  ASSERT_EQ(engine.run(tokens).loaded, 4U);
+  base::set_sync_point("attach.server.turn", [] { throw std::bad_alloc(); });
+  const auto path = attach::socket_path(scratch.path() + "/s", "engine");
+  const auto stranger = attach::connect_to(path.value());  // Wakes the thread.
+  EXPECT_TRUE(stranger.has_value());
+  ASSERT_TRUE(wait_until([&] { return engine.manager().status().is_poisoned; }));
+  base::set_sync_point("attach.server.turn", {});
+  ASSERT_TRUE(wait_until([&] { return !engine.manager().status().attachments[0].is_attached; }));
+  const auto status = engine.manager().status();
+  EXPECT_FALSE(status.is_healthy);
+  EXPECT_FALSE(status.is_ready);
+  EXPECT_THAT(status.problems, ::testing::Contains(::testing::HasSubstr("attach: the thread")));
+  EXPECT_THAT(engine.logged(), ::testing::HasSubstr("event=poisoned reason=\"attach:"));
+  const Outcome after = engine.run(tokens);
+  EXPECT_EQ(after.loaded, 0U);
+  EXPECT_TRUE(after.failed.empty());
+  EXPECT_TRUE(after.is_right);
 }
 
 TEST(ManagerScenario, CutAndForeignReportsAreRefusedAndNothingBecomesVisible) {
