@@ -63,15 +63,37 @@ terrace_code put_bytes(BufferKind kind, std::string text, terrace_bytes* bytes);
 class ExitClosed {
  public:
   virtual ~ExitClosed();
+  // Frees nothing that another thread's call may still use.
   virtual void close_at_exit() noexcept = 0;
+  // From now on; the handle is whole.
+  void watch_exit();
 
  protected:
-  ExitClosed();
+  ExitClosed() : pid_(::getpid()) {}
   // False in a forked child of the process that made the handle.
   [[nodiscard]] bool is_ours() const { return ::getpid() == pid_; }
 
  private:
   pid_t pid_;
 };
+
+// A handle's close by whoever has it, between which and the exit's there is one winner. The handle
+// may be freed meanwhile; one that is not is the exit's again afterwards.
+class Closing {
+ public:
+  explicit Closing(ExitClosed& handle);
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+  ~Closing();
+  // False: the exit closes it, and nobody frees it.
+  [[nodiscard]] bool is_admitted() const { return is_admitted_; }
+
+ private:
+  ExitClosed* const handle_;
+  bool is_admitted_ = false;
+};
+
+// What the process's exit runs: closes what is open, then waits a while for closes under way.
+void close_all_at_exit();
 
 }  // namespace terrace::capi

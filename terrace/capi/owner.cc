@@ -209,6 +209,7 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
     start_http(*handle, *settings);
     start_admin(*handle, settings->settings, given->engine_id, Tokens(given->block_tokens));
     start_ledgers(*handle, settings->settings, given->engine_id);
+    handle->watch_exit();
     *owner = handle.release();
     return TERRACE_OK;
   });
@@ -217,6 +218,8 @@ terrace_code terrace_open_owner(const terrace_owner_options* options, terrace_ow
 void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns) {
   if (owner == nullptr || !owner->is_ours()) return;
   (void)guarded([&] {
+    const Closing closing(*owner);
+    if (!closing.is_admitted()) return TERRACE_OK;
     const Nanoseconds exit_deadline = owner->clock.now() + kExitLimit;
     const bool is_admin_over = owner->close_admin(exit_deadline);
     const bool is_http_over = owner->close_http(exit_deadline);

@@ -122,6 +122,7 @@ terrace_code terrace_open_worker(const terrace_worker_options* options, terrace_
     auto opened = worker::Worker::open(std::move(*made), handle->clock, handle->log);
     if (!opened) return set_error(opened.error());
     handle->worker = std::move(*opened);
+    handle->watch_exit();
     *worker = handle.release();
     return TERRACE_OK;
   });
@@ -130,6 +131,8 @@ terrace_code terrace_open_worker(const terrace_worker_options* options, terrace_
 void terrace_close_worker(terrace_worker* worker, int64_t deadline_ns) {
   if (worker == nullptr || !worker->is_ours()) return;
   (void)guarded([&] {
+    const Closing closing(*worker);
+    if (!closing.is_admitted()) return TERRACE_OK;
     // What hangs goes on one day, with clock, log and state of this handle: then all of it is left
     // to the process's end, on purpose.
     const bool is_closed = worker->close(Nanoseconds(deadline_ns));
