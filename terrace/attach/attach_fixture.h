@@ -67,6 +67,12 @@ inline bool has_text(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+// The other side has closed.
+inline bool has_hung_up(const UniqueFd& socket) {
+  pollfd entry{socket.get(), POLLRDHUP, 0};
+  return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
 // A forked process that runs `body`, says so once `body` called its argument, and lives until
 // killed.
 class Child {

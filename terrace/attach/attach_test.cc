@@ -203,6 +203,53 @@ TEST_F(AttachTest, ForkedChildNeitherUnlinksNorHangs) {
   EXPECT_TRUE(eventually([&] { return next->attachment() != nullptr; })) << next->problem();
 }
 
+// As after a library forked without executing anything.
+class ForkedCopyTest : public AttachTest {
+ protected:
+  static std::unique_ptr<Child> child() {
+    return std::make_unique<Child>([](const auto& say_ready) { say_ready(); });
+  }
+};
+
+TEST_F(ForkedCopyTest, KeepsNoRankFromAttachingAnewInItsProcess) {
+  const auto owner = server();
+  auto worker = client();
+  ASSERT_TRUE(comes(*owner, AttachChange::kPopulated));
+  const auto copies = child();
+  worker.reset();
+  ASSERT_TRUE(comes(*owner, AttachChange::kDied));
+  const auto next = client();
+  EXPECT_TRUE(eventually([&] { return next->attachment() != nullptr; })) << next->problem();
+}
+
+TEST_F(ForkedCopyTest, KeepsNoRankFromAnOwnerOpenedAnewInItsProcess) {
+  auto owner = server();
+  const auto worker = client();
+  ASSERT_TRUE(eventually([&] { return owner->all_attached(); }));
+  const auto copies = child();
+  owner.reset();
+  ASSERT_TRUE(eventually([&] { return worker->attachment() == nullptr; }));
+  AttachServer::Options options = server_options();
+  options.owner = 4712;
+  owner = server(std::move(options));
+  ASSERT_TRUE(eventually([&] { return worker->attachment() != nullptr; })) << worker->problem();
+  EXPECT_EQ(worker->attachment()->owner, 4712U);
+}
+
+TEST_F(ForkedCopyTest, SaysNothingWhenTheChildClosesIt) {
+  int ends[2] = {-1, -1};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  Channel channel{UniqueFd(ends[0])};
+  const UniqueFd peer(ends[1]);
+  const Child child([&](const auto& say_ready) {
+    channel.close();
+    say_ready();
+  });
+  EXPECT_FALSE(has_hung_up(peer));
+  channel.close();
+  EXPECT_TRUE(has_hung_up(peer));
+}
+
 class DeadServerTest : public AttachTest {
  protected:
   ~DeadServerTest() override { base::set_sync_point("attach.server.turn", {}); }

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "terrace/attach/channel_internal.h"
 
@@ -52,6 +53,20 @@ std::vector<UniqueFd> take_files(msghdr& header) {
 }
 
 }  // namespace
+
+Channel& Channel::operator=(Channel&& other) noexcept {
+  if (this == &other) return *this;
+  close();
+  socket_ = std::move(other.socket_);
+  process_ = other.process_;
+  return *this;
+}
+
+void Channel::close() {
+  // Closing alone ends a connection only when nobody has a copy of the descriptor.
+  if (socket_.is_open() && process_ == ::getpid()) (void)::shutdown(socket_.get(), SHUT_RDWR);
+  socket_.reset(-1);
+}
 
 Status Channel::send(const wire::AttachMessage& message, std::span<const UniqueFd> files) {
   TERRACE_ASSIGN_OR_RETURN(std::string bytes, wire::encode(message));

@@ -1,8 +1,11 @@
 // One connection of the rendezvous: whole messages with descriptors beside them, never blocking.
+// Its end is told to the other side even where a forked child holds a copy of the socket; a child
+// that ends its own copy tells nothing.
 // Threading: thread-compatible.  Owns: its socket.  Waits: never.
 #pragma once
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <span>
 #include <string>
@@ -23,10 +26,13 @@ struct Received {
 class Channel {
  public:
   Channel() = default;
-  explicit Channel(UniqueFd socket) : socket_(std::move(socket)) {}
+  explicit Channel(UniqueFd socket) : socket_(std::move(socket)), process_(::getpid()) {}
+  Channel(Channel&&) noexcept = default;
+  Channel& operator=(Channel&& other) noexcept;
+  ~Channel() { close(); }
   [[nodiscard]] int fd() const { return socket_.get(); }
   [[nodiscard]] bool is_open() const { return socket_.is_open(); }
-  void close() { socket_.reset(-1); }
+  void close();
 
   // Errors: kUnavailable = the other side reads too slowly, try later; kClosed = it is gone.
   [[nodiscard]] Status send(const wire::AttachMessage& message,
@@ -39,6 +45,7 @@ class Channel {
 
  private:
   UniqueFd socket_;
+  pid_t process_ = 0;  // That made it.
 };
 
 // A pidfd of the peer, readable once it has died; closed where the kernel or a PID namespace does
