@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <utility>
 #include <vector>
 
+#include "terrace/base/finally.h"
 #include "terrace/base/rng.h"
 #include "terrace/memory/device/cpu/cpu_device.h"
 
@@ -12,6 +14,8 @@ namespace terrace::worker {
 namespace {
 
 using Buffer = std::vector<std::byte>;
+
+constexpr int kPutBackTries = 3;
 
 // Every 8 bytes differ from all others, so that mixed up pieces, ranks or groups show.
 Buffer pattern(std::size_t bytes, std::uint64_t seed) {
@@ -28,6 +32,15 @@ Status differs(std::uint16_t group, const char* leg) {
   return {Code::kCorrupt,
           fmt::format("canary: group {}: {}; nothing is stored or loaded", group, leg)};
 }
+
+// Of one block each.
+struct Buffers {
+  Buffer before;  // The block's own bytes.
+  Buffer neighbour;
+  Buffer wanted;
+  Buffer wipe;
+  Buffer back;
+};
 
 struct Run {
   const memory::Device& device;
@@ -47,15 +60,17 @@ struct Run {
     TERRACE_RETURN_IF_ERROR(device.copy_in({&copy, 1}));
     return copy.checksum;
   }
-  [[nodiscard]] Status legs() const;
+  [[nodiscard]] Status legs(Buffers& buffers) const;
+  [[nodiscard]] Status legs_beside(Buffers& buffers, std::uint32_t next) const;
+  [[nodiscard]] Status put_back(Buffers& buffers, Checksum original) const noexcept;
   [[nodiscard]] Status all() const;
 };
 
 // Assumes that the block's bytes are saved.
-Status Run::legs() const {
-  const std::uint64_t seed = (std::uint64_t{rank.value()} << 32U) + std::uint64_t{2} * group;
-  Buffer wanted = pattern(bytes, seed);
-  Buffer wipe = pattern(bytes, seed + 1);
+Status Run::legs(Buffers& buffers) const {
+  Buffer& wanted = buffers.wanted;
+  Buffer& wipe = buffers.wipe;
+  Buffer& back = buffers.back;
   const Checksum expected = checksum_of(wanted);
   TERRACE_ASSIGN_OR_RETURN(const Checksum written, in(wanted.data()));
   if (written != expected) return differs(group, "the checksum of bytes copied in is wrong");
@@ -69,7 +84,6 @@ Status Run::legs() const {
   if (wiped == loaded || loaded != expected) {
     return differs(group, "the checksum of bytes loaded is wrong");
   }
-  Buffer back(bytes);
   TERRACE_ASSIGN_OR_RETURN(const Checksum read, out(back.data(), block));
   if (read != expected || std::memcmp(back.data(), wanted.data(), bytes) != 0) {
     return differs(group, "bytes in the block differ after a load");
@@ -77,28 +91,49 @@ Status Run::legs() const {
   return {};
 }
 
-Status Run::all() const {
-  const std::uint64_t count = device.groups()[group].block_count;
-  Buffer before(bytes);
-  Buffer neighbour(bytes);
-  const std::uint32_t next = block + 1 < count ? block + 1 : 0;
-  const bool has_neighbour = next != block;
-  TERRACE_ASSIGN_OR_RETURN(const Checksum original, out(before.data(), block));
-  Checksum next_before;
-  if (has_neighbour) {
-    TERRACE_ASSIGN_OR_RETURN(next_before, out(neighbour.data(), next));
-  }
-  Status status = legs();
-  if (status.is_ok() && has_neighbour) {
-    TERRACE_ASSIGN_OR_RETURN(const Checksum next_after, out(neighbour.data(), next));
-    if (next_after != next_before)
-      status = differs(group, "copying one block changed the next one");
-  }
-  TERRACE_ASSIGN_OR_RETURN(const Checksum restored, in(before.data()));
-  if (status.is_ok() && restored != original) {
-    status = differs(group, "the block's own bytes could not be put back");
+// The same, and the next block stays as it is.
+Status Run::legs_beside(Buffers& buffers, std::uint32_t next) const {
+  if (next == block) return legs(buffers);
+  TERRACE_ASSIGN_OR_RETURN(const Checksum next_before, out(buffers.neighbour.data(), next));
+  TERRACE_RETURN_IF_ERROR(legs(buffers));
+  TERRACE_ASSIGN_OR_RETURN(const Checksum next_after, out(buffers.neighbour.data(), next));
+  if (next_after != next_before) return differs(group, "copying one block changed the next one");
+  return {};
+}
+
+// The engine goes on with the block, whatever was found: tried more than once. Returns what went
+// wrong at first, also when it came right.
+Status Run::put_back(Buffers& buffers, Checksum original) const noexcept {
+  Status status;
+  for (int i = 0; i < kPutBackTries; ++i) {
+    Status failed(Code::kInternal, "not put back");  // As short as needs no memory.
+    try {
+      const auto restored = in(buffers.before.data());
+      if (restored.has_value() && *restored == original) return status;
+      failed = restored.has_value() ? differs(group, "the block's own bytes could not be put back")
+                                    : restored.error();
+    } catch (...) {
+      (void)failed;  // It says enough.
+    }
+    if (status.is_ok()) status = std::move(failed);
   }
   return status;
+}
+
+Status Run::all() const {
+  const std::uint64_t count = device.groups()[group].block_count;
+  const std::uint64_t seed = (std::uint64_t{rank.value()} << 32U) + std::uint64_t{2} * group;
+  // All that could find no memory comes before the first copy into the block.
+  Buffers buffers{Buffer(bytes), Buffer(bytes), pattern(bytes, seed), pattern(bytes, seed + 1),
+                  Buffer(bytes)};
+  TERRACE_ASSIGN_OR_RETURN(const Checksum original, out(buffers.before.data(), block));
+  Status restored;
+  Status status;
+  {
+    const base::Finally last([&] { restored = put_back(buffers, original); });
+    status = legs_beside(buffers, block + 1 < count ? block + 1 : 0);
+  }
+  return status.is_ok() ? restored : status;
 }
 
 // Pieces one after the other in memory of our own, as one block.
