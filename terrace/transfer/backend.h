@@ -47,6 +47,8 @@ struct Transfer {
   std::uint64_t token = 0;  // The caller's; comes back in the completion.
   IoOp op = IoOp::kRead;
   IoClass io_class = IoClass::kPrefetch;
+  // Of several, by number: what the file lies on. One that hangs keeps no other one waiting.
+  std::uint32_t volume = 0;
   int file = -1;
   std::uint64_t offset = 0;
   std::uint64_t length = 0;                      // kAllocate only.
@@ -71,10 +73,11 @@ class Backend {
  public:
   struct Options {
     unsigned depth = 64;
-    unsigned threads = 4;  // `threads` only: those that move bytes.
+    unsigned threads = 4;  // `threads` only: those that move bytes, of all volumes together.
     // `library` only: the plug-in's file, and how long it may owe a completion.
     std::string library{};
     Nanoseconds patience = seconds(60);
+    unsigned volumes = 1;  // Transfer::volume is below; `threads` only.
   };
   struct Counters {
     std::array<Counter, kIoOpCount> done;    // Completions, by op, failed ones included.

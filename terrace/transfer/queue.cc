@@ -1,6 +1,7 @@
 #include "terrace/transfer/queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "terrace/base/check.h"
 
@@ -21,47 +22,75 @@ unsigned most_of(std::size_t io_class, unsigned depth) {
 }  // namespace
 
 Queue::Queue(Backend& backend, const Clock& clock, Options options)
-    : backend_(backend), clock_(clock), options_(std::move(options)), running_(backend.depth()) {
+    : backend_(backend),
+      clock_(clock),
+      options_(std::move(options)),
+      volumes_(std::max(1U, options_.volumes)),
+      volume_depth_(std::max(1U, backend.depth() / static_cast<unsigned>(volumes_.size()))),
+      running_(backend.depth()) {
   for (std::uint32_t i = backend.depth(); i > 0; --i) places_.push_back(i - 1);
 }
 
 Status Queue::push(const Transfer& transfer) {
   if (!has_room(1)) return {Code::kExhausted, "disk queue is full"};
-  waiting_[index_of(transfer.io_class)].push_back({transfer, false});
+  TERRACE_CHECK(transfer.volume < volumes_.size());
+  volumes_[transfer.volume].waiting[index_of(transfer.io_class)].push_back({transfer, false});
   ++waiting_count_;
   next_deadline_ = std::min(next_deadline_, transfer.deadline);
   return {};
 }
 
-std::size_t Queue::waiting(IoClass io_class) const { return waiting_[index_of(io_class)].size(); }
+std::size_t Queue::waiting(IoClass io_class) const {
+  std::size_t count = 0;
+  for (const Volume& volume : volumes_) count += volume.waiting[index_of(io_class)].size();
+  return count;
+}
 
 Queue::Running Queue::running_of(const Transfer& transfer) {
   return {.token = transfer.token,
           .io_class = transfer.io_class,
+          .volume = transfer.volume,
           .bytes = transfer.bytes(),
           .is_read = transfer.op == IoOp::kRead && transfer.io_class <= IoClass::kPrefetch};
 }
 
-bool Queue::may_start(const Transfer& transfer) const {
+bool Queue::may_start(const Volume& volume, const Transfer& transfer) const {
   const std::size_t io_class = index_of(transfer.io_class);
-  if (places_.empty()) return false;
-  if (flying_[io_class] == 0) return true;
-  if (flying_[io_class] >= most_of(io_class, backend_.depth())) return false;
-  if (transfer.io_class == IoClass::kOffloadWrite && flying_[io_class] >= writes_now_) return false;
-  return flying_bytes_[io_class] + transfer.bytes() <= options_.class_bytes[io_class];
+  const unsigned flying = volume.flying[io_class];
+  if (places_.empty() || volume.flying_all >= volume_depth_) return false;
+  if (flying == 0) return true;
+  if (flying >= most_of(io_class, volume_depth_)) return false;
+  if (transfer.io_class == IoClass::kOffloadWrite && flying >= volume.writes_now) return false;
+  return volume.flying_bytes[io_class] + transfer.bytes() <=
+         options_.class_bytes[io_class] / volumes_.size();
 }
 
 void Queue::start_waiting(std::vector<Completion>& completions) {
-  const std::size_t writes = index_of(IoClass::kOffloadWrite);
-  writes_now_ = throttle_.window(most_of(writes, backend_.depth()), clock_.now());
-  write_window_.set(writes_now_);
-  for (std::size_t io_class = 1; io_class < waiting_.size(); ++io_class) {
-    if (passed_over_[io_class] < kFloorStarts || waiting_[io_class].empty()) continue;
-    (void)start_front(io_class, completions);  // At its own bounds it does not starve.
+  const unsigned most_writes = most_of(index_of(IoClass::kOffloadWrite), volume_depth_);
+  unsigned window = 0;
+  for (Volume& volume : volumes_) {
+    volume.writes_now = volume.throttle.window(most_writes, clock_.now());
+    window += volume.writes_now;
+    volume.is_held = false;
+    for (std::size_t io_class = 1; io_class < kIoClassCount; ++io_class) {
+      if (volume.passed_over[io_class] < kFloorStarts || volume.waiting[io_class].empty()) continue;
+      (void)start_front(volume, io_class, completions);  // At its own bounds it does not starve.
+    }
+    volume.is_held = false;
   }
-  for (std::size_t io_class = 0; io_class < waiting_.size(); ++io_class) {
-    while (!waiting_[io_class].empty()) {
-      if (!start_front(io_class, completions)) return;
+  write_window_.set(window);
+  for (std::size_t io_class = 0; io_class < kIoClassCount; ++io_class) {
+    start_class(io_class, completions);
+  }
+}
+
+void Queue::start_class(std::size_t io_class, std::vector<Completion>& completions) {
+  for (Volume& volume : volumes_) volume.is_unprepared = false;
+  for (bool has_started = true; has_started;) {
+    has_started = false;
+    for (Volume& volume : volumes_) {
+      if (volume.is_held || volume.is_unprepared || volume.waiting[io_class].empty()) continue;
+      if (start_front(volume, io_class, completions)) has_started = true;
     }
   }
 }
@@ -74,9 +103,8 @@ bool Queue::may_merge(const Transfer& transfer, const Waiting& next) const {
          transfer.piece_count + other.piece_count <= backend_.most_pieces();
 }
 
-std::vector<Transfer> Queue::merge(std::size_t io_class, Transfer& transfer) {
+std::vector<Transfer> Queue::merge(std::deque<Waiting>& waiting, Transfer& transfer) {
   std::vector<Transfer> parts;
-  auto& waiting = waiting_[io_class];
   if (transfer.op != IoOp::kRead || transfer.arrivals != nullptr || waiting.front().is_alone) {
     return parts;
   }
@@ -100,20 +128,32 @@ std::vector<Transfer> Queue::merge(std::size_t io_class, Transfer& transfer) {
   return parts;
 }
 
-bool Queue::start_front(std::size_t io_class, std::vector<Completion>& completions) {
-  auto& waiting = waiting_[io_class];
+bool Queue::start_front(Volume& volume, std::size_t io_class,
+                        std::vector<Completion>& completions) {
+  auto& waiting = volume.waiting[io_class];
   Transfer transfer = waiting.front().transfer;
-  if (!may_start(transfer)) return false;
-  if (options_.prepare && !options_.prepare(transfer)) return false;
+  if (!may_start(volume, transfer)) {
+    volume.is_held = true;
+    return false;
+  }
+  // Not held by that: what needs no buffers may be what brings some back.
+  if (options_.prepare && !options_.prepare(transfer)) {
+    volume.is_unprepared = true;
+    return false;
+  }
   const std::uint32_t place = places_.back();
-  const std::uint64_t token = transfer.token;
-  std::vector<Transfer> parts = merge(io_class, transfer);
   Running running = running_of(transfer);
-  running.token = token;
-  running.parts = std::move(parts);
-  transfer.token = place;
+  running.parts = merge(waiting, transfer);
+  running.bytes = transfer.bytes();
+  const std::uint64_t token = std::exchange(transfer.token, place);
   Status status = backend_.submit(transfer);
   if (status.code() == Code::kExhausted) {
+    volume.is_held = true;
+    if (running.parts.empty()) {
+      transfer.token = token;
+      running.parts.push_back(transfer);
+    }
+    for (Transfer& part : running.parts) release(part);
     for (std::size_t i = running.parts.size(); i > 1; --i) {
       waiting.insert(waiting.begin() + 1, {running.parts[i - 1], false});
       ++waiting_count_;
@@ -127,11 +167,15 @@ bool Queue::start_front(std::size_t io_class, std::vector<Completion>& completio
     return true;
   }
   places_.pop_back();
-  running.ahead = flying_reads_;
+  running.ahead = volume.flying_reads;
   running.started = clock_.now();
-  note_start(running);
+  note_start(volume, running);
   running_[place] = std::move(running);
   return true;
+}
+
+void Queue::release(Transfer& transfer) const {
+  if (options_.release) options_.release(transfer);
 }
 
 void Queue::end(Running running, Status status, std::vector<Completion>& completions) {
@@ -143,32 +187,35 @@ void Queue::end(Running running, Status status, std::vector<Completion>& complet
     for (const Transfer& part : running.parts) completions.push_back({part.token, {}});
     return;
   }
-  auto& waiting = waiting_[index_of(running.io_class)];
+  auto& waiting = volumes_[running.volume].waiting[index_of(running.io_class)];
   for (std::size_t i = running.parts.size(); i > 0; --i) {
-    waiting.push_front({running.parts[i - 1], true});
-    next_deadline_ = std::min(next_deadline_, running.parts[i - 1].deadline);
+    Transfer& part = running.parts[i - 1];
+    release(part);
+    waiting.push_front({part, true});
+    next_deadline_ = std::min(next_deadline_, part.deadline);
     ++waiting_count_;
   }
 }
 
-void Queue::note_start(const Running& running) {
+void Queue::note_start(Volume& volume, const Running& running) {
   const std::size_t io_class = index_of(running.io_class);
-  flying_bytes_[io_class] += running.bytes;
-  ++flying_[io_class];
-  passed_over_[io_class] = 0;
-  for (std::size_t lower = io_class + 1; lower < waiting_.size(); ++lower) {
-    passed_over_[lower] = waiting_[lower].empty() ? 0 : passed_over_[lower] + 1;
+  volume.flying_bytes[io_class] += running.bytes;
+  ++volume.flying[io_class];
+  ++volume.flying_all;
+  volume.passed_over[io_class] = 0;
+  for (std::size_t lower = io_class + 1; lower < kIoClassCount; ++lower) {
+    volume.passed_over[lower] = volume.waiting[lower].empty() ? 0 : volume.passed_over[lower] + 1;
   }
   if (!running.is_read) return;
-  ++flying_reads_;
-  throttle_.on_read_started(running.started);
+  ++volume.flying_reads;
+  volume.throttle.on_read_started(running.started);
 }
 
 void Queue::expire(std::vector<Completion>& completions) {
   const Nanoseconds now = clock_.now();
   if (now < next_deadline_) return;
   next_deadline_ = kNoDeadline;
-  for (auto& waiting : waiting_) {
+  const auto expire_in = [&](std::deque<Waiting>& waiting) {
     std::erase_if(waiting, [&](const Waiting& item) {
       if (now < item.transfer.deadline) return false;
       completions.push_back(
@@ -179,7 +226,8 @@ void Queue::expire(std::vector<Completion>& completions) {
     for (const Waiting& item : waiting) {
       next_deadline_ = std::min(next_deadline_, item.transfer.deadline);
     }
-  }
+  };
+  for (Volume& volume : volumes_) std::ranges::for_each(volume.waiting, expire_in);
 }
 
 void Queue::finish(std::vector<Completion>& completions) {
@@ -189,12 +237,14 @@ void Queue::finish(std::vector<Completion>& completions) {
     TERRACE_CHECK(completion.token < running_.size());
     const auto place = static_cast<std::uint32_t>(completion.token);
     Running running = std::move(running_[place]);
-    flying_bytes_[index_of(running.io_class)] -= running.bytes;
-    --flying_[index_of(running.io_class)];
+    Volume& volume = volumes_[running.volume];
+    volume.flying_bytes[index_of(running.io_class)] -= running.bytes;
+    --volume.flying[index_of(running.io_class)];
+    --volume.flying_all;
     if (running.is_read) {
-      --flying_reads_;
+      --volume.flying_reads;
       const Nanoseconds now = clock_.now();
-      throttle_.on_read_finished(running.bytes, running.ahead, now - running.started, now);
+      volume.throttle.on_read_finished(running.bytes, running.ahead, now - running.started, now);
     }
     places_.push_back(place);
     end(std::move(running), std::move(completion.status), completions);
@@ -208,10 +258,12 @@ void Queue::poll(std::vector<Completion>& completions) {
 }
 
 void Queue::cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions) {
-  auto& waiting = waiting_[index_of(io_class)];
-  for (const Waiting& item : waiting) completions.push_back({item.transfer.token, status});
-  waiting_count_ -= waiting.size();
-  waiting.clear();
+  for (Volume& volume : volumes_) {
+    auto& waiting = volume.waiting[index_of(io_class)];
+    for (const Waiting& item : waiting) completions.push_back({item.transfer.token, status});
+    waiting_count_ -= waiting.size();
+    waiting.clear();
+  }
 }
 
 }  // namespace terrace::transfer

@@ -3,6 +3,8 @@
 // that a read for a first token never stands behind a full device queue of writes; while there are
 // reads, writes get less (write_throttle.h). None starves: what was passed over kFloorStarts times
 // goes next. Small reads of neighbouring ranges go as one request, as long as that succeeds.
+// All of this holds for each volume by itself: it has its share of the depth and of the bytes, so
+// that one whose device hangs leaves the others theirs.
 // Threading: owned by one thread, the backend's; write_window() is thread-safe.  Waits: never.
 // Bounds: Options::capacity waiting.
 #pragma once
@@ -31,7 +33,13 @@ class Queue {
     std::uint64_t merged_bytes = 0;
     // Called just before a transfer is handed to the backend, to add buffers that exist only while
     // it is in flight. False = none left: try again at the next poll.
-    std::function<bool(Transfer&)> prepare;
+    std::function<bool(Transfer&)> prepare{};
+    // Called when what was prepared has to wait again: whoever goes first has its buffers. It is
+    // prepared anew.
+    std::function<void(Transfer&)> release{};
+    // Each has an equal share of the depth, at least one place, and of class_bytes; those that the
+    // backend has no place for are not safe from one that hangs.
+    std::uint32_t volumes = 1;
   };
   // Both references outlive the queue.
   Queue(Backend& backend, const Clock& clock, Options options);
@@ -48,7 +56,7 @@ class Queue {
   [[nodiscard]] std::size_t waiting() const { return waiting_count_; }
   [[nodiscard]] std::size_t waiting(IoClass io_class) const;
   [[nodiscard]] std::size_t in_flight() const { return backend_.in_flight(); }
-  // Offload writes that may be at the device, as of the last poll.
+  // Offload writes that may be at the devices, as of the last poll.
   [[nodiscard]] const Gauge& write_window() const { return write_window_; }
   [[nodiscard]] unsigned depth() const { return backend_.depth(); }
   [[nodiscard]] bool is_idle() const { return waiting_count_ == 0 && in_flight() == 0; }
@@ -65,39 +73,52 @@ class Queue {
     std::uint64_t token = 0;        // The caller's.
     std::vector<Transfer> parts{};  // Of a request for several, all of them; else none.
     IoClass io_class = IoClass::kScrub;
+    std::uint32_t volume = 0;
     std::uint64_t bytes = 0;
     bool is_read = false;  // Of a class that somebody waits for.
-    unsigned ahead = 0;    // Of such reads, those that the device had already.
+    unsigned ahead = 0;    // Of such reads, those that the volume had already.
     Nanoseconds started{0};
   };
+  struct Volume {
+    std::array<std::deque<Waiting>, kIoClassCount> waiting;
+    std::array<std::uint64_t, kIoClassCount> flying_bytes{};
+    std::array<unsigned, kIoClassCount> flying{};
+    std::array<unsigned, kIoClassCount> passed_over{};  // Since its last start, while it waited.
+    unsigned flying_all = 0;
+    unsigned flying_reads = 0;
+    WriteThrottle throttle;
+    unsigned writes_now = 0;  // The throttle's window, as of this poll.
+    // In this poll nothing more starts: of any class; of the one whose turn it is.
+    bool is_held = false;
+    bool is_unprepared = false;
+  };
   [[nodiscard]] static Running running_of(const Transfer& transfer);
-  [[nodiscard]] bool may_start(const Transfer& transfer) const;
+  [[nodiscard]] bool may_start(const Volume& volume, const Transfer& transfer) const;
   void start_waiting(std::vector<Completion>& completions);
+  // The volumes take turns.
+  void start_class(std::size_t io_class, std::vector<Completion>& completions);
   // Starts the first that waits in the class, or ends it with an error. False if it has to wait.
-  [[nodiscard]] bool start_front(std::size_t io_class, std::vector<Completion>& completions);
+  [[nodiscard]] bool start_front(Volume& volume, std::size_t io_class,
+                                 std::vector<Completion>& completions);
   // Takes what waits next to `transfer`, which waits in front, out of the class and makes it part
   // of it. All of them as they were, `transfer` first; none if there is only that.
-  [[nodiscard]] std::vector<Transfer> merge(std::size_t io_class, Transfer& transfer);
+  [[nodiscard]] std::vector<Transfer> merge(std::deque<Waiting>& waiting, Transfer& transfer);
   [[nodiscard]] bool may_merge(const Transfer& transfer, const Waiting& next) const;
+  void release(Transfer& transfer) const;
   void end(Running running, Status status, std::vector<Completion>& completions);
-  void note_start(const Running& running);
+  void note_start(Volume& volume, const Running& running);
   void expire(std::vector<Completion>& completions);
   void finish(std::vector<Completion>& completions);
 
   Backend& backend_;
   const Clock& clock_;
   const Options options_;
-  std::array<std::deque<Waiting>, kIoClassCount> waiting_;
+  std::vector<Volume> volumes_;
+  const unsigned volume_depth_;
   std::size_t waiting_count_ = 0;
   Nanoseconds next_deadline_ = kNoDeadline;
   std::vector<Running> running_;       // One place per depth; its index is the backend's token.
   std::vector<std::uint32_t> places_;  // Free places of running_.
-  std::array<std::uint64_t, kIoClassCount> flying_bytes_{};
-  std::array<unsigned, kIoClassCount> flying_{};
-  std::array<unsigned, kIoClassCount> passed_over_{};  // Since its last start, while it waited.
-  unsigned flying_reads_ = 0;
-  WriteThrottle throttle_;
-  unsigned writes_now_ = 0;  // The throttle's window, as of this poll.
   Gauge write_window_;
   std::vector<Completion> scratch_;
 };

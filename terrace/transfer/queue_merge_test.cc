@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "terrace/base/file.h"
 #include "terrace/testing/eventually.h"
@@ -34,13 +35,15 @@ class QueueMergeTest : public ::testing::Test {
     }
     start(10 * 2 * kPiece);
   }
-  void start(std::uint64_t merged_bytes, std::function<bool(Transfer&)> prepare = {}) {
+  void start(std::uint64_t merged_bytes, std::function<bool(Transfer&)> prepare = {},
+             std::function<void(Transfer&)> release = {}) {
     queue_.reset();
     auto chosen = make_backend("threads", {.depth = 8, .threads = 1});
     backend_ = std::make_unique<FaultBackend>(std::move(chosen->backend), 1);
     Queue::Options options;
     options.merged_bytes = merged_bytes;
     options.prepare = std::move(prepare);
+    options.release = std::move(release);
     queue_ = std::make_unique<Queue>(*backend_, clock_, std::move(options));
   }
   Transfer read(std::size_t block, std::size_t file = 0) {
@@ -162,6 +165,46 @@ TEST_F(QueueMergeTest, WhatCannotBePreparedWaits) {
   left = 1;
   EXPECT_EQ(collect(1).begin()->first, 2U);
   EXPECT_EQ(requests(), 2U);
+}
+
+// Else a read for a first token could find all of them in the hands of prefetches that wait for it.
+TEST_F(QueueMergeTest, WhatWaitsAgainAfterAFailureHoldsNoBuffers) {
+  std::size_t left = 2;
+  std::set<std::uint64_t> prepared;
+  std::vector<std::uint64_t> begun;
+  const auto give_back = [&](std::uint64_t token) { left += prepared.erase(token); };
+  start(
+      10 * 2 * kPiece,
+      [&](Transfer& transfer) {
+        if (prepared.contains(transfer.token)) return true;
+        if (left == 0) return false;
+        --left;
+        prepared.insert(transfer.token);
+        begun.push_back(transfer.token);
+        return true;
+      },
+      [&](Transfer& transfer) { give_back(transfer.token); });
+  backend_->aim(Fault::kError, IoOp::kRead, 1);
+  std::vector<Transfer> two = {read(0), read(1)};
+  for (Transfer& transfer : two) transfer.io_class = IoClass::kPrefetch;
+  push(two);
+  std::vector<Completion> completions;
+  queue_->poll(completions);
+  ASSERT_EQ(left, 0U) << "both go as one";
+  push({read(9)});
+  std::size_t ended = 0;
+  ASSERT_TRUE(testing::eventually([&] {
+    completions.clear();
+    queue_->poll(completions);
+    for (const Completion& one : completions) {
+      EXPECT_TRUE(one.status.is_ok()) << one.token;
+      give_back(one.token);
+    }
+    ended += completions.size();
+    backend_->wait(milliseconds(ended < 3 ? 20 : 0));
+    return ended == 3;
+  }));
+  EXPECT_EQ(begun, (std::vector<std::uint64_t>{0, 1, 9, 0, 1}));
 }
 
 TEST_F(QueueMergeTest, WhatSomebodyLooksAtAndWhatIsWrittenGoesAlone) {

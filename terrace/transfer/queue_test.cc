@@ -166,5 +166,18 @@ TEST_F(QueueTest, WithoutBuffersATransferWaits) {
   EXPECT_EQ(collect(1).size(), 1U);
 }
 
+// It may be what brings buffers back.
+TEST_F(QueueTest, WhatNeedsNoBuffersGoesOnWhereThereAreNone) {
+  Queue::Options options;
+  options.prepare = [](Transfer& transfer) { return transfer.op != IoOp::kRead; };
+  start(8, options);
+  ASSERT_TRUE(queue_->push(make(1, IoClass::kTtftRead)).is_ok());
+  Transfer sync = make(2, IoClass::kPrefetch);
+  sync.op = IoOp::kSync;
+  ASSERT_TRUE(queue_->push(sync).is_ok());
+  EXPECT_EQ(collect(1)[0].token, 2U);
+  EXPECT_EQ(queue_->waiting(IoClass::kTtftRead), 1U);
+}
+
 }  // namespace
 }  // namespace terrace::transfer

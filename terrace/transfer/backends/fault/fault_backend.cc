@@ -152,6 +152,7 @@ Fault FaultBackend::roll(const Transfer& transfer) {
 }
 
 Fault FaultBackend::choose(const Transfer& transfer) {
+  if (!hanging_.empty() && path_of(transfer.file).contains(hanging_)) return Fault::kLose;
   if (aimed_count_ > 0 && aimed_op_ == transfer.op &&
       path_of(transfer.file).ends_with(aimed_path_)) {
     --aimed_count_;

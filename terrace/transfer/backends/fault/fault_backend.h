@@ -83,6 +83,9 @@ class FaultBackend final : public Backend {
   void set_throttle(const Throttle& throttle, const Clock& clock);
   // Completions that wait for the bucket.
   [[nodiscard]] std::size_t throttled() const { return slow_.size(); }
+  // From now on everything on files whose path has `part` in it gets kLose: that device hangs.
+  // Empty = none does.
+  void hang(std::string part) { hanging_ = std::move(part); }
   // Hands out the completions that kLose kept.
   void release_lost();
   [[nodiscard]] std::size_t lost() const { return lost_.size(); }
@@ -130,6 +133,7 @@ class FaultBackend final : public Backend {
   IoOp aimed_op_ = IoOp::kRead;
   unsigned aimed_count_ = 0;
   std::string aimed_path_;
+  std::string hanging_;
   bool is_held_ = false;
   std::uint64_t next_token_ = 1;
   std::unordered_map<std::uint64_t, Flight> flights_;

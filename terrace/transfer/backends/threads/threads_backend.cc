@@ -28,6 +28,9 @@ constexpr int kEndOfFile = -1;  // Beside errno values.
 // Syncs and allocations wait for the medium and move nothing: in threads of their own they keep
 // nobody from reading and writing. Two, as data and records of a volume are synced side by side.
 constexpr unsigned kWaiters = 2;
+// Of each of several volumes: its threads are its own, as one whose device hangs would have all of
+// them otherwise, and a write of it keeps no read waiting.
+constexpr unsigned kLeastMovers = 2;
 
 struct Outcome {
   Transfer transfer;
@@ -36,20 +39,29 @@ struct Outcome {
 
 class ThreadsBackend final : public Backend {
  public:
-  explicit ThreadsBackend(unsigned depth) : Backend(depth) {}
+  ThreadsBackend(unsigned depth, unsigned volumes) : Backend(depth), volumes_(volumes) {}
   ~ThreadsBackend() override {
     for (auto& worker : workers_) worker.request_stop();
-    movers_.work_came.notify_all();
-    waiters_.work_came.notify_all();
+    for (Volume& volume : volumes_) {
+      volume.movers.work_came.notify_all();
+      volume.waiters.work_came.notify_all();
+    }
     // The threads join here. One that sits in a system call ends when the call does.
   }
 
   Status open(unsigned threads) {
-    for (unsigned i = 0; i < threads; ++i) {
-      TERRACE_RETURN_IF_ERROR(start_worker(fmt::format("terrace-disk-{}", i), movers_));
-    }
-    for (unsigned i = 0; i < kWaiters; ++i) {
-      TERRACE_RETURN_IF_ERROR(start_worker(fmt::format("terrace-sync-{}", i), waiters_));
+    const auto volumes = static_cast<unsigned>(volumes_.size());
+    const unsigned movers =
+        volumes == 1 ? threads : std::max((threads + volumes - 1) / volumes, kLeastMovers);
+    for (unsigned v = 0; v < volumes; ++v) {
+      for (unsigned i = v * movers; i < (v + 1) * movers; ++i) {
+        TERRACE_RETURN_IF_ERROR(
+            start_worker(fmt::format("terrace-disk-{}", i), volumes_[v].movers));
+      }
+      for (unsigned i = v * kWaiters; i < (v + 1) * kWaiters; ++i) {
+        TERRACE_RETURN_IF_ERROR(
+            start_worker(fmt::format("terrace-sync-{}", i), volumes_[v].waiters));
+      }
     }
     return {};
   }
@@ -70,7 +82,8 @@ class ThreadsBackend final : public Backend {
  protected:
   Status start(const Transfer& transfer) override {
     const bool moves = transfer.op == IoOp::kRead || transfer.op == IoOp::kWrite;
-    Lane& lane = moves ? movers_ : waiters_;
+    Volume& volume = volumes_[transfer.volume % volumes_.size()];
+    Lane& lane = moves ? volume.movers : volume.waiters;
     {
       const MutexLock lock(mutex_);
       lane.waiting[static_cast<std::size_t>(transfer.io_class)].push_back(transfer);
@@ -114,6 +127,10 @@ class ThreadsBackend final : public Backend {
   struct Lane {  // What one kind of worker takes from; guarded by mutex_ but for the condition.
     CondVar work_came;
     std::array<std::deque<Transfer>, kIoClassCount> waiting;
+  };
+  struct Volume {
+    Lane movers;
+    Lane waiters;
   };
 
   Status start_worker(const std::string& name, Lane& lane) {
@@ -170,6 +187,7 @@ class ThreadsBackend final : public Backend {
   // 0, an errno, or kEndOfFile.
   int move_bytes(const Transfer& transfer) {
     if (transfer.op == IoOp::kSync) TERRACE_SYNC_POINT("threads.sync");
+    TERRACE_SYNC_POINT(transfer.volume == 0 ? "threads.first_volume" : "threads.other_volume");
     Progress progress(transfer);
     for (int retries = 0; retries <= kMaxRetries;) {
       const ssize_t moved = call(transfer, progress);
@@ -216,8 +234,7 @@ class ThreadsBackend final : public Backend {
 
   Mutex mutex_;
   CondVar result_came_;
-  Lane movers_;
-  Lane waiters_;
+  std::vector<Volume> volumes_;  // As many as there are, from the start.
   std::vector<Outcome> outcomes_ TERRACE_GUARDED_BY(mutex_);
   bool is_woken_ TERRACE_GUARDED_BY(mutex_) = false;
   std::vector<Outcome> taken_;
@@ -226,12 +243,13 @@ class ThreadsBackend final : public Backend {
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_threads_backend(const Backend::Options& options) {
-  if (options.depth == 0 || options.threads == 0 || options.threads > 256) {
-    return fail(Code::kInvalid, fmt::format("io depth {} and {} threads: depth must be at least 1, "
-                                            "threads 1 to 256",
-                                            options.depth, options.threads));
+  if (options.depth == 0 || options.threads == 0 || options.threads > 256 || options.volumes == 0) {
+    return fail(Code::kInvalid,
+                fmt::format("io depth {}, {} threads for {} volumes: depth and volumes must be at "
+                            "least 1, threads 1 to 256",
+                            options.depth, options.threads, options.volumes));
   }
-  auto backend = std::make_unique<ThreadsBackend>(options.depth);
+  auto backend = std::make_unique<ThreadsBackend>(options.depth, options.volumes);
   TERRACE_RETURN_IF_ERROR(backend->open(options.threads));
   return backend;
 }

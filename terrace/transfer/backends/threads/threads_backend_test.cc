@@ -1,10 +1,12 @@
 #include "terrace/transfer/backends/threads/threads_backend.h"
 
+#include <atomic>
 #include <chrono>
 #include <future>
 
 #include "contract/backend_contract.h"
 #include "terrace/base/sync_point.h"
+#include "terrace/testing/eventually.h"
 #include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::transfer {
@@ -108,6 +110,60 @@ TEST(ThreadsBackendTest, ASyncKeepsNoReadWaiting) {
   ASSERT_EQ(done.size(), 2U);
   EXPECT_EQ(done[0].token, 2U);
   EXPECT_TRUE(done[1].status.is_ok());
+}
+
+// Everything of one volume sits in system calls that do not end, more of it than there are threads.
+TEST(ThreadsBackendTest, AVolumeThatHangsHoldsNoThreadOfAnother) {
+  const testing::ScratchDirectory scratch;
+  const auto file = open_file(scratch.path() + "/file", O_RDWR | O_CREAT);
+  ASSERT_TRUE(file.has_value());
+  ASSERT_EQ(::ftruncate(file->get(), 4096), 0);
+  std::promise<void> answer;
+  std::shared_future<void> is_answered = answer.get_future().share();
+  std::atomic<unsigned> held = 0;
+  base::set_sync_point("threads.other_volume", [is_answered, &held] {
+    ++held;
+    EXPECT_EQ(is_answered.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  });
+  auto backend = make_threads_backend({.depth = 32, .threads = 4, .volumes = 2}).value();
+  std::array<std::array<std::byte, 4096>, 32> memory{};
+  std::uint64_t begun = 0;
+  const auto begin = [&](IoOp op, std::uint32_t volume) {
+    Transfer transfer;
+    transfer.token = begun;
+    transfer.op = op;
+    transfer.io_class = IoClass::kTtftRead;
+    transfer.volume = volume;
+    transfer.file = file->get();
+    if (op != IoOp::kSync) {
+      transfer.pieces[0] = {memory[begun].data(), memory[begun].size()};
+      transfer.piece_count = 1;
+    }
+    ASSERT_TRUE(backend->submit(transfer).is_ok());
+    ++begun;
+  };
+  for (int i = 0; i < 8; ++i) begin(IoOp::kRead, 1);
+  for (int i = 0; i < 8; ++i) begin(IoOp::kSync, 1);
+  // No fewer than it may have: its own two of each kind.
+  EXPECT_TRUE(testing::eventually([&] { return held == 4; }));
+  for (const IoOp op : {IoOp::kRead, IoOp::kWrite, IoOp::kSync}) begin(op, 0);
+  std::vector<Completion> done;
+  const auto collect = [&](std::size_t count) {
+    return testing::eventually([&] {
+      backend->poll(done);
+      backend->wait(milliseconds(done.size() < count ? 20 : 0));
+      return done.size() >= count;
+    });
+  };
+  EXPECT_TRUE(collect(3));
+  for (const Completion& one : done) {
+    EXPECT_TRUE(one.status.is_ok());
+    EXPECT_GE(one.token, 16U) << "the other volume's hang";
+  }
+  EXPECT_EQ(held, 4U);
+  base::set_sync_point("threads.other_volume", {});
+  answer.set_value();
+  EXPECT_TRUE(collect(begun));
 }
 
 }  // namespace
