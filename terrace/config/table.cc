@@ -107,9 +107,9 @@ constexpr Row kRows[] = {
          "`disk.backend`. It runs in the engine's process: `terrace backend check` it first.",
      .field = FIELD(disk.backend_library), .fallback_note = "none"},
     {.name = "disk.depth", .type = kInteger, .fallback = "16", .low = 1, .high = 1024,
-     .text = "Requests in flight at the disk.", .field = FIELD(disk.depth)},
+     .text = "Requests in flight at the disk, divided among `disk.paths`; at least four for each of several.", .field = FIELD(disk.depth)},
     {.name = "disk.threads", .type = kInteger, .fallback = "4", .low = 1, .high = 64,
-     .text = "Threads of the `threads` backend that read and write; two more sync and allocate.", .field = FIELD(disk.threads)},
+     .text = "Threads of the `threads` backend that read and write, divided among `disk.paths`, at least two for each of several; two more of each sync and allocate.", .field = FIELD(disk.threads)},
     {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|expected|frequency|reuse",
      .text = "Which blocks may enter the disk tier; `expected` waits until host evicts a block and "
          "refuses what is least likely to be asked for again, as much as costs half a point of hits; "

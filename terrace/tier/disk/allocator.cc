@@ -124,7 +124,7 @@ void Allocator::start(std::uint32_t v, Purpose purpose, std::uint64_t offset,
   transfer.file = states_[v].is_meta ? volume.meta_file() : volume.data_file();
   transfer.offset = offset;
   states_[v].is_flying = true;
-  context_.push(transfer);
+  context_.push(v, transfer);
 }
 
 void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {

@@ -12,6 +12,7 @@
 namespace terrace::tier::disk {
 
 namespace {
+constexpr std::uint32_t kVolume = 0;  // The first directory.
 
 struct Device {
   std::uint64_t bytes = 0;
@@ -115,7 +116,7 @@ void BudgetKeeper::push(const WriteAccount& account) {
   transfer.pieces[0] = {page_.data(), page_.size()};
   transfer.piece_count = 1;
   is_saving_ = true;
-  context_.push(transfer);
+  context_.push(kVolume, transfer);
 }
 
 void BudgetKeeper::advance() {
@@ -136,7 +137,7 @@ void BudgetKeeper::finish(Purpose purpose, const Status& status) {
     transfer.token = Ticket{Purpose::kAccountSync, 0, 0}.token();
     transfer.op = transfer::IoOp::kSync;
     transfer.file = file_.get();
-    return context_.push(transfer);
+    return context_.push(kVolume, transfer);
   }
   is_saving_ = false;
   budget_.saved(status.is_ok(), context_.clock.now());

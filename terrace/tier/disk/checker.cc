@@ -60,7 +60,7 @@ void Checker::read(int file, std::uint64_t offset, std::size_t bytes) {
   transfer.pieces[0] = {memory_.get(), bytes};
   transfer.piece_count = 1;
   is_flying_ = true;
-  context_.push(transfer);
+  context_.push(volume_, transfer);
 }
 
 // Blocks from all over the volume, each time another rank's.

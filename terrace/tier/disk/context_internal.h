@@ -116,7 +116,8 @@ struct Context {
 
   [[nodiscard]] std::size_t ranks() const { return options.layout.ranks; }
   // The queue is sized for everything that can be under way: a refusal is a broken invariant.
-  void push(const transfer::Transfer& transfer) {
+  void push(std::uint32_t volume, transfer::Transfer& transfer) {
+    transfer.volume = volume;
     const Status status = queue.push(transfer);
     TERRACE_CHECK(status.is_ok());
   }

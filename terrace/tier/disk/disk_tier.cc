@@ -17,6 +17,7 @@
 #include "terrace/tier/disk/open_volumes_internal.h"
 #include "terrace/tier/disk/reader_internal.h"
 #include "terrace/tier/disk/scrubber_internal.h"
+#include "terrace/tier/disk/shares_internal.h"
 #include "terrace/tier/disk/watch_internal.h"
 #include "terrace/tier/disk/writer_internal.h"
 #include "terrace/transfer/builtin.h"
@@ -35,36 +36,8 @@ std::array<std::uint8_t, 32> random_digest() {
   return std::bit_cast<std::array<std::uint8_t, 32>>(words);
 }
 
-// Enough that the device has work while the next blocks are being encrypted.
-constexpr std::uint64_t kCryptBytes = 32ULL << 20U;
-
-Result<std::unique_ptr<FrameCrypt>> make_crypt(const DiskTier::Options& options,
-                                               transfer::Backend& backend, std::size_t volumes) {
-  FrameCrypt::Options wanted;
-  wanted.crypt = options.crypt;
-  wanted.content_digest = options.fingerprint.content_digest_bytes();
-  wanted.layout_digest = options.fingerprint.layout_digest_bytes();
-  for (const GroupLayout& group : options.layout.groups) {
-    const std::uint64_t padded = round_up(group.shard_bytes(), Bytes(disk::kPageBytes)).value();
-    wanted.buffer_bytes = std::max<std::size_t>(wanted.buffer_bytes, padded * options.layout.ranks);
-  }
-  wanted.buffers = std::max<std::size_t>(kCryptBytes / wanted.buffer_bytes, 2 * volumes);
-  wanted.wake = [&backend] { backend.wake(); };
-  return FrameCrypt::create(std::move(wanted));
-}
-
 constexpr std::string_view kUndropped =
     "blocks of before the last reset would be found there after a restart";
-
-constexpr std::size_t kLeastPages = 128;  // Header pages of frames under way: 512 KiB.
-
-// Everything that can be under way at once, so that a push is never refused.
-std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes) {
-  const std::size_t ranks = options.layout.ranks;
-  constexpr std::size_t kVoids = 1024;  // Void records of one batch.
-  return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes +
-         disk::Reader::kMostReads * ranks + 3;  // Scrubber, checker, LearnedKeeper: one each.
-}
 
 Status check_options(const DiskTier::Options& options) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
@@ -92,12 +65,14 @@ struct DiskTier::State {
         slots(std::move(slots_in)),
         unopened(std::move(unopened_in)),
         health(directories(), std::move(problems), clock_in, log_in),
-        pages(std::max<std::size_t>(backend->depth(), kLeastPages)),
+        pages(disk::pages_of(*backend)),
         queue(*backend, clock_in,
-              {queue_capacity(options, volumes.size()),
+              {disk::queue_capacity(options, volumes.size()),
                {1ULL << 40U, 64ULL << 20U, 16ULL << 20U, 4ULL << 20U},
                backend->joined_bytes(),
-               [this](transfer::Transfer& transfer) { return prepare(transfer); }}),
+               [this](transfer::Transfer& transfer) { return prepare(transfer); },
+               [this](transfer::Transfer& transfer) { release(transfer); },
+               static_cast<std::uint32_t>(volumes.size())}),
         corrupt_log(clock_in, log_in, "disk corrupt=1"),
         context{options, clock_in, log_in, corrupt_log, volumes, *slots,
                 health,  queue,    pages,  meters,      *crypt},
@@ -146,6 +121,20 @@ struct DiskTier::State {
     }
     watch.began(ticket, transfer);
     return true;
+  }
+
+  // It waits again, and is not at its device.
+  void release(transfer::Transfer& transfer) {
+    const Ticket ticket = Ticket::of(transfer.token);
+    if (ticket.purpose == Purpose::kReadFrame) {
+      reader.release(ticket);
+    } else if (ticket.purpose == Purpose::kWriteFrame) {
+      writer.release(ticket);
+    } else {
+      return;
+    }
+    watch.ended(ticket);
+    transfer.pieces[0].data = nullptr;
   }
 
   void finish(transfer::Completion& completion) {
@@ -251,6 +240,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
                                                  LogSink& log) {
   TERRACE_RETURN_IF_ERROR(check_options(options));
   TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.paths));
+  disk::divide(options);
   // A ring has one thread copy out of the page cache; threads copy, and look at it, side by side.
   const bool copies = options.backend == "auto" && !options.is_direct;
   TERRACE_ASSIGN_OR_RETURN(
@@ -280,7 +270,8 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
                                                            options.eviction, options.returns},
                                                           std::move(map), opened.volumes.size()));
   std::vector<std::string> unopened = opened.unopened(options.paths);
-  TERRACE_ASSIGN_OR_RETURN(auto crypt, make_crypt(options, *chosen.backend, opened.volumes.size()));
+  TERRACE_ASSIGN_OR_RETURN(auto crypt,
+                           disk::make_crypt(options, *chosen.backend, opened.volumes.size()));
   auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
                                        std::move(crypt), std::move(opened.volumes), std::move(pool),
                                        std::move(opened.problems), std::move(unopened));

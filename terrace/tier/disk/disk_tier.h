@@ -127,7 +127,8 @@ class DiskTier {
   // which can come after the deadline: a read that waits in the queue ends as kDeadline on time,
   // one that the device has ends when the device lets go, as ok if its bytes are right. Who cannot
   // wait gives up by its own clock and keeps the memory until then. Errors at once: kNotFound,
-  // kExhausted (too many reads), kUnavailable (its path is failing).
+  // kExhausted (too many reads), kUnavailable (its path is failing, or
+  // silent while many reads of it are under way).
   [[nodiscard]] Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                   std::span<const ShardMemory> ranks, transfer::IoClass io_class,
                                   Nanoseconds deadline);

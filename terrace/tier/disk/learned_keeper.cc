@@ -144,7 +144,7 @@ void LearnedKeeper::push() {
   transfer.piece_count = 2;
   is_saving_ = true;
   budget_.charge(page_.size() + payload_.size());
-  context_.push(transfer);
+  context_.push(kVolume, transfer);
 }
 
 void LearnedKeeper::finish(Purpose purpose, const Status& status) {
@@ -153,7 +153,7 @@ void LearnedKeeper::finish(Purpose purpose, const Status& status) {
     transfer.token = Ticket{Purpose::kLearnedSync, 0, 0}.token();
     transfer.op = transfer::IoOp::kSync;
     transfer.file = file_.get();
-    return context_.push(transfer);
+    return context_.push(kVolume, transfer);
   }
   is_saving_ = false;
   if (status.is_ok()) {  // Else the same half again: the other one is whole.

@@ -87,6 +87,7 @@ void MetaReader::start(Wave& wave) {
 void MetaReader::submit(Wave& wave, Read read) {
   transfer::Transfer transfer;
   transfer.token = Ticket{Purpose::kLoad, 0, static_cast<std::uint32_t>(wave.reads.size())}.token();
+  transfer.volume = read.range.volume;
   transfer.file = read.range.file;
   transfer.offset = read.offset;
   transfer.pieces[0] = {wave.memory + wave.reads.size() * kPieceBytes, read.bytes};

@@ -7,6 +7,11 @@
 
 namespace terrace::tier::disk {
 
+namespace {
+// No device that works keeps all it has for so long.
+constexpr Nanoseconds kSilence = milliseconds(250);
+}  // namespace
+
 Status Context::check(std::size_t group, std::span<const ShardMemory> shards) const {
   if (group >= options.layout.groups.size() || shards.size() != ranks()) {
     return {Code::kInvalid,
@@ -47,7 +52,10 @@ wire::FrameHeader Context::header(std::uint32_t volume, std::size_t group, const
 }
 
 Reader::Reader(Context& context, Writer& writer)
-    : context_(context), writer_(writer), operations_(kMostReads) {
+    : context_(context),
+      writer_(writer),
+      operations_(kMostReads),
+      under_way_(context.volumes.size()) {
   for (std::uint32_t i = kMostReads; i > 0; --i) {
     operations_[i - 1].pages.resize(context.ranks());
     operations_[i - 1].headers.resize(context.ranks());
@@ -70,6 +78,10 @@ Status Reader::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   if (!context_.health.may_read(place.volume)) {
     (void)context_.slots.unpin(group, *std::move(pinned), false);
     return {Code::kUnavailable, "the block's disk path is failing"};
+  }
+  if (Status room = find_room(place.volume); !room.is_ok()) {
+    (void)context_.slots.unpin(group, *std::move(pinned), false);
+    return room;
   }
   const std::uint32_t number = free_.back();
   free_.pop_back();
@@ -104,9 +116,26 @@ Status Reader::begin(std::uint64_t token, std::size_t group, const SequenceHash&
       sums.add({shards[rank].payload, shards[rank].payload_bytes, transfer.pieces[1].bytes});
       transfer.arrivals = &sums;
     }
-    context_.push(transfer);
+    context_.push(place.volume, transfer);
   }
   return {};
+}
+
+// Each volume has its share of the operations, so that one that hangs leaves the others theirs. Who
+// asks for more has to wait, and what he wants of other volumes with it: not for one that is
+// silent.
+Status Reader::find_room(std::uint32_t volume) {
+  UnderWay& under_way = under_way_[volume];
+  const Nanoseconds now = context_.clock.now();
+  if (under_way.count == 0) under_way.answered = now;
+  if (under_way.count < kMostReads / under_way_.size()) {
+    ++under_way.count;
+    return {};
+  }
+  if (under_way_.size() > 1 && now - under_way.answered > kSilence) {
+    return {Code::kUnavailable, "the block's disk path does not answer"};
+  }
+  return {Code::kExhausted, "too many disk reads under way"};
 }
 
 bool Reader::prepare(Ticket ticket, transfer::Transfer& transfer) {
@@ -140,9 +169,18 @@ Status Reader::examine(Operation& operation, std::size_t rank) const {
   return {};
 }
 
+void Reader::release(Ticket ticket) {
+  std::byte*& page = operations_[ticket.number].pages[ticket.rank];
+  if (page != nullptr) context_.pages.give(page);
+  page = nullptr;
+}
+
 void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
   Operation& operation = operations_[ticket.number];
   TERRACE_CHECK(operation.pending > 0);
+  if (status.code() != Code::kDeadline) {
+    under_way_[operation.pinned.place.volume].answered = context_.clock.now();
+  }
   // Of what is read only the cipher refuses anything: whatever else did is a failing device.
   if (status.code() == Code::kRefused) status = {Code::kIo, status.message()};
   // The first real error says what happened; a deadline says least.
@@ -151,16 +189,12 @@ void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
   } else if (status.is_ok() && operation.status.is_ok()) {
     operation.status = examine(operation, ticket.rank);  // While others are still on their way.
   }
+  release(ticket);
   if (--operation.pending == 0) complete(ticket.number, done);
 }
 
 void Reader::complete(std::uint32_t number, std::vector<DiskDone>& done) {
-  Operation& operation = operations_[number];
-  for (std::byte*& page : operation.pages) {
-    if (page != nullptr) context_.pages.give(page);
-    page = nullptr;
-  }
-  if (operation.status.is_ok() && open_frames(number)) return;
+  if (operations_[number].status.is_ok() && open_frames(number)) return;
   conclude(number, done);
 }
 
@@ -234,6 +268,7 @@ void Reader::conclude(std::uint32_t number, std::vector<DiskDone>& done) {
       result.checksums.push_back(operation.headers[rank].payload_checksum);
     }
   }
+  --under_way_[place.volume].count;
   free_.push_back(number);
   done.push_back(std::move(result));
 }

@@ -1,7 +1,7 @@
 // Reads of blocks: pinned while under way, each rank's frame in one vectored call, header and
 // payload checked as soon as it is in; through the page cache by the thread that copies it, piece
 // by piece. A block that is not what its record says is removed and counted. Threading: the I/O
-// thread's.  Waits: never.  Bounds: kMostReads operations.
+// thread's.  Waits: never.  Bounds: kMostReads operations, each volume its share of them.
 #pragma once
 
 #include <vector>
@@ -23,6 +23,8 @@ class Reader {
                              Nanoseconds deadline);
   // Adds the header page just before the transfer starts. False = no page left.
   [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
+  // Takes it back.
+  void release(Ticket ticket);
   void finish(Ticket ticket, Status status, std::vector<DiskDone>& done);
   // Cipher work on one rank's frame has ended.
   void finish_open(Ticket ticket, std::vector<DiskDone>& done);
@@ -43,6 +45,12 @@ class Reader {
     std::size_t pending = 0;
     Status status;
   };
+  struct UnderWay {  // Of one volume.
+    std::size_t count = 0;
+    Nanoseconds answered{0};  // When it had nothing, or something came back.
+  };
+  // Counts one more operation of the volume. Errors: kExhausted, kUnavailable.
+  [[nodiscard]] Status find_room(std::uint32_t volume);
   // The rank's frame is the wanted block's, and can be read; what is plain is verified.
   [[nodiscard]] Status examine(Operation& operation, std::size_t rank) const;
   void complete(std::uint32_t number, std::vector<DiskDone>& done);
@@ -55,6 +63,7 @@ class Reader {
   Writer& writer_;
   std::vector<Operation> operations_;
   std::vector<std::uint32_t> free_;
+  std::vector<UnderWay> under_way_;  // [volume]
 };
 
 }  // namespace terrace::tier::disk

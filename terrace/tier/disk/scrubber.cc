@@ -179,7 +179,7 @@ void Scrubber::read_next() {
   const Nanoseconds now = context_.clock.now();
   due_ = std::max(due_, now - kCatchUp) +
          Nanoseconds(static_cast<std::int64_t>(bytes / static_cast<double>(rate_) * 1e9));
-  context_.push(transfer);
+  context_.push(place.volume, transfer);
 }
 
 Status Scrubber::verify() const {

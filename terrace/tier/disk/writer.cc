@@ -43,21 +43,7 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   if (checksums.size() != shards.size()) {
     return {Code::kInvalid, "one checksum per rank is needed"};
   }
-  if (free_.empty()) {
-    context_.meters.dropped_full_queue.add();
-    return {Code::kExhausted, "disk.queue is full"};
-  }
-  bool any_open = false;
-  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
-    const bool may_write = context_.health.may_write(v);
-    if (may_write && is_blocked_[v]) context_.slots.unblock(v);
-    is_blocked_[v] = !may_write;
-    any_open = any_open || may_write;
-  }
-  if (!any_open) {
-    context_.meters.dropped_unavailable.add();
-    return {Code::kUnavailable, "no disk path takes writes now"};
-  }
+  TERRACE_RETURN_IF_ERROR(find_open());
   const std::uint64_t bytes = context_.volumes.front()->geometry().slot_bytes(group);
   if (!budget_.may_write(bytes)) {
     if (context_.slots.contains(group, hash))
@@ -73,6 +59,7 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   budget_.charge_block(bytes);
   const std::uint32_t number = free_.back();
   free_.pop_back();
+  ++streams_[reserved->place.volume].operations;
   Operation& operation = operations_[number];
   operation.token = token;
   operation.group = group;
@@ -87,6 +74,29 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   operation.status = {};
   route(number);
   return {};
+}
+
+// Each volume has its share of the operations, so that one that hangs leaves the others theirs.
+Status Writer::find_open() {
+  const std::size_t share = std::max<std::size_t>(1, operations_.size() / streams_.size());
+  bool is_any_open = false;
+  bool is_any_full = free_.empty();
+  for (std::uint32_t v = 0; v < streams_.size(); ++v) {
+    const bool may_write = context_.health.may_write(v);
+    const bool is_full = may_write && streams_[v].operations >= share;
+    const bool is_open = may_write && !is_full;
+    if (is_open && is_blocked_[v]) context_.slots.unblock(v);
+    is_blocked_[v] = !is_open;
+    is_any_open = is_any_open || is_open;
+    is_any_full = is_any_full || is_full;
+  }
+  if (is_any_open && !free_.empty()) return {};
+  if (is_any_full) {
+    context_.meters.dropped_full_queue.add();
+    return {Code::kExhausted, "disk.queue is full"};
+  }
+  context_.meters.dropped_unavailable.add();
+  return {Code::kUnavailable, "no disk path takes writes now"};
 }
 
 // Puts the operation where it has to wait, or starts its frames.
@@ -188,7 +198,7 @@ void Writer::push_frames(std::uint32_t number) {
                                                       : operation.shards[rank].payload,
                           padded};
     transfer.piece_count = 2;
-    context_.push(transfer);
+    context_.push(operation.place.volume, transfer);
   }
 }
 
@@ -209,13 +219,17 @@ bool Writer::prepare(Ticket ticket, transfer::Transfer& transfer) {
   return true;
 }
 
+void Writer::release(Ticket ticket) {
+  std::byte*& page = operations_[ticket.number].pages[ticket.rank];
+  if (page != nullptr) context_.pages.give(page);
+  page = nullptr;
+}
+
 void Writer::finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& done) {
   Operation& operation = operations_[ticket.number];
   const std::uint32_t v = operation.place.volume;
   Stream& stream = streams_[v];
-  std::byte*& page = operation.pages[ticket.rank];
-  if (page != nullptr) context_.pages.give(page);
-  page = nullptr;
+  release(ticket);
   if (!status.is_ok() && operation.status.is_ok()) operation.status = std::move(status);
   TERRACE_CHECK(operation.pending > 0);
   if (--operation.pending > 0) return;
@@ -249,7 +263,7 @@ void Writer::start_data_sync(std::uint32_t v) {
   transfer.token = Ticket{Purpose::kDataSync, 0, v}.token();
   transfer.op = transfer::IoOp::kSync;
   transfer.file = context_.volumes[v]->data_file();
-  context_.push(transfer);
+  context_.push(v, transfer);
 }
 
 void Writer::finish_data_sync(std::uint32_t v, const Status& status, std::vector<DiskDone>& done) {
@@ -313,6 +327,7 @@ void Writer::end(std::uint32_t number, Status status, std::vector<DiskDone>& don
     context_.meters.dropped_unavailable.add();
   }
   result.status = std::move(status);
+  --streams_[operation.place.volume].operations;
   free_.push_back(number);
   done.push_back(std::move(result));
 }

@@ -206,7 +206,7 @@ void Writer::push_meta_write(std::uint32_t v, int file, std::uint64_t offset,
   transfer.pieces[0] = {bytes.data(), bytes.size()};
   transfer.piece_count = 1;
   ++streams_[v].batch.pending;
-  context_.push(transfer);
+  context_.push(v, transfer);
 }
 
 void Writer::push_meta_sync(std::uint32_t v, int file) {
@@ -215,7 +215,7 @@ void Writer::push_meta_sync(std::uint32_t v, int file) {
   transfer.op = transfer::IoOp::kSync;
   transfer.file = file;
   ++streams_[v].batch.pending;
-  context_.push(transfer);
+  context_.push(v, transfer);
 }
 
 void Writer::finish_meta_write(std::uint32_t v, const Status& status, std::vector<DiskDone>& done) {

@@ -6,7 +6,7 @@
 // time. What a failed sync may have covered the system has given up, and no later sync makes up for
 // it: such blocks fail with it. After a reset a block ends with this process: it gets frames that
 // name nobody else's content, and no record. Threading: the I/O thread's.  Waits: never.  Bounds:
-// Options::queue_blocks operations. Source: docs/formats/disk.md,
+// Options::queue_blocks operations, each volume its share of them. Source: docs/formats/disk.md,
 // docs/adr/0006-disk-writes-in-groups.md.
 #pragma once
 
@@ -26,6 +26,8 @@ class Writer {
                              std::span<const Checksum> checksums,
                              std::optional<std::uint32_t> wanted_epoch);
   [[nodiscard]] bool prepare(Ticket ticket, transfer::Transfer& transfer);
+  // Takes the header page back.
+  void release(Ticket ticket);
   // Cipher work on one rank's frame has ended.
   void finish_seal(Ticket ticket, std::vector<DiskDone>& done);
   void finish_frame(Ticket ticket, Status status, std::vector<DiskDone>& done);
@@ -101,6 +103,7 @@ class Writer {
     std::vector<std::uint32_t> for_buffer;  // Counted in `writing`, too.
     std::size_t buffers = 0;                // In use.
     std::size_t writing = 0;
+    std::size_t operations = 0;  // All of the volume.
     std::vector<std::uint32_t> written;
     std::vector<std::uint32_t> syncing;
     std::vector<std::uint32_t> synced;
@@ -116,6 +119,8 @@ class Writer {
 
   // As it is before it is encrypted.
   [[nodiscard]] wire::FrameHeader header_of(const Operation& operation, std::uint16_t rank) const;
+  // Sees which volumes take a block now. Errors: kExhausted, kUnavailable = none, and why.
+  [[nodiscard]] Status find_open();
   void route(std::uint32_t number);
   void write_frames(std::uint32_t number);
   // False when all of the volume's buffers are in use.

@@ -1,0 +1,52 @@
+#include <algorithm>
+
+#include "terrace/tier/disk/reader_internal.h"
+#include "terrace/tier/disk/shares_internal.h"
+
+namespace terrace::tier::disk {
+
+namespace {
+// Enough that the device has work while the next blocks are being encrypted.
+constexpr std::uint64_t kCryptBytes = 32ULL << 20U;
+
+// Of the depth, for a volume among several: so that one read, record, write and scrub fit in.
+constexpr std::size_t kLeastShare = 4;
+}  // namespace
+
+void divide(DiskTier::Options& options) {
+  const std::size_t volumes = options.paths.size();
+  if (volumes == 1) return;
+  options.io.volumes = static_cast<unsigned>(volumes);
+  options.io.depth = std::max(options.io.depth, static_cast<unsigned>(kLeastShare * volumes));
+  options.queue_blocks = std::max(options.queue_blocks, static_cast<std::uint32_t>(volumes));
+}
+
+std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes) {
+  const std::size_t ranks = options.layout.ranks;
+  constexpr std::size_t kVoids = 1024;  // Void records of one batch.
+  return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes + Reader::kMostReads * ranks +
+         3;  // Scrubber, checker, LearnedKeeper: one each.
+}
+
+std::size_t pages_of(const transfer::Backend& backend) {
+  constexpr std::size_t kFrames = transfer::kMaxPieces / 2;  // Of one request.
+  // Twice: what came back gives its pages away only when others have begun in its place.
+  return 2 * backend.depth() * kFrames;
+}
+
+Result<std::unique_ptr<FrameCrypt>> make_crypt(const DiskTier::Options& options,
+                                               transfer::Backend& backend, std::size_t volumes) {
+  FrameCrypt::Options wanted;
+  wanted.crypt = options.crypt;
+  wanted.content_digest = options.fingerprint.content_digest_bytes();
+  wanted.layout_digest = options.fingerprint.layout_digest_bytes();
+  for (const GroupLayout& group : options.layout.groups) {
+    const std::uint64_t padded = round_up(group.shard_bytes(), Bytes(kPageBytes)).value();
+    wanted.buffer_bytes = std::max<std::size_t>(wanted.buffer_bytes, padded * options.layout.ranks);
+  }
+  wanted.buffers = std::max<std::size_t>(kCryptBytes / wanted.buffer_bytes, 2 * volumes);
+  wanted.wake = [&backend] { backend.wake(); };
+  return FrameCrypt::create(std::move(wanted));
+}
+
+}  // namespace terrace::tier::disk
