@@ -267,6 +267,38 @@ TEST(CoreTest, AWriteThatWasTakenBeforeAResetIsNotBegunAfterIt) {
             Code::kNotFound);
 }
 
+// The disk gave it back without a look at the resets; taken again, it would be stamped with those
+// of now, and lie there as if it were of the new weights.
+TEST(CoreTest, AWriteThatTheDiskGivesBackAfterAResetIsNeverWritten) {
+  for (const bool is_demote : {false, true}) {
+    SCOPED_TRACE(is_demote);
+    Rig rig({.has_disk = true, .tune = [&](Options& options) {
+               options.disk.queue_blocks = 8;
+               options.disk.is_demote = is_demote;
+             }});
+    rig.disk.depth = 0;
+    for (std::uint32_t seed = 1; seed <= 5; ++seed) rig.run_cold(Rig::make_tokens(3, seed));
+    Jobs jobs;
+    rig.core.take_jobs(8, rig.clock.now(), jobs);
+    ASSERT_FALSE(jobs.writes.empty());
+    const std::uint64_t dropped = rig.counters.drop_disk_write.value();
+    rig.core.reset();  // The I/O thread has the jobs, and the lock is free.
+    for (const WriteJob& job : jobs.writes) rig.core.put_back_write(job.token);
+    EXPECT_EQ(rig.counters.drop_disk_write.value(), dropped + jobs.writes.size());
+    EXPECT_EQ(rig.core.writes(), 0U);
+    EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+    EXPECT_EQ(rig.count(catalog::SlotState::kEvicting), 0U);
+    rig.disk.depth = 16;
+    rig.settle();
+    for (const WriteJob& job : jobs.writes) {
+      EXPECT_FALSE(rig.disk.contains(job.group, job.hash));
+    }
+    for (std::uint32_t seed = 1; seed <= 5; ++seed) {
+      EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(3, seed))), 0U);
+    }
+  }
+}
+
 TEST(CoreTest, AResetIsOverForLaterOwnersOnlyWhenTheDiskSaysSo) {
   Rig rig({.has_disk = true});
   EXPECT_TRUE(rig.core.drop_outcome()->is_ok());  // There was none.

@@ -148,6 +148,10 @@ void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
     const auto found = writes_.find(token);
     if (found == writes_.end()) continue;
     Write& write = found->second;
+    if (is_stale(write)) {  // The resets that it would be stamped with are not those of its bytes.
+      drop_stale(found);
+      continue;
+    }
     write.is_begun = true;
     WriteJob job{.token = token,
                  .group = write.key.group,
@@ -166,6 +170,8 @@ void Writes::take(std::size_t limit, std::vector<WriteJob>& jobs) {
 void Writes::put_back(std::uint64_t token) {
   const auto found = writes_.find(token);
   if (found == writes_.end()) return;
+  // A reset since it was taken passed it over, as one that the disk would refuse by itself.
+  if (is_stale(found->second)) return drop_stale(found);
   if (is_stopped_) return drop(token);
   found->second.is_begun = false;
   queue_.push_front(token);
@@ -225,13 +231,20 @@ void Writes::drop(std::uint64_t token) {
   std::move(node.mapped().victim).keep();
 }
 
+void Writes::drop_stale(Queued::iterator write) {
+  context_.counters.drop_disk_write.add();
+  forget(write);
+}
+
+void Writes::forget(Queued::iterator write) {
+  forget_queued(write->second);
+  writes_.erase(write);
+}
+
 void Writes::forget_stale() {
   for (auto it = writes_.begin(); it != writes_.end();) {
     const auto current = it++;
-    if (!current->second.is_begun && current->second.key.name_space != context_.name_space) {
-      forget_queued(current->second);
-      writes_.erase(current);
-    }
+    if (!current->second.is_begun && is_stale(current->second)) forget(current);
   }
 }
 

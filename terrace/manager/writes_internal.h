@@ -46,6 +46,7 @@ class Writes {
   void drive_eviction(Nanoseconds now);
   // None in a mode that stores nothing: what is queued waits for the next one that does.
   void take(std::size_t limit, std::vector<WriteJob>& jobs);
+  // The disk has no room for it now. What a reset came in between for is dropped.
   void put_back(std::uint64_t token);
   void finish(std::uint64_t token, const Status& status);
   // Nothing more is accepted, what has not begun is dropped.
@@ -91,6 +92,14 @@ class Writes {
   void forget_queued(const Write& write) {
     queued_.erase({.group = write.key.group, .hash = write.key.hash});
   }
+  // Of a namespace that was left: nobody finds it here, and the disk must not take it for new.
+  [[nodiscard]] bool is_stale(const Write& write) const {
+    return write.key.name_space != context_.name_space;
+  }
+  using Queued = std::unordered_map<std::uint64_t, Write>;  // By token.
+  void drop_stale(Queued::iterator write);
+  // Pins and slots go with it.
+  void forget(Queued::iterator write);
   void release(Write& write);
   void drop(std::uint64_t token);
 
@@ -101,7 +110,7 @@ class Writes {
   std::uint32_t burst_before_ = 0;     // and of the one before.
   Nanoseconds window_began_{0};
   std::uint64_t last_token_ = 0;
-  std::unordered_map<std::uint64_t, Write> writes_;          // By token.
+  Queued writes_;
   std::unordered_set<ShardGroup, HashOfShardGroup> queued_;  // Of writes_.
   std::deque<std::uint64_t> queue_;
 };
