@@ -364,12 +364,16 @@ Status BlockManager::advance_request(const Progress& progress) {
   Request* found = nullptr;
   {
     const MutexLock lock(state.shared.mutex);
-    found = state.shared.core.find(progress.request);
+    found = state.shared.core.find_to_grow(progress.request);
   }
   if (found == nullptr) return {Code::kNotFound, "advance_request: no such request"};
-  if (found->is_keyed) TERRACE_RETURN_IF_ERROR(state.append_tokens(*found, progress.new_tokens));
-  state.change_core([&](Core& core) { core.advance(*found, progress); });
-  return {};
+  const Status grown =
+      found->is_keyed ? state.append_tokens(*found, progress.new_tokens) : Status();
+  state.change_core([&](Core& core) {
+    found->is_growing = false;
+    if (grown.is_ok()) core.advance(*found, progress);
+  });
+  return grown;
 }
 
 Result<std::string> BlockManager::build_orders() {

@@ -87,6 +87,12 @@ class Core {
   Request& add_request(std::unique_ptr<Request> request, Nanoseconds now);
   // Null if unknown.
   [[nodiscard]] Request* find(RequestId request);
+  // The same; nobody else looks at its chain until `is_growing` is cleared.
+  [[nodiscard]] Request* find_to_grow(RequestId request) {
+    Request* found = find(request);
+    if (found != nullptr) found->is_growing = true;
+    return found;
+  }
   [[nodiscard]] MatchAnswer poll(Request& request, Tokens local, Tokens limit, Nanoseconds now);
   [[nodiscard]] Status accept(Request& request, Tokens local, Tokens external,
                               std::span<const std::span<const std::uint32_t>> block_tables,

@@ -291,8 +291,12 @@ void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
   writes_.take(limit, jobs.writes);
   packs_.take(limit, jobs.packs);
   for (const RequestId id : look_ups_.take_probes()) {
-    const Request* request = find(id);
+    Request* request = find(id);
     if (request == nullptr) continue;
+    if (request->is_growing) {  // It computes already: nothing that is there would help it.
+      request->probe = Request::Probe::kDone;
+      continue;
+    }
     const auto chain = request->chain.hashes();
     jobs.probes.push_back({.request = id,
                            .chain = {chain.begin(), chain.end()},

@@ -71,6 +71,20 @@ TEST(CoreLookUpTest, OnlyTheFirstRequestWaitsForTiersThatDoNotOpen) {
   EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(1, 3))), 1U);
 }
 
+TEST(CoreLookUpTest, ABlockThatComesWhileTheChainGrowsCountsAsNotWaitedFor) {
+  Rig rig({.host_blocks = 16, .has_disk = true});
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  for (std::uint32_t seed = 2; seed < 6; ++seed) rig.run_cold(Rig::make_tokens(4, seed));
+  const RequestId id = rig.begin(tokens);
+  ASSERT_FALSE(rig.offered(id).has_value());
+  Request* request = rig.core.find_to_grow(id);
+  rig.settle();
+  request->is_growing = false;
+  EXPECT_EQ(rig.offered(id), 0U);
+  EXPECT_EQ(rig.offered(id), 4U) << "in host by now";
+}
+
 TEST(CoreLookUpTest, NobodyWaitsForADiskThatIsStuckUntilItBringsSomething) {
   Rig rig({.host_blocks = 16, .has_disk = true});
   for (std::uint32_t seed = 1; seed < 8; ++seed) rig.run_cold(Rig::make_tokens(4, seed));

@@ -107,6 +107,41 @@ TEST_F(CoreObjectTest, WhatTheStoreHasIsFetchedBeforeTheEngineAsks) {
   EXPECT_EQ(second->offered(id), 4U) << "the first poll has its answer";
 }
 
+// The answer may come at any time: the engine has all of it and computes, its chain growing.
+TEST_F(CoreObjectTest, NothingIsFetchedForARequestThatComputesWhenTheStoreAnswers) {
+  const auto tokens = Rig::make_tokens(8, 1);
+  node()->run_cold(tokens);
+  const auto second = node();
+  place_->is_held = true;
+  const RequestId id = second->begin(tokens);
+  second->settle();
+  EXPECT_EQ(second->offered(id, 8), 0U);
+  ASSERT_TRUE(second->accept(id, 8, 0, {}).is_ok());
+  const RequestId short_of_room = second->begin(tokens);
+  second->settle();
+  EXPECT_TRUE(second->poll(short_of_room, 0, 1).is_ready) << "less than a block may be loaded";
+  ASSERT_TRUE(second->accept(short_of_room, 0, 0, {}).is_ok());
+  const RequestId growing = second->begin(tokens);
+  second->settle();
+  ASSERT_NE(second->core.find_to_grow(growing), nullptr);
+  place_->is_held = false;
+  for (int i = 0; i < 10; ++i) second->settle();
+  EXPECT_EQ(second->core.context().reserved(), 1U) << "the canary's";
+}
+
+TEST_F(CoreObjectTest, TheStoreIsNotAskedAboutAChainThatGrowsAndNobodyWaitsForIt) {
+  const auto tokens = Rig::make_tokens(8, 1);
+  node()->run_cold(tokens);
+  const auto second = node();
+  const std::size_t asked = place_->asked.size();
+  const RequestId id = second->begin(tokens);
+  Request* request = second->core.find_to_grow(id);
+  second->settle();
+  EXPECT_EQ(place_->asked.size(), asked);
+  request->is_growing = false;
+  EXPECT_EQ(second->offered(id), 0U);
+}
+
 TEST_F(CoreObjectTest, WhereNothingMoreCanBeThereNobodyWaits) {
   const auto second = node();
   const RequestId shorter = second->begin(Rig::make_tokens(3, 1));

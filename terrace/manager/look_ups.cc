@@ -82,8 +82,10 @@ void LookUps::begin(Request& request, Serving serving, Nanoseconds now) {
 
 void LookUps::on_probed(Request& request, Serving serving, Nanoseconds now) {
   request.probe = Request::Probe::kDone;
-  // A poll that waited for it goes on by itself; before the first one, what was found is fetched.
-  if (!request.look_up.first_poll) begin(request, serving, now);
+  // Before the first poll, what was found is fetched. A poll that waited for it goes on by itself;
+  // one that did not wait has been answered, and the engine may compute since, its chain growing.
+  const bool is_computing = request.is_growing || request.computed > Tokens(0);
+  if (!request.is_polled && !is_computing) begin(request, serving, now);
 }
 
 bool LookUps::is_probing(Request& request, std::uint64_t known) {
@@ -348,6 +350,7 @@ void LookUps::on_block(Request& request, GroupId group, std::uint64_t block,
   if (look_up.phase != LookUp::Phase::kWaiting || group.value() >= look_up.strands.size()) return;
   Strand& strand = look_up.strands[group.value()];
   if (!strand.is_missing(block)) return;
+  if (!reason && request.is_growing) reason = MissReason::kLate;  // It was not waited for.
   if (!reason) {
     switch (survey_.hold(strand, block, request.chain.hashes()[block])) {
       case Survey::Hold::kHeld:

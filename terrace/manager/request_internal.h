@@ -1,7 +1,7 @@
 // One engine request as the owner knows it.
 // Threading: thread-compatible. `chain` belongs to the engine thread, which grows it outside the
-// manager's lock, `has_lost_tokens` with it; everything else is guarded by that lock.  Waits:
-// never.
+// manager's lock, `has_lost_tokens` with it; others read it under that lock, and only while
+// `is_growing` is not set. Everything else is guarded by the lock.  Waits: never.
 #pragma once
 
 #include <cstdint>
@@ -136,7 +136,8 @@ struct Request {
   Label name;       // What the engine calls it.
   Label unkeyable;  // Why it is not keyed, if somebody said.
   Nanoseconds began{0};
-  bool is_polled = false;
+  bool is_polled = false;   // Once at least.
+  bool is_growing = false;  // The engine thread may be changing `chain` at this moment.
   bool is_keyed = true;
   bool can_load = true;
   bool can_store = true;
