@@ -201,7 +201,8 @@ class Rig {
   }
   std::optional<wire::Orders> build() { return core.build_orders(clock.now()); }
 
-  // What a rank answers to orders, after doing as told.
+  // What a rank answers to orders, after doing as told: to all of them, as worker::Worker does, if
+  // there is nothing to be done as well.
   wire::Report obey(std::uint16_t rank, const wire::Orders& orders) {
     wire::Report report;
     report.owner = kOwner;

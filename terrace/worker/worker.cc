@@ -76,6 +76,7 @@ struct Worker::State {
   [[nodiscard]] AttachmentPtr attachment_for(const wire::Orders& orders) const;
   [[nodiscard]] wire::Report& report_for(const wire::Orders& orders,
                                          const AttachmentPtr& attachment);
+  void report_idle_step(const wire::Orders& orders);
   // Nobody knows what became of its loads: as if it had never been reported.
   void forget_report(const wire::Orders& orders);
   [[nodiscard]] std::vector<std::uint32_t> load(const wire::Orders& orders);
@@ -377,8 +378,18 @@ Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byt
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
   state.refused.add(orders.loads.size());
+  // A canary that was not run must not come back as one that need not be: that report names no
+  // attachment, and the owner refuses it.
+  const AttachmentPtr attachment =
+      orders.canary_slot == UINT32_MAX ? state.attachment_for(orders) : nullptr;
   return state.report_failures(orders, std::vector<bool>(orders.loads.size()),
-                               state.report_for(orders, nullptr));
+                               state.report_for(orders, attachment));
+}
+
+// The owner orders nothing but to be told when such a step is over, to learn how long it takes.
+void Worker::State::report_idle_step(const wire::Orders& orders) {
+  if (!orders.loads.empty() || orders.canary_slot != UINT32_MAX) return;  // These report.
+  if (const AttachmentPtr attachment = attachment_for(orders)) (void)report_for(orders, attachment);
 }
 
 Status Worker::run_saves(std::span<const std::byte> encoded) {
@@ -387,7 +398,10 @@ Status Worker::run_saves(std::span<const std::byte> encoded) {
   if (!call.is_admitted()) return {Code::kClosed, "run_saves: closed"};
   TERRACE_ASSIGN_OR_RETURN(const wire::Orders* read, state.read(encoded));
   const wire::Orders& orders = *read;
-  if (orders.saves.empty()) return {};
+  if (orders.saves.empty()) {
+    state.report_idle_step(orders);
+    return {};
+  }
   if (!orders.loads.empty() &&
       (state.loaded_owner != orders.owner || state.loaded_step != orders.step)) {
     // Computed on blocks that nobody filled. Without a report the owner takes the step for lost.

@@ -75,7 +75,8 @@ class Worker {
   [[nodiscard]] Result<std::vector<std::uint32_t>> run_loads(std::span<const std::byte> encoded);
   // All loads of the orders as failed, nothing touched: for a poisoned instance.
   [[nodiscard]] Result<std::vector<std::uint32_t>> refuse_loads(std::span<const std::byte> encoded);
-  // What could not be saved is reported as not filled. Errors: kInvalid, kRefused = unreadable
+  // What could not be saved is reported as not filled; orders of nothing are reported as well, so
+  // that the owner knows how long their step took. Errors: kInvalid, kRefused = unreadable
   // orders; kUnavailable = their loads were not run, so nothing is saved or reported.
   [[nodiscard]] Status run_saves(std::span<const std::byte> encoded);
   // Encoded wire::Reports, one after the other, of all work since the last call, one for each step;

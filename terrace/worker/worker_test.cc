@@ -239,13 +239,45 @@ TEST_F(WorkerTest, RefusedLoadsAreReportedAndTouchNothing) {
   const std::string bytes = encode(step);
   EXPECT_EQ(worker_->refuse_loads(bytes_of(bytes)), (std::vector<std::uint32_t>{8, 9}));
   EXPECT_EQ(engine_.memory_, before);
-  EXPECT_EQ(report().failures.size(), 2U);
+  const wire::Report done = report();
+  EXPECT_EQ(done.failures.size(), 2U);
+  EXPECT_EQ(done.epoch, owner_->epoch_of(RankId(0))) << "or the owner would not believe it";
 }
 
-TEST_F(WorkerTest, NothingDueMakesNoReport) {
+// A report that says nothing of a canary means that the rank need not run it.
+TEST_F(WorkerTest, RefusedLoadsBesideACanaryAreNoWordOfThatCanary) {
+  start();
+  wire::Orders step = orders(2);
+  step.canary_slot = 0;
+  step.loads = {load(5, 9, Checksum{1})};
+  const std::string bytes = encode(step);
+  EXPECT_EQ(worker_->refuse_loads(bytes_of(bytes)), std::vector<std::uint32_t>{9});
+  EXPECT_EQ(report().epoch, Epoch(0));
+}
+
+TEST_F(WorkerTest, OrdersOfNothingAreReportedAtTheEndOfTheirStep) {
   start();
   EXPECT_TRUE(run_loads(orders()).empty());
+  EXPECT_EQ(worker_->build_report(), "");
   run_saves(orders());
+  const wire::Report done = report();
+  EXPECT_EQ(done.owner, kOwner);
+  EXPECT_EQ(done.epoch, owner_->epoch_of(RankId(0)));
+  EXPECT_EQ(done.step, StepId(1));
+  EXPECT_TRUE(done.saves.empty());
+  EXPECT_TRUE(done.failures.empty());
+  EXPECT_EQ(worker_->build_report(), "");
+}
+
+TEST_F(WorkerTest, WhoIsNotAttachedOrDidNotRunTheCanaryReportsNoOrdersOfNothing) {
+  open_worker();
+  run_saves(orders());
+  EXPECT_EQ(worker_->build_report(), "");
+  start_owner();
+  attach();
+  wire::Orders step = orders(2);
+  step.canary_slot = 0;
+  run_saves(step);
   EXPECT_EQ(worker_->build_report(), "");
 }
 

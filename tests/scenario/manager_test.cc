@@ -447,6 +447,17 @@ TEST(ManagerScenario, ASwitchFromAnotherThreadActsOnTheNextRequestAndIsSaid) {
   EXPECT_THAT(log, ::testing::HasSubstr("event=mode mode=on by="));
 }
 
+TEST(ManagerScenario, WhoObservesIsToldWhenAStepThatOnlyComputesIsOver) {
+  const Scratch scratch;
+  Engine engine(
+      scratch, {.ranks = 2, .tune = [](manager::Options& options) { options.observed.emplace(); }});
+  ASSERT_TRUE(engine.wait_ready());
+  for (std::uint32_t seed = 1; seed <= 3; ++seed) {
+    EXPECT_EQ(engine.run(Engine::make_tokens(6, seed)).ledger.stages.computed_tokens, Tokens(48));
+  }
+  EXPECT_GT(engine.manager().status().prefill_tokens_per_second, 0);
+}
+
 TEST(ManagerScenario, DemotedBlocksComeBackFromDisk) {
   const Scratch scratch;
   Engine engine(scratch,
