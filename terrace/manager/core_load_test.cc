@@ -182,6 +182,37 @@ TEST(CoreLoadTest, ALostReportOfALoadTaintsTheStepWhoseReportShowsIt) {
   EXPECT_EQ(rig.counters.hit_tokens[static_cast<std::size_t>(Tier::kHost)].value(), 0U);
 }
 
+TEST(CoreLoadTest, StepsThatNobodyReportsStayBoundedAndTheNextReportMakesRoom) {
+  Rig rig({.ranks = 2});
+  const auto tokens = Rig::make_tokens(2, 1);
+  rig.run_cold(tokens);
+  wire::Orders last;
+  const auto load = [&] {
+    const RequestId id = rig.begin(tokens);
+    EXPECT_EQ(rig.look_up(id), 2U);
+    EXPECT_TRUE(rig.accept(id, 0, 2, Rig::make_table(2, 40)).is_ok());
+    last = rig.build().value();
+    return id;
+  };
+  for (int i = 0; i < 1000; ++i) {
+    rig.end(load());
+    ASSERT_LE(rig.core.steps().in_flight(), 256U);
+  }
+  for (const wire::LoadOrder& order : last.loads) EXPECT_TRUE(order.is_void);
+  EXPECT_EQ(rig.counters.steps_lost.value(), 1000U - 256U);
+  for (std::uint16_t rank = 0; rank < 2; ++rank) {
+    ASSERT_TRUE(rig.core.take_report(rig.obey(rank, last), rig.clock.now()).is_ok());
+  }
+  EXPECT_EQ(rig.core.steps().in_flight(), 0U);
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+  EXPECT_FALSE(rig.core.take_report(rig.obey(0, last), rig.clock.now()).is_ok());
+  const RequestId id = load();
+  for (std::uint16_t rank = 0; rank < 2; ++rank) {
+    ASSERT_TRUE(rig.core.take_report(rig.obey(rank, last), rig.clock.now()).is_ok());
+  }
+  EXPECT_EQ(rig.end(id).hit[static_cast<std::size_t>(Tier::kHost)], Tokens(8));
+}
+
 TEST(CoreLoadTest, ALoadAcceptedByARequestThatEndsBeforeItsStepFailsForWhoSharesTheBlocks) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);

@@ -83,6 +83,11 @@ bool Steps::is_due() const {
 
 Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* host,
                           Nanoseconds now) {
+  if (!has_room()) {  // Nobody will wait for it: nothing may be copied in it.
+    void_pending_loads();
+    next_.saves.clear();
+    next_.canary.reset();
+  }
   Step step = std::exchange(next_, Step{});
   step.id = StepId(++last_id_);
   step.issued = now;
@@ -104,7 +109,7 @@ Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* h
         {.slot = save.place, .group = save.key.group, .device_block = save.device_block});
   }
   Built built{.orders = std::move(orders)};
-  if (step.outstanding == 0) {
+  if (step.outstanding == 0 || !has_room()) {
     step.has_lost_reports = true;
     built.over = std::move(step);
   } else {
@@ -141,7 +146,10 @@ Result<std::vector<Step>> Steps::take(const wire::Report& report) {
   }
   const auto found = in_flight_.find(report.step.value());
   const std::uint64_t bit = std::uint64_t{1} << report.rank.value();
+  std::vector<Step> over;
   if (found == in_flight_.end() || (found->second.outstanding & bit) == 0) {
+    // Of one that there was no room for: by it those make room that were ordered before.
+    if (report.step.value() <= last_id_ && lose_before(report, over)) return over;
     return fail(Code::kNotFound, fmt::format("report: step {} is not outstanding for rank {}",
                                              report.step.value(), report.rank.value()));
   }
@@ -150,14 +158,7 @@ Result<std::vector<Step>> Steps::take(const wire::Report& report) {
     return fail(Code::kRefused, fmt::format("report: epoch {} of rank {} is not the one ordered",
                                             report.epoch.value(), report.rank.value()));
   }
-  std::vector<Step> over;
-  // A rank works in order: what it did not report before this step it will not report any more.
-  for (auto it = in_flight_.begin(); it != found;) {
-    const auto current = it++;
-    if ((current->second.outstanding & bit) == 0) continue;
-    current->second.has_lost_reports = true;
-    clear_rank(current, report.rank, over);
-  }
+  (void)lose_before(report, over);
   for (std::size_t i = 0; i < report.saves.size(); ++i) {
     note_save(step, report.rank, report.saves[i], i);
   }
@@ -168,6 +169,21 @@ Result<std::vector<Step>> Steps::take(const wire::Report& report) {
   step.save_bytes += Bytes(report.save_bytes);
   clear_rank(found, report.rank, over);
   return over;
+}
+
+// A rank works in order: what it did not report before this step it will not report any more.
+bool Steps::lose_before(const wire::Report& report, std::vector<Step>& over) {
+  const std::uint64_t bit = std::uint64_t{1} << report.rank.value();
+  bool has_lost = false;
+  for (auto it = in_flight_.begin(); it != in_flight_.end() && it->first < report.step.value();) {
+    const auto current = it++;
+    Step& step = current->second;
+    if ((step.outstanding & bit) == 0 || step.epochs[report.rank.value()] != report.epoch) continue;
+    step.has_lost_reports = true;
+    clear_rank(current, report.rank, over);
+    has_lost = true;
+  }
+  return has_lost;
 }
 
 void Steps::note_save(Step& step, RankId rank, const wire::SaveReport& report, std::size_t hint) {

@@ -2,8 +2,8 @@
 // and the slots of its saves; it is over when no rank can touch them any more: each has reported
 // it, has reported a later one (its report is lost, then), or is dead. Threading:
 // thread-compatible; the manager's lock guards it.  Waits: never. Bounds: at most `max_in_flight`
-// steps; beyond it loads are void and saves dropped. Source: design.md section 3; reference/vllm.md
-// trap 14.
+// steps; beyond it loads are void, saves dropped, and a step is over as it is built. Source:
+// design.md section 3; reference/vllm.md trap 14.
 #pragma once
 
 #include <cstdint>
@@ -137,7 +137,7 @@ class Steps {
 
   struct Built {
     wire::Orders orders{};
-    std::optional<Step> over{};  // Nobody is there who could report it.
+    std::optional<Step> over{};  // Nobody is there who could report it, or no room to wait for it.
   };
   // Closes the step being put together; `epochs` per rank, 0 = not attached. `host` may be null as
   // long as nothing was pinned or reserved.
@@ -158,6 +158,8 @@ class Steps {
  private:
   using InFlight = std::map<std::uint64_t, Step>;
   void clear_rank(InFlight::iterator step, RankId rank, std::vector<Step>& over);
+  // Those ordered before the one reported. False if the rank had reported them all.
+  bool lose_before(const wire::Report& report, std::vector<Step>& over);
   static void quarantine(Step& step);
   void add_orders(LoadBatch& batch, const tier::HostTier* host, wire::Orders& orders) const;
   static void note_failures(Step& step, const std::vector<wire::LoadFailure>& failures);
