@@ -250,7 +250,9 @@ class Core {
   void lose_canary(Nanoseconds now);
   void observe(const Step& step, Nanoseconds now);
   void question(SlotRef slot);
-  void remove_condemned();
+  // False while somebody else holds it.
+  bool remove_condemned(SlotRef slot);
+  void take_checks(std::size_t limit, Jobs& jobs);
   // A block came from the shared store into host.
   void promote(ReadOutcome outcome, Nanoseconds now);
   // Nothing more is read from disk; who waits for it is told.

@@ -11,6 +11,8 @@ namespace terrace::manager {
 
 namespace {
 constexpr Nanoseconds kLearnedEvery = seconds(600);
+// Between two looks at the disk's answers: a few milliseconds of checksums.
+constexpr Bytes kCheckedAtOnce = 16_MiB;
 }  // namespace
 
 Status Core::take_report(const wire::Report& report, Nanoseconds now) {
@@ -210,16 +212,13 @@ void Core::on_check(std::uint64_t token, bool is_right) {
   context_.counters.corrupt_blocks[static_cast<std::size_t>(Tier::kHost)].add();
   context_.note(LogLevel::kWarn,
                 fmt::format("event=corrupt tier=host slot={}", slot.index.value()));
-  to_remove_.push_back(slot);
-  remove_condemned();
+  if (!remove_condemned(slot)) to_remove_.push_back(slot);
 }
 
-void Core::remove_condemned() {
-  std::erase_if(to_remove_, [&](SlotRef slot) {
-    if (!context_.remove(slot, MissReason::kCorrupt)) return false;
-    look_ups_.survey().absolve(slot);
-    return true;
-  });
+bool Core::remove_condemned(SlotRef slot) {
+  if (!context_.remove(slot, MissReason::kCorrupt)) return false;
+  look_ups_.survey().absolve(slot);
+  return true;
 }
 
 void Core::tick(Nanoseconds now) {
@@ -233,7 +232,7 @@ void Core::tick(Nanoseconds now) {
   log_hits(now);
   log_rates(now);
   if (context_.host == nullptr) return;
-  remove_condemned();
+  std::erase_if(to_remove_, [&](SlotRef slot) { return remove_condemned(slot); });
   if (context_.is_paused()) cancel_reads();  // The disk may have given some back.
   has_more_to_touch_ = context_.touch_some();
   has_more_to_touch_ = sightings_.work(now) || has_more_to_touch_;
@@ -303,8 +302,18 @@ void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
                            .deadline = now + context_.options.lookup_deadline});
   }
   take_comparisons(jobs);
+  take_checks(limit, jobs);
+}
+
+// Many at once come where the host's memory or the way to the device is bad.
+void Core::take_checks(std::size_t limit, Jobs& jobs) {
+  Bytes taken(0);
   for (auto& [token, check] : checks_) {
-    if (std::exchange(check.is_begun, true)) continue;
+    if (jobs.checks.size() >= limit) return;
+    if (check.is_begun) continue;
+    taken += context_.groups.bytes(check.key.group);
+    if (taken > kCheckedAtOnce && !jobs.checks.empty()) return;
+    check.is_begun = true;
     CheckJob job{
         .token = token, .group = check.key.group, .slot = check.pin.slot().index, .checksums = {}};
     for (std::uint16_t rank = 0; rank < context_.options.layout.ranks; ++rank) {

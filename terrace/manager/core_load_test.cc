@@ -213,6 +213,31 @@ TEST(CoreLoadTest, StepsThatNobodyReportsStayBoundedAndTheNextReportMakesRoom) {
   EXPECT_EQ(rig.end(id).hit[static_cast<std::size_t>(Tier::kHost)], Tokens(8));
 }
 
+TEST(CoreLoadTest, OfManyBlocksInDoubtAFewAreCheckedAtATime) {
+  Rig rig({.tune = [](Options& options) { options.layout.groups[0].piece_bytes = {6_MiB}; }});
+  const auto tokens = Rig::make_tokens(4, 1);
+  rig.run_cold(tokens);
+  const RequestId id = rig.begin(tokens);
+  ASSERT_EQ(rig.look_up(id), 4U);
+  ASSERT_TRUE(rig.accept(id, 0, 4, Rig::make_table(4, 40)).is_ok());
+  const auto orders = rig.build();
+  auto report = rig.obey(0, *orders);
+  for (const wire::LoadOrder& order : orders->loads) {
+    report.failures.push_back({order.slot, order.group, order.device_block});
+  }
+  ASSERT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
+  std::size_t checked = 0;
+  for (const std::size_t wanted : {1U, 2U, 1U, 0U}) {  // Two such blocks are 12 MiB.
+    EXPECT_EQ(rig.core.has_jobs(), wanted > 0);
+    Jobs jobs;
+    rig.core.take_jobs(checked == 0 ? 1 : 64, rig.clock.now(), jobs);
+    EXPECT_EQ(jobs.checks.size(), wanted);
+    for (const CheckJob& job : jobs.checks) rig.core.on_check(job.token, true);
+    checked += jobs.checks.size();
+  }
+  EXPECT_EQ(rig.look_up(rig.begin(tokens)), 4U);
+}
+
 TEST(CoreLoadTest, ALoadAcceptedByARequestThatEndsBeforeItsStepFailsForWhoSharesTheBlocks) {
   Rig rig;
   const auto tokens = Rig::make_tokens(1, 1);

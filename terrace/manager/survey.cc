@@ -16,9 +16,7 @@ void trim(std::vector<policy::SourceRun>& runs, std::uint64_t blocks) {
 
 }  // namespace
 
-bool Survey::is_condemned(SlotRef slot) const {
-  return !condemned_.empty() && std::ranges::find(condemned_, slot) != condemned_.end();
-}
+bool Survey::is_condemned(SlotRef slot) const { return condemned_.contains(slot); }
 
 bool Survey::is_in_doubt(const BlockKey& key) {
   if (condemned_.empty()) return false;

@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "terrace/manager/context_internal.h"
@@ -42,14 +44,19 @@ class Survey {
   [[nodiscard]] bool can_read() const { return can_read_disk() || context_.objects != nullptr; }
 
   // A slot whose bytes are in doubt: neither offered nor held until it is cleared or removed.
-  void condemn(SlotRef slot) { condemned_.push_back(slot); }
-  void absolve(SlotRef slot) { std::erase(condemned_, slot); }
+  void condemn(SlotRef slot) { condemned_.insert(slot); }
+  void absolve(SlotRef slot) { condemned_.erase(slot); }
   [[nodiscard]] bool has_doubts() const { return !condemned_.empty(); }
   [[nodiscard]] bool is_condemned(SlotRef slot) const;
   // Of a block in host.
   [[nodiscard]] bool is_in_doubt(const BlockKey& key);
 
  private:
+  struct HashOfSlot {
+    std::size_t operator()(SlotRef slot) const noexcept {
+      return std::hash<std::uint32_t>()(slot.index.value());
+    }
+  };
   static constexpr std::size_t kMaxRuns = 64;
   [[nodiscard]] bool can_read_disk() const {
     return context_.lower != nullptr && context_.is_lower_readable;
@@ -66,7 +73,7 @@ class Survey {
                                        std::uint64_t first, std::uint64_t end, bool may_read);
 
   Context& context_;
-  std::vector<SlotRef> condemned_;
+  std::unordered_set<SlotRef, HashOfSlot> condemned_;
 };
 
 }  // namespace terrace::manager
