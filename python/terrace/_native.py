@@ -108,14 +108,11 @@ def _extra_keys(keys: Sequence[ExtraKey]) -> Any:
     if not keys:
         return None
     structs = (ExtraKeyStruct * len(keys))()
-    size = c.sizeof(ExtraKeyStruct)
     for struct, key in zip(structs, keys, strict=True):
-        struct.struct_size = size
+        struct.struct_size = c.sizeof(ExtraKeyStruct)
         struct.kind = key.kind
-        struct.identity = key.identity
-        struct.identity_length = len(key.identity)
-        struct.first_token = key.first_token
-        struct.token_count = key.token_count
+        struct.identity, struct.identity_length = key.identity, len(key.identity)
+        struct.first_token, struct.token_count = key.first_token, key.token_count
     return structs
 
 
@@ -339,9 +336,8 @@ class Owner:
         return _bytes_of(self._filled("build_orders"))
 
     def take_report(self, report: bytes) -> None:
-        self._native.check(
-            "terrace_take_report", self._native.take_report(self._handle, report, len(report))
-        )
+        code = self._native.take_report(self._handle, report, len(report))
+        self._native.check("terrace_take_report", code)
 
     def taint_steps(self) -> None:
         """Nothing of steps whose reports are not all taken is stored."""

@@ -285,7 +285,6 @@ void BlockManager::close(Nanoseconds limit) {
 }
 
 bool BlockManager::has_left_behind() const { return state_->is_abandoned; }
-
 Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   State& state = *state_;
   if (state.is_closed.load()) return fail(Code::kClosed, "begin_request: closed");
@@ -367,8 +366,8 @@ Status BlockManager::advance_request(const Progress& progress) {
     found = state.shared.core.find_to_grow(progress.request);
   }
   if (found == nullptr) return {Code::kNotFound, "advance_request: no such request"};
-  const Status grown =
-      found->is_keyed ? state.append_tokens(*found, progress.new_tokens) : Status();
+  Status grown;
+  if (found->is_keyed) grown = state.append_tokens(*found, progress.new_tokens);
   state.change_core([&](Core& core) {
     found->is_growing = false;
     if (grown.is_ok()) core.advance(*found, progress);
@@ -488,21 +487,14 @@ Mode BlockManager::mode() const {
 
 Result<std::uint64_t> BlockManager::start_scrub(std::uint64_t bytes_per_second,
                                                 std::string_view by) {
-  State& state = *state_;
-  const MutexLock lock(state.parts.guard);
-  if (!state.parts.has_disk.load() || state.parts.disk == nullptr) {
-    return fail(Code::kUnavailable,
-                state.options.disk.paths.empty()
-                    ? "there is no disk tier: nothing to scrub"
-                    : "the disk tier is not open: `terrace status` says why, or ask again later");
-  }
-  const std::uint64_t pass = state.parts.disk->start_scrub(bytes_per_second);
-  state.log.write(LogLevel::kInfo, fmt::format("event=scrub pass={} by={}", pass, by));
+  const bool has_paths = !state_->options.disk.paths.empty();
+  TERRACE_ASSIGN_OR_RETURN(const std::uint64_t pass,
+                           state_->parts.start_scrub(bytes_per_second, has_paths));
+  state_->log.write(LogLevel::kInfo, fmt::format("event=scrub pass={} by={}", pass, by));
   return pass;
 }
 
 void BlockManager::poison(const std::string& reason) { state_->poison(reason); }
-
 int BlockManager::event_fd() const { return state_->event_fd.get(); }
 
 }  // namespace terrace::manager

@@ -208,4 +208,15 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   }
 }
 
+Result<std::uint64_t> Opened::start_scrub(std::uint64_t bytes_per_second, bool has_paths) {
+  const MutexLock lock(guard);
+  if (!has_disk.load() || disk == nullptr) {
+    return fail(Code::kUnavailable,
+                has_paths
+                    ? "the disk tier is not open: `terrace status` says why, or ask again later"
+                    : "there is no disk tier: nothing to scrub");
+  }
+  return disk->start_scrub(bytes_per_second);
+}
+
 }  // namespace terrace::manager

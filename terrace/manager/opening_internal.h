@@ -49,6 +49,8 @@ struct Opened {
     const bool has_disk_ended = then == nullptr || then->close(limit);
     return has_store_ended && has_disk_ended;
   }
+  // A pass of it; `has_paths`: a disk is wanted. Errors: kUnavailable = it is not open.
+  [[nodiscard]] Result<std::uint64_t> start_scrub(std::uint64_t bytes_per_second, bool has_paths);
 };
 
 // About what the disk tier will hold, of all groups; known before it is open.
