@@ -251,8 +251,10 @@ TEST_F(ForkedCopyTest, SaysNothingWhenTheChildClosesIt) {
 }
 
 class DeadServerTest : public AttachTest {
- protected:
+ public:
   ~DeadServerTest() override { base::set_sync_point("attach.server.turn", {}); }
+
+ protected:
   void kill_thread() {
     base::set_sync_point("attach.server.turn", [] { throw std::bad_alloc(); });
     const UniqueFd stranger(connected_socket(path()));  // Wakes it.

@@ -23,12 +23,14 @@ class Handle final : public ExitClosed {
 };
 
 class ExitTest : public ::testing::Test {
- protected:
+ public:
   ~ExitTest() override {
     for (const char* point : {"capi.exit.waiting", "capi.registry.locked"}) {
       base::set_sync_point(point, {});
     }
   }
+
+ protected:
   std::unique_ptr<Handle> open_handle() {
     auto handle = std::make_unique<Handle>(closes_);
     handle->watch_exit();

@@ -120,13 +120,14 @@ TEST_F(WorkerAbiTest, NullArraysWithALengthAreInvalid) {
 
 // A call that is held up at a point while another thread closes its worker.
 class ClosedWorkerTest : public WorkerAbiTest {
- protected:
+ public:
   ~ClosedWorkerTest() override {
     base::set_sync_point("open_calls.waiting", {});
     base::set_sync_point("capi.worker.call", {});
     base::set_sync_point("capi.worker.loaded", {});
   }
 
+ protected:
   // True when the close waited for the call, which then ended with TERRACE_OK.
   bool outlasts(const char* point, const std::function<terrace_code()>& call) {
     std::atomic<bool> is_waiting{false};
