@@ -175,7 +175,9 @@ TEST_F(QueueTest, WhatNeedsNoBuffersGoesOnWhereThereAreNone) {
   Transfer sync = make(2, IoClass::kPrefetch);
   sync.op = IoOp::kSync;
   ASSERT_TRUE(queue_->push(sync).is_ok());
-  EXPECT_EQ(collect(1)[0].token, 2U);
+  const auto ended = collect(1);
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].token, 2U);
   EXPECT_EQ(queue_->waiting(IoClass::kTtftRead), 1U);
 }
 
