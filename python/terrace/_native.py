@@ -44,6 +44,7 @@ from terrace._abi import (
     load,
 )
 from terrace._hints import Hints
+from terrace._regions import GroupRegions, Region
 
 __all__ = [
     "ABI_VERSION",
@@ -108,11 +109,14 @@ def _extra_keys(keys: Sequence[ExtraKey]) -> Any:
     if not keys:
         return None
     structs = (ExtraKeyStruct * len(keys))()
+    size = c.sizeof(ExtraKeyStruct)
     for struct, key in zip(structs, keys, strict=True):
-        struct.struct_size = c.sizeof(ExtraKeyStruct)
+        struct.struct_size = size
         struct.kind = key.kind
-        struct.identity, struct.identity_length = key.identity, len(key.identity)
-        struct.first_token, struct.token_count = key.first_token, key.token_count
+        struct.identity = key.identity
+        struct.identity_length = len(key.identity)
+        struct.first_token = key.first_token
+        struct.token_count = key.token_count
     return structs
 
 
@@ -336,8 +340,9 @@ class Owner:
         return _bytes_of(self._filled("build_orders"))
 
     def take_report(self, report: bytes) -> None:
-        code = self._native.take_report(self._handle, report, len(report))
-        self._native.check("terrace_take_report", code)
+        self._native.check(
+            "terrace_take_report", self._native.take_report(self._handle, report, len(report))
+        )
 
     def taint_steps(self) -> None:
         """Nothing of steps whose reports are not all taken is stored."""
@@ -390,22 +395,6 @@ class Owner:
             self._native.close_owner(handle, deadline_ns)
 
 
-@dataclass(frozen=True)
-class Region:
-    """Block b's bytes of one piece lie at address + b * block_stride."""
-
-    address: int
-    block_stride: int
-    piece_bytes: int
-
-
-@dataclass(frozen=True)
-class GroupRegions:
-    regions: tuple[Region, ...]
-    block_count: int
-    null_block: int | None
-
-
 class Worker:
     """One rank's side: copies and verifies.  One engine thread at a time."""
 
@@ -421,25 +410,7 @@ class Worker:
     ) -> None:
         self._native = native or load()
         self._handle = c.c_void_p()
-        structs = (GroupRegionsStruct * len(groups))()
-        for struct, group in zip(structs, groups, strict=True):
-            regions = (RegionStruct * len(group.regions))(
-                *(
-                    RegionStruct(
-                        struct_size=c.sizeof(RegionStruct),
-                        address=region.address,
-                        block_stride=region.block_stride,
-                        piece_bytes=region.piece_bytes,
-                    )
-                    for region in group.regions
-                )
-            )
-            struct.struct_size = c.sizeof(GroupRegionsStruct)
-            struct.region_count = len(group.regions)
-            struct.regions = regions
-            struct.block_count = group.block_count
-            struct.null_block = group.null_block or 0
-            struct.has_null_block = int(group.null_block is not None)
+        structs = (GroupRegionsStruct * len(groups))(*(group.struct() for group in groups))
         options = WorkerOptionsStruct(
             struct_size=c.sizeof(WorkerOptionsStruct),
             rank=rank,

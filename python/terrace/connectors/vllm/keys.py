@@ -240,7 +240,8 @@ class KeyMaker:
 
 def _is_plain(lora: Any) -> bool:
     """Nothing that we do not know, or that asks for more than to use the adapter."""
-    fields = set(getattr(lora, "__struct_fields__", None) or getattr(lora, "__dict__", ()))
+    names: Any = getattr(lora, "__struct_fields__", None) or getattr(lora, "__dict__", ())
+    fields = set(names)
     return {"lora_name", "lora_path"} <= fields <= _LORA_KNOWN | set(_LORA_NEUTRAL) and all(
         getattr(lora, other, neutral) == neutral for other, neutral in _LORA_NEUTRAL.items()
     )
