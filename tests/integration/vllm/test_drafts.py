@@ -35,5 +35,9 @@ def test_what_is_computed_behind_a_hit_is_stored(found: dict[str, Any]) -> None:
     assert found["drafted"]["short"]["tail"] == [288, 320]
 
 
+def test_what_the_last_step_before_an_idle_engine_saved_is_stored(found: dict[str, Any]) -> None:
+    assert found["drafted"]["short"]["last"] == [0, 288]
+
+
 def test_no_report_is_refused_and_none_is_missing(found: dict[str, Any]) -> None:
     assert (found["drafted"][REFUSED], found["drafted"][LOST]) == (0, 0)

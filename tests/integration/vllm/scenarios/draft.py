@@ -35,17 +35,25 @@ def drafted(say: Say, model: str) -> None:
         "cold": _twice(engine, engine.tokens(300, 1)),
         # Begins with a prompt that is stored, and goes on otherwise than its answer.
         "tail": _twice(engine, engine.tokens(300) + engine.tokens(30, 1)),
+        "last": _twice(engine, engine.tokens(300, 2), max_tokens=1),
     }
     say(found | {name: engine.metric(name) for name in (REFUSED, LOST)})
 
 
-def _twice(engine: Engine, prompt: list[int]) -> list[float]:
+def _idle(engine: Engine) -> None:
+    """Steps on as the loop of a core does that is a process of its own, until it has nothing."""
+    while engine.scheduler.has_requests():
+        engine.llm.llm_engine.engine_core.get_output()
+
+
+def _twice(engine: Engine, prompt: list[int], max_tokens: int = 4) -> list[float]:
     """Hit tokens of a prompt and of the same again; no answer fills a block of its own."""
     hits = []
     for _ in range(2):
         engine.forget_local()
         before = engine.metrics()
-        engine.one(prompt, max_tokens=4)
+        engine.one(prompt, max_tokens=max_tokens)
+        _idle(engine)
         hits.append(engine.grown(before).get(HOST, 0))
     return hits
 
