@@ -187,6 +187,20 @@ TEST(RankCanaryTest, OneWhoseRankStoodStillIsOrderedAgain) {
   EXPECT_EQ(rig.count(catalog::SlotState::kQuarantined), 0U);
 }
 
+// It was attached between the order of the canary and that of the loads, and reports as attached.
+TEST(RankCanaryTest, OneThatARankDidNotRunIsOrderedAgain) {
+  Rig rig({.opens = false});
+  rig.attach(0);
+  rig.ranks[0].canary = wire::CanaryResult::kNotRun;
+  ASSERT_TRUE(rig.step().has_value());
+  EXPECT_FALSE(rig.core.gate().is_serving());
+  rig.ranks[0].canary = wire::CanaryResult::kPassed;
+  const auto again = rig.step();
+  ASSERT_TRUE(again.has_value());
+  EXPECT_NE(again->canary_slot, UINT32_MAX);
+  EXPECT_TRUE(rig.core.gate().is_serving());
+}
+
 // Given up for a second one, yet from the same process: it differs, so nothing is served any more.
 TEST(RankCanaryTest, AWrongAnswerThatComesSecondShutsTheGateToo) {
   Rig rig({.opens = false});

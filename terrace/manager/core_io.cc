@@ -155,15 +155,13 @@ void Core::lose_canary(Nanoseconds now) {
 
 void Core::finish_canary(const Step& step, Nanoseconds now) {
   if (step.canary_results.empty()) return;
-  if (step.has_lost_reports) return lose_canary(now);
   const Gate::State before = gate_.state(now);
-  gate_.on_canary(step.canary_results);
+  if (step.has_lost_reports || !gate_.on_canary(step.canary_results)) return lose_canary(now);
   if (gate_.state(now) == before) return;  // Of older ranks, or a second answer that agrees.
   context_.answers.revoke_all();
   if (gate_.is_serving()) {
     context_.counters.canaries_passed.add();
-    context_.note(LogLevel::kInfo, fmt::format("event=serving canary={}",
-                                               gate_.has_run_canary() ? "passed" : "not_run"));
+    context_.note(LogLevel::kInfo, "event=serving canary=passed");
     has_signal_ = true;
   } else if (gate_.state(now) == Gate::State::kShut) {
     context_.counters.canaries_failed.add();

@@ -51,20 +51,20 @@ void Gate::on_canary_ordered() {
   is_order_current_ = true;
 }
 
-void Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
-  if (!is_order_current_) return;  // A rank went meanwhile: this answer is about the old ones.
+bool Gate::on_canary(const std::vector<wire::CanaryResult>& results) {
+  if (!is_order_current_) return true;  // A rank went meanwhile: this answer is about the old ones.
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     if (results[rank] == wire::CanaryResult::kFailed) {
       shut(
           fmt::format("canary: rank {} got other bytes back than it saved: the layout that it "
                       "registered is not the one of its memory",
                       rank));
-      return;
+      return true;
     }
   }
-  has_run_canary_ = std::ranges::all_of(
-      results, [](wire::CanaryResult result) { return result == wire::CanaryResult::kPassed; });
+  if (std::ranges::find(results, wire::CanaryResult::kNotRun) != results.end()) return false;
   canary_ = Canary::kPassed;
+  return true;
 }
 
 bool Gate::on_canary_lost(Nanoseconds now) {

@@ -41,7 +41,8 @@ class Gate {
   void on_canary_ordered();
   [[nodiscard]] bool is_canary_ordered() const { return canary_ == Canary::kOrdered; }
   // One entry per rank. An answer that comes late counts, as long as it is of the same processes.
-  void on_canary(const std::vector<wire::CanaryResult>& results);
+  // False = a rank ran none, as it was not attached yet when the order came: it is lost.
+  [[nodiscard]] bool on_canary(const std::vector<wire::CanaryResult>& results);
   // A canary whose answers got lost says nothing: it is ordered again, at first at once. True when
   // that has not helped so often that it becomes rare now.
   bool on_canary_lost(Nanoseconds now);
@@ -56,7 +57,6 @@ class Gate {
   [[nodiscard]] std::int64_t process_of(RankId rank) const;
   // Why it does not serve; empty when it does.
   [[nodiscard]] std::string reason(Nanoseconds now) const;
-  [[nodiscard]] bool has_run_canary() const { return has_run_canary_; }
 
  private:
   enum class Canary : std::uint8_t { kNeeded, kOrdered, kPassed };
@@ -73,7 +73,6 @@ class Gate {
   std::vector<std::int64_t> processes_;  // [rank]
   std::size_t attached_ = 0;
   bool has_host_ = false;
-  bool has_run_canary_ = false;
   Canary canary_ = Canary::kNeeded;
   bool is_order_current_ = false;  // Some canary was ordered from just these processes.
   int lost_canaries_ = 0;

@@ -76,9 +76,8 @@ TEST(GateTest, ServesOnlyWithHostAllRanksAndTheirCanary) {
   EXPECT_TRUE(gate.wants_canary(Nanoseconds(0)));
   gate.on_canary_ordered();
   EXPECT_FALSE(gate.is_serving());
-  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_TRUE(gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed}));
   EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kServing);
-  EXPECT_TRUE(gate.has_run_canary());
   EXPECT_EQ(gate.reason(Nanoseconds(0)), "");
 }
 
@@ -87,7 +86,7 @@ TEST(GateTest, ACanaryOfRanksThatWentMeanwhileDoesNotOpenIt) {
   gate.on_canary_ordered();
   gate.on_died(RankId(1), Epoch(2), Nanoseconds(0));
   gate.on_attached(RankId(1), Epoch(3));
-  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_TRUE(gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed}));
   EXPECT_FALSE(gate.is_serving());
   EXPECT_TRUE(gate.wants_canary(Nanoseconds(0)));
 }
@@ -103,7 +102,7 @@ TEST(GateTest, TheDeathOfAnEpochThatWasReplacedChangesNothing) {
 TEST(GateTest, AWrongCanaryShutsItForGood) {
   Gate gate = open_gate();
   gate.on_canary_ordered();
-  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed});
+  EXPECT_TRUE(gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed}));
   EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kShut);
   gate.on_attached(RankId(1), Epoch(9));
   EXPECT_FALSE(gate.wants_canary(Nanoseconds(0)));
@@ -130,7 +129,7 @@ TEST(GateTest, ACanaryThatIsNeverReportedIsOrderedAgainEverMoreRarely) {
   }
   now += seconds(600);
   gate.on_canary_ordered();
-  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_TRUE(gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed}));
   EXPECT_EQ(gate.state(now), Gate::State::kServing);
 }
 
@@ -138,12 +137,12 @@ TEST(GateTest, ALateAnswerOfTheSameProcessesCounts) {
   Gate gate = open_gate();
   gate.on_canary_ordered();
   (void)gate.on_canary_lost(Nanoseconds(0));
-  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed});
+  EXPECT_TRUE(gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kPassed}));
   EXPECT_TRUE(gate.is_serving());
   Gate wrong = open_gate();
   wrong.on_canary_ordered();
   (void)wrong.on_canary_lost(Nanoseconds(0));
-  wrong.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed});
+  EXPECT_TRUE(wrong.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kFailed}));
   EXPECT_EQ(wrong.state(Nanoseconds(0)), Gate::State::kShut);
 }
 
@@ -160,12 +159,11 @@ TEST(GateTest, ANewProcessIsAskedAtOnce) {
   EXPECT_EQ(gate.state(Nanoseconds(0)), Gate::State::kOpening);
 }
 
-TEST(GateTest, WithoutANullBlockItServesAndSaysThatNoCanaryRan) {
+TEST(GateTest, DoesNotServeWhereARankRanNoCanary) {
   Gate gate = open_gate();
   gate.on_canary_ordered();
-  gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kNotRun});
-  EXPECT_TRUE(gate.is_serving());
-  EXPECT_FALSE(gate.has_run_canary());
+  EXPECT_FALSE(gate.on_canary({wire::CanaryResult::kPassed, wire::CanaryResult::kNotRun}));
+  EXPECT_FALSE(gate.is_serving());
 }
 
 TEST(GateTest, IsLateAfterTheTimeoutAndOpensForALateRank) {
