@@ -61,6 +61,7 @@ ELSEWHERE = {
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev bench vllm-ttft": "the same",
     "./dev bench vllm-off": "the same",
+    "./dev bench vllm-throttle": "the same",
     "./dev bench peers": "the same",
     "./dev bench restart": "the same",
     "./dev campaign crash": "the same",
@@ -77,6 +78,7 @@ ELSEWHERE = {
     "terrace simulate conversation_trace.jsonl.zst --host 2% --disk 10% --policy lru,hazard "
     "--admission expected": "the same",
     "terrace simulate conversation_trace.jsonl.zst --compare": "the same",
+    "terrace simulate conversation_trace.jsonl --host 1% --policy lru,hazard": "the same",
     "terrace simulate --scenario chat,scan": "seconds; the same test",
     "terrace simulate --compare TRACE --policy NAME": "a pattern; the same test",
     "terrace simulate TRACE --host 2% --disk 10% --admission NAME": "the same",
@@ -99,6 +101,7 @@ ELSEWHERE = {
     "terrace doctor": "test_doctor.py",
     "terrace serve MODEL --host 20GiB --disk 200GiB --disk-path /var/cache/terrace -- FLAGS…": "it "
     "starts a server on a made-up model; test_cli_serve.py makes such commands",
+    "terrace serve": "the same",
     "terrace selftest --model MODEL FLAGS…": "a minute on the real engine: test_commands.py",
     "terrace selftest --model M": "the same",
     "terrace migrate-config": "test_cli_migrate.py",

@@ -20,7 +20,7 @@ Say = Callable[[object], None]
 SCHEDULER = ("begin", "match", "accept", "build_step", "take_output", "end", "events", "reset")
 WORKER = ("before_step", "load", "save", "report")
 # Called once in a connector's life: each has an engine of its own.
-AT_START = ("__init__", "register_kv_caches")
+AT_START = ("__init__", "register_kv_caches", "bind_kv_cache_manager")
 AT_END = ("shutdown",)
 BASES = ("KVConnectorBase_V1", "SupportsHMA")
 BASE_FILE = "distributed/kv_transfer/kv_connector/v1/base.py"
