@@ -119,7 +119,6 @@ def test_the_request_whose_load_failed_stores_what_it_computes_instead(
 
 def test_blocks_that_did_not_come_leave_the_engines_own_cache(found: dict[str, Any]) -> None:
     case = found["ended_after_a_failed_load"]
-    assert case["computed"] == 0
     assert case["after"]["cached"] == 0
     assert content([case["after"]]) == content([case["cold"]])
 
