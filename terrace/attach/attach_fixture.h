@@ -110,7 +110,7 @@ class AttachTest : public ::testing::Test {
   [[nodiscard]] std::string path() const { return socket_path(directory(), "engine").value(); }
 
   void make_lanes(std::uint16_t ranks, std::uint32_t slots = 12) {
-    geometry_ = {Bytes(30 * 8192), slots, ranks};
+    geometry_ = {Bytes(30ULL * 8192), slots, ranks};
     lanes_.clear();
     for (int i = 0; i < ranks; ++i) {
       auto lane = memory::Lane::create(geometry_, false, "test");

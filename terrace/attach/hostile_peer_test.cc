@@ -162,8 +162,8 @@ TEST_F(FalseOwnerTest, GeometryThatDoesNotFitIsRefused) {
   };
   answer({1, Epoch(1), Bytes(4096), 12, 1, 1}, "too small");
   answer({1, Epoch(1), Bytes(UINT64_MAX), 12, 1, 1}, "slot_bytes");
-  answer({1, Epoch(1), Bytes(30 * 8192), 12, 2, 1}, "does not fit its layout");
-  answer({1, Epoch(1), Bytes(30 * 8192), 12, 1, UINT32_MAX}, "does not fit its layout");
+  answer({1, Epoch(1), Bytes(30ULL * 8192), 12, 2, 1}, "does not fit its layout");
+  answer({1, Epoch(1), Bytes(30ULL * 8192), 12, 1, UINT32_MAX}, "does not fit its layout");
 }
 
 }  // namespace

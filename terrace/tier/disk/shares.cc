@@ -31,7 +31,7 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
 std::size_t pages_of(const transfer::Backend& backend) {
   constexpr std::size_t kFrames = transfer::kMaxPieces / 2;  // Of one request.
   // Twice: what came back gives its pages away only when others have begun in its place.
-  return 2 * backend.depth() * kFrames;
+  return std::size_t{2} * backend.depth() * kFrames;
 }
 
 Result<std::unique_ptr<FrameCrypt>> make_crypt(const DiskTier::Options& options,
