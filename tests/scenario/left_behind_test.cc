@@ -64,7 +64,7 @@ class LateBackend final : public transfer::Backend {
 
 class LeftBehind : public ::testing::Test {
  protected:
-  ~LeftBehind() override { base::set_sync_point("dir.stop", {}); }
+  void TearDown() override { base::set_sync_point("dir.stop", {}); }
 
   [[nodiscard]] EngineOptions with_store() const {
     return {.tune = [path = scratch_.path()](manager::Options& made) {
@@ -85,6 +85,7 @@ class LeftBehind : public ::testing::Test {
     std::ofstream(path, std::ios::binary) << bytes;
     const auto file = open_file(path, O_RDONLY);
     std::vector<iovec> pieces;
+    pieces.reserve(read.piece_count);
     for (std::size_t i = 0; i < read.piece_count; ++i) {
       pieces.push_back({read.pieces.at(i).data, read.pieces.at(i).bytes});
     }

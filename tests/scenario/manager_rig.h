@@ -330,7 +330,7 @@ class Engine {
     manager_ = std::move(*manager);
   }
   static std::string content(const SequenceHash& hash, std::uint16_t rank, std::uint64_t piece) {
-    Rng rng(hash.high + hash.low * 31 + rank * 7 + piece);
+    Rng rng(hash.high + hash.low * 31 + rank * 7ULL + piece);
     std::string bytes(kPieceBytes, '\0');
     for (std::size_t at = 0; at < bytes.size(); at += 8) {
       const std::uint64_t word = rng.next();
