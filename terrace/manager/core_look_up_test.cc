@@ -27,8 +27,8 @@ TEST(CoreLookUpTest, AnswerCountsBlocksBeyondTheLocalOnesUpToTheLimit) {
   rig.run_cold(tokens);
   const RequestId id = rig.begin(tokens);
   EXPECT_EQ(rig.look_up(id, 2), 4U);
-  EXPECT_EQ(rig.poll(id, 2, 6 * 4 - 1).external, Tokens(3 * 4));  // A token is left to compute.
-  EXPECT_EQ(rig.poll(id, 2, 3 * 4).external, Tokens(4));
+  EXPECT_EQ(rig.poll(id, 2, 23).external, Tokens(12));  // A token is left to compute.
+  EXPECT_EQ(rig.poll(id, 2, 12).external, Tokens(4));
   EXPECT_EQ(rig.look_up(id, 2), 4U);  // The same answer as long as nobody took it.
   EXPECT_EQ(rig.look_up(id, 6), 0U);
   EXPECT_EQ(rig.core.context().pool().pinned(), 0U);

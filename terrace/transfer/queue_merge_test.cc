@@ -33,7 +33,7 @@ class QueueMergeTest : public ::testing::Test {
                   static_cast<ssize_t>(content.size()));
       }
     }
-    start(10 * 2 * kPiece);
+    start(20 * kPiece);
   }
   void start(std::uint64_t merged_bytes, std::function<bool(Transfer&)> prepare = {},
              std::function<void(Transfer&)> release = {}) {
@@ -114,12 +114,13 @@ TEST_F(QueueMergeTest, OthersMayStandInBetween) {
 }
 
 TEST_F(QueueMergeTest, NoMoreThanItsBytesAndPieces) {
-  start(3 * 2 * kPiece);
+  start(6 * kPiece);
   push({read(0), read(1), read(2), read(3), read(4), read(5)});
   EXPECT_EQ(collect(6).size(), 6U);
   EXPECT_EQ(requests(), 2U);
   start(UINT64_MAX);
   std::vector<Transfer> all;
+  all.reserve(kMaxPieces);
   for (std::size_t block = 0; block < 2 * kMaxPieces / 2; ++block) all.push_back(read(block));
   push(all);
   EXPECT_EQ(collect(all.size()).size(), all.size());
@@ -154,7 +155,7 @@ TEST_F(QueueMergeTest, WhatEndsBehindTheFileFailsAlone) {
 
 TEST_F(QueueMergeTest, WhatCannotBePreparedWaits) {
   std::size_t left = 2;
-  start(10 * 2 * kPiece, [&](Transfer&) {
+  start(20 * kPiece, [&](Transfer&) {
     if (left == 0) return false;
     --left;
     return true;
@@ -174,7 +175,7 @@ TEST_F(QueueMergeTest, WhatWaitsAgainAfterAFailureHoldsNoBuffers) {
   std::vector<std::uint64_t> begun;
   const auto give_back = [&](std::uint64_t token) { left += prepared.erase(token); };
   start(
-      10 * 2 * kPiece,
+      20 * kPiece,
       [&](Transfer& transfer) {
         if (prepared.contains(transfer.token)) return true;
         if (left == 0) return false;

@@ -14,7 +14,7 @@ namespace {
 
 class ObjectCloseTest : public ObjectTierRig {
  protected:
-  ~ObjectCloseTest() override { base::set_sync_point("dir.stop", {}); }
+  void TearDown() override { base::set_sync_point("dir.stop", {}); }
 
   std::unique_ptr<ObjectTier> open_over_files() {
     transfer::DirStoreOptions dir;
@@ -65,7 +65,7 @@ class ObjectCloseTest : public ObjectTierRig {
     ASSERT_TRUE(reader->begin_probe(3, chain_, kNoDeadline).is_ok());
     ASSERT_TRUE(await(*reader, [&] { return done_.size() == 1; }));
     ASSERT_EQ(done_[0].blocks, 2 * kPackBlocks);
-    for (std::uint64_t block = kPackBlocks; block < 2 * kPackBlocks; ++block) {
+    for (std::uint64_t block = kPackBlocks; block < 2ULL * kPackBlocks; ++block) {
       SCOPED_TRACE(block);
       ASSERT_EQ(begin_block(*reader, block).text(), Status().text());
       ASSERT_TRUE(await(*reader, [&] { return done_.size() == 1; }));
@@ -77,9 +77,9 @@ class ObjectCloseTest : public ObjectTierRig {
   const testing::ScratchDirectory scratch_;
   const SystemClock system_clock_;
   testing::Hang hang_{"dir.begun"};
-  const std::vector<SequenceHash> chain_ = chain_of(1, 3 * kPackBlocks);
-  ChainMemory memory_{options_.layout, 3 * kPackBlocks, 5};
-  ChainMemory into_{options_.layout, 3 * kPackBlocks, 0};
+  const std::vector<SequenceHash> chain_ = chain_of(1, 3ULL * kPackBlocks);
+  ChainMemory memory_{options_.layout, 3ULL * kPackBlocks, 5};
+  ChainMemory into_{options_.layout, 3ULL * kPackBlocks, 0};
   std::vector<ObjectDone> done_;
 };
 
