@@ -378,8 +378,8 @@ Result<std::vector<std::uint32_t>> Worker::refuse_loads(std::span<const std::byt
   const wire::Orders& orders = *read;
   if (orders.loads.empty()) return std::vector<std::uint32_t>();
   state.refused.add(orders.loads.size());
-  // A canary that was not run must not come back as one that need not be: that report names no
-  // attachment, and the owner refuses it.
+  // A canary that was not run has no answer: that report names no attachment, and the owner refuses
+  // it.
   const AttachmentPtr attachment =
       orders.canary_slot == UINT32_MAX ? state.attachment_for(orders) : nullptr;
   return state.report_failures(orders, std::vector<bool>(orders.loads.size()),
