@@ -5,6 +5,8 @@
 // replacement scheme, INFOCOM 2001.
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <numeric>
 #include <utility>
 
 #include "terrace/base/check.h"
@@ -17,6 +19,7 @@ namespace terrace::policy {
 namespace {
 
 constexpr std::size_t kDrawn = 64;
+constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max();
 
 // 12 bytes a slot, all zero at first.
 struct Node {
@@ -38,6 +41,16 @@ static_assert(ReturnModel::kMostClasses <= 512);
 // A hit in one block for so many in others: [Priority]. Steps that a client who lies gains little
 // by.
 constexpr std::array<float, 4> kWeights = {1, 4, 0.25F, 1};
+
+// A leaf, and what keeping it is worth now.
+struct Weighed {
+  std::uint32_t slot = kNoSlot;
+  float worth = std::numeric_limits<float>::infinity();
+  std::uint32_t age = 0;
+  [[nodiscard]] bool goes_before(const Weighed& other) const {
+    return worth < other.worth || (worth == other.worth && age > other.age);
+  }
+};
 
 class Hazard final : public EvictionPolicy {
  public:
@@ -63,6 +76,7 @@ class Hazard final : public EvictionPolicy {
     told_seconds_ = seconds;
     now_ = (seconds + clock_offset_) & kTimeMask;
     victim_.reset();
+    second_ = kNoSlot;
     for (std::size_t i = 0; i < chain.size(); ++i) {
       if (!chain[i]) continue;
       const std::uint32_t slot = chain[i]->value();
@@ -94,7 +108,7 @@ class Hazard final : public EvictionPolicy {
     const std::uint32_t age = (now_ - then) & kTimeMask;
     // Of a clock that is ahead of this one.
     set_use(nodes_[slot.value()], age > kTimeMask / 2 ? now_ : now_ - age, use);
-    if (victim_ == slot) victim_.reset();
+    renounce(slot);
   }
 
   void set_before(SlotIndex slot, SlotIndex before) override {
@@ -109,7 +123,7 @@ class Hazard final : public EvictionPolicy {
     node.is_evictable = 0;
     --evictable_;
     if (node.has_children == 0) leave_order(slot.value());
-    if (victim_ == slot) victim_.reset();
+    renounce(slot);
   }
 
   void leave(SlotIndex slot) override {
@@ -126,6 +140,7 @@ class Hazard final : public EvictionPolicy {
   [[nodiscard]] std::optional<SlotIndex> victim() const override {
     const bool is_inner = victim_ && nodes_[victim_->value()].has_children != 0;
     if (is_inner && leaf_count_ > 0) victim_.reset();
+    if (!victim_ && second_ != kNoSlot) victim_ = SlotIndex(std::exchange(second_, kNoSlot));
     if (!victim_ && evictable_ > 0) victim_ = leaf_count_ > 0 ? worst_drawn() : any_evictable();
     return victim_;
   }
@@ -141,11 +156,17 @@ class Hazard final : public EvictionPolicy {
     node.priority = static_cast<std::uint32_t>(use.priority) & 3U;
   }
 
+  // It is not what it was when it was chosen.
+  void renounce(SlotIndex slot) {
+    if (victim_ == slot) victim_.reset();
+    if (second_ == slot.value()) second_ = kNoSlot;
+  }
+
   void touch_at(SlotIndex slot, std::uint32_t seconds) {
     TERRACE_CHECK(slot.value() < nodes_.size());
     Node& node = nodes_[slot.value()];
     node.seconds = seconds & kTimeMask;
-    if (victim_ == slot) victim_.reset();
+    renounce(slot);
     if (node.is_evictable != 0) return;
     node.is_evictable = 1;
     ++evictable_;
@@ -180,7 +201,7 @@ class Hazard final : public EvictionPolicy {
       if (node.is_evictable != 0) leave_order(slot);
       node.has_children = 1;
       node.count = 0;
-      if (victim_ == SlotIndex(slot)) victim_.reset();
+      renounce(SlotIndex(slot));
     }
     ++node.count;
   }
@@ -189,39 +210,55 @@ class Hazard final : public EvictionPolicy {
     Node& node = nodes_[slot];
     if (--node.count > 0) return;
     node.has_children = 0;
-    if (node.is_evictable != 0) enter_order(slot);
+    if (node.is_evictable == 0) return;
+    enter_order(slot);
+    // Else one draw would take the ends of two chains, where one chain is worth less.
+    if (second_ != kNoSlot && weighed(slot).goes_before(weighed(second_))) second_ = slot;
   }
 
-  [[nodiscard]] float worth_of(const Node& node, std::uint32_t age) const {
-    if (returns_ == nullptr) return 0;
-    return returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority];
+  [[nodiscard]] Weighed weighed(std::uint32_t slot) const {
+    const Node& node = nodes_[slot];
+    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+    if (returns_ == nullptr) return {.slot = slot, .worth = 0, .age = age};
+    const float worth = returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority];
+    return {.slot = slot, .worth = worth, .age = age};
   }
 
   // Every draw is two cache misses in a large pool: all are asked for before any is waited for.
   [[nodiscard]] SlotIndex worst_drawn() const {
-    std::array<std::uint32_t, kDrawn> drawn{};
-    const std::size_t count = std::min<std::size_t>(kDrawn, leaf_count_);
-    for (std::size_t i = 0; i < count; ++i) {
-      drawn[i] = static_cast<std::uint32_t>(leaf_count_ <= kDrawn ? i : rng_.below(leaf_count_));
-      __builtin_prefetch(leaves_.data() + drawn[i]);
-    }
+    std::array<std::uint32_t, kDrawn> drawn;  // NOLINT: the first `count` are filled in below.
+    const std::size_t count = draw(drawn);
     for (std::size_t i = 0; i < count; ++i) {
       drawn[i] = leaves_[drawn[i]];
       __builtin_prefetch(nodes_.data() + drawn[i]);
     }
-    std::uint32_t worst = drawn[0];
-    float least = 0;
-    std::uint32_t oldest = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      const Node& node = nodes_[drawn[i]];
-      const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
-      const float worth = worth_of(node, age);
-      if (i > 0 && (worth > least || (worth == least && age <= oldest))) continue;
-      worst = drawn[i];
-      least = worth;
-      oldest = age;
+    Weighed worst = weighed(drawn[0]);
+    Weighed second;
+    for (std::size_t i = 1; i < count; ++i) {
+      const Weighed one = weighed(drawn[i]);
+      if (!one.goes_before(second) || one.slot == worst.slot) continue;
+      second = one;
+      if (second.goes_before(worst)) std::swap(worst, second);
     }
-    return SlotIndex(worst);
+    if (leaf_count_ > kDrawn) second_ = second.slot;
+    return SlotIndex(worst.slot);
+  }
+
+  // Places among the leaves: all of them where there are few. How many.
+  std::size_t draw(std::array<std::uint32_t, kDrawn>& places) const {
+    if (leaf_count_ <= kDrawn) {
+      std::iota(places.begin(), places.begin() + leaf_count_, 0U);
+      return leaf_count_;
+    }
+    // Two of each random number: there are fewer than 2^31 leaves.
+    for (std::size_t i = 0; i < kDrawn; i += 2) {
+      const std::uint64_t random = rng_.next();
+      places[i] = static_cast<std::uint32_t>(((random >> 32U) * leaf_count_) >> 32U);
+      places[i + 1] = static_cast<std::uint32_t>(((random & 0xFFFFFFFFU) * leaf_count_) >> 32U);
+      __builtin_prefetch(leaves_.data() + places[i]);
+      __builtin_prefetch(leaves_.data() + places[i + 1]);
+    }
+    return kDrawn;
   }
 
   // Only inner blocks can go, while what hangs below them is in use: rare, so it may take a search,
@@ -243,6 +280,8 @@ class Hazard final : public EvictionPolicy {
   bool has_clock_ = false;
   std::uint32_t clock_offset_ = 0;
   mutable std::optional<SlotIndex> victim_;
+  // The next victim but one, where a draw gave two and nothing was used since.
+  mutable std::uint32_t second_ = kNoSlot;
   mutable std::uint64_t search_ = 0;
   mutable Rng rng_{1};
   std::shared_ptr<const ReturnModel> returns_;

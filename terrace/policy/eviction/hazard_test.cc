@@ -190,23 +190,21 @@ TEST_F(HazardTest, PriorityWeighsAndAgeOutweighsIt) {
 }
 
 // Every call in any order, against what a tree of sets says may go.
-TEST_F(HazardTest, TheVictimIsAnEvictableLeafWheneverThereIsOne) {
-  const auto [seed, steps] = testing::property(7, 200'000);
-  constexpr std::uint32_t kSlots = 24;
+void expect_evictable_leaves(std::uint32_t pool_slots, std::uint64_t seed, std::uint64_t steps) {
   Rng rng(seed);
-  const auto policy = make_hazard(kSlots, nullptr);
-  std::vector<std::optional<std::uint32_t>> parent(kSlots);
+  const auto policy = make_hazard(pool_slots, nullptr);
+  std::vector<std::optional<std::uint32_t>> parent(pool_slots);
   std::set<std::uint32_t> evictable;
   std::int64_t now = 0;
   for (std::uint64_t step = 0; step < steps; ++step) {
-    const auto slot = static_cast<std::uint32_t>(rng.below(kSlots));
+    const auto slot = static_cast<std::uint32_t>(rng.below(pool_slots));
     switch (rng.below(5)) {
       case 0: {
         Slots chain;
         for (std::uint64_t i = rng.below(5); i > 0; --i) {
           chain.emplace_back();
           if (rng.chance(90))
-            chain.back() = SlotIndex(static_cast<std::uint32_t>(rng.below(kSlots)));
+            chain.back() = SlotIndex(static_cast<std::uint32_t>(rng.below(pool_slots)));
         }
         policy->note_use(chain, {.at = seconds(++now)});
         for (std::size_t i = 1; i < chain.size(); ++i) {
@@ -240,6 +238,49 @@ TEST_F(HazardTest, TheVictimIsAnEvictableLeafWheneverThereIsOne) {
     if (std::ranges::any_of(evictable, is_leaf)) {
       ASSERT_TRUE(is_leaf(victim->value())) << "seed " << seed << " step " << step;
     }
+  }
+}
+
+TEST_F(HazardTest, TheVictimIsAnEvictableLeafWheneverThereIsOne) {
+  const auto [seed, steps] = testing::property(7, 200'000);
+  expect_evictable_leaves(24, seed, steps);
+  expect_evictable_leaves(400, seed, steps / 4);  // More leaves than are drawn.
+}
+
+// A draw of a large pool gives two victims.
+TEST_F(HazardTest, TheSecondOfADrawStaysIfItIsUsedBeforeItsTurn) {
+  constexpr std::uint32_t kMany = 10'000;
+  const auto next_after = [](const std::optional<SlotIndex>& used) {
+    const auto policy = make_hazard(kMany, nullptr);
+    for (std::uint32_t i = 0; i < kMany; ++i) {
+      const Slots alone = {SlotIndex(i)};
+      policy->note_use(alone, {.at = seconds(i)});
+      policy->touch(SlotIndex(i));
+    }
+    policy->forget(*policy->victim());
+    if (used) policy->touch(*used);
+    return policy->victim();
+  };
+  const auto second = next_after(std::nullopt);
+  ASSERT_TRUE(second);
+  EXPECT_LT(second->value(), kMany / 2) << "one of the older half";
+  EXPECT_NE(next_after(second), second);
+}
+
+TEST_F(HazardTest, WhatAVictimUncoversGoesBeforeTheSecondOfItsDraw) {
+  constexpr std::uint32_t kChains = 1'000;
+  const auto policy = make_hazard(2 * kChains, nullptr);
+  for (std::uint32_t i = 0; i < kChains; ++i) {
+    const Slots chain = {SlotIndex(2 * i), SlotIndex(2 * i + 1)};
+    policy->note_use(chain, {.at = seconds(i)});
+    for (const auto& slot : chain) policy->touch(*slot);
+  }
+  for (std::uint32_t i = 0; i < kChains / 2; ++i) {
+    const auto end = policy->victim();
+    ASSERT_TRUE(end && end->value() % 2 == 1);
+    policy->forget(*end);
+    ASSERT_EQ(policy->victim(), SlotIndex(end->value() - 1)) << "the same chain's, as old";
+    policy->forget(SlotIndex(end->value() - 1));
   }
 }
 

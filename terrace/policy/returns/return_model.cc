@@ -44,6 +44,20 @@ std::uint64_t answer_step(std::uint64_t tokens) {
   return static_cast<std::uint64_t>(std::log2(static_cast<double>(tokens)) / 1.5) - 1;
 }
 
+// Some time ahead: how likely the return is within it, and how much of it passes until then, on
+// average.
+struct Stretch {
+  float time = 0;  // Seconds.
+  float gain = 0;
+  [[nodiscard]] bool is_better_than(const Stretch& other) const {
+    return gain * other.time > other.gain * time;
+  }
+  [[nodiscard]] Stretch then(const Stretch& next) const {
+    const float stays = 1 - gain;
+    return {.time = time + stays * next.time, .gain = gain + stays * next.gain};
+  }
+};
+
 // Where bucket `k` begins: ages in seconds.
 double edge(std::size_t k) { return k == 0 ? 0 : std::exp2(static_cast<double>(k - 1) / 2); }
 
@@ -66,13 +80,6 @@ ReturnModel::ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std:
   for (Promise promise = kPromiseNothing + 1; promise < kPromiseCount; ++promise) {
     (void)class_of(0, part(kPromise, promise, kPromiseCount));
   }
-}
-
-std::size_t ReturnModel::bucket_of(std::uint32_t age) {
-  if (age == 0) return 0;
-  const auto octave = static_cast<std::size_t>(std::bit_width(age) - 1);
-  const bool is_upper = std::uint64_t{age} * age >= std::uint64_t{1} << (2 * octave + 1);
-  return std::min(kBuckets - 1, 1 + 2 * octave + (is_upper ? 1 : 0));
 }
 
 // The parent itself when there is no room for more.
@@ -114,11 +121,17 @@ void ReturnModel::count(std::uint16_t of, std::size_t bucket,
 
 // Those that did not return meanwhile enter the next bucket.
 void ReturnModel::advance(std::uint32_t now) {
+  static const auto ages = [] {
+    std::array<std::uint32_t, kBuckets> all{};
+    for (std::size_t k = 0; k < kBuckets; ++k) {
+      all[k] = static_cast<std::uint32_t>(std::ceil(edge(k)));
+    }
+    return all;
+  }();
   for (std::size_t k = 0; k < kBuckets; ++k) {
     std::uint32_t& next = aged_[k];
     if (next_ - next > kMostRequests) next = next_ - kMostRequests;
-    const auto age = static_cast<std::uint32_t>(std::ceil(edge(k)));
-    for (; next != next_ && now - left(next).at >= age && now >= left(next).at; ++next) {
+    for (; next != next_ && now - left(next).at >= ages[k] && now >= left(next).at; ++next) {
       if (!left(next).has_returned) count(left(next).of, k, &Class::at_risk);
     }
   }
@@ -260,39 +273,31 @@ void ReturnModel::lean_on(const Class& parent, Class& own) {
   }
 }
 
-// A block is half way through its bucket, on average.
+// From the last bucket to the first, in one pass: `ahead` holds what lies between a bucket's end
+// and the last horizon as stretches, the nearest on top, each worth no more than the one before it.
+// The best horizon lies at the end of a stretch: beyond it, waiting brings less than it has until
+// then.
 void ReturnModel::weigh(Class& own) {
   static const auto widths = [] {
     std::array<float, kBuckets> all{};
     for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
     return all;
   }();
-  // Every age looks one bucket further at a time, all ages side by side: the compiler makes vectors
-  // of that. Lanes from `k` on hold nothing yet.
-  constexpr std::size_t kLanes = 8;
-  constexpr std::size_t kPadded = (kBuckets + kLanes - 1) / kLanes * kLanes;
-  std::array<float, kPadded> time{};
-  std::array<float, kPadded> stays{};
-  std::array<float, kPadded> best{};
-  time.fill(1);
-  for (std::size_t k = 0; k < kBuckets; ++k) {
-    const float mean = 1 - own.hazard[k] / 2;
-    const float left = 1 - own.hazard[k];
-    for (std::size_t first = 0; first < k; first += kLanes) {
-      for (std::size_t from = first; from < first + kLanes; ++from) {
-        time[from] += widths[k] * stays[from] * mean;
-        stays[from] *= left;
-        const float by_then = (1 - stays[from]) / time[from];
-        best[from] = best[from] < by_then ? by_then : best[from];
-      }
-    }
+  std::array<Stretch, kBuckets> ahead{};
+  std::size_t height = 0;
+  for (std::size_t k = kBuckets; k-- > 0;) {
+    // A block is half way through its bucket, on average.
     const float half = 1 - std::sqrt(1 - own.hazard[k]);
-    time[k] = widths[k] / 2 * (1 - half / 2);
-    stays[k] = 1 - half;
-    best[k] = (1 - stays[k]) / time[k];
-  }
-  for (std::size_t k = 0; k < kBuckets; ++k) {
-    own.worth[k].store(best[k], std::memory_order_relaxed);
+    Stretch best{.time = widths[k] / 2 * (1 - half / 2), .gain = half};
+    for (std::size_t at = height; at > 0 && ahead[at - 1].is_better_than(best); --at) {
+      best = best.then(ahead[at - 1]);
+    }
+    own.worth[k].store(best.gain / best.time, std::memory_order_relaxed);
+    Stretch whole{.time = widths[k] * (1 - own.hazard[k] / 2), .gain = own.hazard[k]};
+    for (; height > 0 && ahead[height - 1].is_better_than(whole); --height) {
+      whole = whole.then(ahead[height - 1]);
+    }
+    ahead[height++] = whole;
   }
 }
 
