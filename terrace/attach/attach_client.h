@@ -1,7 +1,7 @@
 // A worker's end of the rendezvous: a thread of ours waits for the owner's socket, attaches, maps
 // and populates the rank's lane, and attaches anew when the owner is replaced. Threading:
 // thread-safe; one thread of its own, `terrace-worker`. A forked child's destructor does nothing.
-// Waits: never in calls but close(); the destructor joins its thread. Source: design.md section 3,
+// Waits: never in calls but close(); the destructor joins its thread. Source:
 // docs/formats/attach.md.
 #pragma once
 

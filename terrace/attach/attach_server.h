@@ -4,7 +4,7 @@
 // only. Peers that are slow, silent or hostile are dropped at a deadline and hold up nobody.
 // Threading: thread-safe; one thread of its own, `terrace-attach`. A forked child's destructor does
 // nothing.  Waits: never in calls; the destructor joins its thread.
-// Source: design.md section 3, docs/formats/attach.md.
+// Source: docs/formats/attach.md.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // The shape of an engine's KV cache as its worker registered it: per KV group the pieces that make
 // up one shard. A shard's payload is its pieces one after the other, in this order. Threading:
-// immutable values.  Source: design.md section 4.
+// immutable values.  Source: docs/formats/frame.md.
 #pragma once
 
 #include <cstdint>

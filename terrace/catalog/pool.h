@@ -12,7 +12,7 @@
 // Threading: thread-compatible; the tier's lock guards it, and handles are dropped under it.
 // Owns: slot states, key index, eviction order.  Waits: never.
 // Memory: 53 bytes per slot with index and `lru`, 61 with `hazard`, all from create().  Source:
-// design.md section 5.
+// docs/adr/0005-evicting-blocks-can-be-taken-back.md.
 #pragma once
 
 #include <array>

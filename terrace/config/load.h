@@ -3,8 +3,8 @@
 // engine's JSON < command line. Threading: load() is a pure function of its sources, but reads the
 // TOML file that they name. Waits: for that file.  Memory: sources over 1 MiB are refused. Errors:
 // kInvalid; the message has one line per problem (at most 16), each naming the setting, the source,
-// the value, what is allowed, and for an unknown name the nearest known one. Source: design.md
-// section 8.
+// the value, what is allowed, and for an unknown name the nearest known one. Words:
+// docs/settings.md.
 #pragma once
 
 #include <cstdint>

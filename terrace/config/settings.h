@@ -1,6 +1,6 @@
 // The effective settings as plain typed values, grouped as in their names: `host.size` is
 // `settings.host.size`. Filled only by config::load(); defaults stand in the table, not here.
-// Threading: immutable values.  Owns: its texts.  Waits: never.  Source: design.md section 8.
+// Threading: immutable values.  Owns: its texts.  Waits: never.
 #pragma once
 
 #include <cstdint>

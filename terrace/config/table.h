@@ -1,6 +1,6 @@
 // The one table of settings, and what a row can say.
 // Threading: immutable.  Owns: nothing; rows are constants.  Waits: never.
-// Source: design.md section 8; KVBM's names as compared with its package `kvbm` 1.6.1.
+// Source: KVBM's names as compared with its package `kvbm` 1.6.1.
 #pragma once
 
 #include <array>

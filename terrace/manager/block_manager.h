@@ -5,7 +5,7 @@
 // attachments, deadlines). Memory: a call that finds none before the state changes throws
 // std::bad_alloc and has done nothing; in the middle of a change it is a breach. Owns: host and
 // disk tier, attach server, all request state. Waits: only close() and reset(), up to their
-// deadlines. Every look-up and load has a deadline and ends. Source: design.md sections 3, 5, 6.
+// deadlines. Every look-up and load has a deadline and ends. Source: docs/architecture.md.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // The owner's logic without threads and without I/O: look-ups, offloads, steps, the ledger. It is
 // told what happened (engine calls, reports, attachments, finished I/O) and hands out what is to be
 // done. So seeded simulations and tests drive the production code with virtual time. Threading:
-// thread-compatible; the manager's lock guards it.  Waits: never. Source: design.md sections 2
-// to 5.
+// thread-compatible; the manager's lock guards it.  Waits: never. Source:
+// docs/adr/0011-the-owners-logic-is-a-state-machine.md.
 #pragma once
 
 #include <cstdint>

@@ -7,7 +7,7 @@
 //   opening --(canary lost often)--> late: it is ordered again, ever more rarely
 //   anything --(canary wrong, host refused)--> shut, for good
 // Threading: thread-compatible; the manager's lock guards it.  Waits: never.
-// Source: design.md sections 3 and 4.
+// Source: docs/architecture.md.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // What each KV group needs of the past for a request to go on after some blocks: all of it, or what
 // lies within its window. A request can resume only where every group has what it needs.
-// Threading: immutable values.  Waits: never.  Source: design.md sections 1.5 and 4.
+// Threading: immutable values.  Waits: never.  Source: docs/adr/0019.
 #pragma once
 
 #include <cstdint>

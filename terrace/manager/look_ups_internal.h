@@ -2,7 +2,7 @@
 // engine has room. Poll never waits; an answer that is not ready has a deadline.
 // Threading: thread-compatible; the manager's lock guards it.  Waits: never.
 // Bounds: waiting requests hold at most pin_share of the host slots; beyond it answers get shorter.
-// Source: design.md sections 3, 5 and 7.
+// Source: docs/architecture.md.
 #pragma once
 
 #include <cstdint>

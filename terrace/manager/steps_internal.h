@@ -3,7 +3,7 @@
 // it, has reported a later one (its report is lost, then), or is dead. Threading:
 // thread-compatible; the manager's lock guards it.  Waits: never. Bounds: at most `max_in_flight`
 // steps; beyond it loads are void, saves dropped, and a step is over as it is built. Source:
-// design.md section 3; reference/vllm.md trap 14.
+// docs/adr/0012-a-step-is-over-when-no-rank-can-touch-it.md.
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,7 @@
 // of those in host. Knows the slots in doubt and offers and pins none of them. Changes nothing
 // beside its pins but the touch order of blocks in doubt.
 // Threading: thread-compatible; the manager's lock guards it.  Waits: never.
-// Source: design.md section 1.5.
+// Source: docs/architecture.md.
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,7 @@
 // Owns: descriptors and mappings. A forked child inherits neither mapping nor duty: its destructors
 // leave everything alone.
 // Waits: populate() touches memory (0.15-0.4 s per GiB): never call it in an engine hook.
-// Source: design.md section 4, docs/formats/attach.md.
+// Source: docs/adr/0009-lanes-in-sealed-memfds.md, docs/formats/attach.md.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // The one table of metrics: what each name means, and KVBM's names for the same things.
-// Threading: immutable.  Waits: never.  Source: conventions.md section 1; KVBM 1.6.1's exporter.
+// Threading: immutable.  Waits: never.  Source: for its names, KVBM 1.6.1's exporter.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // What a replay is fed with: requests in order of arrival, each a path in a tree of prompt blocks.
 // Blocks are numbered in order of appearance, so equal numbers are equal prefixes.
 // Threading: thread-compatible.  Waits: never.
-// Memory: 4 bytes per distinct block, 88 per request.  Source: design.md section 2.
+// Memory: 4 bytes per distinct block, 88 per request.  Source: docs/formats/traces.md.
 #pragma once
 
 #include <cstdint>

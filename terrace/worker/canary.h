@@ -1,6 +1,6 @@
 // Proves the whole way device -> host -> device before the first real block takes it, on a block
 // that the engine never uses, whose bytes are saved and put back. Threading: engine thread.  Owns:
-// nothing.  Waits: for four copies of one block. Source: design.md section 4.
+// nothing.  Waits: for four copies of one block. Source: docs/architecture.md.
 #pragma once
 
 #include <cstddef>

@@ -2,8 +2,8 @@
 // leaves, verifies what returns, reports. A bad block is always named, never passed on.
 // Threading: engine-thread calls (run_*, build_report) one at a time; the rest thread-safe.
 // Owns: the attachment; the engine owns the regions, which outlive the worker.
-// Waits: run_* copy memory; close() up to its limit; nothing else.  Source: design.md sections 3
-// and 4, docs/formats/orders.md.
+// Waits: run_* copy memory; close() up to its limit; nothing else.  Source: docs/architecture.md
+// and docs/formats/orders.md.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // The manners of a guest in a foreign process: its signals, its descriptors, its children, its end
-// and its other libraries are its own (design.md section 8).
+// and its other libraries are its own.
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -206,6 +206,20 @@ def test_links(tree_of: MakeTree) -> None:
     ]
 
 
+def test_documents_that_code_names_are_there(tree_of: MakeTree) -> None:
+    tree = tree_of(
+        {
+            "docs/frame.md": "# Frames\n",
+            "terrace/base/a.h": "// Source: docs/frame.md, frame.md.\n// Source: plan.md.\n",
+            "python/a.py": '"""As ../notes/gone.md says."""\n',
+        }
+    )
+    assert [(finding.path, finding.line) for finding in links.check(tree, ())] == [
+        ("terrace/base/a.h", 2),
+        ("python/a.py", 1),
+    ]
+
+
 def test_paths_in_code_are_there(tree_of: MakeTree) -> None:
     page = (
         "`terrace/base/a.{h,cc}` `terrace/base/` `terrace/*/a.h` `b/c.h` `terrace/base/<name>.h`\n"

@@ -12,8 +12,8 @@
 // which is a load. A load that takes much longer than planned is to be given up (`patience`); each
 // time the tier counts as four times as slow, up to 16 times, until loads and probes keep their
 // time again, and the probes that restore it come at intervals that double: so what pays only now
-// and then is not tried each time. Threading: thread-compatible.  Waits: never. Source: design.md
-// section 7; weighted least squares; ski rental.
+// and then is not tried each time. Threading: thread-compatible.  Waits: never. Source: weighted
+// least squares; ski rental.
 #pragma once
 
 #include <array>

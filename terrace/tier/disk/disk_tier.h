@@ -1,7 +1,7 @@
 // The disk tier: preallocated slot files on one or more directories, found again after a crash.
 // Threading: catalog calls (match, contains, touch, status) are thread-safe and never do I/O; the
 // I/O calls (begin_*, poll, wait) belong to one thread, the manager's.  Waits: only wait(), with a
-// limit. Source: design.md section 6, docs/formats/disk.md.
+// limit. Source: docs/formats/disk.md.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 // Threading: thread-compatible; the manager's lock guards the pool. Slot memory is written outside
 // the lock by whoever holds the filling slot; populate() runs in a thread of its own meanwhile.
 // Owns: lanes, pool, the shards' checksums and aliases. Memory: 64 bytes a slot for the pool, 8 + 8
-// a slot and rank beside it.  Waits: never, except populate().  Source: design.md sections 4 and 6.
+// a slot and rank beside it.  Waits: never, except populate().  Source: docs/adr/0009.
 #pragma once
 
 #include <functional>

@@ -2,7 +2,7 @@
 // hashes. It has no slots and no index of its own: what it knows to be there comes from asking.
 // Threading: catalog calls (match, contains, may_hold_more, status) are thread-safe and never do
 // I/O; the I/O calls (begin_*, poll, wait) belong to one thread, the manager's.  Waits: only
-// wait() and close(), with a limit. Bounds: Options. Source: design.md section 6,
+// wait() and close(), with a limit. Bounds: Options. Source:
 // docs/formats/pack.md.
 #pragma once
 

@@ -1,4 +1,4 @@
-"""What Markdown files point at is there: linked files, headings, paths in code, ./dev's verbs."""
+"""What files point at is there: Markdown's links, headings, paths and verbs, code's documents."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 VERB = re.compile(r"\./dev ([a-z]+)\b")
 PATH = re.compile(r"`([\w.-]+/[^`\s<…]*)`")
+DOCUMENT = re.compile(r"(?<![\w/.-])(?:[\w.-]+/)*([\w-]+\.md)\b")
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -88,7 +89,21 @@ def _paths(tree: Tree, source: str, prose: str) -> Iterator[Finding]:
             yield Finding(source, line, "links", f"`{path}` is not in the repository")
 
 
+def _documents(tree: Tree) -> Iterator[Finding]:
+    """Documents that code and its comments name, by their names alone: some are put into links."""
+    names = {posixpath.basename(name) for name in tree.having(".md")}
+    for source in [*tree.cpp(), *tree.python()]:
+        if source.startswith("tests/tools/"):
+            continue
+        text = tree.text(source)
+        for match in DOCUMENT.finditer(text):
+            if match[1] not in names:
+                line = text.count("\n", 0, match.start()) + 1
+                yield Finding(source, line, "links", f"{match[0]} is not in the repository")
+
+
 def check(tree: Tree, verbs: tuple[str, ...]) -> Iterator[Finding]:
+    yield from _documents(tree)
     for source in tree.having(".md"):
         text = tree.text(source)
         prose = _blank_fences(text)

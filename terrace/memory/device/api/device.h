@@ -2,7 +2,7 @@
 // accelerator. Public calls check their arguments; bytes move in the same pass that checksums them.
 // Threading: copies of different blocks may run at once in several threads; everything else
 // immutable. Owns: nothing; the engine owns the regions, which outlive the device. Waits: for the
-// copy itself.  Source: design.md section 6.
+// copy itself.
 #pragma once
 
 #include <cstddef>
