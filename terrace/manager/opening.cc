@@ -39,9 +39,12 @@ void go_without_disk(const Options& options, Shared& shared, LogSink& log,
 // No tier below host is opened then, in this process: nobody is to wait for one.
 void stay_shut(const Options& options, Shared& shared, LogSink& log, const std::string& reason) {
   shut(shared, log, reason);
-  const std::string below = "nothing is served, so this tier is not opened";
-  go_without_disk(options, shared, log, options.disk.paths.empty() ? "" : below);
-  go_without_objects(shared, log, options.object.open_store ? below : "");
+  go_without_disk(
+      options, shared, log,
+      options.disk.paths.empty() ? "" : "nothing is served, so the disk tier is not opened");
+  go_without_objects(
+      shared, log,
+      options.object.open_store ? "nothing is served, so the shared store is not opened" : "");
 }
 
 std::shared_ptr<const policy::ReturnModel> returns_of(Shared& shared) {

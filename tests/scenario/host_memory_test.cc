@@ -89,11 +89,14 @@ TEST(HostMemoryScenario, WithoutHostNothingBelowItIsSaidToBeOpening) {
   const Limit limit(RLIMIT_FSIZE, rlim_t{64} << 10U);
   Engine engine(scratch, options);
   ASSERT_TRUE(wait_until([&] { return !engine.manager().status().is_healthy; }));
-  const auto disk = [&] {
+  const auto tier = [&](Tier wanted) {
     const auto status = engine.manager().status();
-    return *std::ranges::find(status.tiers, Tier::kDisk, &manager::TierStatus::tier);
+    return *std::ranges::find(status.tiers, wanted, &manager::TierStatus::tier);
   };
-  EXPECT_TRUE(wait_until([&] { return disk().state == manager::TierState::kFailed; }));
+  EXPECT_TRUE(wait_until([&] { return tier(Tier::kDisk).state == manager::TierState::kFailed; }));
+  EXPECT_THAT(tier(Tier::kDisk).detail, HasSubstr("the disk tier is not opened"));
+  EXPECT_EQ(tier(Tier::kHost).state, manager::TierState::kFailed);
+  EXPECT_THAT(tier(Tier::kHost).detail, HasSubstr("host.size: "));
   EXPECT_THAT(engine.logged(), HasSubstr("event=disk_off reason=\"nothing is served"));
   const Status status = engine.manager().reset(seconds(60));
   EXPECT_EQ(status.code(), Code::kUnavailable);
