@@ -12,6 +12,7 @@ namespace terrace::config {
 namespace {
 
 constexpr std::string_view kKvbmPrefix = "DYN_KVBM_";
+constexpr std::string_view kOwnPrefix = "TERRACE_";
 
 struct Reader {
   const Sources& sources;
@@ -186,6 +187,8 @@ void warn_unknown_alias(const Reader& reader, std::string_view variable) {
                         quote(variable), near));
 }
 
+std::string_view own_part(std::string_view variable) { return variable.substr(kOwnPrefix.size()); }
+
 void read_own(const Reader& reader, const std::string& variable, const std::string& text) {
   if (std::ranges::count(tool_names(), std::string_view(variable)) > 0) return;
   std::vector<std::string> names;
@@ -198,12 +201,14 @@ void read_own(const Reader& reader, const std::string& variable, const std::stri
                             false});
     return;
   }
-  const std::vector<std::string_view> views(names.begin(), names.end());
-  const std::string_view near = nearest_of(variable, views);
+  // Without what they all begin with, which would make any two of them near.
+  std::vector<std::string_view> views;
+  for (const std::string& name : names) views.push_back(own_part(name));
+  const std::string_view near = nearest_of(own_part(variable), views);
   reader.problems.add(fmt::format("environment {}: unknown setting; {}", quote(variable),
                                   near.empty()
                                       ? "unset it; `terrace config --explain` lists all settings"
-                                      : fmt::format("did you mean {}?", near)));
+                                      : fmt::format("did you mean {}{}?", kOwnPrefix, near)));
 }
 
 // The unreleased second version of KVBM has settings of its own; guessing what they mean is worse
@@ -216,7 +221,7 @@ void refuse_second_version(const Reader& reader, const std::string& variable) {
     return;
   }
   std::vector<std::string> names;
-  for (const Row& row : rows()) names.push_back(environment_name(row.name).substr(8));
+  for (const Row& row : rows()) names.emplace_back(own_part(environment_name(row.name)));
   const std::vector<std::string_view> views(names.begin(), names.end());
   const std::string_view near = nearest_of(std::string_view(variable).substr(5), views);
   reader.problems.add(fmt::format(
@@ -232,7 +237,7 @@ void read_environment(const Sources& sources, std::vector<Given>& given, Problem
   const Reader reader{sources, given, problems, warnings, notes};
   std::vector<std::string> backends;
   for (const auto& [variable, text] : sources.environment) {
-    if (variable.starts_with("TERRACE_")) {
+    if (variable.starts_with(kOwnPrefix)) {
       read_own(reader, variable, text);
       continue;
     }

@@ -104,6 +104,8 @@ TEST(LoadTest, UnknownSettingIsRefusedWithTheNearestName) {
                     HasSubstr("did you mean host.size?")));
   EXPECT_THAT(error_of(environment("TERRACE_HOST_SISE", "2GiB")),
               AllOf(HasSubstr("TERRACE_HOST_SISE"), HasSubstr("did you mean TERRACE_HOST_SIZE?")));
+  // What all names begin with makes none of them near.
+  EXPECT_THAT(error_of(environment("TERRACE_HOST", "1GiB")), Not(HasSubstr("did you mean")));
   const TomlFile file("[host]\n\nsizes = '1GiB'\n");
   EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
               AllOf(HasSubstr("\"host.sizes\" (" + file.path() + ":3)"),

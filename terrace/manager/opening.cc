@@ -36,6 +36,17 @@ void go_without_disk(const Options& options, Shared& shared, LogSink& log,
   }
 }
 
+// No tier below host is opened then, in this process: nobody is to wait for one.
+void stay_shut(const Options& options, Shared& shared, LogSink& log, const std::string& reason) {
+  shut(shared, log, reason);
+  go_without_disk(
+      options, shared, log,
+      options.disk.paths.empty() ? "" : "nothing is served, so the disk tier is not opened");
+  go_without_objects(
+      shared, log,
+      options.object.open_store ? "nothing is served, so the shared store is not opened" : "");
+}
+
 std::shared_ptr<const policy::ReturnModel> returns_of(Shared& shared) {
   const MutexLock lock(shared.mutex);
   return shared.core.returns();
@@ -173,10 +184,10 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
                  Shared& shared, IoDriver& driver, Opened& opened, const std::stop_token& stop) {
   TERRACE_SYNC_POINT("manager.open.start");
   const auto host = open_host(options, shared);
-  if (!host) return shut(shared, log, host.error().message());
+  if (!host) return stay_shut(options, shared, log, host.error().message());
   if (const Status status = open_attach(options, owner, clock, log, **host, driver, opened);
       !status.is_ok()) {
-    return shut(shared, log, status.message());
+    return stay_shut(options, shared, log, status.message());
   }
   auto fingerprint = whole_fingerprint(options);
   Status objects_status;
@@ -194,7 +205,8 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
       go_without_disk(options, shared, log, "");
     } else if (const Status status = open_disk(options, clock, log, shared, driver, opened);
                !status.is_ok()) {
-      go_without_disk(options, shared, log, status.message());
+      go_without_disk(options, shared, log,
+                      status.message() + "; the disk tier is not used until the engine restarts");
     }
     // After the disk: a shared directory whose server is away may hang for long.
     objects_status = open_objects(options, clock, log, shared, driver, opened);

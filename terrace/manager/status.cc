@@ -7,10 +7,14 @@ namespace terrace::manager {
 
 namespace {
 
-TierStatus host_status(const Core& core) {
+TierStatus host_status(const Core& core, Nanoseconds now) {
   TierStatus status;
   status.state = TierState::kOpening;
   const tier::HostTier* host = core.context().host.get();
+  if (host == nullptr && core.gate().state(now) == Gate::State::kShut) {
+    status.state = TierState::kFailed;
+    status.detail = core.gate().reason(now);
+  }
   if (host == nullptr) return status;
   status.state = TierState::kOpen;
   status.capacity = host->bytes();
@@ -232,7 +236,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   report.mode = core.context().mode;
   report.is_ready = core.gate().is_serving() && !core.is_poisoned();
   report.canary = canary_text(core.gate(), now);
-  report.tiers = {host_status(core), disk_status(options, core, opened)};
+  report.tiers = {host_status(core, now), disk_status(options, core, opened)};
   if (options.object.open_store) report.tiers.push_back(object_status(options, core, opened));
   for (std::uint16_t rank = 0; rank < options.layout.ranks; ++rank) {
     const Epoch epoch = core.gate().epoch_of(RankId(rank));

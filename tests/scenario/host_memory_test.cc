@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -15,6 +16,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // Of this process, until the end of the test.
 class Limit {
@@ -71,6 +73,35 @@ TEST(HostMemoryScenario, MoreThanTheMachineHasIsMissedNotDiedOf) {
   const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
   Engine engine(scratch, {.host_blocks = pages});  // A block takes 12 KiB, a page 4.
   expect_honest_misses(engine, {"do not fit, MemAvailable of /proc/meminfo leaves"});
+}
+
+// The tiers below host are never opened then. Whoever asks is told so at once, and by a reset that
+// what lies there was not dropped; nobody waits for an opening that will not come.
+TEST(HostMemoryScenario, WithoutHostNothingBelowItIsSaidToBeOpening) {
+  const Scratch scratch;
+  const EngineOptions options{.disk_path = scratch.path() + "/disk"};
+  {
+    Engine engine(scratch, options);
+    ASSERT_TRUE(engine.wait_ready());
+    engine.run(Engine::make_tokens(4, 1));
+    ASSERT_TRUE(engine.wait_on_disk(4));
+  }
+  const Limit limit(RLIMIT_FSIZE, rlim_t{64} << 10U);
+  Engine engine(scratch, options);
+  ASSERT_TRUE(wait_until([&] { return !engine.manager().status().is_healthy; }));
+  const auto tier = [&](Tier wanted) {
+    const auto status = engine.manager().status();
+    return *std::ranges::find(status.tiers, wanted, &manager::TierStatus::tier);
+  };
+  EXPECT_TRUE(wait_until([&] { return tier(Tier::kDisk).state == manager::TierState::kFailed; }));
+  EXPECT_THAT(tier(Tier::kDisk).detail, HasSubstr("the disk tier is not opened"));
+  EXPECT_EQ(tier(Tier::kHost).state, manager::TierState::kFailed);
+  EXPECT_THAT(tier(Tier::kHost).detail, HasSubstr("host.size: "));
+  EXPECT_THAT(engine.logged(), HasSubstr("event=disk_off reason=\"nothing is served"));
+  const Status status = engine.manager().reset(seconds(60));
+  EXPECT_EQ(status.code(), Code::kUnavailable);
+  EXPECT_THAT(status.message(), HasSubstr("would match after a restart"));
+  EXPECT_THAT(status.message(), Not(HasSubstr("opening")));
 }
 
 struct Group {

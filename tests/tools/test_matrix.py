@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import campaign, matrix, paths
+from dev import campaign, matrix, paths, say
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.integration.vllm.test_small" name="test_one[a]" />
@@ -158,3 +158,11 @@ def test_the_last_run_is_judged_row_by_row(
     shown = capsys.readouterr().out
     assert "another: vllm/test_small.py::test_two did not pass" in shown
     assert "1 rows are not proven" in shown
+
+
+def test_a_word_that_it_does_not_know_writes_nothing_and_judges_nothing() -> None:
+    before = matrix.PAGE.read_text()
+    for words in (["--wrte"], ["--write", "x"]):
+        with pytest.raises(say.Stop, match="matrix does not know"):
+            matrix.main(words)
+    assert matrix.PAGE.read_text() == before

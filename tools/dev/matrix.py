@@ -182,6 +182,9 @@ def judge(row: Row, found: dict[str, bool]) -> tuple[int, list[str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    unknown = [word for word in arguments if word != "--write"]
+    if unknown:
+        raise say.Stop(f"matrix does not know {unknown[0]}", "it takes --write or nothing")
     listed = rows()
     if "--write" in arguments:
         PAGE.write_text(page(listed, tests(listed)))

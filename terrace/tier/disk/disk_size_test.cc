@@ -182,6 +182,7 @@ TEST(SmallDiskTest, AReserveThatIsGoneTakesNoBlock) {
   EXPECT_EQ(status.code(), Code::kRefused);
   EXPECT_THAT(status.message(), HasSubstr("disk.size"));
   EXPECT_THAT(status.message(), HasSubstr("MiB stay free for others"));
+  EXPECT_THAT(status.message(), HasSubstr("free space there, or name another directory"));
 }
 
 TEST(SmallDiskTest, ADiskThatFillsUpWhileServingDropsWritesAndRecovers) {

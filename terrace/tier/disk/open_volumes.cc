@@ -105,9 +105,11 @@ void fit_volumes(const DiskTier::Options& options, OpenedVolumes& opened) {
     if (const Status status = opened.volumes[i]->fit(given[i], opened.generation);
         !status.is_ok()) {
       const std::string& directory = opened.volumes[i]->directory();
-      opened.problems.push_back(fmt::format("disk.paths {}: {}{} ({})", directory, status.message(),
-                                            shortage(directory, status),
-                                            opened.volumes[i]->room_text()));
+      opened.problems.push_back(fmt::format(
+          "disk.paths {}: {}{} ({}); raise disk.size, free space there, or name another "
+          "directory in disk.paths",
+          directory, status.message(), shortage(directory, status),
+          opened.volumes[i]->room_text()));
       opened.volumes[i].reset();
     }
   }
