@@ -181,6 +181,9 @@ TEST(LoadTest, BrokenSourcesAreRefusedWithTheirPlace) {
   const TomlFile file("host.size = '1GiB'\nwhat now\n");
   EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", file.path())),
               AllOf(HasSubstr(file.path() + ":2: not valid TOML")));
+  const TomlFile tables("[[host]]\nsize = '1GiB'\n");
+  EXPECT_THAT(error_of(environment("TERRACE_CONFIG_FILE", tables.path())),
+              HasSubstr("is a list of tables: write [host], not [[host]]"));
   std::string deep;
   while (deep.size() < 1'000'000) deep += "a.";
   for (const std::string& text : {deep + "a = 1\n", "[" + deep + "a]\nb = 1\n"}) {

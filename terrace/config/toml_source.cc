@@ -46,6 +46,10 @@ struct Walk {
   void list(const std::string& name, const toml::array& array) const {
     std::vector<std::string> items;
     for (const toml::node& item : array) {
+      if (item.is_table()) {
+        return refuse(name, array,
+                      fmt::format("is a list of tables: write [{0}], not [[{0}]]", name));
+      }
       const auto text = item.value_exact<std::string>();
       if (!text) return refuse(name, array, "has something else than texts in its list");
       items.push_back(*text);

@@ -41,7 +41,9 @@ Result<std::uint32_t> slots_of(const HostTier::Options& options, Bytes slot_byte
   }
   if (slots > kMaxSlots) {
     return fail(Code::kInvalid,
-                fmt::format("{}: {} blocks are more than {}", setting, slots, kMaxSlots));
+                fmt::format("{}: {} blocks are more than the {} that a host tier can count; "
+                            "lower {}, or give the engine larger blocks",
+                            setting, slots, kMaxSlots, setting));
   }
   return static_cast<std::uint32_t>(slots);
 }

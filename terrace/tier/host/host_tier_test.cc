@@ -92,7 +92,9 @@ TEST(HostTierTest, UnknownEvictionAndBadLayoutAreInvalid) {
   EXPECT_EQ(HostTier::create(options).error().code(), Code::kInvalid);
   options = options_of();
   options.blocks = std::uint64_t{1} << 40U;
-  EXPECT_EQ(HostTier::create(options).error().code(), Code::kInvalid);
+  const Status many = HostTier::create(options).error();
+  EXPECT_EQ(many.code(), Code::kInvalid);
+  EXPECT_NE(many.message().find("lower host.blocks, or give the engine larger"), std::string::npos);
 }
 
 TEST(HostTierTest, ChecksumsAndAliasesBelongToSlotAndRank) {
