@@ -6,6 +6,7 @@ and who scrapes Terrace itself, too, counts nothing twice.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
@@ -14,6 +15,16 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 )
 
 from terrace.connectors.vllm import stats
+
+
+def make_known(connector: type) -> None:
+    """Below MultiConnector vLLM looks a child's class up by its name, though it came by a path."""
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+
+    with contextlib.suppress(ValueError):  # It is known.
+        KVConnectorFactory.register_connector(
+            connector.__name__, connector.__module__, connector.__name__
+        )
 
 
 class TerraceStats(KVConnectorStats):  # type: ignore[misc] # vLLM is Any to mypy

@@ -120,5 +120,10 @@ class FrontEnd:
     def build_prom_metrics(
         cls, vllm_config: Any, metric_types: Any, labelnames: Any, per_engine_labelvalues: Any
     ) -> Any:
-        given = (vllm_config, metric_types, labelnames, per_engine_labelvalues)
-        return _made(lambda prometheus: prometheus.TerracePromMetrics(*given))
+        def make(prometheus: Any) -> Any:
+            prometheus.make_known(cls)
+            return prometheus.TerracePromMetrics(
+                vllm_config, metric_types, labelnames, per_engine_labelvalues
+            )
+
+        return _made(make)
