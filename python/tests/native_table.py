@@ -161,6 +161,9 @@ class Table:
     def read_log(self, _owner: Any, text: Any) -> Code:
         return self._fill("read_log", text)
 
+    def read_metrics(self, _owner: Any, text: Any) -> Code:
+        return self._fill("read_metrics", text)
+
     def reset_owner(self, _owner: Any) -> Code:
         return self._note("reset_owner")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from terrace._native import Layout
-from terrace.connectors.vllm import log, scheduler
+from terrace.connectors.vllm import log, scheduler, stats
 from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.scheduler import SchedulerHalf
 from terrace.connectors.vllm.worker import WorkerHalf
@@ -72,7 +72,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        for module in (log, scheduler):
+        for module in (log, scheduler, stats):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
@@ -97,8 +97,10 @@ class Engine:
         self.settle()
 
     def settle(self) -> None:
-        """The timed reads of the log, and of events, have just been made."""
+        """The timed reads of the log, of events and of counters have just been made."""
         self.scheduler.update_connector_output(output_of(None))
+        self.scheduler._scheduler.stats.note()
+        self.scheduler.get_kv_connector_stats()
         self.scheduler.take_events()
         self.worker._worker._drain.due()
         self.table.calls.clear()
@@ -135,12 +137,14 @@ class Engine:
             rank.wait_for_layer_load(layer)
             rank.save_kv_layer(layer, None, None)
         rank.wait_for_save()
-        for name in ("get_finished", "get_kv_connector_stats", "get_kv_connector_kv_cache_events"):
+        assert rank.get_kv_connector_stats() is None
+        for name in ("get_finished", "get_kv_connector_kv_cache_events"):
             getattr(rank, name, lambda *_: None)(set())
         assert rank.get_block_ids_with_load_errors() == set()
         report = rank.build_connector_worker_meta()
         rank.clear_connector_metadata()
         self.scheduler.update_connector_output(output_of(report))
+        assert self.scheduler.get_kv_connector_stats() is None
         assert list(self.scheduler.take_events()) == []
         return self.taken()
 
@@ -209,7 +213,8 @@ def test_steps_with_nothing_due_make_no_call(start: Start) -> None:
     assert engine.step(decode(request)) == [], "a decode step in which no block fills"
     assert engine.step() == [], "a step that schedules nothing"
     engine.end(request)
-    assert engine.step() == [], "the step after the last request"
+    assert engine.step() == ["read_metrics"], "the last request's end is told at once"
+    assert engine.step() == [], "and no step after it"
 
 
 def test_a_step_that_fills_blocks_tells_each_request_once_and_does_the_rest_together(
@@ -253,8 +258,10 @@ def test_the_clock_alone_makes_one_call_a_second(start: Start, clock: Clock) -> 
     engine = start()
     (request,) = running(engine, 1)
     clock.now += log.DRAIN_EVERY_S
-    assert engine.step(decode(request)) == ["read_log"]
+    assert engine.step(decode(request)) == ["read_log", "read_metrics"], "a report had come"
     assert engine.step() == []
+    clock.now += log.DRAIN_EVERY_S
+    assert engine.step() == ["read_log"], "none since"
 
 
 def test_events_are_asked_for_after_reports_and_now_and_then(start: Start, clock: Clock) -> None:

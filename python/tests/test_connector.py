@@ -16,6 +16,20 @@ WINDOWED = Layout(4, 1, ((64,), (64,)), (0, 8), 0)
 TABLE = [10, 11, 12, 13]
 
 
+class Stats:
+    """What of the owner's counters is to be told to the engine."""
+
+    def __init__(self) -> None:
+        self.notes = 0
+        self.gains: dict[str, int] = {}
+
+    def note(self) -> None:
+        self.notes += 1
+
+    def take(self) -> dict[str, int]:
+        return self.gains
+
+
 class Half:
     """A scheduler's half that answers as told, and breaks when asked to."""
 
@@ -26,6 +40,7 @@ class Half:
         self.resets: list[bool] = []  # Answers to come.
         self.outputs: list[tuple[Any, ...]] = []
         self.local: list[int] = []
+        self.stats = Stats()
 
     def match(self, _request: Any, local: int) -> int | None:
         self.local.append(local)

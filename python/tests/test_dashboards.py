@@ -31,6 +31,7 @@ BRIDGE = ROOT / "deploy" / "prometheus" / "bridge.py"
 RATE, RANGE = "10s", "2m"  # What Grafana would put in for its own variables.
 PROMPTS = 30
 ROUNDS = 4
+KVBM_PREFIXES = ("kvbm_", "dynamo_kvbm_")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def watched() -> Iterator[Watched]:
     scratch().mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="w", dir=scratch()) as name, ExitStack() as stack:
         folder = Path(name)
-        engine = WatchedEngine(folder)
+        engine = WatchedEngine(folder, metrics__kvbm_names="both")
         stack.callback(engine.close)
         port = stack.enter_context(bridge(engine.sockets))
         prometheus = stack.enter_context(prometheus_server(folder, settings(folder, port, "500ms")))
@@ -118,10 +119,11 @@ def known() -> set[str]:
     command = [str(program), "metrics", "--list", "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found: set[str] = set()
-    for row in json.loads(ran.stdout)["metrics"]:
+    listed = json.loads(ran.stdout)
+    for row in listed["metrics"]:
         ends = {"summary": ("_sum", "_count"), "histogram": ("_sum", "_count", "_bucket")}
         found |= {row["name"] + end for end in ends.get(row["type"], ("",))}
-    return found
+    return found | {prefix + row["name"] for row in listed["kvbm"] for prefix in KVBM_PREFIXES}
 
 
 def problems(query: str, prometheus: PrometheusServer, known: set[str]) -> list[str]:
@@ -181,7 +183,26 @@ def test_every_metric_is_on_a_dashboard(known: set[str]) -> None:
     queries = [query for board in boards.ALL for one in board.panels for query, _ in one.queries]
     shown = {name for query in queries for name in panel.names(query)}
     # Shown as tokens.
-    assert known - shown == {"terrace_hit_blocks_total", "terrace_match_blocks_total"}
+    missing = {name for name in known - shown if not name.startswith(KVBM_PREFIXES)}
+    assert missing == {"terrace_hit_blocks_total", "terrace_match_blocks_total"}
+
+
+def test_the_panels_of_kvbms_board_are_there_under_both_prefixes() -> None:
+    """Title and name as docs/metrics.md has them, which is made of the table of metrics."""
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| ([^|]+) \|$", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE
+    )
+    wanted = {
+        title: {prefix + name for prefix in KVBM_PREFIXES}
+        for name, title in rows
+        if not name.startswith("terrace_") and title != "–"
+    }
+    assert len(wanted) == 8
+    (board,) = [one for one in boards.ALL if one.name == "kvbm"]
+    assert wanted == {
+        one.title: {name for query, _ in one.queries for name in panel.names(query)}
+        for one in board.panels
+    }
 
 
 def test_the_variables_of_a_dashboard_find_the_engine(watched: Watched) -> None:
@@ -209,7 +230,7 @@ def differences(watched: Watched) -> list[str]:
     """Where Prometheus holds other series, or other counts, than the owner tells now."""
     told = samples(watched.engine.owner.read_metrics())
     held = {}
-    for labels, value in watched.prometheus.query('{__name__=~"terrace_.*"}'):
+    for labels, value in watched.prometheus.query('{__name__=~"(terrace|kvbm|dynamo_kvbm)_.*"}'):
         own = {k: v for k, v in labels.items() if k not in ("instance", "engine", "job")}
         name = own.pop("__name__")
         held[name, frozenset(own.items())] = value
@@ -238,13 +259,24 @@ def test_prometheus_holds_what_the_owner_says(watched: Watched) -> None:
 
 def test_promtool_finds_nothing_to_say(watched: Watched) -> None:
     folder = ROOT / "deploy" / "prometheus"
+    own = re.sub(r"^(# (HELP|TYPE) )?(dynamo_)?kvbm_.*\n", "", watched.text, flags=re.MULTILINE)
+    assert "kvbm_" not in own
     for ran in (
-        promtool("check", "metrics", given=watched.text),
+        promtool("check", "metrics", given=own),
         promtool("check", "rules", str(folder / "alerts.yml")),
         promtool("check", "config", str(folder / "prometheus.yml")),
     ):
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "FAILED" not in ran.stdout + ran.stderr
+
+
+def test_promtool_misses_nothing_but_a_suffix_in_kvbms_names(watched: Watched) -> None:
+    """Which KVBM's counters do not have."""
+    ran = promtool("check", "metrics", given=watched.text)
+    found = (ran.stdout + ran.stderr).splitlines()
+    wanted = r'(dynamo_)?kvbm_\w+ counter metrics should have "_total" suffix'
+    assert found
+    assert [line for line in found if not re.fullmatch(wanted, line)] == []
 
 
 def test_every_rule_is_evaluated(watched: Watched) -> None:

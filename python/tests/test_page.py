@@ -332,6 +332,11 @@ def test_a_day_and_ten_million_blocks(scheme: str, chromium: Browser, settings: 
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert wide <= 0, "a narrow window scrolls sideways"
+        rows = "[...document.querySelectorAll('#settings tbody tr, #metrics tbody tr')]"
+        page.run("{const all = document.getElementById('settings-changed'); all.checked = false;"
+                 "all.dispatchEvent(new Event('input')); 0}")  # fmt: skip
+        tallest = page.run(f"Math.max(...{rows}.map((row) => row.offsetHeight))")
+        assert tallest < 250, "a column of words has a word a line, and the others are empty"
         picture(page, f"narrow-{scheme}")
 
 

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "terrace/cli/commands_internal.h"
 #include "terrace/cli/json_in.h"
 #include "terrace/cli/live_search.h"
+#include "terrace/cli/live_text.h"
 
 namespace terrace::cli {
 namespace {
@@ -33,36 +33,6 @@ std::string_view mode_of(LiveVerb verb) {
   return "on";
 }
 
-void write_counts(const Json& status, const char* field, std::string_view title, std::string& out) {
-  if (!status.contains(field) || !status[field].is_object()) return;
-  std::string counts;
-  for (const auto& [name, value] : status[field].items()) {
-    if (value.is_number() && value != 0) counts += fmt::format(" {} {}", name, value.dump());
-  }
-  if (!counts.empty()) fmt::format_to(std::back_inserter(out), "  {}:{}\n", title, counts);
-}
-
-std::string text_of(const LiveEngine& one, const Json& status) {
-  const bool is_ready = part_of(status, "ready", Json::value_t::boolean).get<bool>();
-  std::string out =
-      fmt::format("{}: health {}, mode {}, {}, up {:.0f} s\n", one.name, text_in(status, "health"),
-                  text_in(status, "mode"), is_ready ? "ready" : "not ready yet",
-                  number_in(status, "uptime_seconds"));
-  for (const Json& problem : part_of(status, "problems", Json::value_t::array)) {
-    out += fmt::format("  problem: {}\n", problem.is_string() ? problem.get<std::string>() : "?");
-  }
-  for (const Json& tier : part_of(status, "tiers", Json::value_t::array)) {
-    if (!tier.is_object() || text_in(tier, "state", "off") == "off") continue;
-    const Json slots = part_of(tier, "slots", Json::value_t::object);
-    out += fmt::format("  {}: {}, {:.0f} blocks, {:.0f} slots free; {}\n", text_in(tier, "tier"),
-                       text_in(tier, "state"), number_in(slots, "sealed"), number_in(slots, "free"),
-                       text_in(tier, "detail", ""));
-  }
-  write_counts(status, "hit_tokens", "hit tokens", out);
-  write_counts(status, "miss_blocks", "missed blocks", out);
-  return out;
-}
-
 std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
@@ -73,7 +43,7 @@ Answer show(const LiveOptions& options, const LiveSearch& found) {
   for (const LiveEngine& one : found.engines) {
     const Json status = parsed(one.status);
     if (text_in(status, "health") != "green") answer.exit_code = kFailed;
-    if (!options.is_json) answer.out += text_of(one, status);
+    if (!options.is_json) answer.out += live_text(one.name, one.status);
     all.push_back(status);
     all.back()["socket"] = one.socket;
   }

@@ -78,10 +78,14 @@ class Change {
 };
 
 std::string head_text(const TopEngine& engine, const Json& status) {
-  std::string out = line_of(fmt::format("{}: health {}, mode {}{}, up {}", engine.name,
-                                        text_in(status, "health"), text_in(status, "mode"),
-                                        is_true_in(status, "ready") ? "" : ", not ready yet",
-                                        duration_name(number_in(status, "uptime_seconds") * 1e9)));
+  const std::string state =
+      fmt::format("health {}, mode {}{}, up {}", text_in(status, "health"), text_in(status, "mode"),
+                  is_true_in(status, "ready") ? "" : ", not ready yet",
+                  duration_name(number_in(status, "uptime_seconds") * 1e9));
+  const std::string whole = fmt::format("{}: {}", engine.name, state);
+  // An id that nobody chose is a UUID; what is wrong must not be what it pushes out.
+  std::string out =
+      whole.size() <= kColumns ? line_of(whole) : line_of(engine.name) + line_of("  " + state);
   for (const Json& problem : part_of(status, "problems", Json::value_t::array)) {
     if (!problem.is_string()) continue;
     out += line_of(fmt::format("  problem: {}", problem.get<std::string>()));

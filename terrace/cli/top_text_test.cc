@@ -13,6 +13,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 using Json = nlohmann::ordered_json;
 
@@ -118,6 +119,19 @@ TEST(TopTextTest, WholeLinesFitWhereAllIsLarge) {
   large["tiers"][0]["slots"] = {{"free", 123'456}, {"sealed", 999'888}, {"pinned", 123'456}};
   const std::string text = top_text({{.name = "e", .status = large.dump()}}, 0, 9);
   EXPECT_THAT(text, AllOf(HasSubstr("computed 53.4%\n"), HasSubstr("123k free\n")));
+}
+
+// An engine that nobody named bears a UUID: what matters is not what is cut off.
+TEST(TopTextTest, HealthModeAndUptimeAreShownBesideALongName) {
+  Json paused = status();
+  paused["mode"] = "paused";
+  const std::string name = "engine 55d3af49-0958-4108-8c78-70af0a215208_dp0 (process 4194304)";
+  const std::string text = top_text({{.name = name, .status = paused.dump()}}, 0, 9);
+  EXPECT_THAT(text, StartsWith(name + "\n  health green, mode paused, up 100 s\n"));
+  expect_columns(text);
+  const std::string longer(200, 'x');
+  EXPECT_THAT(top_text({{.name = longer, .status = paused.dump()}}, 0, 9),
+              HasSubstr("x~\n  health green, mode paused, up 100 s\n"));
 }
 
 TEST(TopTextTest, AnAnswerOfOtherTypesBreaksNothing) {

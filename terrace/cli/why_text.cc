@@ -192,7 +192,16 @@ std::string reason_text(const Json& ledger, const Split& split, double block_tok
   return out;
 }
 
-std::string time_text(const Json& ledger) {
+// The core times no step that computes a block or less of a prompt: it could as well decode.
+std::string computed_text(const Json& stages, const Split& split, double block_tokens) {
+  const double tokens = number_in(stages, "computed_tokens");
+  if (tokens > 0 || split.rest > block_tokens) {
+    return fmt::format("steps that computed {:.0f} tokens of the prompt", tokens);
+  }
+  return fmt::format("to compute {:.0f} tokens of the prompt: too few to be timed", split.rest);
+}
+
+std::string time_text(const Json& ledger, const Split& split, double block_tokens) {
   const Json stages = part_of(ledger, "stages", Json::value_t::object);
   std::string out = "\n  time\n";
   const auto line = [&](double nanoseconds, std::string_view what) {
@@ -202,9 +211,7 @@ std::string time_text(const Json& ledger) {
   line(number_in(ledger, "lookup_wait_ns"), "looked up, until what was found lay in host memory");
   line(number_in(stages, "placed_ns"), "until the engine had room for it");
   line(number_in(stages, "copied_ns"), "copied to the device and verified");
-  line(number_in(stages, "computed_ns"),
-       fmt::format("steps that computed {:.0f} tokens of the prompt",
-                   number_in(stages, "computed_tokens")));
+  line(number_in(stages, "computed_ns"), computed_text(stages, split, block_tokens));
   line(number_in(stages, "total_ns"), "in all, with the answer");
   return out;
 }
@@ -274,13 +281,18 @@ std::string why_text(std::string_view ledger, std::string_view engine, std::uint
   const Split split(json);
   const std::string name = text_in(json, "request", "");
   const std::string state = text_in(json, "state");
-  std::string out =
-      fmt::format("request {} of {}: {}\n", name.empty() ? "?" : plain(name, 95), plain(engine, 95),
-                  state == "running" ? "runs" : fmt::format("ended {} ago", ago(json, now)));
+  const std::string whose = fmt::format("request {}", name.empty() ? "?" : plain(name, 95));
+  const std::string at = fmt::format("of {}", plain(engine, 95));
+  const std::string when =
+      state == "running" ? "runs" : fmt::format("ended {} ago", ago(json, now));
+  const bool is_short = whose.size() + at.size() + when.size() + 3 <= kColumns;
+  std::string out = is_short ? fmt::format("{} {}: {}\n", whose, at, when)
+                             : fmt::format("{}: {}\n  {}\n", whose, when, at);
   if (state == "reporting") out += "  some of its loads are not reported yet\n";
   out += tokens_text(json, split);
-  out += reason_text(json, split, static_cast<double>(block_tokens));
-  out += time_text(json);
+  const auto block = static_cast<double>(block_tokens);
+  out += reason_text(json, split, block);
+  out += time_text(json, split, block);
   out += plan_text(json);
   return out;
 }

@@ -14,6 +14,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 constexpr std::int64_t kNow = 1'800'000'100;
 
@@ -55,6 +56,32 @@ TEST(WhyTextTest, TellsTokensPerTierReasonTimeAndPlan) {
   EXPECT_THAT(text, HasSubstr("plan: load 384 of 384 tokens found, the slowest from disk\n"));
   EXPECT_THAT(text, HasSubstr("loading them                     4.0 ms     4.2 ms\n"));
   EXPECT_THAT(text, HasSubstr("computing them instead            62 ms\n"));
+  expect_columns(text);
+}
+
+// The core times steps that compute more than a block of a prompt; a hit often leaves less.
+TEST(WhyTextTest, ARestThatWasNotTimedIsNotSaidToBeNothing) {
+  const std::string text =
+      why_text(R"({"request":"r","prompt_tokens":1370,"local_tokens":0,"hit_tokens":{"disk":1344},)"
+               R"("stages":{"computed_ns":0,"computed_tokens":0,"total_ns":9}})",
+               "e", 32, kNow);
+  EXPECT_THAT(text, HasSubstr("    computed                       26    1.9 %\n"));
+  EXPECT_THAT(text, Not(HasSubstr("computed 0 tokens")));
+  EXPECT_THAT(text,
+              HasSubstr("        -  to compute 26 tokens of the prompt: too few to be timed\n"));
+  expect_columns(text);
+  const std::string runs =
+      why_text(R"({"state":"running","prompt_tokens":64,"stages":{}})", "e", 32, kNow);
+  EXPECT_THAT(runs, HasSubstr("        -  steps that computed 0 tokens of the prompt\n"));
+}
+
+TEST(WhyTextTest, LongNamesTakeALineEach) {
+  const std::string engine = "engine 55d3af49-0958-4108-8c78-70af0a215208 (process 4194304)";
+  const std::string text = why_text(
+      R"({"request":"chatcmpl-9ad9586267ccf7de3-bfce06eb","time":1800000088})", engine, 16, kNow);
+  EXPECT_THAT(text,
+              StartsWith("request chatcmpl-9ad9586267ccf7de3-bfce06eb: ended 12 s ago\n  of " +
+                         engine + "\n"));
   expect_columns(text);
 }
 

@@ -235,11 +235,9 @@ std::string metrics_markdown() {
       "# Metrics\n\n"
       "Made by `terrace metrics --list --markdown` from `terrace/serve/metric_table.cc`; a test "
       "fails when this\npage is stale. Text in Prometheus' format comes over HTTP from a Unix "
-      "socket "
-      "([operations.md](operations.md), *Is it\nwell?*) and from `terrace_read_metrics()`. "
-      "Counters "
-      "move when the thing happened, not when it was queued.\nLabels never hold hashes, paths or "
-      "request ids.\n\n"
+      "socket, with `metrics.enabled` from a\nTCP port, too ([operations.md](operations.md), "
+      "*Is it well?*), and from `terrace_read_metrics()`. Counters move when\nthe thing happened, "
+      "not when it was queued. Labels never hold hashes, paths or request ids.\n\n"
       "| metric | type | labels | meaning |\n|---|---|---|---|\n";
   for (const MetricRow& row : kRows) {
     fmt::format_to(std::back_inserter(out), "| `{}` | {} | {} | {} |\n", row.name,
@@ -250,7 +248,9 @@ std::string metrics_markdown() {
       "With `metrics.kvbm_names` = kvbm, dynamo_kvbm or both, the same moments are also exported "
       "under "
       "the names\nthat KVBM's exporter (`kvbm_…`) and its dashboard (`dynamo_kvbm_…`) use. 0 is "
-      "exported from the start.\n\n"
+      "exported from the start. As in\nKVBM, its counters do not end in `_total`, which `promtool "
+      "check metrics` remarks on. The panels are those of\nKVBM's dashboard; "
+      "`deploy/grafana/kvbm.json` has them for either prefix.\n\n"
       "| `kvbm_` + | type | taken from | moves when | panel |\n|---|---|---|---|---|\n";
   for (const KvbmMetricRow& row : kKvbmRows) {
     fmt::format_to(std::back_inserter(out), "| `{}` | {} | {} | {} | {} |\n", row.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-METRIC = re.compile(r"\b(terrace_[a-z0-9_]+)(?:\{([^}]*)\})?")
+METRIC = re.compile(r"\b((?:terrace|(?:dynamo_)?kvbm)_[a-z0-9_]+)(?:\{([^}]*)\})?")
 BAD_IF_ANY = ((0.0, "green"), (1.0, "red"))
 WARN_IF_ANY = ((0.0, "green"), (1.0, "orange"))
 CHOSEN = 'instance=~"$instance",engine=~"$engine"'

@@ -49,6 +49,11 @@ def value(port: int, expression: str) -> float:
     return float(rows[0]["value"][1]) if rows else 0.0
 
 
+def of_engine(text: str, name: str) -> float:
+    """The sum of what vLLM's own /metrics has of it."""
+    return sum(float(row) for row in re.findall(rf"^vllm:{name}\{{.*}} (\S+)$", text, re.MULTILINE))
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Short, for sockets."""
@@ -81,6 +86,8 @@ def test_all_of_it_runs_is_scraped_and_ends(folder: Path) -> None:
         assert int(*re.findall(r"or kill (\d+)", shown)) == process.pid
         hits = "terrace_hit_tokens_total"
         until(lambda: value(ports.prometheus, hits) > 0, "tokens are hit", LIMIT_S)
+        own = f"http://127.0.0.1:{ports.engine}/metrics"
+        until(lambda: of_engine(get(own), hits) > 0, "the engine tells them, too", LIMIT_S)
         # A rate, so that what the graph link asks for is drawn.
         assert stack.GRAPH.count(hits) == 1
         assert value(ports.prometheus, "up") == 1

@@ -28,6 +28,7 @@ from terrace.connectors.vllm.keys import KeyMaker
 from terrace.connectors.vllm.log import LOGGER
 from terrace.connectors.vllm.prefix_cache import PrefixCache
 from terrace.connectors.vllm.scheduler import SchedulerHalf, Step, wants_ledger
+from terrace.connectors.vllm.stats import FrontEnd, payload
 from terrace.connectors.vllm.worker import Arrivals, WorkerHalf, failed_without_worker
 
 # vLLM keeps one worker connector per process: a second engine gets the first one's.
@@ -81,7 +82,7 @@ def _miss(_self: Any, *_args: Any, **_kwargs: Any) -> tuple[int, bool]:
     return 0, False
 
 
-class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] # as above
+class TerraceConnector(FrontEnd, KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] # as above
     """Several KV tiers below the engine's own cache."""
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
@@ -299,6 +300,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         reports: list[bytes] = []
         if isinstance(meta, TerraceWorkerMetadata):
             reports = meta.reports
+            self._scheduler.stats.note()
             if meta.fallen:
                 self._fall(f"a worker stands aside: {meta.fallen[0]}")
                 return
@@ -333,6 +335,7 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         self._local.pop(request.request_id, None)
         if self._scheduler is None:
             return False, self._answer_without_half(request)
+        self._scheduler.stats.note()
         return False, self._scheduler.end(request)
 
     @hook(lambda _self: ())
@@ -349,6 +352,12 @@ class TerraceConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc] #
         # What a half that fell has stored matches no more here, but would after a restart.
         kept = [] if self._is_worker else self._kept
         return all(half.reset() for half in (self._scheduler, *kept) if half is not None)
+
+    # ---- The engine's /metrics ------------------------------------------------------------------
+
+    @hook(_nothing)
+    def get_kv_connector_stats(self) -> Any:
+        return None if self._scheduler is None else payload(self._scheduler.stats.take())
 
     # ---- Worker's side --------------------------------------------------------------------------
 

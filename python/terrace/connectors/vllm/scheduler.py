@@ -19,6 +19,7 @@ from terrace._native import Code, Layout, Owner, TerraceError
 from terrace.connectors.vllm import hints
 from terrace.connectors.vllm.keys import KeyMaker, RequestKeys
 from terrace.connectors.vllm.log import LOGGER, Drain
+from terrace.connectors.vllm.stats import Teller
 
 CLOSE_DEADLINE_NS = 3_600_000_000_000  # The setting shutdown.flush decides; this is its bound.
 EVENTS_EVERY_S = 0.1
@@ -117,6 +118,7 @@ class SchedulerHalf:
         self._has_ordered = False
         self._next_events = 0.0
         self._drain = Drain(owner.read_log)
+        self.stats = Teller(owner.read_metrics, lambda: not self._live)
         self.unkeyable: dict[str, int] = {}
         self._strange_modes: set[str] = set()
 

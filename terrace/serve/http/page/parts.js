@@ -88,13 +88,14 @@ export function showMisses(element, misses) {
   })));
 }
 
-// `columns`: [[name, isNumber]]; `rows`: cells, each a text, an element or a list of them.
+// `columns`: [[name, isNumber, isLong]], long: sentences, which need room beside them; `rows`: cells, each a text, an
+// element or a list of them.
 export function table(columns, rows, caption) {
-  const cell = (tag, content, isNumber, extra) => h(tag, { class: isNumber ? "number" : undefined, ...extra }, ...(Array.isArray(content) ? content : [content]));
+  const cell = (tag, content, [, isNumber, isLong], extra) => h(tag, { class: isNumber ? "number" : isLong ? "long" : undefined, ...extra }, ...(Array.isArray(content) ? content : [content]));
   return h("table", { class: "list" },
     h("caption", { class: "unseen" }, caption),
-    h("thead", {}, h("tr", {}, ...columns.map(([name, isNumber]) => cell("th", name, isNumber, { scope: "col" })))),
-    h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map((content, i) => (i === 0 ? cell("th", content, columns[i][1], { scope: "row" }) : cell("td", content, columns[i][1])))))));
+    h("thead", {}, h("tr", {}, ...columns.map((column) => cell("th", column[0], column, { scope: "col" })))),
+    h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map((content, i) => (i === 0 ? cell("th", content, columns[i], { scope: "row" }) : cell("td", content, columns[i])))))));
 }
 
 function sourceText(request) {
@@ -148,7 +149,7 @@ export function showSettings(element, settings, filter, isChangedOnly) {
     const text = [...prose(one.text), one.not_built ? h("em", {}, ` Not built yet: ${one.not_built}.`) : ""];
     rows.push([h("code", { class: isSet ? "set" : "" }, one.name), h("code", { class: isSet ? "set" : "" }, now.value || "–"), now.origin, text, h("code", {}, one.default || one.default_note || "–"), prose(one.allowed)]);
   }
-  const columns = [["Setting", false], ["Value", false], ["From", false], ["What it does", false], ["Default", false], ["Allowed", false]];
+  const columns = [["Setting", false], ["Value", false], ["From", false], ["What it does", false, true], ["Default", false], ["Allowed", false]];
   element.replaceChildren(rows.length > 0 ? table(columns, rows, "Settings") : empty(wanted ? "No setting has that in it." : "Nobody has set anything."));
   return { all: settings.explained.length, shown: rows.length };
 }
@@ -163,6 +164,6 @@ export function showMetrics(element, metrics, filter) {
     if (!`${name} ${help}`.toLowerCase().includes(wanted)) continue;
     rows.push([h("code", { "data-sample": name, "data-value": value }, name), Number.isInteger(value) ? value.toLocaleString("en") : String(value), help]);
   }
-  element.replaceChildren(rows.length > 0 ? table([["Sample", false], ["Value", true], ["Meaning", false]], rows, "All metrics") : empty("No metric has that in it."));
+  element.replaceChildren(rows.length > 0 ? table([["Sample", false], ["Value", true], ["Meaning", false, true]], rows, "All metrics") : empty("No metric has that in it."));
   return { all: metrics.samples.size, shown: rows.length };
 }
