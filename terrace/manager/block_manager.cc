@@ -1,7 +1,6 @@
 #include "terrace/manager/block_manager.h"
 
 #include <fmt/format.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "terrace/base/rng.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
+#include "terrace/manager/event_signal_internal.h"
 #include "terrace/manager/io_driver_internal.h"
 #include "terrace/manager/opening_internal.h"
 #include "terrace/manager/size_forecast_internal.h"
@@ -62,10 +62,9 @@ struct BlockManager::State {
   IoDriver driver;
   SizeForecast forecast;
   const Nanoseconds opened;
-  UniqueFd event_fd;
+  EventSignal event_signal;
   std::atomic<std::uint64_t> last_request{0};
   std::atomic<bool> is_closed{false};
-  std::atomic<bool> is_signalled{false};
   std::atomic<bool> is_opening_done{false};
   std::atomic<bool> is_io_done{false};
   bool is_abandoned = false;  // A thread or a tier did not end in time: nothing is freed.
@@ -83,7 +82,6 @@ struct BlockManager::State {
   void run_io(const std::stop_token& stop);
   void poison(const std::string& reason);
   void signal_if_due();
-  void clear_signal();
   void flush(Nanoseconds deadline);
   // Until the disk has forgotten for good what a reset dropped, or the time is over.
   [[nodiscard]] Status await_drop(Nanoseconds deadline);
@@ -118,17 +116,7 @@ void BlockManager::State::signal_if_due() {
     const MutexLock lock(shared.mutex);
     is_due = shared.core.take_signal();
   }
-  if (is_due && event_fd.is_open()) {
-    const std::uint64_t one = 1;
-    is_signalled.store(true);
-    (void)!::write(event_fd.get(), &one, sizeof one);  // Full means readable: that is all we want.
-  }
-}
-
-void BlockManager::State::clear_signal() {
-  if (!is_signalled.exchange(false) || !event_fd.is_open()) return;
-  std::uint64_t count = 0;
-  (void)!::read(event_fd.get(), &count, sizeof count);
+  if (is_due) event_signal.raise(clock.now());
 }
 
 void BlockManager::State::run_io(const std::stop_token& stop) {
@@ -172,7 +160,7 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
     state->shared.core.context().admission = std::move(*admission);
     state->shared.core.context().pack_admission = std::move(*pack_admission);
   }
-  state->event_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  state->event_signal.open();
   State& parts = *state;
   const auto on_breach = [&parts](const char* text) { parts.poison(text); };
   TERRACE_ASSIGN_OR_RETURN(state->opening, start_thread(
@@ -423,7 +411,7 @@ Result<Ledger> BlockManager::end_request(RequestId request, const AnswerEnd& end
 }
 
 std::vector<Event> BlockManager::take_events() {
-  state_->clear_signal();
+  state_->event_signal.lower(state_->clock, state_->counters.event_lag);
   return state_->change_core([](Core& core) { return core.take_events(); });
 }
 
@@ -495,6 +483,6 @@ Result<std::uint64_t> BlockManager::start_scrub(std::uint64_t bytes_per_second,
 }
 
 void BlockManager::poison(const std::string& reason) { state_->poison(reason); }
-int BlockManager::event_fd() const { return state_->event_fd.get(); }
+int BlockManager::event_fd() const { return state_->event_signal.fd(); }
 
 }  // namespace terrace::manager

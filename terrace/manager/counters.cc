@@ -116,6 +116,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_load_seconds_count", "", loads.value() + failed_loads.value());
   look_up_times.visit("terrace_lookup_seconds", visitor);
   onboard_times.visit("terrace_onboard_seconds", visitor);
+  event_lag.visit("terrace_event_lag_seconds", visitor);
   visitor.counter("terrace_verified_blocks_total", "", verified_blocks.value());
   visit_shadow(visitor);
   visitor.counter("terrace_reports_total", "result=\"taken\"", reports.value());

@@ -55,6 +55,7 @@ struct Counters {
   Counter failed_loads;
   Counter load_ns;
   TimeHistogram look_up_times;  // From a request's first poll to the ready answer.
+  TimeHistogram event_lag;      // From the event descriptor's being readable to take_events().
   TimeHistogram onboard_times;  // From the decision to the last block in the device, or giving up.
   Counter verified_blocks;
   std::array<Counter, kTierCount> corrupt_blocks;

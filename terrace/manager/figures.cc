@@ -23,6 +23,14 @@ void Figures::tell(const Core& core) noexcept {
   set(active_requests_, core.requests());
   set(steps_in_flight_, core.steps().in_flight());
   set(waiting_pins_, core.look_ups().waiting_pins());
+  const Options& options = core.context().options;
+  set(disk_reads_.waiting, core.reads());
+  set(disk_reads_.limit, core.look_ups().max_waiting_pins());
+  set(disk_writes_.waiting, core.writes());
+  set(disk_writes_.limit, options.disk.queue_blocks);
+  set(packs_.waiting, core.packs().size() * options.object.pack_blocks);
+  set(packs_.limit,
+      options.object.open_store ? core.packs().limit() * options.object.pack_blocks : 0);
 }
 
 void Figures::tell_plans(const Core& core) noexcept {
@@ -31,6 +39,45 @@ void Figures::tell_plans(const Core& core) noexcept {
     plans_[i].p50.store(core.context().planner.calibration(tier, 0.5), std::memory_order_relaxed);
     plans_[i].p90.store(core.context().planner.calibration(tier, 0.9), std::memory_order_relaxed);
   }
+}
+
+void Figures::tell_memory(const Core& core) noexcept {
+  const auto set = [](Gauge& gauge, Bytes bytes) {
+    gauge.set(static_cast<std::int64_t>(bytes.value()));
+  };
+  const Context& context = core.context();
+  if (context.host != nullptr) {
+    set(host_memory_, context.host->bytes());
+    set(host_catalog_memory_, context.host->pool().memory());
+  }
+  if (context.returns != nullptr) set(returns_memory_, context.returns->memory());
+  Bytes filters(0);
+  for (const auto* filter : {&context.admission, &context.pack_admission}) {
+    if (*filter != nullptr) filters += (*filter)->memory();
+  }
+  set(admission_memory_, filters);
+}
+
+void Figures::visit_queues(MetricVisitor& visitor) const {
+  const auto one = [&](std::string_view name, const QueueFigures& queue) {
+    const std::string label = fmt::format("queue=\"{}\"", name);
+    visitor.gauge("terrace_queue_blocks", label, static_cast<double>(queue.waiting.value()));
+    visitor.gauge("terrace_queue_limit_blocks", label, static_cast<double>(queue.limit.value()));
+  };
+  one("disk_read", disk_reads_);
+  one("disk_write", disk_writes_);
+  one("object_write", packs_);
+}
+
+void Figures::visit_memory(MetricVisitor& visitor) const {
+  const auto one = [&](std::string_view of, const Gauge& bytes) {
+    visitor.gauge("terrace_memory_bytes", fmt::format("of=\"{}\"", of),
+                  static_cast<double>(bytes.value()));
+  };
+  one("host", host_memory_);
+  one("host_catalog", host_catalog_memory_);
+  one("returns", returns_memory_);
+  one("admission", admission_memory_);
 }
 
 void Figures::visit(MetricVisitor& visitor) const {
@@ -62,6 +109,8 @@ void Figures::visit(MetricVisitor& visitor) const {
   visitor.gauge("terrace_active_requests", "", static_cast<double>(active_requests_.value()));
   visitor.gauge("terrace_steps_in_flight", "", static_cast<double>(steps_in_flight_.value()));
   visitor.gauge("terrace_waiting_pins", "", static_cast<double>(waiting_pins_.value()));
+  visit_queues(visitor);
+  visit_memory(visitor);
 }
 
 }  // namespace terrace::manager

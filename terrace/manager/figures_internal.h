@@ -1,6 +1,6 @@
 // Figures of the core for metrics, which are asked for without the core's lock: what scrapes holds
 // up no engine. Each change of the core and each turn of the I/O thread ends by telling them anew.
-// Threading: tell() and tell_plans() under the manager's lock; the rest by any thread, without one.
+// Threading: tell…() under the manager's lock; the rest by any thread, without one.
 // Waits: never.  Invariant: nobody has the lock and the I/O thread has had its turn: they are the
 // core's.
 #pragma once
@@ -16,14 +16,19 @@ namespace terrace::manager {
 
 class Figures {
  public:
-  // Some twenty loads and stores.
+  // Some thirty loads and stores.
   void tell(const Core& core) noexcept;
   // What changes with loads alone and takes longer to tell.
   void tell_plans(const Core& core) noexcept;
+  // What changes as tiers open.
+  void tell_memory(const Core& core) noexcept;
 
   void visit(MetricVisitor& visitor) const;
 
  private:
+  void visit_queues(MetricVisitor& visitor) const;
+  void visit_memory(MetricVisitor& visitor) const;
+
   std::array<Gauge, catalog::kSlotStateCount> host_slots_;
   Gauge host_pinned_;
   Gauge asked_;  // Blocks of the window of hit rates; by tier below.
@@ -33,6 +38,17 @@ class Figures {
   Gauge active_requests_;
   Gauge steps_in_flight_;
   Gauge waiting_pins_;
+  struct QueueFigures {
+    Gauge waiting;
+    Gauge limit;
+  };
+  QueueFigures disk_reads_;  // Blocks.
+  QueueFigures disk_writes_;
+  QueueFigures packs_;
+  Gauge host_memory_;  // Bytes.
+  Gauge host_catalog_memory_;
+  Gauge returns_memory_;
+  Gauge admission_memory_;
   struct Plan {
     std::atomic<double> p50{0};
     std::atomic<double> p90{0};

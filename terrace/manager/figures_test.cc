@@ -81,6 +81,21 @@ TEST_F(FiguresTest, WhatWasToldIsShown) {
   EXPECT_EQ(after.values.at(R"(terrace_hit_rate{tier="host"})"), 0) << "nothing asked: no NaN";
 }
 
+TEST(FiguresRigTest, BlocksThatWaitAreShownByTheirQueue) {
+  rig::Rig rig({.has_disk = true});
+  const RequestId id = rig.begin(rig::Rig::make_tokens(3, 1));
+  ASSERT_EQ(rig.look_up(id), 0U);
+  rig.advance(id, 3, rig::Rig::make_table(3));
+  rig.step();
+  ASSERT_EQ(rig.core.writes(), 3U);
+  Figures figures;
+  figures.tell(rig.core);
+  Seen seen;
+  figures.visit(seen);
+  EXPECT_EQ(seen.values.at(R"(terrace_queue_blocks{queue="disk_write"})"), 3);
+  EXPECT_EQ(seen.values.at(R"(terrace_queue_blocks{queue="disk_read"})"), 0);
+}
+
 // Half of the prompt's blocks are in host and wait for the engine; a step of another is under way.
 TEST(FiguresRigTest, EachFigureIsTheCores) {
   rig::Rig rig;
@@ -103,6 +118,7 @@ TEST(FiguresRigTest, EachFigureIsTheCores) {
   Figures figures;
   figures.tell(rig.core);
   figures.tell_plans(rig.core);
+  figures.tell_memory(rig.core);
   Seen seen;
   figures.visit(seen);
   const auto value = [&](const std::string& name) { return seen.values.at(name); };
@@ -113,6 +129,18 @@ TEST(FiguresRigTest, EachFigureIsTheCores) {
             rig.count(catalog::SlotState::kSealed));
   EXPECT_EQ(value(R"(terrace_pool_slots{tier="host",state="pinned"})"),
             rig.core.context().pool().pinned());
+  const Context& context = rig.core.context();
+  EXPECT_EQ(value(R"(terrace_queue_limit_blocks{queue="disk_write"})"),
+            context.options.disk.queue_blocks);
+  EXPECT_EQ(value(R"(terrace_queue_blocks{queue="disk_read"})"), rig.core.reads());
+  EXPECT_EQ(value(R"(terrace_queue_limit_blocks{queue="object_write"})"), 0) << "no such tier";
+  const auto bytes = [&](const std::string& of) {
+    return Bytes(static_cast<std::uint64_t>(value("terrace_memory_bytes{of=\"" + of + "\"}")));
+  };
+  EXPECT_EQ(bytes("host"), context.host->bytes());
+  EXPECT_EQ(bytes("host_catalog"), context.host->pool().memory());
+  ASSERT_EQ(context.returns, nullptr) << "lru learns nothing";
+  EXPECT_EQ(bytes("returns"), Bytes(0));
   EXPECT_EQ(value(R"(terrace_hit_rate{tier="host"})"), 0.5) << "two requests of two blocks ended";
   EXPECT_EQ(value(R"(terrace_plan_ratio{tier="host",fraction="0.5"})"),
             rig.core.context().planner.calibration(Tier::kHost, 0.5));

@@ -83,6 +83,7 @@ bool IoDriver::tick() {
     shared_.figures.tell(shared_.core);
     if (now >= plans_due_) {
       shared_.figures.tell_plans(shared_.core);
+      shared_.figures.tell_memory(shared_.core);
       plans_due_ = now + kPlansEvery;
     }
     allows_upkeep = shared_.core.allows_upkeep();

@@ -34,7 +34,8 @@ Queue::Queue(Backend& backend, const Clock& clock, Options options)
 Status Queue::push(const Transfer& transfer) {
   if (!has_room(1)) return {Code::kExhausted, "disk queue is full"};
   TERRACE_CHECK(transfer.volume < volumes_.size());
-  volumes_[transfer.volume].waiting[index_of(transfer.io_class)].push_back({transfer, false});
+  volumes_[transfer.volume].waiting[index_of(transfer.io_class)].push_back(
+      {.transfer = transfer, .pushed = clock_.now()});
   ++waiting_count_;
   next_deadline_ = std::min(next_deadline_, transfer.deadline);
   return {};
@@ -143,6 +144,7 @@ bool Queue::start_front(Volume& volume, std::size_t io_class,
   }
   const std::uint32_t place = places_.back();
   Running running = running_of(transfer);
+  running.pushed = waiting.front().pushed;
   running.parts = merge(waiting, transfer);
   running.bytes = transfer.bytes();
   const std::uint64_t token = std::exchange(transfer.token, place);
@@ -155,7 +157,8 @@ bool Queue::start_front(Volume& volume, std::size_t io_class,
     }
     for (Transfer& part : running.parts) release(part);
     for (std::size_t i = running.parts.size(); i > 1; --i) {
-      waiting.insert(waiting.begin() + 1, {running.parts[i - 1], false});
+      waiting.insert(waiting.begin() + 1,
+                     {.transfer = running.parts[i - 1], .pushed = running.pushed});
       ++waiting_count_;
     }
     return false;
@@ -180,10 +183,12 @@ void Queue::release(Transfer& transfer) const {
 
 void Queue::end(Running running, Status status, std::vector<Completion>& completions) {
   if (running.parts.empty()) {
+    note_end(running.io_class, running.pushed, 1);
     completions.push_back({running.token, std::move(status)});
     return;
   }
   if (status.is_ok()) {
+    note_end(running.io_class, running.pushed, running.parts.size());
     for (const Transfer& part : running.parts) completions.push_back({part.token, {}});
     return;
   }
@@ -191,10 +196,17 @@ void Queue::end(Running running, Status status, std::vector<Completion>& complet
   for (std::size_t i = running.parts.size(); i > 0; --i) {
     Transfer& part = running.parts[i - 1];
     release(part);
-    waiting.push_front({part, true});
+    waiting.push_front({.transfer = part, .pushed = running.pushed, .is_alone = true});
     next_deadline_ = std::min(next_deadline_, part.deadline);
     ++waiting_count_;
   }
+}
+
+void Queue::note_end(IoClass io_class, Nanoseconds pushed, std::uint64_t transfers) {
+  const auto time =
+      static_cast<std::uint64_t>(std::max<std::int64_t>((clock_.now() - pushed).value(), 0));
+  counters_.done[index_of(io_class)].add(transfers);
+  counters_.time_ns[index_of(io_class)].add(time * transfers);
 }
 
 void Queue::note_start(Volume& volume, const Running& running) {
@@ -220,6 +232,7 @@ void Queue::expire(std::vector<Completion>& completions) {
       if (now < item.transfer.deadline) return false;
       completions.push_back(
           {item.transfer.token, {Code::kDeadline, "the deadline passed in the disk queue"}});
+      note_end(item.transfer.io_class, item.pushed, 1);
       --waiting_count_;
       return true;
     });
@@ -255,12 +268,19 @@ void Queue::poll(std::vector<Completion>& completions) {
   finish(completions);
   expire(completions);
   start_waiting(completions);
+  for (int i = 0; i < kIoClassCount; ++i) {
+    const auto io_class = static_cast<IoClass>(i);
+    counters_.waiting[index_of(io_class)].set(static_cast<std::int64_t>(waiting(io_class)));
+  }
 }
 
 void Queue::cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions) {
   for (Volume& volume : volumes_) {
     auto& waiting = volume.waiting[index_of(io_class)];
-    for (const Waiting& item : waiting) completions.push_back({item.transfer.token, status});
+    for (const Waiting& item : waiting) {
+      note_end(io_class, item.pushed, 1);
+      completions.push_back({item.transfer.token, status});
+    }
     waiting_count_ -= waiting.size();
     waiting.clear();
   }

@@ -5,8 +5,8 @@
 // goes next. Small reads of neighbouring ranges go as one request, as long as that succeeds.
 // All of this holds for each volume by itself: it has its share of the depth and of the bytes, so
 // that one whose device hangs leaves the others theirs.
-// Threading: owned by one thread, the backend's; write_window() is thread-safe.  Waits: never.
-// Bounds: Options::capacity waiting.
+// Threading: owned by one thread, the backend's; write_window() and counters() are thread-safe.
+// Waits: never. Bounds: Options::capacity waiting.
 #pragma once
 
 #include <array>
@@ -41,6 +41,11 @@ class Queue {
     // backend has no place for are not safe from one that hangs.
     std::uint32_t volumes = 1;
   };
+  struct Counters {
+    std::array<Counter, kIoClassCount> done;     // Transfers that ended, failed and late ones too.
+    std::array<Counter, kIoClassCount> time_ns;  // From their push to their end, all together.
+    std::array<Gauge, kIoClassCount> waiting;    // As of the last poll.
+  };
   // Both references outlive the queue.
   Queue(Backend& backend, const Clock& clock, Options options);
 
@@ -58,6 +63,7 @@ class Queue {
   [[nodiscard]] std::size_t in_flight() const { return backend_.in_flight(); }
   // Offload writes that may be at the devices, as of the last poll.
   [[nodiscard]] const Gauge& write_window() const { return write_window_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] unsigned depth() const { return backend_.depth(); }
   [[nodiscard]] bool is_idle() const { return waiting_count_ == 0 && in_flight() == 0; }
   [[nodiscard]] bool has_room(std::size_t transfers) const {
@@ -67,6 +73,7 @@ class Queue {
  private:
   struct Waiting {
     Transfer transfer;
+    Nanoseconds pushed{0};
     bool is_alone = false;  // It failed together with others: what is its own fault?
   };
   struct Running {
@@ -75,8 +82,9 @@ class Queue {
     IoClass io_class = IoClass::kScrub;
     std::uint32_t volume = 0;
     std::uint64_t bytes = 0;
-    bool is_read = false;  // Of a class that somebody waits for.
-    unsigned ahead = 0;    // Of such reads, those that the volume had already.
+    bool is_read = false;   // Of a class that somebody waits for.
+    unsigned ahead = 0;     // Of such reads, those that the volume had already.
+    Nanoseconds pushed{0};  // Of several, the first one.
     Nanoseconds started{0};
   };
   struct Volume {
@@ -107,6 +115,7 @@ class Queue {
   void release(Transfer& transfer) const;
   void end(Running running, Status status, std::vector<Completion>& completions);
   void note_start(Volume& volume, const Running& running);
+  void note_end(IoClass io_class, Nanoseconds pushed, std::uint64_t transfers);
   void expire(std::vector<Completion>& completions);
   void finish(std::vector<Completion>& completions);
 
@@ -120,6 +129,7 @@ class Queue {
   std::vector<Running> running_;       // One place per depth; its index is the backend's token.
   std::vector<std::uint32_t> places_;  // Free places of running_.
   Gauge write_window_;
+  Counters counters_;
   std::vector<Completion> scratch_;
 };
 

@@ -140,6 +140,34 @@ TEST_F(QueueTest, AWaitingTransferEndsAtItsDeadlineAndOneInFlightDoesNot) {
   EXPECT_TRUE(rest[0].status.is_ok());
 }
 
+// The time runs from the push, whether it was spent waiting or at the device.
+TEST_F(QueueTest, EachClassIsCountedWithItsTime) {
+  start(1, {});
+  backend_->hold(true);
+  for (std::uint64_t token = 1; token <= 3; ++token) {
+    ASSERT_TRUE(queue_->push(make(token, IoClass::kPrefetch)).is_ok());
+  }
+  ASSERT_TRUE(queue_->push(make(4, IoClass::kScrub, clock_.now() + milliseconds(1))).is_ok());
+  const auto& counters = queue_->counters();
+  const auto prefetch = static_cast<std::size_t>(IoClass::kPrefetch);
+  const auto scrub = static_cast<std::size_t>(IoClass::kScrub);
+  std::vector<Completion> completions;
+  queue_->poll(completions);
+  EXPECT_EQ(counters.waiting[prefetch].value(), 2) << "one of three is at the device";
+  EXPECT_EQ(counters.waiting[scrub].value(), 1);
+  clock_.advance(milliseconds(5));
+  backend_->hold(false);
+  while (completions.size() < 4) {
+    for (Completion& one : collect(1)) completions.push_back(std::move(one));
+  }
+  EXPECT_EQ(counters.done[prefetch].value(), 3U);
+  EXPECT_EQ(counters.time_ns[prefetch].value(), 15'000'000U);
+  EXPECT_EQ(counters.waiting[prefetch].value(), 0);
+  EXPECT_EQ(counters.done[scrub].value(), 1U) << "its deadline passed";
+  EXPECT_EQ(counters.time_ns[scrub].value(), 5'000'000U);
+  EXPECT_EQ(counters.done[static_cast<std::size_t>(IoClass::kTtftRead)].value(), 0U);
+}
+
 TEST_F(QueueTest, CancelEndsWhatWaitsAndLeavesWhatFlies) {
   start(1, {});
   backend_->hold(true);

@@ -156,5 +156,13 @@ OVERVIEW = Dashboard(
             ("sum(terrace_steps_in_flight)", "steps"),
             ("sum(terrace_waiting_pins)", "pinned slots"),
         ),
+        lines(
+            "Time until events are taken",
+            "s",
+            "From the event descriptor's being readable to the engine's coming for them. Rising: "
+            "the engine steps seldom, or its thread is busy.",
+            (quantile("0.99", "terrace_event_lag_seconds"), "99 of 100"),
+            (mean("terrace_event_lag_seconds"), "mean"),
+        ),
     ),
 )

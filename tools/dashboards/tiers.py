@@ -136,6 +136,37 @@ TIERS = Dashboard(
             ("avg(terrace_disk_write_window)", "window"),
         ),
         lines(
+            "Time of a disk transfer",
+            "s",
+            "Mean of reads and writes, from the queue's entry to their end. ttft_read: somebody "
+            "waits for it. Rising beside steady bytes: the device is slower than it was.",
+            (
+                f"sum by (class) ({rate('terrace_disk_transfer_seconds_sum')}) / "
+                f"sum by (class) ({rate('terrace_disk_transfer_seconds_count')})",
+                "{{class}}",
+            ),
+        ),
+        lines(
+            "Transfers that wait for the disk",
+            "short",
+            "By class, the most urgent first: ttft_read, prefetch, offload_write, scrub.",
+            ("sum by (class) (terrace_disk_waiting_transfers)", "{{class}}"),
+        ),
+        lines(
+            "Queues",
+            "short",
+            "Blocks that wait, and how many may. At its limit blocks are dropped, or answers get "
+            "shorter.",
+            ("sum by (queue) (terrace_queue_blocks)", "{{queue}}"),
+            ("sum by (queue) (terrace_queue_limit_blocks)", "{{queue}} at most"),
+        ),
+        areas(
+            "Memory",
+            "bytes",
+            "Of the engines' owners: blocks in host, and what is kept about blocks.",
+            ("sum by (of) (terrace_memory_bytes)", "{{of}}"),
+        ),
+        lines(
             "Shared store: packs per second",
             "short",
             "was_there: other engines have put the same before. gone: it was removed between "

@@ -15,6 +15,8 @@ void visit_slots(const Slots& slots, MetricVisitor& visitor) {
   }
   visitor.gauge("terrace_disk_foreign_slots", {}, static_cast<double>(slots.told_foreign()));
   visitor.gauge("terrace_disk_locked_slots", {}, static_cast<double>(slots.told_locked()));
+  visitor.gauge("terrace_memory_bytes", "of=\"disk_catalog\"",
+                static_cast<double>(slots.told_memory()));
 }
 }  // namespace
 
@@ -33,6 +35,17 @@ void visit_flow(const Meters& meters, const transfer::Backend::Counters& io,
   visitor.gauge("terrace_disk_write_budget_day_bytes", {},
                 static_cast<double>(facts.bytes_per_day));
   visitor.gauge("terrace_disk_write_window", {}, static_cast<double>(queue.write_window().value()));
+  const transfer::Queue::Counters& of = queue.counters();
+  for (int i = 0; i < transfer::kIoClassCount; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const std::string label =
+        fmt::format("class=\"{}\"", transfer::to_string(static_cast<transfer::IoClass>(i)));
+    visitor.gauge("terrace_disk_waiting_transfers", label,
+                  static_cast<double>(of.waiting[at].value()));
+    visitor.gauge("terrace_disk_transfer_seconds_sum", label,
+                  static_cast<double>(of.time_ns[at].value()) * 1e-9);
+    visitor.counter("terrace_disk_transfer_seconds_count", label, of.done[at].value());
+  }
 }
 
 void visit(const Meters& meters, const transfer::Backend::Counters& io, const Slots& slots,

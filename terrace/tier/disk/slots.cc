@@ -355,6 +355,7 @@ void Slots::tell() {
   }
   told_foreign_.set(static_cast<std::int64_t>(foreign_));
   told_locked_.set(static_cast<std::int64_t>(locked_));
+  told_memory_.set(static_cast<std::int64_t>(memory_of_all().value()));
 }
 
 std::int64_t Slots::told(catalog::SlotState state) const {
@@ -370,6 +371,10 @@ std::vector<catalog::Eviction> Slots::take_evicted() {
 
 Bytes Slots::memory() const {
   const MutexLock lock(mutex_);
+  return memory_of_all();
+}
+
+Bytes Slots::memory_of_all() const {
   Bytes sum(0);
   for (const auto& pool : pools_) sum += pool->memory();
   for (const auto& aliases : aliases_) sum += aliases.memory();

@@ -138,6 +138,7 @@ class Slots {
   [[nodiscard]] std::int64_t told(catalog::SlotState state) const;
   [[nodiscard]] std::int64_t told_foreign() const { return told_foreign_.value(); }
   [[nodiscard]] std::int64_t told_locked() const { return told_locked_.value(); }
+  [[nodiscard]] std::int64_t told_memory() const { return told_memory_.value(); }
   [[nodiscard]] std::vector<catalog::Eviction> take_evicted();
   [[nodiscard]] Bytes memory() const;
 
@@ -164,6 +165,7 @@ class Slots {
   // Takes the mark off the slot; false if it held none.
   bool unlock(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
   bool sweep_slot(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
+  [[nodiscard]] Bytes memory_of_all() const TERRACE_REQUIRES(mutex_);
 
   struct SetAside {
     std::size_t group = 0;
@@ -174,6 +176,7 @@ class Slots {
   std::array<Gauge, catalog::kSlotStateCount> told_;
   Gauge told_foreign_;
   Gauge told_locked_;
+  Gauge told_memory_;
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<catalog::Pool>> pools_ TERRACE_GUARDED_BY(mutex_);
   std::vector<index::ZeroedArray<std::uint64_t>> aliases_ TERRACE_GUARDED_BY(mutex_);
