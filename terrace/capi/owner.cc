@@ -20,7 +20,7 @@
 #include "terrace/serve/ledger_file.h"
 #include "terrace/serve/ledger_text.h"
 #include "terrace/serve/metrics_text.h"
-#include "terrace/serve/status_text.h"
+#include "terrace/serve/status_json.h"
 
 using namespace terrace;  // NOLINT(google-build-using-namespace): C functions have no namespace.
 using namespace terrace::capi;  // NOLINT(google-build-using-namespace)

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "terrace/serve/status_text.h"
+#include "terrace/serve/status_json.h"
 
 namespace terrace::cli {
 namespace {

@@ -115,6 +115,11 @@ Answer run_why(const WhyOptions& options) {
     answer.out = options.live.is_json ? json_of(found) : listed(found, now);
     return answer;
   }
+  // As `top` and this list cut long ids: what stands before is where they begin.
+  if (found.empty() && options.request.size() > 1 && options.request.ends_with('~')) {
+    const std::string begin = options.request.substr(0, options.request.size() - 1);
+    found = ask_all(choice.found, begin, serve::LedgerQuery::kMost, clock, answer);
+  }
   keep_exact(options.request, found);
   if (found.empty()) return unknown(options, choice.found, clock, std::move(answer));
   std::set<std::pair<const LiveEngine*, std::string>> requests;

@@ -144,6 +144,18 @@ TEST_F(CliLedgerTest, AnUnknownIdIsAFailureThatNamesThoseThereAre) {
   EXPECT_THAT(run("why cmpl-1").error, HasSubstr("none has ended yet"));
 }
 
+TEST_F(CliLedgerTest, AnIdAsTheListCutsItIsFound) {
+  const std::string id = "chatcmpl-0123456789abcdef0123456789abcdef";
+  const MadeUpEngine engine(directory(), "one", {id, "other"});
+  const std::string list = run("why").out;
+  const std::size_t at = list.find("\nchatcmpl-") + 1;
+  const std::string cut = list.substr(at, list.find(' ', at) - at);
+  ASSERT_THAT(cut, ::testing::EndsWith("~"));
+  const Ran ran = run("why '" + cut + "'");
+  EXPECT_EQ(ran.code, 0) << ran.error;
+  EXPECT_THAT(ran.out, HasSubstr(id));
+}
+
 TEST_F(CliLedgerTest, AnEngineThatKeepsNoneIsSaid) {
   const MadeUpEngine old(directory(), "old", {}, false);
   const Ran ran = run("why cmpl-1");

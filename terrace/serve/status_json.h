@@ -1,4 +1,4 @@
-// A status report as one JSON object for programs, or as a page of text for people.
+// A status report as one JSON object; cli/live_text.h makes a page for people of it.
 // Threading: pure functions.  Waits: never.
 #pragma once
 
@@ -11,7 +11,5 @@ namespace terrace::serve {
 // One line of JSON. Keys are stable: health, problems, poisoned, ready, canary, uptime_seconds,
 // fingerprint, tiers, queues, attachments, namespaces, requests, hit_tokens, miss_blocks, …
 [[nodiscard]] std::string status_json(const manager::StatusReport& report);
-// Several lines; the first says `health: green` or `health: red`, with the reasons below it.
-[[nodiscard]] std::string status_text(const manager::StatusReport& report);
 
 }  // namespace terrace::serve
