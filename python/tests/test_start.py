@@ -57,7 +57,9 @@ def test_a_request_that_ended_gives_its_blocks_back_at_once(
 ) -> None:
     refuse(monkeypatch, connector, "_open_scheduler", RuntimeError("odd"))
     made = connector.TerraceConnector(None, 1, None)
-    made._scheduler = SimpleNamespace(end=lambda _request: answer)
+    made._scheduler = SimpleNamespace(
+        end=lambda _request: answer, stats=SimpleNamespace(note=lambda: None)
+    )
     request = SimpleNamespace(request_id="a")
     assert made.request_finished_all_groups(request, ([1],)) == (False, answer)
     assert made.request_finished(request, [1]) == (False, answer)

@@ -62,6 +62,7 @@ class WatchedEngine(Pair):
             pass
         self.worker.run_saves(orders)
         self.owner.take_report(self.worker.build_report())
+        self.owner.take_events()
         return set(failed)
 
     def store(self, prompt: int) -> None:
