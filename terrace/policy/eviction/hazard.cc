@@ -250,13 +250,9 @@ class Hazard final : public EvictionPolicy {
       std::iota(places.begin(), places.begin() + leaf_count_, 0U);
       return leaf_count_;
     }
-    // Two of each random number: there are fewer than 2^31 leaves.
-    for (std::size_t i = 0; i < kDrawn; i += 2) {
-      const std::uint64_t random = rng_.next();
-      places[i] = static_cast<std::uint32_t>(((random >> 32U) * leaf_count_) >> 32U);
-      places[i + 1] = static_cast<std::uint32_t>(((random & 0xFFFFFFFFU) * leaf_count_) >> 32U);
-      __builtin_prefetch(leaves_.data() + places[i]);
-      __builtin_prefetch(leaves_.data() + places[i + 1]);
+    for (std::uint32_t& place : places) {
+      place = static_cast<std::uint32_t>(rng_.below(leaf_count_));
+      __builtin_prefetch(leaves_.data() + place);
     }
     return kDrawn;
   }
