@@ -87,6 +87,7 @@ TEST(WhyTextTest, LongNamesTakeALineEach) {
 
 TEST(WhyTextTest, EachReasonHasWordsAndAWayOut) {
   std::vector<std::string> reasons;
+  reasons.reserve(manager::kMissReasonCount);
   for (int i = 0; i < manager::kMissReasonCount; ++i) {
     reasons.emplace_back(to_string(static_cast<manager::MissReason>(i)));
   }

@@ -203,6 +203,7 @@ void read_own(const Reader& reader, const std::string& variable, const std::stri
   }
   // Without what they all begin with, which would make any two of them near.
   std::vector<std::string_view> views;
+  views.reserve(names.size());
   for (const std::string& name : names) views.push_back(own_part(name));
   const std::string_view near = nearest_of(own_part(variable), views);
   reader.problems.add(fmt::format("environment {}: unknown setting; {}", quote(variable),

@@ -1,10 +1,6 @@
 #include "terrace/serve/status_json.h"
 
-#include <fmt/format.h>
-
-#include <iterator>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string_view>
 
 namespace terrace::serve {
@@ -13,9 +9,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using manager::StatusReport;
 using manager::TierState;
-
-// Fewer say little about what other sizes would hold.
-constexpr std::uint64_t kTellingBlocks = 1000;
 
 std::string_view state_name(TierState state) {
   switch (state) {

@@ -51,7 +51,7 @@ int bench_all(int runs) {
   const auto recorded =
       testing::PrefixTrace::read(TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree");
   if (!recorded) return 1;
-  const Workload conversations = recorded->workload(seconds(59 * 60));
+  const Workload conversations = recorded->workload(seconds(std::int64_t{59} * 60));
   const Workload chat = make_chat({});
   for (const std::string policy : {"lru", "hazard"}) {
     for (const Sizes sizes : {Sizes{2, 0}, Sizes{2, 10}}) {
