@@ -61,7 +61,6 @@ ELSEWHERE = {
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",
     "./dev bench vllm-ttft": "the same",
     "./dev bench vllm-off": "the same",
-    "./dev bench vllm-throttle": "the same",
     "./dev bench peers": "the same",
     "./dev bench restart": "the same",
     "./dev campaign crash": "the same",
