@@ -173,8 +173,10 @@ ShadowStatus shadow_status(const Options& options, const Core& core, const Count
   ShadowStatus status;
   status.share = core.shadows().is_on() ? options.shadow.share : 0;
   if (options.shadow.share > 0 && !core.shadows().is_on()) {
-    status.why_none = fmt::format("KV of the type {} cannot be compared number by number",
-                                  kv_dtype(options.fingerprint));
+    const auto dtype = kv_dtype(options.fingerprint);
+    status.why_none =
+        fmt::format("KV of {} cannot be compared number by number",
+                    dtype.empty() ? "a type that nobody told" : fmt::format("the type {}", dtype));
   }
   if (options.shadow.element) {
     const NoiseFloor floor = noise_floor(*options.shadow.element, options.shadow.tolerance);
