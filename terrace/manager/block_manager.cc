@@ -1,7 +1,6 @@
 #include "terrace/manager/block_manager.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <functional>
@@ -11,7 +10,6 @@
 
 #include "terrace/attach/attach_server.h"
 #include "terrace/base/check.h"
-#include "terrace/base/file.h"
 #include "terrace/base/finally.h"
 #include "terrace/base/left_behind.h"
 #include "terrace/base/rng.h"
