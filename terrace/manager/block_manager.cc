@@ -91,7 +91,7 @@ template <typename Change>
 auto BlockManager::State::change_core(Change&& change) {
   const MutexLock lock(shared.mutex);
   Core& core = shared.core;
-  const base::Finally told([&] { shared.figures.tell(core); });
+  const base::Finally told([&]() TERRACE_REQUIRES(shared.mutex) { shared.figures.tell(core); });
   try {
     return change(core);
   } catch (const std::bad_alloc&) {
