@@ -37,6 +37,7 @@ std::uint64_t LookUps::worth(Request& request, std::uint64_t found,
                                      .predicted_load = plan.predicted_load,
                                      .predicted_recompute = plan.predicted_recompute};
   look_up.planned_at = now;
+  look_up.awaited = plan.awaited;
   const bool is_patient = plan.patience == Nanoseconds(INT64_MAX);
   look_up.gives_up = is_patient ? plan.patience : now + plan.patience;
   return blocks;
@@ -72,7 +73,11 @@ void LookUps::give_up(Request& request, Nanoseconds now) {
     decision->is_abandoned = true;
     decision->load = now - look_up.planned_at;
     context_.counters.abandoned_loads.add();
-    context_.planner.observe_abandoned(decision->slowest, missing, decision->load);
+    context_.planner.observe_abandoned({.slowest = decision->slowest,
+                                        .awaited = look_up.awaited,
+                                        .missing = missing,
+                                        .predicted = decision->predicted_load,
+                                        .elapsed = decision->load});
     context_.planner.settle(decision->slowest, decision->predicted_load, decision->load);
   }
   for (const Strand& strand : look_up.strands) {

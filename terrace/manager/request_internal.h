@@ -99,6 +99,7 @@ struct LookUp {
   std::uint64_t limit = UINT64_MAX;  // A read failed: not beyond this block any more.
   bool is_host_only = false;         // Nothing more is waited for.
   Nanoseconds planned_at{0};
+  Bytes awaited{0};                  // From below host, by plan.
   Nanoseconds gives_up{INT64_MAX};   // The planner's patience ends.
   std::vector<Strand> strands;       // [group]; empty = nothing held.
   std::uint64_t charged = 0;         // Pins counted against the waiting requests' share.

@@ -36,6 +36,9 @@ class Run {
               .tune = [&](manager::Options& options) {
                 options.has_planner = load.choice == PlanChoice::kPlanner;
                 options.disk.queue_blocks = 4096;
+                if (load.lookup_deadline > Nanoseconds(0)) {
+                  options.lookup_deadline = load.lookup_deadline;
+                }
               }}) {
     rig_.disk.depth = 64;
     for (std::uint32_t i = 0; i < kDocuments; ++i) {
@@ -68,7 +71,8 @@ class Run {
   }
   void throttle(double share) {
     const auto bytes = static_cast<double>(rig_.core.context().groups.most_bytes().value());
-    rig_.disk.read_bytes_per_second = share * bytes / kFullBlockSeconds;
+    rate_ = share * bytes / kFullBlockSeconds;
+    rig_.disk.read_bytes_per_second = rate_;
     rig_.disk.burst = 2 * bytes;
   }
   // Blocks [from, to) computed, in whole steps.
@@ -98,6 +102,10 @@ class Run {
     const auto document = static_cast<std::uint32_t>(rng_.below(kDocuments));
     const double noise = 0.95 + static_cast<double>(rng_.below(1000)) / 1e4;
     rig_.disk.latency = kLatency + Nanoseconds(static_cast<std::int64_t>(rng_.below(200'000)));
+    if (load_.jitter > 0) {
+      const double drawn = static_cast<double>(rng_.below(2001)) / 1000 - 1;
+      rig_.disk.read_bytes_per_second = rate_ * (1 + load_.jitter * drawn);
+    }
     const std::uint64_t blocks = shared + tail;
     const RequestId id =
         rig_.begin(tokens_of(document, shared, number, tail), load_.choice != PlanChoice::kNever);
@@ -151,6 +159,7 @@ class Run {
   const PlanLoad load_;
   Rng rng_;
   Rig rig_;
+  double rate_ = 0;  // Of the disk, bytes per second, before jitter.
   PlanTimes times_;
 };
 

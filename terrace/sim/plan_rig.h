@@ -20,6 +20,9 @@ struct PlanLoad {
       1;  // Of the disk's full speed, at which reading a block takes 1/20 of computing.
   // Above 0: after so many requests the throttle is another, drawn from 1, 1/10, 1/100, 1/1000.
   unsigned changes_every = 0;
+  // Each request finds the disk faster or slower by up to that share.
+  double jitter = 0;
+  Nanoseconds lookup_deadline{0};  // 0 = the default.
   unsigned requests = 1'000;
   std::uint64_t seed = 1;
 };

@@ -34,6 +34,32 @@ TEST(PlanTest, FromFullSpeedToAThousandthNothingIsSlowerThanOffOrThanTheBestFixe
   }
 }
 
+// Of three seeds.
+double beside_always(PlanLoad load, double share) {
+  double sum = 0;
+  for (load.seed = 1; load.seed <= 3; ++load.seed) {
+    load.choice = PlanChoice::kPlanner;
+    const Nanoseconds planned = quantile(measure_plan(load).first_token, share);
+    load.choice = PlanChoice::kAlways;
+    sum += ratio(planned, quantile(measure_plan(load).first_token, share)) / 3;
+  }
+  return sum;
+}
+
+// A look-up ends while the longest loads are still under way: what came by then is used, and that a
+// load was cut there says little about the disk, which does all it had promised.
+TEST(PlanTest, LoadsThatEndNearTheDeadlineOfALookUpStillPay) {
+  for (const std::int64_t deadline : {40, 50, 60}) {
+    const PlanLoad load{.throttle = 0.1,
+                        .jitter = 0.15,
+                        .lookup_deadline = milliseconds(deadline),
+                        .requests = 300};
+    for (const double share : {0.5, 0.9, 0.99}) {
+      EXPECT_LE(beside_always(load, share), 1.05) << deadline << " ms, quantile " << share;
+    }
+  }
+}
+
 TEST(PlanTest, EqualSeedsGiveEqualTimes) {
   const PlanLoad load{.throttle = 0.03, .requests = 50};
   EXPECT_EQ(measure_plan(load).first_token, measure_plan(load).first_token);

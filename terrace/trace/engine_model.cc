@@ -48,7 +48,11 @@ void EngineModel::teach(Nanoseconds until) {
 
 void EngineModel::teach(const Lesson& lesson) {
   if (lesson.missing_blocks > 0) {
-    planner_.observe_abandoned(Tier::kDisk, bytes_of(lesson.missing_blocks), lesson.disk_time);
+    planner_.observe_abandoned({.slowest = Tier::kDisk,
+                                .awaited = bytes_of(lesson.disk_blocks),
+                                .missing = bytes_of(lesson.missing_blocks),
+                                .predicted = lesson.plan.predicted_load,
+                                .elapsed = lesson.load_time});
   } else if (lesson.disk_blocks > 0) {
     planner_.observe_load(Tier::kDisk, bytes_of(lesson.disk_blocks), lesson.disk_time);
   }

@@ -1,6 +1,7 @@
 #include "terrace/policy/planner/planner.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace terrace::policy {
 
@@ -10,6 +11,8 @@ namespace {
 // no tier's fault: threads that are woken late, an engine that asks late.
 constexpr double kPatience = 3;
 constexpr double kGraceSeconds = 0.005;
+// A load that turns out to take so many times what was planned is a promise that was broken.
+constexpr double kBroken = 2;
 // Where loading and computing take about the same, computing is the one that keeps its time.
 constexpr double kSure = 0.95;
 
@@ -20,6 +23,13 @@ Nanoseconds from_seconds(double time) {
 }
 double in_bytes(Bytes bytes) { return static_cast<double>(bytes.value()); }
 double in_tokens(Tokens tokens) { return static_cast<double>(tokens.value()); }
+Bytes below_host(const std::array<double, kTierCount>& demand) {
+  double sum = 0;
+  for (std::size_t i = 0; i < demand.size(); ++i) {
+    if (static_cast<Tier>(i) != Tier::kHost) sum += demand[i];
+  }
+  return Bytes(static_cast<std::uint64_t>(sum));
+}
 
 }  // namespace
 
@@ -52,9 +62,18 @@ void Planner::observe_load(Tier source, Bytes bytes, Nanoseconds elapsed) {
   if (tier.speed.is_faster_than_thought()) tier.refusals_to_probe = tier.caution;
 }
 
-void Planner::observe_abandoned(Tier source, Bytes bytes, Nanoseconds elapsed) {
-  at(source).caution = std::min(2 * at(source).caution, kMostCaution);
-  at(source).speed.observe_abandoned(in_bytes(bytes), in_seconds(elapsed));
+void Planner::observe_abandoned(const AbandonedLoad& load) {
+  const double awaited = in_bytes(load.awaited);
+  const double came = awaited - std::min(awaited, in_bytes(load.missing));
+  // What is missing would have come as fast as the rest; where nothing came, as much time again is
+  // as likely as not.
+  const double whole_s = in_seconds(load.elapsed) * (came > 0 ? awaited / came : 2);
+  Source& tier = at(load.slowest);
+  const double planned_s = load.predicted > Nanoseconds(0) ? in_seconds(load.predicted)
+                                                           : tier.speed.most_seconds(awaited);
+  const double times = came > 0 ? whole_s / planned_s : std::numeric_limits<double>::infinity();
+  if (times >= kBroken) tier.caution = std::min(2 * tier.caution, kMostCaution);
+  tier.speed.observe_abandoned(awaited, whole_s, times >= kBroken ? times : 1);
 }
 
 void Planner::observe_prefill(const PrefillStep& step, Nanoseconds elapsed) {
@@ -87,12 +106,11 @@ Planner::Cost Planner::cost_of(const Demand& demand, const Queued& queued) const
 }
 
 std::uint64_t Planner::in_time(const SourceRun& run, const Demand& before, const Queued& queued,
-                               double wait_s) const {
+                               double bytes) const {
   if (run.source == Tier::kHost) return run.blocks;
   const auto tier = static_cast<std::size_t>(run.source);
-  const double bytes =
-      at(run.source).speed.bytes_in(wait_s) - in_bytes(queued[tier]) - before[tier];
-  const double blocks = std::max(0.0, bytes / in_bytes(options_.block_bytes));
+  const double own = bytes - in_bytes(queued[tier]) - before[tier];
+  const double blocks = std::max(0.0, own / in_bytes(options_.block_bytes));
   if (blocks >= static_cast<double>(run.blocks)) return run.blocks;
   return static_cast<std::uint64_t>(blocks);
 }
@@ -112,6 +130,7 @@ void Planner::consider(const Demand& demand, std::uint64_t blocks, std::size_t r
                .predicted_load = from_seconds(load_s),
                .predicted_recompute = from_seconds(saved_s),
                .patience = Nanoseconds(INT64_MAX),
+               .awaited = below_host(demand),
                .slowest = cost.slowest,
                .probe_blocks = 0};
   if (prompt.takes_all) return;
@@ -140,8 +159,9 @@ Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& q
     std::uint64_t last = runs[i].blocks;
     std::uint64_t free = 0;  // What comes while another tier is waited for.
     if (!prompt.takes_all) {
-      free = in_time(runs[i], demand, queued, cost_of(demand, queued).wait_s);
-      last = in_time(runs[i], demand, queued, in_seconds(part.most_wait));
+      const TierSpeed& speed = at(runs[i].source).speed;
+      free = in_time(runs[i], demand, queued, speed.bytes_in(cost_of(demand, queued).wait_s));
+      last = in_time(runs[i], demand, queued, speed.mean_bytes_in(in_seconds(part.most_wait)));
     }
     const Demand before = demand;
     double& own = demand[static_cast<std::size_t>(runs[i].source)];

@@ -10,10 +10,12 @@
 // waits for: at once while it is not measured, else at first after 8 refusals, then after twice as
 // many each time, up to 32. Nobody's first token waits for a probe, but for one of the host tier,
 // which is a load. A load that takes much longer than planned is to be given up (`patience`); each
-// time the tier counts as four times as slow, up to 16 times, until loads and probes keep their
-// time again, and the probes that restore it come at intervals that double: so what pays only now
-// and then is not tried each time. Threading: thread-compatible.  Waits: never. Source: weighted
-// least squares; ski rental.
+// time the tier counts as so many times as slow as it turned out to be, four at most for one load
+// and 16 for several, until loads and probes keep their time again, and the probes that restore it
+// come at intervals that double: so what pays only now and then is not tried each time. Where a
+// look-up has to end at some time, so much is planned as comes by then on average: what comes is
+// used, and that the rest does not breaks no promise.
+// Threading: thread-compatible.  Waits: never. Source: weighted least squares; ski rental.
 #pragma once
 
 #include <array>
@@ -46,8 +48,18 @@ struct LoadPlan {
   Nanoseconds predicted_recompute{0};  // Of the same blocks; 0 where not measured yet.
   // From then on, computing what is still missing is the better bet.
   Nanoseconds patience{INT64_MAX};
+  Bytes awaited{0};                // Of these blocks, what tiers below host have.
   Tier slowest = Tier::kHost;      // Of those loaded from.
   std::uint64_t probe_blocks = 0;  // Behind `blocks`: to be read, and not to be waited for.
+};
+
+// A planned load that was given up.
+struct AbandonedLoad {
+  Tier slowest = Tier::kHost;
+  Bytes awaited{0};
+  Bytes missing{0};          // Of the awaited.
+  Nanoseconds predicted{0};  // 0 where not measured then.
+  Nanoseconds elapsed{0};
 };
 
 class Planner {
@@ -64,8 +76,7 @@ class Planner {
   // `elapsed`: from when the tier took the load up (the wait behind other loads left out, plan()
   // adds it) to its bytes verified. Observations without bytes or time are ignored.
   void observe_load(Tier source, Bytes bytes, Nanoseconds elapsed);
-  // A planned load was given up after `elapsed`, with `bytes` of it not there.
-  void observe_abandoned(Tier source, Bytes bytes, Nanoseconds elapsed);
+  void observe_abandoned(const AbandonedLoad& load);
   void observe_prefill(const PrefillStep& step, Nanoseconds elapsed);
   void observe_prefill(Tokens tokens, Nanoseconds elapsed) {
     observe_prefill(PrefillStep{.tokens = tokens, .pairs = 0, .beside = 0}, elapsed);
@@ -130,9 +141,9 @@ class Planner {
   [[nodiscard]] Cost cost_of(const Demand& demand, const Queued& queued) const;
   [[nodiscard]] Choice choose(std::span<const SourceRun> runs, const Queued& queued,
                               const PromptPart& part) const;
-  // How many of the run's blocks can be had within that wait.
+  // How many of the run's blocks there are in what its tier gives in the time there is.
   [[nodiscard]] std::uint64_t in_time(const SourceRun& run, const Demand& before,
-                                      const Queued& queued, double wait_s) const;
+                                      const Queued& queued, double bytes) const;
   // Becomes `best` if it is predicted to be sooner.
   void consider(const Demand& demand, std::uint64_t blocks, std::size_t runs, const Prompt& prompt,
                 const Queued& queued, Choice& best) const;

@@ -235,7 +235,11 @@ TEST(PlannerTest, ATierThatBreaksItsPromisesMustPayEverMore) {
     const LoadPlan plan = planner.plan(runs, kIdle);
     // A few blocks come at once, many never.
     if (plan.blocks > 0) {
-      planner.observe_abandoned(Tier::kDisk, 1_MiB * plan.blocks, plan.patience);
+      planner.observe_abandoned({.slowest = Tier::kDisk,
+                                 .awaited = plan.awaited,
+                                 .missing = plan.awaited,
+                                 .predicted = plan.predicted_load,
+                                 .elapsed = plan.patience});
       ++abandoned;
     } else if (plan.probe_blocks > 0) {
       planner.observe_load(Tier::kDisk, 1_MiB * plan.probe_blocks, milliseconds(4));
@@ -249,8 +253,13 @@ TEST(PlannerTest, ATierThatKeepsItsTimeAgainIsTrustedAgain) {
   Planner planner(blocks_of_1_mib());
   planner.observe_prefill(Tokens(100), milliseconds(2));
   measure(planner, Tier::kDisk, milliseconds(1));
-  planner.observe_abandoned(Tier::kDisk, 20_MiB, milliseconds(60));
-  planner.observe_abandoned(Tier::kDisk, 20_MiB, milliseconds(60));
+  const AbandonedLoad load{.slowest = Tier::kDisk,
+                           .awaited = 20_MiB,
+                           .missing = 20_MiB,
+                           .predicted = milliseconds(20),
+                           .elapsed = milliseconds(60)};
+  planner.observe_abandoned(load);
+  planner.observe_abandoned(load);
   EXPECT_EQ(planned(planner, {{Tier::kDisk, 20}}), 0U);
   measure(planner, Tier::kDisk, milliseconds(1), 40);
   EXPECT_EQ(planned(planner, {{Tier::kDisk, 20}}), 20U);

@@ -36,11 +36,11 @@ double TierSpeed::most_seconds(double bytes) const {
   return bytes <= 0 ? 0 : mean(bytes) * most_scatter_ * distrust_;
 }
 
-double TierSpeed::bytes_in(double seconds) const {
+double TierSpeed::bytes_in(double seconds, double scatter) const {
   const double latency = is_measured() ? latency_s_ : guess_.latency_s;
   const double per_byte = is_measured() ? seconds_per_byte_ : guess_.seconds_per_byte;
   if (per_byte <= 0) return std::numeric_limits<double>::infinity();
-  return std::max(0.0, (seconds / (scatter_ * distrust_) - latency) / per_byte);
+  return std::max(0.0, (seconds / (scatter * distrust_) - latency) / per_byte);
 }
 
 void TierSpeed::fit() {
@@ -79,9 +79,9 @@ void TierSpeed::observe(double bytes, double elapsed_s) {
   fit();
 }
 
-void TierSpeed::observe_abandoned(double bytes, double elapsed_s) {
-  distrust_ = std::min(kLost * distrust_, kMostDistrust);
-  if (2 * elapsed_s > mean(bytes)) observe(bytes, 2 * elapsed_s);
+void TierSpeed::observe_abandoned(double bytes, double whole_s, double times) {
+  distrust_ = std::min(std::clamp(times, 1.0, kMostLost) * distrust_, kMostDistrust);
+  if (whole_s > mean(bytes)) observe(bytes, whole_s);
 }
 
 }  // namespace terrace::policy

@@ -20,8 +20,8 @@ class TierSpeed {
   explicit TierSpeed(const Guess& guess) : guess_(guess) {}
 
   void observe(double bytes, double elapsed_s);
-  // A load was given up after so long: at least that, and as much again is as likely as not.
-  void observe_abandoned(double bytes, double elapsed_s);
+  // A load was given up that would have taken so long, so many times what it had been thought to.
+  void observe_abandoned(double bytes, double whole_s, double times);
   // A load kept its time.
   void trust() { distrust_ = std::max(1.0, kRegained * distrust_); }
   [[nodiscard]] bool is_trusted() const { return distrust_ <= 1; }
@@ -30,8 +30,9 @@ class TierSpeed {
   [[nodiscard]] double seconds(double bytes) const;
   // Nine of ten do.
   [[nodiscard]] double most_seconds(double bytes) const;
-  // How much comes in that time, by seconds().
-  [[nodiscard]] double bytes_in(double seconds) const;
+  // How much comes in that time, by seconds() and on average.
+  [[nodiscard]] double bytes_in(double seconds) const { return bytes_in(seconds, scatter_); }
+  [[nodiscard]] double mean_bytes_in(double seconds) const { return bytes_in(seconds, 1); }
   [[nodiscard]] bool is_measured() const { return seconds_per_byte_ > 0; }
   [[nodiscard]] double latency_s() const { return latency_s_; }
   [[nodiscard]] double seconds_per_byte() const { return seconds_per_byte_; }
@@ -39,13 +40,14 @@ class TierSpeed {
   [[nodiscard]] bool is_faster_than_thought() const { return is_faster_; }
 
  private:
-  static constexpr double kLost = 4;
+  static constexpr double kMostLost = 4;
   static constexpr double kRegained = 0.7;
   static constexpr double kMostDistrust = 16;
   // Until a few loads say how far they scatter, they are taken to.
   static constexpr double kFewLoads = 3;
   static constexpr double kUnknownScatter = 1.25;
   [[nodiscard]] double mean(double bytes) const;
+  [[nodiscard]] double bytes_in(double seconds, double scatter) const;
   void fit();
 
   Guess guess_;
@@ -53,7 +55,7 @@ class TierSpeed {
   double weight_ = 0, x_ = 0, y_ = 0, xx_ = 0, xy_ = 0;
   double latency_s_ = 0;
   double seconds_per_byte_ = 0;  // 0 = not measured yet.
-  double distrust_ = 1;          // Times kLost for each load that was given up.
+  double distrust_ = 1;          // Grows with each load that was given up.
   double scatter_ = kUnknownScatter;
   double most_scatter_ = kUnknownScatter;
   bool is_faster_ = false;
