@@ -3,7 +3,9 @@
 One engine, one user. The prompts lie on disk and not in host; a token bucket in the fault decorator
 (`bench/throttled_backend.cc`) makes the disk slower, from its full speed down to a thousandth. Each
 prompt is asked twice, in turn which way first: with Terrace, and by a request that opts out of it
-(`mode: off`), the engine's own cache empty both times. The planner decides what to load.
+(`mode: off`), the engine's own cache empty both times. The planner decides what to load. Where the
+choice is close a second engine, which loads whatever is found (`planner.enabled: false`), answers
+each prompt in between: the planner stands beside the better of the two fixed choices.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ WORK = ROOT / "build" / "bench" / "vllm-throttle"
 TOKENS = 1536
 # Asked for in turn: host, which a waiting request may pin half of, has none of it by then.
 PROMPTS, HOST_PROMPTS = 5, 2.05
-GOAL = 1.02
+GOAL, FIXED_GOAL = 1.02, 1.05
 PUT_LIMIT_S, ATTEMPTS = 5.0, 6
 SLOWER = 1.05  # A load that took longer than computing: by more than requests vary.
 
@@ -44,10 +46,11 @@ class Plan:
     shares: tuple[float, ...]  # Of the disk's full speed.
     learning: int  # Pairs not counted: the planner has to see that the disk has changed.
     pairs: int
+    close: tuple[float, ...]  # Shares at which the engine that always loads answers, too.
 
 
-FULL = Plan((1, 0.1, 0.03, 0.01, 0.003, 0.001), 4, 20)
-SHORT = Plan((1, 0.001), 1, 3)
+FULL = Plan((1, 0.1, 0.03, 0.01, 0.003, 0.001), 4, 20, (0.03, 0.01, 0.003))
+SHORT = Plan((1, 0.001), 1, 3, (0.001,))
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Pairs:
     on: list[float] = field(default_factory=list)
     off: list[float] = field(default_factory=list)
     ledgers: list[dict[str, Any]] = field(default_factory=list)
+    always: list[float] = field(default_factory=list)
 
 
 def say(text: str) -> None:
@@ -74,12 +78,25 @@ def ask(one: Side, tokens: list[int], mode: str = "on") -> dict[str, Any]:
     return row
 
 
-def run_pairs(one: Side, count: int, shares: Sequence[float], full: float, pairs: Pairs) -> None:
-    """`count` pairs, each at the next of `shares`."""
+def run_pairs(
+    one: Side,
+    count: int,
+    shares: Sequence[float],
+    full: float,
+    pairs: Pairs,
+    always: Side | None = None,
+) -> None:
+    """`count` pairs, each at the next of `shares`; `always` answers between the two."""
     for number in range(count):
-        one.ask("throttle", bytes_per_second=full * shares[number % len(shares)])
+        rate = full * shares[number % len(shares)]
+        one.ask("throttle", bytes_per_second=rate)
         tokens = prompt(len(pairs.on) % PROMPTS)
-        for mode in (("on", "off"), ("off", "on"))[number % 2]:
+        for mode in (("on", "always", "off"), ("off", "always", "on"))[number % 2]:
+            if mode == "always":
+                if always is not None:
+                    always.ask("throttle", bytes_per_second=rate)
+                    pairs.always.append(ask(always, tokens)["ttft"])
+                continue
             row = ask(one, tokens, mode)
             (pairs.on if mode == "on" else pairs.off).append(row["ttft"])
             if mode == "on":
@@ -111,6 +128,21 @@ def emit(name: str, pairs: Pairs, learned: Pairs, facts: dict[str, Any]) -> None
     lines.emit(name, params, "s", pairs.on, "the same engine, Terrace off", pairs.off)
 
 
+def emit_best(pairs: Pairs, facts: dict[str, Any]) -> None:
+    """The planner beside the better fixed choice: always to load, or never."""
+    choices = {"always": pairs.always, "never": pairs.off}
+    best = min(choices, key=lambda name: statistics.median(choices[name]))
+    ratios = [a / b for a, b in zip(pairs.on, choices[best], strict=True)]
+    params = {
+        **facts,
+        "tokens": TOKENS,
+        "goal": FIXED_GOAL,
+        "best": best,
+        "ratio_90": lines.interval(ratios),
+    }
+    lines.emit("vllm-throttle.best", params, "s", pairs.on, f"{best} loading", choices[best])
+
+
 def store(one: Side) -> None:
     """All prompts on disk. Errors: RuntimeError where the disk tier does not write."""
     size = TOKENS // BLOCK_TOKENS * BLOCK_TOKENS * BYTES_PER_TOKEN
@@ -133,12 +165,13 @@ def wait_for_writes(one: Side, wanted: float) -> bool:
     return True
 
 
-def open_engine(one: Side) -> None:
+def open_engine(one: Side, name: str, has_planner: bool) -> None:
     settings = {
+        "planner.enabled": has_planner,
         "host.size": f"{int(HOST_PROMPTS * TOKENS * BYTES_PER_TOKEN)}B",
         "host.eviction": "lru",
         "disk.size": f"{2 << 30}B",
-        "disk.paths": [str(WORK / "cache")],
+        "disk.paths": [str(WORK / name / "cache")],
         "disk.backend_library": str(THROTTLED),
     }
     one.ask(
@@ -152,15 +185,17 @@ def open_engine(one: Side) -> None:
     )
 
 
-def measure(one: Side, plan: Plan, full: float) -> None:
+def measure(one: Side, always: Side, plan: Plan, full: float) -> None:
     for share in plan.shares:
         learned, pairs = Pairs(), Pairs()
         run_pairs(one, plan.learning, [share], full, learned)
-        run_pairs(one, plan.pairs, [share], full, pairs)
+        run_pairs(one, plan.pairs, [share], full, pairs, always if share in plan.close else None)
         on, off = statistics.median(pairs.on), statistics.median(pairs.off)
         say(f"{full * share / 1e6:.1f} MB/s: {on:.3f} s, off {off:.3f} s, {on / off:.3f}")
         facts = {"throttle_per_mille": 1e3 * share, "bytes_per_s": full * share}
         emit("vllm-throttle.fixed", pairs, learned, facts)
+        if pairs.always:
+            emit_best(pairs, facts)
     rng = random.Random(3)
     changing = [rng.choice(plan.shares) for _ in range(plan.pairs)]
     pairs = Pairs()
@@ -170,14 +205,16 @@ def measure(one: Side, plan: Plan, full: float) -> None:
 
 def main() -> int:
     plan = SHORT if "--short" in sys.argv[1:] else FULL
-    make_empty(WORK / "cache")
+    for name in ("planned", "always"):
+        make_empty(WORK / name / "cache")
     began = time.monotonic()
     full = fio_rate(WORK)
     say(f"full speed is {full / 1e6:.0f} MB/s, as fio reads")
-    with side(WORK) as one:
-        open_engine(one)
-        store(one)
-        measure(one, plan, full)
+    with side(WORK / "planned") as one, side(WORK / "always") as always:
+        for engine, name in ((one, "planned"), (always, "always")):
+            open_engine(engine, name, has_planner=engine is one)
+            store(engine)
+        measure(one, always, plan, full)
     say(f"{(time.monotonic() - began) / 60:.1f} min")
     return 0
 

@@ -232,10 +232,20 @@ def test_the_throttle_is_set_before_each_pair_and_its_line_tells_the_ratio(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     engine: Any = Fake("terrace")
-    throttle.measure(engine, throttle.Plan((1, 0.001), 1, 4), 1e9)
+    always: Any = Fake("terrace")
+    throttle.measure(engine, always, throttle.Plan((1, 0.001), 1, 4, (0.001,)), 1e9)
     rows = printed(capsys)
-    assert [row["name"] for row in rows] == ["vllm-throttle.fixed"] * 2 + ["vllm-throttle.changing"]
-    assert [row["params"].get("throttle_per_mille") for row in rows] == [1000, 1, None]
+    fixed = "vllm-throttle.fixed"
+    names = [fixed, fixed, "vllm-throttle.best", "vllm-throttle.changing"]
+    assert [row["name"] for row in rows] == names
+    assert [row["params"].get("throttle_per_mille") for row in rows] == [1000, 1, 1, None]
+    best = rows.pop(2)
+    assert best["params"]["best"] == "always", "as fast as Terrace, which is faster than off"
+    assert (best["runs"], best["ratio"]) == (4, pytest.approx(1))
+    assert [one["mode"] for one in always.served] == ["on"] * 4
+    assert [words for verb, words in always.told if verb == "throttle"] == [
+        {"bytes_per_second": 1e6}
+    ] * 4
     for row in rows:
         assert row["ratio"] == pytest.approx(0.5)
         assert row["params"]["loads"] == row["runs"] == 4
