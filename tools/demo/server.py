@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -15,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import sessions
 
 READY_LIMIT_S = 300.0
 SIGN_EVERY_S = 15.0
@@ -194,23 +197,14 @@ class Server:
 
     def kill(self) -> None:
         """kill -9 of the engine and all its processes; waits until they are gone."""
-        self._signal(signal.SIGKILL)
+        sessions.kill(self.process.pid)
+        self.process.wait(timeout=END_LIMIT_S)
+        self._file.close()
 
     def stop(self) -> None:
-        self._signal(signal.SIGTERM)
-
-    def _signal(self, number: signal.Signals) -> None:
+        """By SIGTERM; what does not end by that, or outlives its leader, is killed."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
-            try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=END_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(timeout=END_LIMIT_S)
-        else:
-            # The leader is gone; children of its session may not be.
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self._file.close()
+        self.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sessions
 from engine_env import engine_env, installed
 
 ROOT = Path(__file__).parents[3]
@@ -42,9 +42,8 @@ class EngineProcess:
             raise AssertionError(f"engine still ran after {limit_s} s\n{self.tail()}") from None
 
     def kill(self) -> None:
-        """The whole process group, by its id: the engine's workers with it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """The whole session, by its id: the engine's workers with it."""
+        sessions.kill(self.process.pid)
         self.process.wait(timeout=30)
 
     def tail(self) -> str:

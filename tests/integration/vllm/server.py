@@ -17,6 +17,7 @@ from typing import Any
 from tests.integration.vllm.engine import SETTINGS, transfer_config, until
 from tests.integration.vllm.harness import SHORTCUTS
 
+import sessions
 from demo.server import Server, free_port
 from engine_env import engine_env
 
@@ -78,18 +79,7 @@ class OnlineEngine:
     # ---- Processes ------------------------------------------------------------------------------
 
     def _living(self) -> dict[int, int]:
-        """Processes of its session that live, with their parents."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:  # Ended meanwhile.
-                continue
-            if int(fields[3]) == self.server.process.pid and fields[0] != "Z":
-                found[int(entry.name)] = int(fields[1])
-        return found
+        return sessions.living(self.server.process.pid)
 
     def processes(self) -> list[int]:
         return sorted(self._living())
