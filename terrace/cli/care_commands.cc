@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "terrace/cli/commands_internal.h"
+#include "terrace/cli/inspect_text.h"
 #include "terrace/cli/progress_line.h"
+#include "terrace/tier/disk/inspect.h"
 #include "terrace/tier/disk/move.h"
 #include "terrace/tier/disk/verify.h"
 #include "terrace/tier/disk/wipe.h"
@@ -121,10 +123,16 @@ Answer run_verify(const VerifyOptions& options) {
       answer.error += fmt::format("terrace verify: {}: {}\n", path, owners.error().message());
       continue;
     }
-    if (owners->empty()) {
+    const auto leftovers = tier::inspect_leftovers(path);
+    if (owners->empty() && (!leftovers || leftovers->empty())) {
       answer.error += fmt::format("terrace verify: {}: no terrace-NN lies there\n", path);
     }
-    Json json{{"path", path}, {"owners", Json::array()}};
+    Json json{{"path", path}, {"owners", Json::array()}, {"not_read", Json::array()}};
+    for (const std::string& directory : leftovers.value_or(std::vector<std::string>())) {
+      answer.exit_code = kFailed;
+      answer.error += "terrace verify: not read: " + leftover_text(directory);
+      json["not_read"].push_back(directory);
+    }
     for (const tier::VerifiedOwner& owner : *owners) {
       if (!owner.is_good()) answer.exit_code = kFailed;
       write_owner(owner, has_keys, answer.out);

@@ -203,14 +203,22 @@ bool has_problem(const std::vector<PathReport>& reports) {
   return false;
 }
 
+std::string leftover_text(const std::string& directory) {
+  return fmt::format(
+      "{}: of a `terrace move` that has not ended: engines pass over it; run that move again, or "
+      "remove it with `terrace wipe`\n",
+      directory);
+}
+
 std::string inspect_text(const std::vector<PathReport>& reports, const InspectView& view) {
   std::string out;
   for (const PathReport& report : reports) {
-    if (report.owners.empty()) {
+    if (report.owners.empty() && report.leftovers.empty()) {
       fmt::format_to(std::back_inserter(out), "{}: no owner has stored anything here\n",
                      report.path);
     }
     for (const InspectedOwner& owner : report.owners) write_owner(owner, view, out);
+    for (const std::string& directory : report.leftovers) out += leftover_text(directory);
   }
   return out;
 }
@@ -233,7 +241,8 @@ std::string inspect_json(const std::vector<PathReport>& reports, const InspectVi
                         {"damaged_extents", owner.damaged_extents},
                         {"namespaces", std::move(namespaces)}});
     }
-    out.push_back({{"path", report.path}, {"owners", std::move(owners)}});
+    out.push_back(
+        {{"path", report.path}, {"owners", std::move(owners)}, {"leftovers", report.leftovers}});
   }
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }

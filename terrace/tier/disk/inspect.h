@@ -44,8 +44,12 @@ struct InspectedOwner {
   std::vector<InspectedNamespace> namespaces;
 };
 
-// `keys`: those at hand; null = none. Errors: kIo when the path cannot be read.
+// `path`: as in disk.paths, or one `terrace-NN`. `keys`: those at hand; null = none. Errors: kIo
+// when the path cannot be read.
 [[nodiscard]] Result<std::vector<InspectedOwner>> inspect_directory(
     const std::string& path, const std::shared_ptr<const KeyRing>& keys = nullptr);
+
+// Directories there that no engine opens: of a `terrace move` that has not ended. Errors: kIo.
+[[nodiscard]] Result<std::vector<std::string>> inspect_leftovers(const std::string& path);
 
 }  // namespace terrace::tier
