@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
@@ -148,6 +149,14 @@ Answer run_verify(const VerifyOptions& options) {
 
 namespace {
 
+// What `shadow.evidence` is by default lies beside the owner directories, in the first path. Empty
+// = there is none.
+std::string evidence_in(const std::string& path) {
+  const std::string directory = path + "/evidence";
+  std::error_code ignored;
+  return std::filesystem::is_directory(directory, ignored) ? directory : std::string();
+}
+
 void write_wiped(const tier::WipedOwner& owner, bool is_dry, std::string& out) {
   auto end = std::back_inserter(out);
   if (!owner.problem.empty()) {
@@ -187,6 +196,13 @@ Answer run_wipe(const WipeOptions& options) {
       answer.error += fmt::format("terrace wipe: {}: {}\n", path, owners.error().message());
       continue;
     }
+    if (const std::string evidence = evidence_in(path);
+        !evidence.empty() && options.name_space.empty()) {
+      answer.error += fmt::format(
+          "terrace wipe: {} stays: it may hold KV in the clear, and keep engines from serving: "
+          "delete it when nobody needs it any more\n",
+          evidence);
+    }
     for (const tier::WipedOwner& owner : *owners) {
       is_found = true;
       if (!owner.problem.empty()) answer.exit_code = kFailed;
@@ -220,6 +236,12 @@ Answer run_move(const MoveOptions& options) {
               fmt::format("terrace move: {}\n", done.error().message())};
     }
     moved = *std::move(done);
+  }
+  if (const std::string evidence = evidence_in(options.from); !evidence.empty()) {
+    answer.error += fmt::format(
+        "terrace move: {} stays: a quarantine that lies in it holds only for engines that look "
+        "there: copy it to {}/evidence, or set shadow.evidence\n",
+        evidence, options.to);
   }
   Json all = Json::array();
   for (const tier::MovedOwner& one : moved) {

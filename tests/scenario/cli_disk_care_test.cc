@@ -128,6 +128,19 @@ TEST_F(CliDiskCareTest, OneDirectoryAloneIsInspectedLikeItsPath) {
   EXPECT_THAT(ran.out, HasSubstr("3 of 5 slots hold a block"));
 }
 
+// It keeps engines from serving, and may hold KV in the clear.
+TEST_F(CliDiskCareTest, EvidenceThatStaysBehindIsSaid) {
+  const std::string evidence = rig_.path() + "/evidence";
+  EXPECT_THAT(terrace_command("wipe " + rig_.path()).error, Not(HasSubstr("evidence")));
+  std::filesystem::create_directory(evidence);
+  EXPECT_THAT(terrace_command("wipe " + rig_.path()).error, HasSubstr(evidence + " stays"));
+  const ScratchDirectory target;
+  const Ran move = terrace_command("move " + rig_.path() + " " + target.path());
+  EXPECT_EQ(move.code, 0);
+  EXPECT_THAT(move.error,
+              AllOf(HasSubstr(evidence + " stays"), HasSubstr(target.path() + "/evidence")));
+}
+
 TEST_F(CliDiskCareTest, MoveMovesAndSaysWhereTo) {
   const ScratchDirectory target;
   const Ran ran = terrace_command("move --json " + rig_.owner() + " " + target.path() + "/kv/");
