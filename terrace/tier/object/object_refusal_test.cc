@@ -88,6 +88,24 @@ TEST_F(ObjectRefusalTest, AFullStoreIsAProblemUntilItTakesAPack) {
   EXPECT_THAT(tier_->problems(), IsEmpty());
 }
 
+// As the look-up before each put goes well, the queue never sees failures in a row.
+TEST_F(ObjectRefusalTest, PacksThatNeverGoInAreAProblem) {
+  refuse({ObjectOp::kPut}, {Code::kIo, "put x: 400 EntityTooLarge"});
+  for (std::uint64_t pack = 0; pack < 2; ++pack) {
+    EXPECT_EQ(write(*tier_, chain_, memory_, pack).code(), Code::kIo);
+  }
+  EXPECT_THAT(tier_->problems(), IsEmpty()) << "that may happen";
+  EXPECT_EQ(write(*tier_, chain_, memory_, 2).code(), Code::kIo);
+  EXPECT_THAT(tier_->problems(),
+              ElementsAre(AllOf(HasSubstr("EntityTooLarge"), HasSubstr("object.pack_blocks"))));
+  place_->fault = nullptr;
+  EXPECT_TRUE(write(*tier_, chain_, memory_, 0).is_ok());
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  refuse({ObjectOp::kPut}, {Code::kIo, "put x: 400 EntityTooLarge"});
+  EXPECT_EQ(write(*tier_, chain_, memory_, 1).code(), Code::kIo);
+  EXPECT_THAT(tier_->problems(), IsEmpty()) << "it counts anew";
+}
+
 // With credentials that may only read an engine is served, and that may be meant.
 TEST_F(ObjectRefusalTest, PutsThatAreRefusedAreSaidAndAreNoProblem) {
   refuse({ObjectOp::kPut}, {Code::kRefused, "403 AccessDenied"});

@@ -4,6 +4,16 @@
 
 namespace terrace::tier::object {
 
+namespace {
+constexpr unsigned kMostFailedPuts = 3;
+
+// Of this pack, as far as it tells: a store that is away is another matter.
+bool is_of_put(const Status& status) {
+  return status.code() == Code::kIo || status.code() == Code::kCorrupt ||
+         status.code() == Code::kDeadline;
+}
+}  // namespace
+
 void Refusals::note_asked(const Status& status) {
   std::string text;
   if (status.code() == Code::kRefused) {
@@ -28,8 +38,16 @@ void Refusals::note_put(const Status& status) {
   } else if (status.code() == Code::kRefused) {
     // Who may only read is served, and may be meant to be: no problem of the owner's.
     refused = fmt::format("puts are refused: {}", status.message());
+  } else if (is_of_put(status)) {
+    if (++failed_puts_ < kMostFailedPuts) return;
+    full = fmt::format(
+        "{}: packs cannot be put, though it answers: {}; nothing new is shared: look at the "
+        "store; smaller packs are object.pack_blocks, of all engines that share it",
+        context_.store->place(), status.message());
   } else if (!status.is_ok()) {
     return;
+  } else {
+    failed_puts_ = 0;
   }
   tell(context_.full, std::move(full));
   tell(context_.refused_puts, std::move(refused));

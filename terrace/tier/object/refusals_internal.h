@@ -24,6 +24,7 @@ class Refusals {
   void tell(std::string& state, std::string text);
 
   Context& context_;
+  unsigned failed_puts_ = 0;  // In a row, each for itself.
   LogLimit log_;
 };
 
