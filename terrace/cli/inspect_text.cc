@@ -117,8 +117,10 @@ void write_namespace(const InspectedNamespace& one, bool has_keys, std::string& 
 
 void write_owner(const InspectedOwner& owner, const InspectView& view, std::string& out) {
   auto end = std::back_inserter(out);
-  fmt::format_to(end, "{}: {}, {}\n", owner.directory, owner.state,
-                 owner.is_locked ? "in use by an engine" : "free");
+  const std::string use = !owner.lock_problem.empty()
+                              ? "perhaps in use: " + owner.lock_problem
+                              : (owner.is_locked ? "in use by an engine" : "free");
+  fmt::format_to(end, "{}: {}, {}\n", owner.directory, owner.state, use);
   if (!owner.problem.empty()) fmt::format_to(end, "  problem: {}\n", owner.problem);
   if (owner.file_bytes > 0) {
     fmt::format_to(end, "  slot file {}, extents of {}\n", size_text(owner.file_bytes),
@@ -236,6 +238,7 @@ std::string inspect_json(const std::vector<PathReport>& reports, const InspectVi
                         {"state", owner.state},
                         {"problem", owner.problem},
                         {"locked", owner.is_locked},
+                        {"lock_problem", owner.lock_problem},
                         {"extent_bytes", owner.extent_bytes},
                         {"file_bytes", owner.file_bytes},
                         {"damaged_extents", owner.damaged_extents},

@@ -128,6 +128,19 @@ TEST_F(CliDiskCareTest, OneDirectoryAloneIsInspectedLikeItsPath) {
   EXPECT_THAT(ran.out, HasSubstr("3 of 5 slots hold a block"));
 }
 
+// As another user's, who lets others read all but the lock.
+TEST_F(CliDiskCareTest, ALockThatCannotBeOpenedIsNotTakenForAFreeOne) {
+  const std::string lock = rig_.owner() + "/owner.lock";
+  std::filesystem::rename(lock, rig_.path() + "/elsewhere");
+  std::filesystem::create_symlink(rig_.path() + "/elsewhere", lock);
+  const Ran inspect = terrace_command("inspect " + rig_.path());
+  EXPECT_THAT(inspect.out, AllOf(HasSubstr("perhaps in use"), HasSubstr("owner.lock"),
+                                 Not(HasSubstr(", free"))));
+  const Ran verify = terrace_command("verify --offline " + rig_.path());
+  EXPECT_EQ(verify.code, 1);
+  EXPECT_THAT(verify.out, AllOf(HasSubstr("cannot be told"), Not(HasSubstr("good,"))));
+}
+
 // It keeps engines from serving, and may hold KV in the clear.
 TEST_F(CliDiskCareTest, EvidenceThatStaysBehindIsSaid) {
   const std::string evidence = rig_.path() + "/evidence";

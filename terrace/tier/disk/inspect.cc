@@ -89,6 +89,7 @@ InspectedOwner inspect_owner(const std::string& directory,
   owner.problem = facts.reason;
   const auto is_locked = disk::DirectoryLock::is_locked(directory);
   owner.is_locked = is_locked && *is_locked;
+  if (!is_locked) owner.lock_problem = is_locked.error().message();
   if (facts.state != disk::DirectoryState::kUsable) return owner;
   owner.extent_bytes = facts.extent_bytes;
   owner.file_bytes = slot_file_bytes(directory);

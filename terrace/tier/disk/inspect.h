@@ -38,6 +38,7 @@ struct InspectedOwner {
   std::string state;    // "usable", "empty", "newer", "foreign"
   std::string problem;  // Why it would not be used, and the way out; empty = fine.
   bool is_locked = false;
+  std::string lock_problem;  // Why nobody can tell whether it is; empty = `is_locked` says it.
   std::uint64_t extent_bytes = 0;
   std::uint64_t file_bytes = 0;       // Of the slot file.
   std::uint64_t damaged_extents = 0;  // Records of extents.meta; the blocks there are misses.
