@@ -112,7 +112,7 @@ struct Context {
   std::atomic<bool> is_replacing = false;  // The store replaces what has the name of a put.
   mutable Mutex mutex;
   KnownPacks known TERRACE_GUARDED_BY(mutex);
-  std::string problem TERRACE_GUARDED_BY(mutex);         // Of the store; empty = it answers.
+  std::string problem TERRACE_GUARDED_BY(mutex);  // Of the store; empty = it answers.
   // What it will not do though it answers, see refusals_internal.h; empty = nothing.
   std::string refused TERRACE_GUARDED_BY(mutex);
   std::string full TERRACE_GUARDED_BY(mutex);
