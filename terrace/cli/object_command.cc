@@ -162,7 +162,7 @@ Answer run_object_gc(const ObjectGcOptions& options) {
   const auto loaded = config::load(tierless_sources_of(options.settings));
   if (!loaded) return failed(kFailed, loaded.error().message());
   const config::ObjectSettings& object = loaded->settings.object;
-  const serve::OpenObjectStore open = serve::object_store(object);
+  const serve::OpenObjectStore open = serve::object_store(object, /*may_begin=*/false);
   if (!open) {
     return failed(kUsage,
                   "the settings name no shared store: give object.path, or object.enabled with "

@@ -63,12 +63,13 @@ Opened open_bucket(const transfer::S3Options& options, const Clock& clock, LogSi
 
 }  // namespace
 
-OpenObjectStore object_store(const config::ObjectSettings& object) {
+OpenObjectStore object_store(const config::ObjectSettings& object, bool may_begin) {
   if (!object.path.empty()) {
     transfer::DirStoreOptions dir;
     dir.path = object.path;
     dir.depth = object.depth;
     dir.is_group_shared = object.shared_group;
+    dir.may_begin = may_begin;
     return [dir](const Clock&, LogSink&) { return open_directory(dir); };
   }
   if (!object.enabled) return {};

@@ -169,6 +169,18 @@ TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {
   EXPECT_EQ(terrace_command("object gx", "HOME=/home/u").code, 2);
 }
 
+// Else whatever is mounted there later would be hidden behind a folder that says it is the store.
+TEST_F(CliObjectTest, AFolderThatNobodyHasPutAnythingIntoStaysAsItIs) {
+  const std::string empty = scratch_.path() + "/empty";
+  fs::create_directory(empty);
+  for (const char* words : {"object gc --dry-run", "object gc --set object.max_age=1h"}) {
+    const Ran ran = terrace_command(words, "HOME=/home/u TERRACE_OBJECT_PATH=" + empty);
+    EXPECT_EQ(ran.code, 1) << words;
+    EXPECT_THAT(ran.error, AllOf(HasSubstr("object.path: " + empty), HasSubstr("not mounted")));
+    EXPECT_TRUE(fs::is_empty(empty)) << words;
+  }
+}
+
 TEST_F(CliObjectTest, AStoreThatDoesNotAnswerIsNotToldAsAnEmptyOne) {
   const std::string bucket =
       "HOME=/home/u TERRACE_OBJECT_ENABLED=true TERRACE_OBJECT_BUCKET=kv-cache "
