@@ -177,7 +177,32 @@ def _try_direct(folder: Path) -> str:
     return ""
 
 
+def _held(path: Path) -> int:
+    """Bytes of the slot files there, as far as this user can see them."""
+    try:
+        return sum(one.stat().st_blocks * 512 for one in path.glob("terrace-[0-9][0-9]/0.slots"))
+    except OSError:
+        return 0
+
+
+def _disk_room(paths: list[Path]) -> int:
+    """What the tier can have at most: as terrace/tier/disk/geometry.cc has it."""
+    room, seen = 0, set[int]()
+    for path in paths:
+        folder = _folder_of(path)
+        room += _held(path)
+        if (device := folder.stat().st_dev) in seen:
+            continue
+        seen.add(device)
+        facts = os.statvfs(folder)
+        total = facts.f_blocks * facts.f_frsize
+        reserve = min(max(total // 20, 1 << 30), 64 << 30, total // 4)
+        room += max(0, facts.f_bavail * facts.f_frsize - reserve)
+    return room
+
+
 def disk(asked: Asked) -> Iterator[Finding]:
+    paths = []
     for text in _value(asked, "disk.paths").split(","):
         path = Path(text.strip())
         if not text.strip():
@@ -202,6 +227,14 @@ def disk(asked: Asked) -> Iterator[Finding]:
                 "them, df does not",
                 "delete files there, or name another folder",
             )
+        paths.append(path)
+    size = (asked.settings or {}).get("disk.size", "0")
+    if paths and (room := _disk_room(paths)) < _bytes(str(size)):
+        yield warn(
+            f"disk.size {size}: {room >> 20} MiB can be had in disk.paths, as some of a file "
+            "system stays free for others; the tier is smaller then",
+            "lower disk.size, or free or add space",
+        )
 
 
 def io_uring(_asked: Asked) -> Iterator[Finding]:

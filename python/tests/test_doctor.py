@@ -221,6 +221,17 @@ def test_a_directory_of_sockets_that_is_open_to_others_is_told(tmp_path: Path) -
     )
 
 
+def test_a_disk_size_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+    def said(size: str) -> list[Finding]:
+        settings = {"disk.paths": f"{tmp_path / 'a'},{tmp_path / 'b'}", "disk.size": size}
+        return [one for one in doctor.disk(Asked(settings=settings)) if "disk.size" in one.text]
+
+    (found,) = said("1000TiB")
+    assert found.state == "warn"
+    assert "can be had in disk.paths" in found.text
+    assert said("1MiB") == []
+
+
 def test_a_disk_that_is_none_or_lives_short_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

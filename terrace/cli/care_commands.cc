@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "terrace/cli/commands_internal.h"
+#include "terrace/cli/inspect_text.h"
 #include "terrace/cli/progress_line.h"
+#include "terrace/tier/disk/inspect.h"
 #include "terrace/tier/disk/move.h"
 #include "terrace/tier/disk/verify.h"
 #include "terrace/tier/disk/wipe.h"
@@ -121,10 +124,16 @@ Answer run_verify(const VerifyOptions& options) {
       answer.error += fmt::format("terrace verify: {}: {}\n", path, owners.error().message());
       continue;
     }
-    if (owners->empty()) {
+    const auto leftovers = tier::inspect_leftovers(path);
+    if (owners->empty() && (!leftovers || leftovers->empty())) {
       answer.error += fmt::format("terrace verify: {}: no terrace-NN lies there\n", path);
     }
-    Json json{{"path", path}, {"owners", Json::array()}};
+    Json json{{"path", path}, {"owners", Json::array()}, {"not_read", Json::array()}};
+    for (const std::string& directory : leftovers.value_or(std::vector<std::string>())) {
+      answer.exit_code = kFailed;
+      answer.error += "terrace verify: not read: " + leftover_text(directory);
+      json["not_read"].push_back(directory);
+    }
     for (const tier::VerifiedOwner& owner : *owners) {
       if (!owner.is_good()) answer.exit_code = kFailed;
       write_owner(owner, has_keys, answer.out);
@@ -139,6 +148,14 @@ Answer run_verify(const VerifyOptions& options) {
 }
 
 namespace {
+
+// What `shadow.evidence` is by default lies beside the owner directories, in the first path. Empty
+// = there is none.
+std::string evidence_in(const std::string& path) {
+  const std::string directory = path + "/evidence";
+  std::error_code ignored;
+  return std::filesystem::is_directory(directory, ignored) ? directory : std::string();
+}
 
 void write_wiped(const tier::WipedOwner& owner, bool is_dry, std::string& out) {
   auto end = std::back_inserter(out);
@@ -179,6 +196,13 @@ Answer run_wipe(const WipeOptions& options) {
       answer.error += fmt::format("terrace wipe: {}: {}\n", path, owners.error().message());
       continue;
     }
+    if (const std::string evidence = evidence_in(path);
+        !evidence.empty() && options.name_space.empty()) {
+      answer.error += fmt::format(
+          "terrace wipe: {} stays: it may hold KV in the clear, and keep engines from serving: "
+          "delete it when nobody needs it any more\n",
+          evidence);
+    }
     for (const tier::WipedOwner& owner : *owners) {
       is_found = true;
       if (!owner.problem.empty()) answer.exit_code = kFailed;
@@ -212,6 +236,12 @@ Answer run_move(const MoveOptions& options) {
               fmt::format("terrace move: {}\n", done.error().message())};
     }
     moved = *std::move(done);
+  }
+  if (const std::string evidence = evidence_in(options.from); !evidence.empty()) {
+    answer.error += fmt::format(
+        "terrace move: {} stays: a quarantine that lies in it holds only for engines that look "
+        "there: copy it to {}/evidence, or set shadow.evidence\n",
+        evidence, options.to);
   }
   Json all = Json::array();
   for (const tier::MovedOwner& one : moved) {

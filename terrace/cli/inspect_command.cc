@@ -46,6 +46,7 @@ Answer run_inspect(const InspectOptions& options) {
       continue;
     }
     reports.push_back({path, std::move(*owners)});
+    if (auto left = tier::inspect_leftovers(path)) reports.back().leftovers = *std::move(left);
   }
   const InspectView view{wanted, keys && *keys != nullptr};
   answer.out = options.is_json ? inspect_json(reports, view) : inspect_text(reports, view);

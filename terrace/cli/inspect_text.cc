@@ -117,8 +117,10 @@ void write_namespace(const InspectedNamespace& one, bool has_keys, std::string& 
 
 void write_owner(const InspectedOwner& owner, const InspectView& view, std::string& out) {
   auto end = std::back_inserter(out);
-  fmt::format_to(end, "{}: {}, {}\n", owner.directory, owner.state,
-                 owner.is_locked ? "in use by an engine" : "free");
+  const std::string use = !owner.lock_problem.empty()
+                              ? "perhaps in use: " + owner.lock_problem
+                              : (owner.is_locked ? "in use by an engine" : "free");
+  fmt::format_to(end, "{}: {}, {}\n", owner.directory, owner.state, use);
   if (!owner.problem.empty()) fmt::format_to(end, "  problem: {}\n", owner.problem);
   if (owner.file_bytes > 0) {
     fmt::format_to(end, "  slot file {}, extents of {}\n", size_text(owner.file_bytes),
@@ -203,14 +205,22 @@ bool has_problem(const std::vector<PathReport>& reports) {
   return false;
 }
 
+std::string leftover_text(const std::string& directory) {
+  return fmt::format(
+      "{}: of a `terrace move` that has not ended: engines pass over it; run that move again, or "
+      "remove it with `terrace wipe`\n",
+      directory);
+}
+
 std::string inspect_text(const std::vector<PathReport>& reports, const InspectView& view) {
   std::string out;
   for (const PathReport& report : reports) {
-    if (report.owners.empty()) {
+    if (report.owners.empty() && report.leftovers.empty()) {
       fmt::format_to(std::back_inserter(out), "{}: no owner has stored anything here\n",
                      report.path);
     }
     for (const InspectedOwner& owner : report.owners) write_owner(owner, view, out);
+    for (const std::string& directory : report.leftovers) out += leftover_text(directory);
   }
   return out;
 }
@@ -228,12 +238,14 @@ std::string inspect_json(const std::vector<PathReport>& reports, const InspectVi
                         {"state", owner.state},
                         {"problem", owner.problem},
                         {"locked", owner.is_locked},
+                        {"lock_problem", owner.lock_problem},
                         {"extent_bytes", owner.extent_bytes},
                         {"file_bytes", owner.file_bytes},
                         {"damaged_extents", owner.damaged_extents},
                         {"namespaces", std::move(namespaces)}});
     }
-    out.push_back({{"path", report.path}, {"owners", std::move(owners)}});
+    out.push_back(
+        {{"path", report.path}, {"owners", std::move(owners)}, {"leftovers", report.leftovers}});
   }
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }

@@ -15,7 +15,11 @@ namespace terrace::cli {
 struct PathReport {
   std::string path;
   std::vector<tier::InspectedOwner> owners;
+  std::vector<std::string> leftovers{};  // Directories of a move that has not ended.
 };
+
+// What to say of one of them.
+[[nodiscard]] std::string leftover_text(const std::string& directory);
 
 // True when `wanted` is given and no namespace has both its digests.
 [[nodiscard]] bool is_match_missing(const std::vector<PathReport>& reports,

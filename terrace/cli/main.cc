@@ -96,7 +96,7 @@ void declare_inspect(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand(
       "inspect", "Show what lies in disk directories, and which fields keep namespaces apart.");
   command->add_option("path", commands.inspect.paths,
-                      "Directories as in disk.paths; none = those of the settings.");
+                      "Directories as in disk.paths, or terrace-NN; none = those of the settings.");
   command->add_option("--against", commands.inspect.against,
                       "File with a fingerprint in clear text: say which fields differ from it.");
   declare_settings(command, commands.inspect.settings);
@@ -234,8 +234,14 @@ void declare_wipe(Commands& commands) {
       "wipe", "Remove what Terrace wrote in disk directories, and only that.");
   command->add_option("path", commands.wipe.paths, "Directories as in disk.paths, or terrace-NN.")
       ->required();
-  command->add_option("--namespace", commands.wipe.name_space,
-                      "Only this one: ns-0001, or the begin of its content digest.");
+  command
+      ->add_option("--namespace", commands.wipe.name_space,
+                   "Only this one: ns-0001, or the begin of its content digest.")
+      // As a script gives whose variable is not set: it must not mean all.
+      ->check([](const std::string& text) {
+        return text.empty() ? std::string("is empty; leave --namespace out to remove all")
+                            : std::string();
+      });
   command->add_flag("--yes", commands.wipe.is_sure, "Do it; else only what would go is shown.");
   command->add_flag("--json", commands.wipe.is_json, "Print JSON.");
   commands.wipe_command = command;

@@ -107,6 +107,11 @@ Json keys_json(const CollectReport& report, const Keys& keys) {
 
 std::string report_text(const std::string& place, const tier::ObjectBounds& bounds,
                         const CollectReport& report, const Keys& keys, bool is_dry_run) {
+  // What was not counted to its end says nothing of the store.
+  if (!report.is_counted) {
+    return fmt::format("{}: not counted to the end: {} until it failed, {} of them gone\n", place,
+                       totals_text(report.found), report.gone);
+  }
   std::string out = fmt::format("{}: {}\n", place, totals_text(report.found));
   out += keys_text(report, keys);
   if (!bounds.has_any()) {
@@ -134,6 +139,7 @@ std::string report_json(const std::string& place, const CollectReport& report, c
                         bool is_dry_run) {
   const Json json{{"place", place},
                   {"dry_run", is_dry_run},
+                  {"counted", report.is_counted},
                   {"found", totals_json(report.found)},
                   {"keys", keys_json(report, keys)},
                   {"too_old", totals_json(report.too_old)},
@@ -156,7 +162,7 @@ Answer run_object_gc(const ObjectGcOptions& options) {
   const auto loaded = config::load(tierless_sources_of(options.settings));
   if (!loaded) return failed(kFailed, loaded.error().message());
   const config::ObjectSettings& object = loaded->settings.object;
-  const serve::OpenObjectStore open = serve::object_store(object);
+  const serve::OpenObjectStore open = serve::object_store(object, /*may_begin=*/false);
   if (!open) {
     return failed(kUsage,
                   "the settings name no shared store: give object.path, or object.enabled with "

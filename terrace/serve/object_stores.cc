@@ -1,5 +1,9 @@
 #include "terrace/serve/object_stores.h"
 
+#include <fmt/format.h>
+
+#include <string_view>
+
 #include "terrace/transfer/backends/dir/dir_store.h"
 #include "terrace/transfer/backends/s3/s3_store.h"
 
@@ -24,19 +28,53 @@ transfer::S3Options s3_options(const config::ObjectSettings& object) {
   return options;
 }
 
+using Opened = Result<std::unique_ptr<transfer::ObjectStore>>;
+
+// With the setting to look at, which the store does not know.
+Opened named(Opened store, std::string_view setting, std::string_view way_out) {
+  if (store) return store;
+  const Status& why = store.error();
+  const std::string& text = why.message();
+  return fail(why.code(),
+              fmt::format("{}: {}{}", setting, text, text.contains("; ") ? "" : way_out),
+              why.scope());
+}
+
+Opened open_directory(const transfer::DirStoreOptions& options) {
+  return named(transfer::make_dir_store(options), "object.path",
+               "; let this user read and write there, or name another folder");
+}
+
+Opened open_bucket(const transfer::S3Options& options, const Clock& clock, LogSink& log) {
+  auto store = transfer::make_s3_store(options, clock, log);
+  if (store) return store;
+  // "s3 region …" and the like tell an option, which has the setting's name.
+  constexpr std::string_view kStart = "s3 ";
+  std::string_view option = store.error().message();
+  if (option.starts_with(kStart)) option.remove_prefix(kStart.size());
+  for (const char* const name : {"endpoint", "bucket", "region", "prefix", "depth"}) {
+    if (option.starts_with(name))
+      return named(std::move(store), fmt::format("object.{}", name), "");
+  }
+  const bool is_key = option.starts_with("credentials");
+  return named(std::move(store),
+               is_key ? "object.access_key, object.credentials_file" : "object.enabled", "");
+}
+
 }  // namespace
 
-OpenObjectStore object_store(const config::ObjectSettings& object) {
+OpenObjectStore object_store(const config::ObjectSettings& object, bool may_begin) {
   if (!object.path.empty()) {
     transfer::DirStoreOptions dir;
     dir.path = object.path;
     dir.depth = object.depth;
     dir.is_group_shared = object.shared_group;
-    return [dir](const Clock&, LogSink&) { return transfer::make_dir_store(dir); };
+    dir.may_begin = may_begin;
+    return [dir](const Clock&, LogSink&) { return open_directory(dir); };
   }
   if (!object.enabled) return {};
   return [s3 = s3_options(object)](const Clock& clock, LogSink& log) {
-    return transfer::make_s3_store(s3, clock, log);
+    return open_bucket(s3, clock, log);
   };
 }
 

@@ -17,8 +17,10 @@ namespace terrace::serve {
 using OpenObjectStore =
     std::function<Result<std::unique_ptr<transfer::ObjectStore>>(const Clock&, LogSink&)>;
 
-// Empty when none is wanted. Errors of the call: those of make_dir_store() and make_s3_store().
-[[nodiscard]] OpenObjectStore object_store(const config::ObjectSettings& object);
+// Empty when none is wanted. `may_begin`: an empty folder becomes a store, as owners need it; else
+// it is refused. Errors of the call: those of make_dir_store() and make_s3_store().
+[[nodiscard]] OpenObjectStore object_store(const config::ObjectSettings& object,
+                                           bool may_begin = true);
 [[nodiscard]] tier::CollectOptions collect_options(const config::ObjectSettings& object);
 
 }  // namespace terrace::serve

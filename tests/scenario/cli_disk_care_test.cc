@@ -66,10 +66,10 @@ TEST_F(CliDiskCareTest, WhatAnEngineHasIsLeftAlone) {
   EXPECT_THAT(verify.out, HasSubstr("in use by an engine"));
   const Ran wipe = terrace_command("wipe --yes " + rig_.path());
   EXPECT_EQ(wipe.code, 1);
-  EXPECT_THAT(wipe.out, HasSubstr("an engine has it"));
+  EXPECT_THAT(wipe.out, HasSubstr("an engine"));
   const Ran move = terrace_command("move " + rig_.path() + " " + rig_.path() + "-elsewhere");
   EXPECT_EQ(move.code, 1);
-  EXPECT_THAT(move.error, HasSubstr("an engine has it"));
+  EXPECT_THAT(move.error, HasSubstr("an engine"));
   std::filesystem::remove(rig_.path() + "-elsewhere");
   for (std::uint64_t n = 0; n < 3; ++n) EXPECT_TRUE(rig_.read(n).is_ok());
 }
@@ -97,6 +97,61 @@ TEST_F(CliDiskCareTest, WipeOfOneNamespaceTakesItsNameOrItsDigest) {
   EXPECT_THAT(ran.out, HasSubstr("of ns-0001"));
   EXPECT_TRUE(std::filesystem::exists(rig_.owner() + "/0.slots"));
   EXPECT_FALSE(std::filesystem::exists(rig_.owner() + "/ns-0001"));
+}
+
+// As a script gives whose variable is not set.
+TEST_F(CliDiskCareTest, WipeOfANamespaceWithoutANameRemovesNothing) {
+  const auto before = tree(rig_.path());
+  const Ran ran = terrace_command("wipe --yes --namespace '' " + rig_.path());
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.error, HasSubstr("--namespace"));
+  EXPECT_EQ(tree(rig_.path()), before);
+}
+
+TEST_F(CliDiskCareTest, WhatAMoveLeftIsSaidWhereItIsNotRead) {
+  std::filesystem::rename(rig_.owner(), rig_.owner() + ".moving");
+  const std::string left = rig_.owner() + ".moving: of a `terrace move` that has not ended";
+  const Ran inspect = terrace_command("inspect " + rig_.path());
+  EXPECT_THAT(inspect.out, AllOf(HasSubstr(left), Not(HasSubstr("no owner has stored"))));
+  const Ran as_json = terrace_command("inspect --json " + rig_.path());
+  EXPECT_EQ(nlohmann::json::parse(as_json.out)[0]["leftovers"][0], rig_.owner() + ".moving");
+  const Ran verify = terrace_command("verify --offline " + rig_.path());
+  EXPECT_EQ(verify.code, 1) << "it was not read";
+  EXPECT_THAT(verify.error, HasSubstr(left));
+  ASSERT_TRUE(rig_.open().is_ok());
+  EXPECT_THAT(rig_.log(), HasSubstr("leftover=\"" + rig_.owner() + ".moving\""));
+}
+
+TEST_F(CliDiskCareTest, OneDirectoryAloneIsInspectedLikeItsPath) {
+  const Ran ran = terrace_command("inspect " + rig_.owner() + "/");
+  EXPECT_EQ(ran.code, 0) << ran.error;
+  EXPECT_THAT(ran.out, HasSubstr("3 of 5 slots hold a block"));
+}
+
+// As another user's, who lets others read all but the lock.
+TEST_F(CliDiskCareTest, ALockThatCannotBeOpenedIsNotTakenForAFreeOne) {
+  const std::string lock = rig_.owner() + "/owner.lock";
+  std::filesystem::rename(lock, rig_.path() + "/elsewhere");
+  std::filesystem::create_symlink(rig_.path() + "/elsewhere", lock);
+  const Ran inspect = terrace_command("inspect " + rig_.path());
+  EXPECT_THAT(inspect.out, AllOf(HasSubstr("perhaps in use"), HasSubstr("owner.lock"),
+                                 Not(HasSubstr(", free"))));
+  const Ran verify = terrace_command("verify --offline " + rig_.path());
+  EXPECT_EQ(verify.code, 1);
+  EXPECT_THAT(verify.out, AllOf(HasSubstr("cannot be told"), Not(HasSubstr("good,"))));
+}
+
+// It keeps engines from serving, and may hold KV in the clear.
+TEST_F(CliDiskCareTest, EvidenceThatStaysBehindIsSaid) {
+  const std::string evidence = rig_.path() + "/evidence";
+  EXPECT_THAT(terrace_command("wipe " + rig_.path()).error, Not(HasSubstr("evidence")));
+  std::filesystem::create_directory(evidence);
+  EXPECT_THAT(terrace_command("wipe " + rig_.path()).error, HasSubstr(evidence + " stays"));
+  const ScratchDirectory target;
+  const Ran move = terrace_command("move " + rig_.path() + " " + target.path());
+  EXPECT_EQ(move.code, 0);
+  EXPECT_THAT(move.error,
+              AllOf(HasSubstr(evidence + " stays"), HasSubstr(target.path() + "/evidence")));
 }
 
 TEST_F(CliDiskCareTest, MoveMovesAndSaysWhereTo) {

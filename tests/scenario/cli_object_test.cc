@@ -25,6 +25,7 @@ using scenario::Ran;
 using scenario::terrace_command;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr std::int64_t kDay = 86'400;
 
@@ -158,7 +159,7 @@ TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {
   EXPECT_THAT(nowhere.error, HasSubstr("give object.path"));
   const Ran gone = terrace_command("object gc", "HOME=/home/u TERRACE_OBJECT_PATH=/nonexistent/kv");
   EXPECT_EQ(gone.code, 1);
-  EXPECT_THAT(gone.error, HasSubstr("/nonexistent/kv"));
+  EXPECT_THAT(gone.error, AllOf(HasSubstr("object.path: "), HasSubstr("/nonexistent/kv")));
   const Ran wrong = gc("--set object.max_age=6x");
   EXPECT_EQ(wrong.code, 1);
   EXPECT_THAT(wrong.error, HasSubstr("object.max_age"));
@@ -166,6 +167,35 @@ TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {
   EXPECT_EQ(gc("--rate 0").code, 2);
   EXPECT_EQ(terrace_command("object", "HOME=/home/u").code, 2);
   EXPECT_EQ(terrace_command("object gx", "HOME=/home/u").code, 2);
+}
+
+// Else whatever is mounted there later would be hidden behind a folder that says it is the store.
+TEST_F(CliObjectTest, AFolderThatNobodyHasPutAnythingIntoStaysAsItIs) {
+  const std::string empty = scratch_.path() + "/empty";
+  fs::create_directory(empty);
+  for (const char* words : {"object gc --dry-run", "object gc --set object.max_age=1h"}) {
+    const Ran ran = terrace_command(words, "HOME=/home/u TERRACE_OBJECT_PATH=" + empty);
+    EXPECT_EQ(ran.code, 1) << words;
+    EXPECT_THAT(ran.error, AllOf(HasSubstr("object.path: " + empty), HasSubstr("not mounted")));
+    EXPECT_TRUE(fs::is_empty(empty)) << words;
+  }
+}
+
+TEST_F(CliObjectTest, AStoreThatDoesNotAnswerIsNotToldAsAnEmptyOne) {
+  const std::string bucket =
+      "HOME=/home/u TERRACE_OBJECT_ENABLED=true TERRACE_OBJECT_BUCKET=kv-cache "
+      "TERRACE_OBJECT_ACCESS_KEY=a TERRACE_OBJECT_SECRET_KEY=b "
+      "TERRACE_OBJECT_ENDPOINT=http://127.0.0.1:1";
+  for (const char* words : {"object gc --dry-run", "object gc --set object.max_age=1h"}) {
+    const Ran ran = terrace_command(words, bucket);
+    EXPECT_EQ(ran.code, 1);
+    EXPECT_THAT(ran.out, AllOf(HasSubstr("not counted to the end"), Not(HasSubstr("no bound")),
+                               Not(HasSubstr("removed: "))));
+    EXPECT_THAT(ran.error, HasSubstr("Couldn't connect"));
+  }
+  const Ran region = terrace_command("object gc --set object.region=a/b", bucket);
+  EXPECT_EQ(region.code, 1);
+  EXPECT_THAT(region.error, HasSubstr("object.region: "));
 }
 
 }  // namespace

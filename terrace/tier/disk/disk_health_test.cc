@@ -396,6 +396,24 @@ TEST_F(HealthTest, OneThatComesBackIsAsSlowAsItWas) {
   EXPECT_FALSE(health_.may_write(0)) << "the other one is quick";
 }
 
+TEST_F(HealthTest, WhatIsStillWrongIsSaidWhenSomethingElseIsWellAgain) {
+  health_.slow(0, 5e6, 2e9);
+  health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
+  health_.stuck(0, {Code::kIo, "fallocate /a/0.slots: EIO (5)"});
+  EXPECT_THAT(problem(), HasSubstr("state=full"));
+  clock_.advance(seconds(30));
+  health_.succeeded(0, true);
+  EXPECT_THAT(problem(), HasSubstr("state=stuck"));
+  health_.grew(0);
+  EXPECT_THAT(problem(), HasSubstr("state=slow"));
+  shut(0);
+  EXPECT_THAT(problem(), HasSubstr("state=failing"));
+  health_.returned(0, "good_blocks=1");
+  EXPECT_THAT(problem(), HasSubstr("state=slow")) << "it takes no new blocks";
+  health_.quick(0);
+  EXPECT_EQ(problem(), "");
+}
+
 TEST_F(HealthTest, WithTheLastDirectoryNothingCanBeRead) {
   EXPECT_TRUE(health_.lost(0));
   EXPECT_FALSE(health_.lost(0));

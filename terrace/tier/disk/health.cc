@@ -51,6 +51,14 @@ void Health::say(std::uint32_t volume, const std::string& problem) {
   }
 }
 
+void Health::say_rest(std::uint32_t volume) {
+  const State& state = states_[volume];
+  if (state.is_lost || state.is_shut) return;
+  if (state.is_refused) return say(volume, state.refused_text);
+  if (state.is_stuck) return say(volume, state.stuck_text);
+  say(volume, state.is_slow ? state.slow_text : std::string());
+}
+
 void Health::succeeded(std::uint32_t volume, bool is_write) {
   State& state = states_[volume];
   if (state.is_lost || state.is_shut) return;  // One of those that were under way.
@@ -58,7 +66,7 @@ void Health::succeeded(std::uint32_t volume, bool is_write) {
   // Before that, it is one of those that were under way: others are still turned away.
   if (is_write && state.is_refused && clock_.now() >= state.refused_until) {
     state.is_refused = false;
-    say(volume, {});
+    say_rest(volume);
   }
 }
 
@@ -79,11 +87,12 @@ void Health::write_failed(std::uint32_t volume, const Status& status) {
   if (state.is_lost || state.is_shut) return;
   state.is_refused = true;
   state.refused_until = clock_.now() + kRefusedTime;
-  say(volume,
+  state.refused_text =
       fmt::format("path={} state={}: {}; what is there is served, new blocks are dropped: {}",
                   directories_[volume], is_read_only ? "read-only" : "full", status.message(),
                   is_read_only ? "see the kernel's log, and mount it writable"
-                               : "free space or lower disk.size"));
+                               : "free space or lower disk.size");
+  say_rest(volume);
 }
 
 void Health::stuck(std::uint32_t volume, const Status& status) {
@@ -92,18 +101,19 @@ void Health::stuck(std::uint32_t volume, const Status& status) {
       status.code() == Code::kExhausted || status.code() == Code::kRefused;
   if (is_said || status.code() == Code::kClosed || state.is_lost || state.is_shut) return;
   state.is_stuck = true;
-  say(volume,
-      fmt::format("path={} state=stuck: {}; its slot file got no more space: new blocks are "
-                  "dropped where none is reserved, and it is tried again every 10 s: check "
-                  "the device and the kernel's log",
-                  directories_[volume], status.message()));
+  state.stuck_text = fmt::format(
+      "path={} state=stuck: {}; its slot file got no more space: new blocks are "
+      "dropped where none is reserved, and it is tried again every 10 s: check "
+      "the device and the kernel's log",
+      directories_[volume], status.message());
+  say_rest(volume);
 }
 
 void Health::grew(std::uint32_t volume) {
   State& state = states_[volume];
   if (!state.is_stuck) return;
   state.is_stuck = false;
-  if (!state.is_lost && !state.is_shut && !state.is_refused) say(volume, {});
+  say_rest(volume);
 }
 
 void Health::shut(std::uint32_t volume, const std::string& problem) {
@@ -151,18 +161,18 @@ void Health::slow(std::uint32_t volume, double rate, double norm) {
   State& state = states_[volume];
   if (state.is_slow) return;
   state.is_slow = true;
-  if (state.is_lost || state.is_shut) return;
-  say(volume,
-      fmt::format("path={} state=slow: {:.1f} MB/s where {:.0f} were usual; new blocks go to "
-                  "other directories, if there are any: check the device",
-                  directories_[volume], rate * 1e-6, norm * 1e-6));
+  state.slow_text = fmt::format(
+      "path={} state=slow: {:.1f} MB/s where {:.0f} were usual; new blocks go to "
+      "other directories, if there are any: check the device",
+      directories_[volume], rate * 1e-6, norm * 1e-6);
+  say_rest(volume);
 }
 
 void Health::quick(std::uint32_t volume) {
   State& state = states_[volume];
   if (!state.is_slow) return;
   state.is_slow = false;
-  if (!state.is_lost && !state.is_shut && !state.is_refused) say(volume, {});
+  say_rest(volume);
 }
 
 bool Health::is_check_due(std::uint32_t volume) const {
@@ -185,11 +195,13 @@ void Health::returned(std::uint32_t volume, const std::string& found) {
   State& state = states_[volume];
   if (state.is_lost) return;
   const bool is_slow = state.is_slow;
+  std::string slow_text = std::move(state.slow_text);
   state = {};
   state.is_slow = is_slow;
+  state.slow_text = std::move(slow_text);
   log_.write(LogLevel::kInfo,
              fmt::format("disk path={} state=returned {}", directories_[volume], found));
-  say(volume, {});
+  say_rest(volume);
 }
 
 void Health::distrusted(std::uint32_t volume, const std::string& why) {

@@ -69,9 +69,15 @@ class Health {
     bool is_slow = false;
     bool is_stuck = false;
     bool is_lost = false;  // For good.
+    // What was said of those: it still holds when another one ends.
+    std::string refused_text;
+    std::string stuck_text;
+    std::string slow_text;
   };
   void shut(std::uint32_t volume, const std::string& problem);
   void say(std::uint32_t volume, const std::string& problem);
+  // The worst of what is wrong with one that is in use.
+  void say_rest(std::uint32_t volume);
 
   const std::vector<std::string> directories_;
   const std::vector<std::string> start_problems_;

@@ -7,6 +7,7 @@
 #include "terrace/tier/disk/learned_keeper_internal.h"
 #include "terrace/tier/disk/meta_scan_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
+#include "terrace/tier/disk/owner_files_internal.h"
 
 namespace terrace::tier {
 
@@ -88,6 +89,7 @@ InspectedOwner inspect_owner(const std::string& directory,
   owner.problem = facts.reason;
   const auto is_locked = disk::DirectoryLock::is_locked(directory);
   owner.is_locked = is_locked && *is_locked;
+  if (!is_locked) owner.lock_problem = is_locked.error().message();
   if (facts.state != disk::DirectoryState::kUsable) return owner;
   owner.extent_bytes = facts.extent_bytes;
   owner.file_bytes = slot_file_bytes(directory);
@@ -112,13 +114,17 @@ InspectedOwner inspect_owner(const std::string& directory,
 
 Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path,
                                                       const std::shared_ptr<const KeyRing>& keys) {
-  TERRACE_ASSIGN_OR_RETURN(const auto directories, disk::list_owner_directories(path));
+  TERRACE_ASSIGN_OR_RETURN(const auto directories, disk::find_owner_directories(path));
   std::vector<InspectedOwner> owners;
   owners.reserve(directories.size());
   for (const std::string& directory : directories) {
     owners.push_back(inspect_owner(directory, keys));
   }
   return owners;
+}
+
+Result<std::vector<std::string>> inspect_leftovers(const std::string& path) {
+  return disk::find_leftovers(path);
 }
 
 }  // namespace terrace::tier

@@ -38,14 +38,19 @@ struct InspectedOwner {
   std::string state;    // "usable", "empty", "newer", "foreign"
   std::string problem;  // Why it would not be used, and the way out; empty = fine.
   bool is_locked = false;
+  std::string lock_problem;  // Why nobody can tell whether it is; empty = `is_locked` says it.
   std::uint64_t extent_bytes = 0;
   std::uint64_t file_bytes = 0;       // Of the slot file.
   std::uint64_t damaged_extents = 0;  // Records of extents.meta; the blocks there are misses.
   std::vector<InspectedNamespace> namespaces;
 };
 
-// `keys`: those at hand; null = none. Errors: kIo when the path cannot be read.
+// `path`: as in disk.paths, or one `terrace-NN`. `keys`: those at hand; null = none. Errors: kIo
+// when the path cannot be read.
 [[nodiscard]] Result<std::vector<InspectedOwner>> inspect_directory(
     const std::string& path, const std::shared_ptr<const KeyRing>& keys = nullptr);
+
+// Directories there that no engine opens: of a `terrace move` that has not ended. Errors: kIo.
+[[nodiscard]] Result<std::vector<std::string>> inspect_leftovers(const std::string& path);
 
 }  // namespace terrace::tier

@@ -60,6 +60,12 @@ std::vector<std::string> notes_on(const Medium& medium) {
     notes.emplace_back(
         "file_system=overlay: a container's own layer goes with the container: mount a volume");
   }
+  if (medium.type == TMPFS_MAGIC || medium.type == RAMFS_MAGIC) {
+    notes.push_back(fmt::format(
+        "file_system={}: that is memory: what lies there counts like host memory, and is gone at a "
+        "reboot: name a directory on a disk in disk.paths",
+        medium.type == TMPFS_MAGIC ? "tmpfs" : "ramfs"));
+  }
   const bool is_counted = copying_name(medium.type).empty();  // Those compress.
   if (is_counted && medium.blocks > 0 && medium.size > medium.blocks + kLeastHole) {
     notes.push_back(fmt::format(

@@ -54,5 +54,10 @@ TEST(MediumTest, AStartOnAFileWithHolesLogsIt) {
   EXPECT_TRUE(rig.read(1).is_ok());
 }
 
+TEST(MediumTest, MemoryIsNoDisk) {
+  EXPECT_THAT(notes_on({.type = TMPFS_MAGIC}), ElementsAre(HasSubstr("file_system=tmpfs")));
+  EXPECT_THAT(notes_on({.type = RAMFS_MAGIC}), ElementsAre(HasSubstr("file_system=ramfs")));
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk

@@ -40,6 +40,11 @@ int rename_to_new(const std::string& from, const std::string& to) {
   return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
 }
 
+bool is_shortage(const Status& status) {
+  return status.code() == Code::kExhausted || status.message().contains("ENOSPC") ||
+         status.message().contains("EDQUOT");
+}
+
 // To the first free number below `path`.
 Result<std::string> publish(const std::string& from, const std::string& path) {
   for (int number = 0; number < kMostOwners; ++number) {
@@ -92,7 +97,9 @@ class OwnerMover {
     TERRACE_ASSIGN_OR_RETURN(folder_, disk::open_owner_directory(directory));
     TERRACE_ASSIGN_OR_RETURN(lock_, disk::DirectoryLock::try_lock(directory));
     if (!lock_) {
-      return {Code::kRefused, directory + ": an engine has it: stop the engine, then try again"};
+      return {Code::kRefused, directory +
+                                  ": an engine has it, or another `terrace move` or `terrace "
+                                  "wipe`: stop the engine, then try again"};
     }
     TERRACE_ASSIGN_OR_RETURN(files_, disk::list_owner_files(folder_.get(), directory));
     for (const disk::OwnedFile& file : files_.files) moved_.bytes += file.size;
@@ -139,11 +146,19 @@ class OwnerMover {
       return Status::from_errno(errno, "mkdir", copy);
     }
     TERRACE_ASSIGN_OR_RETURN(const UniqueFd target, disk::open_owner_directory(copy));
+    TERRACE_RETURN_IF_ERROR(lock_copy(copy));
     const Note note{fmt::format("{:016x}{:016x}", random_u64(), random_u64()), directory};
     TERRACE_RETURN_IF_ERROR(write_note(copy, disk::kMovedFrom, note));
     disk::FolderCopy work({folder_.get(), directory}, {target.get(), copy}, files_,
                           options_.progress);
-    TERRACE_RETURN_IF_ERROR(work.run());
+    if (const Status copied = work.run(); !copied.is_ok()) {
+      // Nobody would look for what fills that file system up.
+      if (!is_shortage(copied)) return copied;
+      remove_copy(target.get(), copy);
+      if (copied.message().contains("nothing was moved")) return copied;
+      return {Code::kExhausted,
+              copied.message() + "; nothing was moved: free space there, then run it again"};
+    }
     TERRACE_RETURN_IF_ERROR(work.compare());
     TERRACE_RETURN_IF_ERROR(sync_directory(to_path_));
     tell("leave");
@@ -157,9 +172,29 @@ class OwnerMover {
     return finish(leaving, copy);
   }
 
+  // As long as it grows and until it has its name nobody else moves, wipes or opens it.
+  Status lock_copy(const std::string& copy) {
+    TERRACE_ASSIGN_OR_RETURN(copy_lock_, disk::DirectoryLock::try_lock(copy));
+    if (copy_lock_) return {};
+    return {Code::kRefused, copy + ": another `terrace move` or `terrace wipe` has it: try again"};
+  }
+  static void remove_copy(int folder, const std::string& copy) {
+    const auto there = disk::list_owner_files(folder, copy);
+    if (!there) return;
+    for (const disk::OwnedFile& file : there->files) {
+      (void)disk::remove_file(folder, file.name, copy);
+    }
+    for (const std::string& name : there->namespaces) {
+      (void)::unlinkat(folder, name.c_str(), AT_REMOVEDIR);
+    }
+    (void)::rmdir(copy.c_str());
+  }
+
   Status finish(const std::string& leaving, const std::string& copy) {
+    if (!copy_lock_) TERRACE_RETURN_IF_ERROR(lock_copy(copy));
     tell("publish");
     TERRACE_ASSIGN_OR_RETURN(moved_.to, publish(copy, to_path_));
+    copy_lock_.reset();  // An engine may have it now.
     tell("remove");
     return remove_old(leaving);
   }
@@ -238,6 +273,7 @@ class OwnerMover {
   MovedOwner moved_;
   UniqueFd folder_;
   std::optional<disk::DirectoryLock> lock_;
+  std::optional<disk::DirectoryLock> copy_lock_;
   disk::OwnerFiles files_;
 };
 
@@ -253,6 +289,19 @@ Status check_target(const std::string& source, const std::string& to) {
       return {Code::kInvalid, fmt::format("{} lies in {}, which is to be moved", to, source)};
     }
     error.clear();
+  }
+  return {};
+}
+
+// What is made of it belongs to whom the old place belongs to: of meaning when root moves.
+Status make_target(const std::string& target, const std::string& source) {
+  std::vector<std::string> made;
+  for (std::string path = target; !exists(path); path = parent_of(path)) made.push_back(path);
+  TERRACE_RETURN_IF_ERROR(make_directories(target));
+  struct stat facts{};
+  if (::stat(parent_of(source).c_str(), &facts) != 0) return {};
+  for (const std::string& path : made) {
+    (void)!::lchown(path.c_str(), facts.st_uid, facts.st_gid);
   }
   return {};
 }
@@ -284,7 +333,7 @@ Result<std::vector<MovedOwner>> move_directory(const std::string& from, const st
     return fail(Code::kInvalid,
                 fmt::format("{}: holds no terrace-NN, so there is nothing to move", from));
   }
-  TERRACE_RETURN_IF_ERROR(make_directories(target));
+  TERRACE_RETURN_IF_ERROR(make_target(target, sources.front()));
   for (const std::string& source : sources) TERRACE_RETURN_IF_ERROR(check_target(source, target));
   std::vector<MovedOwner> moved;
   moved.reserve(sources.size());

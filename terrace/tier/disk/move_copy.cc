@@ -150,12 +150,7 @@ Status FolderCopy::make_folders() const {
 
 Status FolderCopy::copy_file(const OwnedFile& file) {
   const std::string to = target_.path + "/" + file.name;
-  // Never opens the source's owner.lock: closing it would free the lock (fcntl's way).
-  if (file.name == "owner.lock") {
-    TERRACE_ASSIGN_OR_RETURN(const UniqueFd lock,
-                             open_in(target_.folder, file.name, O_RDWR | O_CREAT, target_.path));
-    return {};
-  }
+  if (file.name == "owner.lock") return give_lock();
   TERRACE_ASSIGN_OR_RETURN(const UniqueFd source,
                            open_in(source_.folder, file.name, O_RDONLY, source_.path));
   TERRACE_ASSIGN_OR_RETURN(const UniqueFd target,
@@ -173,6 +168,16 @@ Status FolderCopy::copy_file(const OwnedFile& file) {
   }
   TERRACE_RETURN_IF_ERROR(each_piece(file, source.get(), target.get(), true));
   if (::fsync(target.get()) != 0) return Status::from_errno(errno, "fsync", to);
+  return {};
+}
+
+// Opens neither side's: closing it would free the lock (fcntl's way). The mover holds both.
+Status FolderCopy::give_lock() const {
+  struct stat facts{};
+  if (::fstatat(source_.folder, "owner.lock", &facts, AT_SYMLINK_NOFOLLOW) == 0) {
+    (void)!::fchownat(target_.folder, "owner.lock", facts.st_uid, facts.st_gid,
+                      AT_SYMLINK_NOFOLLOW);
+  }
   return {};
 }
 

@@ -32,6 +32,7 @@ class FolderCopy {
   [[nodiscard]] Status make_folders() const;
   [[nodiscard]] Status check_room() const;
   [[nodiscard]] Status copy_file(const OwnedFile& file);
+  [[nodiscard]] Status give_lock() const;
   [[nodiscard]] Status each_piece(const OwnedFile& file, int source, int target, bool is_copying);
   [[nodiscard]] bool is_copied(const std::string& name) const;
 

@@ -102,10 +102,45 @@ TEST_F(MoveTest, ModesAndGroupsAreKept) {
   EXPECT_EQ(facts.st_gid, 12'345U);
 }
 
+// Root moves what an engine of another user has to open afterwards.
+TEST_F(MoveTest, TheLockAndNewFoldersBelongToWhomTheOldOnesBelongTo) {
+  constexpr uid_t kUser = 12'345;
+  ASSERT_EQ(::chown(rig_.path().c_str(), kUser, kUser), 0);
+  ASSERT_EQ(::chown(rig_.owner().c_str(), kUser, kUser), 0);
+  for (const auto& entry : fs::recursive_directory_iterator(rig_.owner())) {
+    ASSERT_EQ(::chown(entry.path().c_str(), kUser, kUser), 0);
+  }
+  const MovedOwner moved = move_one(rig_.path(), target() + "/below", by_copy());
+  ASSERT_EQ(moved.problem, "");
+  struct stat facts{};
+  for (const auto& entry : fs::recursive_directory_iterator(target_.path())) {
+    ASSERT_EQ(::lstat(entry.path().c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_uid, kUser) << entry.path();
+  }
+  ASSERT_EQ(::stat(target_.path().c_str(), &facts), 0);
+  EXPECT_NE(facts.st_uid, kUser) << "it was there before";
+}
+
+TEST_F(MoveTest, AWipeLeavesTheCopyAloneUntilItHasItsName) {
+  std::vector<std::string> said;
+  MoveOptions options = by_copy();
+  options.progress = [&](const MoveProgress& progress) {
+    if (std::string_view(progress.step) == "remove") return;
+    const auto wiped =
+        wipe_directory(target(), {.name_space = "", .is_dry = false, .progress = {}});
+    ASSERT_TRUE(wiped.has_value());
+    for (const WipedOwner& owner : *wiped) said.push_back(owner.problem);
+  };
+  EXPECT_EQ(move_one(rig_.path(), target(), options).problem, "");
+  EXPECT_THAT(said, ::testing::AllOf(::testing::Not(::testing::IsEmpty()),
+                                     ::testing::Each(HasSubstr("terrace move` has it"))));
+  expect_served(rig_, target());
+}
+
 TEST_F(MoveTest, ADirectoryThatAnEngineHasIsRefused) {
   ASSERT_TRUE(rig_.open().is_ok());
   const auto before = tree(rig_.path());
-  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("an engine has it"));
+  EXPECT_THAT(move_one(rig_.path(), target(), by_copy()).problem, HasSubstr("an engine"));
   EXPECT_EQ(tree(rig_.path()), before);
   EXPECT_TRUE(fs::is_empty(target()));
   EXPECT_TRUE(rig_.read(1).is_ok());

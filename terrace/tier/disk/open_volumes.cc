@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "terrace/tier/disk/open_volumes_internal.h"
+#include "terrace/tier/disk/owner_files_internal.h"
 
 namespace terrace::tier::disk {
 
@@ -30,6 +31,17 @@ std::string shortage(const std::string& path, const Status& why) {
 std::string unusable(const std::string& path, const Status& why) {
   return fmt::format("disk.paths {}: {}{}; put that right, or name another directory in disk.paths",
                      path, why.message(), shortage(path, why));
+}
+// Their blocks are misses, and nothing else would say why.
+void tell_leftovers(const std::string& path, LogSink& log) {
+  const auto leftovers = find_leftovers(path);
+  for (const std::string& directory : leftovers.value_or(std::vector<std::string>())) {
+    log.write(LogLevel::kWarn,
+              fmt::format("disk path={} leftover=\"{}\": of a `terrace move` that has not ended: "
+                          "what lies in it is not used; run that move again, or remove it with "
+                          "`terrace wipe`",
+                          path, directory));
+  }
 }
 }  // namespace
 
@@ -59,6 +71,7 @@ OpenedVolumes open_volumes(const DiskTier::Options& options, const Clock& clock,
     for (std::string& problem : adoption->problems) {
       opened.problems.push_back("disk.paths " + std::move(problem));
     }
+    tell_leftovers(path, log);
     opened.generation = std::max(opened.generation, adoption->generation);
     if (!adoption->owner) continue;
     Volume::Options volume_options;

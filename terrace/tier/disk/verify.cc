@@ -65,7 +65,7 @@ class OwnerVerifier {
   }
 
   VerifiedOwner run() {
-    if (is_in_use()) return std::move(owner_);
+    if (is_in_use() || !owner_.problem.empty()) return std::move(owner_);
     const disk::DirectoryFacts facts = disk::judge(owner_.directory);
     owner_.problem = facts.reason;
     if (facts.state != disk::DirectoryState::kUsable) return std::move(owner_);
@@ -100,6 +100,12 @@ class OwnerVerifier {
   bool is_in_use() {
     const auto is_locked = disk::DirectoryLock::is_locked(owner_.directory);
     owner_.is_in_use = is_locked && *is_locked;
+    if (!is_locked) {  // Another user's engine may be writing under the reads.
+      owner_.problem = fmt::format(
+          "whether an engine has it cannot be told, so it was not read: {}; verify it as that "
+          "engine's user",
+          is_locked.error().message());
+    }
     return owner_.is_in_use;
   }
 

@@ -88,7 +88,9 @@ class OwnerWiper {
   }
 
   [[nodiscard]] static Status in_use() {
-    return {Code::kRefused, "an engine has it: stop the engine, then try again"};
+    return {Code::kRefused,
+            "an engine or a `terrace move` has it: stop the engine, or let that end, then try "
+            "again"};
   }
 
   // What is there may be removed.

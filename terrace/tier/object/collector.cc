@@ -263,7 +263,10 @@ bool Collector::is_over_line(std::size_t cell, const PackTotals& pack) {
 
 void Collector::end_listing() {
   const bool was_counting = report_.phase == Phase::kCount;
-  if (was_counting) draw_line();
+  if (was_counting) {
+    report_.is_counted = true;
+    draw_line();
+  }
   report_.phase = Phase::kRemove;
   if (!was_counting || line_ == Ages::kCells) step_ = Step::kNone;
 }

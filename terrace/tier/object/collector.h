@@ -44,6 +44,7 @@ struct CollectReport {
   static constexpr std::size_t kMostKeys = 64;
   enum class Phase : std::uint8_t { kTurn, kCount, kRemove, kOver };
   Phase phase = Phase::kTurn;
+  bool is_counted = false;      // Every pack was seen: `found` is all there is.
   bool is_others_turn = false;  // Over: another node has this turn.
   PackTotals found;             // Of all namespaces.
   // Of those, by the id of the key that they are encrypted with; "" = not encrypted. No more than

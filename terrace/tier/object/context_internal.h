@@ -112,7 +112,11 @@ struct Context {
   std::atomic<bool> is_replacing = false;  // The store replaces what has the name of a put.
   mutable Mutex mutex;
   KnownPacks known TERRACE_GUARDED_BY(mutex);
-  std::string problem TERRACE_GUARDED_BY(mutex);         // Of the store; empty = it answers.
+  std::string problem TERRACE_GUARDED_BY(mutex);  // Of the store; empty = it answers.
+  // What it will not do though it answers, see refusals_internal.h; empty = nothing.
+  std::string refused TERRACE_GUARDED_BY(mutex);
+  std::string full TERRACE_GUARDED_BY(mutex);
+  std::string refused_puts TERRACE_GUARDED_BY(mutex);
   std::string reset_failure TERRACE_GUARDED_BY(mutex);   // Of the last try; empty = none failed.
   std::string damage TERRACE_GUARDED_BY(mutex);          // The last pack that did not verify.
   std::string upkeep_problem TERRACE_GUARDED_BY(mutex);  // Of the last round of collecting.

@@ -9,6 +9,7 @@
 #include "terrace/tier/object/generations_internal.h"
 #include "terrace/tier/object/probes_internal.h"
 #include "terrace/tier/object/reads_internal.h"
+#include "terrace/tier/object/refusals_internal.h"
 #include "terrace/tier/object/touches_internal.h"
 #include "terrace/tier/object/upkeep_internal.h"
 #include "terrace/tier/object/writes_internal.h"
@@ -28,10 +29,17 @@ struct ObjectTier::State {
       case Part::kOpening:
         return generations.take_listing(answer);
       case Part::kProbe:
+        refusals.note_asked(answer.status);
         return probes.take(answer, number);
       case Part::kRead:
+        refusals.note_asked(answer.status);
         return reads.take(answer, number, done);
       case Part::kWrite:
+        if (writes.is_put(number)) {
+          refusals.note_put(answer.status);
+        } else {
+          refusals.note_asked(answer.status);
+        }
         return writes.take(answer, number, done);
       case Part::kReset:
         return generations.take_reset(answer, number);
@@ -68,6 +76,7 @@ struct ObjectTier::State {
 
   object::Context context;
   object::Generations generations{context};
+  object::Refusals refusals{context};
   object::Touches touches{context};
   object::Probes probes{context, touches};
   object::Reads reads{context};
@@ -235,6 +244,7 @@ void ObjectTier::poll(std::vector<ObjectDone>& done) {
   state_->reads.advance(done);
   state_->touches.advance();
   state_->upkeep.advance();
+  state_->refusals.advance();
   state_->writes.advance(done);
   // What was handed over just now goes out without another round.
   state_->answers.clear();
@@ -269,6 +279,8 @@ std::vector<std::string> ObjectTier::problems() const {
   std::vector<std::string> found;
   const MutexLock lock(context.mutex);
   if (!context.problem.empty()) found.push_back(context.problem);
+  if (!context.refused.empty()) found.push_back(context.refused);
+  if (!context.full.empty()) found.push_back(context.full);
   if (!context.damage.empty()) found.push_back(context.damage);
   if (!context.upkeep_problem.empty()) found.push_back(context.upkeep_problem);
   return found;
@@ -279,6 +291,9 @@ std::string ObjectTier::summary() const {
   std::string text;
   if (context.is_replacing.load()) text = "no conditional puts";
   const MutexLock lock(context.mutex);
+  if (!context.refused_puts.empty()) {
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", context.refused_puts);
+  }
   if (!context.last_round) return text;
   const object::LastRound& last = *context.last_round;
   return fmt::format("{}{}{} packs of {:.1f} GiB {} s ago, {} of them removed then", text,

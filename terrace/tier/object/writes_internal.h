@@ -30,6 +30,12 @@ class Writes {
   void take_sealed(std::uint64_t number, std::vector<ObjectDone>& done);
   [[nodiscard]] bool is_idle() const { return writes_.empty(); }
 
+  // Whether what is under way for it is the put; else it is being asked for.
+  [[nodiscard]] bool is_put(std::uint64_t number) const {
+    const auto found = writes_.find(number);
+    return found != writes_.end() && found->second.is_put;
+  }
+
  private:
   struct Write {
     std::uint64_t token = 0;

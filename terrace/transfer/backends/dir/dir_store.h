@@ -23,6 +23,8 @@ struct DirStoreOptions {
   bool is_group_shared = false;
   // Past the page cache, where offset, length and memory are in whole 4 KiB; else through it.
   bool is_direct = false;
+  // An empty folder becomes an object directory; else it is refused as it is.
+  bool may_begin = true;
   // What a writer left unfinished is removed by listings when it is older than this by the clock
   // of this node and by that of the file system.
   Nanoseconds leftover_age = seconds(3600);

@@ -68,7 +68,7 @@ ObjectFiles::ObjectFiles(const DirStoreOptions& options, std::unique_ptr<FileCal
       is_direct_(options.is_direct),
       making_{calls_.get(), host_name(), options.is_group_shared,
               options.leftover_age.value() / seconds(1).value()},
-      root_(options.path, making_) {}
+      root_(options.path, making_, options.may_begin) {}
 
 ObjectAnswer ObjectFiles::run(const ObjectRequest& request) {
   ObjectAnswer answer;

@@ -157,6 +157,12 @@ Status Root::prepare() {
       }
     }
   }
+  if (!is_marked && !may_begin_) {
+    return refused(
+        fmt::format("{}: empty, without {}: no engine has put anything there, or it is "
+                    "not mounted; mount it, or name another folder",
+                    path_, kMarkerName));
+  }
   if (!is_marked) {
     TERRACE_RETURN_IF_ERROR(initialise(root.get()));
     TERRACE_ASSIGN_OR_RETURN(is_marked, has_marker(root.get()));

@@ -18,7 +18,8 @@ namespace terrace::transfer::dir {
 
 class Root {
  public:
-  Root(std::string path, const Making& making) : path_(std::move(path)), making_(making) {}
+  Root(std::string path, const Making& making, bool may_begin)
+      : path_(std::move(path)), making_(making), may_begin_(may_begin) {}
   // Makes an empty folder a root; takes one that is; refuses everything else untouched.
   [[nodiscard]] Status prepare();
   // For one request. Errors: kUnavailable = not there, or (not mounted) without its marker.
@@ -39,6 +40,7 @@ class Root {
 
   const std::string path_;
   const Making& making_;
+  const bool may_begin_;
   Mutex mutex_;
   Identity known_ TERRACE_GUARDED_BY(mutex_);
 };

@@ -95,8 +95,9 @@ Result<Target> make_target(const S3Options& options) {
   if (options.bucket.size() < 3 || options.bucket.size() > 63 || !is_word(options.bucket, ".-")) {
     return fail(invalid("bucket", options.bucket, "expected 3 to 63 of a-z, 0-9, '.' and '-'"));
   }
-  if (!is_word(options.region, "-")) {
-    return fail(invalid("region", options.region, "expected a-z, 0-9 and '-'"));
+  // Amazon's are small letters; OpenStack's first one is "RegionOne".
+  if (!is_word(options.region, "-_ABCDEFGHIJKLMNOPQRSTUVWXYZ")) {
+    return fail(invalid("region", options.region, "expected letters, digits, '-' and '_'"));
   }
   if (!options.prefix.empty()) {
     const Status status = check_object_name(options.prefix);

@@ -362,6 +362,8 @@ TEST_F(S3RequestsTest, OptionsThatMakeNoSenseAreNamed) {
   }
   EXPECT_TRUE(text_of([](S3Options& o) { o.prefix = "a/"; }).starts_with("invalid: s3 prefix"));
   EXPECT_TRUE(text_of([](S3Options& o) { o.region = "eu\n"; }).starts_with("invalid: s3 region"));
+  EXPECT_EQ(text_of([](S3Options& o) { o.region = "RegionOne"; }), "ok");
+  EXPECT_EQ(text_of([](S3Options& o) { o.region = "us_east"; }), "ok");
   EXPECT_TRUE(text_of([](S3Options& o) { o.depth = 0; }).starts_with("invalid: s3 depth"));
   EXPECT_EQ(text_of([](S3Options& o) { o.prefix = ""; }), "ok");
 }
