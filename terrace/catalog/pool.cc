@@ -78,9 +78,8 @@ void Pool::evict(SlotIndex index) {
     ++evicted_forgotten_;
     if (!evicted_.empty()) evicted_.pop_front();
   }
-  if (const auto key = index_.key_of(slot.home, index); key && evicted_limit_ > 0) {
-    evicted_.push_back({*key, {index, slot.generation}});
-  }
+  const auto key = evicted_limit_ > 0 ? index_.key_of(slot.home, index) : std::nullopt;
+  if (key) evicted_.push_back({*key, {index, slot.generation}});
   free_slot(index);
 }
 
@@ -246,28 +245,41 @@ void Pool::touch(const BlockKey& key) {
   if (const auto index = index_.find(key)) touch_slot(*index);
 }
 
+// In slices, each with the block before it: that is what the policy makes its tree of. The slice
+// that is touched last is the first that it is told of, so that most chains are looked up once.
 void Pool::touch_chain(NamespaceId name_space, GroupId group, const UsedRun& run) {
-  const auto hashes = run.hashes;
-  constexpr std::size_t kAhead = 16;
-  for (std::size_t i = hashes.size(); i > 0; --i) {
-    if (i > kAhead) index_.prefetch(index_.home_of({name_space, group, hashes[i - 1 - kAhead]}));
-    touch({name_space, group, hashes[i - 1]});
+  constexpr std::size_t kSlice = 256;
+  std::array<std::optional<SlotIndex>, kSlice + 1> slots;
+  const auto look_up = [&](std::size_t from) {
+    const auto slice = run.hashes.subspan(from, std::min(kSlice, run.hashes.size() - from));
+    const auto found = std::span(slots).subspan(1, slice.size());
+    index_.find_each(name_space, group, slice, found);
+    return found;
+  };
+  if (run.hashes.empty()) return;
+  std::size_t from = (run.hashes.size() - 1) / kSlice * kSlice;
+  auto found = look_up(from);
+  touch_all(found);
+  while (from > 0) {
+    from -= kSlice;
+    found = look_up(from);
+    touch_all(found);
   }
-  if (run.use && policy_->wants_uses()) note_use(name_space, group, run);
+  if (!run.use || !policy_->wants_uses()) return;
+  if (run.before) slots[0] = index_.find({name_space, group, *run.before});
+  for (;;) {
+    policy_->note_use(std::span(slots).first(found.size() + 1), *run.use);
+    from += found.size();
+    if (from == run.hashes.size()) return;
+    slots[0] = found.back();
+    found = look_up(from);
+  }
 }
 
-// In slices, each with the block before it: that is what the policy makes its tree of.
-void Pool::note_use(NamespaceId name_space, GroupId group, const UsedRun& run) {
-  constexpr std::size_t kSlice = 64;
-  std::array<std::optional<SlotIndex>, kSlice + 1> slots;
-  if (run.before) slots[0] = index_.find({name_space, group, *run.before});
-  for (std::size_t from = 0; from < run.hashes.size(); from += kSlice) {
-    const auto slice = run.hashes.subspan(from, std::min(kSlice, run.hashes.size() - from));
-    for (std::size_t i = 0; i < slice.size(); ++i) {
-      slots[i + 1] = index_.find({name_space, group, slice[i]});
-    }
-    policy_->note_use(std::span(slots).first(slice.size() + 1), *run.use);
-    slots[0] = slots[slice.size()];
+// Deepest first.
+void Pool::touch_all(std::span<const std::optional<SlotIndex>> slots) {
+  for (std::size_t i = slots.size(); i > 0; --i) {
+    if (slots[i - 1]) touch_slot(*slots[i - 1]);
   }
 }
 

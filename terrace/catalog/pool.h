@@ -295,7 +295,7 @@ class Pool {
   void evict(SlotIndex index);
   Pin add_pin(SlotIndex index);
   void touch_slot(SlotIndex index);
-  void note_use(NamespaceId name_space, GroupId group, const UsedRun& run);
+  void touch_all(std::span<const std::optional<SlotIndex>> slots);
 
   // The handles' verbs. Those of drops do not throw: a handle may be dropped while a Breach
   // unwinds, and where nothing can be thrown. What they find broken is kept for

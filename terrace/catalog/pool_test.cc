@@ -366,6 +366,55 @@ TEST(PoolTest, AForgottenEvictionIsCounted) {
   EXPECT_EQ(evicted[1].key, key(3));
 }
 
+// Writes down what it is told.
+class ListeningPolicy final : public policy::EvictionPolicy {
+ public:
+  struct Told {
+    std::vector<SlotIndex> touched;
+    std::vector<std::pair<std::optional<SlotIndex>, std::optional<SlotIndex>>> links;
+  };
+  explicit ListeningPolicy(Told& told) : told_(told) {}
+  void touch(SlotIndex slot) override { told_.touched.push_back(slot); }
+  void note_use(std::span<const std::optional<SlotIndex>> chain, const policy::Use&) override {
+    for (std::size_t i = 1; i < chain.size(); ++i) told_.links.emplace_back(chain[i - 1], chain[i]);
+  }
+  [[nodiscard]] bool wants_uses() const override { return true; }
+  void remove(SlotIndex) override {}
+  [[nodiscard]] std::optional<SlotIndex> victim() const override { return std::nullopt; }
+  [[nodiscard]] Bytes memory() const override { return Bytes(0); }
+
+ private:
+  Told& told_;
+};
+
+TEST(PoolTest, ALongChainIsTouchedFromItsEndAndToldFromItsBeginning) {
+  constexpr std::uint64_t kBlocks = 700;
+  ListeningPolicy::Told told;
+  const auto listen = [&](std::uint32_t) { return std::make_unique<ListeningPolicy>(told); };
+  auto pool = Pool::create({.slots = kBlocks, .make_policy = listen}).value();
+  std::vector<std::optional<SlotIndex>> places;
+  for (std::uint64_t n = 0; n < kBlocks; ++n) {
+    if (n % 3 == 0) store(*pool, key(n)).reset();
+    const auto found = pool->find(key(n));
+    places.push_back(found ? std::optional(found->index) : std::nullopt);
+  }
+  told.touched.clear();
+  const auto hashes = chain(0, kBlocks);
+  pool->touch_chain(NamespaceId(1), GroupId(0),
+                    {.hashes = std::span(hashes).subspan(1),
+                     .before = hashes[0],
+                     .use = policy::Use{.at = seconds(1)}});
+  std::vector<SlotIndex> from_end;
+  for (std::size_t i = kBlocks; i-- > 1;) {
+    if (places[i]) from_end.push_back(*places[i]);
+  }
+  EXPECT_EQ(told.touched, from_end);
+  ASSERT_EQ(told.links.size(), kBlocks - 1);
+  for (std::size_t i = 1; i < kBlocks; ++i) {
+    EXPECT_EQ(told.links[i - 1], std::pair(places[i - 1], places[i])) << i;
+  }
+}
+
 // A system prompt that the engine answers from its own cache is never pinned here, only looked up.
 TEST(PoolTest, AHotPromptNeverAgesOutWhileOthersChurn) {
   auto pool = make_pool(64);

@@ -363,6 +363,25 @@ std::size_t BlockIndex::match_window(std::span<const SequenceHash> hashes,
   return length;
 }
 
+void BlockIndex::find_each(NamespaceId name_space, GroupId group,
+                           std::span<const SequenceHash> hashes,
+                           std::span<std::optional<SlotIndex>> slots) const {
+  TERRACE_CHECK(slots.size() == hashes.size());
+  const std::uint32_t pair = pair_of(name_space, group);
+  const std::uint32_t domain = domains_->find(pair);
+  std::ranges::fill(slots, std::nullopt);
+  if (domain == 0) return;
+  const auto prefetch_home = [&](std::size_t i) {
+    if (i < hashes.size()) __builtin_prefetch(buckets_.data() + home(hashes[i], pair));
+  };
+  for (std::size_t i = 0; i < kAhead; ++i) prefetch_home(i);
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    prefetch_home(i + kAhead);
+    const Position at = seek(home(hashes[i], pair), {hashes[i], pair, domain}, false);
+    if (at.way < kWays) slots[i] = SlotIndex(buckets_[at.bucket].place[at.way] - 1);
+  }
+}
+
 std::size_t BlockIndex::match(NamespaceId name_space, GroupId group,
                               std::span<const SequenceHash> hashes,
                               std::span<SlotIndex> slots) const {

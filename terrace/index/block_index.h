@@ -51,6 +51,9 @@ class BlockIndex {
   void prefetch(Home home) const;
 
   [[nodiscard]] std::optional<SlotIndex> find(const BlockKey& key) const;
+  // find() of each hash of a chain, several times as fast. `slots` is as long as `hashes`.
+  void find_each(NamespaceId name_space, GroupId group, std::span<const SequenceHash> hashes,
+                 std::span<std::optional<SlotIndex>> slots) const;
   [[nodiscard]] bool has_hidden(const BlockKey& key) const;
   // Writes the slots of the longest leading run of `hashes` that is visible; returns its length.
   // `slots` is at least as long as `hashes`, or empty when only the length is wanted.

@@ -278,6 +278,11 @@ class IndexModel {
     for (std::size_t i = 0; i < expected; ++i) {
       ASSERT_EQ(slots[i].value(), visible_.at({k.name_space, k.group, hashes[i]}));
     }
+    std::vector<std::optional<SlotIndex>> each(hashes.size(), SlotIndex(capacity_));
+    index_.find_each(k.name_space, k.group, hashes, each);
+    for (std::size_t i = 0; i < hashes.size(); ++i) {
+      ASSERT_EQ(each[i], index_.find({k.name_space, k.group, hashes[i]}));
+    }
   }
 
   BlockIndex index_;

@@ -25,6 +25,7 @@ Result<Replay> Replay::create(const Options& options) {
                            catalog::Pool::create({.slots = options.host_slots,
                                                   .eviction = options.eviction,
                                                   .returns = replay.returns_,
+                                                  .evicted_limit = 0,
                                                   .make_policy = options.make_policy}));
   policy::AdmissionOptions admission;
   admission.reuse.tier_blocks = options.disk_slots;
@@ -35,6 +36,7 @@ Result<Replay> Replay::create(const Options& options) {
                              catalog::Pool::create({.slots = options.disk_slots,
                                                     .eviction = options.eviction,
                                                     .returns = replay.returns_,
+                                                    .evicted_limit = 0,
                                                     .make_policy = options.make_policy}));
   }
   return replay;
@@ -112,10 +114,13 @@ void Replay::note_use(policy::ReturnClass of, policy::Priority priority) {
 void Replay::compute(std::size_t from, catalog::PinRun& run) {
   for (std::size_t at = from; at < hashes_.size(); ++at) {
     const BlockKey key = key_of(hashes_[at]);
-    const bool is_new = !host_->contains(key);
+    if (auto pin = host_->pin(key)) {
+      run.add(std::move(*pin));
+      continue;
+    }
     if (!store(key, run)) break;
-    if (is_new) ++stores_;
-    if (!is_new || disk_ == nullptr || has_on_disk(key)) continue;
+    ++stores_;
+    if (disk_ == nullptr || has_on_disk(key)) continue;
     // Where nothing is written before host evicts it, that is a sighting alone.
     const bool is_admitted = filter_->admit(key, now_);
     if (is_admitted && !is_demote_) write(key);
@@ -162,13 +167,10 @@ void Replay::sight(const BlockKey& key) {
 }
 
 bool Replay::store(const BlockKey& key, catalog::PinRun& run) {
-  auto pin = host_->pin(key);
-  if (!pin) {
-    make_room();
-    auto reserved = host_->reserve(key);
-    if (!reserved) return false;
-    pin = std::move(*reserved).begin_fill().seal();
-  }
+  make_room();
+  auto reserved = host_->reserve(key);
+  if (!reserved) return false;
+  auto pin = std::move(*reserved).begin_fill().seal();
   if (!pin) return false;
   run.add(std::move(*pin));
   return true;
@@ -178,17 +180,18 @@ void Replay::make_room() {
   if (host_->count(catalog::SlotState::kFree) > 0) return;
   const auto victim = host_->next_victim();
   if (!victim) return;
-  const auto last = host_->last_use(victim->slot);
-  const auto evicting = host_->begin_evict();
   const BlockKey& key = victim->key;
-  if (disk_ == nullptr || disk_->contains(key) || !filter_->admit_leaving(key, now_)) return;
+  const bool goes_down =
+      disk_ != nullptr && !disk_->contains(key) && filter_->admit_leaving(key, now_);
+  const auto last = goes_down ? host_->last_use(victim->slot) : std::nullopt;
+  const auto evicting = host_->begin_evict();
+  if (!goes_down) return;
   write(key);
   if (last) disk_->note_last_use(key, *last);
 }
 
 void Replay::write(const BlockKey& key) {
   auto reserved = disk_->reserve(key);
-  (void)disk_->take_evicted();
   if (!reserved) return;
   if (std::move(*reserved).begin_fill().seal()) ++writes_;
 }

@@ -78,6 +78,7 @@ class Replay {
   // Takes what leads from wherever it lies; returns how many blocks.
   std::size_t load(catalog::PinRun& run);
   void sight(const BlockKey& key);
+  // A block that host lacks.
   bool store(const BlockKey& key, catalog::PinRun& run);
   void write(const BlockKey& key);
   // One block leaves host where no slot is free.

@@ -5,6 +5,7 @@
 // replacement scheme, INFOCOM 2001.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -42,15 +43,17 @@ static_assert(ReturnModel::kMostClasses <= 512);
 // by.
 constexpr std::array<float, 4> kWeights = {1, 4, 0.25F, 1};
 
-// A leaf, and what keeping it is worth now.
-struct Weighed {
+// A leaf, and when it is to go: of two the one with less rank goes first.
+struct Ranked {
   std::uint32_t slot = kNoSlot;
-  float worth = std::numeric_limits<float>::infinity();
-  std::uint32_t age = 0;
-  [[nodiscard]] bool goes_before(const Weighed& other) const {
-    return worth < other.worth || (worth == other.worth && age > other.age);
-  }
+  std::uint64_t rank = std::numeric_limits<std::uint64_t>::max();
 };
+
+// By what keeping a block is worth now, of equals the oldest first. No worth is below 0, so the
+// bits of two are in the order of their values.
+std::uint64_t rank_of(float worth, std::uint32_t age) {
+  return (std::uint64_t{std::bit_cast<std::uint32_t>(worth)} << 32U) | ~age;
+}
 
 class Hazard final : public EvictionPolicy {
  public:
@@ -213,15 +216,14 @@ class Hazard final : public EvictionPolicy {
     if (node.is_evictable == 0) return;
     enter_order(slot);
     // Else one draw would take the ends of two chains, where one chain is worth less.
-    if (second_ != kNoSlot && weighed(slot).goes_before(weighed(second_))) second_ = slot;
+    if (second_ != kNoSlot && rank(slot) < rank(second_)) second_ = slot;
   }
 
-  [[nodiscard]] Weighed weighed(std::uint32_t slot) const {
+  [[nodiscard]] std::uint64_t rank(std::uint32_t slot) const {
     const Node& node = nodes_[slot];
     const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
-    if (returns_ == nullptr) return {.slot = slot, .worth = 0, .age = age};
-    const float worth = returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority];
-    return {.slot = slot, .worth = worth, .age = age};
+    if (returns_ == nullptr) return rank_of(0, age);
+    return rank_of(returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority], age);
   }
 
   // Every draw is two cache misses in a large pool: all are asked for before any is waited for.
@@ -232,13 +234,13 @@ class Hazard final : public EvictionPolicy {
       drawn[i] = leaves_[drawn[i]];
       __builtin_prefetch(nodes_.data() + drawn[i]);
     }
-    Weighed worst = weighed(drawn[0]);
-    Weighed second;
+    Ranked worst{.slot = drawn[0], .rank = rank(drawn[0])};
+    Ranked second;
     for (std::size_t i = 1; i < count; ++i) {
-      const Weighed one = weighed(drawn[i]);
-      if (!one.goes_before(second) || one.slot == worst.slot) continue;
+      const Ranked one{.slot = drawn[i], .rank = rank(drawn[i])};
+      if (one.rank >= second.rank || one.slot == worst.slot) continue;
       second = one;
-      if (second.goes_before(worst)) std::swap(worst, second);
+      if (second.rank < worst.rank) std::swap(worst, second);
     }
     if (leaf_count_ > kDrawn) second_ = second.slot;
     return SlotIndex(worst.slot);
@@ -246,14 +248,17 @@ class Hazard final : public EvictionPolicy {
 
   // Places among the leaves: all of them where there are few. How many.
   std::size_t draw(std::array<std::uint32_t, kDrawn>& places) const {
-    if (leaf_count_ <= kDrawn) {
-      std::iota(places.begin(), places.begin() + leaf_count_, 0U);
-      return leaf_count_;
+    const std::uint32_t leaves = leaf_count_;
+    if (leaves <= kDrawn) {
+      std::iota(places.begin(), places.begin() + leaves, 0U);
+      return leaves;
     }
+    Rng rng = rng_;  // Here it stays in a register.
     for (std::uint32_t& place : places) {
-      place = static_cast<std::uint32_t>(rng_.below(leaf_count_));
+      place = static_cast<std::uint32_t>(rng.below(leaves));
       __builtin_prefetch(leaves_.data() + place);
     }
+    rng_ = rng;
     return kDrawn;
   }
 

@@ -54,12 +54,14 @@ void PrefillSpeed::observe(const PrefillStep& step, double elapsed_s) {
 void PrefillSpeed::fit() {
   constexpr std::array<Term, kTerms> kOrder{kTokens, kFixed, kPairs, kBeside};
   for (int sweep = 0; sweep < kSweeps; ++sweep) {
+    const Terms before = costs_;
     for (const Term i : kOrder) {
       if (products_[i][i] <= 0) continue;
       double left = moments_[i];
       for (int j = 0; j < kTerms; ++j) left -= j == i ? 0 : products_[i][j] * costs_[j];
       costs_[i] = std::max(0.0, left / products_[i][i]);
     }
+    if (costs_ == before) return;  // No sweep will change them.
   }
 }
 

@@ -104,8 +104,8 @@ std::uint16_t ReturnModel::class_of(std::uint16_t parent, std::uint32_t part) {
     if (is_promised) ++promised_;
     made.hazard = classes_[parent].hazard;
     for (std::size_t k = 0; k < kBuckets; ++k) {
-      made.worth[k].store(classes_[parent].worth[k].load(std::memory_order_relaxed),
-                          std::memory_order_relaxed);
+      worths_[used_].of[k].store(worths_[parent].of[k].load(std::memory_order_relaxed),
+                                 std::memory_order_relaxed);
     }
     return static_cast<std::uint16_t>(used_++);
   }
@@ -237,7 +237,7 @@ void ReturnModel::judge(std::size_t of) {
   } else {
     lean_on(classes_[own.parent], own);
   }
-  weigh(own);
+  weigh(of);
 }
 
 void ReturnModel::judge_root() {
@@ -256,17 +256,23 @@ void ReturnModel::lean_on(const Class& parent, Class& own) {
   level.found -= own.spread.found;
   level.whole -= own.spread.whole;
   own.spread = {};
+  std::array<float, kBuckets> found;
+  std::array<float, kBuckets> whole;
   for (std::size_t k = 0; k < kBuckets; ++k) {
     const float expected = own.at_risk[k] * parent.hazard[k];
     const float chance = expected * (1 - parent.hazard[k]);
     const float off = own.returns[k] - expected;
-    own.spread.found += off * off - chance;
-    own.spread.whole += own.at_risk[k] * chance;
+    found[k] = off * off - chance;
+    whole[k] = own.at_risk[k] * chance;
+  }
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    own.spread.found += found[k];
+    own.spread.whole += whole[k];
   }
   level.found += own.spread.found;
   level.whole += own.spread.whole;
-  const double found = std::max(0.0, level.found) + kGuessWhole / kLeastLean;
-  const auto lean = static_cast<float>(std::max(kLeastLean, (level.whole + kGuessWhole) / found));
+  const double spread = std::max(0.0, level.found) + kGuessWhole / kLeastLean;
+  const auto lean = static_cast<float>(std::max(kLeastLean, (level.whole + kGuessWhole) / spread));
   for (std::size_t k = 0; k < kBuckets; ++k) {
     own.hazard[k] =
         std::min(kMostHazard, (own.returns[k] + lean * parent.hazard[k]) / (own.at_risk[k] + lean));
@@ -277,23 +283,30 @@ void ReturnModel::lean_on(const Class& parent, Class& own) {
 // and the last horizon as stretches, the nearest on top, each worth no more than the one before it.
 // The best horizon lies at the end of a stretch: beyond it, waiting brings less than it has until
 // then.
-void ReturnModel::weigh(Class& own) {
+void ReturnModel::weigh(std::size_t of) {
   static const auto widths = [] {
     std::array<float, kBuckets> all{};
     for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
     return all;
   }();
-  std::array<Stretch, kBuckets> ahead{};
+  const auto& hazard = classes_[of].hazard;
+  // A block is half way through its bucket, on average. Four buckets at once, as roots take long.
+  std::array<Stretch, kBuckets> halves;
+  std::array<Stretch, kBuckets> wholes;
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    const float half = 1 - std::sqrt(1 - hazard[k]);
+    halves[k] = {.time = widths[k] / 2 * (1 - half / 2), .gain = half};
+    wholes[k] = {.time = widths[k] * (1 - hazard[k] / 2), .gain = hazard[k]};
+  }
+  std::array<Stretch, kBuckets> ahead;
   std::size_t height = 0;
   for (std::size_t k = kBuckets; k-- > 0;) {
-    // A block is half way through its bucket, on average.
-    const float half = 1 - std::sqrt(1 - own.hazard[k]);
-    Stretch best{.time = widths[k] / 2 * (1 - half / 2), .gain = half};
+    Stretch best = halves[k];
     for (std::size_t at = height; at > 0 && ahead[at - 1].is_better_than(best); --at) {
       best = best.then(ahead[at - 1]);
     }
-    own.worth[k].store(best.gain / best.time, std::memory_order_relaxed);
-    Stretch whole{.time = widths[k] * (1 - own.hazard[k] / 2), .gain = own.hazard[k]};
+    worths_[of].of[k].store(best.gain / best.time, std::memory_order_relaxed);
+    Stretch whole = wholes[k];
     for (; height > 0 && ahead[height - 1].is_better_than(whole); --height) {
       whole = whole.then(ahead[height - 1]);
     }
@@ -302,8 +315,8 @@ void ReturnModel::weigh(Class& own) {
 }
 
 Bytes ReturnModel::memory() const {
-  return Bytes(kMostClasses * sizeof(Class) + children_.size() * sizeof(children_[0]) +
-               left_.size() * sizeof(left_[0])) +
+  return Bytes(kMostClasses * (sizeof(Class) + sizeof(Worths)) +
+               children_.size() * sizeof(children_[0]) + left_.size() * sizeof(left_[0])) +
          anchors_.memory();
 }
 

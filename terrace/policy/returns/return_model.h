@@ -65,7 +65,7 @@ class ReturnModel {
                     const Hints& hints = {});
   // Per second; of two blocks the one with less goes first. Ages in seconds.
   [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
-    return classes_[of.value()].worth[bucket_of(age)].load(std::memory_order_relaxed);
+    return worths_[of.value()].of[bucket_of(age)].load(std::memory_order_relaxed);
   }
 
   // The counts, without the requests that are still to return. For the next start.
@@ -99,8 +99,11 @@ class ReturnModel {
     std::array<float, kBuckets> returns{};
     std::array<float, kBuckets> at_risk{};
     std::array<float, kBuckets> hazard{};
-    std::array<std::atomic<float>, kBuckets> worth{};
     Spread spread;  // What it adds to its level's.
+  };
+  // What worth() tells of a class. Apart from the rest, as each choice of a victim asks for many.
+  struct Worths {
+    std::array<std::atomic<float>, kBuckets> of{};  // By bucket.
   };
   // A request that ended.
   struct Left {
@@ -111,12 +114,18 @@ class ReturnModel {
   };
 
   ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left);
-  // Of an age in seconds. Two to an octave. Inline, as each choice of a victim asks 64 times.
+  // Of an age in seconds. Two to an octave: the exponent of the age as a float, and that of the age
+  // times the square root of two. Inline and without a branch, as each choice of a victim asks 64
+  // times.
   [[nodiscard]] static std::size_t bucket_of(std::uint32_t age) {
-    if (age == 0) return 0;
-    const auto octave = static_cast<std::size_t>(std::bit_width(age) - 1);
-    const bool is_upper = std::uint64_t{age} * age >= std::uint64_t{1} << (2 * octave + 1);
-    return std::min(kBuckets - 1, 1 + 2 * octave + (is_upper ? 1 : 0));
+    constexpr std::uint32_t kFraction = 23;  // Bits of it in a float: what it can be is exact.
+    constexpr std::uint32_t kToUpper = 0x4A'FB0C;  // 2^24 - 2^23.5: from there on it carries.
+    constexpr std::uint32_t kFirst = 253;          // The sum of both exponents at 1, less one.
+    constexpr std::uint32_t kOldest = 1U << (kBuckets / 2 - 1);
+    const auto capped = static_cast<float>(static_cast<std::int32_t>(std::min(age, kOldest)));
+    const auto bits = std::bit_cast<std::uint32_t>(capped);
+    const std::uint32_t sum = (bits >> kFraction) + ((bits + kToUpper) >> kFraction);
+    return std::max(sum, kFirst) - kFirst;
   }
   [[nodiscard]] std::uint16_t class_of(std::uint16_t parent, std::uint32_t part);
   // What a request that arrives is known to be, below `parent`.
@@ -128,12 +137,13 @@ class ReturnModel {
   void judge(std::size_t of);
   void judge_root();
   void lean_on(const Class& parent, Class& own);
-  static void weigh(Class& own);
+  void weigh(std::size_t of);
   void judge_some(std::uint16_t of);
   void decay();
   [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
 
   std::unique_ptr<Class[]> classes_;
+  std::unique_ptr<Worths[]> worths_ = std::make_unique<Worths[]>(kMostClasses);
   std::array<Spread, kLevels> spreads_{};
   std::size_t used_ = 1;
   std::size_t promised_ = 0;             // Of them.

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+
 #include "terrace/base/rng.h"
 #include "terrace/testing/keys.h"
 
@@ -50,6 +52,21 @@ TEST_F(ReturnModelTest, BeforeAnythingIsKnownTheOldestIsWorthLeast) {
     before = worth;
   }
   EXPECT_GT(before, 0);
+}
+
+// What is worth another than a second before has come into the next bucket: two to an octave.
+TEST_F(ReturnModelTest, AgesAreToldApartByHalvesOfAnOctave) {
+  std::uint32_t edges = 0;
+  for (std::uint32_t age = 1; age <= 1U << 23U; ++age) {
+    const auto squared = std::uint64_t{age} * age;
+    const auto before = std::uint64_t{age - 1} * (age - 1);
+    const bool is_edge = std::bit_width(squared) != std::bit_width(before) && age <= 1U << 22U;
+    ASSERT_EQ(model().worth(ReturnClass(0), age) != model().worth(ReturnClass(0), age - 1), is_edge)
+        << age;
+    edges += is_edge ? 1 : 0;
+  }
+  EXPECT_EQ(edges, 44U);
+  EXPECT_EQ(model().worth(ReturnClass(0), UINT32_MAX), model().worth(ReturnClass(0), 1U << 22U));
 }
 
 TEST_F(ReturnModelTest, ARequestThatGoesOnIsTheNextTurn) {
