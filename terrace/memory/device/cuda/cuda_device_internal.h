@@ -1,4 +1,5 @@
 // The `cuda` device over a driver that is given: for tests.
+// Threading: as the device.
 #pragma once
 
 #include "terrace/base/clock.h"

@@ -9,7 +9,7 @@
 
 #include "contract/device_contract.h"
 #include "terrace/memory/device/cuda/cuda_device_internal.h"
-#include "terrace/memory/device/cuda/fake_driver_fixture.h"
+#include "terrace/memory/device/cuda/fake_place_fixture.h"
 
 namespace terrace::memory {
 namespace {
@@ -18,37 +18,6 @@ using cuda::FakeGpu;
 using cuda::StagedCopier;
 
 constexpr cuda::Answer kIllegal = FakeGpu::kIllegalAddress;
-
-// Halves of 64 KiB, so that small tests take many batches.
-class FakePlace final : public DevicePlace {
- public:
-  explicit FakePlace(std::uint64_t seed = 1) : gpu_(seed) {}
-
-  std::byte* allocate(std::size_t bytes) override {
-    cuda::Address address = 0;
-    (void)gpu_.allocate(&address, bytes);
-    return reinterpret_cast<std::byte*>(address);
-  }
-  void write(std::byte* target, const std::vector<std::byte>& bytes) override {
-    std::memcpy(target, bytes.data(), bytes.size());
-  }
-  std::vector<std::byte> read(const std::byte* source, std::size_t bytes) override {
-    return {source, source + bytes};
-  }
-  Result<std::unique_ptr<Device>> make(std::vector<GroupRegions> groups,
-                                       const Layout& layout) override {
-    const StagedCopier::Options options{.half_bytes = 64U << 10U, .patience = patience};
-    return cuda::make_device(std::move(groups), layout, driver_, clock, options);
-  }
-
-  FakeGpu& gpu() { return gpu_; }
-  Nanoseconds patience = seconds(30);
-  SystemClock clock;
-
- private:
-  FakeGpu gpu_;
-  const cuda::Driver driver_ = FakeGpu::driver();
-};
 
 INSTANTIATE_TEST_SUITE_P(CudaOnAFakeDriver, DeviceContract,
                          ::testing::Values(DevicePlaceMaker{
@@ -102,6 +71,7 @@ TEST_F(CudaDeviceTest, NeverLeavesAContextBehind) {
   EXPECT_EQ(FakeGpu::depth(), 0);
   EXPECT_EQ(problem_of_out(), "");
   EXPECT_EQ(FakeGpu::depth(), 0);
+  EXPECT_EQ(FakeGpu::mode(), 0);
   place_.gpu().fail_after(5, kIllegal, true);
   EXPECT_NE(problem_of_out(), "");
   EXPECT_EQ(FakeGpu::depth(), 0);

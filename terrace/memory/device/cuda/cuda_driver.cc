@@ -34,6 +34,7 @@ const char* find_all(void* library, Driver& driver) {
   need("cuDevicePrimaryCtxRelease_v2", driver.context_release);
   need("cuCtxPushCurrent_v2", driver.context_push);
   need("cuCtxPopCurrent_v2", driver.context_pop);
+  need("cuThreadExchangeStreamCaptureMode", driver.capture_mode);
   need("cuPointerGetAttribute", driver.pointer_attribute);
   need("cuMemAlloc_v2", driver.allocate);
   need("cuMemFree_v2", driver.free);

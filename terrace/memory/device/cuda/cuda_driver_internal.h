@@ -30,6 +30,7 @@ inline constexpr Answer kNotReady = 600;
 inline constexpr unsigned kStreamNonBlocking = 1;   // CU_STREAM_NON_BLOCKING
 inline constexpr unsigned kEventDisableTiming = 2;  // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kHostAllocMapped = 2;     // CU_MEMHOSTALLOC_DEVICEMAP
+inline constexpr int kCaptureRelaxed = 2;           // CU_STREAM_CAPTURE_MODE_RELAXED
 inline constexpr int kPointerMemoryType = 2;        // CU_POINTER_ATTRIBUTE_MEMORY_TYPE
 inline constexpr int kPointerDevice = 9;            // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 inline constexpr unsigned kMemoryOfDevice = 2;      // CU_MEMORYTYPE_DEVICE
@@ -46,6 +47,7 @@ struct Driver {
   Answer (*context_release)(DeviceNumber) = nullptr;
   Answer (*context_push)(Context) = nullptr;
   Answer (*context_pop)(Context*) = nullptr;
+  Answer (*capture_mode)(int* exchanged) = nullptr;  // Of the calling thread.
   Answer (*pointer_attribute)(void*, int attribute, Address) = nullptr;
   Answer (*allocate)(Address*, std::size_t) = nullptr;
   Answer (*free)(Address) = nullptr;

@@ -15,6 +15,8 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "terrace/base/rng.h"
@@ -78,6 +80,10 @@ class FakeGpu {
   [[nodiscard]] std::size_t held() const {
     return memory_.size() + host_.size() + streams_.size() + events_.size() + modules_ + contexts_;
   }
+  static int& mode() {  // Of the thread, as to captured graphs; 0 = global, how all begin.
+    static thread_local int mode = 0;
+    return mode;
+  }
   static int& depth() {  // Of the thread's stack of contexts.
     static thread_local int depth = 0;
     return depth;
@@ -126,6 +132,7 @@ class FakeGpu {
   // What stands before every call but those about contexts.
   Answer enter() {
     if (depth() == 0) return kInvalidContext;
+    EXPECT_EQ(mode(), kCaptureRelaxed) << "would break a graph that is being captured";
     if (failure_ == kSuccess || countdown_ > 0) {
       if (failure_ != kSuccess) --countdown_;
       return kSuccess;
@@ -238,6 +245,10 @@ inline void FakeCalls::about_contexts(Driver& driver) {
   };
   driver.context_push = [](Context) {
     ++FakeGpu::depth();
+    return kSuccess;
+  };
+  driver.capture_mode = [](int* exchanged) {
+    std::swap(FakeGpu::mode(), *exchanged);
     return kSuccess;
   };
   driver.context_pop = [](Context* context) {

@@ -31,14 +31,18 @@ std::uint64_t part_bytes(const Part& part) { return part.to - part.from; }
 
 }  // namespace
 
-// The GPU's primary context is the thread's current one while this lives.
+// While this lives the GPU's primary context is the thread's current one, and a graph that another
+// thread of the engine captures is no reason to refuse the thread's calls, nor broken by them.
 class StagedCopier::Current {
  public:
   Current(const Driver& driver, Context context)
-      : driver_(driver), answer_(driver.context_push(context)) {}
+      : driver_(driver), answer_(driver.context_push(context)) {
+    if (answer_ == kSuccess) has_mode_ = driver.capture_mode(&mode_) == kSuccess;
+  }
   Current(const Current&) = delete;
   Current& operator=(const Current&) = delete;
   ~Current() {
+    if (has_mode_) (void)driver_.capture_mode(&mode_);
     Context popped = nullptr;
     if (answer_ == kSuccess) (void)driver_.context_pop(&popped);
   }
@@ -47,6 +51,8 @@ class StagedCopier::Current {
  private:
   const Driver& driver_;
   const Answer answer_;
+  int mode_ = kCaptureRelaxed;  // Afterwards the thread's own.
+  bool has_mode_ = false;
 };
 
 class StagedCopier::Turn {
