@@ -1,4 +1,4 @@
-"""./dev ptx: makes the CUDA kernels' PTX, which is committed; --check: only says whether it is stale.
+"""./dev ptx: makes the CUDA kernels' PTX, which is committed; --check: only says if it is stale.
 
 Its first line holds a hash of the sources, so that looking needs no CUDA compiler.
 """
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from dev import paths, run, say
 from dev.check.finding import Finding
@@ -73,7 +74,7 @@ def make() -> None:
     first = f"// sources sha256 {digest(lambda path: (paths.ROOT / path).read_text())}; ./dev ptx\n"
     raw.write_text(first + text)
     for architecture in CHECKED_FOR:
-        command = [_tool("ptxas"), f"-arch={architecture}", "-o", os.devnull, raw]
+        command: list[str | Path] = [_tool("ptxas"), f"-arch={architecture}", "-o", os.devnull, raw]
         status, output = run.captured(command)
         if status != 0:
             raise say.Stop(f"ptxas refuses the PTX for {architecture}", output)
