@@ -1,7 +1,7 @@
 // Checked copies between GPU memory and registered host memory, against one DMA of the same bytes
 // between contiguous GPU memory and the same host memory. Ours end with all checksums known, and
 // these are compared with the CPU's.
-//   cuda_device_bench [--runs N]
+//   cuda_device_bench [--runs N] [--half-mib N]
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "terrace/base/rng.h"
-#include "terrace/testing/bench_json.h"
 #include "terrace/memory/device/cuda/gpu_place_fixture.h"
+#include "terrace/testing/bench_json.h"
 
 namespace terrace::memory {
 namespace {
@@ -156,7 +156,8 @@ void bench(GpuPlace& place, const Case& which, int runs, const testing::Machine&
       result.limit_samples = samples[0];
       result.param("piece_bytes", static_cast<std::int64_t>(which.piece))
           .param("pieces", static_cast<std::int64_t>(which.layers))
-          .param("blocks", std::int64_t{which.blocks});
+          .param("blocks", std::int64_t{which.blocks})
+          .param("half_bytes", static_cast<std::int64_t>(place.half_bytes()));
       testing::print(result, machine);
     }
   }
@@ -169,12 +170,18 @@ void bench(GpuPlace& place, const Case& which, int runs, const testing::Machine&
 int main(int count, char** arguments) {
   using namespace terrace;
   int runs = 21;
-  if (count == 3 && std::string_view(arguments[1]) == "--runs") runs = std::atoi(arguments[2]);
+  std::uint64_t half_bytes = memory::cuda::StagedCopier::Options().half_bytes;
+  for (int i = 1; i + 1 < count; i += 2) {
+    const std::string_view name = arguments[i];
+    const int value = std::atoi(arguments[i + 1]);
+    if (name == "--runs") runs = value;
+    if (name == "--half-mib") half_bytes = static_cast<std::uint64_t>(value) << 20U;
+  }
   if (const std::string why = memory::gpu_missing(); !why.empty()) {
     std::fprintf(stderr, "copy.gpu: nothing measured: %s\n", why.c_str());
     return 0;
   }
-  memory::GpuPlace place;
+  memory::GpuPlace place(half_bytes);
   testing::Machine machine = testing::machine_facts();
   machine.gpu = place.gpu();
   for (const memory::Case& which : memory::kCases) memory::bench(place, which, runs, machine);

@@ -168,6 +168,17 @@ TEST_F(CudaDeviceTest, AKernelThatRanOnOrdersOfBeforeIsNotBelieved) {
   EXPECT_NE(problem_of_out().find("not that of this launch"), std::string::npos);
 }
 
+// The same orders as before, whose right answer still lies there.
+TEST_F(CudaDeviceTest, TheAnswerOfTheLaunchBeforeIsNotBelieved) {
+  copies_.resize(1);
+  hosts_.resize(1);
+  EXPECT_EQ(device_->copy_in(copies_).code(), Code::kOk);
+  EXPECT_EQ(device_->copy_in(copies_).code(), Code::kOk);
+  place_.gpu().leaves_out_uploads = true;
+  place_.gpu().leaves_out_kernels = true;
+  EXPECT_EQ(device_->copy_in(copies_).code(), Code::kIo);
+}
+
 TEST_F(CudaDeviceTest, AGpuThatHangsEndsTheCallAndWritesNoBlockLater) {
   place_.patience = milliseconds(5);
   device_ = place_.make(engine_.groups, engine_.layout).value();

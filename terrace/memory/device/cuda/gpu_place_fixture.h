@@ -98,6 +98,7 @@ class GpuPlace final : public DevicePlace {
     cuda::Context popped = nullptr;
     return driver_.context_pop(&popped) != cuda::kSuccess;
   }
+  [[nodiscard]] std::uint64_t half_bytes() const { return half_bytes_; }
   [[nodiscard]] std::string gpu() const {
     char name[128] = {};
     return driver_.device_name(name, sizeof name - 1, device_) == cuda::kSuccess ? name : "?";
