@@ -40,6 +40,42 @@ class CudaDevice final : public Device {
   const std::unique_ptr<StagedCopier> copier_;
 };
 
+// While this lives a primary context of this process is the thread's current one: the driver tells
+// nothing about a pointer without, and the same with any. None is made for it.
+class AnyContext {
+ public:
+  explicit AnyContext(const Driver& driver) : driver_(driver) {
+    int count = 0;
+    if (driver.device_count(&count) != kSuccess) return;
+    for (int i = 0; i < count && !is_current_; ++i) {
+      unsigned flags = 0;
+      int is_active = 0;
+      Context context = nullptr;
+      if (driver.device_get(&device_, i) != kSuccess ||
+          driver.context_state(device_, &flags, &is_active) != kSuccess || is_active == 0 ||
+          driver.context_retain(&context, device_) != kSuccess) {
+        continue;
+      }
+      is_current_ = driver.context_push(context) == kSuccess;
+      if (!is_current_) (void)driver.context_release(device_);
+    }
+  }
+  AnyContext(const AnyContext&) = delete;
+  AnyContext& operator=(const AnyContext&) = delete;
+  ~AnyContext() {
+    Context popped = nullptr;
+    if (!is_current_) return;
+    (void)driver_.context_pop(&popped);
+    (void)driver_.context_release(device_);
+  }
+  [[nodiscard]] bool is_current() const { return is_current_; }
+
+ private:
+  const Driver& driver_;
+  DeviceNumber device_ = 0;
+  bool is_current_ = false;
+};
+
 // The number of the GPU whose memory holds the byte; nothing if it is not a GPU's.
 std::optional<int> gpu_of(const Driver& driver, const std::byte* address) {
   const auto pointer = static_cast<Address>(reinterpret_cast<std::uintptr_t>(address));
@@ -56,6 +92,11 @@ std::optional<int> gpu_of(const Driver& driver, const std::byte* address) {
 // Of all regions, first byte and last one. A kernel that reads what is not there would break the
 // context, which is the engine's as well.
 Result<int> gpu_of_all(const Driver& driver, const std::vector<GroupRegions>& groups) {
+  const AnyContext context(driver);
+  if (!context.is_current()) {
+    return fail(Code::kInvalid,
+                "groups: not in GPU memory: no GPU has a primary context in this process");
+  }
   std::optional<int> gpu;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     for (std::size_t j = 0; j < groups[i].regions.size(); ++j) {

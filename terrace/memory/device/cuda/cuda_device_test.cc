@@ -231,6 +231,22 @@ TEST_F(CudaDeviceTest, RegionsOutsideGpuMemoryAreNamed) {
   EXPECT_TRUE(has(longer.error(), "its last byte")) << longer.error().text();
 }
 
+TEST(CudaDeviceAloneTest, WithoutAContextOfTheEnginesNoneIsMade) {
+  FakePlace place;
+  std::vector<std::byte> memory(64);
+  Layout layout;
+  layout.block_tokens = Tokens(32);
+  layout.groups = {{GroupId(0), {Bytes(64)}}};
+  GroupRegions group;
+  group.regions = {{memory.data(), 64, 64}};
+  group.block_count = 1;
+  const auto made = place.make({group}, layout);
+  ASSERT_FALSE(made.has_value());
+  EXPECT_EQ(made.error().code(), Code::kInvalid);
+  EXPECT_NE(made.error().message().find("no GPU has a primary context"), std::string::npos);
+  EXPECT_EQ(place.gpu().held(), 0U);
+}
+
 TEST_F(CudaDeviceTest, MemoryThatCannotBeRegisteredIsNoReasonNotToCopy) {
   place_.gpu().fail_after(0, 712, false);
   const Status status = device_->register_host(hosts_[0]);

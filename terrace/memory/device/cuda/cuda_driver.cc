@@ -32,6 +32,7 @@ const char* find_all(void* library, Driver& driver) {
   need("cuDeviceGetName", driver.device_name);
   need("cuDevicePrimaryCtxRetain", driver.context_retain);
   need("cuDevicePrimaryCtxRelease_v2", driver.context_release);
+  need("cuDevicePrimaryCtxGetState", driver.context_state);
   need("cuCtxPushCurrent_v2", driver.context_push);
   need("cuCtxPopCurrent_v2", driver.context_pop);
   need("cuThreadExchangeStreamCaptureMode", driver.capture_mode);

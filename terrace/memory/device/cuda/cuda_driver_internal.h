@@ -45,6 +45,7 @@ struct Driver {
   Answer (*device_name)(char*, int bytes, DeviceNumber) = nullptr;
   Answer (*context_retain)(Context*, DeviceNumber) = nullptr;
   Answer (*context_release)(DeviceNumber) = nullptr;
+  Answer (*context_state)(DeviceNumber, unsigned* flags, int* is_active) = nullptr;
   Answer (*context_push)(Context) = nullptr;
   Answer (*context_pop)(Context*) = nullptr;
   Answer (*capture_mode)(int* exchanged) = nullptr;  // Of the calling thread.

@@ -243,6 +243,12 @@ inline void FakeCalls::about_contexts(Driver& driver) {
     --gpu().contexts_;
     return kSuccess;
   };
+  driver.context_state = [](DeviceNumber, unsigned* flags, int* is_active) {
+    const std::lock_guard lock(gpu().mutex_);
+    *flags = 0;
+    *is_active = gpu().memory_.empty() ? 0 : 1;  // Whoever has memory has a context.
+    return kSuccess;
+  };
   driver.context_push = [](Context) {
     ++FakeGpu::depth();
     return kSuccess;
@@ -261,6 +267,7 @@ inline void FakeCalls::about_contexts(Driver& driver) {
 inline void FakeCalls::about_memory(Driver& driver) {
   driver.pointer_attribute = [](void* value, int attribute, Address pointer) {
     const std::lock_guard lock(gpu().mutex_);
+    if (FakeGpu::depth() == 0) return FakeGpu::kInvalidContext;
     auto found = gpu().memory_.upper_bound(pointer);
     if (found == gpu().memory_.begin()) return kInvalidValue;
     --found;
