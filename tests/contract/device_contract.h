@@ -170,17 +170,18 @@ TEST_P(DeviceContract, RegisteredHostMemoryCopiesAsAnyOther) {
 }
 
 TEST_P(DeviceContract, SeveralThreadsMayCopyAtOnce) {
-  constexpr std::uint32_t kThreads = 4;
-  constexpr std::uint32_t kBlocks = 6;  // Of each thread.
+  constexpr std::uint64_t kThreads = 4;
+  constexpr std::uint64_t kBlocks = 6;  // Of each thread.
   Rng rng(17);
   PlacedEngine engine(*place_, {{4096, 1000}, {20'000}}, kThreads * kBlocks, false, 16, rng);
   const auto device = device_of(engine);
   ASSERT_NE(device, nullptr);
   std::vector<std::string> problems(kThreads);
-  const auto work = [&](std::uint32_t thread) {
+  const auto work = [&](std::uint64_t thread) {
     for (int round = 0; round < 10; ++round) {
       for (std::uint16_t group = 0; group < 2; ++group) {
-        const std::uint32_t block = thread * kBlocks + static_cast<std::uint32_t>(round) % kBlocks;
+        const auto block = static_cast<std::uint32_t>(thread * kBlocks +
+                                                      static_cast<std::uint64_t>(round) % kBlocks);
         std::vector<std::byte> host(engine.shard_bytes(group));
         ShardCopy copy{group, block, host.data(), {}};
         const bool is_out = device->copy_out({&copy, 1}).is_ok();
@@ -194,7 +195,8 @@ TEST_P(DeviceContract, SeveralThreadsMayCopyAtOnce) {
   };
   {
     std::vector<std::jthread> threads;
-    for (std::uint32_t i = 0; i < kThreads; ++i) threads.emplace_back(work, i);
+    threads.reserve(kThreads);
+    for (std::uint64_t i = 0; i < kThreads; ++i) threads.emplace_back(work, i);
   }
   EXPECT_EQ(problems, std::vector<std::string>(kThreads));
   EXPECT_TRUE(engine.is_as_wanted());

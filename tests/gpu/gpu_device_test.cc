@@ -12,8 +12,8 @@
 #include "contract/device_worker_contract.h"
 #include "terrace/memory/device/cpu/cpu_device.h"
 #include "terrace/memory/device/cuda/cuda_device.h"
-#include "terrace/memory/host_segment.h"
 #include "terrace/memory/device/cuda/gpu_place_fixture.h"
+#include "terrace/memory/host_segment.h"
 
 namespace terrace::memory {
 namespace {
@@ -131,12 +131,14 @@ TEST_F(GpuDeviceTest, AShardLargerThanAllStagingIsCopiedInParts) {
 TEST_F(GpuDeviceTest, ManyThreadsCopyLargeShardsAtOnce) {
   constexpr std::uint32_t kThreads = 12;
   Rng rng(41);
-  PlacedEngine engine(*place_, {std::vector<std::size_t>(32, 98'304)}, 2 * kThreads, false, 0, rng);
+  PlacedEngine engine(*place_, {std::vector<std::size_t>(32, 98'304)}, std::uint64_t{2} * kThreads,
+                      false, 0, rng);
   const auto device = device_of(engine);
   ASSERT_NE(device, nullptr);
   std::vector<int> wrong(kThreads);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(kThreads);
     for (std::uint32_t thread = 0; thread < kThreads; ++thread) {
       threads.emplace_back([&, thread] {
         std::vector<std::byte> host(engine.shard_bytes(0));
@@ -174,6 +176,7 @@ TEST_F(GpuDeviceTest, SlotsOfALaneThatIsRegisteredInStepsAreCopiedInOneCall) {
     extents.push_back(extent.data());
   }
   std::vector<ShardCopy> copies;
+  copies.reserve(kSlots);
   for (std::uint32_t i = 0; i < kSlots; ++i) {
     copies.push_back({0, i, lane.slot(SlotIndex(i)).data(), {}});
   }

@@ -70,8 +70,8 @@ class Rig {
       : place_(place),
         shard_(which.piece * which.layers),
         total_(shard_ * which.blocks),
-        engine_(place, {std::vector<std::size_t>(which.layers, which.piece)}, which.blocks * 2,
-                false, 0, rng_),
+        engine_(place, {std::vector<std::size_t>(which.layers, which.piece)},
+                std::uint64_t{2} * which.blocks, false, 0, rng_),
         device_(place.make(engine_.groups, engine_.layout).value()),
         host_(*device_, total_),
         plain_(place.allocate(total_)) {

@@ -15,7 +15,6 @@ namespace terrace::memory {
 namespace {
 
 using cuda::FakeGpu;
-using cuda::StagedCopier;
 
 constexpr cuda::Answer kIllegal = FakeGpu::kIllegalAddress;
 
@@ -216,7 +215,7 @@ TEST_F(CudaDeviceTest, OneCallTakesFewLaunches) {
 }
 
 TEST_F(CudaDeviceTest, RegionsOutsideGpuMemoryAreNamed) {
-  std::vector<std::byte> ordinary(8 * 5000);
+  std::vector<std::byte> ordinary(40'000);
   auto groups = engine_.groups;
   groups[1].regions[0].address = ordinary.data();
   const auto made = place_.make(groups, engine_.layout);

@@ -67,7 +67,7 @@ class FakeGpu {
   FakeGpu(const FakeGpu&) = delete;
   FakeGpu& operator=(const FakeGpu&) = delete;
   ~FakeGpu() {
-    for (const auto& [address, bytes] : memory_) std::free(reinterpret_cast<void*>(address));
+    for (const auto& [address, bytes] : memory_) std::free(at<void>(address));
     for (void* memory : host_) std::free(memory);
     for (StreamTag* stream : streams_) delete stream;
     for (EventTag* event : events_) delete event;
@@ -284,7 +284,7 @@ inline void FakeCalls::about_memory(Driver& driver) {
     if (const Answer answer = enter(); answer != kSuccess) return answer;
     const std::lock_guard lock(gpu().mutex_);
     gpu().memory_.erase(address);
-    std::free(reinterpret_cast<void*>(address));
+    std::free(at<void>(address));
     return kSuccess;
   };
   driver.allocate_host = [](void** memory, std::size_t bytes, unsigned) {
@@ -316,12 +316,12 @@ inline void FakeCalls::about_memory(Driver& driver) {
 inline void FakeCalls::about_streams(Driver& driver) {
   driver.copy_to_device = [](Address target, const void* source, std::size_t bytes, Stream stream) {
     return gpu().enqueue(stream, [=] {
-      if (!gpu().leaves_out_uploads) std::memcpy(bytes_at(target), source, bytes);
+      if (!gpu().leaves_out_uploads) std::memcpy(at<void>(target), source, bytes);
     });
   };
   driver.copy_to_host = [](void* target, Address source, std::size_t bytes, Stream stream) {
     return gpu().enqueue(stream, [=] {
-      if (!gpu().leaves_out_downloads) std::memcpy(target, bytes_at(source), bytes);
+      if (!gpu().leaves_out_downloads) std::memcpy(target, at<void>(source), bytes);
     });
   };
   driver.stream_create = [](Stream* stream, unsigned) {

@@ -21,7 +21,7 @@ class FakePlace final : public DevicePlace {
   std::byte* allocate(std::size_t bytes) override {
     cuda::Address address = 0;
     (void)gpu_.allocate(&address, bytes);
-    return reinterpret_cast<std::byte*>(address);
+    return cuda::at<std::byte>(address);
   }
   void write(std::byte* target, const std::vector<std::byte>& bytes) override {
     std::memcpy(target, bytes.data(), bytes.size());

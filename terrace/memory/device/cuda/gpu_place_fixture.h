@@ -50,7 +50,7 @@ class GpuPlace final : public DevicePlace {
     cuda::Address address = 0;
     in_context([&] { need(driver_.allocate(&address, bytes), "cuMemAlloc"); });
     memory_.push_back(address);
-    return reinterpret_cast<std::byte*>(address);
+    return cuda::at<std::byte>(address);
   }
   void free_all() {
     in_context([&] {

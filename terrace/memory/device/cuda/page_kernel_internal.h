@@ -147,8 +147,10 @@ TERRACE_BOTH std::uint64_t hash_page(const Share (&shares)[kOwn], const Crew& cr
   return finish_folds(folds[0]);
 }
 
-TERRACE_BOTH unsigned char* bytes_at(std::uint64_t address) {
-  return reinterpret_cast<unsigned char*>(address);
+// Addresses are numbers in the tables: nvcc's and the host's pointers are the same 64 bits.
+template <typename T>
+TERRACE_BOTH T* at(std::uint64_t address) {
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): as above.
 }
 
 // The first piece that ends behind `offset`.
@@ -178,7 +180,8 @@ TERRACE_BOTH_APART Vector gather_bytes(const PartEntry& part, const PieceEntry* 
                                        std::uint32_t piece, std::uint64_t offset) {
   Vector words;
   for (std::uint32_t i = 0; i < sizeof(Vector) && offset + i < part.to; ++i) {
-    const std::uint64_t byte = *bytes_at(address_of(pieces, piece, part.block, offset + i));
+    const std::uint64_t byte =
+        *at<unsigned char>(address_of(pieces, piece, part.block, offset + i));
     (i < 8 ? words.even : words.odd) |= byte << (i % 8 * 8);
   }
   return words;
@@ -188,7 +191,7 @@ TERRACE_BOTH_APART void scatter_bytes(const PartEntry& part, const PieceEntry* p
                                       std::uint32_t piece, std::uint64_t offset, Vector words) {
   for (std::uint32_t i = 0; i < sizeof(Vector) && offset + i < part.to; ++i) {
     const std::uint64_t word = i < 8 ? words.even : words.odd;
-    *bytes_at(address_of(pieces, piece, part.block, offset + i)) =
+    *at<unsigned char>(address_of(pieces, piece, part.block, offset + i)) =
         static_cast<unsigned char>(word >> (i % 8 * 8));
   }
 }
@@ -196,7 +199,7 @@ TERRACE_BOTH_APART void scatter_bytes(const PartEntry& part, const PieceEntry* p
 TERRACE_BOTH_APART Vector tail_bytes(const PartEntry& part, std::uint64_t offset) {
   Vector words;
   for (std::uint32_t i = 0; i < sizeof(Vector) && offset + i < part.to; ++i) {
-    const std::uint64_t byte = *bytes_at(part.staging + (offset - part.from) + i);
+    const std::uint64_t byte = *at<unsigned char>(part.staging + (offset - part.from) + i);
     (i < 8 ? words.even : words.odd) |= byte << (i % 8 * 8);
   }
   return words;
@@ -209,8 +212,8 @@ TERRACE_BOTH Vector load_pieces(const PartEntry& part, const PieceEntry* pieces,
   if (offset + sizeof(Vector) > pieces[piece].end || address % 8 != 0) {
     return gather_bytes(part, pieces, piece, offset);
   }
-  if (address % 16 == 0) return *reinterpret_cast<const Vector*>(address);
-  const auto* const words = reinterpret_cast<const std::uint64_t*>(address);
+  if (address % 16 == 0) return *at<const Vector>(address);
+  const auto* const words = at<const std::uint64_t>(address);
   return {words[0], words[1]};
 }
 
@@ -222,9 +225,9 @@ TERRACE_BOTH void store_pieces(const PartEntry& part, const PieceEntry* pieces, 
   if (offset + sizeof(Vector) > pieces[piece].end || address % 8 != 0) {
     scatter_bytes(part, pieces, piece, offset, vector);
   } else if (address % 16 == 0) {
-    *reinterpret_cast<Vector*>(address) = vector;
+    *at<Vector>(address) = vector;
   } else {
-    auto* const words = reinterpret_cast<std::uint64_t*>(address);
+    auto* const words = at<std::uint64_t>(address);
     words[0] = vector.even;
     words[1] = vector.odd;
   }
@@ -232,13 +235,13 @@ TERRACE_BOTH void store_pieces(const PartEntry& part, const PieceEntry* pieces, 
 
 TERRACE_BOTH Vector load_staging(const PartEntry& part, std::uint64_t offset) {
   if (offset + sizeof(Vector) > part.to) return tail_bytes(part, offset);
-  return *reinterpret_cast<const Vector*>(part.staging + (offset - part.from));
+  return *at<const Vector>(part.staging + (offset - part.from));
 }
 
 // Writes up to 15 bytes from `part.to` on: staging has that room behind each part.
 TERRACE_BOTH void store_staging(const PartEntry& part, std::uint64_t offset, const Vector& words) {
   if (offset >= part.to) return;
-  *reinterpret_cast<Vector*>(part.staging + (offset - part.from)) = words;
+  *at<Vector>(part.staging + (offset - part.from)) = words;
 }
 
 // Page `page` of the part: copies it (out = pieces to staging) and gives its term of the checksum.

@@ -147,7 +147,8 @@ Status StagedCopier::set_up() {
 Status StagedCopier::load_kernels() {
   char log[1024] = {};
   int options[] = {kJitErrorLog, kJitErrorLogBytes};
-  void* values[] = {static_cast<void*>(log), reinterpret_cast<void*>(sizeof log - 1)};
+  // The driver takes the size as a pointer's value.
+  void* values[] = {static_cast<void*>(log), at<void>(sizeof log - 1)};
   const Answer answer = driver_.module_load(&module_, kKernels, 2, options, values);
   if (answer != kSuccess) {
     module_ = nullptr;
@@ -343,7 +344,7 @@ StagedCopier::Trouble StagedCopier::launch(const Half& half, Way way) {
   Address pieces = pieces_;
   std::uint32_t pages = half.parts.back().first_page + half.parts.back().pages();
   std::uint32_t* cancel = cancel_;
-  void* arguments[] = {&parts, &count, &pieces, &pages, &cancel};
+  void* arguments[] = {&parts, &count, &pieces, &pages, static_cast<void*>(&cancel)};
   const unsigned blocks = (pages + kPagesPerBlock - 1) / kPagesPerBlock;
   const Answer a = driver_.launch(way == Way::kOut ? out_ : in_, blocks, 1, 1, kBlockThreads, 1, 1,
                                   0, half.stream, arguments, nullptr);
