@@ -1,6 +1,6 @@
 // Body of the payload checksum (docs/formats/checksum.md): XXH3-64 of each 4 KiB piece, mixed with
-// the piece's index and summed. Compiled for the CPU; the GPU twin is not built yet: every function
-// is constexpr C++20 on plain integers so that a device compiler can read this header as it is. Any
+// the piece's index and summed. Compiled for the CPU; memory/device/cuda has the GPU twin: every
+// function is constexpr C++20 on plain integers so that nvcc can read this header as it is. Any
 // number of lanes may share a piece: within a 1 KiB row all additions commute, and pieces are
 // combined by addition, so neither lanes nor pieces need an order.
 // Threading: pure functions.  Waits: never.

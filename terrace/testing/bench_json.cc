@@ -76,7 +76,8 @@ Machine machine_facts(std::string_view disk_path) {
           .cores = static_cast<unsigned>(std::max(1, get_nprocs())),
           .memory_bytes = pages * page_bytes,
           .disk = disk_of(disk_path),
-          .kernel = system.release};
+          .kernel = system.release,
+          .gpu = {}};
 }
 
 std::string source_revision() {
@@ -126,11 +127,12 @@ std::string json_line(const BenchResult& result, const Machine& machine) {
   return fmt::format(
       R"({{"name":{},"params":{{{}}},"unit":{},"better":"{}","value":{:.6g},"p25":{:.6g},)"
       R"("p75":{:.6g},"runs":{},{},"machine":{{"cpu":{},"cores":{},"memory_bytes":{},)"
-      R"("gpu":null,"disk":{},"kernel":{}}},"commit":{}}})",
+      R"("gpu":{},"disk":{},"kernel":{}}},"commit":{}}})",
       quoted(result.name), params, quoted(result.unit),
       result.higher_is_better ? "higher" : "lower", ours.median, ours.p25, ours.p75,
       result.samples.size(), limit, quoted(machine.cpu), machine.cores, machine.memory_bytes,
-      quoted(machine.disk), quoted(machine.kernel), quoted(source_revision()));
+      machine.gpu.empty() ? "null" : quoted(machine.gpu), quoted(machine.disk),
+      quoted(machine.kernel), quoted(source_revision()));
 }
 
 void print(const BenchResult& result, const Machine& machine) {

@@ -19,6 +19,7 @@ struct Machine {
   std::uint64_t memory_bytes = 0;
   std::string disk;  // "ext4 /dev/vda1" of the path asked for; empty = no disk in this benchmark.
   std::string kernel;
+  std::string gpu = {};  // Its name; empty = no GPU in this benchmark.
 };
 [[nodiscard]] Machine machine_facts(std::string_view disk_path = {});
 // Short hash of the source tree's HEAD, or "unknown".

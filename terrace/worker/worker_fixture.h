@@ -80,13 +80,16 @@ class FaultyDevice final : public memory::Device {
   explicit FaultyDevice(std::unique_ptr<memory::Device> inner) : inner_(std::move(inner)) {}
   std::string_view name() const override { return "faulty"; }
   const std::vector<GroupRegions>& groups() const override { return inner_->groups(); }
+  bool wants_batches() const override { return takes_batches; }
   Status copy_out(std::span<memory::ShardCopy> copies) const override {
+    ++calls;
     if (is_failing) return {Code::kIo, "injected"};
     const Status status = inner_->copy_out(copies);
     if (flips_out && --countdown < 0) copies[0].host[9] ^= std::byte{1};
     return status;
   }
   Status copy_in(std::span<memory::ShardCopy> copies) const override {
+    ++calls;
     if (is_failing) return {Code::kIo, "injected"};
     const Status status = inner_->copy_in(copies);
     if (spills) {  // Writes one byte too far, into the next block.
@@ -99,11 +102,13 @@ class FaultyDevice final : public memory::Device {
     }
     return status;
   }
+  bool takes_batches = false;
   bool is_failing = false;
   bool flips_out = false;
   bool flips_in = false;
   bool spills = false;
   mutable int countdown = 0;
+  mutable int calls = 0;
 
  private:
   std::unique_ptr<memory::Device> inner_;

@@ -351,6 +351,38 @@ TEST_F(WorkerTest, FailingDeviceMeansFailedLoadsAndUnfilledSaves) {
   EXPECT_FALSE(report().saves.at(0).is_filled);
 }
 
+TEST_F(WorkerTest, ADeviceThatWantsBatchesGetsAStepInOneCall) {
+  auto cpu = memory::make_cpu_device(engine_.groups_, engine_.layout_);
+  ASSERT_TRUE(cpu.has_value());
+  const auto device = std::make_shared<FaultyDevice>(std::move(*cpu));
+  device->takes_batches = true;
+  start_owner();
+  open_worker(device);
+  attach();
+  for (std::uint32_t i = 1; i <= 3; ++i) engine_.fill(0, i, i);
+  wire::Orders out = orders();
+  out.saves = {save(1, 1), save(2, 2), save(3, 3)};
+  run_saves(out);
+  EXPECT_EQ(device->calls, 1);
+  const wire::Report done = report();
+  lane_->slot(SlotIndex(2))[0] ^= std::byte{1};
+  wire::Orders back = orders(2);
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    ASSERT_TRUE(done.saves.at(i - 1).is_filled);
+    back.loads.push_back(load(i, i + 10, done.saves.at(i - 1).checksum));
+  }
+  EXPECT_EQ(run_loads(back), std::vector<std::uint32_t>{12});
+  EXPECT_EQ(device->calls, 2);
+  EXPECT_EQ(engine_.read(0, 11), engine_.read(0, 1));
+  EXPECT_EQ(engine_.read(0, 13), engine_.read(0, 3));
+  device->is_failing = true;
+  back.step = StepId(3);
+  back.saves = {save(6, 3)};
+  EXPECT_EQ(run_loads(back), (std::vector<std::uint32_t>{11, 12, 13}));
+  run_saves(back);
+  EXPECT_FALSE(reports().back().saves.at(0).is_filled);
+}
+
 TEST_F(WorkerTest, ClosingEndsByItsLimitBesideACopyThatHangsAndAgainOnceItHasEnded) {
   auto cpu = memory::make_cpu_device(engine_.groups_, engine_.layout_);
   ASSERT_TRUE(cpu.has_value());

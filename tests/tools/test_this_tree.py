@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from dev import ptx
 from dev.check import ladder, layers, links, shape, sources, tree, words
 from dev.check.finding import Finding
 from dev.check.tree import Tree
@@ -15,6 +16,7 @@ RULES: dict[str, Callable[[Tree], Iterable[Finding]]] = {
     "shape": lambda files: shape.check(files, layers.own()),
     "sources": lambda files: sources.check(files, layers.own()),
     "links": lambda files: links.check(files, VERBS),
+    "ptx": ptx.check,
 }
 
 

@@ -17,7 +17,8 @@ Terrace: a tiered KV-cache store for LLM engines
   ./dev demo --s3               two engines that share what they computed through an S3 server
   ./dev demo --stack            engine, Prometheus and page under a small load, to look around
   ./dev test [--only SUITE] [-k TEXT]
-                                set up, build, run every test; SUITE: cpp, python, integration
+                                set up, build, run every test; SUITE: cpp, python, integration,
+                                gpu (the last where a GPU is)
   ./dev test NAME               longer ones alone: vllm-versions, hybrid-real
   ./dev setup [--check]         install and make all that is needed; --check: the check tools too
   ./dev build [PRESET]          release (default), debug, asan, tsan, clang, fuzz
@@ -29,6 +30,7 @@ Terrace: a tiered KV-cache store for LLM engines
   ./dev campaign [NAME ARGS…]   long runs outside the tests; alone it lists them
   ./dev matrix [--write]        what the last ./dev test proved of docs/support.md; --write: make it
   ./dev dashboards [--check]    make deploy/ and docs/alerts.md; --check: only say what is stale
+  ./dev ptx [--check]           make the CUDA kernels' PTX, by nvcc; --check: only say if stale
   ./dev terrace ARGS…           the command line program of this tree
   ./dev clean [--all]           remove build/; --all: everything put outside apt's reach as well
 

@@ -16,7 +16,8 @@ from dev.counts import Counts
 from engine_env import program_environment
 
 REPORTS = paths.BUILD / "reports"
-SUITES = ("cpp", "python", "integration")
+SUITES = ("cpp", "python", "integration", "gpu")
+GPU = Path("/dev/nvidiactl")
 FOLDERS = {"python": ("python/tests", "tests/tools"), "integration": ("tests/integration",)}
 NO_TESTS_COLLECTED = 5
 # A real model, its KV memory, and a host tier.
@@ -36,9 +37,9 @@ LONG = {"vllm-versions": ("vllm-0.30", "vllm-0.31", "engine"), "hybrid-real": ("
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev test",
-        usage="./dev test [-h] [--only {cpp,python,integration}] [-k TEXT] [-- PYTEST…]",
-        description="Every suite: C++ (ctest), Python, integration with the real engine. What "
-        "stands after -- are more arguments for pytest.",
+        usage="./dev test [-h] [--only {cpp,python,integration,gpu}] [-k TEXT] [-- PYTEST…]",
+        description="Every suite: C++ (ctest), Python, integration with the real engine, and C++ "
+        "on a GPU where one is. What stands after -- are more arguments for pytest.",
         epilog="Long ones on request: " + "; ".join(f"./dev test {name}" for name in LONG),
     )
     parser.add_argument("--only", choices=SUITES, action="append", help="this suite alone")
@@ -69,8 +70,10 @@ def failures(log: str) -> str:
     return "\n".join(shown)
 
 
-def _cpp(name: str | None) -> Counts:
-    report, gtest = REPORTS / "ctest.xml", REPORTS / "gtest"
+def _cpp(name: str | None, on_gpu: bool = False) -> Counts:
+    """The programs that ctest knows: those labelled `gpu`, or all others."""
+    log = "ctest-gpu" if on_gpu else "ctest"
+    report, gtest = REPORTS / f"{log}.xml", REPORTS / ("gtest-gpu" if on_gpu else "gtest")
     shutil.rmtree(gtest, ignore_errors=True)
     gtest.mkdir(parents=True)
     report.unlink(missing_ok=True)
@@ -79,12 +82,13 @@ def _cpp(name: str | None) -> Counts:
         env["GTEST_FILTER"] = f"*{name}*"
     command: list[str | Path] = ["ctest", "--test-dir", build.folder("release")]
     command += ["--output-on-failure", "--output-junit", report, "-j", str(build.jobs())]
+    command += ["-L" if on_gpu else "-LE", "gpu"]
     failed = False
     try:
-        run.stepped("C++ tests", command, "ctest", env=env)
+        run.stepped("C++ tests on the GPU" if on_gpu else "C++ tests", command, log, env=env)
     except say.Stop as stop:
         failed = True
-        say.line(failures(run.log_path("ctest").read_text(errors="replace")))
+        say.line(failures(run.log_path(log).read_text(errors="replace")))
         say.note(stop.cause)
     found = counts.ctest(report, gtest)
     if failed and not found.failed:
@@ -136,6 +140,8 @@ def run_suites(chosen: Sequence[str], name: str | None, more: Sequence[str]) -> 
     REPORTS.mkdir(parents=True, exist_ok=True)
     if "cpp" in chosen:
         total += _cpp(name)
+    if "gpu" in chosen:
+        total += _cpp(name, on_gpu=True)
     if "python" in chosen:
         total += _side_by_side("python", build.jobs(), name, more)
     if "integration" in chosen:
@@ -152,8 +158,10 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in LONG:
         return _long(arguments[0], arguments[1:])
     options = parse(arguments)
-    chosen = options.only or SUITES
-    setup.require(engine=chosen != ["cpp"])
+    chosen = options.only or tuple(one for one in SUITES if one != "gpu" or GPU.exists())
+    if not options.only and "gpu" not in chosen:
+        say.note(f"no NVIDIA GPU here ({GPU} is missing): the tests that need one are left out")
+    setup.require(engine=not set(chosen) <= {"cpp", "gpu"})
     if "python" in chosen:
         schemas.ensure()
     build.build("release")

@@ -9,6 +9,7 @@ MODULES = {
     "bench": "dev.bench",
     "fmt": "dev.check.fmt",
     "dashboards": "dev.dashboards",
+    "ptx": "dev.ptx",
     "terrace": "dev.terrace",
     "campaign": "dev.campaign",
     "matrix": "dev.matrix",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from dev import say, setup
+from dev import ptx, say, setup
 from dev.check import ladder, layers, links, memo, programs, shape, sources, tree, words
 from dev.check.finding import Finding
 from dev.check.tree import Tree
@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
     "shape": lambda files: shape.check(files, layers.own()),
     "sources": lambda files: sources.check(files, layers.own()),
     "links": lambda files: links.check(files, VERBS),
+    "ptx": ptx.check,
     "ruff": programs.ruff,
     "mypy": programs.mypy,
     "headers": programs.headers,

@@ -81,6 +81,17 @@ Status validate_group(const GroupRegions& group, const GroupLayout& layout, std:
 
 }  // namespace
 
+Status check_copies(std::span<const ShardCopy> copies, const std::vector<GroupRegions>& groups,
+                    std::string_view device) {
+  for (const ShardCopy& copy : copies) {
+    if (copy.group >= groups.size() || copy.block >= groups[copy.group].block_count) {
+      return {Code::kInvalid,
+              fmt::format("{} copy: no block {} in group {}", device, copy.block, copy.group)};
+    }
+  }
+  return {};
+}
+
 Status validate(const std::vector<GroupRegions>& groups, const Layout& layout) {
   TERRACE_RETURN_IF_ERROR(layout.validate());
   if (groups.size() != layout.groups.size()) {

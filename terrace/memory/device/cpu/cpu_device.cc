@@ -1,7 +1,5 @@
 #include "terrace/memory/device/cpu/cpu_device.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 namespace terrace::memory {
@@ -15,7 +13,7 @@ class CpuDevice final : public Device {
   [[nodiscard]] const std::vector<GroupRegions>& groups() const override { return groups_; }
 
   [[nodiscard]] Status copy_out(std::span<ShardCopy> copies) const override {
-    TERRACE_RETURN_IF_ERROR(check(copies));
+    TERRACE_RETURN_IF_ERROR(check_copies(copies, groups_, name()));
     for (ShardCopy& copy : copies) {
       const std::vector<DeviceRegion>& regions = groups_[copy.group].regions;
       ShardCopier copier;
@@ -32,7 +30,7 @@ class CpuDevice final : public Device {
   }
 
   [[nodiscard]] Status copy_in(std::span<ShardCopy> copies) const override {
-    TERRACE_RETURN_IF_ERROR(check(copies));
+    TERRACE_RETURN_IF_ERROR(check_copies(copies, groups_, name()));
     for (ShardCopy& copy : copies) {
       const std::vector<DeviceRegion>& regions = groups_[copy.group].regions;
       ShardCopier copier;
@@ -51,19 +49,6 @@ class CpuDevice final : public Device {
  private:
   static std::byte* piece(const DeviceRegion& region, std::uint32_t block) {
     return region.address + region.block_stride * block;
-  }
-  static std::byte* piece_of(const DeviceRegion& region, const ShardCopy& copy) {
-    return region.address + region.block_stride * copy.block;
-  }
-
-  [[nodiscard]] Status check(std::span<const ShardCopy> copies) const {
-    for (const ShardCopy& copy : copies) {
-      if (copy.group >= groups_.size() || copy.block >= groups_[copy.group].block_count) {
-        return {Code::kInvalid,
-                fmt::format("cpu copy: no block {} in group {}", copy.block, copy.group)};
-      }
-    }
-    return {};
   }
 
   const std::vector<GroupRegions> groups_;

@@ -2,12 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "terrace/base/rng.h"
+#include "contract/device_contract.h"
 
 namespace terrace::memory {
 namespace {
@@ -44,72 +45,36 @@ Engine engine_of(const std::vector<std::size_t>& pieces, std::uint64_t blocks, b
   return engine;
 }
 
-void fill(std::vector<std::byte>& bytes, Rng& rng) {
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(rng.next());
-}
-
-std::vector<std::byte> gathered(const GroupRegions& group, std::uint32_t block) {
-  std::vector<std::byte> payload;
-  for (const DeviceRegion& region : group.regions) {
-    const std::byte* const piece = region.address + region.block_stride * block;
-    payload.insert(payload.end(), piece, piece + region.piece_bytes);
-  }
-  return payload;
-}
-
 std::string problem_of(const Engine& engine) {
   const auto device = make_cpu_device(engine.groups, engine.layout);
   return device.has_value() ? "" : device.error().message();
 }
 
-TEST(CpuDeviceTest, CopiesAreThoseOfANaiveGatherForAnyShape) {
-  constexpr std::uint64_t kSeed = 3;
-  std::printf("seed %llu\n", static_cast<unsigned long long>(kSeed));
-  Rng rng(kSeed);
-  for (int round = 0; round < 400; ++round) {
-    std::vector<std::size_t> pieces(rng.below(9) + 1);
-    for (std::size_t& piece : pieces) piece = rng.below(round % 10 == 0 ? 70'000 : 500) + 1;
-    Engine engine = engine_of(pieces, 5, rng.chance(50));
-    fill(engine.memory, rng);
-    const auto device = make_cpu_device(engine.groups, engine.layout);
-    ASSERT_TRUE(device.has_value()) << device.error().text();
-    const std::vector<std::byte> wanted = gathered(engine.groups[0], 3);
-    std::vector<std::byte> host(wanted.size() + 1, std::byte{0x77});
-    ShardCopy copy{0, 3, host.data(), {}};
-    ASSERT_TRUE((*device)->copy_out({&copy, 1}).is_ok());
-    ASSERT_EQ(std::memcmp(host.data(), wanted.data(), wanted.size()), 0);
-    ASSERT_EQ(host.back(), std::byte{0x77});
-    ASSERT_EQ(copy.checksum, checksum_of(wanted));
-
-    const std::vector<std::byte> before = engine.memory;
-    std::vector<std::byte> expected = before;
-    ShardCopy back{0, 1, host.data(), {}};
-    ASSERT_TRUE((*device)->copy_in({&back, 1}).is_ok());
-    ASSERT_EQ(back.checksum, copy.checksum);
-    ASSERT_EQ(gathered(engine.groups[0], 1), wanted);
-    std::size_t at = 0;
-    for (const DeviceRegion& region : engine.groups[0].regions) {
-      const auto offset = static_cast<std::size_t>(region.address - engine.memory.data());
-      std::memcpy(expected.data() + offset + region.block_stride, wanted.data() + at,
-                  region.piece_bytes);
-      at += region.piece_bytes;
-    }
-    ASSERT_EQ(engine.memory, expected) << "bytes outside block 1 changed";
+class CpuPlace final : public DevicePlace {
+ public:
+  std::byte* allocate(std::size_t bytes) override {
+    memory_.emplace_back(bytes);
+    return memory_.back().data();
   }
-}
+  void write(std::byte* target, const std::vector<std::byte>& bytes) override {
+    std::memcpy(target, bytes.data(), bytes.size());
+  }
+  std::vector<std::byte> read(const std::byte* source, std::size_t bytes) override {
+    return {source, source + bytes};
+  }
+  Result<std::unique_ptr<Device>> make(std::vector<GroupRegions> groups,
+                                       const Layout& layout) override {
+    return make_cpu_device(std::move(groups), layout);
+  }
 
-TEST(CpuDeviceTest, BlockOrGroupThatIsNotThereIsInvalidAndTouchesNothing) {
-  Engine engine = engine_of({64, 64}, 2, false);
-  const auto device = make_cpu_device(engine.groups, engine.layout);
-  ASSERT_TRUE(device.has_value());
-  std::vector<std::byte> host(128, std::byte{1});
-  const std::vector<std::byte> before = engine.memory;
-  ShardCopy copies[2] = {{0, 0, host.data(), {}}, {0, 2, host.data(), {}}};
-  EXPECT_EQ((*device)->copy_in(copies).code(), Code::kInvalid);
-  copies[1] = {1, 0, host.data(), {}};
-  EXPECT_EQ((*device)->copy_in(copies).code(), Code::kInvalid);
-  EXPECT_EQ(engine.memory, before);
-}
+ private:
+  std::vector<std::vector<std::byte>> memory_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Cpu, DeviceContract,
+                         ::testing::Values(DevicePlaceMaker{
+                             "cpu", [] { return std::make_unique<CpuPlace>(); }, 400, 70'000}),
+                         device_place_name);
 
 TEST(RegionsTest, WhatIsWrongIsNamed) {
   const Engine good = engine_of({64, 32}, 4, false);
