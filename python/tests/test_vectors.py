@@ -26,6 +26,12 @@ def test_the_vectors_are_what_the_documents_say() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
+def test_the_crc_is_the_published_one() -> None:
+    """The usual check value, and RFC 3720's of 32 zeros (B.4)."""
+    done = run("import checksum as c\nprint(c.crc32c(b'123456789'), c.crc32c(bytes(32)))")
+    assert done.stdout.split() == [str(0xE3069283), str(0x8A9136AA)], done.stderr
+
+
 def test_the_ciphers_are_the_published_ones() -> None:
     """FIPS 197 C.3, the GCM specification's test case 16, RFC 5869's cases 1 and 3."""
     done = run(
