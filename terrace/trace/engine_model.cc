@@ -156,8 +156,8 @@ void EngineModel::serve(const FoundPrompt& prompt) {
   if (!prompt.is_counted || prompt.tokens == 0) return;
   times_.first_token.push_back(took);
   times_.off.push_back(compute_time(prompt.tokens));
-  times_.saved_prefill += compute_time(loaded * block_tokens_);
   times_.loaded_blocks += loaded;
+  times_.saved_prefill = compute_time(times_.loaded_blocks * block_tokens_);
 }
 
 }  // namespace terrace::trace

@@ -37,6 +37,19 @@ TEST(EngineModelTest, WhatIsFoundInHostIsCopiedAndTheRestComputed) {
   EXPECT_EQ(engine.times().loaded_blocks, 8U);
 }
 
+TEST(EngineModelTest, WhatIsSavedIsNeverLessThanNothing) {
+  CostModel slow = kCost;
+  slow.prefill_tokens_per_s = 1;
+  EngineModel engine(slow, 1U << 20U);
+  const auto runs = found(Tier::kHost, 1000);
+  Nanoseconds before{0};
+  for (int i = 0; i < 20; ++i) {
+    engine.serve({.runs = runs, .tokens = 1001ULL << 20U});
+    EXPECT_GE(engine.times().saved_prefill, before);
+    before = engine.times().saved_prefill;
+  }
+}
+
 TEST(EngineModelTest, SomethingIsComputedOfAPromptThatIsFoundWhole) {
   EngineModel engine(kCost, kBlockTokens);
   const auto runs = found(Tier::kHost, 10);
