@@ -47,6 +47,7 @@ TEST_F(CliSimulateTest, PrintsOneObjectForEachPolicyAndTrace) {
   EXPECT_EQ(json["optimum_percent"], 30.0);
   EXPECT_EQ(json["ttft_p99_seconds"], 0.1536) << "3 x 512 tokens at 10,000 a second";
   EXPECT_EQ(json["off_ttft_p99_seconds"], 0.1536);
+  EXPECT_EQ(json["regret_percent"], 0.0) << "nothing was to be chosen";
 }
 
 TEST_F(CliSimulateTest, WithoutAPolicyItIsTheDefaultOfTheSettings) {
