@@ -77,20 +77,23 @@ void MissCurve::age() {
 double MissCurve::hit_ratio(std::uint64_t blocks) const {
   double hits = 0;
   double left = 1;  // Of all uses, those that lie in none of the levels before.
-  for (const Counts& level : counts_) {
-    if (level.looked_for == 0) break;
+  std::uint64_t nearest = 1;
+  for (std::size_t i = 0; i < counts_.size() && counts_[i].looked_for > 0; ++i) {
+    const Counts& level = counts_[i];
+    const std::uint64_t reach = std::uint64_t{followed_} << (kStepBits * i);
     double held = 0;
     double found = 0;
-    for (unsigned cell = 0; cell < kCells; ++cell) {
+    for (unsigned cell = cell_of(nearest); cell <= cell_of(reach); ++cell) {
       found += level.cells[cell];
       const std::uint64_t first = first_of(cell);
-      if (level.cells[cell] == 0 || first > blocks) continue;
+      if (first > blocks) continue;
       const std::uint64_t width = first_of(cell + 1) - first;
       held += level.cells[cell] * static_cast<double>(std::min(width, blocks + 1 - first)) /
               static_cast<double>(width);
     }
     hits += left * held / level.looked_for;
     left *= 1 - std::min(1.0, found / level.looked_for);
+    nearest = reach + 1;
   }
   return std::min(1.0, hits);
 }
