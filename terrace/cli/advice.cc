@@ -141,10 +141,13 @@ std::string size_name(std::uint64_t bytes) {
 std::string settings_of(const TierSizes& sizes) { return settings_json(sizes).dump(); }
 
 std::string advice_text(const Advice& advice, std::string_view engine) {
+  const bool is_timed = advice.prefill_tokens_per_second > 0;
+  const std::string speed =
+      is_timed ? fmt::format("computes {:.0f} a second", advice.prefill_tokens_per_second)
+               : "how fast it computes is not known yet";
   std::string out = fmt::format(
-      "{}: {:.0f} prompt tokens a second, {:.1f} % of them in the engine's own cache; computes "
-      "{:.0f} a second\n",
-      engine, advice.tokens_per_second, advice.engine_percent, advice.prefill_tokens_per_second);
+      "{}: {:.0f} prompt tokens a second, {:.1f} % of them in the engine's own cache; {}\n", engine,
+      advice.tokens_per_second, advice.engine_percent, speed);
   auto end = std::back_inserter(out);
   if (advice.rows.empty()) {
     out += "  no prompt was asked for yet: ask again when users have been there\n";
@@ -157,9 +160,9 @@ std::string advice_text(const Advice& advice, std::string_view engine) {
                  "computing saved", "written");
   for (const AdviceRow& row : advice.rows) {
     fmt::format_to(
-        end, "  {:>8} {:>8} {:>14.1f} % {:>8.0f} s a day {:>8.1f} GB a day{}\n",
-        size_name(row.sizes.host), row.sizes.disk > 0 ? size_name(row.sizes.disk) : "–",
-        row.beyond_percent, row.saved_seconds, row.written_bytes * 1e-9,
+        end, "  {:>8} {:>8} {:>14.1f} % {:>16} {:>8.1f} GB a day{}\n", size_name(row.sizes.host),
+        row.sizes.disk > 0 ? size_name(row.sizes.disk) : "–", row.beyond_percent,
+        is_timed ? fmt::format("{:.0f} s a day", row.saved_seconds) : "–", row.written_bytes * 1e-9,
         advice.best && advice.best->host == row.sizes.host && advice.best->disk == row.sizes.disk
             ? "  <"
             : "");
@@ -173,15 +176,17 @@ std::string advice_text(const Advice& advice, std::string_view engine) {
 }
 
 std::string advice_json(const Advice& advice, std::string_view engine) {
+  const bool is_timed = advice.prefill_tokens_per_second > 0;
   Json rows = Json::array();
   for (const AdviceRow& row : advice.rows) {
-    rows.push_back({{"host_bytes", row.sizes.host},
-                    {"disk_bytes", row.sizes.disk},
-                    {"hit_percent", rounded(row.hit_percent)},
-                    {"beyond_engine_percent", rounded(row.beyond_percent)},
-                    {"saved_prefill_seconds_per_day", rounded(row.saved_seconds)},
-                    {"written_bytes_per_day", std::llround(row.written_bytes)},
-                    {"settings", settings_json(row.sizes)}});
+    rows.push_back(
+        {{"host_bytes", row.sizes.host},
+         {"disk_bytes", row.sizes.disk},
+         {"hit_percent", rounded(row.hit_percent)},
+         {"beyond_engine_percent", rounded(row.beyond_percent)},
+         {"saved_prefill_seconds_per_day", is_timed ? Json(rounded(row.saved_seconds)) : Json()},
+         {"written_bytes_per_day", std::llround(row.written_bytes)},
+         {"settings", settings_json(row.sizes)}});
   }
   Json out{{"engine", engine},
            {"blocks_asked", advice.blocks_asked},

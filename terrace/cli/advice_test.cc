@@ -76,6 +76,20 @@ TEST(AdviceTest, FewRequestsAreSaid) {
               HasSubstr("learned from 10 blocks only"));
 }
 
+// A zero would say that nothing is gained.
+TEST(AdviceTest, WhatCannotBeToldYetIsNoZero) {
+  auto json = nlohmann::json::parse(status());
+  json["prefill_tokens_per_second"] = 0;
+  const Advice advice = advice_of(json.dump(), std::nullopt);
+  const std::string text = advice_text(advice, "x");
+  EXPECT_THAT(text, Not(HasSubstr(" 0 s a day")));
+  EXPECT_THAT(text, Not(HasSubstr("computes 0 a second")));
+  EXPECT_THAT(text, HasSubstr("how fast it computes is not known yet"));
+  const auto told = nlohmann::json::parse(advice_json(advice, "x"));
+  EXPECT_EQ(told["prefill_tokens_per_second"], 0);
+  EXPECT_EQ(told["rows"][0]["saved_prefill_seconds_per_day"], nullptr);
+}
+
 TEST(AdviceTest, WhereNothingReturnsNothingIsAdvised) {
   auto json = nlohmann::json::parse(status());
   for (auto& point : json["forecast"]["curve"]) point["hit_percent"] = 0.2;

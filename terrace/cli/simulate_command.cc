@@ -180,8 +180,22 @@ Status take_policies(const SimulateOptions& options, Plan& plan) {
   return {};
 }
 
+// How long conversations start, and what is made up lasts, and how large its blocks are.
+Status check_reading(const SimulateOptions& options) {
+  constexpr double kMostMinutes = 15e6;  // 30 years; as nanoseconds it fits.
+  constexpr std::uint32_t kMostBlockTokens = 1U << 20U;
+  if (!(options.window_minutes / options.rate <= kMostMinutes)) {
+    return {Code::kInvalid, fmt::format("--window {} at --rate {} is over 30 years; give less",
+                                        options.window_minutes, options.rate)};
+  }
+  if (options.block_tokens <= kMostBlockTokens) return {};
+  return {Code::kInvalid, fmt::format("--block-tokens {}: give at most {}", options.block_tokens,
+                                      kMostBlockTokens)};
+}
+
 Result<Plan> plan_of(const SimulateOptions& options) {
   Plan plan;
+  TERRACE_RETURN_IF_ERROR(check_reading(options));
   if (options.is_compared) {
     for (const std::string& text : options.sizes) {
       TERRACE_ASSIGN_OR_RETURN(const Size size, tier_size("--sizes", text));

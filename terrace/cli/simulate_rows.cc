@@ -79,7 +79,8 @@ std::string row_json(const SimulateRow& row) {
                               {"ttft_p50_seconds", quantile(times.first_token, 0.5)},
                               {"ttft_p99_seconds", quantile(times.first_token, 0.99)},
                               {"off_ttft_p50_seconds", quantile(times.off, 0.5)},
-                              {"off_ttft_p99_seconds", quantile(times.off, 0.99)}};
+                              {"off_ttft_p99_seconds", quantile(times.off, 0.99)},
+                              {"regret_percent", rounded(times.regret_percent())}};
   if (!row.scenario.empty()) {
     json["scenario"] = row.scenario;
     json["scenario_blocks"] = row.all_blocks - counts.blocks;
@@ -111,8 +112,9 @@ std::string row_text(const SimulateRow& row) {
                        duration_text(EngineTimes::quantile(times.first_token, share)),
                        duration_text(EngineTimes::quantile(times.off, share)));
   };
-  text += fmt::format("  first token p50 {}, p99 {}; prefill saved {}\n", both(0.5), both(0.99),
-                      duration_text(times.saved_prefill));
+  text +=
+      fmt::format("  first token p50 {}, p99 {}; regret {:.2f} %; prefill saved {}\n", both(0.5),
+                  both(0.99), times.regret_percent(), duration_text(times.saved_prefill));
   return text;
 }
 

@@ -35,7 +35,7 @@ class SizeForecast {
   static constexpr std::uint64_t kLargest = 4;
   // Whatever the tiers are, the curve is told from a few blocks on to this, four sizes an octave.
   static constexpr std::uint64_t kLeastOfCurve = 16;  // Blocks.
-  static constexpr Bytes kMostOfCurve = 1024_GiB;
+  static constexpr Bytes kMostOfCurve = Bytes(64ULL << 40U);
   struct Asked {
     std::vector<SequenceHash> hashes;  // Of all requests, one after the other.
     std::vector<std::size_t> lengths;

@@ -84,6 +84,31 @@ TEST(SizeForecastTest, TheCurveIsToldForSizesThatNobodyHas) {
   EXPECT_GT(before, Bytes(1ULL << 40U));
 }
 
+// A block of 512 tokens of a model of 8 billion weights is 64 MiB: the users of an hour fill more
+// than a terabyte.
+TEST(SizeForecastTest, TheCurveGoesOnWhereLargeDisksEnd) {
+  Options options = options_of(10, 0);
+  options.layout.ranks = 1;
+  options.layout.groups = {{GroupId(0), {64_MiB}}};
+  SizeForecast forecast(options);
+  constexpr std::uint64_t kUsers = 128;  // Of 256 blocks, 16 GiB: 2 TiB of them.
+  for (int turn = 0; turn < 3; ++turn) {
+    for (std::uint64_t user = 0; user < kUsers; ++user) {
+      forecast.ask(testing::chain(1 + 1000 * user, 256));
+    }
+    EXPECT_TRUE(forecast.work());
+  }
+  const auto status = forecast.status();
+  ASSERT_GT(status.curve.back().size, Bytes(32ULL << 40U));
+  for (const CurvePoint& point : status.curve) {
+    if (point.size < Bytes(3ULL << 39U)) {
+      EXPECT_NEAR(point.hit_percent, 0, 1) << point.size.value();
+    } else if (point.size > Bytes(5ULL << 39U)) {
+      EXPECT_NEAR(point.hit_percent, 66.7, 0.1) << point.size.value();
+    }
+  }
+}
+
 class Cells final : public MetricVisitor {
  public:
   void counter(std::string_view name, std::string_view, std::uint64_t value) override {

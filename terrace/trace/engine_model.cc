@@ -24,6 +24,16 @@ Nanoseconds EngineTimes::quantile(std::vector<Nanoseconds> times, double share) 
   return times[place];
 }
 
+double EngineTimes::regret_percent() const {
+  const auto sum = [](const std::vector<Nanoseconds>& times) {
+    double all = 0;
+    for (const Nanoseconds time : times) all += in_seconds(time);
+    return all;
+  };
+  const double least = sum(best);
+  return least > 0 ? 100 * (sum(first_token) / least - 1) : 0;
+}
+
 EngineModel::EngineModel(const CostModel& cost, std::uint32_t block_tokens)
     : cost_(cost),
       block_tokens_(block_tokens),
@@ -89,8 +99,7 @@ void EngineModel::probe(Nanoseconds now, std::uint64_t blocks) {
   lessons_.push(lesson);
 }
 
-// Returns how many leading blocks were loaded.
-std::uint64_t EngineModel::load(const FoundPrompt& prompt, Lesson& lesson, Nanoseconds& waited) {
+std::uint64_t EngineModel::take_found(const FoundPrompt& prompt) {
   // The engine needs a token to compute: the last block is not worth loading whole.
   std::uint64_t left = prompt.tokens == 0 ? 0 : (prompt.tokens - 1) / block_tokens_;
   std::uint64_t found = 0;
@@ -102,6 +111,29 @@ std::uint64_t EngineModel::load(const FoundPrompt& prompt, Lesson& lesson, Nanos
     left -= blocks;
     found += blocks;
   }
+  return found;
+}
+
+// Within a run all is linear, so the least lies where one ends, or at nothing.
+Nanoseconds EngineModel::best_time(const FoundPrompt& prompt) const {
+  Nanoseconds best = compute_time(prompt.tokens);
+  const Nanoseconds queue = std::max(Nanoseconds(0), disk_free_ - prompt.at);
+  std::uint64_t blocks = 0;
+  std::uint64_t on_disk = 0;
+  for (const policy::SourceRun& run : runs_) {
+    blocks += run.blocks;
+    if (run.source == Tier::kDisk) on_disk += run.blocks;
+    Nanoseconds time =
+        of_seconds(static_cast<double>(blocks * block_bytes_) / cost_.host_bytes_per_s);
+    if (on_disk > 0) time = time + queue + disk_time(on_disk) + cost_.disk_latency;
+    best = std::min(best, time + compute_time(prompt.tokens - blocks * block_tokens_));
+  }
+  return best;
+}
+
+// Returns how many leading blocks were loaded.
+std::uint64_t EngineModel::load(const FoundPrompt& prompt, std::uint64_t found, Lesson& lesson,
+                                Nanoseconds& waited) {
   if (found == 0) return 0;
   policy::Planner::Queued queued{};
   const double busy = in_seconds(std::max(Nanoseconds(0), disk_free_ - prompt.at));
@@ -143,7 +175,9 @@ void EngineModel::serve(const FoundPrompt& prompt) {
   teach(prompt.at);
   Lesson lesson{.order = ++order_};
   Nanoseconds waited{0};
-  const std::uint64_t loaded = load(prompt, lesson, waited);
+  const std::uint64_t found = take_found(prompt);
+  const Nanoseconds best = best_time(prompt);
+  const std::uint64_t loaded = load(prompt, found, lesson, waited);
   lesson.copied_blocks = loaded;
   lesson.copy_time =
       of_seconds(static_cast<double>(loaded * block_bytes_) / cost_.host_bytes_per_s);
@@ -156,8 +190,9 @@ void EngineModel::serve(const FoundPrompt& prompt) {
   if (!prompt.is_counted || prompt.tokens == 0) return;
   times_.first_token.push_back(took);
   times_.off.push_back(compute_time(prompt.tokens));
-  times_.saved_prefill += compute_time(loaded * block_tokens_);
+  times_.best.push_back(best);
   times_.loaded_blocks += loaded;
+  times_.saved_prefill = compute_time(times_.loaded_blocks * block_tokens_);
 }
 
 }  // namespace terrace::trace

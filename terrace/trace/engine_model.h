@@ -5,7 +5,7 @@
 // each other at the disk, which reads one load after the other, and nowhere else. What is loaded is
 // waited for, copied to the device, and then the rest is computed; one block at least is. The
 // planner learns what a load and a step took when the request has its first token, nothing before.
-// Threading: thread-compatible.  Waits: never.  Memory: 16 bytes per request.
+// Threading: thread-compatible.  Waits: never.  Memory: 24 bytes per request.
 #pragma once
 
 #include <cstdint>
@@ -32,11 +32,15 @@ struct EngineTimes {
   // Of the trace's own requests, in order of arrival.
   std::vector<Nanoseconds> first_token;
   std::vector<Nanoseconds> off;  // The same with everything computed.
+  // The same by somebody who knows what loading and computing will take, in the same queue.
+  std::vector<Nanoseconds> best;
   Nanoseconds saved_prefill{0};  // Of the blocks that were loaded.
   std::uint64_t loaded_blocks = 0;
   std::uint64_t abandoned_loads = 0;
   // The time that `share` of the requests do not exceed; 0 if there is none.
   [[nodiscard]] static Nanoseconds quantile(std::vector<Nanoseconds> times, double share);
+  // How much longer all first tokens took than the best ones, in percent; 0 if there is none.
+  [[nodiscard]] double regret_percent() const;
 };
 
 // A prompt of which these runs were found, in chain order from its first block on.
@@ -80,7 +84,12 @@ class EngineModel {
   // left unread.
   Nanoseconds read(Nanoseconds now, std::uint64_t blocks, Nanoseconds give_up, Lesson& lesson);
   void probe(Nanoseconds now, std::uint64_t blocks);
-  [[nodiscard]] std::uint64_t load(const FoundPrompt& prompt, Lesson& lesson, Nanoseconds& waited);
+  // What of the found runs may be loaded, in runs_; how many blocks.
+  std::uint64_t take_found(const FoundPrompt& prompt);
+  // The least that any number of leading blocks of runs_ would make of the prompt's time.
+  [[nodiscard]] Nanoseconds best_time(const FoundPrompt& prompt) const;
+  [[nodiscard]] std::uint64_t load(const FoundPrompt& prompt, std::uint64_t found, Lesson& lesson,
+                                   Nanoseconds& waited);
   [[nodiscard]] Nanoseconds disk_time(std::uint64_t blocks) const;
   [[nodiscard]] Nanoseconds compute_time(std::uint64_t tokens) const;
   [[nodiscard]] Bytes bytes_of(std::uint64_t blocks) const { return Bytes(block_bytes_ * blocks); }

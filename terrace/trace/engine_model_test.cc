@@ -37,6 +37,19 @@ TEST(EngineModelTest, WhatIsFoundInHostIsCopiedAndTheRestComputed) {
   EXPECT_EQ(engine.times().loaded_blocks, 8U);
 }
 
+TEST(EngineModelTest, WhatIsSavedIsNeverLessThanNothing) {
+  CostModel slow = kCost;
+  slow.prefill_tokens_per_s = 1;
+  EngineModel engine(slow, 1U << 20U);
+  const auto runs = found(Tier::kHost, 1000);
+  Nanoseconds before{0};
+  for (int i = 0; i < 20; ++i) {
+    engine.serve({.runs = runs, .tokens = 1001ULL << 20U});
+    EXPECT_GE(engine.times().saved_prefill, before);
+    before = engine.times().saved_prefill;
+  }
+}
+
 TEST(EngineModelTest, SomethingIsComputedOfAPromptThatIsFoundWhole) {
   EngineModel engine(kCost, kBlockTokens);
   const auto runs = found(Tier::kHost, 10);
@@ -44,6 +57,23 @@ TEST(EngineModelTest, SomethingIsComputedOfAPromptThatIsFoundWhole) {
   EXPECT_EQ(engine.times().loaded_blocks, 9U);
   engine.serve({.runs = runs, .tokens = tokens_of(10) + 1});
   EXPECT_EQ(engine.times().loaded_blocks, 19U);
+}
+
+// One who knows computes all of the first and the rest of the second prompt; the planner, that
+// knows nothing yet, loads whatever is there.
+TEST(EngineModelTest, TheRegretIsBesideOneWhoKnows) {
+  CostModel slow = kCost;
+  slow.disk_bytes_per_s = 5e6;  // 100 ms a block.
+  EngineModel engine(slow, kBlockTokens);
+  EXPECT_EQ(engine.times().regret_percent(), 0);
+  const auto disk = found(Tier::kDisk, 9);
+  engine.serve({.runs = disk, .tokens = tokens_of(10)});
+  EXPECT_EQ(engine.times().best, std::vector{milliseconds(500)});
+  EXPECT_EQ(engine.times().first_token, std::vector{milliseconds(900 + 2 + 9 + 50)});
+  EXPECT_NEAR(engine.times().regret_percent(), 100 * (961.0 / 500 - 1), 1e-9);
+  const std::vector<policy::SourceRun> both{{Tier::kHost, 4}, {Tier::kDisk, 5}};
+  engine.serve({.at = seconds(10), .runs = both, .tokens = tokens_of(10)});
+  EXPECT_EQ(engine.times().best.back(), milliseconds(4 + 300));
 }
 
 TEST(EngineModelTest, LoadsWaitForEachOtherAtTheDisk) {

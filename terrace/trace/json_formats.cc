@@ -13,7 +13,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint32_t kLineBlockTokens = 512;
-constexpr double kMostSeconds = 1e9;  // 30 years; as nanoseconds it fits.
+constexpr double kMostSeconds = 4e9;  // 126 years, clocks that began in 1970 too; fits nanoseconds.
 constexpr std::uint64_t kMostBlockTokens = 1U << 20U;
 constexpr std::size_t kMostSubagents = 16;  // One below the other.
 
@@ -57,8 +57,16 @@ policy::Ending ending_of(const Json& json) {
   return *at == "end_turn" ? policy::Ending::kDone : policy::Ending::kUnknown;
 }
 
-Nanoseconds scaled(Nanoseconds time, double rate) {
-  return Nanoseconds(std::llround(static_cast<double>(time.value()) / rate));
+// From the first of them on, so many times as dense. False if that lasts too long.
+bool spread(std::vector<Request>& requests, double rate) {
+  if (requests.empty()) return true;
+  const auto [first, last] = std::ranges::minmax(requests, {}, &Request::at);
+  const Nanoseconds begin = first.at;
+  if (static_cast<double>((last.at - begin).value()) / rate > kMostSeconds * 1e9) return false;
+  for (Request& one : requests) {
+    one.at = Nanoseconds(std::llround(static_cast<double>((one.at - begin).value()) / rate));
+  }
+  return true;
 }
 
 std::size_t line_of(std::string_view text, std::size_t byte) {
@@ -95,7 +103,10 @@ Status read_request(Conversation& to, const Json& json, std::size_t number, Nano
   };
   if (!json.is_object()) return wrong("no object");
   const auto at = time_of(json, "t", 1);
-  if (!at) return wrong("no seconds in 't'");
+  if (!at) return wrong("no seconds from 0 to 4e9 in 't'");
+  if (seconds(static_cast<std::int64_t>(kMostSeconds)) - *at < start) {
+    return wrong("more than a century after the conversation's start");
+  }
   const auto type = json.find("type");
   if (type != json.end() && *type == "subagent") {
     if (depth == kMostSubagents) return wrong("sub-agents nest deeper than 16");
@@ -138,6 +149,7 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
   (void)workload.set_block_tokens(static_cast<std::uint32_t>(kLineBlockTokens * group));
   Scope scope(workload);
   std::vector<std::uint64_t> ids;
+  std::vector<Request> requests;
   for (std::size_t line = 1; !text.empty(); ++line) {
     const std::string_view one = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), one.size() + 1));
@@ -145,15 +157,21 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
     const Json json = Json::parse(one, nullptr, false);
     if (!json.is_object()) return bad(where, line, "no JSON object");
     const auto at = time_of(json, "timestamp", 1e-3);
-    if (!at) return bad(where, line, "no milliseconds in 'timestamp'");
+    if (!at) return bad(where, line, "no milliseconds from 0 to 4e12 in 'timestamp'");
     if (!ids_of(json, ids)) return bad(where, line, "no list of numbers in 'hash_ids'");
     coarsen(ids, group);
-    workload.add_request({.at = scaled(*at, options.rate),
-                          .tip = scope.tip(ids),
-                          .depth = static_cast<std::uint32_t>(ids.size()),
-                          .answer_tokens = tokens_of(json, "output_length"),
-                          .prompt_tokens = tokens_of(json, "input_length")});
+    requests.push_back({.at = *at,
+                        .tip = scope.tip(ids),
+                        .depth = static_cast<std::uint32_t>(ids.size()),
+                        .answer_tokens = tokens_of(json, "output_length"),
+                        .prompt_tokens = tokens_of(json, "input_length")});
   }
+  if (!spread(requests, options.rate)) {
+    return {Code::kInvalid, fmt::format("{}: at a rate of {} it lasts more than a century; give a "
+                                        "larger one",
+                                        where, options.rate)};
+  }
+  for (const Request& request : requests) workload.add_request(request);
   return {};
 }
 
@@ -164,6 +182,8 @@ Status read_conversation(const std::string& where, std::string_view text, Nanose
     json = Json::parse(text);
   } catch (const Json::parse_error& error) {
     return bad(where, line_of(text, error.byte), "no JSON");
+  } catch (const Json::out_of_range&) {  // Does not say where.
+    return bad(where, 1, "somewhere from here on a number that is too large");
   }
   if (!json.is_object()) return bad(where, 1, "no JSON object");
   const auto size = json.find("block_size");

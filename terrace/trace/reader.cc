@@ -28,8 +28,10 @@ Status read_archive(const std::string& path, std::string_view bytes, const ReadO
     if (!is_conversation_name(member.name)) continue;
     has_any = true;
     const std::string where = path + "(" + member.name + ")";
+    TERRACE_ASSIGN_OR_RETURN(const std::string content,
+                             unpacked(where, std::string(member.content)));
     TERRACE_RETURN_IF_ERROR(
-        read_conversation(where, member.content, start_in(rng, options), options, workload));
+        read_conversation(where, content, start_in(rng, options), options, workload));
   }
   if (has_any) return {};
   return {Code::kInvalid, path + ": the archive holds no .json; give one of conversations"};
@@ -45,8 +47,12 @@ void coarsen(std::vector<std::uint64_t>& ids, std::size_t group) {
 }
 
 Result<Workload> read_workload(const std::string& path, const ReadOptions& options) {
-  if (!(options.rate > 0) || options.window < Nanoseconds(0)) {
-    return fail(Code::kInvalid, "the rate must be above 0, and the window not below");
+  constexpr double kMostWindow = 1e18;  // 30 years.
+  if (!(options.rate > 0) || options.window < Nanoseconds(0) ||
+      static_cast<double>(options.window.value()) / options.rate > kMostWindow) {
+    return fail(Code::kInvalid,
+                "the rate must be above 0, the window not below, and what the rate makes of the "
+                "window at most 30 years");
   }
   TERRACE_ASSIGN_OR_RETURN(std::string packed, read_file(path, kMostPacked));
   TERRACE_ASSIGN_OR_RETURN(const std::string bytes, unpacked(path, std::move(packed)));

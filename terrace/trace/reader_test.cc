@@ -148,6 +148,64 @@ TEST_F(ReaderTest, ADamagedConversationIsNamedWithItsMemberAndLine) {
   EXPECT_THAT(refusal("bad.json", "{}"), HasSubstr("no conversation"));
 }
 
+TEST_F(ReaderTest, ANumberBeyondAllNumbersIsRefused) {
+  EXPECT_THAT(refusal("bad.json", R"({"requests": [{"t": 1e999, "hash_ids": [1]}]})"),
+              AllOf(HasSubstr("bad.json:1: "), HasSubstr("too large")));
+}
+
+TEST_F(ReaderTest, ClocksThatBeganIn1970AreRead) {
+  const auto workload = read("a.jsonl",
+                             R"({"timestamp": 1753000002000, "hash_ids": [1]})"
+                             "\n"
+                             R"({"timestamp": 1753000000000, "hash_ids": [1, 2]})",
+                             {.rate = 2});
+  ASSERT_TRUE(workload) << workload.error().message();
+  EXPECT_EQ(workload->requests()[0].at, Nanoseconds(0));
+  EXPECT_EQ(workload->requests()[1].at, seconds(1));
+}
+
+TEST_F(ReaderTest, TimesThatNoClockHoldsAreRefused) {
+  const std::string far = std::string(kLines) + R"({"timestamp": 3e12, "hash_ids": [1]})";
+  EXPECT_TRUE(read("a.jsonl", far));
+  EXPECT_THAT(refusal("a.jsonl", far, {.rate = 0.001}),
+              AllOf(HasSubstr("a.jsonl: "), HasSubstr("rate of 0.001"), HasSubstr("larger")));
+  EXPECT_FALSE(read("a.json", kConversation, {.window = seconds(60'000'000), .rate = 0.001}));
+  std::string nested = R"({"t": 3e9, "hash_ids": [1]})";
+  for (int i = 0; i < 4; ++i) {
+    nested = R"({"t": 3e9, "type": "subagent", "requests": [)" + nested + "]}";
+  }
+  EXPECT_THAT(refusal("a.json", R"({"block_size": 64, "requests": [)" + nested + "]}"),
+              HasSubstr("more than a century"));
+}
+
+TEST_F(ReaderTest, MembersOfAnArchiveMayBePackedThemselves) {
+  const auto workload = read("a.tar", tar_of("a.json.zst", packed(kConversation)) +
+                                          tar_of("b.json", kConversation) + kTarEnd);
+  ASSERT_TRUE(workload) << workload.error().message();
+  EXPECT_EQ(workload->requests().size(), 6U);
+}
+
+// Else conversations would be left out, and nobody told.
+TEST_F(ReaderTest, NamesThatAreLongerThanATarHeaderAreWholeNames) {
+  const std::string folder(95, 'x');
+  const std::string name = folder + "/conversation.json";
+  const auto with = [&](char type, const std::string& content) {
+    std::string header = tar_of("long", content);
+    header[156] = type;
+    return header + tar_of(name.substr(0, 100), kConversation) + kTarEnd;
+  };
+  const std::string path = "path=" + name + "\n";
+  const std::string pax = "22 mtime=1753000000.5\n" + std::to_string(path.size() + 4) + " " + path;
+  for (const std::string& tar : {with('L', name + '\0'), with('x', pax)}) {
+    const auto workload = read("a.tar", tar);
+    ASSERT_TRUE(workload) << workload.error().message();
+    EXPECT_EQ(workload->requests().size(), 3U);
+  }
+  for (const char* const wrong : {"", "9999 path=a.json\n", "2 \n", "x", "0 path=a.json\n"}) {
+    EXPECT_THAT(refusal("a.tar", with('x', wrong)), HasSubstr("no .json")) << wrong;
+  }
+}
+
 TEST_F(ReaderTest, TornFilesAreRefusedAtEachByte) {
   const std::string whole = packed(tar_of("a.json", kConversation) + kTarEnd);
   for (std::size_t bytes = 4; bytes < whole.size(); ++bytes) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <memory>
+#include <utility>
 
 #include "terrace/base/strong.h"
 #include "terrace/trace/reader_internal.h"
@@ -66,25 +67,51 @@ bool is_tar(std::string_view bytes) {
   return bytes.size() >= kRecord && bytes.substr(kMagicAt, 5) == "ustar";
 }
 
+namespace {
+
+// What a pax header ("LENGTH KEYWORD=VALUE\n", each) says of the next member's name; else nothing.
+std::string pax_name(std::string_view records) {
+  std::string name;
+  while (!records.empty()) {
+    std::size_t length = 0;
+    const auto [end, error] =
+        std::from_chars(records.data(), records.data() + records.size(), length);
+    const auto digits = static_cast<std::size_t>(end - records.data());
+    if (error != std::errc{} || length <= digits + 1 || length > records.size()) break;
+    const std::string_view one = records.substr(digits + 1, length - digits - 2);
+    if (one.starts_with("path=")) name = one.substr(5);
+    records.remove_prefix(length);
+  }
+  return name;
+}
+
+}  // namespace
+
 Result<std::vector<Member>> tar_members(const std::string& path, std::string_view bytes) {
   std::vector<Member> members;
+  std::string long_name;  // Of the next member, where its header has no room for it.
   while (is_tar(bytes)) {
-    const std::string_view name = until_zero(bytes.substr(0, kNameBytes));
+    const std::string name = long_name.empty()
+                                 ? std::string(until_zero(bytes.substr(0, kNameBytes)))
+                                 : std::exchange(long_name, {});
     std::string_view digits = until_zero(bytes.substr(kSizeAt, kSizeBytes));
     digits = digits.substr(0, digits.find(' '));
     std::size_t size = 0;
     const auto [end, error] =
         std::from_chars(digits.data(), digits.data() + digits.size(), size, 8);
     if (error != std::errc{} || end != digits.data() + digits.size()) {
-      return fail(torn(path, "damaged archive: no size at " + std::string(name)));
+      return fail(torn(path, "damaged archive: no size at " + name));
     }
     const char type = bytes[kTypeAt];
     bytes.remove_prefix(kRecord);
     const std::size_t records = (size + kRecord - 1) / kRecord * kRecord;
     if (records > bytes.size()) {
-      return fail(torn(path, "the archive ends inside " + std::string(name)));
+      return fail(torn(path, "the archive ends inside " + name));
     }
-    if (type == '0' || type == '\0') members.push_back({std::string(name), bytes.substr(0, size)});
+    const std::string_view content = bytes.substr(0, size);
+    if (type == 'L') long_name = until_zero(content);  // GNU's way of saying it.
+    if (type == 'x') long_name = pax_name(content);
+    if (type == '0' || type == '\0') members.push_back({name, content});
     bytes.remove_prefix(records);
   }
   // The end is two records of zeros.

@@ -47,6 +47,7 @@ TEST_F(CliSimulateTest, PrintsOneObjectForEachPolicyAndTrace) {
   EXPECT_EQ(json["optimum_percent"], 30.0);
   EXPECT_EQ(json["ttft_p99_seconds"], 0.1536) << "3 x 512 tokens at 10,000 a second";
   EXPECT_EQ(json["off_ttft_p99_seconds"], 0.1536);
+  EXPECT_EQ(json["regret_percent"], 0.0) << "nothing was to be chosen";
 }
 
 TEST_F(CliSimulateTest, WithoutAPolicyItIsTheDefaultOfTheSettings) {
@@ -166,6 +167,8 @@ TEST_F(CliSimulateTest, SaysWhatIsWrongAndTheWayOut) {
       {"--disk-bandwidth=-1", "--disk-bandwidth"},
       {"--disk-latency 2h", "--disk-latency"},
       {"--prefill-rate 0", "--prefill-rate"},
+      {"--window 1000000 --rate 0.001", "--window 1000000 at --rate 0.001 is over 30 years"},
+      {"--block-tokens 4294967295", "give at most 1048576"},
       {"--compare --sizes 1%,x", "--sizes x"}};
   for (const auto& [option, named] : wrong) {
     const Ran ran = terrace_command("simulate " + path_ + " " + option);
@@ -181,6 +184,12 @@ TEST_F(CliSimulateTest, ABadTraceStopsNoOther) {
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.error, HasSubstr("bad.jsonl:5: "));
   EXPECT_THAT(ran.out, HasSubstr("small.jsonl"));
+  const std::string huge = scratch_.path() + "/huge.json";
+  ASSERT_TRUE(write_file_atomic(huge, R"({"requests": [{"t": 1e999}]})").is_ok());
+  const Ran after = terrace_command("simulate " + path_ + " " + huge + " --host 3");
+  EXPECT_EQ(after.code, 1);
+  EXPECT_THAT(after.error, HasSubstr("huge.json:1: "));
+  EXPECT_THAT(after.out, HasSubstr("small.jsonl"));
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ MissCurve::MissCurve(const Options& options, std::vector<UseOrder> levels)
       ages_at_(std::max(kLeastAge,
                         2 * static_cast<double>(options.aging_blocks > 0 ? options.aging_blocks
                                                                          : options.most_blocks))),
-      levels_(std::move(levels)) {}
+      levels_(std::move(levels)),
+      counts_(levels_.size()) {}
 
 std::size_t MissCurve::levels_of(const SequenceHash& hash) const {
   const auto zeros = static_cast<std::size_t>(std::countl_zero(hash.high));
@@ -55,10 +56,10 @@ void MissCurve::note(const SequenceHash& hash) {
   std::uint64_t nearest = 1;  // A pool that would hold it is larger than the levels before reach.
   for (std::size_t level = 0; level < count; ++level) {
     const unsigned shift = kStepBits * static_cast<unsigned>(level);
+    counts_[level].looked_for += 1;
     if (const auto newer = levels_[level].newer_than(hash)) {
       const std::uint64_t distance = (std::uint64_t{*newer} << shift) + 1;
-      cells_[cell_of(std::max(distance, nearest))] +=
-          static_cast<double>(std::uint64_t{1} << shift);
+      counts_[level].cells[cell_of(std::max(distance, nearest))] += 1;
       return;
     }
     nearest = (std::uint64_t{followed_} << shift) + 1;
@@ -67,18 +68,34 @@ void MissCurve::note(const SequenceHash& hash) {
 
 void MissCurve::age() {
   asked_ /= 2;
-  for (double& cell : cells_) cell /= 2;
+  for (Counts& level : counts_) {
+    level.looked_for /= 2;
+    for (double& cell : level.cells) cell /= 2;
+  }
 }
 
 double MissCurve::hit_ratio(std::uint64_t blocks) const {
-  if (asked_ == 0) return 0;
   double hits = 0;
-  for (unsigned cell = 0; cell < kCells && first_of(cell) <= blocks; ++cell) {
-    const std::uint64_t width = first_of(cell + 1) - first_of(cell);
-    const std::uint64_t held = std::min(width, blocks + 1 - first_of(cell));
-    hits += cells_[cell] * static_cast<double>(held) / static_cast<double>(width);
+  double left = 1;  // Of all uses, those that lie in none of the levels before.
+  std::uint64_t nearest = 1;
+  for (std::size_t i = 0; i < counts_.size() && counts_[i].looked_for > 0; ++i) {
+    const Counts& level = counts_[i];
+    const std::uint64_t reach = std::uint64_t{followed_} << (kStepBits * i);
+    double held = 0;
+    double found = 0;
+    for (unsigned cell = cell_of(nearest); cell <= cell_of(reach); ++cell) {
+      found += level.cells[cell];
+      const std::uint64_t first = first_of(cell);
+      if (first > blocks) continue;
+      const std::uint64_t width = first_of(cell + 1) - first;
+      held += level.cells[cell] * static_cast<double>(std::min(width, blocks + 1 - first)) /
+              static_cast<double>(width);
+    }
+    hits += left * held / level.looked_for;
+    left *= 1 - std::min(1.0, found / level.looked_for);
+    nearest = reach + 1;
   }
-  return std::min(1.0, hits / asked_);
+  return std::min(1.0, hits);
 }
 
 unsigned MissCurve::cell_of(std::uint64_t distance) {
@@ -95,7 +112,7 @@ std::uint64_t MissCurve::first_of(unsigned cell) {
 }
 
 Bytes MissCurve::memory() const {
-  Bytes sum(sizeof *this);
+  Bytes sum = Bytes(sizeof *this) + Bytes(counts_.capacity() * sizeof(Counts));
   for (const UseOrder& level : levels_) sum = sum + level.memory();
   return sum;
 }

@@ -2,8 +2,10 @@
 // learned from the requests alone. How many other blocks were used since a block's last use is the
 // size below which `lru` would have lost it. The last blocks are followed one and all; of those
 // further back a quarter, chosen by their hashes, four times as far; of those before a sixteenth,
-// and so on: blocks that everybody asks for are near and counted exactly, and of the far ones, that
-// are few, each stands for those that are left out.
+// and so on: blocks that everybody asks for are near and counted exactly. Of those that are not
+// near, the ones that are followed tell which share lies within the next distance; what is left
+// over goes on to the one behind. So chance has no say in how many there are, only in how far they
+// lie.
 //
 // Requests hold their blocks until they end and let go of the deepest first, as the pools do, so a
 // block is never older than what follows it. Counts of long ago weigh less: they are halved each
@@ -64,7 +66,11 @@ class MissCurve {
   double ages_at_;                // Blocks asked for.
   std::vector<UseOrder> levels_;  // The nearest first.
   double asked_ = 0;
-  std::array<double, kCells> cells_{};  // Uses at that distance.
+  struct Counts {
+    double looked_for = 0;               // Uses of blocks of this level that lie in none before it.
+    std::array<double, kCells> cells{};  // Those of them at that distance.
+  };
+  std::vector<Counts> counts_;  // By level.
 };
 
 }  // namespace terrace::policy

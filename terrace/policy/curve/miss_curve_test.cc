@@ -105,6 +105,20 @@ TEST(MissCurveTest, OfARealTraceItIsWithinAPointWhicheverBlocksAreFollowed) {
   }
 }
 
+// All are asked for once and once more: half of them are hits, however many of them happen to be
+// followed.
+TEST(MissCurveTest, HowManyAreFollowedSaysNothingOfHowManyHit) {
+  for (std::uint64_t keys = 0; keys < 8; ++keys) {
+    MissCurve curve = curve_of(1'000'000, 64);
+    for (int turn = 0; turn < 2; ++turn) {
+      for (std::uint64_t n = 0; n < 300; ++n) {
+        curve.request(testing::chain((keys << 32U) + 1000 * n, 100));
+      }
+    }
+    EXPECT_NEAR(curve.hit_ratio(60'000), 0.5, 0.001) << "keys " << keys;
+  }
+}
+
 TEST(MissCurveTest, MemoryIsBoundedWhateverIsAskedFor) {
   MissCurve curve = curve_of(10'000'000);
   const Bytes before = curve.memory();
