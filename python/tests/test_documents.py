@@ -43,6 +43,8 @@ RUN = {
 READING = (("terrace", "config"), ("terrace", "metrics"), ("demo", "--plan"), ("demo", "--help"))
 # Not run here, each for a reason.
 ELSEWHERE = {
+    "terrace move": "moves what an engine stored: tests/scenario/cli_disk_care_test.cc",
+    "terrace verify": "reads what an engine stored: tests/scenario/cli_disk_care_test.cc",
     "./dev demo": "minutes on the real engine: started by hand; its plan is printed here, its "
     "judging tested in test_demo_steps.py and tests/tools/test_demo.py",
     "./dev demo --stay": "as ./dev demo",
