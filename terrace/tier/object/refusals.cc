@@ -24,7 +24,7 @@ void Refusals::note_asked(const Status& status) {
   } else if (!status.is_ok() && status.code() != Code::kNotFound) {
     return;  // It says nothing about that.
   }
-  tell(context_.refused, std::move(text));
+  tell(&Context::refused, std::move(text));
 }
 
 void Refusals::note_put(const Status& status) {
@@ -49,16 +49,17 @@ void Refusals::note_put(const Status& status) {
   } else {
     failed_puts_ = 0;
   }
-  tell(context_.full, std::move(full));
-  tell(context_.refused_puts, std::move(refused));
+  tell(&Context::full, std::move(full));
+  tell(&Context::refused_puts, std::move(refused));
 }
 
-void Refusals::tell(std::string& state, std::string text) {
+void Refusals::tell(std::string Context::* state, std::string text) {
   bool is_new = false;
   {
     const MutexLock lock(context_.mutex);
-    is_new = state.empty() && !text.empty();
-    state = text;
+    std::string& known = context_.*state;
+    is_new = known.empty() && !text.empty();
+    known = text;
   }
   if (is_new) {
     log_.write(LogLevel::kWarn, fmt::format("event=object_refused place=\"{}\" reason=\"{}\"",

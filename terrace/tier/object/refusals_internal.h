@@ -21,7 +21,8 @@ class Refusals {
   void advance() { log_.tick(); }
 
  private:
-  void tell(std::string& state, std::string text);
+  // `state` is one of those that the context's mutex guards.
+  void tell(std::string Context::* state, std::string text);
 
   Context& context_;
   unsigned failed_puts_ = 0;  // In a row, each for itself.
