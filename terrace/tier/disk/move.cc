@@ -151,7 +151,7 @@ class OwnerMover {
     TERRACE_RETURN_IF_ERROR(write_note(copy, disk::kMovedFrom, note));
     disk::FolderCopy work({folder_.get(), directory}, {target.get(), copy}, files_,
                           options_.progress);
-    if (const Status copied = work.run(); !copied.is_ok()) {
+    if (Status copied = work.run(); !copied.is_ok()) {
       // Nobody would look for what fills that file system up.
       if (!is_shortage(copied)) return copied;
       remove_copy(target.get(), copy);
