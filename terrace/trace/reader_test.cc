@@ -172,7 +172,7 @@ TEST_F(ReaderTest, TimesThatNoClockHoldsAreRefused) {
   EXPECT_FALSE(read("a.json", kConversation, {.window = seconds(60'000'000), .rate = 0.001}));
   std::string nested = R"({"t": 3e9, "hash_ids": [1]})";
   for (int i = 0; i < 4; ++i) {
-    nested = R"({"t": 3e9, "type": "subagent", "requests": [)" + nested + "]}";
+    nested.insert(0, R"({"t": 3e9, "type": "subagent", "requests": [)").append("]}");
   }
   EXPECT_THAT(refusal("a.json", R"({"block_size": 64, "requests": [)" + nested + "]}"),
               HasSubstr("more than a century"));
