@@ -63,12 +63,17 @@ class Raw {
       pollfd entry{socket_.get(), POLLIN, 0};
       const int ready = ::poll(&entry, 1, 60'000);
       if (ready < 0 && errno == EINTR) continue;  // A fuzzer's own timer.
-      if (ready <= 0) return text + "(nothing for a minute)";
+      if (ready <= 0) {
+        has_waited_in_vain_ = true;
+        return text + "(nothing for a minute)";
+      }
       const ssize_t got = ::recv(socket_.get(), piece, sizeof piece, 0);
       if (got <= 0) return text;
       text.append(piece, static_cast<std::size_t>(got));
     }
   }
+  // receive() ended because nothing came: an answer may say the same words.
+  [[nodiscard]] bool has_waited_in_vain() const { return has_waited_in_vain_; }
   [[nodiscard]] bool has_been_closed() const {
     pollfd entry{socket_.get(), POLLRDHUP, 0};
     return ::poll(&entry, 1, 0) > 0;
@@ -83,6 +88,7 @@ class Raw {
 
   UniqueFd socket_;
   bool is_connected_ = false;
+  bool has_waited_in_vain_ = false;
 };
 
 inline std::vector<int> open_files() {

@@ -55,7 +55,7 @@ class PortUnderBytes {
     const std::string answer = raw.receive();
     if (is_broken_.load()) return "a hook broke an invariant";
     if (!answer.empty() && !answer.starts_with("HTTP/1.1 ")) return "no HTTP: " + answer;
-    if (answer.find("(nothing for a minute)") != std::string::npos) return "it holds on to a peer";
+    if (raw.has_waited_in_vain()) return "it holds on to a peer";
     return server_->url().empty() ? "the port has ended" : "";
   }
 
