@@ -49,6 +49,8 @@ class PortUnderBytes {
   // "", or what the port did that it must not.
   [[nodiscard]] std::string run(std::string_view input) {
     testing::Raw raw(port_);
+    // A fuzzer that is quick uses up this machine's own ports, which rest for a minute.
+    if (!raw.is_connected() && errno == EADDRNOTAVAIL) return "";
     if (!raw.is_connected()) return "the port does not listen any more";
     raw.send(input);
     raw.end_sending();
