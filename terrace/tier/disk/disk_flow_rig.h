@@ -252,9 +252,10 @@ class DiskFlow {
     return static_cast<double>(bytes()) / time;
   }
   // One verified read, alone, in seconds. With `has_writes` the tier is given all that it takes.
-  double read_one(std::uint64_t block, bool has_writes) {
+  // Where it goes: one of asked() places, `place` of them in turn.
+  double read_one(std::uint64_t block, bool has_writes, std::size_t place = 0) {
     const Nanoseconds begin = clock_.now();
-    begin_read(block, 0, transfer::IoClass::kTtftRead);
+    begin_read(block, place % asked_, transfer::IoClass::kTtftRead);
     for (bool is_done = false; !is_done;) {
       if (has_writes) keep_writing();
       tier_->wait(milliseconds(100));
