@@ -81,9 +81,10 @@ inline void write_frame(const DiskTier::Options& options, File& slots, const Rea
 }
 
 // One rank, one group. `real`: ascending by slot; their frames hold what BlockMemory::fill(slot)
-// makes. Every other block has a record under hash_of(slot), and a frame of zeros.
+// makes. Every other block has a record under hash_of(slot), and a frame of zeros. Only an engine
+// with events has aliases.
 inline void make_full_directory(const DiskTier::Options& options, std::uint64_t blocks,
-                                std::span<const RealBlock> real) {
+                                std::span<const RealBlock> real, bool has_events = false) {
   const std::string owner = options.paths[0] + "/terrace-00";
   TERRACE_CHECK(make_directories(owner + "/ns-0001").is_ok());
   const std::uint64_t extent_bytes = choose_extent_bytes(blocks * block_bytes_of(options.layout));
@@ -114,7 +115,7 @@ inline void make_full_directory(const DiskTier::Options& options, std::uint64_t 
       SlotRecord record;
       record.hash = hash_of(slot);
       if (next != real.end() && next->slot == slot) record.hash = (next++)->hash;
-      record.alias = slot * 3;
+      record.alias = has_events ? slot * 3 : 0;
       record.sequence =
           2 + (slot * 7919) % blocks;  // Not in the order of slots, as after long use.
       record.stamp = 1;

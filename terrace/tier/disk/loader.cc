@@ -129,7 +129,7 @@ void Loader::take_record(Hand& hand, std::uint32_t v, std::uint32_t slot, std::s
       target.pool.take({is_locked ? Slots::locked(record.hash) : record.hash, SlotIndex(index),
                         Generation(record.generation), record.sequence});
   if (!entry) return;
-  target.aliases[index] = is_locked ? Slots::kLockedAlias : record.alias;
+  set_alias(target.aliases[index], is_locked ? Slots::kLockedAlias : record.alias);
   if (is_locked) note_locked(hand, {record.key_tag, v, slot, group});
   hand.found[group * crew_.size + target.pool.part_of(*entry)].push_back(*entry);
 }

@@ -32,6 +32,7 @@ DiskTier::Options options_for(const std::string& directory, std::uint64_t blocks
   options.fingerprint.layout = {{"bytes", std::to_string(kPayload)}};
   options.blocks = blocks;
   options.paths = {directory};
+  options.eviction = "hazard";  // The default of an engine.
   options.crew = thread_crew("load", kThreads);
   return options;
 }
@@ -132,11 +133,11 @@ double read_once(const DiskTier::Options& options, std::uint64_t blocks) {
   return static_cast<double>((clock.now() - begin).value()) * 1e-9;
 }
 
-void bench(const std::string& directory, int runs, std::uint64_t blocks) {
+void bench(const std::string& directory, int runs, std::uint64_t blocks, bool has_events) {
   const ScratchDirectory scratch(directory);
   const DiskTier::Options options = options_for(scratch.path(), blocks);
   const RealBlock real{kRealSlot, hash_of(kRealSlot)};
-  make_full_directory(options, blocks, {&real, 1});
+  make_full_directory(options, blocks, {&real, 1}, has_events);
   const std::string limit = "reading slots.meta once";
   testing::BenchResult open{"restart.disk_open", "s", false, {}, limit, {}, {}};
   testing::BenchResult cpu{"restart.disk_open_cpu", "s", false, {}, "", {}, {}};
@@ -159,7 +160,9 @@ void bench(const std::string& directory, int runs, std::uint64_t blocks) {
   const auto machine = testing::machine_facts(directory);
   for (testing::BenchResult* result : {&open, &cpu, &hit, &memory}) {
     result->param("blocks", static_cast<std::int64_t>(blocks))
-        .param("threads", static_cast<std::int64_t>(kThreads));
+        .param("threads", static_cast<std::int64_t>(kThreads))
+        .param("eviction", options.eviction)
+        .param("events", has_events ? "yes" : "no");
     testing::print(*result, machine);
   }
 }
@@ -170,6 +173,8 @@ void bench(const std::string& directory, int runs, std::uint64_t blocks) {
 int main(int argc, char** argv) {
   const auto options = terrace::testing::restart_options(argc, argv);
   for (const std::uint64_t blocks : options.sizes) {
-    terrace::tier::disk::bench(options.directory, options.runs, blocks);
+    for (const bool has_events : {false, true}) {
+      terrace::tier::disk::bench(options.directory, options.runs, blocks, has_events);
+    }
   }
 }

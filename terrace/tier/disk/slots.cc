@@ -228,7 +228,7 @@ bool Slots::seal(catalog::FillingSlot slot, std::size_t group, std::uint64_t ali
     return false;
   }
   (void)unlock(group, index);  // Of one that was loaded and given back.
-  aliases_[group][index] = alias;
+  set_alias(aliases_[group][index], alias);
   const auto pin = std::move(slot).seal();
   return pin.has_value();
 }

@@ -22,6 +22,11 @@
 
 namespace terrace::tier::disk {
 
+// Without events every alias is 0: what is not written takes no memory.
+inline void set_alias(std::uint64_t& place, std::uint64_t alias) {
+  if (place != alias) place = alias;
+}
+
 class Slots {
   static constexpr std::size_t kMostEvicted = 65'536;  // For take_evicted(); further ones are lost.
 
