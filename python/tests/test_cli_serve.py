@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def test_sizes_and_flags_become_one_command(
     assert flag_of(command)["kv_connector_extra_config"] == settings
     assert flag_of(command)["kv_load_failure_policy"] == "recompute"
     assert command[-2:] == ["--port", "81"]
+    assert "engine_id" not in flag_of(command)
     assert "--kv-transfer-config" in capsys.readouterr().out
 
 
@@ -168,6 +170,8 @@ def test_home_is_found_where_the_shell_leaves_it(
         ["M", "--host", "1GB", "--set", "=1"],
         ["M", "--host", "1GB", "--set", "host.size=2GB"],
         ["M", "--disk", "1GB", "--disk-path", ""],
+        ["M", "--host", "1GB", "--name", ""],
+        ["M", "--host", "1GB", "--name", "../x"],
     ],
 )
 def test_a_command_line_that_says_too_little_or_too_much_is_usage(
@@ -177,6 +181,12 @@ def test_a_command_line_that_says_too_little_or_too_much_is_usage(
         serve.main(wrong)
     assert stopped.value.code == 2
     assert asked == []
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_name_is_the_engines_over_restarts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["M", "--host", "1GB", "--name", "vllm-0", "--print"]) == 0
+    assert flag_of(shlex.split(capsys.readouterr().out))["engine_id"] == "vllm-0"
 
 
 @pytest.mark.usefixtures("asked")

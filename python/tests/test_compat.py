@@ -54,6 +54,13 @@ def setter(part: str, name: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
+def test_a_device_is_refused_before_what_a_flag_could_change() -> None:
+    config = make_config()
+    config.scheduler_config.async_scheduling = True
+    config.device_config.device_type = "cuda"
+    assert "device cuda" in compat.refusal(config, make_plan(FullAttentionSpec()))
+
+
 @pytest.mark.parametrize(
     "specs",
     [

@@ -58,6 +58,10 @@ void Figures::tell_memory(const Core& core) noexcept {
   set(admission_memory_, filters);
 }
 
+void Figures::tell_problems(std::size_t problems) noexcept {
+  problems_.set(static_cast<std::int64_t>(problems));
+}
+
 void Figures::visit_queues(MetricVisitor& visitor) const {
   const auto one = [&](std::string_view name, const QueueFigures& queue) {
     const std::string label = fmt::format("queue=\"{}\"", name);
@@ -109,6 +113,7 @@ void Figures::visit(MetricVisitor& visitor) const {
   visitor.gauge("terrace_active_requests", "", static_cast<double>(active_requests_.value()));
   visitor.gauge("terrace_steps_in_flight", "", static_cast<double>(steps_in_flight_.value()));
   visitor.gauge("terrace_waiting_pins", "", static_cast<double>(waiting_pins_.value()));
+  visitor.gauge("terrace_problems", "", static_cast<double>(problems_.value()));
   visit_queues(visitor);
   visit_memory(visitor);
 }

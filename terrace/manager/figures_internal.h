@@ -22,6 +22,8 @@ class Figures {
   void tell_plans(const Core& core) noexcept;
   // What changes as tiers open.
   void tell_memory(const Core& core) noexcept;
+  // How many things make health red.
+  void tell_problems(std::size_t problems) noexcept;
 
   void visit(MetricVisitor& visitor) const;
 
@@ -45,6 +47,7 @@ class Figures {
   QueueFigures disk_reads_;  // Blocks.
   QueueFigures disk_writes_;
   QueueFigures packs_;
+  Gauge problems_;
   Gauge host_memory_;  // Bytes.
   Gauge host_catalog_memory_;
   Gauge returns_memory_;

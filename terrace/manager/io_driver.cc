@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "terrace/manager/io_driver_internal.h"
+#include "terrace/manager/status_internal.h"
 
 namespace terrace::manager {
 
@@ -22,6 +23,7 @@ constexpr Nanoseconds kLongestCanaryRest = seconds(600);
 constexpr int kMostCanaryRests = 16;  // 930 s + 11 × 600 s: about two hours.
 constexpr Nanoseconds kOpeningPatience = seconds(30);
 constexpr Nanoseconds kPlansEvery = milliseconds(100);
+constexpr Nanoseconds kProblemsEvery = seconds(1);
 
 // The same in every run, so that a canary found from before can be compared as well. No two ranks
 // and no two pages alike: SplitMix64's increment, an odd number, makes the words all differ.
@@ -85,6 +87,10 @@ bool IoDriver::tick() {
       shared_.figures.tell_plans(shared_.core);
       shared_.figures.tell_memory(shared_.core);
       plans_due_ = now + kPlansEvery;
+    }
+    if (now >= problems_due_) {
+      shared_.figures.tell_problems(problems_of(shared_.core, now).size());
+      problems_due_ = now + kProblemsEvery;
     }
     allows_upkeep = shared_.core.allows_upkeep();
     is_paused = shared_.core.context().is_paused();

@@ -95,7 +95,8 @@ class IoDriver {
   std::atomic<tier::ObjectTier*> objects_{nullptr};
   std::vector<tier::ObjectDone> objects_done_;
   std::vector<tier::DiskDone> done_;
-  Nanoseconds plans_due_{0};                     // To be told again.
+  Nanoseconds plans_due_{0};  // To be told again.
+  Nanoseconds problems_due_{0};
   std::optional<Nanoseconds> opening_deadline_;  // Of the lower tier; from the first tick on.
   bool has_told_late_opening_ = false;
   bool has_told_attach_ = false;  // That the attach server's thread is gone.

@@ -85,13 +85,16 @@ TierStatus object_status(const Options& options, const Core& core, const Opened&
   return status;
 }
 
-void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
+}  // namespace
+
+std::vector<std::string> problems_of(const Core& core, Nanoseconds now) {
+  std::vector<std::string> problems;
   if (core.is_poisoned()) {
-    report.problems.push_back(
+    problems.push_back(
         fmt::format("poisoned: {}: restart the engine and report this", core.poison_reason()));
   }
   if (core.shadows().is_quarantined()) {
-    report.problems.push_back(fmt::format(
+    problems.push_back(fmt::format(
         "quarantined: a block computed anew differs from the stored one ({}): nothing is loaded or "
         "stored any more, and what was stored is dropped; the runbook of TerraceQuarantined says "
         "what to do",
@@ -99,32 +102,34 @@ void add_problems(const Core& core, Nanoseconds now, StatusReport& report) {
   }
   const Gate::State state = core.gate().state(now);
   if (state == Gate::State::kShut || state == Gate::State::kLate) {
-    report.problems.push_back(core.gate().reason(now));
+    problems.push_back(core.gate().reason(now));
   }
-  if (!core.lower_problem().empty()) report.problems.push_back(core.lower_problem());
+  if (!core.lower_problem().empty()) problems.push_back(core.lower_problem());
   if (core.context().lower == nullptr) {
     if (const Status undropped = core.undropped(); !undropped.is_ok()) {
-      report.problems.push_back(undropped.message());
+      problems.push_back(undropped.message());
     }
   }
   if (core.context().lower != nullptr) {
     for (std::string& problem : core.context().lower->problems()) {
-      report.problems.push_back(std::move(problem));
+      problems.push_back(std::move(problem));
     }
   }
   if (core.context().options.can_store) {
     if (std::string problem = core.packs().problem(); !problem.empty()) {
-      report.problems.push_back(std::move(problem));
+      problems.push_back(std::move(problem));
     }
   }
-  if (!core.objects_problem().empty()) report.problems.push_back(core.objects_problem());
+  if (!core.objects_problem().empty()) problems.push_back(core.objects_problem());
   if (core.context().objects != nullptr) {
     for (std::string& problem : core.context().objects->problems()) {
-      report.problems.push_back(std::move(problem));
+      problems.push_back(std::move(problem));
     }
   }
-  report.is_healthy = report.problems.empty();
+  return problems;
 }
+
+namespace {
 
 void add_counters(const Counters& counters, StatusReport& report) {
   report.requests = counters.requests.value();
@@ -252,7 +257,8 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   report.active_requests = core.requests();
   report.shadow = shadow_status(options, core, counters);
   add_queues(options, core, counters, report);
-  add_problems(core, now, report);
+  report.problems = problems_of(core, now);
+  report.is_healthy = report.problems.empty();
   for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     report.load_bytes_per_second[static_cast<std::size_t>(tier)] =
         core.context().planner.load_rate(tier);

@@ -58,7 +58,7 @@ constexpr MetricRow kRows[] = {
     {"terrace_transfer_blocks_total", kCounter, "op, source, target",
      "Blocks that arrived: sealed in the target."},
     {"terrace_drop_blocks_total", kCounter, "queue",
-     "Blocks not stored, or look-ups shortened, because something was full or in doubt."},
+     "Blocks not stored, or look-ups shortened, because something was full or in doubt: see *What was dropped*."},
     {"terrace_queue_blocks", kGauge, "queue",
      "Blocks that wait: to be read from disk or the shared store, to be written to disk, to be put."},
     {"terrace_queue_limit_blocks", kGauge, "queue",
@@ -83,7 +83,7 @@ constexpr MetricRow kRows[] = {
     {"terrace_disk_forged_frames_total", kCounter, "",
      "Frames on disk that were whole and that no key opened as what they should be."},
     {"terrace_disk_locked_blocks_total", kCounter, "",
-     "Reads from disk that found a frame of a key that is not here, or a plain one beside a key."},
+     "Reads that found a block encrypted with a key that this engine does not have, or a plain one while a key is set."},
     {"terrace_disk_locked_slots", kGauge, "",
      "Disk slots that hold blocks of keys that are not here, or plain ones beside a key."},
     {"terrace_disk_late_reads_total", kCounter, "", "Reads from disk that missed their deadline."},
@@ -135,8 +135,8 @@ constexpr MetricRow kRows[] = {
     {"terrace_object_stray_answers_total", kCounter, "",
      "Answers of the store to nothing under way, or twice: left out."},
     {"terrace_forecast_hit_ratio", kGauge, "tier, factor",
-     "Of all blocks that prompts asked for, the share that a tier of `factor` times its size would "
-     "have held (`disk`: together with host as it is); by the miss-ratio curve, eviction `lru`."},
+     "Of all blocks that prompts asked for, the share that a tier of `factor` times its present size "
+     "would have held with eviction `lru` (`disk`: host as it is, and a disk of that size)."},
     {"terrace_forecast_dropped_requests_total", kCounter, "",
      "Requests that the forecast was not told of, as too many waited."},
     {"terrace_active_requests", kGauge, "", "Requests the engine has begun and not ended."},
@@ -159,6 +159,9 @@ constexpr MetricRow kRows[] = {
     {"terrace_canaries_total", kCounter, "result", "Canary runs, passed or failed."},
     {"terrace_mode", kGauge, "", "0 on, 1 read-only, 2 paused: what somebody has switched to; 3 observes."},
     {"terrace_poisoned", kGauge, "", "1 after a broken invariant: every look-up misses."},
+    {"terrace_problems", kGauge, "",
+     "Lines of `problems` in `terrace status`, once a second: 0 is health green. The page's port is "
+     "not among them."},
 };
 
 constexpr KvbmMetricRow kKvbmRows[] = {
@@ -198,6 +201,27 @@ constexpr KvbmMetricRow kKvbmRows[] = {
     {"onboard_bytes_object", kCounter,
      {"terrace_transfer_bytes_total", R"(op="prefetch",source="object",target="host")"},
      "Bytes read from the shared store.", ""},
+};
+
+struct DropRow {
+  std::string_view queue;
+  std::string_view help;
+};
+// What the label `queue` of terrace_drop_blocks_total says.
+constexpr DropRow kDropRows[] = {
+    {"host_slots", "Host was full of blocks in use: raise `host.size`."},
+    {"step_bytes", "More than `offload.step_bytes` in one step; offered again."},
+    {"steps", "Too many steps without a report: the ranks hang, or are behind."},
+    {"tainted", "Computed beside a load that failed; offered again once it is computed anew."},
+    {"unfilled", "A rank did not fill its part: it died, or its report was lost."},
+    {"disk_write", "The disk's queue was full, or the disk took nothing: `terrace status` says which."},
+    {"demote", "Left host before it could be written (`disk.write` = `demote`)."},
+    {"object_write", "The shared store's queue was full, or the store took nothing."},
+    {"pins", "Waiting requests held their share of host (`lookup.pin_share`): an answer was shortened."},
+    {"admission", "`disk.admission` refused it, as you set it."},
+    {"object_admission", "`object.admission` refused it, as you set it."},
+    {"write_budget", "Over `disk.write_budget` or `disk.dwpd`, as you set it."},
+    {"mode", "Somebody switched to read-only or paused."},
 };
 // clang-format on
 
@@ -248,12 +272,18 @@ std::string metrics_markdown() {
       "Made by `terrace metrics --list --markdown` from `terrace/serve/metric_table.cc`; a test "
       "fails when this\npage is stale. Text in Prometheus' format comes over HTTP from a Unix "
       "socket, with `metrics.enabled` from a\nTCP port, too ([operations.md](operations.md), "
-      "*Is it well?*), and from `terrace_read_metrics()`. Counters move when\nthe thing happened, "
+      "*Health*), and from `terrace_read_metrics()`. Counters move when\nthe thing happened, "
       "not when it was queued. Labels never hold hashes, paths or request ids.\n\n"
       "| metric | type | labels | meaning |\n|---|---|---|---|\n";
   for (const MetricRow& row : kRows) {
     fmt::format_to(std::back_inserter(out), "| `{}` | {} | {} | {} |\n", row.name,
                    to_string(row.kind), code_or_dash(row.labels), row.help);
+  }
+  out +=
+      "\n## What was dropped\n\nOf `terrace_drop_blocks_total`:\n\n"
+      "| `queue` | why |\n|---|---|\n";
+  for (const DropRow& row : kDropRows) {
+    fmt::format_to(std::back_inserter(out), "| `{}` | {} |\n", row.queue, row.help);
   }
   out +=
       "\n## KVBM's names\n\n"

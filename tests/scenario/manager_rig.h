@@ -69,6 +69,21 @@ struct EngineOptions {
   const Clock* clock = nullptr;  // Null = the system's.
 };
 
+// As a scrape reads it.
+inline double problems_told(const manager::BlockManager& manager) {
+  class Reader final : public MetricVisitor {
+   public:
+    void counter(std::string_view /*name*/, std::string_view /*labels*/,
+                 std::uint64_t /*value*/) override {}
+    void gauge(std::string_view name, std::string_view /*labels*/, double value) override {
+      if (name == "terrace_problems") problems = value;
+    }
+    double problems = -1;
+  } reader;
+  manager.visit_metrics(reader);
+  return reader.problems;
+}
+
 // What the engine saw of one request.
 struct Outcome {
   std::uint64_t loaded = 0;  // Blocks that came from the cache and were not reported bad.

@@ -309,6 +309,7 @@ TEST(ManagerScenario, WithoutItsAttachThreadTheOwnerMissesAndHealthIsRed) {
   const auto tokens = Engine::make_tokens(4, 1);
   engine.run(tokens);
   ASSERT_EQ(engine.run(tokens).loaded, 4U);
+  EXPECT_TRUE(wait_until([&] { return problems_told(engine.manager()) == 0; }));
   base::set_sync_point("attach.server.turn", [] { throw std::bad_alloc(); });
   const auto path = attach::socket_path(scratch.path() + "/s", "engine");
   const auto stranger = attach::connect_to(path.value());  // Wakes the thread.
@@ -320,6 +321,8 @@ TEST(ManagerScenario, WithoutItsAttachThreadTheOwnerMissesAndHealthIsRed) {
   EXPECT_FALSE(status.is_healthy);
   EXPECT_FALSE(status.is_ready);
   EXPECT_THAT(status.problems, ::testing::Contains(::testing::HasSubstr("attach: the thread")));
+  const auto problems = static_cast<double>(status.problems.size());
+  EXPECT_TRUE(wait_until([&] { return problems_told(engine.manager()) == problems; }));
   EXPECT_THAT(engine.logged(), ::testing::HasSubstr("event=poisoned reason=\"attach:"));
   const Outcome after = engine.run(tokens);
   EXPECT_EQ(after.loaded, 0U);

@@ -66,13 +66,25 @@ ALL = (
         "Terrace serves nothing: {{ $labels.cause }}",
         "The engine runs and answers as without Terrace. `poisoned`: an invariant of Terrace "
         "broke. `canary`: a rank got other bytes back than it saved, so the engine's KV memory is "
-        "not laid out as understood. Only these two raise it: health is red for other problems, "
-        "too (a disk directory, the shared store, a reset that is not done, the page's port); "
-        "`terrace status` shows them.",
+        "not laid out as understood. Whatever else makes health red raises TerraceProblems.",
         "Read `problems` in `terrace status --json` and the lines `event=poisoned` or "
         "`event=canary_failed` of the engine's log. Restart the engine after `poisoned`; after "
         "`canary` run without Terrace. Report the line, with the engine's version.",
         (("terrace_poisoned", "0x10 1x600"), (CANARY_FAILED, "0x600")),
+    ),
+    Alarm(
+        "TerraceProblems",
+        "warning",
+        f"max by ({EACH}) (terrace_problems)",
+        "> 0",
+        "2m",
+        "Health of an engine's cache is red: {{ $value }} problems",
+        "Something is wrong with a tier, a rank, a reset or all of it: a disk directory, the "
+        "shared store, host memory that was refused, a rank that cannot attach, a reset that is "
+        "not done. The engine runs; there are fewer hits or none. An engine that stands aside "
+        "tells nothing and is not listed: see how many the panel Engines counts.",
+        "`terrace status` on that machine names each problem and what to do about it.",
+        (("terrace_problems", "0x10 1x600"),),
     ),
     Alarm(
         "TerraceUnreachable",
@@ -81,10 +93,12 @@ ALL = (
         "== 0",
         "5m",
         "Metrics of an engine cannot be read",
-        "The engine was found, and its socket does not answer within its time. Whether it serves "
-        "is not known.",
-        "Run `terrace status` on that machine. No such engine: it has ended. A socket that "
-        "refuses: the bridge has to run as the engine's user.",
+        "Behind the bridge: the engine was found, and its socket does not answer within its time. "
+        "Asked by its own port: it has ended, is starting, stands aside or has no port. Whether it "
+        "serves is not known.",
+        "Run `terrace status` on that machine. No such engine: it has ended, or stands aside "
+        "(`health=red` in its log). A socket that refuses: the bridge has to run as the engine's "
+        "user. It answers: look for `event=http_off` in its log.",
         (('up{job="terrace"}', "1x10 0x600"),),
     ),
     Alarm(

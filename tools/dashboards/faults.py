@@ -200,8 +200,10 @@ FAULTS = Dashboard(
         lines(
             "Mode and health",
             "none",
-            "Of each engine. mode: 0 on, 1 read-only, 2 paused.",
+            "Of each engine. mode: 0 on, 1 read-only, 2 paused. problems: 0 is health green; "
+            "`terrace status` names them.",
             ("terrace_mode", "{{engine}} mode"),
+            ("terrace_problems", "{{engine}} problems"),
             ("terrace_poisoned", "{{engine}} poisoned"),
         ),
         lines(

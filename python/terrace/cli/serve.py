@@ -35,9 +35,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def transfer_config(settings: dict[str, Any]) -> dict[str, Any]:
-    """What goes after vLLM's --kv-transfer-config."""
-    return {
+def transfer_config(settings: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+    """What goes after vLLM's --kv-transfer-config; without a name vLLM makes one up."""
+    return ({} if name is None else {"engine_id": name}) | {
         "kv_connector": "TerraceConnector",
         "kv_connector_module_path": "terrace.connectors.vllm",
         "kv_role": "kv_both",
@@ -46,8 +46,10 @@ def transfer_config(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def command(model: str, settings: dict[str, Any], flags: Sequence[str]) -> list[str]:
-    flag = json.dumps(transfer_config(settings), separators=(",", ":"))
+def command(
+    model: str, settings: dict[str, Any], flags: Sequence[str], name: str | None = None
+) -> list[str]:
+    flag = json.dumps(transfer_config(settings, name), separators=(",", ":"))
     server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     return [*server, "--model", model, "--kv-transfer-config", flag, *flags]
 
@@ -110,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="terrace serve",
         usage="%(prog)s MODEL [--host SIZE] [--disk SIZE] [--disk-path DIR ...] "
-        "[--set NAME=VALUE ...] [--print] [-- FLAGS]",
+        "[--set NAME=VALUE ...] [--name NAME] [--print] [-- FLAGS]",
         description="Start vLLM's server over Terrace's tiers.",
         epilog="FLAGS are the engine's own and go to it as they are.",
         allow_abbrev=False,
@@ -130,6 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="any other setting; `terrace config --explain` lists them",
+    )
+    parser.add_argument(
+        "--name",
+        help="what status and metrics call the engine, over restarts; else new at each start",
     )
     parser.add_argument("--print", action="store_true", help="print the command and stop")
     return parser
@@ -153,6 +159,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(f"--set takes NAME=VALUE, as host.huge_pages=off; got '{text}'")
         if taken.get(name) is not None:
             parser.error(f"{_flag(name, options)} and --set {name} say the same; keep one")
+    name_form = r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}"
+    if options.name is not None and not re.fullmatch(name_form, options.name):
+        parser.error("--name takes up to 48 letters, digits, dots, dashes and underscores")
     if "" in (options.disk_path or []):
         parser.error("--disk-path names no folder")
     for flag in options.flags:
@@ -173,7 +182,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"terrace serve: {told}", file=sys.stderr)
     if problems:
         return FAILED
-    asked = command(options.model, settings, options.flags)
+    asked = command(options.model, settings, options.flags, options.name)
     if options.print:
         print(shlex.join(asked))
         return 0

@@ -162,10 +162,11 @@ def refusal(vllm_config: Any, kv_cache_config: Any) -> str:
     scheduler = vllm_config.scheduler_config
     if vllm_config.model_config.is_encoder_decoder:
         return "encoder-decoder models are not served"
-    if getattr(scheduler, "async_scheduling", False):
-        return "asynchronous scheduling is not served yet (--no-async-scheduling turns it off)"
+    # First what no flag changes: vLLM schedules asynchronously by default on GPUs.
     if str(vllm_config.device_config.device_type) != "cpu":
         return f"device {vllm_config.device_config.device_type} is not served yet"
+    if getattr(scheduler, "async_scheduling", False):
+        return "asynchronous scheduling is not served yet (--no-async-scheduling turns it off)"
     return (
         _parallel_refusal(vllm_config.parallel_config)
         or _groups_refusal(kv_cache_config)
