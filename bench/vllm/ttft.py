@@ -59,6 +59,8 @@ class Turns:
 
 # A waiting request may pin half of the host tier; a quarter of it may wait to be put.
 TURNS = {"disk": Turns(3, 2.3), "s3": Turns(6, 4.3)}
+# In turn, the one used longest ago is all that is not in host; `hazard` would keep a part of each.
+IN_TURN = {"host.eviction": "lru"}
 
 
 @dataclass
@@ -220,7 +222,8 @@ def no_rate() -> float:
     return 0.0
 
 
-def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) -> None:
+def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) -> bool:
+    """Prints one line. False if too few samples counted for one."""
     count = TURNS[tier].prompts if tier in TURNS else 1
     prompts = [prompt(length, number) for number in range(count)]
     full = (length - 1) // BLOCK_TOKENS * BLOCK_TOKENS
@@ -238,7 +241,7 @@ def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) 
             "no full hit",
             file=sys.stderr,
         )
-        return
+        return False
     moved = full * BYTES_PER_TOKEN
     difference = [a - b for a, b in zip(ours.wall, own.wall, strict=True)]
     factor, extra = (1.25, 0.002) if tier == "host" else (1.15, 0.003)
@@ -256,16 +259,19 @@ def measure(engine: Engine, tier: str, length: int, limit: Callable[[], float]) 
         "not_full_hits": wrong,
     }
     lines.emit(f"vllm-ttft.{tier}", params, "s", ours.wall, "own prefix hit", own.wall)
+    return True
 
 
-def run_tier(tier: str, endpoint: str) -> None:
+def run_tier(tier: str, endpoint: str) -> bool:
+    """False when a length has no line."""
     work = ROOT / "build" / "bench" / "vllm-ttft"
     make_empty(work / "cache")
+    is_whole = True
     if tier == "host":
         engine = Engine(48_000, {})
         for length in LENGTHS:
-            measure(engine, tier, length, copy_rate)
-        return
+            is_whole = measure(engine, tier, length, copy_rate) and is_whole
+        return is_whole
     disk = {"disk.size": f"{4 << 30}B", "disk.paths": [str(work / "cache")]}
     bucket = {
         "object.enabled": True,
@@ -276,9 +282,11 @@ def run_tier(tier: str, endpoint: str) -> None:
     }
     for length in PACKED_LENGTHS if tier == "s3" else LENGTHS:
         room = int(TURNS[tier].host_prompts * length)
-        engine = Engine(room, bucket if tier == "s3" else disk)
-        measure(engine, tier, length, no_rate if tier == "s3" else lambda: fio_rate(work))
+        engine = Engine(room, IN_TURN | (bucket if tier == "s3" else disk))
+        limit = no_rate if tier == "s3" else lambda: fio_rate(work)
+        is_whole = measure(engine, tier, length, limit) and is_whole
         return_to_os(engine)
+    return is_whole
 
 
 def return_to_os(engine: Engine) -> None:
@@ -300,8 +308,7 @@ def run_apart(tier: str, endpoint: str = "") -> int:
 
 def main() -> int:
     if sys.argv[1:2] == ["--in-process"]:
-        run_tier(*sys.argv[2:4])
-        return 0
+        return 0 if run_tier(*sys.argv[2:4]) else 1
     names = [word for word in sys.argv[1:] if word.startswith("vllm-ttft.")]
     code = 0
     for tier in ("host", "disk", "s3"):

@@ -31,16 +31,22 @@ ASSIGNMENT = re.compile(r"([A-Z_]+)=(.*)", re.DOTALL)
 # Run as they stand, with a host tier as the only setting.
 RUN = {
     "./dev terrace config",
-    "./dev terrace config --explain",
     "./dev terrace config --markdown > docs/settings.md",
     "terrace config",
     "terrace config --explain",
     "terrace config --markdown",
     "terrace metrics --list",
+    "terrace version --json",
     "terrace metrics --list --markdown",
     "./dev demo --plan",
 }
-READING = (("terrace", "config"), ("terrace", "metrics"), ("demo", "--plan"), ("demo", "--help"))
+READING = (
+    ("terrace", "config"),
+    ("terrace", "metrics"),
+    ("terrace", "version"),
+    ("demo", "--plan"),
+    ("demo", "--help"),
+)
 # Not run here, each for a reason.
 ELSEWHERE = {
     "terrace move": "moves what an engine stored: tests/scenario/cli_disk_care_test.cc",
@@ -94,6 +100,7 @@ ELSEWHERE = {
     "terrace verify --offline": "the same",
     "terrace inspect": "as above, with folders",
     "terrace wipe": "the same",
+    "terrace wipe --yes": "the same",
     "terrace wipe /mnt/nvme0/terrace": "the same",
     "terrace wipe --yes /mnt/nvme0/terrace": "the same",
     "terrace wipe --yes --namespace ns-0002 /mnt/nvme0/terrace": "the same",
@@ -103,6 +110,8 @@ ELSEWHERE = {
     "terrace serve MODEL --host 20GiB --disk 200GiB --disk-path /var/cache/terrace -- FLAGS…": "it "
     "starts a server on a made-up model; test_cli_serve.py makes such commands",
     "terrace serve": "the same",
+    "terrace serve --name vllm-0": "the same",
+    "terrace doctor --json": "test_doctor.py",
     "terrace selftest --model MODEL FLAGS…": "a minute on the real engine: test_commands.py",
     "terrace selftest --model M": "the same",
     "terrace migrate-config": "test_cli_migrate.py",

@@ -182,7 +182,8 @@ void declare_scrub(Commands& commands) {
   CLI::App* command = commands.app.add_subcommand(
       "scrub", "Let a running engine verify what lies on its disks, in idle time.");
   declare_engine(command, commands.scrub.live);
-  command->add_flag("--wait", commands.scrub.is_waiting, "Until it is done; shows progress.");
+  command->add_flag("--wait", commands.scrub.is_waiting,
+                    "Wait until it is done, and show progress.");
   command->add_option("--rate", commands.scrub.rate,
                       "Bytes a second at most, such as 64MiB; none = disk.scrub_rate.");
   commands.scrub_command = command;
@@ -223,7 +224,9 @@ void declare_verify(Commands& commands) {
       "Read all that lies in disk directories and report what is damaged; change nothing.");
   command->add_option("path", commands.verify.paths, "Directories as in disk.paths, or terrace-NN.")
       ->required();
-  command->add_flag("--offline", commands.verify.is_offline, "Of directories that no engine has.");
+  command->add_flag(
+      "--offline", commands.verify.is_offline,
+      "Required: read only directories that no engine has. For a running engine: terrace scrub.");
   declare_settings(command, commands.verify.settings);
   command->add_flag("--json", commands.verify.is_json, "Print JSON.");
   commands.verify_command = command;
@@ -236,13 +239,14 @@ void declare_wipe(Commands& commands) {
       ->required();
   command
       ->add_option("--namespace", commands.wipe.name_space,
-                   "Only this one: ns-0001, or the begin of its content digest.")
+                   "Only this one: ns-0001, or the first 8 or more digits of its content digest.")
       // As a script gives whose variable is not set: it must not mean all.
       ->check([](const std::string& text) {
         return text.empty() ? std::string("is empty; leave --namespace out to remove all")
                             : std::string();
       });
-  command->add_flag("--yes", commands.wipe.is_sure, "Do it; else only what would go is shown.");
+  command->add_flag("--yes", commands.wipe.is_sure,
+                    "Really remove; without it what would go is only shown.");
   command->add_flag("--json", commands.wipe.is_json, "Print JSON.");
   commands.wipe_command = command;
 }

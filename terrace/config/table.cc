@@ -43,7 +43,7 @@ constexpr Row kRows[] = {
      .text = "What the engine is used for: moves the defaults of some policies, and gives way to "
          "whatever else is set. `none` moves none.", .field = FIELD(preset)},
     {.name = "config.file", .type = kPath, .fallback = "", .high = 4096,
-     .text = "TOML file with settings; lowest of the sources.", .field = FIELD(config_file),
+     .text = "TOML file with settings; lowest of the sources, above `preset`.", .field = FIELD(config_file),
      .fallback_note = "none"},
 
     {.name = "host.size", .type = kSize, .fallback = "0", .high = 1024 * kTi, .low_nonzero = kMi,
@@ -112,7 +112,7 @@ constexpr Row kRows[] = {
      .text = "Threads of the `threads` backend that read and write, divided among `disk.paths`, at least two for each of several; two more of each sync and allocate.", .field = FIELD(disk.threads)},
     {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|expected|frequency|reuse",
      .text = "Which blocks may enter the disk tier; `expected` waits until host evicts a block and "
-         "refuses what is least likely to be asked for again, as much as costs half a point of hits; "
+         "refuses what is least likely to be asked for again, aiming to give up half a point of hits; "
          "`frequency` refuses a block at first sight, `reuse` all that is not sighted again within the "
          "time that a block stays on the disk.",
      .field = FIELD(disk.admission),
@@ -183,7 +183,7 @@ constexpr Row kRows[] = {
 
     {.name = "shadow.share", .type = kFloat, .fallback = "0.001", .low = 0, .high = 1,
      .text = "Share of hits that are computed all the same, to compare the result with what is "
-         "stored: one in a whole number of them. 0 = none.", .field = FIELD(shadow.share)},
+         "stored: every n-th on average, n = 1 / share, rounded. 0 = none.", .field = FIELD(shadow.share)},
     {.name = "shadow.tolerance", .type = kFloat, .fallback = "1", .low = 0, .high = 1000,
      .text = "How far the two may differ, times the noise floor of the KV's type; 0 = their bytes "
          "must be equal, for engines that compute the same bytes whatever runs beside.",
