@@ -31,6 +31,8 @@ MOST_MEMORY = 1 << 60  # A control group of the first version without a limit sa
 MOST_SHARE = 0.9  # Of what there is; weights and the engine itself need memory, too.
 IO_URING_SETUP = 425  # The system call's number, on every architecture.
 _SHORT_LIVED = {"tmpfs": "is lost at a reboot", "overlay": "is lost with the container"}
+# As /proc/self/mounts names them; FUSE's have what they are behind a dot.
+_SERVED = {"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse", "9p", "lustre"}
 
 
 # ---- Software -----------------------------------------------------------------------------------
@@ -217,6 +219,11 @@ def disk(asked: Asked) -> Iterator[Finding]:
         kind = file_system(folder)
         if kind in _SHORT_LIVED:
             yield warn(f"disk.paths {path}: {kind} {_SHORT_LIVED[kind]}", "name a folder on a disk")
+        if kind.partition(".")[0] in _SERVED:
+            yield warn(
+                f"disk.paths {path}: {kind} may hang, which holds up all tiers below host",
+                "name a folder on a local disk, and this one in object.path",
+            )
         if problem := _try_direct(folder):
             yield warn(
                 f"disk.paths {path}: {problem}", "set disk.direct = false, or name another folder"

@@ -246,6 +246,11 @@ def test_a_disk_that_is_none_or_lives_short_is_told(
     monkeypatch.setattr(doctor, "_try_direct", lambda _folder: "O_DIRECT refused")
     assert [finding.state for finding in found(tmp_path)] == ["ok", "warn", "warn"]
     assert all(finding.way_out for finding in found(tmp_path)[1:])
+    monkeypatch.setattr(doctor, "_try_direct", lambda _folder: "")
+    for kind in ("nfs4", "fuse.sshfs"):
+        monkeypatch.setattr(doctor, "file_system", lambda _path, kind=kind: kind)
+        assert [finding.state for finding in found(tmp_path)] == ["ok", "warn"]
+        assert "object.path" in found(tmp_path)[1].way_out
 
 
 def test_nothing_is_left_of_the_write_that_was_tried(tmp_path: Path) -> None:

@@ -16,6 +16,29 @@ constexpr std::uint64_t kZfs = 0x2FC12FC1;
 constexpr std::uint64_t kBcachefs = 0xCA451A4E;
 constexpr std::uint64_t kLeastHole = 1U << 20U;  // Less is the file system's own rounding.
 
+// Which a server, or a process of somebody's, stands behind.
+std::string_view served_name(std::uint64_t type) {
+  constexpr std::uint64_t kLustre = 0x0BD00BD0;  // lustre_user.h
+  switch (type) {
+    case NFS_SUPER_MAGIC:
+      return "nfs";
+    case SMB_SUPER_MAGIC:
+    case CIFS_SUPER_MAGIC:
+    case SMB2_SUPER_MAGIC:
+      return "smb";
+    case CEPH_SUPER_MAGIC:
+      return "ceph";
+    case FUSE_SUPER_MAGIC:
+      return "fuse";
+    case V9FS_MAGIC:
+      return "9p";
+    case kLustre:
+      return "lustre";
+    default:
+      return "";
+  }
+}
+
 std::string_view copying_name(std::uint64_t type) {
   switch (type) {
     case BTRFS_SUPER_MAGIC:
@@ -59,6 +82,14 @@ std::vector<std::string> notes_on(const Medium& medium) {
   if (medium.type == OVERLAYFS_SUPER_MAGIC) {
     notes.emplace_back(
         "file_system=overlay: a container's own layer goes with the container: mount a volume");
+  }
+  if (const auto name = served_name(medium.type); !name.empty()) {
+    notes.push_back(fmt::format(
+        "file_system={}: what answers for it may hang, which holds up the other directories and "
+        "the "
+        "shared store as well: name a directory on a local disk in disk.paths, and this one in "
+        "object.path",
+        name));
   }
   if (medium.type == TMPFS_MAGIC || medium.type == RAMFS_MAGIC) {
     notes.push_back(fmt::format(

@@ -54,6 +54,12 @@ TEST(MediumTest, AStartOnAFileWithHolesLogsIt) {
   EXPECT_TRUE(rig.read(1).is_ok());
 }
 
+TEST(MediumTest, AFileServerIsNoDisk) {
+  EXPECT_THAT(notes_on({.type = NFS_SUPER_MAGIC}), ElementsAre(HasSubstr("file_system=nfs")));
+  EXPECT_THAT(notes_on({.type = SMB2_SUPER_MAGIC}), ElementsAre(HasSubstr("file_system=smb")));
+  EXPECT_THAT(notes_on({.type = FUSE_SUPER_MAGIC}), ElementsAre(HasSubstr("object.path")));
+}
+
 TEST(MediumTest, MemoryIsNoDisk) {
   EXPECT_THAT(notes_on({.type = TMPFS_MAGIC}), ElementsAre(HasSubstr("file_system=tmpfs")));
   EXPECT_THAT(notes_on({.type = RAMFS_MAGIC}), ElementsAre(HasSubstr("file_system=ramfs")));
