@@ -1,6 +1,7 @@
 // Time to first token over a throttled disk: the planner beside an engine alone and beside each
 // fixed choice, in virtual time.
-//   throttle_bench [--requests=N] [--seeds=N] [--seed=N] [--throttle=X]
+//   throttle_bench [--requests=N] [--seeds=N] [--seed=N] [--throttle=X] [--choice=NAME]
+// Throttle 0 is one that changes.
 // One JSON line per throttle, choice and quantile; `ratio` is that to the engine alone.
 #include <cmath>
 #include <string>
@@ -55,7 +56,8 @@ void report(const PlanLoad& given, const std::string& choice, unsigned seeds,
 int run(const std::vector<std::string>& arguments) {
   PlanLoad load;
   unsigned seeds = 5;
-  std::vector<double> throttles{1, 0.3, 0.1, 0.05, 0.03, 0.01, 0.001};
+  std::vector<double> throttles{1, 0.3, 0.1, 0.05, 0.03, 0.01, 0.001, 0};
+  std::string only;  // Of the choices; empty = all.
   for (const std::string& argument : arguments) {
     const auto value = [&](const std::string& name) { return argument.substr(name.size()); };
     if (argument.starts_with("--requests=")) {
@@ -66,9 +68,9 @@ int run(const std::vector<std::string>& arguments) {
     }
     if (argument.starts_with("--seed=")) load.seed = std::stoull(value("--seed="));
     if (argument.starts_with("--throttle=")) throttles = {std::stod(value("--throttle="))};
+    if (argument.starts_with("--choice=")) only = value("--choice=");
   }
   const testing::Machine machine = testing::machine_facts();
-  throttles.push_back(0);  // Stands for one that changes.
   for (const double throttle : throttles) {
     load.throttle = throttle == 0 ? 1 : throttle;
     load.changes_every = throttle == 0 ? 100 : 0;
@@ -77,6 +79,7 @@ int run(const std::vector<std::string>& arguments) {
                                                                   {PlanChoice::kNever, "never"},
                                                                   {PlanChoice::kHalf, "half"}};
     for (const auto& [choice, name] : choices) {
+      if (!only.empty() && name != only) continue;
       load.choice = choice;
       report(load, name, seeds, machine);
     }

@@ -13,6 +13,8 @@ constexpr double kPatience = 3;
 constexpr double kGraceSeconds = 0.005;
 // A load that turns out to take so many times what was planned is a promise that was broken.
 constexpr double kBroken = 2;
+// Of the time in which what was refused is computed, probes take this share.
+constexpr double kProbing = 0.1;
 // Where loading and computing take about the same, computing is the one that keeps its time.
 constexpr double kSure = 0.95;
 
@@ -55,11 +57,7 @@ void Planner::observe_load(Tier source, Bytes bytes, Nanoseconds elapsed) {
   Source& tier = at(source);
   const bool is_kept = in_seconds(elapsed) <= tier.speed.most_seconds(in_bytes(bytes));
   tier.speed.observe(in_bytes(bytes), in_seconds(elapsed));
-  if (is_kept && !tier.speed.is_trusted()) {
-    tier.speed.trust();
-    tier.refusals_to_probe = tier.caution;
-  }
-  if (tier.speed.is_faster_than_thought()) tier.refusals_to_probe = tier.caution;
+  if (is_kept) tier.speed.trust();
 }
 
 void Planner::observe_abandoned(const AbandonedLoad& load) {
@@ -176,6 +174,9 @@ Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& q
     blocks += last;
     if (last < runs[i].blocks) break;
   }
+  const double loaded =
+      prompt.before + static_cast<double>(best.plan.blocks) * in_tokens(options_.block_tokens);
+  best.computing_s = prefill_.seconds(loaded, prompt.before + prompt.found, prompt.behind);
   return best;
 }
 
@@ -183,18 +184,25 @@ LoadPlan Planner::plan(std::span<const SourceRun> runs, const Queued& queued,
                        const PromptPart& part) {
   Choice best = choose(runs, queued, part);
   for (std::size_t i = 0; i < best.runs; ++i) at(runs[i].source).refusals = 0;
-  if (best.runs < runs.size()) add_probe(runs[best.runs], best.plan);
+  if (best.runs < runs.size()) add_probe(runs[best.runs], best.computing_s, best.plan);
   return best.plan;
 }
 
-void Planner::add_probe(const SourceRun& refused, LoadPlan& plan) {
+std::uint32_t Planner::refusals_to_probe(Tier source, double computing_s) const {
+  const Source& tier = at(source);
+  if (!tier.speed.is_measured()) return 1;
+  if (source == Tier::kHost) return kProbeLate;
+  const double probe_s = tier.speed.seconds(static_cast<double>(options_.probe_blocks) *
+                                            in_bytes(options_.block_bytes));
+  const double needed = computing_s > 0 ? probe_s / (kProbing * computing_s) : kProbeLate;
+  const double bounded = std::clamp<double>(needed, kProbeSoon, kProbeLate);
+  return std::max(static_cast<std::uint32_t>(bounded), tier.caution);
+}
+
+void Planner::add_probe(const SourceRun& refused, double computing_s, LoadPlan& plan) {
   Source& tier = at(refused.source);
-  const std::uint32_t needed = tier.speed.is_measured() ? tier.refusals_to_probe : 1;
-  if (++tier.refusals < needed) return;
+  if (++tier.refusals < refusals_to_probe(refused.source, computing_s)) return;
   tier.refusals = 0;
-  if (tier.speed.is_measured()) {
-    tier.refusals_to_probe = std::min(2 * tier.refusals_to_probe, kLastProbe);
-  }
   // After broken promises probes are larger: a device that lets a few blocks pass at once and then
   // no more looks fast to small ones.
   const std::uint64_t larger = std::min(tier.caution, kLargestProbe);

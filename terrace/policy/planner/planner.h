@@ -7,12 +7,13 @@
 // Until the prefill is measured, what is found is loaded: nothing says that it does not pay. Until
 // a tier is measured, it is taken for a slow one of its kind. A tier that is refused would never be
 // measured again. So after some refusals in a row a few blocks of it are to be read that nobody
-// waits for: at once while it is not measured, else at first after 8 refusals, then after twice as
-// many each time, up to 32. Nobody's first token waits for a probe, but for one of the host tier,
-// which is a load. A load that takes much longer than planned is to be given up (`patience`); each
-// time the tier counts as so many times as slow as it turned out to be, four at most for one load
-// and 16 for several, until loads and probes keep their time again, and the probes that restore it
-// come at intervals that double: so what pays only now and then is not tried each time. Where a
+// waits for: at once while it is not measured, else after so many that reading them takes a tenth
+// of the time in which what was refused is computed, 4 at least and 32 at most. Nobody's first
+// token waits for a probe, but for one of the host tier, which is a load. A load that takes much
+// longer than planned is to be given up (`patience`); each time the tier counts as so many times as
+// slow as it turned out to be, four at most for one load and 16 for several, until loads and probes
+// keep their time again, and with each time these probes are twice as far apart, until loads come
+// as planned: so what pays only now and then is not tried each time. Where a
 // look-up has to end at some time, so much is planned as comes by then on average: what comes is
 // used, and that the rest does not breaks no promise.
 // Threading: thread-compatible.  Waits: never. Source: weighted least squares; ski rental.
@@ -100,24 +101,24 @@ class Planner {
   [[nodiscard]] double calibration(Tier slowest, double share) const;
 
  private:
-  static constexpr std::uint32_t kFirstProbe = 8;
-  static constexpr std::uint32_t kLastProbe = 32;
+  static constexpr std::uint32_t kProbeSoon = 4;  // Refusals.
+  static constexpr std::uint32_t kProbeLate = 32;
   static constexpr std::uint32_t kLeastCaution = 1;
   static constexpr std::uint32_t kLargestProbe = 8;  // Times probe_blocks.
   static constexpr std::uint32_t kMostCaution = 64;
   struct Source {
     TierSpeed speed;
     std::uint32_t refusals = 0;
-    std::uint32_t refusals_to_probe = kFirstProbe;
-    // A tier that is found to be better than thought is probed each so many refusals. Doubled by
-    // each load that was given up, one less with each that came.
+    // It is probed each so many refusals, if that is more than usual. Doubled by each promise that
+    // was broken, one less with each load that came.
     std::uint32_t caution = kLeastCaution;
     Ratios calibration{0.98};  // Some fifty loads.
   };
   struct Choice {
     LoadPlan plan{};
-    std::size_t runs = 0;  // Of which something is loaded, all but the last wholly.
-    double gain_s = 0;     // Beside computing it all.
+    std::size_t runs = 0;    // Of which something is loaded, all but the last wholly.
+    double gain_s = 0;       // Beside computing it all.
+    double computing_s = 0;  // All that was found and is not loaded.
   };
   // What a load of so many bytes per tier, host's included in the last, costs.
   struct Cost {
@@ -147,7 +148,9 @@ class Planner {
   // Becomes `best` if it is predicted to be sooner.
   void consider(const Demand& demand, std::uint64_t blocks, std::size_t runs, const Prompt& prompt,
                 const Queued& queued, Choice& best) const;
-  void add_probe(const SourceRun& refused, LoadPlan& plan);
+  // `computing_s`: of all that was refused with it.
+  [[nodiscard]] std::uint32_t refusals_to_probe(Tier source, double computing_s) const;
+  void add_probe(const SourceRun& refused, double computing_s, LoadPlan& plan);
 
   Options options_;
   std::array<Source, kTierCount> sources_{source_of(Tier::kDevice), source_of(Tier::kHost),

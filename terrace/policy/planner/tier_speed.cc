@@ -59,7 +59,6 @@ void TierSpeed::observe(double bytes, double elapsed_s) {
   if (bytes <= 0 || elapsed_s <= 0) return;
   double y = elapsed_s;
   double keep = kKeep;
-  is_faster_ = false;
   if (is_measured()) {
     const double predicted = mean(bytes);
     ratios_.add(y / predicted);
@@ -68,8 +67,7 @@ void TierSpeed::observe(double bytes, double elapsed_s) {
       most_scatter_ = ratios_.quantile(kMost);
     }
     y = std::min(y, kSlowest * predicted);
-    is_faster_ = y < kFast * predicted;
-    if (is_faster_) keep = kKeepWhenFast;
+    if (y < kFast * predicted) keep = kKeepWhenFast;
   }
   weight_ = keep * weight_ + 1;
   x_ = keep * x_ + bytes;

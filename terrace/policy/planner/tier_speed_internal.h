@@ -24,7 +24,6 @@ class TierSpeed {
   void observe_abandoned(double bytes, double whole_s, double times);
   // A load kept its time.
   void trust() { distrust_ = std::max(1.0, kRegained * distrust_); }
-  [[nodiscard]] bool is_trusted() const { return distrust_ <= 1; }
 
   // What is planned with: seven of ten loads take less.
   [[nodiscard]] double seconds(double bytes) const;
@@ -36,8 +35,6 @@ class TierSpeed {
   [[nodiscard]] bool is_measured() const { return seconds_per_byte_ > 0; }
   [[nodiscard]] double latency_s() const { return latency_s_; }
   [[nodiscard]] double seconds_per_byte() const { return seconds_per_byte_; }
-  // The last observation was less than half of what was predicted.
-  [[nodiscard]] bool is_faster_than_thought() const { return is_faster_; }
 
  private:
   static constexpr double kMostLost = 4;
@@ -58,7 +55,6 @@ class TierSpeed {
   double distrust_ = 1;          // Grows with each load that was given up.
   double scatter_ = kUnknownScatter;
   double most_scatter_ = kUnknownScatter;
-  bool is_faster_ = false;
   Ratios ratios_{0.95};  // Actual / mean, the last twenty or so.
 };
 
