@@ -10,8 +10,27 @@ KnownPacks::KnownPacks(const Options& options) : options_(options) {
 }
 
 void KnownPacks::forget(Order::iterator pack) {
-  for (const SequenceHash& hash : pack->hashes) blocks_.erase(hash);
+  for (std::size_t block = 0; block < pack->hashes.size(); ++block) {
+    const auto known = blocks_.find(pack->hashes[block]);
+    known->second.erase(pack->places[block]);
+    if (known->second.empty()) blocks_.erase(known);
+  }
   packs_.erase(pack);
+}
+
+void KnownPacks::renew(Order::iterator pack, Nanoseconds until) {
+  pack->until = until;
+  packs_.splice(packs_.end(), packs_, pack);
+  for (std::size_t block = 0; block < pack->hashes.size(); ++block) {
+    Places& places = blocks_.at(pack->hashes[block]);
+    places.splice(places.end(), places, pack->places[block]);
+  }
+}
+
+std::optional<KnownPacks::Order::iterator> KnownPacks::named(const SequenceHash& pack) const {
+  const auto known = blocks_.find(pack);
+  if (known == blocks_.end()) return std::nullopt;
+  return known->second.back().pack;
 }
 
 void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now, std::uint8_t variant,
@@ -19,28 +38,27 @@ void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now, std:
   TERRACE_CHECK(hashes.size() == options_.pack_blocks);
   absent_.erase(hashes.back());
   const Nanoseconds until = now + options_.present_for;
-  if (const auto known = blocks_.find(hashes.back()); known != blocks_.end()) {
-    known->second.pack->until = until;
-    if (!is_guess) known->second.pack->variant = variant;
-    packs_.splice(packs_.end(), packs_, known->second.pack);
+  if (const auto known = named(hashes.back())) {
+    renew(*known, until);
+    if (!is_guess) (*known)->variant = variant;
     return;
   }
   while (!packs_.empty() && (packs_.size() + 1) * options_.pack_blocks > options_.blocks) {
     forget(packs_.begin());
   }
   const auto pack = packs_.insert(packs_.end(), Pack{.hashes = {hashes.begin(), hashes.end()},
+                                                     .places = {},
                                                      .until = until,
                                                      .touch_at = {},
                                                      .variant = variant});
   for (std::uint32_t block = 0; block < options_.pack_blocks; ++block) {
-    blocks_[hashes[block]] = {.pack = pack, .block = block};
+    Places& places = blocks_[hashes[block]];
+    pack->places.push_back(places.insert(places.end(), {.pack = pack, .block = block}));
   }
 }
 
 void KnownPacks::set_variant(const SequenceHash& pack, std::uint8_t variant) {
-  if (const auto known = blocks_.find(pack); known != blocks_.end()) {
-    known->second.pack->variant = variant;
-  }
+  if (const auto known = named(pack)) (*known)->variant = variant;
 }
 
 void KnownPacks::add_absent(const SequenceHash& pack, Nanoseconds now) {
@@ -54,7 +72,7 @@ void KnownPacks::add_absent(const SequenceHash& pack, Nanoseconds now) {
 }
 
 void KnownPacks::remove(const SequenceHash& pack, Nanoseconds now) {
-  if (const auto known = blocks_.find(pack); known != blocks_.end()) forget(known->second.pack);
+  if (const auto known = named(pack)) forget(*known);
   add_absent(pack, now);
 }
 
@@ -67,21 +85,22 @@ void KnownPacks::clear() {
 
 bool KnownPacks::take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every) {
   if (!is_touch_due(pack, now)) return false;
-  blocks_.at(pack).pack->touch_at = now + every;
+  (*named(pack))->touch_at = now + every;
   return true;
 }
 
 bool KnownPacks::is_touch_due(const SequenceHash& pack, Nanoseconds now) const {
-  const auto known = blocks_.find(pack);
-  return known != blocks_.end() && now >= known->second.pack->touch_at;
+  const auto known = named(pack);
+  return known && now >= (*known)->touch_at;
 }
 
 std::optional<PackPlace> KnownPacks::find(const SequenceHash& hash, Nanoseconds now) const {
   const auto found = blocks_.find(hash);
-  if (found == blocks_.end() || found->second.pack->until <= now) return std::nullopt;
-  return PackPlace{.pack = found->second.pack->hashes.back(),
-                   .block = found->second.block,
-                   .variant = found->second.pack->variant};
+  if (found == blocks_.end()) return std::nullopt;
+  const Place& place = found->second.back();  // No other one is known for longer.
+  if (place.pack->until <= now) return std::nullopt;
+  return PackPlace{
+      .pack = place.pack->hashes.back(), .block = place.block, .variant = place.pack->variant};
 }
 
 std::size_t KnownPacks::match(std::span<const SequenceHash> hashes, Nanoseconds now) const {

@@ -1,7 +1,8 @@
 // What of a shared store this owner knows to be there, or not to be there. It is a memory, not an
-// index: what has aged out of it, or was never asked about, is asked for again.
-// Threading: thread-compatible; the tier's lock guards it.  Waits: never.
-// Bounds: Options::blocks, the oldest packs go first; as many names that are not there as packs.
+// index: what has aged out of it, or was never asked about, is asked for again. Packs whose chains
+// begin alike and part later have blocks in common: such a block is known as long as one of them
+// is. Threading: thread-compatible; the tier's lock guards it.  Waits: never. Bounds:
+// Options::blocks, the oldest packs go first; as many names that are not there as packs.
 #pragma once
 
 #include <cstdint>
@@ -62,22 +63,28 @@ class KnownPacks {
   [[nodiscard]] std::size_t packs() const { return packs_.size(); }
 
  private:
+  struct Pack;
+  using Order = std::list<Pack>;  // Oldest first.
+  struct Place {
+    Order::iterator pack;
+    std::uint32_t block = 0;
+  };
+  using Places = std::list<Place>;  // One for each pack with this block, in the order of those.
   struct Pack {
     std::vector<SequenceHash> hashes;
+    std::vector<Places::iterator> places;  // By block: its own.
     Nanoseconds until;
     Nanoseconds touch_at{0};
     std::uint8_t variant = 0;
   };
-  using Order = std::list<Pack>;  // Oldest first.
-  struct Block {
-    Order::iterator pack;
-    std::uint32_t block = 0;
-  };
   void forget(Order::iterator pack);
+  void renew(Order::iterator pack, Nanoseconds until);
+  // A name stands for one pack alone: no other ends with this block.
+  [[nodiscard]] std::optional<Order::iterator> named(const SequenceHash& pack) const;
 
   const Options options_;
   Order packs_;
-  std::unordered_map<SequenceHash, Block, HashOfSequenceHash> blocks_;
+  std::unordered_map<SequenceHash, Places, HashOfSequenceHash> blocks_;       // None is empty.
   std::unordered_map<SequenceHash, Nanoseconds, HashOfSequenceHash> absent_;  // Until when.
   std::deque<SequenceHash> absent_order_;
 };
