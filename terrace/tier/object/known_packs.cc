@@ -5,7 +5,10 @@
 
 namespace terrace::tier::object {
 
-KnownPacks::KnownPacks(const Options& options) : options_(options) {
+KnownPacks::KnownPacks(const Options& options)
+    : options_(options),
+      absent_(options.blocks / options.pack_blocks),
+      damaged_(options.blocks / options.pack_blocks) {
   TERRACE_CHECK(options.pack_blocks >= 1 && options.blocks >= options.pack_blocks);
 }
 
@@ -36,9 +39,12 @@ std::optional<KnownPacks::Order::iterator> KnownPacks::named(const SequenceHash&
 void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now, std::uint8_t variant,
                      bool is_guess) {
   TERRACE_CHECK(hashes.size() == options_.pack_blocks);
-  absent_.erase(hashes.back());
+  const auto known = named(hashes.back());
+  const bool is_sure = !is_guess || !known;
+  if (is_sure && is_damaged({hashes.back(), variant}, now)) return;
+  absent_.remove({hashes.back()});
   const Nanoseconds until = now + options_.present_for;
-  if (const auto known = named(hashes.back())) {
+  if (known) {
     renew(*known, until);
     if (!is_guess) (*known)->variant = variant;
     return;
@@ -62,13 +68,13 @@ void KnownPacks::set_variant(const SequenceHash& pack, std::uint8_t variant) {
 }
 
 void KnownPacks::add_absent(const SequenceHash& pack, Nanoseconds now) {
-  const auto [place, is_new] = absent_.insert_or_assign(pack, now + options_.absent_for);
-  if (!is_new) return;
-  absent_order_.push_back(pack);
-  while (absent_order_.size() > options_.blocks / options_.pack_blocks) {
-    absent_.erase(absent_order_.front());
-    absent_order_.pop_front();
-  }
+  absent_.add({pack}, now + options_.absent_for);
+}
+
+void KnownPacks::add_damaged(const PackName& name, Nanoseconds now) {
+  const auto known = named(name.pack);
+  if (known && (*known)->variant == name.variant) forget(*known);
+  damaged_.add(name, now + options_.damaged_for);
 }
 
 void KnownPacks::remove(const SequenceHash& pack, Nanoseconds now) {
@@ -80,7 +86,7 @@ void KnownPacks::clear() {
   packs_.clear();
   blocks_.clear();
   absent_.clear();
-  absent_order_.clear();
+  damaged_.clear();
 }
 
 bool KnownPacks::take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every) {
@@ -110,8 +116,11 @@ std::size_t KnownPacks::match(std::span<const SequenceHash> hashes, Nanoseconds 
 }
 
 bool KnownPacks::is_absent(const SequenceHash& pack, Nanoseconds now) const {
-  const auto found = absent_.find(pack);
-  return found != absent_.end() && now < found->second;
+  if (absent_.holds({pack}, now)) return true;
+  for (std::size_t variant = 0; variant < options_.variants; ++variant) {
+    if (!is_damaged({pack, static_cast<std::uint8_t>(variant)}, now)) return false;
+  }
+  return true;
 }
 
 }  // namespace terrace::tier::object

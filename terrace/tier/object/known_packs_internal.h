@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <optional>
 #include <span>
@@ -15,13 +14,9 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/block/sequence_hash.h"
+#include "terrace/tier/object/timed_names_internal.h"
 
 namespace terrace::tier::object {
-
-// Its high half is as good as random already: it is a digest.
-struct HashOfSequenceHash {
-  std::size_t operator()(const SequenceHash& hash) const { return hash.high; }
-};
 
 struct PackPlace {
   SequenceHash pack;         // The hash of the pack's last block: its name.
@@ -35,19 +30,25 @@ class KnownPacks {
   struct Options {
     std::uint32_t pack_blocks = 16;
     std::uint64_t blocks = 65'536;
-    Nanoseconds present_for = seconds(600);  // Others may remove it: then it is asked for again.
-    Nanoseconds absent_for = seconds(2);     // Others may put it.
+    Nanoseconds present_for = seconds(600);   // Others may remove it: then it is asked for again.
+    Nanoseconds absent_for = seconds(2);      // Others may put it.
+    Nanoseconds damaged_for = seconds(3600);  // Somebody may remove it, and others put it anew.
+    std::size_t variants = 1;                 // A pack's names.
   };
   explicit KnownPacks(const Options& options);
 
   // `hashes`: the pack's blocks, pack_blocks of them. What is only a guess of the variant does not
-  // replace what is known of it.
+  // replace what is known of it. One that was seen damaged stays so: it counts as absent.
   void add(std::span<const SequenceHash> hashes, Nanoseconds now, std::uint8_t variant = 0,
            bool is_guess = false);
   void set_variant(const SequenceHash& pack, std::uint8_t variant);
   void add_absent(const SequenceHash& pack, Nanoseconds now);
   // The pack is gone, or no good: nothing of it is known any more, and for a while it is absent.
   void remove(const SequenceHash& pack, Nanoseconds now);
+  // Under this name lies what is no good. Nobody replaces it, so it is looked at rarely.
+  void add_damaged(const PackName& name, Nanoseconds now);
+  // It was put anew.
+  void repair(const PackName& name) { damaged_.remove(name); }
   void clear();
 
   // Where a block lies; nothing when that is not known (any more).
@@ -55,6 +56,9 @@ class KnownPacks {
   // How many leading hashes are known to be there.
   [[nodiscard]] std::size_t match(std::span<const SequenceHash> hashes, Nanoseconds now) const;
   [[nodiscard]] bool is_absent(const SequenceHash& pack, Nanoseconds now) const;
+  [[nodiscard]] bool is_damaged(const PackName& name, Nanoseconds now) const {
+    return damaged_.holds(name, now);
+  }
   // True once every `every`: the pack, which is known, is in use and is to be touched.
   [[nodiscard]] bool take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every);
   [[nodiscard]] bool is_touch_due(const SequenceHash& pack, Nanoseconds now) const;
@@ -84,9 +88,9 @@ class KnownPacks {
 
   const Options options_;
   Order packs_;
-  std::unordered_map<SequenceHash, Places, HashOfSequenceHash> blocks_;       // None is empty.
-  std::unordered_map<SequenceHash, Nanoseconds, HashOfSequenceHash> absent_;  // Until when.
-  std::deque<SequenceHash> absent_order_;
+  std::unordered_map<SequenceHash, Places, HashOfSequenceHash> blocks_;  // None is empty.
+  TimedNames absent_;                                                    // Of no variant.
+  TimedNames damaged_;
 };
 
 }  // namespace terrace::tier::object

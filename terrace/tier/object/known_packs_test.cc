@@ -122,6 +122,29 @@ TEST(KnownPacksTest, WhatIsFoundAbsentAgainAndAgainPushesNothingElseOut) {
   EXPECT_TRUE(known.is_absent(pack_of(2)[3], kNow));
 }
 
+TEST(KnownPacksTest, WhatIsDamagedIsAbsentUnderThatNameUntilItIsPutAnewOrAnHourHasPassed) {
+  KnownPacks known({.pack_blocks = 4, .blocks = 12, .variants = 2});
+  const auto hashes = pack_of(1);
+  known.add(hashes, kNow, 0);
+  known.add_damaged({hashes[3], 0}, kNow);
+  known.add(hashes, kNow, 0);
+  EXPECT_FALSE(known.find(hashes[0], kNow));
+  EXPECT_FALSE(known.is_absent(hashes[3], kNow)) << "it has another name";
+  known.add(hashes, kNow, 1);
+  EXPECT_TRUE(known.find(hashes[0], kNow));
+  known.add_damaged({hashes[3], 1}, kNow);
+  EXPECT_FALSE(known.find(hashes[0], kNow));
+  EXPECT_TRUE(known.is_absent(hashes[3], kNow + seconds(3599)));
+  EXPECT_FALSE(known.is_absent(hashes[3], kNow + seconds(3600)));
+  known.repair({hashes[3], 0});
+  known.add(hashes, kNow, 0);
+  EXPECT_TRUE(known.find(hashes[0], kNow));
+  for (std::uint64_t number = 2; number < 10; ++number) {
+    known.add_damaged({pack_of(number)[3], 0}, kNow);
+  }
+  EXPECT_FALSE(known.is_damaged({hashes[3], 1}, kNow)) << "the bound";
+}
+
 TEST(KnownPacksTest, AHeadThatTwoPacksShareIsFoundAsLongAsOneOfThemIsFresh) {
   KnownPacks known = make();
   const auto one = pack_with_head(0, 2, 1);
