@@ -462,9 +462,11 @@ TEST_F(HealthTest, AStuckDirectoryIsSaidUntilItGrowsAndAFullOneIsFull) {
   EXPECT_TRUE(health_.may_write(0)) << "where space is reserved";
   health_.grew(0);
   EXPECT_EQ(problem(), "");
-  health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
   health_.stuck(0, {Code::kExhausted, "ENOSPC"});
   EXPECT_THAT(problem(), HasSubstr("state=full"));
+  EXPECT_TRUE(health_.may_write(0));
+  health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
+  EXPECT_FALSE(health_.may_write(0)) << "a frame's space was no promise";
   health_.grew(0);
   EXPECT_THAT(problem(), HasSubstr("state=full"));
   health_.stuck(1, {Code::kClosed, "the tier closes"});
