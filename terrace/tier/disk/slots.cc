@@ -308,8 +308,7 @@ bool Slots::sweep_slot(std::size_t group, std::uint32_t slot) {
   const bool is_old = !is_foreign && held->name_space != current_;
   if (!is_old && !is_forgotten_[map_.place(slot).volume]) return true;
   if (!pool.remove(ref)) return false;
-  if (is_foreign) --foreign_;
-  if (!is_foreign) (void)unlock(group, slot);
+  note_gone(group, {*held, ref});
   return true;
 }
 

@@ -91,6 +91,27 @@ TEST(SlotsTest, WhereTheFileEndsBlocksMakeRoomForOthersThoughThereAreFreeSlots) 
   EXPECT_EQ(slots.count(catalog::SlotState::kSealed), 5U);
 }
 
+// Whoever listens to events believes in them for as long as nobody says otherwise.
+TEST(SlotsTest, BlocksOfALostVolumeAreToldAsGoneAndThoseOfAResetAreNot) {
+  SequenceHash ignored;
+  const auto made = full_slots(ignored);
+  Slots& slots = *made;
+  slots.forget_volume(1);
+  while (!slots.sweep(3)) {
+  }
+  const auto evicted = slots.take_evicted();
+  EXPECT_EQ(evicted.size(), kSlots);
+  for (const catalog::Eviction& gone : evicted) {
+    EXPECT_EQ(slots.map().place(gone.slot.index.value()).volume, 1U);
+    EXPECT_FALSE(slots.contains(0, gone.key.hash));
+  }
+  slots.forget_all();
+  while (!slots.sweep(3)) {
+  }
+  EXPECT_TRUE(slots.take_evicted().empty()) << "a reset is told as a whole";
+  EXPECT_EQ(slots.count(catalog::SlotState::kFree), 2 * kSlots);
+}
+
 // A block that nobody can read now gives way to a new copy, which then finds no room.
 TEST(SlotsTest, ABlockThatGaveWayIsToldAsGoneThoughNoCopyTookItsPlace) {
   SequenceHash hidden;
