@@ -91,11 +91,17 @@ bool Allocator::waits_for_room(std::uint32_t v) {
     lack = volume.lack_of_room(target.flying - target.reached);
   }
   if (lack.empty()) return false;
-  state.is_full = true;
-  state.reason = {Code::kExhausted, std::move(lack)};
-  state.retry_at = context_.clock.now() + kRetryTime;
-  context_.health.write_failed(v, state.reason);
+  note_full(v, {Code::kExhausted, std::move(lack)});
   return true;
+}
+
+void Allocator::note_full(std::uint32_t v, Status reason) {
+  State& state = states_[v];
+  state.is_full = true;
+  state.was_full = true;
+  state.reason = std::move(reason);
+  state.retry_at = context_.clock.now() + kRetryTime;
+  context_.health.stuck(v, state.reason);
 }
 
 void Allocator::start_zeros(std::uint32_t v, std::uint64_t offset, std::uint64_t bytes) {
@@ -155,11 +161,9 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
     target.step = std::max(target.step / 8, least);
     return;
   }
-  state.is_full = true;
-  state.reason = status;
-  state.retry_at = context_.clock.now() + kRetryTime;
-  context_.health.write_failed(v, status);
-  context_.health.stuck(v, status);
+  // Behind the file's end nothing is written: what has room before it goes on.
+  if (status.code() != Code::kExhausted) context_.health.write_failed(v, status);
+  note_full(v, status);
 }
 
 void Allocator::note_progress(std::uint32_t v) {

@@ -23,6 +23,8 @@ class Allocator {
   void finish(Purpose purpose, std::uint32_t volume, const Status& status);
   // The medium has no room for more now.
   [[nodiscard]] bool is_full(std::uint32_t volume) const { return states_[volume].is_full; }
+  // It had none at some time: from then on nothing counts on space that is yet to come.
+  [[nodiscard]] bool was_full(std::uint32_t volume) const { return states_[volume].was_full; }
   [[nodiscard]] const Status& reason(std::uint32_t volume) const { return states_[volume].reason; }
   [[nodiscard]] bool is_done(std::uint32_t volume) const;
   // Bytes zeroed and bytes to zero, for the log; equal when fallocate did it.
@@ -40,12 +42,14 @@ class Allocator {
     bool is_meta = false;  // The step under way is slots.meta's.
     bool is_zeroing = false;
     bool is_full = false;
+    bool was_full = false;
     Nanoseconds retry_at{INT64_MIN};
     Status reason;
     unsigned said = 0;  // Tenths of the zeroing in the log.
   };
   [[nodiscard]] bool is_meta_due(std::uint32_t volume) const;
   [[nodiscard]] bool waits_for_room(std::uint32_t volume);
+  void note_full(std::uint32_t volume, Status reason);
   void pass_over_records(std::uint32_t volume);
   void start_zeros(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);
   void start_fallocate(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);

@@ -56,6 +56,48 @@ TEST_F(DiskFaultTest, AReadErrorIsAMissAndTheRestIsServed) {
   EXPECT_TRUE(rig_.tier().problems().empty());
 }
 
+// A cable, a controller, a path that comes back: the bytes are where they were.
+TEST_F(DiskFaultTest, ADeviceThatDropsOutForAMomentLosesNoBlockThatWasBeingRead) {
+  rig_.use_clock(clock_);
+  open_with_faults();
+  write_blocks(0, 12);
+  rig_.settle();
+  faults_->aim(Fault::kError, IoOp::kRead, 1000);
+  std::vector<BlockMemory> memory;
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    memory.push_back(rig_.blank());
+    ASSERT_TRUE(rig_.tier()
+                    .begin_read(900 + n, GroupId(0), hash_of(n), memory.back().shards(),
+                                transfer::IoClass::kTtftRead, kNoDeadline)
+                    .is_ok());
+  }
+  for (std::uint64_t n = 0; n < 12; ++n) EXPECT_EQ(rig_.await(900 + n).status.code(), Code::kIo);
+  EXPECT_FALSE(rig_.has(0)) << "left alone for now";
+  faults_->aim(Fault::kNone, IoOp::kRead, 0);
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return rig_.tier().problems().empty(); }));
+  for (std::uint64_t n = 0; n < 12; ++n) EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
+}
+
+TEST_F(DiskFaultTest, ABlockIsGivenUpAtTheSecondReadErrorInARow) {
+  open_with_faults();
+  write_blocks(0, 4);
+  const auto fail = [&] {
+    faults_->aim(Fault::kError, IoOp::kRead);
+    EXPECT_EQ(rig_.read(1).code(), Code::kIo);
+  };
+  for (int i = 0; i < 3; ++i) {
+    fail();
+    EXPECT_EQ(rig_.read(1).text(), Status().text()) << "it was not the medium";
+  }
+  fail();
+  EXPECT_TRUE(rig_.has(1));
+  fail();
+  EXPECT_FALSE(rig_.has(1));
+  EXPECT_TRUE(rig_.read(0).is_ok());
+  EXPECT_TRUE(rig_.tier().problems().empty());
+}
+
 // As of a file system that turned read-only and refuses reads, too, or of a plug-in.
 TEST_F(DiskFaultTest, AReadThatTheDeviceRefusesIsItsErrorAndNeedsNoKey) {
   open_with_faults();

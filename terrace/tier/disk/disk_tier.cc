@@ -188,9 +188,7 @@ struct DiskTier::State {
   }
 
   void pump() {
-    watch.look();
     corrupt_log.tick();
-    (void)slots->sweep(kSweepSlots);
     (void)take_crypt();
     writer.advance(ready);
     checker.advance();
@@ -199,6 +197,8 @@ struct DiskTier::State {
     completions.clear();
     queue.poll(completions);
     for (transfer::Completion& completion : completions) finish(completion);
+    watch.look();  // Behind what has come back: it may have waited for us, and not for its device.
+    (void)slots->sweep(kSweepSlots);
     watch.hide_unreadable();
     if (!take_crypt() && completions.empty()) return;
     // What finished may have made more due; the device should not wait for the next call.

@@ -97,15 +97,15 @@ void Health::write_failed(std::uint32_t volume, const Status& status) {
 
 void Health::stuck(std::uint32_t volume, const Status& status) {
   State& state = states_[volume];
-  const bool is_said =  // By write_failed().
-      status.code() == Code::kExhausted || status.code() == Code::kRefused;
-  if (is_said || status.code() == Code::kClosed || state.is_lost || state.is_shut) return;
+  if (status.code() == Code::kRefused) return;  // Said by write_failed().
+  if (status.code() == Code::kClosed || state.is_lost || state.is_shut) return;
   state.is_stuck = true;
+  const bool is_full = status.code() == Code::kExhausted;
   state.stuck_text = fmt::format(
-      "path={} state=stuck: {}; its slot file got no more space: new blocks are "
-      "dropped where none is reserved, and it is tried again every 10 s: check "
-      "the device and the kernel's log",
-      directories_[volume], status.message());
+      "path={} state={}: {}; its slot file got no more space: new blocks take the place of others "
+      "in what it has, and it is tried again every 10 s: {}",
+      directories_[volume], is_full ? "full" : "stuck", status.message(),
+      is_full ? "free space or lower disk.size" : "check the device and the kernel's log");
   say_rest(volume);
 }
 

@@ -27,11 +27,11 @@ class Health {
   [[nodiscard]] bool may_write(std::uint32_t volume) const;
   void succeeded(std::uint32_t volume, bool is_write);
   void failed(std::uint32_t volume, const Status& status);
-  // A write, a sync or an allocation. A path that is full or read-only takes no writes for a while,
-  // and is read as before; kClosed is nobody's fault.
+  // A write or a sync, or an allocation that failed otherwise than for want of space. A path that
+  // is full or read-only takes no writes for a while, and is read as before; kClosed is nobody's
+  // fault.
   void write_failed(std::uint32_t volume, const Status& status);
-  // An allocation failed otherwise than for want of space: what has no space yet is dropped until
-  // grew().
+  // An allocation failed: until grew() the volume is used as far as it has space.
   void stuck(std::uint32_t volume, const Status& status);
   void grew(std::uint32_t volume);
   // True the first time.

@@ -55,7 +55,9 @@ Reader::Reader(Context& context, Writer& writer)
     : context_(context),
       writer_(writer),
       operations_(kMostReads),
-      under_way_(context.volumes.size()) {
+      under_way_(context.volumes.size()),
+      is_doubtful_(context.options.layout.groups.size(),
+                   std::vector<bool>(context.slots.size(), false)) {
   for (std::uint32_t i = kMostReads; i > 0; --i) {
     operations_[i - 1].pages.resize(context.ranks());
     operations_[i - 1].headers.resize(context.ranks());
@@ -238,6 +240,14 @@ void Reader::tell_unreadable(const Operation& operation, SlotMap::Place place,
   if (!is_locked) writer_.invalidate(operation.group, place);
 }
 
+bool Reader::is_given_up(std::size_t group, std::uint32_t slot, std::uint32_t volume) {
+  // One that was shut is looked at before anything of it is read again.
+  if (!context_.health.may_read(volume)) return false;
+  if (is_doubtful_[group][slot]) return true;
+  is_doubtful_[group][slot] = true;
+  return false;
+}
+
 void Reader::conclude(std::uint32_t number, std::vector<DiskDone>& done) {
   Operation& operation = operations_[number];
   const SlotMap::Place place = operation.pinned.place;
@@ -248,13 +258,19 @@ void Reader::conclude(std::uint32_t number, std::vector<DiskDone>& done) {
   result.alias = operation.pinned.alias;
   const Code code = result.status.code();
   const bool is_unreadable = code == Code::kCorrupt || code == Code::kRefused;
-  const bool is_current = context_.slots.unpin(operation.group, std::move(operation.pinned),
-                                               is_unreadable || code == Code::kIo);
+  const std::uint32_t slot = operation.pinned.pin.slot().index.value();
+  bool is_removed = is_unreadable;
+  if (code == Code::kIo) {
+    context_.health.failed(place.volume, result.status);
+    is_removed = is_given_up(operation.group, slot, place.volume);
+  } else if (result.status.is_ok()) {
+    is_doubtful_[operation.group][slot] = false;
+  }
+  const bool is_current =
+      context_.slots.unpin(operation.group, std::move(operation.pinned), is_removed);
   if (is_unreadable) {
     tell_unreadable(operation, place, result.status);
     if (code == Code::kRefused) result.status = {Code::kNotFound, result.status.message()};
-  } else if (code == Code::kIo) {
-    context_.health.failed(place.volume, result.status);
   } else if (code == Code::kDeadline) {
     context_.meters.late_reads.add();
   } else if (result.status.is_ok()) {

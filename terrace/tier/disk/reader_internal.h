@@ -1,7 +1,8 @@
 // Reads of blocks: pinned while under way, each rank's frame in one vectored call, header and
 // payload checked as soon as it is in; through the page cache by the thread that copies it, piece
-// by piece. A block that is not what its record says is removed and counted. Threading: the I/O
-// thread's.  Waits: never.  Bounds: kMostReads operations, each volume its share of them.
+// by piece. A block that is not what its record says is removed and counted; one that the device
+// does not give is removed the second time. Threading: the I/O thread's.  Waits: never.  Bounds:
+// kMostReads operations, each volume its share of them.  Memory: a bit per slot beside those.
 #pragma once
 
 #include <vector>
@@ -57,13 +58,17 @@ class Reader {
   // Gives what is encrypted to others' hands. False if nothing is.
   bool open_frames(std::uint32_t number);
   void conclude(std::uint32_t number, std::vector<DiskDone>& done);
+  // Of a read that failed: its block goes. The first failure may be the device's alone, which drops
+  // out for a moment with all that is under way; a place that fails again is bad.
+  [[nodiscard]] bool is_given_up(std::size_t group, std::uint32_t slot, std::uint32_t volume);
   void tell_unreadable(const Operation& operation, SlotMap::Place place, const Status& status);
 
   Context& context_;
   Writer& writer_;
   std::vector<Operation> operations_;
   std::vector<std::uint32_t> free_;
-  std::vector<UnderWay> under_way_;  // [volume]
+  std::vector<UnderWay> under_way_;             // [volume]
+  std::vector<std::vector<bool>> is_doubtful_;  // [group][slot]: the last read of it failed.
 };
 
 }  // namespace terrace::tier::disk

@@ -212,7 +212,8 @@ void Scrubber::finish(const Status& given) {
     block_.reset();
   } else if (status.code() == Code::kCorrupt || status.code() == Code::kIo) {
     if (status.code() == Code::kIo) context_.health.failed(volume, status);
-    drop(status);
+    // Of one that is shut now nothing is known: it is looked at as a whole.
+    context_.health.may_read(volume) ? drop(status) : skip();
   } else {
     skip();
   }

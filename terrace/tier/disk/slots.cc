@@ -9,8 +9,8 @@ namespace terrace::tier::disk {
 namespace {
 constexpr NamespaceId kForeign{UINT16_MAX};
 constexpr std::uint16_t kLastNamespace = UINT16_MAX - 1;
-// Slots of blocked volumes that one reserve() sets aside or passes over at most.
-constexpr int kMostSetAside = 256;
+// Blocks that can make no room that one reserve() passes over at most.
+constexpr int kMostPassedOver = 256;
 
 GroupId group_id(std::size_t group) { return GroupId(static_cast<std::uint16_t>(group)); }
 }  // namespace
@@ -112,15 +112,13 @@ bool Slots::unlock(std::size_t group, std::uint32_t slot) {
   return true;
 }
 
-void Slots::note_evicted(std::size_t group) {
-  for (const catalog::Eviction& eviction : pools_[group]->take_evicted()) {
-    if (eviction.key.name_space == kForeign) {
-      --foreign_;
-    } else if (unlock(group, eviction.slot.index.value())) {
-      // Nobody was told that it is there.
-    } else if (eviction.key.name_space == current_ && evicted_.size() < kMostEvicted) {
-      evicted_.push_back(eviction);
-    }
+void Slots::note_gone(std::size_t group, const catalog::Eviction& gone) {
+  if (gone.key.name_space == kForeign) {
+    --foreign_;
+  } else if (unlock(group, gone.slot.index.value())) {
+    // Nobody was told that it is there.
+  } else if (gone.key.name_space == current_ && evicted_.size() < kMostEvicted) {
+    evicted_.push_back(gone);
   }
 }
 
@@ -143,38 +141,19 @@ Result<Slots::Reserved> Slots::reserve(std::size_t group, const SequenceHash& ha
   if (pool.contains(wanted) || pool.is_filling(wanted)) {
     return fail(Code::kInvalid, "the block is on disk already");
   }
+  auto slot = reserve_free(group, wanted, is_blocked);
+  if (!slot) slot = reserve_victims(group, wanted, is_blocked);
+  if (!slot) return fail(Code::kExhausted, "no disk path can take the block now");
   Reserved reserved;
   reserved.epoch = epoch_;
-  if (auto slot = reserve_free(group, wanted, is_blocked)) {
-    reserved.place = map_.place(slot->slot().index.value());
-    reserved.slot = std::move(*slot).begin_fill();
-    return reserved;
-  }
-  const bool is_any_open = !std::ranges::all_of(is_blocked, std::identity{});
-  for (int tries = 0; is_any_open && tries < kMostSetAside; ++tries) {
-    if (pool.count(catalog::SlotState::kFree) == 0) {
-      // Never evict a readable block of a volume that could not take the new one: it is passed
-      // over, and comes last again.
-      const auto victim = pool.next_victim();
-      const std::uint32_t volume = victim ? map_.place(victim->slot.index.value()).volume : 0;
-      if (victim && is_blocked[volume] && !is_hidden_[volume]) {
-        pool.touch(victim->key);
-        continue;
-      }
-    }
-    TERRACE_ASSIGN_OR_RETURN(auto slot, pool.reserve(wanted));
-    note_evicted(group);
-    const SlotRef ref = slot.slot();
-    reserved.place = map_.place(ref.index.value());
-    catalog::FillingSlot filling = std::move(slot).begin_fill();
-    if (!is_blocked[reserved.place.volume]) {
-      reserved.slot = std::move(filling);
-      return reserved;
-    }
-    set_aside_[reserved.place.volume].push_back({group, ref});
-    std::move(filling).quarantine();
-  }
-  return fail(Code::kExhausted, "no disk path can take the block now");
+  reserved.place = map_.place(slot->slot().index.value());
+  reserved.slot = std::move(*slot).begin_fill();
+  return reserved;
+}
+
+SlotIndex Slots::end_of(std::uint32_t volume) const {
+  const std::uint32_t first = map_.first(volume);
+  return SlotIndex(first + std::min(limits_[volume], map_.end(volume) - first));
 }
 
 std::optional<catalog::ReservedSlot> Slots::reserve_free(std::size_t group, const BlockKey& wanted,
@@ -183,14 +162,40 @@ std::optional<catalog::ReservedSlot> Slots::reserve_free(std::size_t group, cons
   if (pool.count(catalog::SlotState::kFree) == 0) return std::nullopt;
   std::vector<bool> can_take(map_.volumes());
   for (std::uint32_t v = 0; v < can_take.size(); ++v) {
-    can_take[v] =
-        !is_blocked[v] && pool.has_free_in(SlotIndex(map_.first(v)), SlotIndex(map_.end(v)));
+    can_take[v] = !is_blocked[v] && pool.has_free_in(SlotIndex(map_.first(v)), end_of(v));
   }
   if (std::ranges::none_of(can_take, std::identity{})) return std::nullopt;
   const std::uint32_t v = spreads_[group].next(can_take);
-  auto slot = pool.reserve_in(wanted, SlotIndex(map_.first(v)), SlotIndex(map_.end(v)));
+  auto slot = pool.reserve_in(wanted, SlotIndex(map_.first(v)), end_of(v));
   if (!slot) return std::nullopt;
   return *std::move(slot);
+}
+
+std::optional<catalog::ReservedSlot> Slots::reserve_victims(std::size_t group,
+                                                            const BlockKey& wanted,
+                                                            const std::vector<bool>& is_blocked) {
+  if (std::ranges::all_of(is_blocked, std::identity{})) return std::nullopt;
+  catalog::Pool& pool = *pools_[group];
+  for (int tries = 0; tries < kMostPassedOver; ++tries) {
+    const auto victim = pool.next_victim();
+    if (!victim) return std::nullopt;  // All are pinned or in use.
+    const SlotIndex index = victim->slot.index;
+    const std::uint32_t volume = map_.place(index.value()).volume;
+    const bool can_take = !is_blocked[volume] && index < end_of(volume);
+    // Never evict a readable block whose place could not take the new one: it is passed over, and
+    // comes last again.
+    if (!can_take && !is_hidden_[volume]) {
+      pool.touch(victim->key);
+      continue;
+    }
+    TERRACE_CHECK(pool.remove(victim->slot));
+    note_gone(group, *victim);
+    if (!can_take) continue;
+    auto slot = pool.reserve_in(wanted, index, SlotIndex(index.value() + 1));
+    TERRACE_CHECK(slot.has_value());
+    return *std::move(slot);
+  }
+  return std::nullopt;
 }
 
 void Slots::set_speeds(std::span<const double> speeds) {
@@ -198,12 +203,9 @@ void Slots::set_speeds(std::span<const double> speeds) {
   for (Spread& spread : spreads_) spread.set_speeds(speeds);
 }
 
-void Slots::unblock(std::uint32_t volume) {
+void Slots::limit_volume(std::uint32_t volume, std::uint32_t slots) {
   const MutexLock lock(mutex_);
-  for (const SetAside& aside : set_aside_[volume]) {
-    (void)pools_[aside.group]->release_quarantined(aside.slot);
-  }
-  set_aside_[volume].clear();
+  limits_[volume] = slots;
 }
 
 void Slots::drop_foreign(std::uint32_t volume, std::uint32_t first_slot, std::uint32_t count) {
@@ -306,8 +308,7 @@ bool Slots::sweep_slot(std::size_t group, std::uint32_t slot) {
   const bool is_old = !is_foreign && held->name_space != current_;
   if (!is_old && !is_forgotten_[map_.place(slot).volume]) return true;
   if (!pool.remove(ref)) return false;
-  if (is_foreign) --foreign_;
-  if (!is_foreign) (void)unlock(group, slot);
+  note_gone(group, {*held, ref});
   return true;
 }
 

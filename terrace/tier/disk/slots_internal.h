@@ -76,13 +76,15 @@ class Slots {
     std::uint32_t epoch = 0;
   };
   // Where slots are free, the volumes take turns in proportion to their speeds; where none is, the
-  // block takes the place of the one that goes. Slots of volumes where `is_blocked` are set aside
-  // until unblock(). Errors: kInvalid = the block is there or being written; kExhausted = no slot;
-  // kNotFound = reset since `wanted_epoch`.
+  // block takes the place of the one that goes. Not on volumes where `is_blocked`. Errors: kInvalid
+  // = the block is there or being written; kExhausted = no slot; kNotFound = reset since
+  // `wanted_epoch`.
   [[nodiscard]] Result<Reserved> reserve(std::size_t group, const SequenceHash& hash,
                                          const std::vector<bool>& is_blocked,
                                          std::optional<std::uint32_t> wanted_epoch);
-  void unblock(std::uint32_t volume);
+  // New blocks go to the first `slots` of the volume's, until that is said otherwise: its file ends
+  // there, and cannot grow now.
+  void limit_volume(std::uint32_t volume, std::uint32_t slots);
   // [volume], bytes a second; 0 = not known.
   void set_speeds(std::span<const double> speeds);
   // Foreign blocks in these slots of the volume, any group, are gone.
@@ -151,7 +153,7 @@ class Slots {
   Slots(SlotMap map, std::uint32_t size, std::size_t volumes)
       : map_(std::move(map)),
         size_(size),
-        set_aside_(volumes),
+        limits_(volumes, UINT32_MAX),
         is_forgotten_(volumes, false),
         is_hidden_(volumes, false),
         dropped_(volumes, 0) {}
@@ -159,12 +161,18 @@ class Slots {
   [[nodiscard]] std::optional<catalog::ReservedSlot> reserve_free(
       std::size_t group, const BlockKey& wanted, const std::vector<bool>& is_blocked)
       TERRACE_REQUIRES(mutex_);
+  // At the place of a block that goes for it. Nothing if those that come next make no room.
+  [[nodiscard]] std::optional<catalog::ReservedSlot> reserve_victims(
+      std::size_t group, const BlockKey& wanted, const std::vector<bool>& is_blocked)
+      TERRACE_REQUIRES(mutex_);
+  // Where the volume's slots end that a new block may get.
+  [[nodiscard]] SlotIndex end_of(std::uint32_t volume) const TERRACE_REQUIRES(mutex_);
   [[nodiscard]] BlockKey key(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
   // Where it lies on a volume that is not hidden.
   [[nodiscard]] bool is_seen(std::size_t group, const SequenceHash& hash) const
       TERRACE_REQUIRES(mutex_);
-  void note_evicted(std::size_t group) TERRACE_REQUIRES(mutex_);
+  void note_gone(std::size_t group, const catalog::Eviction& gone) TERRACE_REQUIRES(mutex_);
   [[nodiscard]] bool is_locked(std::size_t group, std::uint32_t slot) const
       TERRACE_REQUIRES(mutex_);
   // Takes the mark off the slot; false if it held none.
@@ -172,10 +180,6 @@ class Slots {
   bool sweep_slot(std::size_t group, std::uint32_t slot) TERRACE_REQUIRES(mutex_);
   [[nodiscard]] Bytes memory_of_all() const TERRACE_REQUIRES(mutex_);
 
-  struct SetAside {
-    std::size_t group = 0;
-    SlotRef slot;
-  };
   const SlotMap map_;
   const std::uint32_t size_;
   std::array<Gauge, catalog::kSlotStateCount> told_;
@@ -189,12 +193,12 @@ class Slots {
   std::uint32_t epoch_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::uint64_t foreign_ TERRACE_GUARDED_BY(mutex_) = 0;
   std::uint64_t locked_ TERRACE_GUARDED_BY(mutex_) = 0;
-  std::vector<Spread> spreads_ TERRACE_GUARDED_BY(mutex_);                   // [group]
-  std::vector<std::vector<SetAside>> set_aside_ TERRACE_GUARDED_BY(mutex_);  // [volume]
-  std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);                // [volume]
-  std::vector<bool> is_hidden_ TERRACE_GUARDED_BY(mutex_);                   // [volume]
-  std::size_t hidden_ TERRACE_GUARDED_BY(mutex_) = 0;                        // Of the volumes.
-  std::vector<std::uint32_t> dropped_ TERRACE_GUARDED_BY(mutex_);            // [volume]; epochs.
+  std::vector<Spread> spreads_ TERRACE_GUARDED_BY(mutex_);         // [group]
+  std::vector<std::uint32_t> limits_ TERRACE_GUARDED_BY(mutex_);   // [volume]
+  std::vector<bool> is_forgotten_ TERRACE_GUARDED_BY(mutex_);      // [volume]
+  std::vector<bool> is_hidden_ TERRACE_GUARDED_BY(mutex_);         // [volume]
+  std::size_t hidden_ TERRACE_GUARDED_BY(mutex_) = 0;              // Of the volumes.
+  std::vector<std::uint32_t> dropped_ TERRACE_GUARDED_BY(mutex_);  // [volume]; epochs.
   std::uint64_t sweep_at_ TERRACE_GUARDED_BY(mutex_) = UINT64_MAX;
   std::vector<catalog::Eviction> evicted_ TERRACE_GUARDED_BY(mutex_);
 };

@@ -59,6 +59,59 @@ TEST(SlotsTest, BlocksThatCanOnlyBeReadStayAndStopNoWriteElsewhere) {
   for (const SequenceHash& hash : on_first) EXPECT_FALSE(slots->contains(0, hash));
 }
 
+// The slot file got no further: free slots behind its end would hold up all writes.
+TEST(SlotsTest, WhereTheFileEndsBlocksMakeRoomForOthersThoughThereAreFreeSlots) {
+  auto made = Slots::create({1, 20'000, "lru"}, SlotMap({10'000, 10'000}), 2);
+  ASSERT_TRUE(made.has_value());
+  Slots& slots = **made;
+  slots.limit_volume(0, 3);
+  slots.limit_volume(1, 0);
+  const auto write = [&](std::uint64_t number) {
+    auto reserved = slots.reserve(0, hash_of(number), {false, false}, {});
+    if (!reserved) return std::optional<SlotMap::Place>();
+    const SlotMap::Place place = reserved->place;
+    EXPECT_TRUE(slots.seal(std::move(reserved->slot), 0, 0, reserved->epoch));
+    return std::optional(place);
+  };
+  for (std::uint64_t n = 0; n < 100; ++n) {
+    const auto place = write(n);
+    ASSERT_TRUE(place.has_value()) << n;
+    EXPECT_EQ(place->volume, 0U);
+    EXPECT_LT(place->slot, 3U);
+  }
+  EXPECT_EQ(slots.take_evicted().size(), 97U);
+  slots.limit_volume(0, 5);
+  for (std::uint64_t n = 100; n < 102; ++n) EXPECT_TRUE(write(n).has_value());
+  EXPECT_TRUE(slots.take_evicted().empty()) << "there was room";
+  // What lies behind the end, of before, is served and makes room for nothing.
+  slots.limit_volume(0, 1);
+  EXPECT_EQ(write(200)->slot, 0U);
+  slots.limit_volume(0, 0);
+  EXPECT_FALSE(write(201).has_value());
+  EXPECT_EQ(slots.count(catalog::SlotState::kSealed), 5U);
+}
+
+// Whoever listens to events believes in them for as long as nobody says otherwise.
+TEST(SlotsTest, BlocksOfALostVolumeAreToldAsGoneAndThoseOfAResetAreNot) {
+  SequenceHash ignored;
+  const auto made = full_slots(ignored);
+  Slots& slots = *made;
+  slots.forget_volume(1);
+  while (!slots.sweep(3)) {
+  }
+  const auto evicted = slots.take_evicted();
+  EXPECT_EQ(evicted.size(), kSlots);
+  for (const catalog::Eviction& gone : evicted) {
+    EXPECT_EQ(slots.map().place(gone.slot.index.value()).volume, 1U);
+    EXPECT_FALSE(slots.contains(0, gone.key.hash));
+  }
+  slots.forget_all();
+  while (!slots.sweep(3)) {
+  }
+  EXPECT_TRUE(slots.take_evicted().empty()) << "a reset is told as a whole";
+  EXPECT_EQ(slots.count(catalog::SlotState::kFree), 2 * kSlots);
+}
+
 // A block that nobody can read now gives way to a new copy, which then finds no room.
 TEST(SlotsTest, ABlockThatGaveWayIsToldAsGoneThoughNoCopyTookItsPlace) {
   SequenceHash hidden;

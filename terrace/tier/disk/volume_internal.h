@@ -122,8 +122,11 @@ class Volume {
   [[nodiscard]] bool has_room(std::uint32_t run) const {
     return is_allocated(run) && records_end(run) <= reserved_meta_bytes_;
   }
+  // How many of the first slots lie in such runs.
+  [[nodiscard]] std::uint32_t slots_with_room() const;
   [[nodiscard]] bool is_direct() const { return is_direct_; }
-  // Empty while `bytes` more leave enough of the file system to its other users; else the figures.
+  // Empty while `bytes` more leave enough of the file system to its other users; else that in
+  // words, the same as long as it lasts.
   // Half of what stays free at the start: what the file system itself needs for a large file counts
   // against the other half.
   [[nodiscard]] std::string lack_of_room(std::uint64_t bytes) const;

@@ -1,9 +1,11 @@
-// Whether a volume is still where it was opened.
+// Whether a volume is still where it was opened, and how much room it has there.
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <ranges>
 
 #include "terrace/tier/disk/volume_internal.h"
 
@@ -37,9 +39,15 @@ std::string Volume::lack_of_room(std::uint64_t bytes) const {
   const std::uint64_t free = facts.f_bavail * facts.f_frsize;
   const std::uint64_t kept = reserve_of(total) / 2;
   if (free >= kept + bytes) return {};
-  return fmt::format(
-      "others have used its file system up: {} MiB are free, {} MiB stay free for them",
-      free >> 20U, kept >> 20U);
+  return fmt::format("others have used its file system up: its last {} MiB stay free for them",
+                     kept >> 20U);
+}
+
+std::uint32_t Volume::slots_with_room() const {
+  // Both files grow from their start.
+  const auto ends = std::views::iota(std::uint32_t{0}, run_count());
+  const auto run = std::ranges::partition_point(ends, [&](std::uint32_t r) { return has_room(r); });
+  return static_cast<std::uint32_t>(run - ends.begin()) * geometry_.run_slots;
 }
 
 }  // namespace terrace::tier::disk

@@ -12,6 +12,7 @@ namespace terrace::tier::disk {
 
 namespace {
 constexpr Nanoseconds kLookTime = seconds(1);
+constexpr Nanoseconds kLate = seconds(5);
 constexpr std::size_t kReads = Reader::kMostReads;
 }  // namespace
 
@@ -38,6 +39,7 @@ void Watch::began(const Ticket& ticket, const transfer::Transfer& transfer) {
 void Watch::look() {
   const Nanoseconds now = context_.clock.now();
   if (now < next_look_) return;
+  is_late_ = next_look_ != kNever && now - next_look_ > kLate;
   next_look_ = now + kLookTime;
   for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
     if (!context_.volumes[v]->is_linked()) {
@@ -58,7 +60,7 @@ void Watch::look() {
 
 void Watch::note_pace(std::uint32_t volume) {
   if (pace_.is_hanging(volume)) {
-    context_.health.hangs(volume);
+    if (!is_late_) context_.health.hangs(volume);
   } else if (pace_.is_idle(volume)) {
     context_.health.let_go(volume);
   }

@@ -29,7 +29,11 @@ class Watch {
   Pace pace_;
   std::vector<double> speeds_;  // [volume]; 0 = not known, or its last one.
   std::vector<Gauge> shown_;    // The same, for everybody.
-  Nanoseconds next_look_{INT64_MIN};
+  static constexpr Nanoseconds kNever{INT64_MIN};
+  Nanoseconds next_look_ = kNever;
+  // Nobody looked for long: the process was stopped, and the threads through which answers come
+  // may have been, too. Until the next look none is said to hang.
+  bool is_late_ = false;
 };
 
 }  // namespace terrace::tier::disk

@@ -20,7 +20,8 @@ Writer::Writer(Context& context)
       allocator_(context, budget_),
       operations_(context.options.queue_blocks),
       streams_(context.volumes.size()),
-      is_blocked_(context.volumes.size(), false) {
+      is_blocked_(context.volumes.size(), false),
+      limits_(context.volumes.size(), UINT32_MAX) {
   for (auto i = static_cast<std::uint32_t>(operations_.size()); i > 0; --i) {
     operations_[i - 1].pages.resize(context.ranks());
     operations_[i - 1].headers.resize(context.crypt.is_on() ? context.ranks() : 0);
@@ -85,8 +86,8 @@ Status Writer::find_open() {
     const bool may_write = context_.health.may_write(v);
     const bool is_full = may_write && streams_[v].operations >= share;
     const bool is_open = may_write && !is_full;
-    if (is_open && is_blocked_[v]) context_.slots.unblock(v);
     is_blocked_[v] = !is_open;
+    limit(v);
     is_any_open = is_any_open || is_open;
     is_any_full = is_any_full || is_full;
   }
@@ -97,6 +98,15 @@ Status Writer::find_open() {
   }
   context_.meters.dropped_unavailable.add();
   return {Code::kUnavailable, "no disk path takes writes now"};
+}
+
+// A slot file that could not grow is used as far as it goes: slots behind that come with the space.
+void Writer::limit(std::uint32_t v) {
+  const std::uint32_t slots =
+      allocator_.was_full(v) ? context_.volumes[v]->slots_with_room() : UINT32_MAX;
+  if (slots == limits_[v]) return;
+  limits_[v] = slots;
+  context_.slots.limit_volume(v, slots);
 }
 
 // Puts the operation where it has to wait, or starts its frames.

@@ -121,6 +121,7 @@ class Writer {
   [[nodiscard]] wire::FrameHeader header_of(const Operation& operation, std::uint16_t rank) const;
   // Sees which volumes take a block now. Errors: kExhausted, kUnavailable = none, and why.
   [[nodiscard]] Status find_open();
+  void limit(std::uint32_t volume);
   void route(std::uint32_t number);
   void write_frames(std::uint32_t number);
   // False when all of the volume's buffers are in use.
@@ -153,7 +154,8 @@ class Writer {
   std::vector<Operation> operations_;
   std::vector<std::uint32_t> free_;
   std::vector<Stream> streams_;
-  std::vector<bool> is_blocked_;  // [volume], as slots know it.
+  std::vector<bool> is_blocked_;       // [volume]
+  std::vector<std::uint32_t> limits_;  // [volume], as slots know them.
   bool is_stopped_ = false;
 };
 

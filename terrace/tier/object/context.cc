@@ -27,6 +27,7 @@ Context::Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStor
       names(content_digest, layout_digest),
       clock(given_clock),
       log(given_log),
+      damage_log(given_clock, given_log, "event=object_damaged"),
       store(std::move(given_store)),
       crypt(std::move(given_crypt)),
       variants(variants_of(options.crypt)),
@@ -34,7 +35,8 @@ Context::Context(ObjectTier::Options given, std::unique_ptr<transfer::ObjectStor
       known({.pack_blocks = options.pack_blocks,
              .blocks = options.known_blocks,
              .present_for = options.present_for,
-             .absent_for = options.absent_for}) {}
+             .absent_for = options.absent_for,
+             .variants = variants.size()}) {}
 
 wire::FrameHeader Context::header(GroupId group, const SequenceHash& hash,
                                   std::uint16_t rank) const {
@@ -74,8 +76,9 @@ Nanoseconds Context::touch_every() const {
 void Context::note_damage(const SequenceHash& pack, const std::string& what, std::size_t variant) {
   const std::string text = fmt::format("{}: {} is damaged: {}; remove it, then it is written anew",
                                        store->place(), name_of(pack, variant), what);
-  log.write(LogLevel::kError, fmt::format("event=object_damaged reason=\"{}\"", text));
+  damage_log.write(LogLevel::kError, fmt::format("event=object_damaged reason=\"{}\"", text));
   const MutexLock lock(mutex);
+  known.add_damaged({pack, static_cast<std::uint8_t>(variant)}, clock.now());
   damage = text;
 }
 

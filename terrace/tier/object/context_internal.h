@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "terrace/base/log_limit.h"
 #include "terrace/base/mutex.h"
 #include "terrace/tier/object/collector.h"
 #include "terrace/tier/object/known_packs_internal.h"
@@ -80,7 +81,7 @@ struct Context {
   // How often a pack that is in use is touched; 0 = never. Well before it would be too old.
   [[nodiscard]] Nanoseconds touch_every() const;
 
-  // A pack that is not what its name says: told, and left alone from now on.
+  // A pack that is not what its name says: told, and left alone for KnownPacks' damaged_for.
   void note_damage(const SequenceHash& pack, const std::string& what, std::size_t variant = 0);
   // It is not there any more, or no good.
   void forget(const SequenceHash& pack);
@@ -92,6 +93,7 @@ struct Context {
   wire::PackNames names;
   const Clock& clock;
   LogSink& log;
+  LogLimit damage_log;  // A store that rots has many damaged packs.
   std::unique_ptr<transfer::ObjectStore> store;
   std::unique_ptr<FrameCrypt> crypt;
   // The same pack has a name for each key: their ids, that of the one which writes first. Empty =

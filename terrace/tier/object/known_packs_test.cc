@@ -1,7 +1,8 @@
 #include <gtest/gtest.h>
 
-#include <map>
-#include <set>
+#include <algorithm>
+#include <span>
+#include <vector>
 
 #include "terrace/base/rng.h"
 #include "terrace/tier/object/known_packs_internal.h"
@@ -17,6 +18,15 @@ std::vector<SequenceHash> pack_of(std::uint64_t number, std::uint32_t blocks = 4
   for (std::uint64_t i = 0; i < blocks; ++i) {
     hashes.push_back({(number * blocks + i) * 0x9E3779B97F4A7C15ULL, number});
   }
+  return hashes;
+}
+
+// A pack whose first `shared` blocks are those of all other packs with this head.
+std::vector<SequenceHash> pack_with_head(std::uint64_t head, std::uint64_t shared,
+                                         std::uint64_t number) {
+  std::vector<SequenceHash> hashes = pack_of(number);
+  const std::vector<SequenceHash> heads = pack_of(1'000'000 + head);
+  std::ranges::copy(std::span(heads).first(shared), hashes.begin());
   return hashes;
 }
 
@@ -112,38 +122,127 @@ TEST(KnownPacksTest, WhatIsFoundAbsentAgainAndAgainPushesNothingElseOut) {
   EXPECT_TRUE(known.is_absent(pack_of(2)[3], kNow));
 }
 
-TEST(KnownPacksTest, BehavesLikeAMapOverManyRandomSteps) {
+TEST(KnownPacksTest, WhatIsDamagedIsAbsentUnderThatNameUntilItIsPutAnewOrAnHourHasPassed) {
+  KnownPacks known({.pack_blocks = 4, .blocks = 12, .variants = 2});
+  const auto hashes = pack_of(1);
+  known.add(hashes, kNow, 0);
+  known.add_damaged({hashes[3], 0}, kNow);
+  known.add(hashes, kNow, 0);
+  EXPECT_FALSE(known.find(hashes[0], kNow));
+  EXPECT_FALSE(known.is_absent(hashes[3], kNow)) << "it has another name";
+  known.add(hashes, kNow, 1);
+  EXPECT_TRUE(known.find(hashes[0], kNow));
+  known.add_damaged({hashes[3], 1}, kNow);
+  EXPECT_FALSE(known.find(hashes[0], kNow));
+  EXPECT_TRUE(known.is_absent(hashes[3], kNow + seconds(3599)));
+  EXPECT_FALSE(known.is_absent(hashes[3], kNow + seconds(3600)));
+  known.repair({hashes[3], 0});
+  known.add(hashes, kNow, 0);
+  EXPECT_TRUE(known.find(hashes[0], kNow));
+  for (std::uint64_t number = 2; number < 10; ++number) {
+    known.add_damaged({pack_of(number)[3], 0}, kNow);
+  }
+  EXPECT_FALSE(known.is_damaged({hashes[3], 1}, kNow)) << "the bound";
+}
+
+TEST(KnownPacksTest, AHeadThatTwoPacksShareIsFoundAsLongAsOneOfThemIsFresh) {
+  KnownPacks known = make();
+  const auto one = pack_with_head(0, 2, 1);
+  const auto other = pack_with_head(0, 2, 2);
+  known.add(one, kNow);
+  known.add(other, kNow);
+  known.add(one, kNow + seconds(50));
+  ASSERT_EQ(known.match(one, kNow + seconds(70)), 4U);
+  EXPECT_EQ(known.find(one[0], kNow + seconds(70))->pack, one[3]);
+  EXPECT_EQ(known.match(other, kNow + seconds(70)), 2U) << "and no more of the other";
+}
+
+TEST(KnownPacksTest, APackThatGoesTakesNothingOfTheOneThatSharesItsHead) {
+  KnownPacks known = make();
+  const auto one = pack_with_head(0, 2, 1);
+  const auto other = pack_with_head(0, 2, 2);
+  known.add(one, kNow);
+  known.add(other, kNow);
+  known.remove(one[3], kNow);
+  EXPECT_EQ(known.match(other, kNow), 4U);
+  EXPECT_EQ(known.match(one, kNow), 2U);
+  EXPECT_FALSE(known.remembers(one[2]));
+  known.remove(other[3], kNow);
+  EXPECT_EQ(known.match(one, kNow), 0U);
+  EXPECT_FALSE(known.remembers(one[0]));
+}
+
+// Of 40 packs ten have nothing in common with others, the rest share one to three blocks.
+struct RandomPacks {
+  std::vector<std::vector<SequenceHash>> all;
+  RandomPacks() {
+    for (std::uint64_t number = 0; number < 40; ++number) {
+      all.push_back(pack_with_head(number % 3, number % 4, number));
+    }
+  }
+};
+
+// The same, naively: what is known, oldest first.
+struct Oracle {
+  struct Item {
+    std::size_t pack = 0;
+    Nanoseconds until;
+  };
+  std::vector<Item> items;
+  void remove(std::size_t pack) {
+    std::erase_if(items, [&](const Item& item) { return item.pack == pack; });
+  }
+  void add(std::size_t pack, Nanoseconds until) {
+    remove(pack);
+    items.push_back({pack, until});
+    if (items.size() > 10) items.erase(items.begin());
+  }
+  // Last blocks of the packs that have this one.
+  [[nodiscard]] std::vector<SequenceHash> find(const RandomPacks& packs, const SequenceHash& hash,
+                                               Nanoseconds now) const {
+    std::vector<SequenceHash> found;
+    for (const Item& item : items) {
+      const auto& hashes = packs.all[item.pack];
+      if (now < item.until && std::ranges::count(hashes, hash) > 0) found.push_back(hashes.back());
+    }
+    return found;
+  }
+};
+
+TEST(KnownPacksTest, BehavesLikeAListOverManyRandomSteps) {
+  const RandomPacks packs;
   Rng rng(7);
   KnownPacks known = make(40);
-  std::map<std::uint64_t, Nanoseconds> until;  // By pack.
-  std::vector<std::uint64_t> order;
+  Oracle oracle;
   Nanoseconds now = kNow;
   for (int step = 0; step < 20'000; ++step) {
-    const std::uint64_t number = rng.below(30);
-    const auto hashes = pack_of(number);
-    now = now + milliseconds(static_cast<std::int64_t>(rng.below(3000)));
+    const std::size_t number = rng.below(packs.all.size());
+    const auto& hashes = packs.all[number];
+    now = now + milliseconds(static_cast<std::int64_t>(rng.below(6000)));
     switch (rng.below(3)) {
       case 0:
         known.add(hashes, now);
-        std::erase(order, number);
-        order.push_back(number);
-        until[number] = now + seconds(60);
-        if (order.size() > 10) {
-          until.erase(order.front());
-          order.erase(order.begin());
-        }
+        oracle.add(number, now + seconds(60));
         break;
       case 1:
         known.remove(hashes[3], now);
-        std::erase(order, number);
-        until.erase(number);
+        oracle.remove(number);
         break;
       default:
-        const auto place = known.find(hashes[rng.below(4)], now);
-        const auto wanted = until.find(number);
-        EXPECT_EQ(place.has_value(), wanted != until.end() && now < wanted->second) << step;
+        break;
     }
-    ASSERT_LE(known.packs(), 10U);
+    ASSERT_EQ(known.packs(), oracle.items.size()) << step;
+    std::size_t leading = 0;
+    for (std::uint32_t block = 0; block < 4; ++block) {
+      const auto place = known.find(hashes[block], now);
+      const auto wanted = oracle.find(packs, hashes[block], now);
+      ASSERT_EQ(place.has_value(), !wanted.empty()) << step;
+      if (!place) continue;
+      ASSERT_EQ(std::ranges::count(wanted, place->pack), 1) << step;
+      ASSERT_EQ(place->block, block) << step;
+      if (leading == block) ++leading;
+    }
+    ASSERT_EQ(known.match(hashes, now), leading) << step;
   }
 }
 

@@ -178,6 +178,32 @@ TEST_F(ObjectCryptTest, APlainPackUnderAnEncryptedNameIsDamage) {
   EXPECT_EQ(metric(*tier, "terrace_object_corrupt_blocks_total"), 1);
 }
 
+TEST_F(ObjectCryptTest, ADamagedPackStandsInTheWayOfNoOtherOfItsNames) {
+  put(*with(""), 1);
+  options_.crypt.accepts_plain = true;
+  const auto tier = with("1");
+  const auto flip = [&](const std::string& end) { object(end)[5000] ^= std::byte{1}; };
+  const std::string plain = "n4/" + chain_[3].hex().substr(0, 2) + "/" + chain_[3].hex() + ".pack";
+  ASSERT_EQ(write(*tier, chain_, memory_, 0).text(), Status().text());
+  ASSERT_EQ(packs(), 2U);
+  const std::string encrypted = "n4k" + id_of('1') + plain.substr(2);
+  flip(encrypted);
+  EXPECT_EQ(right_blocks(*tier), 0U);
+  clock_.advance(seconds(2));
+  EXPECT_EQ(right_blocks(*tier), kPackBlocks) << "the plain one";
+  flip(plain);
+  EXPECT_EQ(right_blocks(*tier), 0U);
+  EXPECT_EQ(metric(*tier, "terrace_object_corrupt_blocks_total"), 2);
+  // Put anew, known to be there, and gone: the damaged one is not read in its place.
+  std::erase_if(place_->objects, [&](const auto& item) { return item.first.ends_with(encrypted); });
+  ASSERT_EQ(write(*tier, chain_, memory_, 0).text(), Status().text());
+  EXPECT_EQ(right_blocks(*tier), kPackBlocks);
+  std::erase_if(place_->objects, [&](const auto& item) { return item.first.ends_with(encrypted); });
+  ChainMemory into(options_.layout, 1, 0);
+  EXPECT_EQ(read(*tier, chain_[0], 0, into.at(0, 0)).code(), Code::kNotFound);
+  EXPECT_EQ(metric(*tier, "terrace_object_corrupt_blocks_total"), 2);
+}
+
 TEST_F(ObjectCryptTest, PacksAndReadsWaitForTheHandsThatEncryptThem) {
   put(*with("1"), 1);
   SlowHands hands;

@@ -135,6 +135,7 @@ ObjectTier::~ObjectTier() {
 
 bool ObjectTier::close(Nanoseconds limit) {
   object::Context& context = state_->context;
+  context.damage_log.flush();
   const Nanoseconds deadline = context.clock.now() + limit;
   // The store's threads put headers and footers of our parts, and read into their pages: they end
   // before these do.
@@ -180,6 +181,8 @@ bool ObjectTier::wants(const SequenceHash& pack) const {
   const Nanoseconds every = context.touch_every();
   const MutexLock lock(context.mutex);
   const Nanoseconds now = context.clock.now();
+  // A store replaces nothing.
+  if (context.known.is_damaged({pack}, now)) return false;
   if (!context.known.remembers(pack)) return true;
   return every > Nanoseconds(0) && !context.known.find(pack, now) &&
          context.known.is_touch_due(pack, now);
@@ -235,6 +238,7 @@ void ObjectTier::allow_upkeep(bool is_allowed) { state_->context.is_upkeep_allow
 
 void ObjectTier::poll(std::vector<ObjectDone>& done) {
   object::Context& context = state_->context;
+  context.damage_log.tick();
   state_->generations.advance();
   state_->answers = std::exchange(state_->cancelled, {});
   context.queue.poll(state_->answers);

@@ -1,6 +1,7 @@
 // Packs in use stay young, at a bounded cost.
 #include <gmock/gmock.h>
 
+#include "terrace/testing/memory_log.h"
 #include "terrace/tier/object/object_tier.h"
 #include "terrace/tier/object/object_tier_rig.h"
 
@@ -125,6 +126,66 @@ TEST_F(ObjectTouchTest, RefusalsNowAndThenDoNotEndIt) {
     (void)settle(*node);
   }
   EXPECT_GT(touches, 30);
+}
+
+// Credentials that had run out, say.
+TEST_F(ObjectTouchTest, ManyRefusalsInARowMakeAPauseNotAnEnd) {
+  lay(20);
+  bool is_refusing = true;
+  place_->fault = [&](const auto& request) {
+    const bool is_it = is_refusing && request.op == transfer::ObjectOp::kTouch;
+    return is_it ? Status(Code::kRefused, "403 expired") : Status();
+  };
+  const auto node = open();
+  look_up(*node);
+  settle_all(*node);
+  const std::size_t before = asked("touch");
+  EXPECT_LE(before, 16U) << "eight in a row, and those under way";
+  // Known for two days: all are due again. Asked now and then, but for one thing each time.
+  clock_.advance(seconds(2 * kDay));
+  look_up(*node);
+  settle_all(*node);
+  EXPECT_EQ(asked("touch"), before + 1);
+  clock_.advance(seconds(3599));
+  look_up(*node);
+  settle_all(*node);
+  EXPECT_EQ(asked("touch"), before + 1);
+  is_refusing = false;
+  clock_.advance(seconds(1));
+  look_up(*node);
+  settle_all(*node);
+  EXPECT_GT(counter(*node, "terrace_object_touches_total", "result=\"touched\""), 0U);
+  clock_.advance(seconds(2 * kDay));
+  look_up(*node);
+  settle_all(*node);
+  EXPECT_GE(counter(*node, "terrace_object_touches_total", "result=\"touched\""), 20U);
+}
+
+TEST_F(ObjectTouchTest, APauseIsToldOnceUntilOneIsTouchedAgain) {
+  lay(20);
+  bool is_refusing = true;
+  place_->fault = [&](const auto& request) {
+    const bool is_it = is_refusing && request.op == transfer::ObjectOp::kTouch;
+    return is_it ? Status(Code::kRefused, "403 expired") : Status();
+  };
+  testing::MemoryLog log;
+  auto store = std::make_unique<testing::MemoryObjectStore>(place_, 8);
+  const auto node = *ObjectTier::create(options_, std::move(store), clock_, log);
+  settle_all(*node);
+  const auto days = [&](int count) {
+    for (int day = 0; day < count; ++day) {
+      clock_.advance(seconds(kDay + 1));
+      look_up(*node);
+      settle_all(*node);
+    }
+  };
+  days(5);
+  EXPECT_EQ(log.count("event=object_untouched"), 1U);
+  is_refusing = false;
+  days(1);
+  is_refusing = true;
+  days(2);
+  EXPECT_EQ(log.count("event=object_untouched"), 2U);
 }
 
 // Somebody else's round removed it: no look-up finds it any more, though it was known to be there.

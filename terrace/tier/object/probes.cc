@@ -16,6 +16,11 @@ bool Probes::is_known_absent(const SequenceHash& pack) const {
   return context_.known.is_absent(pack, context_.clock.now());
 }
 
+bool Probes::is_known_damaged(const PackName& name) const {
+  const MutexLock lock(context_.mutex);
+  return context_.known.is_damaged(name, context_.clock.now());
+}
+
 Status Probes::begin(std::uint64_t token, std::span<const SequenceHash> chain,
                      Nanoseconds deadline) {
   if (probes_.size() >= context_.options.most_probes) {
@@ -48,6 +53,11 @@ bool Probes::ask(std::uint64_t number, Probe& probe) {
     if (asking.variant == 0 && is_known_absent(last)) {
       probe.search.answer(asking.pack, false);
       probe.unasked.pop_back();
+      continue;
+    }
+    if (is_known_damaged({last, asking.variant})) {
+      probe.unasked.pop_back();
+      go_on(probe, asking);
       continue;
     }
     transfer::ObjectRequest request;
@@ -114,13 +124,18 @@ void Probes::take(const transfer::ObjectAnswer& answer, std::uint64_t number) {
                                      context_.geometry.bytes()),
                          variant);
   }
-  if (variant + std::size_t{1} < context_.variants.size()) {
-    probe.unasked.push_back({.pack = pack, .variant = static_cast<std::uint8_t>(variant + 1)});
+  go_on(probe, {pack, variant});
+}
+
+void Probes::go_on(Probe& probe, const Asking& asked) {
+  if (asked.variant + std::size_t{1} < context_.variants.size()) {
+    probe.unasked.push_back(
+        {.pack = asked.pack, .variant = static_cast<std::uint8_t>(asked.variant + 1)});
     return;
   }
-  probe.search.answer(pack, false);
+  probe.search.answer(asked.pack, false);
   const MutexLock lock(context_.mutex);
-  context_.known.add_absent(last, context_.clock.now());
+  context_.known.add_absent(last_of(probe, asked.pack), context_.clock.now());
 }
 
 void Probes::settle(const Probe& probe, std::vector<ObjectDone>& done) {

@@ -46,6 +46,9 @@ class Probes {
   // False when the queue takes no more for now.
   bool ask(std::uint64_t number, Probe& probe);
   [[nodiscard]] bool is_known_absent(const SequenceHash& pack) const;
+  [[nodiscard]] bool is_known_damaged(const PackName& name) const;
+  // It is not there under this name: under its next one, or not at all.
+  void go_on(Probe& probe, const Asking& asked);
   void settle(const Probe& probe, std::vector<ObjectDone>& done);
 
   Context& context_;

@@ -85,6 +85,20 @@ Status Reads::ask(std::uint64_t number, Get& get) {
   return context_.queue.push(get.reads.front().io_class, std::move(request));
 }
 
+bool Reads::ask_next(std::uint64_t number, Get& get) {
+  while (++get.attempt < context_.variants.size()) {
+    const auto variant = static_cast<std::uint8_t>(variant_of(get));
+    bool is_damaged = false;
+    {
+      const MutexLock lock(context_.mutex);
+      is_damaged =
+          context_.known.is_damaged({get.reads.front().place.pack, variant}, context_.clock.now());
+    }
+    if (!is_damaged) return ask(number, get).is_ok();
+  }
+  return false;
+}
+
 void Reads::advance(std::vector<ObjectDone>& done) {
   if (waiting_.empty()) return;
   std::ranges::sort(waiting_, {}, [](const Read& read) {
@@ -139,10 +153,8 @@ void Reads::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
   get.answer =
       context_.is_reset.load() ? Status(Code::kNotFound, "reset meanwhile") : answer.status;
   // Written with an older key, perhaps.
-  if (get.answer.code() == Code::kNotFound && !context_.is_reset.load() &&
-      get.attempt + 1 < context_.variants.size()) {
-    ++get.attempt;
-    if (ask(number, get).is_ok()) return;
+  if (get.answer.code() == Code::kNotFound && !context_.is_reset.load() && ask_next(number, get)) {
+    return;
   }
   const std::size_t ranks = context_.geometry.ranks();
   get.statuses.assign(get.reads.size(), get.answer);

@@ -27,7 +27,8 @@ class Touches {
  private:
   static constexpr std::size_t kMostWaiting = 1024;
   static constexpr std::size_t kMostAsked = 8;
-  static constexpr unsigned kMostRefusals = 8;  // In a row: we may touch nothing here.
+  // In a row: it seems that we may touch nothing here. Every hour one shows whether that holds.
+  static constexpr unsigned kMostRefusals = 8;
   struct Asked {
     SequenceHash pack;
     std::uint8_t variant = 0;  // Under which of its names.
@@ -35,12 +36,15 @@ class Touches {
   };
   [[nodiscard]] bool ask(const Asked& what);
   void end(const Asked& what, const Status& status);
+  void refused(const Status& status);
+  [[nodiscard]] bool is_paused() const;
 
   Context& context_;
   std::deque<Asked> waiting_;
   std::unordered_map<std::uint64_t, Asked> asked_;
   std::uint64_t last_number_ = 0;
   unsigned refusals_ = 0;
+  Nanoseconds paused_until_{0};
 };
 
 }  // namespace terrace::tier::object

@@ -219,6 +219,7 @@ void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
     {
       const MutexLock lock(context_.mutex);
       const Nanoseconds now = context_.clock.now();
+      if (status.is_ok()) context_.known.repair({write.hashes.back()});
       context_.known.add(write.hashes, now);
       // What we have just put is young.
       if (status.is_ok()) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <liburing.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -18,8 +19,11 @@ namespace terrace::transfer {
 namespace {
 static_assert(sizeof(Progress::Vector) == sizeof(iovec));
 
-constexpr std::uint64_t kWakeToken = ~0ULL;
-// Times a transfer is tried again after EINTR or EAGAIN before that counts as its error.
+constexpr std::uint64_t kWakeToken = 1ULL << 63U;
+// The library keeps such completions to itself where the kernel has no waits with a limit (5.10).
+static_assert(kWakeToken != LIBURING_UDATA_TIMEOUT);
+// Times a transfer is tried again after EINTR or EAGAIN before that counts as its error. As often
+// in a row the wake-up may fail.
 constexpr int kMaxRetries = 64;
 
 struct Place {
@@ -44,7 +48,7 @@ class IoUringBackend final : public Backend {
     int error = -1;
     // Newest first; an older kernel answers EINVAL to a flag it does not know.
     for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0U}) {
-      // One entry more than the depth for the wake-up's read.
+      // One entry more than the depth for the wake-up.
       error = -io_uring_queue_init(depth() + 1, &ring_, flags);
       if (error != EINVAL) break;
     }
@@ -55,7 +59,8 @@ class IoUringBackend final : public Backend {
     }
     is_open_ = true;
     ::io_uring_ring_dontfork(&ring_);
-    return arm_wake();
+    arm_wake();
+    return {};
   }
 
   std::string_view name() const override { return "io_uring"; }
@@ -82,16 +87,19 @@ class IoUringBackend final : public Backend {
 
   void collect(std::vector<Finished>& finished) override {
     io_uring_cqe* entry = nullptr;
+    std::optional<int> wake;
     while (io_uring_peek_cqe(&ring_, &entry) == 0 && entry != nullptr) {
       const std::uint64_t token = entry->user_data;
       const int result = entry->res;
       io_uring_cqe_seen(&ring_, entry);
       if (token == kWakeToken) {
-        (void)arm_wake();
+        wake = result;
       } else {
         settle(static_cast<unsigned>(token), result, finished);
       }
     }
+    // Behind the loop: one that fails at once would never let it end.
+    if (wake) take_wake(*wake);
     flush();
   }
 
@@ -107,13 +115,24 @@ class IoUringBackend final : public Backend {
   }
 
  private:
-  Status arm_wake() {
+  // Polled, not read: before 5.15 a read of what does not block fails at once when there is
+  // nothing.
+  void arm_wake() {
     io_uring_sqe* entry = io_uring_get_sqe(&ring_);
     TERRACE_CHECK(entry != nullptr);
-    io_uring_prep_read(entry, wake_fd_.get(), &wake_count_, sizeof wake_count_, 0);
+    io_uring_prep_poll_add(entry, wake_fd_.get(), POLLIN);
     entry->user_data = kWakeToken;
     flush();
-    return {};
+  }
+
+  // Without it a wait ends at its limit.
+  void take_wake(int result) {
+    if (result == -ECANCELED) return arm_wake();  // The thread that armed it has ended.
+    std::uint64_t count = 0;
+    const bool is_well =
+        result >= 0 && (::read(wake_fd_.get(), &count, sizeof count) >= 0 || errno == EAGAIN);
+    wake_failures_ = is_well ? 0 : wake_failures_ + 1;
+    if (wake_failures_ <= kMaxRetries) arm_wake();
   }
 
   // Every place has room in the submission queue: it is one entry longer than the depth, and
@@ -186,7 +205,7 @@ class IoUringBackend final : public Backend {
   io_uring ring_{};
   bool is_open_ = false;
   UniqueFd wake_fd_;
-  std::uint64_t wake_count_ = 0;
+  int wake_failures_ = 0;  // In a row.
   std::vector<Place> places_;
   std::vector<unsigned> free_;
 };

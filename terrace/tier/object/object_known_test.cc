@@ -1,0 +1,136 @@
+// What a node goes on taking for true of packs that others have, too.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+
+#include "terrace/testing/memory_log.h"
+#include "terrace/tier/object/object_tier.h"
+#include "terrace/tier/object/object_tier_rig.h"
+#include "terrace/wire/pack.h"
+
+namespace terrace::tier::object {
+namespace {
+
+class ObjectKnownTest : public ObjectTierRig {
+ protected:
+  static constexpr const char* kCorrupt = "terrace_object_corrupt_blocks_total";
+
+  // Looks the chain up, as a request does, and reads its first block if that is there.
+  void request(ObjectTier& tier) {
+    std::uint64_t found = tier.match(GroupId(0), chain_);
+    if (tier.may_hold_more(chain_, found)) found = probe(tier, chain_);
+    ChainMemory into(options_.layout, 1, 0);
+    if (found > 0) (void)read(tier, chain_[0], 0, into.at(0, 0));
+  }
+  void damage() {
+    const wire::PackGeometry pack(options_.layout, kPackBlocks);
+    object()[pack.shard_group(0, GroupId(0)).offset + 5000] ^= std::byte{1};
+  }
+
+  const ChainMemory memory_{options_.layout, 4, 5};
+  const std::vector<SequenceHash> chain_ = chain_of(1, 4);
+};
+
+// Prompts that begin alike and part within a pack.
+TEST_F(ObjectKnownTest, APackIsFoundWhateverBecomesOfAnotherWithItsHead) {
+  auto other_chain = chain_of(2, 4);
+  std::copy_n(chain_.begin(), 2, other_chain.begin());
+  const std::span one_chain(chain_);
+  ASSERT_EQ(write(*tier_, one_chain, memory_, 0).text(), Status().text());
+  ASSERT_EQ(write(*tier_, other_chain, memory_, 0).text(), Status().text());
+  const auto node = open();
+  EXPECT_EQ(probe(*node, one_chain), 4U);
+  EXPECT_EQ(probe(*node, other_chain), 4U);
+  clock_.advance(seconds(601));
+  EXPECT_EQ(probe(*node, one_chain), 4U) << "the other one is too old to count";
+  EXPECT_EQ(node->match(GroupId(0), one_chain), 4U);
+  EXPECT_EQ(probe(*node, other_chain), 4U);
+  std::erase_if(place_->objects, [&](const auto& item) {
+    return item.first.ends_with(one_chain.back().hex() + ".pack");
+  });
+  ChainMemory into(options_.layout, 1, 0);
+  EXPECT_EQ(read(*node, one_chain[3], 0, into.at(0, 0)).code(), Code::kNotFound);
+  EXPECT_EQ(node->match(GroupId(0), one_chain), 2U);
+  EXPECT_EQ(node->match(GroupId(0), other_chain), 4U);
+}
+
+TEST_F(ObjectKnownTest, ADamagedPackIsReadOnceAnHourHoweverManyRequestsWantIt) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  damage();
+  testing::MemoryLog log;
+  const auto node = *ObjectTier::create(
+      options_, std::make_unique<testing::MemoryObjectStore>(place_, 8), clock_, log);
+  (void)settle(*node);
+  for (int i = 0; i < 100; ++i) {
+    request(*node);
+    clock_.advance(seconds(10));
+    // Whoever computes it again offers it to the store, which says that it has it.
+    if (i % 10 == 5) {
+      EXPECT_EQ(write(*node, chain_, memory_, 0).code(), Code::kInvalid);
+    }
+    EXPECT_EQ(node->match(GroupId(0), chain_), 0U) << i;
+  }
+  EXPECT_EQ(counter(*node, kCorrupt), 1U);
+  EXPECT_EQ(asked("get"), 1U);
+  EXPECT_EQ(log.count("event=object_damaged"), 1U);
+  EXPECT_FALSE(node->wants(chain_.back())) << "it would not be replaced";
+  clock_.advance(seconds(3600));
+  request(*node);
+  EXPECT_EQ(counter(*node, kCorrupt), 2U) << "somebody may have put it anew";
+}
+
+TEST_F(ObjectKnownTest, ADamagedPackThatWasRemovedIsWrittenAnewAndFound) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  damage();
+  request(*tier_);
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 0U);
+  std::erase_if(place_->objects, [](const auto& item) { return item.first.ends_with(".pack"); });
+  EXPECT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+}
+
+TEST_F(ObjectKnownTest, ManyDamagedPacksAreToldInFewLines) {
+  for (std::uint64_t number = 0; number < 100; ++number) {
+    ASSERT_EQ(write(*tier_, chain_of(number, 4), memory_, 0).text(), Status().text());
+  }
+  for (auto& [name, bytes] : place_->objects) {
+    if (name.ends_with(".pack")) bytes.pop_back();
+  }
+  testing::MemoryLog log;
+  const auto node = *ObjectTier::create(
+      options_, std::make_unique<testing::MemoryObjectStore>(place_, 8), clock_, log);
+  (void)settle(*node);
+  for (std::uint64_t number = 0; number < 100; ++number) {
+    EXPECT_EQ(probe(*node, chain_of(number, 4)), 0U);
+  }
+  EXPECT_LE(log.count("event=object_damaged"), 10U);
+  clock_.advance(seconds(61));
+  (void)settle(*node);
+  EXPECT_LE(log.count("event=object_damaged"), 11U) << "and one that counts the rest";
+  EXPECT_EQ(log.count("event=object_damaged left_out=90"), 1U);
+  // Looked at twice, told once.
+  EXPECT_EQ(probe(*node, chain_of(3, 4)), 0U);
+  EXPECT_LE(log.count("event=object_damaged"), 11U);
+}
+
+// A pack that lies behind it speaks for all before it, but not for one that was seen damaged.
+TEST_F(ObjectKnownTest, APackBehindADamagedOneDoesNotSpeakForIt) {
+  const auto chain = chain_of(7, 80);
+  const ChainMemory memory(options_.layout, 80, 5);
+  for (std::uint64_t pack = 0; pack < 20; ++pack) {
+    ASSERT_EQ(write(*tier_, chain, memory, pack).text(), Status().text());
+  }
+  object(chain[2 * kPackBlocks - 1].hex() + ".pack")[5000] ^= std::byte{1};
+  const auto node = open();
+  EXPECT_EQ(probe(*node, chain), 80U);
+  ChainMemory into(options_.layout, 1, 0);
+  EXPECT_EQ(read(*node, chain[4], 0, into.at(0, 0)).code(), Code::kCorrupt);
+  for (int i = 0; i < 3; ++i) {
+    clock_.advance(seconds(700));
+    EXPECT_EQ(probe(*node, chain), 4U);
+    EXPECT_FALSE(node->may_hold_more(chain, 4));
+  }
+}
+
+}  // namespace
+}  // namespace terrace::tier::object
