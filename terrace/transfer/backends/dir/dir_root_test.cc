@@ -105,6 +105,13 @@ TEST_F(DirRootTest, AMarkerOfSomethingElseIsRefused) {
   EXPECT_EQ(refusal().code(), Code::kRefused);
 }
 
+// On a file system that knows neither links nor renames that replace nothing.
+TEST_F(DirRootTest, ARootThatAnotherNodeIsAboutToMakeIsNotRefused) {
+  write_text(marker(), "");
+  const Status status = refusal();
+  EXPECT_EQ(status.code(), Code::kUnavailable) << status.text();
+}
+
 TEST_F(DirRootTest, AReadOnlyRootServesAndTakesNothing) {
   testing::SmallDisk disk(16 << 20);
   ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
