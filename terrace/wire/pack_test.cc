@@ -279,6 +279,13 @@ TEST(PackTest, APacksNameTellsWhatItIsAndNothingElseDoes) {
   EXPECT_EQ(parse_pack_name(names.pack(7, 0, {1, 1})), std::nullopt);
   EXPECT_EQ(parse_pack_name(names.pack(7, kMostPackBlocks + 1, {1, 1})), std::nullopt);
   EXPECT_EQ(parse_pack_name("x" + name), std::nullopt);
+  // A second name for what has one: it would be counted as another pack.
+  for (const char* const part : {"/g7/", "/n16/"}) {
+    std::string other = name;
+    other.insert(other.find(part) + 2, "0");
+    EXPECT_EQ(parse_pack_name(other), std::nullopt) << other;
+  }
+  EXPECT_TRUE(parse_pack_name(names.pack(0, 1, {1, 1})).has_value());
   EXPECT_EQ(parse_pack_name(name + "x"), std::nullopt);
 }
 
