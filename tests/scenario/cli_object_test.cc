@@ -166,6 +166,7 @@ TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {
   EXPECT_THAT(wrong.error, HasSubstr("object.max_age"));
   EXPECT_EQ(gc("--set object.max_age").code, 2);
   EXPECT_EQ(gc("--rate 0").code, 2);
+  EXPECT_EQ(gc("--rate -1").code, 2);
   EXPECT_EQ(terrace_command("object", "HOME=/home/u").code, 2);
   EXPECT_EQ(terrace_command("object gx", "HOME=/home/u").code, 2);
 }
