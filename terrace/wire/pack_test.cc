@@ -200,6 +200,16 @@ TEST(PackTest, NamesAreThoseOfTheSecondImplementation) {
   }
 }
 
+// Else the collector would take it for one, and remove it when it is old.
+TEST(PackTest, NamesThatAreNearlyOnesAreNobodys) {
+  const PackNames names(digest_of(rows_of("reset")[0][1]), digest_of(rows_of("reset")[0][2]));
+  for (const auto& row : rows_of("other")) {
+    EXPECT_EQ(parse_pack_name(row[1]), std::nullopt) << row[1];
+    EXPECT_EQ(names.generation_of(row[1]), std::nullopt) << row[1];
+    EXPECT_EQ(turn_of(row[1]), std::nullopt) << row[1];
+  }
+}
+
 TEST(PackTest, FramesLieWhereTheSecondImplementationHasThem) {
   for (const auto& row : rows_of("frame")) {
     SCOPED_TRACE(row[3] + " " + row[4]);
