@@ -143,6 +143,31 @@ TEST_F(DiskHealthTest, ADamagedBlockAmongManyIsDroppedAndAllAreRead) {
     clock_.advance(milliseconds(10));
     return rig_.metric("terrace_disk_scrub_passes_total") == 1;
   }));
+  rig_.settle();
+  rig_.options().decorate = nullptr;
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  EXPECT_EQ(seen(), kBlocks - 1) << "nor does the next owner find it";
+}
+
+TEST_F(DiskHealthTest, WhatComesBackCutShortIsNotTrusted) {
+  shut('b');
+  fs::resize_file(owner('b') + "/0.slots", 0);
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(poll_until([&] { return problem().contains("state=distrusted"); }));
+  EXPECT_THAT(problem(), HasSubstr("are not what they were"));
+}
+
+// Nothing can be said against it: there is no block to look at.
+TEST_F(DiskHealthTest, ADirectoryWithoutABlockComesBack) {
+  rig_.tier().forget_all();
+  ASSERT_TRUE(poll_until([&] { return !rig_.tier().is_drop_pending(); }));
+  faults_->aim(Fault::kError, IoOp::kWrite, 1000, "b/terrace-00/0.slots");
+  for (std::uint64_t n = 0; n < 2 * kBlocks && problem().empty(); ++n) (void)rig_.write(100 + n);
+  ASSERT_THAT(problem(), HasSubstr("state=failing"));
+  faults_->aim(Fault::kNone, IoOp::kWrite, 0);
+  clock_.advance(seconds(30));
+  EXPECT_TRUE(poll_until([&] { return problem().empty(); })) << problem();
+  EXPECT_THAT(rig_.log(), HasSubstr("good_blocks=0 bad_blocks=0"));
 }
 
 // A copy of the medium from before a reset would bring back what was reset.

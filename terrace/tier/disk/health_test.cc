@@ -9,6 +9,7 @@
 namespace terrace::tier::disk {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -202,6 +203,65 @@ TEST_F(HealthTest, AShutDirectoryDoesNotOpenByWhatWasUnderWay) {
   EXPECT_FALSE(health_.is_check_due(1));
   health_.returned(0, "good_blocks=1");
   EXPECT_TRUE(health_.may_read(0));
+}
+
+TEST_F(HealthTest, AFullDirectoryTakesNoWritesForTenSeconds) {
+  health_.write_failed(0, {Code::kExhausted, "ENOSPC"});
+  clock_.advance(milliseconds(9'999));
+  EXPECT_FALSE(health_.may_write(0));
+  clock_.advance(milliseconds(1));
+  EXPECT_TRUE(health_.may_write(0));
+  health_.succeeded(0, false);
+  EXPECT_THAT(problem(), HasSubstr("state=full")) << "that it can be read says nothing";
+}
+
+TEST_F(HealthTest, WhatWasUnderWayWhenItWasShutPutsNoCheckOff) {
+  shut(0);
+  const std::string said = problem();
+  clock_.advance(seconds(20));
+  for (int i = 0; i < 9; ++i) health_.failed(0, {Code::kIo, "pwritev /a/0.slots: EIO (5)"});
+  EXPECT_EQ(problem(), said);
+  clock_.advance(seconds(10));
+  EXPECT_TRUE(health_.is_check_due(0));
+}
+
+// Looks come every second: each of them would put the check off, or say it again.
+TEST_F(HealthTest, WhatIsGoneOrHangsIsToldOnceAndLookedAtAsSoonAsItIsBack) {
+  for (int i = 0; i < 3; ++i) {
+    health_.gone(0, "ENOENT");
+    health_.hangs(1);
+    clock_.advance(seconds(1));
+  }
+  EXPECT_EQ(log_.count("state=gone"), 1U);
+  EXPECT_EQ(log_.count("state=hanging"), 1U);
+  health_.found(0);
+  health_.let_go(1);
+  EXPECT_TRUE(health_.is_check_due(0));
+  EXPECT_TRUE(health_.is_check_due(1));
+}
+
+TEST_F(HealthTest, OneThatIsLostOrDistrustedStaysSoWhateverIsToldOfIt) {
+  shut(0);
+  EXPECT_TRUE(health_.lost(0));
+  health_.distrusted(0, "of an earlier time");
+  health_.gone(0, "ENOENT");
+  health_.hangs(0);
+  health_.returned(0, "good_blocks=1");
+  EXPECT_THAT(problem(), HasSubstr("state=lost"));
+  EXPECT_FALSE(health_.may_read(0));
+  EXPECT_TRUE(health_.any_readable()) << "there is the other one";
+  shut(1);
+  health_.distrusted(1, "of an earlier time");
+  clock_.advance(seconds(10'000));
+  EXPECT_FALSE(health_.is_check_due(0));
+  EXPECT_FALSE(health_.is_check_due(1));
+}
+
+TEST_F(HealthTest, WhatWasWrongAtTheStartIsSaidBesideTheRest) {
+  Health health({"/a"}, {"path=/b: not opened"}, clock_, log_);
+  EXPECT_THAT(health.problems(), ElementsAre("path=/b: not opened"));
+  health.gone(0, "ENOENT");
+  EXPECT_THAT(health.problems(), ElementsAre("path=/b: not opened", HasSubstr("state=gone")));
 }
 
 }  // namespace
