@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import sessions
+
 # A socket's input crosses threads: the longest of them that is known took a second under load.
 INPUT_LIMIT_S = 90
 MEMORY_LIMIT_MIB = 4096
@@ -103,10 +105,11 @@ def main() -> int:
     print("| target | executions | coverage (edges) | minutes | findings |")
     print("|---|---|---|---|---|", flush=True)
     findings = 0
-    for target in chosen:
-        result = run(options.build, target, options.minutes)
-        findings += result.findings
-        print(result.row(), flush=True)
+    with sessions.interruptible():  # What ends this ends the target that runs.
+        for target in chosen:
+            result = run(options.build, target, options.minutes)
+            findings += result.findings
+            print(result.row(), flush=True)
     return 1 if findings else 0
 
 

@@ -193,8 +193,8 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 @contextlib.contextmanager
 def s3_server(folder: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
     server = S3Server(folder, certificate)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

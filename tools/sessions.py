@@ -1,7 +1,8 @@
-"""Processes that an engine started in a session of its own, and what they leave when killed.
+"""Sessions of processes, such as an engine's: what ends them, and what they leave when killed.
 
-An engine's processes talk through segments in /dev/shm, up to 250 MB each. Who is killed does not
-remove its own; they would lie in memory until the machine starts anew.
+Whoever starts one does it in `starting`, so that `ending` finds it. An engine's processes talk
+through segments in /dev/shm, up to 250 MB each. Who is killed does not remove its own; they would
+lie in memory until the machine starts anew.
 """
 
 from __future__ import annotations
@@ -10,11 +11,73 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SEGMENTS = "/dev/shm/"  # Where Linux keeps what shm_open() makes.
 TRACKERS_LIMIT_S = 3.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class _Starts:
+    """What this process started and nobody has killed yet."""
+
+    known: set[int] = field(default_factory=set)
+    is_under_way: bool = False
+    interrupt: int = 0  # The signal that came meanwhile.
+
+
+_starts = _Starts()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """`kill` and a terminal that closes end the block as ^C does; whatever comes later does not.
+
+    The KeyboardInterrupt has the signal's number.
+    """
+
+    def interrupt(number: int, _frame: object) -> None:
+        for each in SIGNALS:  # What ends the parts is not to be broken off.
+            signal.signal(each, signal.SIG_IGN)
+        if _starts.is_under_way:
+            _starts.interrupt = number
+        else:
+            raise KeyboardInterrupt(number)
+
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[set[int]]:
+    """For the id of a session that is started in here; an interrupt waits until it is told."""
+    _starts.is_under_way = True
+    try:
+        yield _starts.known
+    finally:
+        _starts.is_under_way = False
+        number, _starts.interrupt = _starts.interrupt, 0
+        if number:
+            raise KeyboardInterrupt(number)
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """`interruptible`; no session that is started in the block outlives it, however it ends."""
+    before = frozenset(_starts.known)
+    with interruptible():
+        try:
+            yield
+        finally:
+            for session in sorted(_starts.known - before):
+                kill(session)
 
 
 def living(session: int) -> dict[int, int]:
@@ -66,3 +129,4 @@ def kill(session: int) -> None:
         os.killpg(session, signal.SIGKILL)
     for segment in left:
         segment.unlink(missing_ok=True)
+    _starts.known.discard(session)

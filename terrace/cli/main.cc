@@ -3,9 +3,13 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -314,6 +318,35 @@ void declare_version(Commands& commands) {
   commands.version_command = command;
 }
 
+std::vector<CLI::App*> commands_of(CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+// Else numbers are read as C reads them, which has -1 for 2^64 - 1, and 010 for 8.
+void take_decimals_alone(CLI::App& app) {
+  const CLI::Validator is_decimal(
+      [](std::string& text) {
+        std::uint64_t number = 0;
+        const char* const end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, number);
+        if (error != std::errc() || rest != end) {
+          return fmt::format("{}: give a whole number from 0 to {}", text, UINT64_MAX);
+        }
+        text = fmt::to_string(number);
+        return std::string();
+      },
+      "");
+  std::vector<CLI::App*> left = commands_of(app);
+  while (!left.empty()) {
+    CLI::App* const command = left.back();
+    left.pop_back();
+    std::ranges::copy(commands_of(*command), std::back_inserter(left));
+    for (CLI::Option* const option : command->get_options()) {
+      if (option->get_type_name().starts_with("UINT")) option->transform(is_decimal);
+    }
+  }
+}
+
 Answer answer(const Commands& commands) {
   if (commands.config_command->parsed()) return run_config(commands.config);
   if (commands.metrics_command->parsed()) return run_metrics(commands.metrics);
@@ -384,6 +417,7 @@ int run(int argc, char** argv) {
   declare_move(commands);
   declare_simulate(commands);
   declare_version(commands);
+  take_decimals_alone(commands.app);
   if (const std::string word = unknown_command(commands, argc, argv); !word.empty()) {
     return refuse_command(commands, word);
   }

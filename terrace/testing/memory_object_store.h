@@ -25,6 +25,8 @@ struct MemoryPlace {
   bool is_held = false;   // No answers come until it is false again.
   // What becomes of a request, before it is looked at; ok = it goes its way.
   std::function<Status(const transfer::ObjectRequest&)> fault;
+  // The last word on an answer.
+  std::function<void(const transfer::ObjectRequest&, transfer::ObjectAnswer&)> twist;
   std::vector<std::string> asked;  // "get name", in order.
 };
 
@@ -50,6 +52,7 @@ class MemoryObjectStore final : public transfer::ObjectStore {
       transfer::ObjectAnswer answer;
       if (place_->fault) answer.status = place_->fault(request);
       if (answer.status.is_ok()) serve(request, answer);
+      if (place_->twist) place_->twist(request, answer);
       finished.push_back({std::move(request), std::move(answer)});
     }
     waiting_.clear();

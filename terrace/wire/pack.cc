@@ -46,6 +46,13 @@ std::optional<Number> number_of(std::string_view text) {
   return number;
 }
 
+// Without leading zeros: what has two names would be two packs to who counts, and one to who reads.
+template <typename Number>
+std::optional<Number> plain_number_of(std::string_view text) {
+  if (text.size() > 1 && text.starts_with('0')) return std::nullopt;
+  return number_of<Number>(text);
+}
+
 bool is_hex(std::string_view text, std::size_t digits) {
   return text.size() == digits &&
          text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -188,7 +195,7 @@ std::optional<PackName> parse_pack_name(std::string_view name) {
                        parts[3].starts_with('n') && is_hex(hash, kHashDigits) &&
                        parts[4] == hash.substr(0, 2);
   if (!is_ours) return std::nullopt;
-  const auto generation = number_of<std::uint64_t>(parts[2].substr(1));
+  const auto generation = plain_number_of<std::uint64_t>(parts[2].substr(1));
   std::string_view count = parts[3].substr(1);
   std::string_view key;
   if (const std::size_t at = count.find('k'); at != std::string_view::npos) {
@@ -196,7 +203,7 @@ std::optional<PackName> parse_pack_name(std::string_view name) {
     if (!is_hex(key, kKeyDigits)) return std::nullopt;
     count = count.substr(0, at);
   }
-  const auto blocks = number_of<std::uint32_t>(count);
+  const auto blocks = plain_number_of<std::uint32_t>(count);
   if (!generation || !blocks || *blocks == 0 || *blocks > kMostPackBlocks) return std::nullopt;
   return PackName{.name_space = parts[1], .generation = *generation, .blocks = *blocks, .key = key};
 }

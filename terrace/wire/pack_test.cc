@@ -200,6 +200,16 @@ TEST(PackTest, NamesAreThoseOfTheSecondImplementation) {
   }
 }
 
+// Else the collector would take it for one, and remove it when it is old.
+TEST(PackTest, NamesThatAreNearlyOnesAreNobodys) {
+  const PackNames names(digest_of(rows_of("reset")[0][1]), digest_of(rows_of("reset")[0][2]));
+  for (const auto& row : rows_of("other")) {
+    EXPECT_EQ(parse_pack_name(row[1]), std::nullopt) << row[1];
+    EXPECT_EQ(names.generation_of(row[1]), std::nullopt) << row[1];
+    EXPECT_EQ(turn_of(row[1]), std::nullopt) << row[1];
+  }
+}
+
 TEST(PackTest, FramesLieWhereTheSecondImplementationHasThem) {
   for (const auto& row : rows_of("frame")) {
     SCOPED_TRACE(row[3] + " " + row[4]);
@@ -279,6 +289,13 @@ TEST(PackTest, APacksNameTellsWhatItIsAndNothingElseDoes) {
   EXPECT_EQ(parse_pack_name(names.pack(7, 0, {1, 1})), std::nullopt);
   EXPECT_EQ(parse_pack_name(names.pack(7, kMostPackBlocks + 1, {1, 1})), std::nullopt);
   EXPECT_EQ(parse_pack_name("x" + name), std::nullopt);
+  // A second name for what has one: it would be counted as another pack.
+  for (const char* const part : {"/g7/", "/n16/"}) {
+    std::string other = name;
+    other.insert(other.find(part) + 2, "0");
+    EXPECT_EQ(parse_pack_name(other), std::nullopt) << other;
+  }
+  EXPECT_TRUE(parse_pack_name(names.pack(0, 1, {1, 1})).has_value());
   EXPECT_EQ(parse_pack_name(name + "x"), std::nullopt);
 }
 

@@ -4,7 +4,8 @@
 int main(int argc, char** argv) {
   return terrace::campaign::run_campaign(
       "crash", argc, argv, [](std::uint64_t seed, terrace::campaign::Figures& figures) {
-        terrace::campaign::CrashHistory({.lives = 6, .writes = 40, .points = 600}, seed, figures)
+        terrace::campaign::CrashHistory(
+            {.lives = 6, .writes = 40, .points = 600, .untold_kills = 20}, seed, figures)
             .run();
       });
 }

@@ -87,6 +87,7 @@ TEST_F(CliBackendTest, WithoutALibraryOrAFolderItSaysSo) {
   EXPECT_EQ(terrace_command("backend").code, 2);
   EXPECT_EQ(terrace_command("backend check").code, 2);
   EXPECT_EQ(terrace_command("backend check x.so --patience 0").code, 2);
+  EXPECT_EQ(terrace_command("backend check x.so --seed -1").code, 2);
   const Ran ran = terrace_command("backend check x.so --directory /nowhere/at/all");
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.error, AllOf(HasSubstr("/nowhere/at/all"), HasSubstr("--directory")));

@@ -16,6 +16,7 @@
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/scratch_directory.h"
 #include "terrace/transfer/backends/dir/dir_store.h"
+#include "terrace/transfer/backends/s3/http_script_rig.h"
 
 namespace terrace {
 namespace {
@@ -165,6 +166,7 @@ TEST_F(CliObjectTest, WhatItCannotDoIsSaid) {
   EXPECT_THAT(wrong.error, HasSubstr("object.max_age"));
   EXPECT_EQ(gc("--set object.max_age").code, 2);
   EXPECT_EQ(gc("--rate 0").code, 2);
+  EXPECT_EQ(gc("--rate -1").code, 2);
   EXPECT_EQ(terrace_command("object", "HOME=/home/u").code, 2);
   EXPECT_EQ(terrace_command("object gx", "HOME=/home/u").code, 2);
 }
@@ -196,6 +198,30 @@ TEST_F(CliObjectTest, AStoreThatDoesNotAnswerIsNotToldAsAnEmptyOne) {
   const Ran region = terrace_command("object gc --set object.region=a/b", bucket);
   EXPECT_EQ(region.code, 1);
   EXPECT_THAT(region.error, HasSubstr("object.region: "));
+}
+
+// Each page names the other one as its next.
+TEST_F(CliObjectTest, ABucketWhoseListingsDoNotEndIsNamed) {
+  const testing::HttpScript server([](const testing::HttpPeer& peer, const auto& seen) {
+    const bool is_even = seen.target.find("continuation-token=odd") != std::string::npos;
+    return peer.answer(200, "",
+                       fmt::format("<ListBucketResult><Contents><Key>kv/{}</Key><Size>3</Size>"
+                                   "<LastModified>2009-10-12T17:50:30.000Z</LastModified>"
+                                   "</Contents><IsTruncated>true</IsTruncated>"
+                                   "<NextContinuationToken>{}</NextContinuationToken>"
+                                   "</ListBucketResult>",
+                                   name_of(is_even ? 2 : 1), is_even ? "even" : "odd"));
+  });
+  const Ran ran = terrace_command(
+      "object gc --dry-run --rate 1000 --set object.prefix=kv",
+      "HOME=/home/u TERRACE_OBJECT_ENABLED=true TERRACE_OBJECT_BUCKET=kv-cache "
+      "TERRACE_OBJECT_ACCESS_KEY=a TERRACE_OBJECT_SECRET_KEY=b TERRACE_OBJECT_ENDPOINT=" +
+          server.url());
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("not counted to the end"));
+  EXPECT_THAT(ran.error, AllOf(HasSubstr("kv-cache"), HasSubstr(std::to_string(server.port())),
+                               HasSubstr("list v1/: "), HasSubstr("round in a circle")));
+  EXPECT_LT(server.seen().size(), 10U);
 }
 
 }  // namespace

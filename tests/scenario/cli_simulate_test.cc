@@ -169,12 +169,32 @@ TEST_F(CliSimulateTest, SaysWhatIsWrongAndTheWayOut) {
       {"--prefill-rate 0", "--prefill-rate"},
       {"--window 1000000 --rate 0.001", "--window 1000000 at --rate 0.001 is over 30 years"},
       {"--block-tokens 4294967295", "give at most 1048576"},
+      {"--block-tokens 4294967296", "--block-tokens"},
+      {"--block-tokens -1", "--block-tokens: -1: give a whole number from 0 to"},
+      {"--seed -1", "--seed: -1: give a whole number from 0 to 18446744073709551615"},
+      {"--seed=-18446744073709551615", "give a whole number"},
+      {"--seed 18446744073709551616", "give a whole number"},
+      {"--seed 0x10", "give a whole number"},
+      {"--seed +1", "give a whole number"},
+      {"--seed 1.5", "give a whole number"},
+      {"--seed=' 1'", "give a whole number"},
       {"--compare --sizes 1%,x", "--sizes x"}};
   for (const auto& [option, named] : wrong) {
     const Ran ran = terrace_command("simulate " + path_ + " " + option);
     EXPECT_EQ(ran.code, 2) << option;
     EXPECT_THAT(ran.error, HasSubstr(named)) << option;
   }
+}
+
+TEST_F(CliSimulateTest, ANumberWithLeadingZerosIsADecimalOne) {
+  const auto seeded = [](const std::string& seed) {
+    const Ran ran = terrace_command("simulate --scenario batch --window 10 --json --seed " + seed);
+    EXPECT_EQ(ran.code, 0) << ran.error;
+    return ran.out;
+  };
+  EXPECT_EQ(seeded("010"), seeded("10"));
+  EXPECT_NE(seeded("010"), seeded("8"));
+  EXPECT_NE(seeded("18446744073709551615"), seeded("10"));
 }
 
 TEST_F(CliSimulateTest, ABadTraceStopsNoOther) {

@@ -73,9 +73,14 @@ class Campaign:
         began = self._clock.now()
         self.place.start()
         self._fresh(flips=0)
-        self.crew.start()
         try:
+            self.crew.start()
             self._go()
+        except KeyboardInterrupt:
+            # The server first: users wait for its answers.
+            self.crew.turnstile.take_away()
+            self.place.close()
+            raise
         except (Refused, OSError, AssertionError) as error:
             self._find(Finding("harness", repr(error)))
         finally:

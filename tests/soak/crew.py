@@ -124,7 +124,8 @@ class Crew:
         self.over.set()
         self.turnstile.end()
         for thread in self._threads:
-            thread.join(JOIN_LIMIT_S)
+            if thread.ident is not None:  # Else an interrupt came before it was started.
+                thread.join(JOIN_LIMIT_S)
         return not any(thread.is_alive() for thread in self._threads)
 
     def _live(self, rng: random.Random) -> None:

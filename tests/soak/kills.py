@@ -26,7 +26,7 @@ from tests.soak.judge import Facts, Finding
 from tests.soak.nursery import Nursery
 from tests.soak.place import Asked, Place
 from tests.soak.site import ENGINE_BLOCKS, LONGEST, Site
-from tests.soak.soak import REAL_BLOCK_BYTES, WORK, say, write
+from tests.soak.soak import REAL_BLOCK_BYTES, WORK, ended, say, write
 
 TINY_BLOCK_BYTES = 131_072  # 4 layers of 2 heads, K and V of 64, 32 tokens, float32.
 TARGETS = ("server", "core", "worker", "all")
@@ -216,4 +216,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

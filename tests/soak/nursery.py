@@ -12,6 +12,7 @@ from typing import IO, cast
 
 from tests.integration.vllm.harness import SHORTCUTS
 
+import sessions
 from demo.server import Server
 from engine_env import engine_env
 
@@ -71,12 +72,15 @@ class Nursery:
         """Instead of `Server(…)`; `command` is that of the plain start."""
         arguments = command[command.index("-m") + 2 :]
         asked = {"arguments": arguments, "environment": env, "output": str(log)}
-        self._asks.write(json.dumps(asked) + "\n")
-        self._asks.flush()
         server = Server.__new__(Server)
         server.port, server.log = port, log
         server._file = log.open("ab")
-        server.process = cast("subprocess.Popen[bytes]", Forked(self._answer("process")))
+        with sessions.starting() as known:
+            self._asks.write(json.dumps(asked) + "\n")
+            self._asks.flush()
+            process = self._answer("process")
+            known.add(process)
+        server.process = cast("subprocess.Popen[bytes]", Forked(process))
         return server
 
     def close(self) -> None:

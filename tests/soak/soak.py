@@ -7,20 +7,25 @@ import dataclasses
 import json
 import random
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.integration.vllm import harness
 from tests.soak import book
 from tests.soak.campaign import Campaign, Options
+from tests.soak.conversations import Turn
+from tests.soak.place import Place
 from tests.soak.site import DISK_BLOCKS, ENGINE_BLOCKS, HOST_BLOCKS, LONGEST, Site
 
+import sessions
 from engine_env import ROOT
 
 WORK = ROOT / "build" / "soak"
 REAL_BLOCK_BYTES = (
     1_474_560  # SmolLM2-135M in float32: 30 layers of 3 heads, K and V of 64, 32 tokens.
 )
+INTERRUPTED = 130  # The exit status, as shells have it.
 COVERED_FROM_S = 900.0  # A shorter run need not have seen everything.
 
 
@@ -40,6 +45,24 @@ def write(report: dict[str, Any], name: str) -> int:
     return 0 if report["passed"] else 1
 
 
+def run(place: Place, turns: Sequence[Turn], options: Options) -> dict[str, Any]:
+    """The report; its server ends with it, whatever happens."""
+    try:
+        return Campaign(place, turns, options, say).run()
+    finally:
+        place.close()
+
+
+def ended(main: Callable[[], int]) -> int:
+    """The exit status of `main`; when it is interrupted, too, nothing of it goes on."""
+    try:
+        with sessions.ending():
+            return main()
+    except KeyboardInterrupt:
+        say("interrupted; nothing of it goes on")
+        return INTERRUPTED
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev campaign soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -56,11 +79,8 @@ def main() -> int:
         tiers = {"host": HOST_BLOCKS, "disk": DISK_BLOCKS}
         options = dataclasses.replace(options, tiers=tiers)
     site = Site(WORK / "site", model, ENGINE_BLOCKS * REAL_BLOCK_BYTES)
-    try:
-        return write(Campaign(site, turns, options, say).run(), "report.json")
-    finally:
-        site.close()
+    return write(run(site, turns, options), "report.json")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from fuzz import campaign
+
+from engine_env import ROOT
 
 GOOD = """#!/bin/sh
 echo "#7	NEW    cov: 12 ft: 3 corp: 1/1b" >&2
@@ -60,3 +68,30 @@ def test_an_unknown_target_names_the_known(
 ) -> None:
     assert run(tmp_path, monkeypatch, GOOD, "--target", "y") == 2
     assert "no target y; known are x" in capsys.readouterr().out
+
+
+def test_a_kill_ends_the_target_that_runs(tmp_path: Path) -> None:
+    sleeper = f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n"
+    program = str(Path(campaign.__file__))
+    process = subprocess.Popen(
+        [sys.executable, program, "--build", str(build(tmp_path, sleeper))],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tools")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    told = tmp_path / "pid"
+    deadline = time.monotonic() + 60
+    while not (told.exists() and told.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    target = int(told.read_text())
+    try:
+        process.terminate()
+        assert process.wait(timeout=60) != 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(target, 0)
+    finally:
+        process.kill()
+        process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(target, signal.SIGKILL)

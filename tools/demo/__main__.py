@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sessions
 from demo import conversation, report, shared, stack
 from demo.report import Report
 from demo.server import Server, end_left_behind, free_port
@@ -195,11 +196,12 @@ def main(arguments: list[str] | None = None) -> int:
     result = Report("SmolLM2-135M-Instruct, float32", "vLLM (CPU)", BLOCK_TOKENS, BLOCK_BYTES)
     server = None
     try:
-        if options.s3:
-            result.steps = shared.STEPS
-            run_shared(result)
-        else:
-            server = run(result, options.stay)
+        with sessions.interruptible():
+            if options.s3:
+                result.steps = shared.STEPS
+                run_shared(result)
+            else:
+                server = run(result, options.stay)
     except (RuntimeError, LookupError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

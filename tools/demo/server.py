@@ -95,9 +95,15 @@ class Server:
         self.log = log
         self._file: IO[bytes] = log.open("ab")
         # A session of its own: the engine's children are killed with it and nothing else is.
-        self.process = subprocess.Popen(
-            command, env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        with sessions.starting() as known:
+            self.process = subprocess.Popen(
+                command,
+                env=env,
+                stdout=self._file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            known.add(self.process.pid)
 
     def wait_ready(self, say: Callable[[str], None]) -> float:
         """Seconds until /health answered; shows signs of life. Raises EngineError."""

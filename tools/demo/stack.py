@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,13 +13,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import sessions
 from demo.load import PAUSE_S, Load
 from demo.server import EngineError, Server, end_left_behind
 from engine_env import ROOT
@@ -39,7 +39,6 @@ LOGS = ("engine.log", "bridge.log", "prometheus.log")
 KEPT = ("data", "cache")  # Prometheus' series and the disk tier.
 TIERS = {"host.size": "256MiB", "disk.size": "1GiB"}
 GRAPH = "sum by (tier) (rate(terrace_hit_tokens_total[1m]))"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Say = Callable[[str], None]
 # Starts an engine with these settings on this port, and waits until it is ready.
 Start = Callable[[dict[str, Any], int], Server]
@@ -121,23 +120,6 @@ class Watch:
     def close(self) -> None:
         for handle in self._parts:
             os.close(handle)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """`kill` and a terminal that closes end the block as ^C does; whatever comes later does not."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        for number in SIGNALS:  # What ends the parts is not to be broken off.
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def end(process: subprocess.Popen[Any]) -> None:
@@ -249,7 +231,7 @@ class Stack:
         if not with_page:
             self.say(f"without the web page: this build has no setting {PAGE_SETTING}")
         try:
-            with interruptible(), ExitStack() as ends:
+            with sessions.interruptible(), ExitStack() as ends:
                 ends.callback(self._ended)
                 self._serve(settings(disk, self.ports.page if with_page else None), ends)
         except KeyboardInterrupt:

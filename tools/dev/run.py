@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import sessions
 from dev import paths, say
 
 TAIL_LINES = 40
@@ -96,15 +98,22 @@ def shown(
 ) -> int:
     """Runs `command` on this terminal and returns its exit status.
 
-    Ctrl-C reaches the command too; it gets time to end what it started.
+    Ctrl-C reaches the command too, `kill` is handed on; it gets time to end what it started.
     """
+    with sessions.interruptible():
+        return _shown([str(part) for part in command], cwd, environment(env))
+
+
+def _shown(command: list[str], cwd: Path, env: dict[str, str]) -> int:
     try:
-        process = subprocess.Popen([str(part) for part in command], cwd=cwd, env=environment(env))
+        process = subprocess.Popen(command, cwd=cwd, env=env)
     except FileNotFoundError as error:
         raise say.Stop(f"{command[0]} is not installed ({error})", "run ./dev setup") from error
     try:
         return process.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args and interrupt.args[0] != signal.SIGINT:
+            process.terminate()
         try:
             process.wait(timeout=INTERRUPTED_LIMIT_S)
         except subprocess.TimeoutExpired:

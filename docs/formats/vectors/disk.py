@@ -17,6 +17,7 @@ SHOWN = 64  # bytes of a page that a vector shows; the rest is zeros
 COLUMNS = (
     f"by the first one. Bytes are hex; of a page those before {SHOWN} are shown, the rest is zeros.\n"
     "# extent-bytes: size of 0.slots when it is made, extent_bytes\n"
+    "# used: seconds since 1970 that used.txt says, its content\n"
     "# extents-page: extent_bytes, creation, bytes\n"
     "# extents-record: e, namespace number, first extent of the run, extents of the run, stamp,"
     " offset in extents.meta, bytes\n"
@@ -29,6 +30,26 @@ COLUMNS = (
     "# frame: extents of the file, extent_bytes, ranks, payload bytes of each group, group, i, rank,"
     " run, offset in 0.slots"
 )
+
+
+# ---- used.txt ------------------------------------------------------------------------------------
+
+
+def used(content: bytes) -> int:
+    digits = content[:-1]
+    is_whole = content[-1:] == b"\n" and digits.isdigit() and int(digits) < 1 << 63
+    return int(digits) if is_whole else 0
+
+
+def used_vectors() -> list[list[str]]:
+    written = [f"{seconds}\n".encode() for seconds in (1, 1_767_225_600, (1 << 63) - 1)]
+    others = [
+        b"", b"\n", b"1767225600", b"1767225600\r\n", b"1767225600\n\n", b" 1767225600\n",
+        b"-1767225600\n", b"+1767225600\n", b"1767225600x\n", b"0x10\n", b"1e9\n",
+        b"%d\n" % (1 << 63), b"%d\n" % (1 << 64), b"\0" * 11,
+    ]
+    assert all(used(content) > 0 for content in written) and not any(map(used, others))
+    return [["used", str(used(content)), content.hex()] for content in written + others]
 
 
 # ---- Extents and runs ----------------------------------------------------------------------------
@@ -211,4 +232,4 @@ def meta_vectors() -> list[list[str]]:
 def vectors() -> list[list[str]]:
     sizes = (1 << 20, (8 << 20) - 1, 8 << 20, 100_000_000, 1 << 32, 1_000_000_000_000)
     rows = [["extent-bytes", str(size), str(extent_bytes(size))] for size in sizes]
-    return rows + meta_vectors() + layout_vectors()
+    return rows + used_vectors() + meta_vectors() + layout_vectors()

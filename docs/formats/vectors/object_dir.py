@@ -12,7 +12,9 @@ import pack
 COLUMNS = (
     "by the first one.\n"
     "# object: name, path below the root\n"
-    "# foreign: path below the root, of a file that is no object"
+    "# foreign: path below the root, of a file that is no object\n"
+    "# marker: content of TERRACE-OBJECTS, what a folder with it is: root, empty or refused\n"
+    "# entry: what a folder without a marker has, what it is: empty or refused"
 )
 
 
@@ -39,6 +41,32 @@ def name_of(path_: str) -> str | None:
     return name if is_name and between == folder(last) else None
 
 
+def marked(content: bytes) -> str:
+    if not content:
+        return "empty"
+    title, *rest = content.split(b"\n")
+    return "root" if title == b"terrace object directory" and rest[:1] == [b"format 1"] else "refused"
+
+
+def unmarked(entry: str) -> str:
+    return "empty" if entry in ("lost+found", ".snapshot") or entry.startswith("=new-") else "refused"
+
+
+def root_vectors() -> list[list[str]]:
+    own = b"terrace object directory\nformat 1\n"
+    markers = [
+        own, own[:-1], own + b"more\n", b"", own[:-2], own[:24], own[:10], b"\n" + own,
+        own.replace(b"1", b"2"), own.replace(b"1", b"10"), own.replace(b"1", b"01"),
+        own.replace(b"1", b"1 "), own.replace(b"\n", b"\r\n"), own.upper(), b"\0" * 34,
+    ]
+    entries = [
+        "lost+found", ".snapshot", "=new-node7-4711-0123456789abcdef", "=0bf", ".nfs0001",
+        "Lost+found", ".snapshots", "terrace-00", "v1",
+    ]
+    rows = [["marker", content.hex(), marked(content)] for content in markers]
+    return rows + [["entry", entry, unmarked(entry)] for entry in entries]
+
+
 def vectors() -> list[list[str]]:
     digests = bytes(range(0x40, 0x60)), bytes(range(0x80, 0xA0))
     key = bytes.fromhex("00ab54a98ceb1f0a")
@@ -56,4 +84,4 @@ def vectors() -> list[list[str]]:
     ]
     assert all(name_of(path(name)) == name for name in names)
     assert not any(map(name_of, foreign))
-    return rows + [["foreign", name] for name in foreign]
+    return rows + [["foreign", name] for name in foreign] + root_vectors()

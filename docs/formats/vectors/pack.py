@@ -17,6 +17,9 @@ COLUMNS = (
     "# name: content digest, layout digest, generation, N, key id (or -), sequence hash of the last"
     " block, name\n"
     "# reset: content digest, layout digest, generation, name\n"
+    "# turn: seconds since 1970, seconds of a turn, name\n"
+    "# old-turn: seconds since 1970, seconds of a turn, name of another turn, whether it is removed\n"
+    "# other: name that is no pack's, no reset's and no turn's\n"
     "# frame: N, ranks, payload bytes of each group, block, group, rank, offset in the pack\n"
     "# footer: N, ranks, payload bytes of each group, tokens of a block, content digest, layout"
     " digest, seed of the sequence hashes (SplitMix64, 16 bytes each), offset in the pack, bytes of"
@@ -43,6 +46,18 @@ def name(
 
 def reset(content: bytes, layout: bytes, generation: int) -> str:
     return f"v1/{namespace(content, layout)}/resets/{generation:020}"
+
+
+def turn_at(now: int, span: int) -> int:
+    return now // span * span
+
+
+def turn(number: int) -> str:
+    return f"turns/{number:020}"
+
+
+def is_removed(number: int, present: int, span: int) -> bool:
+    return number + max(86_400, 2 * span) < present
 
 
 # ---- Content -------------------------------------------------------------------------------------
@@ -93,6 +108,47 @@ def name_vectors() -> list[list[str]]:
     return rows
 
 
+def turn_vectors() -> list[list[str]]:
+    rows = []
+    for now, span in ((1_767_225_600, 3600), (1_767_229_199, 3600), (1_767_229_200, 3600),
+                      (1_767_225_601, 1), (1_767_225_600, 604_800), (59, 60), (0, 3600)):
+        rows.append(["turn", str(now), str(span), turn(turn_at(now, span))])
+    for span in (1, 3600, 43_200, 43_201, 604_800):
+        now = 1_767_225_617
+        present = turn_at(now, span)
+        line = present - max(86_400, 2 * span)
+        for number in (0, line - 1, line, line + 1, present - 1, present + span, 10**18):
+            verdict = "yes" if is_removed(number, present, span) else "no"
+            rows.append(["old-turn", str(now), str(span), turn(number), verdict])
+    return rows
+
+
+def other_vectors() -> list[list[str]]:
+    """Nearly a name: each is one that somebody could have put."""
+    folder, key = f"v1/{namespace(*DIGESTS)}", "00ab54a98ceb1f0a"
+    last = bytes(range(16)).hex()
+    packs = [
+        # A second name for what has one.
+        "g00/n32/00", "g01/n32/00", "g0/n032/00", "g0/n032k" + key + "/00", "g0/n0032/00",
+        "g/n32/00", "g0/n/00", "g+0/n32/00", "g-1/n32/00", "g0x0/n32/00", "g0/n32K" + key + "/00",
+        "g0/n32k" + key.upper() + "/00", "g0/n32k" + key[1:] + "/00", "g0/n32k/00", "g0/n0/00",
+        "g0/n4097/00", "g18446744073709551616/n32/00", "g0/n32/01", "g0/n32/0", "g0/n32", "G0/n32/00",
+        "g0/n32/00/00", "n32/g0/00",
+    ]
+    turns = ["", "0", "1767225600", f"{1:019}", f"{1:021}", "0000000000x767225600",
+             "-0000000001767225600", "99999999999999999999"]
+    resets = ["1", f"{1:019}", f"{1:021}", f"{10**18 + 1:020}", f"{1:020}x"]
+    return [
+        *(["other", f"{folder}/{middle}/{last}.pack"] for middle in packs),
+        ["other", f"v1/{namespace(*DIGESTS).upper()}/g0/n32/00/{last}.pack"],
+        ["other", f"v2/{namespace(*DIGESTS)}/g0/n32/00/{last}.pack"],
+        ["other", f"{folder}/g0/n32/00/{last}.pac"], ["other", f"{folder}/g0/n32/00/{last}"],
+        ["other", f"{folder}/g0/n32/00/{last[:-1]}.pack"],
+        *(["other", f"{folder}/resets/{number}"] for number in resets),
+        *(["other", f"turns/{number}"] for number in turns), ["other", "writable/if-absent"],
+    ]
+
+
 def footer_vectors() -> list[list[str]]:
     # With two groups 248 hashes fill one page to the last byte.
     cases = [
@@ -118,4 +174,4 @@ def footer_vectors() -> list[list[str]]:
 
 
 def vectors() -> list[list[str]]:
-    return name_vectors() + footer_vectors()
+    return name_vectors() + turn_vectors() + other_vectors() + footer_vectors()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import disk
 import encryption
+import learned
 import object_dir
 import pack
 from checksum import PIECE, U64, payload_checksum, splitmix_bytes, xxh3_128
@@ -220,6 +221,7 @@ def files() -> dict[str, str]:
             frame_vectors(),
         ),
         "disk.tsv": table(disk.COLUMNS, disk.vectors()),
+        "learned.tsv": table(learned.COLUMNS, learned.vectors()),
         "pack.tsv": table(pack.COLUMNS, pack.vectors()),
         "object-dir.tsv": table(object_dir.COLUMNS, object_dir.vectors()),
     }

@@ -8,7 +8,6 @@
 #include <map>
 
 #include "terrace/tier/disk/disk_fixture.h"
-#include "terrace/tier/disk/health_internal.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -242,23 +241,6 @@ TEST_F(DiskFaultTest, AFullDiskDropsNewBlocksAndServesOldOnes) {
   for (std::uint64_t n = 0; n < 4; ++n) EXPECT_TRUE(rig_.read(n).is_ok());
   ASSERT_EQ(rig_.tier().problems().size(), 1U);
   EXPECT_THAT(rig_.tier().problems()[0], HasSubstr("lower disk.size"));
-}
-
-// Batches that were under way when it filled up would make health flap, and the log grow.
-TEST(DiskHealthTest, AFullPathIsHealthyOnlyWhenItIsWrittenAgain) {
-  testing::FakeClock clock;
-  RingLog log(clock, LogLevel::kInfo, 16);
-  Health health({"/cache"}, {}, clock, log);
-  for (int i = 0; i < 3; ++i) {
-    health.write_failed(0, {Code::kExhausted, "no space"});
-    health.succeeded(0, true);
-    EXPECT_EQ(health.problems().size(), 1U);
-  }
-  EXPECT_EQ(log.drain().size(), 1U);
-  clock.advance(seconds(11));
-  ASSERT_TRUE(health.may_write(0));
-  health.succeeded(0, true);
-  EXPECT_TRUE(health.problems().empty());
 }
 
 TEST_F(DiskFaultTest, WithoutRoomForTheSlotFileWritesAreDroppedNotAwaited) {

@@ -53,7 +53,7 @@ TEST_F(DiskScrubTest, ABadBlockIsDroppedAndReportedWithItsPlace) {
   EXPECT_EQ(rig_.metric(kBytes), 3 * kFrame);
   EXPECT_THAT(rig_.log(), HasSubstr(rig_.owner() + "/0.slots offset=" + std::to_string(2 * kFrame) +
                                     " scrub=bad key=" + hash_of(2).hex()));
-  EXPECT_THAT(rig_.log(), HasSubstr("scrub=done pass=1 good_blocks=3 bad_blocks=1"));
+  EXPECT_THAT(rig_.log(), HasSubstr("warn disk scrub=done pass=1 good_blocks=3 bad_blocks=1"));
 }
 
 TEST_F(DiskScrubTest, ADroppedBlockStaysDroppedAfterARestartAndIsToldAsEvicted) {
@@ -152,6 +152,7 @@ TEST_F(DiskScrubTest, ADirectoryThatIsLeftAloneIsSkippedAndSaid) {
   EXPECT_EQ(report.skipped_blocks, 2U) << "five errors in a row close the directory";
   EXPECT_EQ(rig_.metric(kSkipped), 2);
   EXPECT_EQ(report.good_blocks, 0U);
+  EXPECT_THAT(rig_.log(), HasSubstr("skipped_blocks=1"));
 }
 
 TEST_F(DiskScrubTest, ItReadsNoFasterThanItIsTold) {
@@ -196,6 +197,8 @@ TEST_F(DiskScrubTest, WhoAsksWithoutARateGetsTheTiersOwnOrElseOneThatEnds) {
   ASSERT_TRUE(rig_.reopen().is_ok());
   (void)rig_.tier().start_scrub(0);
   EXPECT_TRUE(rig_.tier().scrub_report().is_asked);
+  ASSERT_TRUE(poll_until([&] { return rig_.metric(kGood) == 1; }));
+  EXPECT_EQ(rig_.tier().scrub_report().bytes_per_second, 5'000'000U);
   EXPECT_TRUE(poll_until(is_over));
   EXPECT_EQ(rig_.tier().scrub_report().bytes_per_second, 5'000'000U);
 }
@@ -357,6 +360,20 @@ TEST_F(DiskScrubTest, FindingsAreTheLatestAndBounded) {
   EXPECT_EQ(report.bad_blocks, kMostScrubFindings + 10);
   ASSERT_EQ(report.found.size(), kMostScrubFindings);
   EXPECT_EQ(report.found.back().offset, last);
+}
+
+TEST_F(DiskScrubTest, FindingsOfThePassBeforeStayAndAnAskedRateEndsWithItsPass) {
+  rig_.options().scrub_bytes_per_second = 5'000'000;
+  rig_.options().scrub_first = seconds(600);
+  rig_.options().scrub_interval = seconds(600);
+  ASSERT_TRUE(rig_.open().is_ok());
+  write_blocks(0, 4);
+  flip(2 * kFrame + 4096);
+  EXPECT_EQ(scrub().bad_blocks, 1U);
+  const ScrubReport second = scrub();
+  EXPECT_EQ(second.bad_blocks, 0U);
+  EXPECT_EQ(second.found.size(), 1U);
+  EXPECT_EQ(second.bytes_per_second, 5'000'000U) << "of the next one, by itself";
 }
 
 TEST_F(DiskScrubTest, AFrameOfAFormatThatNobodyKnowsIsBad) {

@@ -212,6 +212,26 @@ TEST(SmallDiskTest, ADiskThatFillsUpWhileServingDropsWritesAndRecovers) {
   EXPECT_TRUE(rig.write(9999).is_ok());
 }
 
+// Others took part of what was free when the size was divided: the rest stays theirs.
+TEST(SmallDiskTest, ASlotFileDoesNotGrowIntoWhatStaysFreeForOthers) {
+  const SmallDisk disk(40 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  Rig rig;
+  rig.options().paths = {disk.path()};
+  rig.options().preallocate = "zerofill";
+  rig.options().blocks = 0;
+  rig.options().size = 16_MiB;
+  ASSERT_TRUE(rig.open().is_ok());
+  const std::uint64_t taken = fs::space(disk.path()).available - (8U << 20U);
+  std::ofstream(disk.path() + "/somebody-elses", std::ios::binary) << std::string(taken, 'x');
+  Status status;
+  for (std::uint64_t n = 0; status.is_ok() && n < 5000; ++n) status = rig.write(n);
+  EXPECT_FALSE(status.is_ok());
+  EXPECT_GE(fs::space(disk.path()).available, 5U << 20U) << "half of a quarter of it";
+  ASSERT_EQ(rig.tier().problems().size(), 1U);
+  EXPECT_THAT(rig.tier().problems()[0], HasSubstr("others have used its file system up"));
+}
+
 TEST(DiskSizeTest, AGrownTierKeepsItsBlocks) {
   Rig rig;
   ASSERT_TRUE(rig.open().is_ok());

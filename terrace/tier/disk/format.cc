@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>
+#include <system_error>
 
 #include "terrace/tier/disk/format_internal.h"
 
@@ -225,6 +227,16 @@ std::optional<LearnedHeader> decode_learned(std::span<const std::byte, kPageByte
     return std::nullopt;
   }
   return LearnedHeader{bytes.number, bytes.bytes, bytes.payload};
+}
+
+std::string used_text(std::int64_t seconds) { return fmt::format("{}\n", seconds); }
+
+std::int64_t used_seconds_of(std::string_view text) {
+  std::int64_t seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (error != std::errc()) return 0;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return text == "\n" ? std::max<std::int64_t>(seconds, 0) : 0;
 }
 
 void encode(const SlotRecord& record, std::uint32_t slot,

@@ -97,6 +97,11 @@ struct DecodedSlot {
 [[nodiscard]] DecodedSlot decode_slot(std::span<const std::byte, kSlotRecordBytes> source,
                                       std::uint32_t slot);
 
+// used.txt: when the namespace was opened last, in seconds since 1970.
+[[nodiscard]] std::string used_text(std::int64_t seconds);
+// 0 = `text` is not what used_text() makes of a number above 0.
+[[nodiscard]] std::int64_t used_seconds_of(std::string_view text);
+
 // The one page of writes.meta: what disk.write_budget and disk.dwpd left at some moment.
 struct WriteAccount {
   std::int64_t wall_seconds = 0;  // Since 1970.

@@ -136,6 +136,18 @@ TEST(DiskFormatVectorsTest, RecordsOfSlotsAreThoseOfTheSecondImplementation) {
   }
 }
 
+TEST(DiskFormatVectorsTest, LastUsesAreThoseOfTheSecondImplementation) {
+  for (const Row& row : rows_of("used")) {
+    SCOPED_TRACE(row.back());
+    const std::string text = row.size() > 2 ? testing::from_hex(row[2]) : "";
+    const std::int64_t used = std::stoll(row[1]);
+    EXPECT_EQ(used_seconds_of(text), used);
+    if (used > 0) {
+      EXPECT_EQ(used_text(used), text);
+    }
+  }
+}
+
 TEST(DiskFormatVectorsTest, WriteAccountsAreThoseOfTheSecondImplementation) {
   for (const Row& row : rows_of("writes-page")) {
     SCOPED_TRACE(row[2]);

@@ -111,12 +111,14 @@ void Loader::take_record(Hand& hand, std::uint32_t v, std::uint32_t slot, std::s
   const SlotRecord& record = decoded.record;
   hand.next_sequence = std::max(hand.next_sequence, record.sequence + 1);
   const std::uint32_t run = volume.run_of(slot);
-  if (record.state != RecordState::kSealed || record.stamp != volume.run_stamp(run) ||
-      record.epoch != volume.meta_header().epoch || record.name_space != volume.name_space() ||
-      record.group != group) {
+  if (record.stamp != volume.run_stamp(run) || record.epoch != volume.meta_header().epoch ||
+      record.name_space != volume.name_space() || record.group != group) {
     return;
   }
+  // A void one, too, so that it is written again before the slot is used: its owner may have been
+  // killed when the sync of it had failed, and then the medium has what it was to make void.
   writer_.set_recorded(v, group, slot);
+  if (record.state != RecordState::kSealed) return;
   const std::uint32_t index = context_.slots.map().index({v, slot});
   if (index >= context_.slots.size()) return;
   if (!volume.is_allocated(run)) {  // The slot file was cut: the frame is gone.

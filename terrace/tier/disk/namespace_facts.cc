@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <array>
-#include <charconv>
 #include <optional>
 
 #include "terrace/base/file.h"
 #include "terrace/block/fingerprint.h"
+#include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/meta_scan_internal.h"
 #include "terrace/tier/disk/namespace_facts_internal.h"
 #include "terrace/wire/frame.h"
@@ -104,7 +104,7 @@ NamespaceFacts read_namespace(const std::string& directory, const std::string& n
     facts.layout_digest = told->layout;
   }
   if (const auto used = read_file(path + "/used.txt", 1_KiB)) {
-    (void)std::from_chars(used->data(), used->data() + used->size(), facts.used_seconds);
+    facts.used_seconds = used_seconds_of(*used);
   }
   return facts;
 }

@@ -81,5 +81,62 @@ TEST_F(PaceTest, ItHangsWhenNothingComesBackAndUntilSomethingDoes) {
   EXPECT_FALSE(pace_.is_hanging(0)) << "idle";
 }
 
+// Two spans are no norm.
+TEST_F(PaceTest, ItIsJudgedByWhatWasSeenForAWhile) {
+  run(1, milliseconds(10), 200);
+  run(1, milliseconds(300), 20);
+  EXPECT_FALSE(pace_.is_slow(0));
+}
+
+TEST_F(PaceTest, OneAnswerThatTookLongIsNotSlow) {
+  learn();
+  run(1, seconds(5), 1);
+  EXPECT_FALSE(pace_.is_slow(0));
+}
+
+TEST_F(PaceTest, AThirdOfItsNormIsNotSlowHoweverLongTheQueueIs) {
+  learn();
+  run(16, milliseconds(30), 400);
+  EXPECT_FALSE(pace_.is_slow(0));
+}
+
+TEST_F(PaceTest, TheNormFollowsSlowlyAndTheSpeedOfLateQuickly) {
+  learn();
+  run(1, milliseconds(20), 50);  // One span at half the rate.
+  EXPECT_NEAR(pace_.norm(0), (100.0 - 50.0 / 32) * kMiB, 0.5 * kMiB);
+  EXPECT_NEAR(pace_.speed(0), (100.0 - 50.0 / 4) * kMiB, kMiB);
+  EXPECT_NEAR(pace_.last(0), 50.0 * kMiB, kMiB);
+}
+
+// Else it would flap, and the log with it.
+TEST_F(PaceTest, ASlowDeviceIsQuickOnlyWellAboveWhereItBecameSlow) {
+  learn();
+  run(1, milliseconds(300), 20);
+  ASSERT_TRUE(pace_.is_slow(0));
+  run(4, milliseconds(50), 200);  // A fifth of its norm.
+  EXPECT_TRUE(pace_.is_slow(0));
+  for (int i = 0; i < 500; ++i) {  // Few bytes, but at once.
+    pace_.began(0, 0, 4096);
+    clock_.advance(milliseconds(5));
+    pace_.ended(0);
+  }
+  EXPECT_FALSE(pace_.is_slow(0));
+}
+
+TEST_F(PaceTest, ItHangsThoughMoreIsAskedOfIt) {
+  pace_.began(0, 0, kMiB);
+  clock_.advance(seconds(6));
+  pace_.began(1, 0, kMiB);
+  clock_.advance(seconds(6));
+  EXPECT_TRUE(pace_.is_hanging(0));
+}
+
+TEST_F(PaceTest, WhatBeginsTwiceEndsOnce) {
+  pace_.began(0, 0, kMiB);
+  pace_.began(0, 0, kMiB);
+  pace_.ended(0);
+  EXPECT_TRUE(pace_.is_idle(0));
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk

@@ -92,7 +92,7 @@ Status Volume::enter_namespace(const Options& options) {
   }
   name_space_ = ours->number;
   Status noted = write_file_atomic(owner_.directory + "/" + ours->directory + "/used.txt",
-                                   fmt::format("{}\n", options.now_seconds));
+                                   used_text(options.now_seconds));
   if (noted.code() == Code::kInvalid) return noted;  // Somebody put something there.
   if (!noted.is_ok()) {  // A full disk is no reason not to serve what is there.
     log_.write(

@@ -42,8 +42,8 @@ class Writer {
   // The slot's record must not be found again; written with the next batch. Bounded: beyond that
   // the next block in the slot, or the next read after a restart, finds out.
   void invalidate(std::size_t group, SlotMap::Place place);
-  // At start: the slot has a record that would count. Different slots may be told by different
-  // threads.
+  // At start: the slot has a record that would count, or a void one that may hide such a record on
+  // the medium. Different slots may be told by different threads.
   void set_recorded(std::uint32_t volume, std::size_t group, std::uint32_t slot);
   // Ends what has not reached the device; the rest goes on.
   void stop(std::vector<DiskDone>& done);

@@ -68,7 +68,7 @@ std::uint64_t Collector::Ages::age_of(std::size_t cell) {
 }
 
 Collector::Collector(const Options& options, const Clock& clock)
-    : options_(options), clock_(clock), turn_(0) {
+    : options_(options), clock_(clock), turn_(0), packs_(std::string(wire::kAllPacks)) {
   turn_ = present_turn();
   if (!options_.is_dry_run) return;
   now_seconds_ = clock_.wall_seconds();
@@ -134,7 +134,7 @@ std::optional<ObjectRequest> Collector::ask() {
       break;
     case Step::kListPacks:
       made = request(ObjectOp::kList, std::string(wire::kAllPacks));
-      made.after = after_;
+      made.after = packs_.after();
       break;
     case Step::kNone:
       return std::nullopt;
@@ -174,10 +174,7 @@ void Collector::take_main(const ObjectAnswer& answer) {
     case Step::kListTurns:
       return take_turns(answer);
     case Step::kListPacks:
-      for (const ObjectInfo& info : answer.found) consider(info);
-      after_ = answer.next;
-      if (after_.empty()) end_listing();
-      return;
+      return take_packs(answer);
     case Step::kNone:
       return;
   }
@@ -215,6 +212,12 @@ void Collector::take_turns(const ObjectAnswer& answer) {
   }
   report_.phase = Phase::kCount;
   step_ = Step::kListPacks;
+}
+
+void Collector::take_packs(const ObjectAnswer& answer) {
+  if (Status status = packs_.take(answer); !status.is_ok()) return stop(status);
+  for (const ObjectInfo& info : answer.found) consider(info);
+  if (packs_.after().empty()) end_listing();
 }
 
 void Collector::consider(const ObjectInfo& info) {
@@ -268,6 +271,7 @@ void Collector::end_listing() {
     draw_line();
   }
   report_.phase = Phase::kRemove;
+  packs_ = transfer::ObjectListing(std::string(wire::kAllPacks));
   if (!was_counting || line_ == Ages::kCells) step_ = Step::kNone;
 }
 

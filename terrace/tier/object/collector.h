@@ -18,6 +18,7 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/status.h"
+#include "terrace/transfer/object_listing.h"
 #include "terrace/transfer/object_store.h"
 
 namespace terrace::tier {
@@ -115,6 +116,7 @@ class Collector {
   [[nodiscard]] bool has_turn_passed() const;
   void take_main(const transfer::ObjectAnswer& answer);
   void take_turns(const transfer::ObjectAnswer& answer);
+  void take_packs(const transfer::ObjectAnswer& answer);
   void take_removal(const transfer::ObjectAnswer& answer, const Victim& victim);
   void consider(const transfer::ObjectInfo& info);
   void add_to_key(std::string_view key, const PackTotals& pack);
@@ -133,7 +135,7 @@ class Collector {
   bool is_asking_ = false;
   std::uint64_t turn_ = 0;
   std::int64_t now_seconds_ = 0;              // By the store's clock.
-  std::string after_;                         // The page before.
+  transfer::ObjectListing packs_;             // The listing that is under way.
   std::deque<Victim> victims_;                // Of this page.
   std::map<std::uint64_t, Victim> removals_;  // Under way, by token.
   std::uint64_t last_token_ = 0;

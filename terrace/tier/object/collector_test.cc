@@ -203,6 +203,26 @@ TEST_F(CollectorTest, AStoreThatFailsEndsTheRoundAtWhateverStep) {
   }
 }
 
+// A server whose word for the next page is one that it had before.
+TEST_F(CollectorTest, AListingThatGoesRoundInACircleEndsTheRound) {
+  options_.bounds.bytes = 1;
+  for (const bool is_second : {false, true}) {
+    SCOPED_TRACE(is_second);
+    add(name_of(1), 10 * kDay);
+    Collector collector(options_, clock_);
+    place_->twist = [&](const auto& request, transfer::ObjectAnswer& answer) {
+      const bool is_it =
+          request.name == wire::kAllPacks && collector.report().is_counted == is_second;
+      if (is_it) answer.next = request.after == "a" ? "b" : "a";
+    };
+    const CollectReport report = run(collector);
+    EXPECT_EQ(report.status.code(), Code::kCorrupt);
+    EXPECT_THAT(report.status.message(), ::testing::HasSubstr("list v1/: after page"));
+    EXPECT_EQ(report.is_counted, is_second);
+    clock_.advance(options_.every);
+  }
+}
+
 TEST_F(CollectorTest, NoMoreRemovalsAreUnderWayThanMayBe) {
   for (std::uint64_t i = 0; i < 100; ++i) add(name_of(i), 10 * kDay);
   options_.bounds.max_age = seconds(kDay);

@@ -1,6 +1,7 @@
 // Which node collects when: turns, and long rounds.
 #include <gmock/gmock.h>
 
+#include "terrace/testing/vectors.h"
 #include "terrace/tier/object/collector_rig.h"
 
 namespace terrace::tier {
@@ -151,6 +152,39 @@ TEST_F(CollectorTurnTest, TurnsOfTheSpanBeforeStayHoweverLongASpanIs) {
   EXPECT_TRUE(place_->objects.contains(wire::turn_name(turn - 10 * kDay)));
   EXPECT_TRUE(place_->objects.contains(wire::turn_name(turn - 19 * kDay)));
   EXPECT_FALSE(place_->objects.contains(wire::turn_name(turn - 30 * kDay)));
+}
+
+// docs/formats/vectors/pack.tsv, which a second implementation made from the document alone.
+TEST_F(CollectorTurnTest, TurnsAreThoseOfTheSecondImplementation) {
+  int turns = 0;
+  int kept = 0;
+  int removed = 0;
+  for (const auto& row : testing::read_vectors("pack.tsv")) {
+    if (row[0] != "turn" && row[0] != "old-turn") continue;
+    SCOPED_TRACE(row[1] + " " + row[2] + " " + row[3]);
+    const testing::FakeClock clock(seconds(1000), std::stoll(row[1]));
+    options_.every = seconds(std::stoll(row[2]));
+    options_.bounds.max_age = seconds(kDay);
+    Collector collector(options_, clock);
+    if (row[0] == "turn") {
+      ++turns;
+      EXPECT_EQ(wire::turn_name(collector.present_turn()), row[3]);
+      EXPECT_EQ(wire::turn_of(row[3]), collector.present_turn());
+      continue;
+    }
+    place_->objects.clear();
+    place_->objects[row[3]].resize(1);
+    testing::MemoryObjectStore store(place_, 8);
+    for (int i = 0; i < 100 && !collector.is_over(); ++i) {
+      while (auto request = collector.next()) (void)store.submit(*std::move(request));
+      std::vector<transfer::ObjectAnswer> answers;
+      store.poll(answers);
+      for (const auto& answer : answers) collector.take(answer);
+    }
+    EXPECT_EQ(place_->objects.contains(row[3]), row[4] == "no");
+    ++(row[4] == "no" ? kept : removed);
+  }
+  EXPECT_TRUE(turns > 0 && kept > 0 && removed > 0);
 }
 
 TEST_F(CollectorTurnTest, StoppedWhileItAsksForTheTurnItSaysThatItWasStopped) {

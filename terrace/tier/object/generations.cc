@@ -18,7 +18,8 @@ void Generations::advance() {
   const Nanoseconds now = context_.clock.now();
   if (!context_.generation && !is_asking_ && now >= ask_at_) {
     highest_ = 0;
-    ask({});
+    listing_ = transfer::ObjectListing(context_.names.resets());
+    ask();
   }
   const bool is_to_tell = context_.is_reset.load() && !context_.is_reset_told.load();
   if (is_to_tell && !is_telling_ && now >= tell_at_) tell();
@@ -42,8 +43,8 @@ std::uint64_t Generations::highest_of(const transfer::ObjectAnswer& answer) cons
   return highest;
 }
 
-void Generations::ask(const std::string& after) {
-  is_asking_ = list(after, Part::kOpening, 0).is_ok();
+void Generations::ask() {
+  is_asking_ = list(listing_.after(), Part::kOpening, 0).is_ok();
   if (is_asking_) return;
   ask_at_ = context_.clock.now() + kAskAgain;
   context_.is_settled.store(true);
@@ -52,10 +53,11 @@ void Generations::ask(const std::string& after) {
 void Generations::take_listing(const transfer::ObjectAnswer& answer) {
   is_asking_ = false;
   context_.is_settled.store(true);
-  if (!answer.status.is_ok()) {
+  const Status status = answer.status.is_ok() ? listing_.take(answer) : answer.status;
+  if (!status.is_ok()) {
     ask_at_ = context_.clock.now() + kAskAgain;
     const std::string text = fmt::format("{}: {}: nothing of it is served until it answers",
-                                         context_.store->place(), answer.status.text());
+                                         context_.store->place(), status.text());
     if (!std::exchange(has_told_, true)) {
       context_.log.write(LogLevel::kError, fmt::format("event=object_away reason=\"{}\"", text));
     }
@@ -64,7 +66,7 @@ void Generations::take_listing(const transfer::ObjectAnswer& answer) {
     return;
   }
   highest_ = std::max(highest_, highest_of(answer));
-  if (!answer.next.empty()) return ask(answer.next);
+  if (!listing_.after().empty()) return ask();
   context_.generation = highest_;
   {
     const MutexLock lock(context_.mutex);
@@ -104,11 +106,13 @@ void Generations::take_reset(const transfer::ObjectAnswer& answer, std::uint64_t
     // Under a name that was there, whoever put it may have stored since.
     highest_seen_ = std::max(highest_seen_, told_);
     if (answer.was_there) return tell();
+    look_ = transfer::ObjectListing(context_.names.resets());
   } else {
     highest_seen_ = std::max(highest_seen_, highest_of(answer));
-    if (answer.next.empty()) return highest_seen_ > told_ ? tell() : end_telling({});
+    if (const Status seen = look_.take(answer); !seen.is_ok()) return end_telling(seen);
+    if (look_.after().empty()) return highest_seen_ > told_ ? tell() : end_telling({});
   }
-  const Status status = list(answer.next, Part::kReset, kLook);
+  const Status status = list(look_.after(), Part::kReset, kLook);
   if (!status.is_ok()) end_telling(status);
 }
 

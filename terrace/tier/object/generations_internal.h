@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "terrace/tier/object/context_internal.h"
+#include "terrace/transfer/object_listing.h"
 
 namespace terrace::tier::object {
 
 class Generations {
  public:
-  explicit Generations(Context& context) : context_(context) {}
+  explicit Generations(Context& context)
+      : context_(context), listing_(context.names.resets()), look_(context.names.resets()) {}
 
   // Asks, and asks again while the store does not answer.
   void advance();
@@ -24,7 +26,7 @@ class Generations {
   [[nodiscard]] bool is_idle() const { return !is_asking_ && !is_telling_; }
 
  private:
-  void ask(const std::string& after);
+  void ask();
   [[nodiscard]] Status list(const std::string& after, Part part, std::uint64_t number);
   [[nodiscard]] std::uint64_t highest_of(const transfer::ObjectAnswer& answer) const;
   // Of a reset: its name is put, and then looked for, as another node may have put a higher one.
@@ -35,9 +37,11 @@ class Generations {
   bool is_asking_ = false;
   bool has_told_ = false;
   Nanoseconds ask_at_{0};
+  transfer::ObjectListing listing_;  // Before anything is served.
   std::uint64_t highest_ = 0;
   bool is_telling_ = false;
   Nanoseconds tell_at_{0};
+  transfer::ObjectListing look_;    // After a reset was put.
   std::uint64_t told_ = 0;          // What the last reset that was put is called.
   std::uint64_t highest_seen_ = 0;  // Since then.
   std::string content_ = "reset\n";

@@ -242,6 +242,30 @@ TEST_F(ObjectTierTest, BeforeTheStoreHasAnsweredNothingIsThere) {
   EXPECT_TRUE(tier->problems().empty());
 }
 
+TEST_F(ObjectTierTest, AStoreWhoseListingsDoNotEndIsToldAndAskedAgain) {
+  const auto twist = [](const transfer::ObjectRequest& request, transfer::ObjectAnswer& answer) {
+    if (request.op == transfer::ObjectOp::kList) answer.next = request.after == "a" ? "b" : "a";
+  };
+  place_->twist = twist;
+  const auto tier = open();
+  EXPECT_FALSE(tier->is_open());
+  ASSERT_EQ(tier->problems().size(), 1U);
+  EXPECT_THAT(tier->problems()[0], HasSubstr("memory: "));
+  EXPECT_THAT(tier->problems()[0], HasSubstr("/resets/: after page"));
+  place_->twist = nullptr;
+  pass(*tier, 11);
+  EXPECT_TRUE(tier->is_open());
+  EXPECT_TRUE(tier->problems().empty());
+  place_->twist = twist;
+  tier->forget_all();
+  (void)settle(*tier);
+  ASSERT_EQ(tier->undropped().size(), 1U);
+  EXPECT_THAT(tier->undropped()[0], HasSubstr("round in a circle"));
+  place_->twist = nullptr;
+  pass(*tier, 11);
+  EXPECT_TRUE(tier->undropped().empty());
+}
+
 TEST_F(ObjectTierTest, AStoreThatFailsInTheMiddleEndsProbesReadsAndWrites) {
   write_all(1);
   const auto other = open();

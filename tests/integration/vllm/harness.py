@@ -82,7 +82,7 @@ def start(
         del env["TERRACE_LIBRARY"]
     env |= settings_env or {}
     output = folder / "output.txt"
-    with output.open("wb") as stream:
+    with output.open("wb") as stream, sessions.starting() as known:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("engine_process.py"))]
             + [scenario, str(asked), str(answer)],
@@ -92,6 +92,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        known.add(process.pid)
     return EngineProcess(process, answer, output)
 
 

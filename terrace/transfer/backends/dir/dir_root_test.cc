@@ -1,8 +1,10 @@
 // What the root may be, and what becomes of a store whose root goes and comes.
 #include <sys/wait.h>
 
+#include <map>
 #include <thread>
 
+#include "terrace/testing/vectors.h"
 #include "terrace/transfer/backends/dir/dir_rig.h"
 
 namespace terrace::transfer::dir {
@@ -103,6 +105,39 @@ TEST_F(DirRootTest, AMarkerOfSomethingElseIsRefused) {
   fs::remove(marker());
   ASSERT_EQ(::mkfifo(marker().c_str(), 0600), 0);
   EXPECT_EQ(refusal().code(), Code::kRefused);
+}
+
+// docs/formats/vectors/object-dir.tsv, which a second implementation made from the document alone.
+TEST_F(DirRootTest, FoldersAreRootsOrBecomeOnesOrNotAsTheSecondImplementationSays) {
+  std::map<std::string, int> seen;
+  for (const auto& row : testing::read_vectors("object-dir.tsv")) {
+    if (row[0] != "marker" && row[0] != "entry") continue;
+    SCOPED_TRACE(row[1]);
+    fs::remove_all(root());
+    fs::create_directory(root());
+    const bool is_marker = row[0] == "marker";
+    const std::string path = is_marker ? marker() : root() + "/" + row[1];
+    write_text(path, is_marker ? testing::from_hex(row[1]) : "");
+    make_old(path, 7200);
+    ++seen[row[0] + " " + row[2]];
+    if (row[2] == "refused") {
+      EXPECT_EQ(refusal().code(), Code::kRefused);
+      continue;
+    }
+    const auto made = make();
+    ASSERT_TRUE(made.has_value()) << made.error().text();
+    if (row[2] == "empty") {
+      EXPECT_EQ(read_text(marker()), "terrace object directory\nformat 1\n");
+    }
+  }
+  EXPECT_EQ(seen.size(), 5U) << "markers of all three kinds, entries of two";
+}
+
+// On a file system that knows neither links nor renames that replace nothing.
+TEST_F(DirRootTest, ARootThatAnotherNodeIsAboutToMakeIsNotRefused) {
+  write_text(marker(), "");
+  const Status status = refusal();
+  EXPECT_EQ(status.code(), Code::kUnavailable) << status.text();
 }
 
 TEST_F(DirRootTest, AReadOnlyRootServesAndTakesNothing) {

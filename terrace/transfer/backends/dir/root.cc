@@ -140,8 +140,10 @@ Status Root::prepare() {
     std::string foreign;
     const int error = each_entry(std::move(folder), [&](const char* entry) {
       const std::string_view name = entry;
-      // What file systems make themselves, and what others are about to make of this folder.
-      const bool is_known = name == "lost+found" || name == ".snapshot" || is_leftover(name);
+      // What file systems make themselves, and what others are about to make of this folder: a
+      // marker that counts for none is a claim.
+      const bool is_known =
+          name == "lost+found" || name == ".snapshot" || name == kMarkerName || is_leftover(name);
       if (!is_known) foreign = name;
       return is_known;
     });
