@@ -213,7 +213,7 @@ TEST_F(CollectorTest, AListingThatGoesRoundInACircleEndsTheRound) {
     place_->twist = [&](const auto& request, transfer::ObjectAnswer& answer) {
       const bool is_it =
           request.name == wire::kAllPacks && collector.report().is_counted == is_second;
-      if (is_it) answer.next = request.after == "a" ? "b" : "a";
+      if (is_it) answer.next = std::string(request.after == "a" ? "b" : "a");
     };
     const CollectReport report = run(collector);
     EXPECT_EQ(report.status.code(), Code::kCorrupt);

@@ -244,7 +244,8 @@ TEST_F(ObjectTierTest, BeforeTheStoreHasAnsweredNothingIsThere) {
 
 TEST_F(ObjectTierTest, AStoreWhoseListingsDoNotEndIsToldAndAskedAgain) {
   const auto twist = [](const transfer::ObjectRequest& request, transfer::ObjectAnswer& answer) {
-    if (request.op == transfer::ObjectOp::kList) answer.next = request.after == "a" ? "b" : "a";
+    if (request.op == transfer::ObjectOp::kList)
+      answer.next = std::string(request.after == "a" ? "b" : "a");
   };
   place_->twist = twist;
   const auto tier = open();
