@@ -89,7 +89,10 @@ void DiskStorm::round(int steps) {
     const auto fault = static_cast<transfer::Fault>(kind);
     figures_.inject(backend_, std::string(to_string(fault)), faults_->injected(fault));
   }
+  // A header that its device does not take is waited for until some time.
+  clock_.advance_with_each_look(milliseconds(50));
   rig_.close();
+  clock_.advance_with_each_look(Nanoseconds(0));
   faults_ = nullptr;
 }
 
@@ -215,7 +218,11 @@ void DiskStorm::end_faults() {
   held_steps_ = 0;
   const SystemClock clock;
   const Nanoseconds limit = clock.now() + seconds(30);
-  while ((!under_way_.empty() || !rig_.tier().is_idle()) && clock.now() < limit) {
+  // What the tier does for itself may be lost, too, while it is idle.
+  const auto has_ended = [&] {
+    return under_way_.empty() && rig_.tier().is_idle() && faults_->lost() == 0;
+  };
+  while (!has_ended() && clock.now() < limit) {
     faults_->release_lost();
     clock_.advance(seconds(1));
     poll(milliseconds(2));
