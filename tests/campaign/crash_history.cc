@@ -66,7 +66,7 @@ void CrashHistory::draw_shape() {
   const std::string backends[] = {"io_uring", "threads"};
   backend_ = backends[rng_.below(2)];
   preallocate_ = rng_.chance(25) ? "zerofill" : "auto";
-  has_faults_ = rng_.chance(options_.untold_kills > 0 ? 80 : 40);
+  has_faults_ = rng_.chance(40);
   const int old_model = model_;
   const std::uint64_t old_blocks = blocks_;
   if (!is_first && rng_.chance(25)) model_ = 1 - model_;
@@ -126,7 +126,7 @@ void CrashHistory::live() {
   if (has_faults_) {
     transfer::FaultRates rates;
     rates.write_error = 2;
-    rates.sync_error = options_.untold_kills > 0 ? 10 : 3;
+    rates.sync_error = 3;
     rates.no_space = 1;
     rates.delayed = 20;
     rates.reordered = 20;
@@ -317,7 +317,9 @@ void CrashHistory::crash_often() {
 
 // The next life begins on all that had begun, and is cut off together with this one.
 void CrashHistory::kill() {
-  const std::size_t moment = moment_to_kill();
+  std::size_t moment = moment_of(rng_.next(), 0);
+  // A header says that a sync failed just after it did; a kill in between is not made up for.
+  while (is_untold(moment)) ++moment;
   std::unique_ptr<Rig> after = rebuild(moment, 100);
   recorder_->go_on_after_kill(moment, rig_->path(), after->path());
   for (auto& [name, copies] : copies_) {
@@ -331,19 +333,6 @@ void CrashHistory::kill() {
   std::erase_if(copies_, [](const auto& entry) { return entry.second.empty(); });
   rig_ = std::move(after);
   was_killed_ = true;
-}
-
-// A header says that a sync failed just after it did; a kill in between is not made up for.
-std::size_t CrashHistory::moment_to_kill() {
-  std::size_t moment = moment_of(rng_.next(), 0);
-  std::size_t untold = start_;
-  while (untold < recorder_->now() && !is_untold(untold)) ++untold;
-  if (is_untold(untold) && rng_.chance(options_.untold_kills)) {
-    figures_.inject(backend_, "untold_kill");
-    return untold;
-  }
-  while (is_untold(moment)) ++moment;
-  return moment;
 }
 
 bool CrashHistory::is_untold(std::size_t moment) const {

@@ -31,9 +31,6 @@ class CrashHistory {
     // Off: syncs promise nothing. For a test that the oracle notices.
     bool trusts_syncs = true;
     int kills = 30;  // Percent of the lives that end so, and not with the machine.
-    // Percent of the kills that come between a failed sync and the owner's word of it, if there was
-    // one; syncs fail more often then.
-    unsigned untold_kills = 0;
   };
   CrashHistory(const Options& options, std::uint64_t seed, Figures& figures);
   void run();
@@ -82,7 +79,6 @@ class CrashHistory {
   // ---- After it.
   void crash_often();
   void kill();
-  [[nodiscard]] std::size_t moment_to_kill();
   // A sync has failed and the owner has not said so yet.
   [[nodiscard]] bool is_untold(std::size_t moment) const;
   std::unique_ptr<Rig> rebuild(std::size_t moment, unsigned percent);

@@ -4,8 +4,7 @@
 int main(int argc, char** argv) {
   return terrace::campaign::run_campaign(
       "crash", argc, argv, [](std::uint64_t seed, terrace::campaign::Figures& figures) {
-        terrace::campaign::CrashHistory(
-            {.lives = 6, .writes = 40, .points = 600, .untold_kills = 20}, seed, figures)
+        terrace::campaign::CrashHistory({.lives = 6, .writes = 40, .points = 600}, seed, figures)
             .run();
       });
 }

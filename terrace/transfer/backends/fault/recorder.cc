@@ -1,6 +1,7 @@
 #include "terrace/transfer/backends/fault/recorder.h"
 
 #include <algorithm>
+#include <map>
 
 namespace terrace::transfer {
 
@@ -101,15 +102,23 @@ std::vector<Recorder::Landed> Recorder::survivors(std::size_t moment, Rng& rng,
 }
 
 bool Recorder::is_untold(std::size_t moment, std::string_view file) const {
-  std::size_t failed = 0;
-  std::size_t told = 0;
+  struct Word {
+    std::size_t failed = 0;
+    std::size_t told = 0;
+  };
+  std::map<std::string, Word> words;  // By path: each of several directories has such a file.
   for (const Event& event : events_) {
     if (!event.path.ends_with(file)) continue;
-    if (event.kind == Kind::kSync && event.failed <= moment)
-      failed = std::max(failed, event.failed);
-    if (event.kind == Kind::kWrite && event.finished <= moment) told = std::max(told, event.begun);
+    Word& word = words[event.path];
+    if (event.kind == Kind::kSync && event.failed <= moment) {
+      word.failed = std::max(word.failed, event.failed);
+    }
+    if (event.kind == Kind::kWrite && event.finished <= moment) {
+      word.told = std::max(word.told, event.begun);
+    }
   }
-  return failed > told;
+  return std::ranges::any_of(words,
+                             [](const auto& one) { return one.second.failed > one.second.told; });
 }
 
 void Recorder::note(const Landed& change) {
@@ -131,11 +140,14 @@ void Recorder::go_on_after_kill(std::size_t moment, const std::string& from,
   for (Event& event : events_) {
     move_below(event.path, from, to);
     move_below(event.source, from, to);
-    const bool is_over = event.finished <= moment || event.failed <= moment;
+    // A write that failed may have landed, as the next owner finds it: that is in the system's
+    // hands, too.
+    const bool is_sync = event.kind == Kind::kSync;
+    const bool is_over = event.finished <= moment || (is_sync && event.failed <= moment);
     if (is_over) continue;
     // A sync that nobody waits for any more promises nothing.
     event.failed = kNever;
-    event.finished = event.kind == Kind::kSync ? kNever : moment;
+    event.finished = is_sync ? kNever : moment;
   }
   now_ = moment;
 }
