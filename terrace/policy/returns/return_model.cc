@@ -204,11 +204,14 @@ ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash>
 }
 
 // Not at the last block, which the next turn may fill with other tokens; nor only in the answer,
-// which a chat template may leave out of it.
-void ReturnModel::set_anchor(const Visit& /*visit*/, std::span<const SequenceHash> chain) {
+// which a chat template may leave out of it. But where another begins alike and has ended at the
+// block before the last, whoever goes on from there need not be this one's: it is what all share.
+void ReturnModel::set_anchor(const Visit& visit, std::span<const SequenceHash> chain) {
   if (chain.empty()) return;
   const SequenceHash& last_but_one = chain[chain.size() - std::min<std::size_t>(chain.size(), 2)];
-  anchors_.set(last_but_one, next_);
+  const auto there = anchors_.find(last_but_one);
+  const bool is_shared = recall(there) != nullptr && there != visit.before && there != next_;
+  anchors_.set(is_shared ? chain.back() : last_but_one, next_);
 }
 
 // Half of what was counted one whole log of requests ago.

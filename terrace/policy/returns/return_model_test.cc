@@ -98,6 +98,20 @@ TEST_F(ReturnModelTest, SharingAPrefixIsNoReturn) {
   EXPECT_EQ(model().arrive(other, seconds(2)).turn, 1U);
 }
 
+// One block beyond what all begin with: the block before the last is nobody's own.
+TEST_F(ReturnModelTest, WhereAnotherEndedAlikeAReturnIsKnownByTheLastBlock) {
+  const auto begins_alike = [](std::uint64_t conversation, std::size_t own) {
+    Chain blocks = chain(1, 12);
+    for (const SequenceHash& hash : chain(conversation, own)) blocks.push_back(hash);
+    return blocks;
+  };
+  serve(begins_alike(2, 1), 1);
+  serve(begins_alike(3, 5), 2);  // Taken for its return: nothing tells them apart yet.
+  serve(begins_alike(4, 1), 3);
+  EXPECT_EQ(model().arrive(begins_alike(5, 5), seconds(4)).turn, 1U);
+  EXPECT_EQ(model().arrive(begins_alike(4, 6), seconds(5)).turn, 2U);
+}
+
 TEST_F(ReturnModelTest, AClassThatReturnsIsWorthMoreThanOneThatDoesNot) {
   converse(400, [](Ending ending) { return ending == Ending::kToolCall; });
   const ReturnClass calls = serve(chain(100'001, 10), 100'000, 100, Ending::kToolCall);
