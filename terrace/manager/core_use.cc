@@ -70,8 +70,9 @@ void Core::keep_roots(RequestId id, std::size_t stored, Nanoseconds now) {
   const Request* request = find(id);
   if (request == nullptr) return;
   const auto chain = request->chain.hashes();
-  context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())),
-                 {.at = now, .of = request->visit.of, .priority = request->ledger.hints.priority});
+  policy::Use use{.at = now, .priority = request->ledger.hints.priority};
+  if (context_.returns != nullptr) use.of = context_.returns->present(request->visit.of);
+  context_.touch(chain.first(std::min<std::uint64_t>(request->cursor, chain.size())), use);
 }
 
 void Core::settle_ended(std::span<const RequestId> stored) {

@@ -46,8 +46,8 @@ struct Run {
   std::uint32_t number;  // 0 = none.
   std::uint32_t at;      // Seconds.
   std::uint32_t blocks;  // That no other run has used since.
-  std::uint16_t of;
-  std::uint16_t cell;
+  ReturnChances::Cell cell;
+  ReturnClass of;
   std::uint8_t step;
   std::uint8_t is_judged : 1;
   std::uint8_t is_refused : 1;
@@ -103,8 +103,8 @@ class Expected final : public AdmissionFilter {
       run = {.number = entry.run,
              .at = entry.at,
              .blocks = 0,
-             .of = 0,
              .cell = 0,
+             .of = {},
              .step = 0,
              .is_judged = 0,
              .is_refused = 0};
@@ -210,11 +210,12 @@ class Expected final : public AdmissionFilter {
   void begin_run(const Use& use, std::uint32_t now) {
     if (++last_run_ == 0) ++last_run_;
     last_use_ = use;
+    chances_.begin(use.of);
     runs_[last_run_ % kRuns] = {.number = last_run_,
                                 .at = now,
                                 .blocks = 0,
-                                .of = use.of.value(),
                                 .cell = 0,
+                                .of = use.of,
                                 .step = 0,
                                 .is_judged = 0,
                                 .is_refused = 0};
@@ -222,7 +223,7 @@ class Expected final : public AdmissionFilter {
   }
 
   void judge(Run& run, std::uint32_t now) {
-    run.cell = ReturnChances::cell_of(ReturnClass(run.of), now - std::min(now, run.at));
+    run.cell = ReturnChances::cell_of(run.of, now - std::min(now, run.at));
     run.step = LossBudget::step_of(chances_.chance(run.cell));
     run.is_judged = 1;
     const double draw = static_cast<double>(run.number * 0x9E3779B9U) * 0x1.0p-32;

@@ -7,6 +7,7 @@
 
 #include "terrace/policy/admission/admission.h"
 #include "terrace/policy/admission/loss_budget_internal.h"
+#include "terrace/policy/admission/return_chances_internal.h"
 #include "terrace/policy/admission/use_log_internal.h"
 #include "terrace/testing/keys.h"
 #include "terrace/testing/property.h"
@@ -119,6 +120,36 @@ TEST(LossBudgetTest, ForgetsWhatWasLongAgo) {
   live(budget, 9'000, 100);
   for (int i = 0; i < 6; ++i) live(budget, 10, 9'000);
   EXPECT_TRUE(budget.refuses(kUnlikely, 0.99));
+}
+
+// The one at place 5 has been replaced.
+constexpr ReturnClass kBefore{5};
+constexpr ReturnClass kNow{512 + 5};
+
+TEST(ReturnChancesTest, AClassInThePlaceOfAnotherBeginsAsAllAre) {
+  ReturnChances chances;
+  chances.begin(kBefore);
+  const auto before = ReturnChances::cell_of(kBefore, 10);
+  const auto others = ReturnChances::cell_of(ReturnClass(0), 10);
+  for (int i = 0; i < 10'000; ++i) {
+    chances.note(before, false);
+    chances.note(others, true);
+  }
+  EXPECT_LT(chances.chance(before), 0.1);
+  chances.begin(kNow);
+  EXPECT_NEAR(chances.chance(ReturnChances::cell_of(kNow, 10)), 0.5, 0.01);
+  EXPECT_NEAR(chances.chance(before), 0.5, 0.01);
+}
+
+TEST(ReturnChancesTest, WhatComesOfAClassThatHasGoneCountsForNoneInItsPlace) {
+  ReturnChances chances;
+  chances.begin(kBefore);
+  const auto before = ReturnChances::cell_of(kBefore, 10);
+  chances.begin(kNow);
+  const auto now = ReturnChances::cell_of(kNow, 10);
+  for (int i = 0; i < 10'000; ++i) chances.note(now, true);
+  for (int i = 0; i < 10'000; ++i) chances.note(before, false);
+  EXPECT_GT(chances.chance(now), 0.9);
 }
 
 class ExpectedTest : public ::testing::Test {

@@ -23,11 +23,12 @@ class UseLog {
     std::uint32_t previous;  // Older; entry + 1, as next: 0 = none.
     std::uint32_t next;
     index::Home home;
-    std::uint16_t cell;  // As run.
+    std::uint32_t cell;  // As run.
     std::uint8_t step;
     std::uint8_t flags;
     std::uint8_t is_near;  // An lru tier would hold it.
   };
+  static_assert(sizeof(Entry) == 32);
   // Errors: kInvalid for no entries or too many; kExhausted if memory is refused.
   static Result<UseLog> create(std::uint64_t entries, std::uint64_t tier_blocks);
 

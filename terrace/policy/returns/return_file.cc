@@ -30,6 +30,15 @@ bool get(std::string_view& from, T& value) {
   return true;
 }
 
+std::uint32_t name_of(Trait trait) {
+  return (static_cast<std::uint32_t>(trait.level) << 8U) | trait.value;
+}
+
+std::optional<Trait> trait_of(std::uint32_t name) {
+  if (name >> 8U == 0 || name >> 8U >= kLevelCount) return std::nullopt;
+  return Trait{static_cast<Level>(name >> 8U), static_cast<std::uint8_t>(name & 255U)};
+}
+
 Status wrong() { return {Code::kInvalid, "no counts of returns, or of another version of them"}; }
 
 template <typename Counts>
@@ -43,15 +52,27 @@ bool are_counts(const Counts& counts) {
 }  // namespace
 
 std::string ReturnModel::save() const {
+  // Parents stand before their children, which may have lower places: one generation at a time.
+  std::vector<Place> order{ClassTree::kRoot};
+  std::vector<std::uint32_t> number(tree_.size());
+  for (std::size_t first = 0, end = 1; first < end; first = end, end = order.size()) {
+    for (Place place = 1; place < tree_.size(); ++place) {
+      const Place parent = tree_.parent(place);
+      const std::uint32_t at = number[parent];
+      if (at < first || at >= end || order[at] != parent) continue;
+      number[place] = static_cast<std::uint32_t>(order.size());
+      order.push_back(place);
+    }
+  }
   std::string bytes;
-  bytes.reserve(sizeof kMagic + 4 + used_ * (8 + 2 * sizeof classes_[0].returns));
+  bytes.reserve(sizeof kMagic + 4 + order.size() * (8 + 2 * sizeof(ByAge)));
   put(bytes, kMagic);
-  put(bytes, static_cast<std::uint32_t>(used_));
-  for (std::size_t of = 0; of < used_; ++of) {
-    put(bytes, static_cast<std::uint32_t>(classes_[of].parent));
-    put(bytes, classes_[of].name);
-    put(bytes, classes_[of].returns);
-    put(bytes, classes_[of].at_risk);
+  put(bytes, static_cast<std::uint32_t>(order.size()));
+  for (const Place place : order) {
+    put(bytes, number[tree_.parent(place)]);
+    put(bytes, name_of(tree_.trait(place)));
+    put(bytes, classes_[place].returns);
+    put(bytes, classes_[place].at_risk);
   }
   return bytes;
 }
@@ -76,19 +97,27 @@ Status ReturnModel::load(std::string_view bytes) {
     if (!are_counts(one.returns) || !are_counts(one.at_risk)) return wrong();
   }
   if (!bytes.empty()) return wrong();
-  // Numbers of classes stay what they are: blocks bear them.
-  for (std::size_t of = 0; of < used_; ++of) {
+  // Classes keep their places: blocks bear them.
+  for (std::size_t of = 0; of < tree_.size(); ++of) {
     classes_[of].returns.fill(0);
     classes_[of].at_risk.fill(0);
   }
-  std::vector<std::uint16_t> number(count);
+  std::vector<Place> places(count);
   for (std::uint32_t of = 0; of < count; ++of) {
-    if (of > 0) number[of] = class_of(number[saved[of].parent], saved[of].name);
-    if (of > 0 && number[of] == number[saved[of].parent]) continue;  // No room for it.
-    classes_[number[of]].returns = saved[of].returns;
-    classes_[number[of]].at_risk = saved[of].at_risk;
+    const Saved& one = saved[of];
+    if (of > 0) {
+      const Place parent = places[one.parent];
+      const auto trait = trait_of(one.name);
+      places[of] = trait ? class_of(parent, *trait, false) : parent;
+      if (places[of] == parent) continue;  // No room for it, or nothing that there is any more.
+    }
+    Class& own = classes_[places[of]];
+    own.returns = one.returns;
+    own.at_risk = one.at_risk;
+    // As many requests as have not returned at once, over as long.
+    tree_.set_uses(places[of], own.at_risk[0] * ClassTree::kUsesHalf / kMostRequests);
   }
-  for (std::size_t of = 0; of < used_; ++of) judge(of);
+  for (std::size_t of = 0; of < tree_.size(); ++of) judge(static_cast<Place>(of));
   return {};
 }
 

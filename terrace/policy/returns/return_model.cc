@@ -9,22 +9,26 @@ namespace terrace::policy {
 namespace {
 
 // What a class takes from its parent weighs as much as so many requests of its own, at least and
-// at first. That guess weighs as much as a class of two hundred of which half returned.
+// at first. That guess weighs as much as a class of twenty of which half returned.
 constexpr double kLeastLean = 40;
-constexpr double kGuessWhole = 10'000;
+constexpr double kGuessWhole = 100;
 // The root before anything is known: a return in a thousand for each bucket, as if seen once in
 // two. Buckets widen, so what was used longest ago is worth least.
 constexpr float kFirstReturns = 0.0005F;
 constexpr float kFirstAtRisk = 0.5F;
 constexpr float kMostHazard = 0.999F;
+constexpr float kLeastAtRisk = 1e-9F;
 constexpr std::size_t kMostLookedAt = 4096;
-constexpr std::size_t kJudgedAtOnce = 4;
+constexpr std::size_t kJudgedAtOnce = ClassTree::kMost / ClassTree::kFadeEvery;
+constexpr std::uint32_t kRootEvery = 4;
+constexpr std::uint32_t kMostNew = 256;
+// Where places are few, what has seen fewer itself is not told apart further.
+constexpr float kLeastToPart = 8;
 
-enum Level : std::uint32_t { kTurn = 1, kGap, kSize, kEnding, kAnswer, kPromise };
 constexpr std::uint32_t kMostEnding = kEndingCount - 1;
 
-constexpr std::uint32_t part(Level level, std::uint64_t value, std::uint32_t most) {
-  return (level << 8U) | static_cast<std::uint32_t>(std::min<std::uint64_t>(value, most));
+constexpr Trait trait(Level level, std::uint64_t value, std::uint32_t most) {
+  return {level, static_cast<std::uint8_t>(std::min<std::uint64_t>(value, most))};
 }
 
 std::uint32_t seconds_of(Nanoseconds time) {
@@ -71,67 +75,59 @@ Result<std::shared_ptr<ReturnModel>> ReturnModel::create() {
 }
 
 ReturnModel::ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left)
-    : classes_(std::move(classes)),
-      children_(2 * kMostClasses),
-      anchors_(std::move(anchors)),
-      left_(std::move(left)) {
-  judge(0);
+    : classes_(std::move(classes)), anchors_(std::move(anchors)), left_(std::move(left)) {
+  judge(ClassTree::kRoot);
   // Others must not take their room: who promises later would not be believed.
   for (Promise promise = kPromiseNothing + 1; promise < kPromiseCount; ++promise) {
-    (void)class_of(0, part(kPromise, promise, kPromiseCount));
+    (void)class_of(ClassTree::kRoot, trait(Level::kPromise, promise, kPromiseCount), false);
   }
 }
 
-// The parent itself when there is no room for more.
-std::uint16_t ReturnModel::class_of(std::uint16_t parent, std::uint32_t part) {
-  const std::size_t cells = children_.size();
-  for (std::size_t at = (parent * 0x9E37U + part * 0x85EBU) % cells;; at = (at + 1) % cells) {
-    const std::uint16_t child = children_[at];
-    if (child != 0) {
-      const Class& known = classes_[child - 1];
-      if (known.parent == parent && known.name == part)
-        return static_cast<std::uint16_t>(child - 1);
-      continue;
-    }
-    const bool is_promised = classes_[parent].is_promised || part >> 8U == kPromise;
-    // Whatever is promised, half of the classes are left for those who promise nothing.
-    if (used_ == kMostClasses || (is_promised && promised_ == kMostPromised)) return parent;
-    children_[at] = static_cast<std::uint16_t>(used_ + 1);
-    Class& made = classes_[used_];
-    made.name = part;
-    made.parent = parent;
-    made.is_promised = is_promised;
-    if (is_promised) ++promised_;
-    made.hazard = classes_[parent].hazard;
-    for (std::size_t k = 0; k < kBuckets; ++k) {
-      worths_[used_].of[k].store(worths_[parent].of[k].load(std::memory_order_relaxed),
-                                 std::memory_order_relaxed);
-    }
-    return static_cast<std::uint16_t>(used_++);
+ReturnModel::Place ReturnModel::class_of(Place parent, Trait trait, bool may_replace) {
+  if (const auto known = tree_.find(parent, trait)) return *known;
+  const ClassTree::Moment moment{.request = next_, .second = now_};
+  auto place = tree_.vacant(parent, trait);
+  if (!place && may_replace && classes_[parent].at_risk[0] >= kLeastToPart) {
+    place = tree_.least_used(parent, trait, moment);
+    if (place) forget(*place);
+  }
+  if (!place) return parent;
+  tree_.begin(*place, parent, trait, moment);
+  classes_[*place].hazard = classes_[parent].hazard;
+  weigh(*place);
+  return *place;
+}
+
+void ReturnModel::forget(Place place) {
+  Spread<double>& level = spreads_[static_cast<std::size_t>(tree_.trait(place).level)];
+  level.found -= classes_[place].spread.found;
+  level.whole -= classes_[place].spread.whole;
+  classes_[place] = {};
+}
+
+void ReturnModel::count(ReturnClass of, std::size_t bucket, ByAge Class::* where) {
+  for (Place place = tree_.place_of(of);; place = tree_.parent(place)) {
+    (classes_[place].*where)[bucket] += 1;
+    if (place == ClassTree::kRoot) return;
   }
 }
 
-void ReturnModel::count(std::uint16_t of, std::size_t bucket,
-                        std::array<float, kBuckets> Class::* where) {
-  for (;; of = classes_[of].parent) {
-    (classes_[of].*where)[bucket] += 1;
-    if (of == 0) return;
-  }
-}
-
-// Those that did not return meanwhile enter the next bucket.
+// Those that did not return meanwhile enter the next bucket. Within one second only the youngest
+// do: all others had their turn in it, unless the clock stepped back, and have it in the next.
 void ReturnModel::advance(std::uint32_t now) {
-  static const auto ages = [] {
+  const std::size_t end = now == now_ ? 1 : kBuckets;
+  now_ = now;
+  static const auto first = [] {
     std::array<std::uint32_t, kBuckets> all{};
     for (std::size_t k = 0; k < kBuckets; ++k) {
       all[k] = static_cast<std::uint32_t>(std::ceil(edge(k)));
     }
     return all;
   }();
-  for (std::size_t k = 0; k < kBuckets; ++k) {
+  for (std::size_t k = 0; k < end; ++k) {
     std::uint32_t& next = aged_[k];
     if (next_ - next > kMostRequests) next = next_ - kMostRequests;
-    for (; next != next_ && now - left(next).at >= ages[k] && now >= left(next).at; ++next) {
+    for (; next != next_ && now - left(next).at >= first[k] && now >= left(next).at; ++next) {
       if (!left(next).has_returned) count(left(next).of, k, &Class::at_risk);
     }
   }
@@ -146,136 +142,194 @@ Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds now,
                           const Hints& hints) {
   const std::uint32_t second = seconds_of(now);
   advance(second);
-  const Left* before = nullptr;
+  Visit visit{.turn = 1};
   const auto age_of = [&](const Left& one) { return second - std::min(second, one.at); };
   const auto tail = chain.last(std::min(chain.size(), kMostLookedAt));
   for (std::size_t i = tail.size(); i-- > 0;) {
-    Left* const found = recall(anchors_.find(tail[i]));
+    const auto number = anchors_.find(tail[i]);
+    Left* const found = recall(number);
     if (found == nullptr) continue;
     if (found->has_returned) break;  // Somebody else went on there: this one begins anew.
     count(found->of, bucket_of(age_of(*found)), &Class::returns);
     found->has_returned = true;
-    before = found;
+    visit.before = number;
     break;
   }
   // No return: what was kept for it is not asked for.
-  if (before == nullptr && hints.session) before = recall(anchors_.find(*hints.session));
-  Visit visit{.turn = 1};
+  if (!visit.before && hints.session) visit.before = anchors_.find(*hints.session);
   std::uint64_t gap = 0;
-  if (before != nullptr) {
+  if (const Left* const before = recall(visit.before)) {
     visit.turn = before->turn + 1U;
     gap = 1 + std::min<std::uint64_t>(gap_step(age_of(*before)), 5);
   }
   visit.gap = static_cast<std::uint8_t>(gap);
   visit.size = static_cast<std::uint8_t>(std::min<std::uint64_t>(size_step(chain.size()), 6));
-  visit.of = ReturnClass(arrived(0, visit));
+  visit.of = tree_.class_at(arrived(ClassTree::kRoot, visit, false));
   return visit;
 }
 
-std::uint16_t ReturnModel::arrived(std::uint16_t parent, const Visit& visit) {
-  const std::uint16_t of =
-      class_of(class_of(parent, part(kTurn, visit.turn, 5)), part(kGap, visit.gap, 6));
-  return class_of(of, part(kSize, visit.size, 6));
+ReturnModel::Place ReturnModel::arrived(Place parent, const Visit& visit, bool may_replace) {
+  Place place = class_of(parent, trait(Level::kTurn, visit.turn, 5), may_replace);
+  place = class_of(place, trait(Level::kGap, visit.gap, 6), may_replace);
+  return class_of(place, trait(Level::kSize, visit.size, 6), may_replace);
 }
 
 ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash> chain,
                                std::size_t prompt, std::uint64_t answer_tokens, Ending ending,
                                Nanoseconds now, const Hints& hints) {
   const std::uint32_t second = seconds_of(now);
-  const Promise promise = promise_of(hints);
-  const std::uint32_t ended = part(kEnding, static_cast<std::uint32_t>(ending), kMostEnding);
-  std::uint16_t of = visit.of.value();
-  if (promise != kPromiseNothing) {
-    of = arrived(class_of(0, part(kPromise, promise, kPromiseCount)), visit);
-  }
-  of = class_of(class_of(of, ended), part(kAnswer, answer_step(answer_tokens), 5));
-  if (chain.empty()) return ReturnClass(of);
   advance(second);
-  // Not at the last block, which the next turn may fill with other tokens; nor only in the answer,
-  // which a chat template may leave out of it.
-  const auto anchor = [&](std::size_t blocks) {
-    if (blocks > 0) anchors_.set(chain[blocks - std::min<std::size_t>(blocks, 2)], next_);
-  };
-  anchor(std::min(prompt, chain.size()));
-  anchor(chain.size());
+  const Promise promise = promise_of(hints);
+  // Not from what it arrived as: that may have gone meanwhile.
+  Place place = ClassTree::kRoot;
+  if (promise != kPromiseNothing) {
+    place = class_of(place, trait(Level::kPromise, promise, kPromiseCount), true);
+  }
+  place = arrived(place, visit, true);
+  place =
+      class_of(place, trait(Level::kEnding, static_cast<std::uint64_t>(ending), kMostEnding), true);
+  place = class_of(place, trait(Level::kAnswer, answer_step(answer_tokens), 5), true);
+  const ReturnClass of = tree_.class_at(place);
+  if (chain.empty()) return of;
+  set_anchor(visit, chain.first(std::min(prompt, chain.size())));
+  set_anchor(visit, chain);
   if (hints.session) anchors_.set(*hints.session, next_);
   left(next_) = {
       .at = second, .of = of, .turn = static_cast<std::uint8_t>(std::min(visit.turn, 255U))};
   ++next_;
   constexpr std::uint32_t kDecayEvery = kMostRequests / 8;
   if (next_ % kDecayEvery == 0) decay();
-  judge_some(of);
-  return ReturnClass(of);
+  judge_some(place);
+  return of;
+}
+
+// Not at the last block, which the next turn may fill with other tokens; nor only in the answer,
+// which a chat template may leave out of it. But where another begins alike and has ended at the
+// block before the last, whoever goes on from there need not be this one's: it is what all share.
+void ReturnModel::set_anchor(const Visit& visit, std::span<const SequenceHash> chain) {
+  if (chain.empty()) return;
+  const SequenceHash& last_but_one = chain[chain.size() - std::min<std::size_t>(chain.size(), 2)];
+  const auto there = anchors_.find(last_but_one);
+  const bool is_shared = recall(there) != nullptr && there != visit.before && there != next_;
+  anchors_.set(is_shared ? chain.back() : last_but_one, next_);
 }
 
 // Half of what was counted one whole log of requests ago.
 void ReturnModel::decay() {
   const float kept = std::exp2(-1.0F / 8);
-  for (std::size_t of = 0; of < used_; ++of) {
+  for (std::size_t of = 0; of < tree_.size(); ++of) {
     for (float& value : classes_[of].returns) value *= kept;
     for (float& value : classes_[of].at_risk) value *= kept;
   }
 }
 
 // The path of a class whose counts have just changed, and a few others in turn.
-void ReturnModel::judge_some(std::uint16_t of) {
-  std::array<std::uint16_t, 7> path{};
+void ReturnModel::judge_some(Place of) {
+  std::array<Place, kLevelCount> path{};
   std::size_t length = 0;
-  for (; of != 0 && length < path.size(); of = classes_[of].parent) path[length++] = of;
-  judge(0);
+  for (; of != ClassTree::kRoot && length < path.size(); of = tree_.parent(of)) {
+    path[length++] = of;
+    tree_.note_use(of);
+  }
+  // One request changes little of all.
+  if (next_ % kRootEvery == 0 || next_ < kMostNew) judge(ClassTree::kRoot);
   while (length > 0) judge(path[--length]);
   for (std::size_t i = 0; i < kJudgedAtOnce; ++i) {
-    turn_ = (turn_ + 1) % used_;
-    judge(turn_);
+    turn_ = (turn_ + 1) % tree_.size();
+    const auto place = static_cast<Place>(turn_);
+    tree_.fade(place);
+    judge(place);
   }
 }
 
-void ReturnModel::judge(std::size_t of) {
-  Class& own = classes_[of];
-  if (of == 0) {
-    judge_root();
+void ReturnModel::judge(Place place) {
+  Class& own = classes_[place];
+  const Level level = tree_.trait(place).level;
+  ByAge seen;
+  ByAge apart;
+  if (place == ClassTree::kRoot) {
+    seen = expected_of_root();
+    apart.fill(1);
+    note_spread(level, seen, apart, own);
+    lean_on(seen, level, own);
   } else {
-    lean_on(classes_[own.parent], own);
+    const Class& parent = classes_[tree_.parent(place)];
+    for (std::size_t k = 0; k < kBuckets; ++k) {
+      const float at_risk = std::max(parent.at_risk[k], kLeastAtRisk);
+      seen[k] = std::min(kMostHazard, parent.returns[k] / at_risk);
+      apart[k] = 1 - std::min(1.0F, own.at_risk[k] / at_risk);
+    }
+    note_spread(level, seen, apart, own);
+    lean_on(parent.hazard, level, own);
   }
-  weigh(of);
+  weigh(place);
 }
 
-void ReturnModel::judge_root() {
-  Class& root = classes_[0];
+// The mean of what younger ages and older ones let expect, as hazards go up and down by factors.
+// Either side is taken for half a return more or less, as what both let expect.
+ReturnModel::ByAge ReturnModel::expected_of_root() const {
+  const Class& root = classes_[ClassTree::kRoot];
+  constexpr std::size_t kBeside = 2;
+  const auto sum = [](const ByAge& of, std::size_t first, std::size_t end) {
+    float all = 0;
+    for (std::size_t k = first; k < std::min(end, kBuckets); ++k) all += of[k];
+    return all;
+  };
+  ByAge expected;
   for (std::size_t k = 0; k < kBuckets; ++k) {
-    root.hazard[k] =
-        std::min(kMostHazard, (root.returns[k] + kFirstReturns) / (root.at_risk[k] + kFirstAtRisk));
+    const std::size_t first = k - std::min(k, kBeside);
+    const std::size_t end = k + 1 + kBeside;
+    const float younger_at_risk = sum(root.at_risk, first, k);
+    const float older_at_risk = sum(root.at_risk, k + 1, end);
+    const float younger = sum(root.returns, first, k);
+    const float older = sum(root.returns, k + 1, end);
+    const float both =
+        (younger + older + kFirstReturns) / (younger_at_risk + older_at_risk + kFirstAtRisk);
+    expected[k] = both;
+    if (younger_at_risk > 0 && older_at_risk > 0) {
+      expected[k] = std::sqrt((younger + 0.5F) / (younger_at_risk + 0.5F / both) *
+                              ((older + 0.5F) / (older_at_risk + 0.5F / both)));
+    }
+    expected[k] = std::min(kMostHazard, expected[k]);
   }
+  return expected;
+}
+
+// Against what was `seen` of all, of which the class is a part: the rest of them, `apart`, is what
+// it can differ from.
+void ReturnModel::note_spread(Level of, const ByAge& seen, const ByAge& apart, Class& own) {
+  ByAge found;
+  ByAge whole;
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    const float expected = own.at_risk[k] * seen[k];
+    const float chance = expected * (1 - seen[k]) * apart[k];
+    const float off = own.returns[k] - expected;
+    found[k] = off * off - chance;
+    whole[k] = own.at_risk[k] * chance * apart[k];
+  }
+  Spread<double> sum;
+  for (std::size_t k = 0; k < kBuckets; ++k) {
+    sum.found += found[k];
+    sum.whole += whole[k];
+  }
+  Spread<double>& level = spreads_[static_cast<std::size_t>(of)];
+  level.found -= own.spread.found;
+  level.whole -= own.spread.whole;
+  own.spread = {static_cast<float>(sum.found), static_cast<float>(sum.whole)};
+  level.found += own.spread.found;
+  level.whole += own.spread.whole;
 }
 
 // A variance among classes, in parts of the most there can be, is to chance within one as a request
 // is to what leaning weighs. Where classes of a level do not differ, what they seem to know is
 // noise, which would put blocks out of the order of their ages.
-void ReturnModel::lean_on(const Class& parent, Class& own) {
-  Spread& level = spreads_[std::min<std::size_t>(own.name >> 8U, kLevels - 1)];
-  level.found -= own.spread.found;
-  level.whole -= own.spread.whole;
-  own.spread = {};
-  std::array<float, kBuckets> found;
-  std::array<float, kBuckets> whole;
-  for (std::size_t k = 0; k < kBuckets; ++k) {
-    const float expected = own.at_risk[k] * parent.hazard[k];
-    const float chance = expected * (1 - parent.hazard[k]);
-    const float off = own.returns[k] - expected;
-    found[k] = off * off - chance;
-    whole[k] = own.at_risk[k] * chance;
-  }
-  for (std::size_t k = 0; k < kBuckets; ++k) {
-    own.spread.found += found[k];
-    own.spread.whole += whole[k];
-  }
-  level.found += own.spread.found;
-  level.whole += own.spread.whole;
+void ReturnModel::lean_on(const ByAge& expected, Level of, Class& own) const {
+  const Spread<double>& level = spreads_[static_cast<std::size_t>(of)];
   const double spread = std::max(0.0, level.found) + kGuessWhole / kLeastLean;
   const auto lean = static_cast<float>(std::max(kLeastLean, (level.whole + kGuessWhole) / spread));
   for (std::size_t k = 0; k < kBuckets; ++k) {
     own.hazard[k] =
-        std::min(kMostHazard, (own.returns[k] + lean * parent.hazard[k]) / (own.at_risk[k] + lean));
+        std::min(kMostHazard, (own.returns[k] + lean * expected[k]) / (own.at_risk[k] + lean));
   }
 }
 
@@ -283,13 +337,13 @@ void ReturnModel::lean_on(const Class& parent, Class& own) {
 // and the last horizon as stretches, the nearest on top, each worth no more than the one before it.
 // The best horizon lies at the end of a stretch: beyond it, waiting brings less than it has until
 // then.
-void ReturnModel::weigh(std::size_t of) {
+void ReturnModel::weigh(Place place) {
   static const auto widths = [] {
-    std::array<float, kBuckets> all{};
+    ByAge all{};
     for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
     return all;
   }();
-  const auto& hazard = classes_[of].hazard;
+  const ByAge& hazard = classes_[place].hazard;
   // A block is half way through its bucket, on average. Four buckets at once, as roots take long.
   std::array<Stretch, kBuckets> halves;
   std::array<Stretch, kBuckets> wholes;
@@ -298,6 +352,7 @@ void ReturnModel::weigh(std::size_t of) {
     halves[k] = {.time = widths[k] / 2 * (1 - half / 2), .gain = half};
     wholes[k] = {.time = widths[k] * (1 - hazard[k] / 2), .gain = hazard[k]};
   }
+  auto& worths = worths_[place].of;
   std::array<Stretch, kBuckets> ahead;
   std::size_t height = 0;
   for (std::size_t k = kBuckets; k-- > 0;) {
@@ -305,18 +360,26 @@ void ReturnModel::weigh(std::size_t of) {
     for (std::size_t at = height; at > 0 && ahead[at - 1].is_better_than(best); --at) {
       best = best.then(ahead[at - 1]);
     }
-    worths_[of].of[k].store(best.gain / best.time, std::memory_order_relaxed);
+    worths[k].store(best.gain / best.time, std::memory_order_relaxed);
     Stretch whole = wholes[k];
     for (; height > 0 && ahead[height - 1].is_better_than(whole); --height) {
       whole = whole.then(ahead[height - 1]);
     }
     ahead[height++] = whole;
   }
+  // What is older than the class is another's, of before.
+  const ClassTree::Tenancy tenancy = tree_.tenancy(place);
+  if (tenancy.heir == place) return;
+  const auto& others = worths_[tenancy.heir].of;
+  const std::size_t oldest = bucket_of(now_ - std::min(now_, tenancy.since));
+  for (std::size_t k = oldest + 1; k < kBuckets; ++k) {
+    worths[k].store(others[k].load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
 }
 
 Bytes ReturnModel::memory() const {
-  return Bytes(kMostClasses * (sizeof(Class) + sizeof(Worths)) +
-               children_.size() * sizeof(children_[0]) + left_.size() * sizeof(left_[0])) +
+  return Bytes(kMostClasses * (sizeof(Class) + sizeof(Worths)) + sizeof(ReturnModel) +
+               left_.size() * sizeof(left_[0])) +
          anchors_.memory();
 }
 

@@ -7,9 +7,13 @@
 // its returns in half-octaves of age, beside those that were still to return at that age; requests
 // not yet old enough, or forgotten, count as neither. A class is one more thing known than its
 // parent, and leans on it: the more, the less it has seen itself, and the less that one thing was
-// found to tell requests apart. The root is all requests. What keeping a block is worth is the
-// best, over all horizons, of the chance that it is asked for by then, per second that it is likely
-// to stay.
+// found to tell requests apart. The root is all requests, and each of its ages leans likewise on
+// those beside it. What keeping a block is worth is the best, over all horizons, of the chance that
+// it is asked for by then, per second that it is likely to stay.
+// Classes come and go with the traffic (ClassTree). Requests that left with one that has gone since
+// count for the root alone, as any that nobody sees to its end; blocks that bear it are older than
+// the class that has its place, and at such ages that place is worth what the parent of the one
+// before is: but for those about as old as the class, which half an octave does not tell apart.
 // Threading: worth() by any thread, in any pool; the rest thread-compatible.  Waits: never.
 // Memory: memory(), below 1 MiB, from create().
 // Source: Kaplan and Meier, Nonparametric estimation from incomplete observations, 1958 (what was
@@ -24,6 +28,7 @@
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,6 +39,7 @@
 #include "terrace/base/strong.h"
 #include "terrace/block/sequence_hash.h"
 #include "terrace/policy/returns/anchors_internal.h"
+#include "terrace/policy/returns/class_tree_internal.h"
 #include "terrace/policy/returns/hints.h"
 #include "terrace/policy/returns/use.h"
 
@@ -42,14 +48,16 @@ namespace terrace::policy {
 // What is known of a request when it arrives.
 struct Visit {
   std::uint32_t turn = 0;  // From 1 on; 0 = has not arrived.
-  ReturnClass of{0};
-  std::uint8_t gap = 0;  // Steps, of the class's path.
+  ReturnClass of{0};       // By what is known by then.
+  std::uint8_t gap = 0;    // Steps, of the class's path.
   std::uint8_t size = 0;
+  // Number of the request that it goes on from. Not known after that is forgotten.
+  std::optional<std::uint32_t> before = {};
 };
 
 class ReturnModel {
  public:
-  static constexpr std::size_t kMostClasses = 512;
+  static constexpr std::size_t kMostClasses = ClassTree::kMost;
 
   // Errors: kExhausted if memory is refused.
   static Result<std::shared_ptr<ReturnModel>> create();
@@ -65,7 +73,11 @@ class ReturnModel {
                     const Hints& hints = {});
   // Per second; of two blocks the one with less goes first. Ages in seconds.
   [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
-    return worths_[of.value()].of[bucket_of(age)].load(std::memory_order_relaxed);
+    return worths_[of.value() % kMostClasses].of[bucket_of(age)].load(std::memory_order_relaxed);
+  }
+  // The class itself, or that of all requests if it has gone since: for uses that are told later.
+  [[nodiscard]] ReturnClass present(ReturnClass of) const {
+    return tree_.class_at(tree_.place_of(of));
   }
 
   // The counts, without the requests that are still to return. For the next start.
@@ -74,32 +86,31 @@ class ReturnModel {
   // nothing has changed then.
   [[nodiscard]] Status load(std::string_view bytes);
 
-  [[nodiscard]] std::size_t classes() const { return used_; }
+  [[nodiscard]] std::size_t classes() const { return tree_.size(); }
   // That have ended, in this process. Wraps around.
   [[nodiscard]] std::uint32_t requests() const { return next_; }
   [[nodiscard]] Bytes memory() const;
 
  private:
   static constexpr std::size_t kBuckets = 46;  // To 2^22.5 seconds, 68 days.
-  static constexpr std::size_t kLevels = 8;
-  static constexpr std::size_t kMostPromised = kMostClasses / 2;
   static constexpr std::uint32_t kMostRequests = 1U << 14U;
+  static_assert(kMostRequests < 128 * ClassTree::kLeastLife);
+  using Place = ClassTree::Place;
+  using ByAge = std::array<float, kBuckets>;
 
   // How much classes differ from their parents, beyond what chance does. Sums over ages, and over
   // classes of one level.
+  template <typename Sum>
   struct Spread {
-    double found = 0;  // Squares of returns less those expected, without chance's share of them.
-    double whole = 0;  // What they would be if each class were all returns or none.
+    Sum found = 0;  // Squares of returns less those expected, without chance's share of them.
+    Sum whole = 0;  // What they would be if each class were all returns or none.
   };
-  // Everything about one class. Parents stand before their children.
+  // What was counted of one class.
   struct Class {
-    std::uint32_t name = 0;
-    std::uint16_t parent = 0;  // The root's is itself.
-    bool is_promised = false;  // Below a promise, or one itself.
-    std::array<float, kBuckets> returns{};
-    std::array<float, kBuckets> at_risk{};
-    std::array<float, kBuckets> hazard{};
-    Spread spread;  // What it adds to its level's.
+    ByAge returns{};
+    ByAge at_risk{};
+    ByAge hazard{};
+    Spread<float> spread;  // What it adds to its level's.
   };
   // What worth() tells of a class. Apart from the rest, as each choice of a victim asks for many.
   struct Worths {
@@ -108,7 +119,7 @@ class ReturnModel {
   // A request that ended.
   struct Left {
     std::uint32_t at = 0;  // Seconds.
-    std::uint16_t of = 0;
+    ReturnClass of{0};
     std::uint8_t turn = 0;
     bool has_returned = false;
   };
@@ -127,31 +138,36 @@ class ReturnModel {
     const std::uint32_t sum = (bits >> kFraction) + ((bits + kToUpper) >> kFraction);
     return std::max(sum, kFirst) - kFirst;
   }
-  [[nodiscard]] std::uint16_t class_of(std::uint16_t parent, std::uint32_t part);
+  // Below `parent`; the parent itself where there is no place for it. Others end for one that
+  // `may_replace` them.
+  Place class_of(Place parent, Trait trait, bool may_replace);
   // What a request that arrives is known to be, below `parent`.
-  [[nodiscard]] std::uint16_t arrived(std::uint16_t parent, const Visit& visit);
+  Place arrived(Place parent, const Visit& visit, bool may_replace);
   // Of the request that left as `number`; null if it is forgotten.
   [[nodiscard]] Left* recall(std::optional<std::uint32_t> number);
-  void count(std::uint16_t of, std::size_t bucket, std::array<float, kBuckets> Class::* where);
+  void count(ReturnClass of, std::size_t bucket, ByAge Class::* where);
+  void set_anchor(const Visit& visit, std::span<const SequenceHash> chain);
   void advance(std::uint32_t now);
-  void judge(std::size_t of);
-  void judge_root();
-  void lean_on(const Class& parent, Class& own);
-  void weigh(std::size_t of);
-  void judge_some(std::uint16_t of);
+  void forget(Place place);
+  void judge(Place place);
+  // What those beside an age let expect of it.
+  [[nodiscard]] ByAge expected_of_root() const;
+  void note_spread(Level of, const ByAge& seen, const ByAge& apart, Class& own);
+  void lean_on(const ByAge& expected, Level of, Class& own) const;
+  void weigh(Place place);
+  void judge_some(Place path);
   void decay();
   [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
 
   std::unique_ptr<Class[]> classes_;
   std::unique_ptr<Worths[]> worths_ = std::make_unique<Worths[]>(kMostClasses);
-  std::array<Spread, kLevels> spreads_{};
-  std::size_t used_ = 1;
-  std::size_t promised_ = 0;             // Of them.
-  std::vector<std::uint16_t> children_;  // Open addressing by parent and part; class + 1.
+  ClassTree tree_;
+  std::array<Spread<double>, kLevelCount> spreads_{};
   Anchors anchors_;
   std::vector<Left> left_;                      // By number.
   std::uint32_t next_ = 0;                      // Number of the next request that ends.
   std::array<std::uint32_t, kBuckets> aged_{};  // [bucket] the next to become so old.
+  std::uint32_t now_ = 0;                       // Seconds, of the last request.
   std::size_t turn_ = 0;                        // The next class to be judged.
 };
 

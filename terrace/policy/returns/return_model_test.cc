@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <deque>
+#include <functional>
 
 #include "terrace/base/rng.h"
 #include "terrace/testing/keys.h"
@@ -96,6 +98,20 @@ TEST_F(ReturnModelTest, SharingAPrefixIsNoReturn) {
   EXPECT_EQ(model().arrive(other, seconds(2)).turn, 1U);
 }
 
+// One block beyond what all begin with: the block before the last is nobody's own.
+TEST_F(ReturnModelTest, WhereAnotherEndedAlikeAReturnIsKnownByTheLastBlock) {
+  const auto begins_alike = [](std::uint64_t conversation, std::size_t own) {
+    Chain blocks = chain(1, 12);
+    for (const SequenceHash& hash : chain(conversation, own)) blocks.push_back(hash);
+    return blocks;
+  };
+  serve(begins_alike(2, 1), 1);
+  serve(begins_alike(3, 5), 2);  // Taken for its return: nothing tells them apart yet.
+  serve(begins_alike(4, 1), 3);
+  EXPECT_EQ(model().arrive(begins_alike(5, 5), seconds(4)).turn, 1U);
+  EXPECT_EQ(model().arrive(begins_alike(4, 6), seconds(5)).turn, 2U);
+}
+
 TEST_F(ReturnModelTest, AClassThatReturnsIsWorthMoreThanOneThatDoesNot) {
   converse(400, [](Ending ending) { return ending == Ending::kToolCall; });
   const ReturnClass calls = serve(chain(100'001, 10), 100'000, 100, Ending::kToolCall);
@@ -161,11 +177,86 @@ TEST_F(ReturnModelTest, ManyClassesFallBackToTheirParents) {
     const Chain blocks = chain(rng.below(400), 1 + (rng.next() & 1023U) * rng.below(4));
     const ReturnClass of = serve(blocks, static_cast<std::int64_t>(i + rng.below(50'000)),
                                  rng.below(100'000), static_cast<Ending>(rng.below(3)));
-    ASSERT_LT(of.value(), 512);
     const float worth = model().worth(of, static_cast<std::uint32_t>(rng.below(100'000)));
     ASSERT_TRUE(worth > 0 && worth < 1000) << worth;
   }
   EXPECT_EQ(model().classes(), 512U);
+}
+
+// Beside others that take places in all of the tree, and come back at once or not at all.
+class BusyModelTest : public ReturnModelTest {
+ protected:
+  void serve_another() {
+    now_ += 1 + static_cast<std::int64_t>(rng_.below(8));
+    blocks_ *= 2;
+    if (blocks_ == 0 || blocks_ > 1000 || rng_.chance(30)) {
+      ++conversation_;
+      blocks_ = 1 + rng_.below(300);
+    }
+    serve(chain(conversation_, blocks_), now_, rng_.below(2'000),
+          static_cast<Ending>(rng_.below(3)));
+  }
+  // Who says to return after 1,000 seconds.
+  ReturnClass promise(std::uint64_t conversation, std::uint64_t answer) {
+    const Hints hints{.returns_in = seconds(1'000)};
+    const Chain blocks = chain(conversation, 10);
+    const Visit visit = model().arrive(blocks, seconds(now_), hints);
+    return model().leave(visit, blocks, 10, answer, Ending::kDone, seconds(now_), hints);
+  }
+  Rng rng_{1};
+  std::int64_t now_ = 0;
+  std::uint64_t conversation_ = 0;
+  std::uint64_t blocks_ = 0;
+};
+
+TEST_F(BusyModelTest, TrafficThatBeginsLaterGetsClassesOfItsOwn) {
+  for (int i = 0; i < 20'000; ++i) serve_another();
+  ASSERT_EQ(model().classes(), 512U);
+  std::uint64_t late = 1'000'000;
+  for (int i = 0; i < 4'000; ++i) {
+    serve_another();
+    const bool returns = i % 2 == 0;
+    serve(chain(++late, 10), now_, 100, returns ? Ending::kAborted : Ending::kLength);
+    now_ += 30;
+    if (returns) serve(chain(late, 12), now_, 100, Ending::kLength);
+  }
+  const ReturnClass returning = serve(chain(++late, 10), now_, 100, Ending::kAborted);
+  const ReturnClass gone = serve(chain(++late, 10), now_, 100, Ending::kLength);
+  ASSERT_NE(returning, gone);
+  EXPECT_GT(model().worth(returning, 5), 10 * model().worth(gone, 5));
+}
+
+// A pool bears places alone, without what tells the classes apart that have had them: but what was
+// used before a class began is not of it.
+TEST_F(BusyModelTest, ABlockOlderThanTheClassOfItsPlaceIsNotWorthWhatThatOneIs) {
+  std::deque<std::pair<std::int64_t, std::uint64_t>> promised;
+  std::uint64_t number = 1'000'000;
+  const auto go_on = [&] {
+    serve_another();
+    for (; !promised.empty() && promised.front().first <= now_; promised.pop_front()) {
+      serve(chain(promised.front().second, 12), promised.front().first + 1);
+    }
+  };
+  for (int i = 0; i < 20'000; ++i) {
+    go_on();
+    if (i % 20 != 0) continue;
+    (void)promise(++number, 100);
+    promised.emplace_back(now_ + 1'000, number);
+  }
+  ASSERT_EQ(model().classes(), 512U);
+  const float known = model().worth(promise(++number, 100), 700);
+  ReturnClass born{0};
+  for (int i = 0; i < 1'000 && born.value() < 512; ++i) {
+    go_on();
+    born = promise(++number, 20'000);  // As nobody did before.
+  }
+  ASSERT_GE(born.value(), 512) << "in the place of another";
+  EXPECT_EQ(model().present(born), born);
+  EXPECT_EQ(model().present(ReturnClass(born.value() % 512)), ReturnClass(0));
+  EXPECT_LT(model().worth(born, 700), known / 10);
+  for (const std::int64_t end = now_ + 1'100; now_ < end;) go_on();
+  (void)promise(++number, 20'000);
+  EXPECT_GT(model().worth(born, 700), known / 2);
 }
 
 TEST_F(ReturnModelTest, TakesLessThanAMebibyte) { EXPECT_LT(model().memory(), 1_MiB); }
@@ -183,6 +274,20 @@ TEST_F(ReturnModelTest, CountsSurviveAsBytes) {
   const ReturnClass there =
       other->leave(again, chain(9, 10), 10, 100, Ending::kToolCall, seconds(1));
   EXPECT_NEAR(other->worth(there, 5) / model().worth(calls, 5), 1, 0.1);
+}
+
+// The classes that were made last stand among the others then.
+TEST_F(BusyModelTest, CountsSurviveAsBytesWhenPlacesHaveBeenTakenAgain) {
+  for (int i = 0; i < 20'000; ++i) serve_another();
+  for (int i = 0; i < 2'000; ++i) {
+    serve_another();
+    serve(chain(1'000'000 + static_cast<std::uint64_t>(i), 10), now_, 100, Ending::kAborted);
+  }
+  const std::string bytes = model().save();
+  const auto other = ReturnModel::create().value();
+  ASSERT_TRUE(other->load(bytes).is_ok());
+  EXPECT_EQ(other->classes(), 512U);
+  EXPECT_EQ(other->save(), bytes);
 }
 
 TEST_F(ReturnModelTest, BytesThatAreNoCountsChangeNothing) {

@@ -8,7 +8,8 @@
 
 namespace terrace::policy {
 
-// A class of requests in a ReturnModel; 0 = all of them, or nothing is known.
+// A class of requests in a ReturnModel; 0 = all of them, or nothing is known. The lower 9 bits are
+// its place, and may be another's later; the upper 7 tell the classes apart that have had it.
 using ReturnClass = Id<struct ReturnClassTag, std::uint16_t>;
 
 // What a hit in a block is worth to its client, beside one in another's.
