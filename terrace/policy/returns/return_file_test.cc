@@ -2,6 +2,7 @@
 // the document alone: what it wrote is read, and what we count and write is what it says.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -86,6 +87,18 @@ Classes classes_of(const std::string& bytes) {
   return classes;
 }
 
+// Without those of kinds that the document does not have.
+Classes known(Classes classes) {
+  std::erase_if(classes, [](const auto& one) {
+    if (one.first == "all") return false;
+    return std::ranges::any_of(testing::split(one.first, '/'), [](const std::string& part) {
+      const std::uint64_t kind = std::stoull(part);
+      return kind < 1 || kind > 6;
+    });
+  });
+  return classes;
+}
+
 Hints hints_of(std::uint64_t promise) {
   Hints hints;
   hints.is_over = promise == kPromiseOver;
@@ -121,7 +134,7 @@ TEST(ReturnFileTest, WhatTheSecondImplementationWroteIsRead) {
     EXPECT_EQ(classes_of(bytes), classes_in(row[1])) << "as this test reads it";
     const auto model = ReturnModel::create().value();
     ASSERT_TRUE(model->load(bytes).is_ok());
-    EXPECT_EQ(classes_of(model->save()), classes_in(row[1]));
+    EXPECT_EQ(classes_of(model->save()), known(classes_in(row[1])));
   }
 }
 
