@@ -8,8 +8,8 @@ import pytest
 
 from dev import build
 
-LINES = {
-    "restart_bench": ["disk_open", "disk_open_cpu", "disk_first_hit", "disk_memory"],
+LINES = {  # The first without events, and with them.
+    "restart_bench": 2 * ["disk_open", "disk_open_cpu", "disk_first_hit", "disk_memory"],
     "first_hit_bench": ["serving", "first_hit"],
 }
 
