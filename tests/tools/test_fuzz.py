@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from fuzz import campaign
+from tests.integration.vllm.engine import until
 
 from engine_env import ROOT
 
@@ -80,10 +80,7 @@ def test_a_kill_ends_the_target_that_runs(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     told = tmp_path / "pid"
-    deadline = time.monotonic() + 60
-    while not (told.exists() and told.read_text().endswith("\n")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until("the target runs", lambda: told.exists() and told.read_text().endswith("\n"))
     target = int(told.read_text())
     try:
         process.terminate()

@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.integration.vllm.engine import until
 
 import sessions
 from engine_env import ROOT
@@ -74,13 +73,6 @@ run.shown([sys.executable, "campaign.py"], cwd=".")
 """
 
 
-def until(is_so: Callable[[], bool], limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def start(folder: Path, program: str) -> subprocess.Popen[str]:
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
     return subprocess.Popen(
@@ -108,8 +100,8 @@ def test_a_signal_leaves_nothing_running(
     process = start(tmp_path, "start.py" if is_by_dev else "campaign.py")
     session = 0
     try:
-        until(lambda: log.exists() and log.read_text().count("\n") == 2)
-        until((tmp_path / "asked").exists)
+        until("a server", lambda: log.exists() and log.read_text().count("\n") == 2)
+        until("its first request", (tmp_path / "asked").exists)
         session = os.getsid(int(log.read_text().split()[0]))
         assert len(sessions.living(session)) == 2
         process.send_signal(number)

@@ -138,16 +138,19 @@ void Planner::consider(const Demand& demand, std::uint64_t blocks, std::size_t r
   best.plan.patience = from_seconds(std::min(late_s, saved_s) + kGraceSeconds);
 }
 
-Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& queued,
-                                const PromptPart& part) const {
+Planner::Prompt Planner::prompt_of(std::span<const SourceRun> runs, const PromptPart& part) const {
   std::uint64_t found = 0;
   for (const SourceRun& run : runs) found += run.blocks;
-  const Prompt prompt{
+  return {
       .before = in_tokens(part.before),
       .found = static_cast<double>(found) * in_tokens(options_.block_tokens),
       .behind = in_tokens(part.behind),
       .takes_all = !options_.is_enabled || !prefill_.is_measured(),
   };
+}
+
+Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& queued,
+                                const Prompt& prompt, Nanoseconds most_wait) const {
   Choice best;
   Demand demand{};
   std::uint64_t blocks = 0;
@@ -159,7 +162,7 @@ Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& q
     if (!prompt.takes_all) {
       const TierSpeed& speed = at(runs[i].source).speed;
       free = in_time(runs[i], demand, queued, speed.bytes_in(cost_of(demand, queued).wait_s));
-      last = in_time(runs[i], demand, queued, speed.mean_bytes_in(in_seconds(part.most_wait)));
+      last = in_time(runs[i], demand, queued, speed.mean_bytes_in(in_seconds(most_wait)));
     }
     const Demand before = demand;
     double& own = demand[static_cast<std::size_t>(runs[i].source)];
@@ -174,17 +177,19 @@ Planner::Choice Planner::choose(std::span<const SourceRun> runs, const Queued& q
     blocks += last;
     if (last < runs[i].blocks) break;
   }
-  const double loaded =
-      prompt.before + static_cast<double>(best.plan.blocks) * in_tokens(options_.block_tokens);
-  best.computing_s = prefill_.seconds(loaded, prompt.before + prompt.found, prompt.behind);
   return best;
 }
 
 LoadPlan Planner::plan(std::span<const SourceRun> runs, const Queued& queued,
                        const PromptPart& part) {
-  Choice best = choose(runs, queued, part);
+  const Prompt prompt = prompt_of(runs, part);
+  Choice best = choose(runs, queued, prompt, part.most_wait);
   for (std::size_t i = 0; i < best.runs; ++i) at(runs[i].source).refusals = 0;
-  if (best.runs < runs.size()) add_probe(runs[best.runs], best.computing_s, best.plan);
+  if (best.runs == runs.size()) return best.plan;
+  const double loaded =
+      prompt.before + static_cast<double>(best.plan.blocks) * in_tokens(options_.block_tokens);
+  add_probe(runs[best.runs], prefill_.seconds(loaded, prompt.before + prompt.found, prompt.behind),
+            best.plan);
   return best.plan;
 }
 

@@ -90,7 +90,7 @@ class Planner {
   // The same for somebody who is only curious.
   [[nodiscard]] LoadPlan peek(std::span<const SourceRun> runs, const Queued& queued,
                               const PromptPart& part = {}) const {
-    return choose(runs, queued, part).plan;
+    return choose(runs, queued, prompt_of(runs, part), part.most_wait).plan;
   }
   [[nodiscard]] std::uint64_t probe_blocks() const { return options_.probe_blocks; }
   // Bytes per second, without latency; 0 = not measured yet.
@@ -116,9 +116,8 @@ class Planner {
   };
   struct Choice {
     LoadPlan plan{};
-    std::size_t runs = 0;    // Of which something is loaded, all but the last wholly.
-    double gain_s = 0;       // Beside computing it all.
-    double computing_s = 0;  // All that was found and is not loaded.
+    std::size_t runs = 0;  // Of which something is loaded, all but the last wholly.
+    double gain_s = 0;     // Beside computing it all.
   };
   // What a load of so many bytes per tier, host's included in the last, costs.
   struct Cost {
@@ -140,8 +139,9 @@ class Planner {
     return sources_[static_cast<std::size_t>(tier)];
   }
   [[nodiscard]] Cost cost_of(const Demand& demand, const Queued& queued) const;
+  [[nodiscard]] Prompt prompt_of(std::span<const SourceRun> runs, const PromptPart& part) const;
   [[nodiscard]] Choice choose(std::span<const SourceRun> runs, const Queued& queued,
-                              const PromptPart& part) const;
+                              const Prompt& prompt, Nanoseconds most_wait) const;
   // How many of the run's blocks there are in what its tier gives in the time there is.
   [[nodiscard]] std::uint64_t in_time(const SourceRun& run, const Demand& before,
                                       const Queued& queued, double bytes) const;
