@@ -183,5 +183,22 @@ TEST(DiskNamespaceTest, AFingerprintThatCouldNotBeReadBackIsNotWritten) {
   EXPECT_TRUE(fs::is_empty(rig.path()));
 }
 
+// As a kill while used.txt was written leaves it.
+TEST(DiskNamespaceTest, AnEmptyNamespaceThatCannotBeRemovedKeepsItsText) {
+  for (const char* const left : {"used.txt.tmp", "somebody.txt"}) {
+    Rig rig;
+    ASSERT_TRUE(rig.open().is_ok());
+    rig.close();
+    const std::string name_space = rig.owner() + "/ns-0001";
+    write_text(name_space + "/" + left, "17");
+    ASSERT_TRUE(rig.open().is_ok());
+    EXPECT_TRUE(fs::exists(name_space + "/fingerprint.txt")) << left;
+    ASSERT_EQ(rig.write(1).text(), Status().text());
+    ASSERT_TRUE(rig.reopen().is_ok());
+    EXPECT_TRUE(rig.read(1).is_ok()) << left;
+    EXPECT_EQ(rig.metric("terrace_disk_damaged_fingerprints_total"), 0) << left;
+  }
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk

@@ -20,10 +20,6 @@ namespace {
 constexpr std::array<std::string_view, 9> kFiles{
     "0.slots",  "writes.meta",       "extents.meta.tmp", "extents.meta", "moved-from.txt.tmp",
     kMovedFrom, "moving-to.txt.tmp", kMovingTo,          "owner.lock"};
-// The first one removed ends what counts in the namespace.
-constexpr std::array<std::string_view, 6> kNamespaceFiles{"slots.meta",          "learned.meta",
-                                                          "used.txt.tmp",        "used.txt",
-                                                          "fingerprint.txt.tmp", "fingerprint.txt"};
 
 bool is_namespace_name(std::string_view name) {
   return name.starts_with("ns-") && name.size() >= 7 && name.size() <= 13 &&

@@ -1,10 +1,12 @@
 // The files that Terrace writes in an owner directory: found without following a link, told from
-// everything else that lies there. For tools that remove or copy them; an engine has no use for it.
+// everything else that lies there. For tools that remove or copy them.
 // Threading: thread-safe.  Waits: file I/O.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "terrace/base/file.h"
@@ -15,6 +17,11 @@ namespace terrace::tier::disk {
 // `given` as in disk.paths: the owner directories below it, sorted. One of them: itself. Errors:
 // kIo.
 [[nodiscard]] Result<std::vector<std::string>> find_owner_directories(const std::string& given);
+
+// Those of a namespace. The first one removed ends what counts in it, the last says whose it is.
+inline constexpr std::array<std::string_view, 6> kNamespaceFiles{
+    "slots.meta", "learned.meta",        "used.txt.tmp",
+    "used.txt",   "fingerprint.txt.tmp", "fingerprint.txt"};
 
 struct OwnedFile {
   std::string name;           // From the directory on, such as "ns-0001/slots.meta".

@@ -8,10 +8,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 
 #include "terrace/base/check.h"
 #include "terrace/base/rng.h"
 #include "terrace/tier/disk/medium_internal.h"
+#include "terrace/tier/disk/owner_files_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
 #include "terrace/tier/disk/volume_io_internal.h"
 
@@ -22,6 +24,14 @@ Result<std::uint64_t> size_of(int file, const std::string& path) {
   struct stat facts{};
   if (::fstat(file, &facts) != 0) return fail(Status::from_errno(errno, "fstat", path));
   return static_cast<std::uint64_t>(facts.st_size);
+}
+
+bool holds_at_most(const std::string& directory, const std::string& file) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    if (entry.path() != file) return false;
+  }
+  return !error;
 }
 }  // namespace
 
@@ -151,16 +161,20 @@ void Volume::tell_damaged_texts(const NamespaceFacts* ours) {
   }
 }
 
-// A namespace that owns nothing any more leaves only its name behind.
+// A namespace that owns nothing any more leaves only its name behind. Where something else lies in
+// its directory it stays as it is, for the text is what its next blocks are known by.
 void Volume::remove_empty_namespaces() {
   const auto extents = table_.extents_by_namespace();
   std::erase_if(owner_.facts.namespaces, [&](const NamespaceFacts& facts) {
     if (extents.contains(facts.number)) return false;
     const std::string path = owner_.directory + "/" + facts.directory;
-    for (const char* const name :
-         {"/slots.meta", "/learned.meta", "/used.txt", "/fingerprint.txt"}) {
-      (void)::unlink((path + name).c_str());
+    const std::string text = text_path(facts);
+    for (const std::string_view name : kNamespaceFiles) {
+      const std::string file = fmt::format("{}/{}", path, name);
+      if (file != text) (void)::unlink(file.c_str());
     }
+    if (!holds_at_most(path, text)) return false;
+    (void)::unlink(text.c_str());
     return ::rmdir(path.c_str()) == 0;
   });
 }
