@@ -66,7 +66,8 @@ void CrashHistory::draw_shape() {
   const std::string backends[] = {"io_uring", "threads"};
   backend_ = backends[rng_.below(2)];
   preallocate_ = rng_.chance(25) ? "zerofill" : "auto";
-  has_faults_ = rng_.chance(40);
+  has_faults_ = rng_.chance(60);
+  sync_error_ = rng_.chance(30) ? 10 : 3;
   const int old_model = model_;
   const std::uint64_t old_blocks = blocks_;
   if (!is_first && rng_.chance(25)) model_ = 1 - model_;
@@ -126,7 +127,7 @@ void CrashHistory::live() {
   if (has_faults_) {
     transfer::FaultRates rates;
     rates.write_error = 2;
-    rates.sync_error = 3;
+    rates.sync_error = sync_error_;
     rates.no_space = 1;
     rates.delayed = 20;
     rates.reordered = 20;

@@ -109,6 +109,7 @@ class CrashHistory {
   std::string backend_;
   std::string preallocate_;
   bool has_faults_ = false;
+  unsigned sync_error_ = 0;  // Percent of the syncs.
 
   std::unique_ptr<Rig> rig_;  // The medium of this life.
   std::unique_ptr<tier::disk::ScratchDirectory> snapshot_;
