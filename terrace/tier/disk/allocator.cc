@@ -11,6 +11,7 @@ constexpr std::uint64_t kAllocateStep = 1ULL << 30U;
 constexpr std::uint64_t kZeroStep = 1ULL << 20U;
 constexpr std::uint64_t kLeastMetaStep = 64ULL << 10U;  // 1024 records.
 constexpr Nanoseconds kRetryTime = seconds(10);
+constexpr Nanoseconds kOldSight = seconds(2);  // Looks are made each second.
 }  // namespace
 
 Allocator::Allocator(Context& context, BudgetKeeper& budget)
@@ -82,17 +83,36 @@ bool Allocator::waits_for_room(std::uint32_t v) {
   State& state = states_[v];
   if (state.is_meta) return false;
   Target& target = state.data;
-  const Volume& volume = *context_.volumes[v];
-  const std::uint64_t least = volume.geometry().extent_bytes;
-  std::string lack = volume.lack_of_room(target.flying - target.reached);
+  if (!knows_room(v, target.flying - target.reached)) return true;
+  const std::uint64_t least = context_.volumes[v]->geometry().extent_bytes;
+  const Sight& sight = context_.lookers[v].sight();
+  const auto lack_of = [&] {
+    return lack_of_room(sight, state.unseen + target.flying - target.reached);
+  };
+  std::string lack = lack_of();
   while (!lack.empty() && !state.is_zeroing && target.step > least) {
     target.step = std::max(target.step / 8, least);
     target.flying = std::min(target.flying, target.reached + target.step);
-    lack = volume.lack_of_room(target.flying - target.reached);
+    lack = lack_of();
   }
   if (lack.empty()) return false;
   note_full(v, {Code::kExhausted, std::move(lack)});
   return true;
+}
+
+bool Allocator::knows_room(std::uint32_t v, std::uint64_t bytes) {
+  State& state = states_[v];
+  Looker& looker = context_.lookers[v];
+  looker.take();
+  const auto is_known = [&] {
+    if (looker.number() > state.unseen_by) state.unseen = 0;
+    if (looker.number() == 0 || looker.age() > kOldSight) return false;
+    return state.unseen == 0 || lack_of_room(looker.sight(), state.unseen + bytes).empty();
+  };
+  if (is_known()) return true;
+  if (looker.is_under_way()) return false;
+  (void)looker.ask();
+  return is_known();
 }
 
 void Allocator::note_full(std::uint32_t v, Status reason) {
@@ -140,6 +160,10 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   state.is_flying = false;
   if (purpose == Purpose::kZeroFill) budget_.charge(target.flying - target.reached);
   if (status.is_ok()) {
+    if (!state.is_meta) {
+      state.unseen += target.flying - target.reached;
+      state.unseen_by = context_.lookers[v].begun();
+    }
     target.reached = target.flying;
     volume.set_reserved_meta(state.meta.reached);
     volume.set_allocated(state.data.reached - state.data.reached % volume.geometry().extent_bytes);
