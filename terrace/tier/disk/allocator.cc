@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "terrace/tier/disk/allocator_internal.h"
 
@@ -20,6 +21,7 @@ Allocator::Allocator(Context& context, BudgetKeeper& budget)
     const Volume& volume = *context.volumes[i];
     states_[i].data = {volume.allocated_bytes(), kAllocateStep, 0};
     states_[i].meta = {volume.reserved_meta_bytes(), kAllocateStep, 0};
+    states_[i].device = volume.device();
     states_[i].is_zeroing = context.options.preallocate == "zerofill";
   }
 }
@@ -87,7 +89,7 @@ bool Allocator::waits_for_room(std::uint32_t v) {
   const std::uint64_t least = context_.volumes[v]->geometry().extent_bytes;
   const Sight& sight = context_.lookers[v].sight();
   const auto lack_of = [&] {
-    return lack_of_room(sight, state.unseen + target.flying - target.reached);
+    return lack_of_room(sight, unseen(v) + target.flying - target.reached);
   };
   std::string lack = lack_of();
   while (!lack.empty() && !state.is_zeroing && target.step > least) {
@@ -104,15 +106,33 @@ bool Allocator::knows_room(std::uint32_t v, std::uint64_t bytes) {
   State& state = states_[v];
   Looker& looker = context_.lookers[v];
   looker.take();
-  const auto is_known = [&] {
-    if (looker.number() > state.unseen_by) state.unseen = 0;
-    if (looker.number() == 0 || looker.age() > kOldSight) return false;
-    return state.unseen == 0 || lack_of_room(looker.sight(), state.unseen + bytes).empty();
-  };
-  if (is_known()) return true;
-  if (looker.is_under_way()) return false;
-  (void)looker.ask();
-  return is_known();
+  const bool is_old = looker.number() == 0 || looker.age() > kOldSight;
+  const auto is_no = [&] { return !lack_of_room(looker.sight(), unseen(v) + bytes).empty(); };
+  if (state.asked == 0 && (is_old || (unseen(v) > 0 && is_no()))) state.asked = looker.ask();
+  if (looker.number() < state.asked) return false;
+  state.asked = 0;
+  return true;
+}
+
+void Allocator::note_growth(std::uint32_t volume, std::uint64_t bytes) {
+  for (std::uint32_t v = 0; v < states_.size(); ++v) {
+    State& state = states_[v];
+    if (state.device != states_[volume].device) continue;
+    const Looker& looker = context_.lookers[v];
+    if (looker.begun() > state.since) {
+      if (looker.number() >= state.since) state.older = 0;
+      state.older += std::exchange(state.newer, 0);
+      state.since = looker.begun();
+    }
+    state.newer += bytes;
+  }
+}
+
+std::uint64_t Allocator::unseen(std::uint32_t volume) const {
+  const State& state = states_[volume];
+  const std::uint64_t seen = context_.lookers[volume].number();
+  if (seen > state.since) return 0;
+  return seen == state.since ? state.newer : state.older + state.newer;
 }
 
 void Allocator::note_full(std::uint32_t v, Status reason) {
@@ -160,10 +180,7 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   state.is_flying = false;
   if (purpose == Purpose::kZeroFill) budget_.charge(target.flying - target.reached);
   if (status.is_ok()) {
-    if (!state.is_meta) {
-      state.unseen += target.flying - target.reached;
-      state.unseen_by = context_.lookers[v].begun();
-    }
+    note_growth(v, target.flying - target.reached);
     target.reached = target.flying;
     volume.set_reserved_meta(state.meta.reached);
     volume.set_allocated(state.data.reached - state.data.reached % volume.geometry().extent_bytes);

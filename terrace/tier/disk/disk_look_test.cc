@@ -288,5 +288,27 @@ TEST_F(DiskLookTest, AFileSystemThatDoesNotAnswerIsLeftAloneUntilItDoes) {
   EXPECT_THAT(rig_.tier().problems(), IsEmpty());
 }
 
+// Both grow on one file system, of which each knows only what its last look saw.
+TEST(DiskLookRoomTest, WhatDirectoriesTookSinceTheLookIsLeftToOthersNoLess) {
+  const testing::SmallDisk disk(64 << 20);
+  ASSERT_TRUE(disk.is_mounted()) << "this test mounts a tmpfs: run it as root";
+  testing::FakeClock clock;  // It stands: no look but those that are asked for.
+  Rig rig;
+  rig.use_clock(clock);
+  rig.options().make_hand = lone_hand;
+  rig.options().paths = {disk.path() + "/a", disk.path() + "/b"};
+  rig.options().preallocate = "zerofill";
+  rig.options().blocks = 0;
+  rig.options().size = 32_MiB;
+  ASSERT_EQ(rig.open().text(), Status().text());
+  const std::uint64_t taken = fs::space(disk.path()).available - (16U << 20U);
+  std::ofstream(disk.path() + "/somebody-elses", std::ios::binary) << std::string(taken, 'x');
+  EXPECT_TRUE(rig.step_until([&] { return rig.tier().problems().size() == 2; }));
+  EXPECT_THAT(rig.tier().problems()[0], HasSubstr("others have used its file system up"));
+  // Half of a quarter of it, but for a step of the other one and for records.
+  EXPECT_GE(fs::space(disk.path()).available, (7U << 20U) - (256U << 10U));
+  EXPECT_LT(fs::space(disk.path()).available, 10U << 20U) << "what is there is used";
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk
