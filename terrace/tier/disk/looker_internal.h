@@ -3,10 +3,11 @@
 // whoever answers for the path: a file server that is away may keep them for ever. So they are made
 // by a hand of the volume's own, where the tier was given some, and what was found is fetched
 // later; with no hands they are made at once, by who asks. A look that is under way owns all that
-// it uses, and touches nothing of the tier: it may outlive it. Threading: the I/O thread's, but for
-// Gauges and Counters.  Waits: end(), with a limit; without hands begin(), ask() and take() for the
-// path.  Bounds: one look of each volume at a time. Source:
-// docs/adr/0041-paths-are-looked-at-aside.md.
+// it uses, and touches nothing of the tier: it may outlive it.
+//
+// Threading: the I/O thread's.  Waits: end(), with a limit; without a hand begin() and ask(), for
+// the path.  Bounds: one look of each volume at a time.
+// Source: docs/adr/0041-paths-are-looked-at-aside.md.
 #pragma once
 
 #include <array>
@@ -86,7 +87,8 @@ class Looker {
   [[nodiscard]] std::string where() const;
   [[nodiscard]] LookCall call() const;
 
-  // Waits for the look that is under way, at most `limit`; false = it still is.
+  // Waits for the look that is under way, at most `limit`, and not at all for one that hangs; false
+  // = it still is.
   [[nodiscard]] bool end(Nanoseconds limit);
   // Lets go of a look that is under way: its thread ends behind it.
   void leave() { hand_.reset(); }
@@ -117,9 +119,9 @@ class Lookers {
   static Result<Lookers> create(const std::vector<std::unique_ptr<Volume>>& volumes,
                                 const MakeHand& make_hand, const Clock& clock, LogSink& log);
   [[nodiscard]] Looker& operator[](std::size_t volume) { return *all_[volume]; }
-  // Ends them: waits for what is under way, at most `limit` in all, and less for what is `late`
-  // already. False = one was left to its thread, which the log tells: the volume's files must stay
-  // open, as closing them might hang as well.
+  // The last call. Waits for looks that are under way, at most `limit` in all, and not for those
+  // that hang. False = one was left to its thread, which the log tells: the volume's files have to
+  // stay open, as closing them may hang as well.
   [[nodiscard]] bool end(Nanoseconds limit, LogSink& log);
 
  private:
