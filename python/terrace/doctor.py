@@ -221,7 +221,7 @@ def disk(asked: Asked) -> Iterator[Finding]:
             yield warn(f"disk.paths {path}: {kind} {_SHORT_LIVED[kind]}", "name a folder on a disk")
         if kind.partition(".")[0] in _SERVED:
             yield warn(
-                f"disk.paths {path}: {kind} may hang, which holds up all tiers below host",
+                f"disk.paths {path}: {kind} may hang, and its blocks are misses then",
                 "name a folder on a local disk, and this one in object.path",
             )
         if problem := _try_direct(folder):

@@ -48,4 +48,10 @@ class ThreadEnd {
 [[nodiscard]] Result<std::unique_ptr<Hands>> thread_hands(
     const std::string& name, std::size_t size, std::function<void(const char*)> on_breach);
 
+// One thread for jobs that may hang in the system, first come, first served but for urgent ones.
+// Nobody waits for it: where the hands go while it is at a job, it ends behind that job, and frees
+// what the job has. So a job owns all that it uses. What was not begun is not done.
+// Errors: kExhausted when the system refuses another thread.
+[[nodiscard]] Result<std::unique_ptr<Hands>> lone_hand(const std::string& name);
+
 }  // namespace terrace

@@ -4,10 +4,14 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <atomic>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "terrace/base/check.h"
+#include "terrace/testing/eventually.h"
+#include "terrace/testing/left_thread.h"
 
 namespace terrace {
 namespace {
@@ -137,6 +141,53 @@ TEST(ThreadHandsTest, EndsWithWhatNobodyHasBegun) {
     condition.notify_all();
   }
   EXPECT_EQ(done, 1);
+}
+
+TEST(LoneHandTest, DoesWhatIsPostedOneAfterTheOther) {
+  std::vector<int> order;
+  std::atomic<bool> is_done{false};
+  {
+    auto hand = lone_hand("terrace-lone");
+    ASSERT_TRUE(hand.has_value());
+    for (const int number : {1, 2, 3}) {
+      (*hand)->post([&, number] { order.push_back(number); }, false);
+    }
+    (*hand)->post([&] { is_done = true; }, false);
+    EXPECT_TRUE(testing::eventually([&] { return is_done.load(); }));
+  }
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
+  EXPECT_FALSE(testing::has_thread("terrace-lone")) << "one that is idle is waited for";
+}
+
+// As in a call of the system that does not come back.
+TEST(LoneHandTest, AJobThatHangsIsNotWaitedForAndFreesWhatItHasWhenItEnds) {
+  struct Facts {
+    std::atomic<bool> is_held{true};
+    std::atomic<bool> is_begun{false};
+  };
+  auto facts = std::make_shared<Facts>();
+  const std::weak_ptr<Facts> left = facts;
+  auto undone = std::make_shared<int>(0);
+  const std::weak_ptr<int> never = undone;
+  {
+    auto hand = lone_hand("terrace-lone");
+    ASSERT_TRUE(hand.has_value());
+    (*hand)->post(
+        [facts] {
+          facts->is_begun = true;
+          (void)testing::eventually([&] { return !facts->is_held; });
+        },
+        false);
+    (*hand)->post([undone = std::move(undone)] { ++*undone; }, false);
+    ASSERT_TRUE(testing::eventually([&] { return facts->is_begun.load(); }));
+  }
+  EXPECT_TRUE(testing::has_thread("terrace-lone"));
+  EXPECT_TRUE(never.expired()) << "what was not begun is not done";
+  const auto soil = testing::soil_freed_memory();
+  facts->is_held = false;
+  facts.reset();
+  EXPECT_TRUE(testing::eventually([] { return !testing::has_thread("terrace-lone"); }));
+  EXPECT_TRUE(left.expired());
 }
 
 }  // namespace

@@ -125,6 +125,7 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
                                          .fingerprint = opened.fingerprint,
                                          .crypt = open_crypt(options, log, shared, opened),
                                          .crew = thread_crew("terrace-load", kLoadThreads),
+                                         .make_hand = lone_hand,
                                          .decorate = disk.decorate},
                                         clock, log));
   opened.lower = make_disk_lower(*opened.disk);

@@ -104,6 +104,12 @@ constexpr MetricRow kRows[] = {
     {"terrace_disk_device_bytes_per_second", kGauge, "volume",
      "What each directory's device moved while it was busy, of late: its share of new blocks. "
      "`volume` counts the directories in use from 0."},
+    {"terrace_disk_look_seconds", kGauge, "volume",
+     "How long a look at each directory's path has been under way, made each second; 0 = none is. Over 10: it is "
+     "left alone, and `terrace status` names the call."},
+    {"terrace_disk_hangs_total", kCounter, "volume, operation",
+     "How often a directory was left alone as nothing came back for 10 s: of reads and writes (transfer), or of the "
+     "call of a look at its path."},
     {"terrace_disk_write_window", kGauge, "",
      "Block writes that may be at the disk at a time; few while blocks are read."},
     {"terrace_disk_waiting_transfers", kGauge, "class",

@@ -129,6 +129,30 @@ TEST_F(LeftBehind, ADiskThatHangsKeepsTheHostMemoryThatItReadsInto) {
   for (const transfer::Transfer& read : late.reads) EXPECT_TRUE(end_late(read));
 }
 
+// A file server that is away: who asks it for the path of a disk directory waits for it.
+TEST_F(LeftBehind, APathThatHangsHoldsUpNoTierAndDoesNotHoldUpClosing) {
+  testing::Hang hang("lstat");
+  Engine engine(scratch_, {.disk_path = scratch_.path() + "/d"});
+  ASSERT_TRUE(engine.wait_ready());
+  hang.hold();
+  ASSERT_TRUE(wait_until([&] { return hang.held() == 1; }));
+  const auto tokens = Engine::make_tokens(4, 1);
+  EXPECT_EQ(engine.run(tokens).loaded, 0U);
+  const Outcome again = engine.run(tokens);
+  EXPECT_GT(again.loaded, 0U);
+  EXPECT_TRUE(again.is_right);
+  EXPECT_TRUE(engine.wait_on_disk(5)) << "the I/O thread writes";
+  EXPECT_EQ(hang.held(), 1) << "somebody waited for it";
+  engine.manager().close(milliseconds(10));
+  EXPECT_EQ(hang.held(), 1) << "closing waited for it";
+  EXPECT_FALSE(engine.manager().has_left_behind()) << "nobody uses host memory";
+  engine.stop();
+  ASSERT_TRUE(testing::has_thread("terrace-look-0"));
+  const auto soil = testing::soil_freed_memory();
+  hang.release();
+  EXPECT_TRUE(wait_until([] { return !testing::has_thread("terrace-look-0"); }));
+}
+
 TEST_F(LeftBehind, AStoreThatHangsDoesNotHoldUpClosingAndKeepsWhatItUses) {
   testing::Hang hang("dir.begun");
   Engine engine(scratch_, with_store());

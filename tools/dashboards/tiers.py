@@ -112,6 +112,18 @@ TIERS = Dashboard(
             "look at that device.",
             ("terrace_disk_device_bytes_per_second", "{{engine}} volume {{volume}}"),
         ),
+        lines(
+            "Directories that do not answer",
+            "s",
+            "How long a look at a directory's path has been under way, and how often in ten "
+            "minutes one was left alone as nothing came back. `terrace status` names the path and "
+            "the call.",
+            ("terrace_disk_look_seconds > 1", "{{engine}} volume {{volume}}"),
+            (
+                "increase(terrace_disk_hangs_total[10m]) > 0",
+                "times: {{engine}} volume {{volume}} {{operation}}",
+            ),
+        ),
         areas(
             "Blocks not written to disk",
             "short",

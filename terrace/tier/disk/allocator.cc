@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "terrace/tier/disk/allocator_internal.h"
 
@@ -11,6 +12,7 @@ constexpr std::uint64_t kAllocateStep = 1ULL << 30U;
 constexpr std::uint64_t kZeroStep = 1ULL << 20U;
 constexpr std::uint64_t kLeastMetaStep = 64ULL << 10U;  // 1024 records.
 constexpr Nanoseconds kRetryTime = seconds(10);
+constexpr Nanoseconds kOldSight = seconds(2);  // Looks are made each second.
 }  // namespace
 
 Allocator::Allocator(Context& context, BudgetKeeper& budget)
@@ -19,6 +21,7 @@ Allocator::Allocator(Context& context, BudgetKeeper& budget)
     const Volume& volume = *context.volumes[i];
     states_[i].data = {volume.allocated_bytes(), kAllocateStep, 0};
     states_[i].meta = {volume.reserved_meta_bytes(), kAllocateStep, 0};
+    states_[i].device = volume.device();
     states_[i].is_zeroing = context.options.preallocate == "zerofill";
   }
 }
@@ -82,17 +85,54 @@ bool Allocator::waits_for_room(std::uint32_t v) {
   State& state = states_[v];
   if (state.is_meta) return false;
   Target& target = state.data;
-  const Volume& volume = *context_.volumes[v];
-  const std::uint64_t least = volume.geometry().extent_bytes;
-  std::string lack = volume.lack_of_room(target.flying - target.reached);
+  if (!knows_room(v, target.flying - target.reached)) return true;
+  const std::uint64_t least = context_.volumes[v]->geometry().extent_bytes;
+  const Sight& sight = context_.lookers[v].sight();
+  const auto lack_of = [&] {
+    return lack_of_room(sight, unseen(v) + target.flying - target.reached);
+  };
+  std::string lack = lack_of();
   while (!lack.empty() && !state.is_zeroing && target.step > least) {
     target.step = std::max(target.step / 8, least);
     target.flying = std::min(target.flying, target.reached + target.step);
-    lack = volume.lack_of_room(target.flying - target.reached);
+    lack = lack_of();
   }
   if (lack.empty()) return false;
   note_full(v, {Code::kExhausted, std::move(lack)});
   return true;
+}
+
+bool Allocator::knows_room(std::uint32_t v, std::uint64_t bytes) {
+  State& state = states_[v];
+  Looker& looker = context_.lookers[v];
+  looker.take();
+  const bool is_old = looker.number() == 0 || looker.age() > kOldSight;
+  const auto is_no = [&] { return !lack_of_room(looker.sight(), unseen(v) + bytes).empty(); };
+  if (state.asked == 0 && (is_old || (unseen(v) > 0 && is_no()))) state.asked = looker.ask();
+  if (looker.number() < state.asked) return false;
+  state.asked = 0;
+  return true;
+}
+
+void Allocator::note_growth(std::uint32_t volume, std::uint64_t bytes) {
+  for (std::uint32_t v = 0; v < states_.size(); ++v) {
+    State& state = states_[v];
+    if (state.device != states_[volume].device) continue;
+    const Looker& looker = context_.lookers[v];
+    if (looker.begun() > state.since) {
+      if (looker.number() >= state.since) state.older = 0;
+      state.older += std::exchange(state.newer, 0);
+      state.since = looker.begun();
+    }
+    state.newer += bytes;
+  }
+}
+
+std::uint64_t Allocator::unseen(std::uint32_t volume) const {
+  const State& state = states_[volume];
+  const std::uint64_t seen = context_.lookers[volume].number();
+  if (seen > state.since) return 0;
+  return seen == state.since ? state.newer : state.older + state.newer;
 }
 
 void Allocator::note_full(std::uint32_t v, Status reason) {
@@ -140,6 +180,7 @@ void Allocator::finish(Purpose purpose, std::uint32_t v, const Status& status) {
   state.is_flying = false;
   if (purpose == Purpose::kZeroFill) budget_.charge(target.flying - target.reached);
   if (status.is_ok()) {
+    note_growth(v, target.flying - target.reached);
     target.reached = target.flying;
     volume.set_reserved_meta(state.meta.reached);
     volume.set_allocated(state.data.reached - state.data.reached % volume.geometry().extent_bytes);

@@ -46,9 +46,22 @@ class Allocator {
     Nanoseconds retry_at{INT64_MIN};
     Status reason;
     unsigned said = 0;  // Tenths of the zeroing in the log.
+    std::uint64_t device = 0;
+    // Bytes that files on that device got since the look number `since`, Looker's, began, and
+    // before it.
+    std::uint64_t since = 0;
+    std::uint64_t newer = 0;
+    std::uint64_t older = 0;
+    std::uint64_t asked = 0;  // A look that is waited for; 0 = none.
   };
   [[nodiscard]] bool is_meta_due(std::uint32_t volume) const;
   [[nodiscard]] bool waits_for_room(std::uint32_t volume);
+  void note_growth(std::uint32_t volume, std::uint64_t bytes);
+  // Bytes that the last look may not have seen.
+  [[nodiscard]] std::uint64_t unseen(std::uint32_t volume) const;
+  // Whether what is known of the file system's room may be gone by: it is young, and says yes, or
+  // was looked at for just this. If not, somebody goes and looks.
+  [[nodiscard]] bool knows_room(std::uint32_t volume, std::uint64_t bytes);
   void note_full(std::uint32_t volume, Status reason);
   void pass_over_records(std::uint32_t volume);
   void start_zeros(std::uint32_t volume, std::uint64_t offset, std::uint64_t bytes);

@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,19 +11,16 @@ namespace terrace::tier::disk {
 namespace {
 constexpr std::uint32_t kSlotsAtOnce = 8192;
 
-std::size_t largest_read(const Context& context) {
-  std::uint64_t most = kMetaHeaderCopies * kPageBytes;
-  for (const auto& volume : context.volumes) {
-    most = std::max(most, std::ranges::max(volume->geometry().frame_bytes));
-  }
-  return most;
+std::size_t largest_read(const Volume& volume) {
+  return std::max(kMetaHeaderCopies * kPageBytes, std::ranges::max(volume.geometry().frame_bytes));
 }
 }  // namespace
 
-Checker::Checker(Context& context, Writer& writer)
+Checker::Checker(Context& context, Writer& writer, std::uint32_t volume)
     : context_(context),
       writer_(writer),
-      memory_bytes_(largest_read(context)),
+      volume_(volume),
+      memory_bytes_(largest_read(*context.volumes[volume])),
       memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, memory_bytes_))) {
   TERRACE_CHECK(memory_ != nullptr);
 }
@@ -32,20 +28,26 @@ Checker::Checker(Context& context, Writer& writer)
 void Checker::advance() {
   if (is_stopped_ || is_flying_) return;
   if (step_ == Step::kFrames) return read_frame();
-  for (std::uint32_t v = 0; v < context_.volumes.size() && step_ == Step::kIdle; ++v) {
-    if (context_.health.is_check_due(v)) begin(v);
-  }
+  if (step_ == Step::kIdle && context_.health.is_check_due(volume_)) begin();
+  if (step_ == Step::kPlace) read_start();
 }
 
-void Checker::begin(std::uint32_t volume) {
-  volume_ = volume;
+void Checker::begin() {
   sample_ = good_ = bad_ = 0;
-  const Volume& looked_at = *context_.volumes[volume];
-  if (const Status place = looked_at.check_place(); !place.is_ok()) return give_up(place);
-  // From the medium, not from what the kernel remembers of it.
-  for (const int file : {looked_at.extents_file(), looked_at.meta_file()}) {
-    (void)::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
-  }
+  look_ = context_.lookers[volume_].ask(true);
+  step_ = Step::kPlace;
+}
+
+void Checker::read_start() {
+  Looker& looker = context_.lookers[volume_];
+  looker.take();
+  if (looker.number() < look_) return;
+  step_ = Step::kIdle;
+  // Else it went, or hung, meanwhile: it is checked when that is over.
+  if (!context_.health.is_check_due(volume_)) return;
+  if (!looker.sight().is_linked) return;  // Watch gives it up.
+  if (!looker.sight().place.is_ok()) return give_up(looker.sight().place);
+  const Volume& looked_at = *context_.volumes[volume_];
   step_ = Step::kExtents;
   read(looked_at.extents_file(), 0, kPageBytes);
 }

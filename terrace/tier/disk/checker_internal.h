@@ -2,8 +2,9 @@
 // are open, extents.meta and slots.meta begin as they did, and a sample of the frames is what their
 // records say. What came back is not trusted because it answers: an older copy of the same medium
 // answers, too.
+// One for each volume: one that hangs in a check keeps none of the others from theirs.
 // Threading: the I/O thread's.  Waits: never.  Memory: one frame, from the start.  Bounds: one read
-// at a time, one volume at a time.
+// at a time.
 #pragma once
 
 #include <cstdlib>
@@ -18,7 +19,7 @@ class Writer;
 
 class Checker {
  public:
-  Checker(Context& context, Writer& writer);
+  Checker(Context& context, Writer& writer, std::uint32_t volume);
   // Begins what is due, or goes on.
   void advance();
   void finish(const Status& status);
@@ -27,13 +28,15 @@ class Checker {
   [[nodiscard]] bool take_doubt() { return std::exchange(has_doubt_, false); }
 
  private:
-  enum class Step : std::uint8_t { kIdle, kExtents, kMeta, kFrames };
+  enum class Step : std::uint8_t { kIdle, kPlace, kExtents, kMeta, kFrames };
   static constexpr std::uint32_t kSamples = 32;
   struct Free {
     void operator()(std::byte* memory) const { std::free(memory); }
   };
 
-  void begin(std::uint32_t volume);
+  // Its path is looked at; then what is there is read.
+  void begin();
+  void read_start();
   void read(int file, std::uint64_t offset, std::size_t bytes);
   void read_frame();
   [[nodiscard]] bool find_sample();
@@ -44,13 +47,14 @@ class Checker {
 
   Context& context_;
   Writer& writer_;
+  const std::uint32_t volume_;
   const std::size_t memory_bytes_;
   const std::unique_ptr<std::byte, Free> memory_;
   bool is_stopped_ = false;
   bool is_flying_ = false;
   bool has_doubt_ = false;
   Step step_ = Step::kIdle;
-  std::uint32_t volume_ = 0;
+  std::uint64_t look_ = 0;  // Of Looker, for kPlace.
   std::uint32_t sample_ = 0;
   std::uint32_t good_ = 0;
   std::uint32_t bad_ = 0;

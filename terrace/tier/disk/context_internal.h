@@ -12,6 +12,7 @@
 #include "terrace/base/metric.h"
 #include "terrace/tier/disk/disk_tier.h"
 #include "terrace/tier/disk/health_internal.h"
+#include "terrace/tier/disk/looker_internal.h"
 #include "terrace/tier/disk/slots_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
 #include "terrace/transfer/queue.h"
@@ -106,6 +107,7 @@ struct Context {
   Pages& pages;
   Meters& meters;
   FrameCrypt& crypt;
+  Lookers& lookers;
   std::array<std::uint8_t, 32> content_digest{};
   std::array<std::uint8_t, 32> layout_digest{};
   // Stands for the content in frames from a reset on: of this process alone, and written nowhere

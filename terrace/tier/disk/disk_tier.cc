@@ -29,7 +29,8 @@ using disk::Purpose;
 using disk::Ticket;
 
 constexpr Nanoseconds kDrainLimit = seconds(2);
-constexpr std::uint32_t kSweepSlots = 8192;  // Per poll: well under a millisecond.
+constexpr Nanoseconds kLookLimit = milliseconds(100);  // At least, for looks that are under way.
+constexpr std::uint32_t kSweepSlots = 8192;            // Per poll: well under a millisecond.
 
 std::array<std::uint8_t, 32> random_digest() {
   const std::array words{random_u64(), random_u64(), random_u64(), random_u64()};
@@ -38,30 +39,21 @@ std::array<std::uint8_t, 32> random_digest() {
 
 constexpr std::string_view kUndropped =
     "blocks of before the last reset would be found there after a restart";
-
-Status check_options(const DiskTier::Options& options) {
-  TERRACE_RETURN_IF_ERROR(options.layout.validate());
-  TERRACE_RETURN_IF_ERROR(options.fingerprint.validate());
-  if (options.paths.empty()) return {Code::kInvalid, "disk.paths is empty"};
-  if (options.size.value() == 0 && options.blocks == 0) {
-    return {Code::kInvalid, "disk.size and disk.blocks are both 0"};
-  }
-  if (options.queue_blocks == 0) return {Code::kInvalid, "disk.queue must be at least 1"};
-  return {};
-}
 }  // namespace
 
 struct DiskTier::State {
   State(Options options_in, const Clock& clock_in, LogSink& log_in,
         std::unique_ptr<transfer::Backend> backend_in, std::unique_ptr<FrameCrypt> crypt_in,
-        std::vector<std::unique_ptr<disk::Volume>> volumes_in,
+        std::vector<std::unique_ptr<disk::Volume>> volumes_in, disk::Lookers lookers_in,
         std::unique_ptr<disk::Slots> slots_in, std::vector<std::string> problems,
         std::vector<std::string> unopened_in)
       : options(std::move(options_in)),
         clock(clock_in),
+        log(log_in),
         backend(std::move(backend_in)),
         crypt(std::move(crypt_in)),
         volumes(std::move(volumes_in)),
+        lookers(std::move(lookers_in)),
         slots(std::move(slots_in)),
         unopened(std::move(unopened_in)),
         health(directories(), std::move(problems), clock_in, log_in),
@@ -75,18 +67,19 @@ struct DiskTier::State {
                static_cast<std::uint32_t>(volumes.size())}),
         corrupt_log(clock_in, log_in, "disk corrupt=1"),
         context{options, clock_in, log_in, corrupt_log, volumes, *slots,
-                health,  queue,    pages,  meters,      *crypt},
+                health,  queue,    pages,  meters,      *crypt,  lookers},
         writer(context),
         learned(context, writer.budget()),
         reader(context, writer),
         watch(context),
-        checker(context, writer),
         scrubber(context, writer,
                  {options.scrub_bytes_per_second, options.scrub_interval, options.scrub_first}) {
     context.content_digest = disk::digest_bytes(options.fingerprint.content_digest());
     context.layout_digest = disk::digest_bytes(options.fingerprint.layout_digest());
     context.session_digest = random_digest();
     for (const auto& volume : volumes) {
+      checkers.push_back(std::make_unique<disk::Checker>(
+          context, writer, static_cast<std::uint32_t>(checkers.size())));
       backend->name_file(volume->data_file(), volume->data_path());
       backend->name_file(volume->meta_file(), volume->meta_path());
       backend->name_file(volume->extents_file(), volume->extents_path());
@@ -164,7 +157,7 @@ struct DiskTier::State {
       case Purpose::kScrub:
         return scrubber.finish(completion.status);
       case Purpose::kCheck:
-        return checker.finish(completion.status);
+        return checkers[ticket.number]->finish(completion.status);
       case Purpose::kLoad:
       case Purpose::kSealFrame:
       case Purpose::kOpenFrame:
@@ -187,13 +180,19 @@ struct DiskTier::State {
     return !crypt_done.empty();
   }
 
+  void advance() {
+    writer.advance(ready);
+    for (const auto& checker : checkers) {
+      checker->advance();
+      if (checker->take_doubt()) (void)scrubber.ask(0);
+    }
+    scrubber.advance();
+  }
+
   void pump() {
     corrupt_log.tick();
     (void)take_crypt();
-    writer.advance(ready);
-    checker.advance();
-    if (checker.take_doubt()) (void)scrubber.ask(0);
-    scrubber.advance();
+    advance();
     completions.clear();
     queue.poll(completions);
     for (transfer::Completion& completion : completions) finish(completion);
@@ -202,9 +201,7 @@ struct DiskTier::State {
     watch.hide_unreadable();
     if (!take_crypt() && completions.empty()) return;
     // What finished may have made more due; the device should not wait for the next call.
-    writer.advance(ready);
-    checker.advance();
-    scrubber.advance();
+    advance();
     completions.clear();
     queue.poll(completions);
     for (transfer::Completion& completion : completions) finish(completion);
@@ -213,9 +210,11 @@ struct DiskTier::State {
 
   const Options options;
   const Clock& clock;
+  LogSink& log;
   std::unique_ptr<transfer::Backend> backend;
   std::unique_ptr<FrameCrypt> crypt;
   std::vector<std::unique_ptr<disk::Volume>> volumes;
+  disk::Lookers lookers;
   std::unique_ptr<disk::Slots> slots;
   const std::vector<std::string> unopened;  // Of the paths.
   disk::ForeignBlocks foreign;
@@ -229,7 +228,7 @@ struct DiskTier::State {
   disk::LearnedKeeper learned;
   disk::Reader reader;
   disk::Watch watch;
-  disk::Checker checker;
+  std::vector<std::unique_ptr<disk::Checker>> checkers;  // [volume]
   disk::Scrubber scrubber;
   std::vector<transfer::Completion> completions;
   std::vector<std::uint64_t> crypt_done;
@@ -238,7 +237,7 @@ struct DiskTier::State {
 
 Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock,
                                                  LogSink& log) {
-  TERRACE_RETURN_IF_ERROR(check_options(options));
+  TERRACE_RETURN_IF_ERROR(disk::check_options(options));
   TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.paths));
   disk::divide(options);
   // A ring has one thread copy out of the page cache; threads copy, and look at it, side by side.
@@ -272,9 +271,12 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   std::vector<std::string> unopened = opened.unopened(options.paths);
   TERRACE_ASSIGN_OR_RETURN(auto crypt,
                            disk::make_crypt(options, *chosen.backend, opened.volumes.size()));
-  auto state = std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
-                                       std::move(crypt), std::move(opened.volumes), std::move(pool),
-                                       std::move(opened.problems), std::move(unopened));
+  TERRACE_ASSIGN_OR_RETURN(auto lookers,
+                           disk::Lookers::create(opened.volumes, options.make_hand, clock, log));
+  auto state =
+      std::make_unique<State>(std::move(options), clock, log, std::move(chosen.backend),
+                              std::move(crypt), std::move(opened.volumes), std::move(lookers),
+                              std::move(pool), std::move(opened.problems), std::move(unopened));
   TERRACE_RETURN_IF_ERROR(disk::Loader(state->context, *state->backend, state->writer).load());
   state->slots->tell();
   log.write(LogLevel::kInfo,
@@ -304,7 +306,10 @@ bool DiskTier::close(Nanoseconds limit) {
   // A device that does not answer may still write into these pages, and a thread may still use this
   // backend: leave them to the process's end rather than hang or corrupt the engine.
   const bool has_ended = !state_->is_at_work();
-  if (!has_ended) leave_behind(std::move(state_));
+  // Where a look does not come back, closing the files may not either: then they stay as they are.
+  const bool has_looked =
+      state_->lookers.end(std::max(deadline - state_->clock.now(), kLookLimit), state_->log);
+  if (!has_ended || !has_looked) leave_behind(std::move(state_));
   state_.reset();
   return has_ended;
 }
@@ -419,7 +424,7 @@ void DiskTier::keep_learned(std::string bytes) { state_->learned.keep(std::move(
 
 void DiskTier::stop_writes() {
   state_->writer.stop(state_->ready);
-  state_->checker.stop();
+  for (const auto& checker : state_->checkers) checker->stop();
   state_->scrubber.stop();
   std::vector<transfer::Completion> cancelled;
   state_->queue.cancel(transfer::IoClass::kOffloadWrite,

@@ -15,6 +15,7 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/crew.h"
+#include "terrace/base/hands.h"
 #include "terrace/base/log.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/status.h"
@@ -68,6 +69,10 @@ class DiskTier {
     Fingerprint fingerprint;
     CryptOptions crypt;
     Crew crew;  // Reads slots.meta at start; alone when not given.
+    // Makes a hand for each directory, of the name given, for calls that a file server which is
+    // away may keep for ever: one that is let go while it is at a job, as lone_hand() has it. None:
+    // they are made by the I/O thread.
+    std::function<Result<std::unique_ptr<Hands>>(const std::string& name)> make_hand = {};
     // Wraps the backend, for faults in tests; empty = as is.
     std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
   };
@@ -82,7 +87,9 @@ class DiskTier {
   ~DiskTier();  // close() if that was not done, for at most two seconds.
   // The last call. Writes no more, and WAITS for what is under way, at most `limit` (a duration).
   // False = a device or a hand still was at work: blocks' memory, clock and log then have to stay
-  // until the process ends, as what is the tier's does.
+  // until the process ends, as what is the tier's does. Where only a look at a path does not come
+  // back the tier's files and tables stay as well, its thread ends when it does, and true is
+  // returned: nobody uses what is the caller's.
   [[nodiscard]] bool close(Nanoseconds limit);
   // False when certainly no block lies below the paths. BLOCKS (file I/O).
   [[nodiscard]] static bool may_hold_blocks(std::span<const std::string> paths);

@@ -141,13 +141,17 @@ void Health::found(std::uint32_t volume) {
   state.check_at = clock_.now();
 }
 
-void Health::hangs(std::uint32_t volume) {
+bool Health::hangs(std::uint32_t volume, const std::string& look) {
   State& state = states_[volume];
-  if (state.is_lost || state.is_hanging) return;
+  if (state.is_lost || state.is_hanging) return false;
   state.is_hanging = true;
-  shut(volume, fmt::format("path={} state=hanging: nothing came back for 10 s; its blocks are "
-                           "misses until it answers: check the device and the kernel's log",
-                           directories_[volume]));
+  shut(volume,
+       fmt::format("path={} state=hanging: {} for 10 s; its blocks are misses until it answers: "
+                   "check the device{} and the kernel's log",
+                   directories_[volume],
+                   look.empty() ? "nothing came back" : look + " has not come back",
+                   look.empty() ? "" : " or file server"));
+  return true;
 }
 
 void Health::let_go(std::uint32_t volume) {

@@ -85,10 +85,8 @@ std::vector<std::string> notes_on(const Medium& medium) {
   }
   if (const auto name = served_name(medium.type); !name.empty()) {
     notes.push_back(fmt::format(
-        "file_system={}: what answers for it may hang, which holds up the other directories and "
-        "the "
-        "shared store as well: name a directory on a local disk in disk.paths, and this one in "
-        "object.path",
+        "file_system={}: what answers for it may hang, and its blocks are misses then: name a "
+        "directory on a local disk in disk.paths, and this one in object.path",
         name));
   }
   if (medium.type == TMPFS_MAGIC || medium.type == RAMFS_MAGIC) {

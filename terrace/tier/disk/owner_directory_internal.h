@@ -18,6 +18,15 @@
 
 namespace terrace::tier::disk {
 
+// Which file a lock is on.
+struct LockId {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  bool operator==(const LockId&) const = default;
+};
+// The lock file of `directory` is that one. Waits as long as its file system does.
+[[nodiscard]] bool is_lock_of(const std::string& directory, const LockId& id);
+
 // A held lock; dropped = released.
 class DirectoryLock {
  public:
@@ -31,14 +40,12 @@ class DirectoryLock {
   // Whether somebody holds it. Takes and releases nothing.
   static Result<bool> is_locked(const std::string& directory);
   [[nodiscard]] bool holds() const { return file_.is_open(); }
-  // The lock file of `directory` is the one that is held.
-  [[nodiscard]] bool is_of(const std::string& directory) const;
+  [[nodiscard]] const LockId& id() const { return id_; }
 
  private:
   void release();
   UniqueFd file_;
-  std::uint64_t device_ = 0;
-  std::uint64_t inode_ = 0;
+  LockId id_;
 };
 
 enum class DirectoryState : std::uint8_t {

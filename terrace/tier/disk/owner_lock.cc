@@ -45,14 +45,13 @@ struct flock whole_file(short type) {
 }  // namespace
 
 DirectoryLock::DirectoryLock(DirectoryLock&& other) noexcept
-    : file_(std::move(other.file_)), device_(other.device_), inode_(other.inode_) {}
+    : file_(std::move(other.file_)), id_(other.id_) {}
 
 DirectoryLock& DirectoryLock::operator=(DirectoryLock&& other) noexcept {
   if (this != &other) {
     release();
     file_ = std::move(other.file_);
-    device_ = other.device_;
-    inode_ = other.inode_;
+    id_ = other.id_;
   }
   return *this;
 }
@@ -81,8 +80,7 @@ Result<std::optional<DirectoryLock>> DirectoryLock::try_lock(const std::string& 
   locks.files.insert(id);
   DirectoryLock held;
   held.file_ = std::move(file);
-  held.device_ = id.first;
-  held.inode_ = id.second;
+  held.id_ = {id.first, id.second};
   return std::optional<DirectoryLock>(std::move(held));
 }
 
@@ -99,15 +97,15 @@ Result<bool> DirectoryLock::is_locked(const std::string& directory) {
   return lock.l_type != F_UNLCK;
 }
 
-bool DirectoryLock::is_of(const std::string& directory) const {
-  return holds() && id_of(directory + "/owner.lock") == FileId{device_, inode_};
+bool is_lock_of(const std::string& directory, const LockId& id) {
+  return id_of(directory + "/owner.lock") == FileId{id.device, id.inode};
 }
 
 void DirectoryLock::release() {
   if (!file_.is_open()) return;
   HeldLocks& locks = held_locks();
   const MutexLock guard(locks.mutex);
-  locks.files.erase({device_, inode_});
+  locks.files.erase({id_.device, id_.inode});
   file_.reset(-1);
 }
 

@@ -14,7 +14,6 @@ constexpr double kSlowShare = 1.0 / 8;
 constexpr double kQuickShare = 1.0 / 3;  // Far enough from kSlowShare not to flap.
 constexpr Nanoseconds kSlowAnswer = milliseconds(250);
 constexpr Nanoseconds kQuickAnswer = milliseconds(100);
-constexpr Nanoseconds kHanging = seconds(10);
 }  // namespace
 
 Pace::Pace(std::size_t volumes, std::size_t places, const Clock& clock)

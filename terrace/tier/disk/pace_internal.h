@@ -12,6 +12,9 @@
 
 namespace terrace::tier::disk {
 
+// Nothing that came back in so long hangs.
+inline constexpr Nanoseconds kHanging = seconds(10);
+
 class Pace {
  public:
   // `places`: frames that can be under way at once; the caller numbers them.

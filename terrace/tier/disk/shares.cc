@@ -49,4 +49,15 @@ Result<std::unique_ptr<FrameCrypt>> make_crypt(const DiskTier::Options& options,
   return FrameCrypt::create(std::move(wanted));
 }
 
+Status check_options(const DiskTier::Options& options) {
+  TERRACE_RETURN_IF_ERROR(options.layout.validate());
+  TERRACE_RETURN_IF_ERROR(options.fingerprint.validate());
+  if (options.paths.empty()) return {Code::kInvalid, "disk.paths is empty"};
+  if (options.size.value() == 0 && options.blocks == 0) {
+    return {Code::kInvalid, "disk.size and disk.blocks are both 0"};
+  }
+  if (options.queue_blocks == 0) return {Code::kInvalid, "disk.queue must be at least 1"};
+  return {};
+}
+
 }  // namespace terrace::tier::disk

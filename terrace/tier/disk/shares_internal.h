@@ -21,4 +21,7 @@ void divide(DiskTier::Options& options);
                                                              transfer::Backend& backend,
                                                              std::size_t volumes);
 
+// Errors: kInvalid, and which of them.
+[[nodiscard]] Status check_options(const DiskTier::Options& options);
+
 }  // namespace terrace::tier::disk

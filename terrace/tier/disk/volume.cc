@@ -432,12 +432,4 @@ void Volume::encode_claim(std::uint32_t run, std::uint64_t stamp,
   }
 }
 
-bool Volume::is_linked() const {
-  for (const int file : {data_.get(), meta_file_.get(), extents_file_.get()}) {
-    struct stat facts{};
-    if (::fstat(file, &facts) != 0 || facts.st_nlink == 0) return false;
-  }
-  return true;
-}
-
 }  // namespace terrace::tier::disk

@@ -17,6 +17,7 @@
 #include "terrace/block/fingerprint.h"
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/geometry_internal.h"
+#include "terrace/tier/disk/looker_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
 namespace terrace::tier::disk {
@@ -125,15 +126,8 @@ class Volume {
   // How many of the first slots lie in such runs.
   [[nodiscard]] std::uint32_t slots_with_room() const;
   [[nodiscard]] bool is_direct() const { return is_direct_; }
-  // Empty while `bytes` more leave enough of the file system to its other users; else that in
-  // words, the same as long as it lasts.
-  // Half of what stays free at the start: what the file system itself needs for a large file counts
-  // against the other half.
-  [[nodiscard]] std::string lack_of_room(std::uint64_t bytes) const;
-  // False once somebody deleted a file of ours under our feet.
-  [[nodiscard]] bool is_linked() const;
-  // Its path leads to the files that are open. Errors: kNotFound, and what is there instead.
-  [[nodiscard]] Status check_place() const;
+  // For its Looker. Errors: kExhausted, kIo = no more descriptors.
+  [[nodiscard]] Result<LookedAt> looked_at() const;
 
  private:
   struct Run {

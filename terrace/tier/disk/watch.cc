@@ -22,7 +22,10 @@ Watch::Watch(Context& context)
       pace_(context.volumes.size(), (kReads + context.options.queue_blocks) * context.ranks(),
             context.clock),
       speeds_(context.volumes.size()),
-      shown_(context.volumes.size()) {}
+      shown_(context.volumes.size()),
+      noted_(context.volumes.size()),
+      looking_(context.volumes.size()),
+      hangs_(context.volumes.size()) {}
 
 std::size_t Watch::place_of(const Ticket& ticket) const {
   const std::size_t first = ticket.purpose == Purpose::kReadFrame ? 0 : kReads;
@@ -37,20 +40,18 @@ void Watch::began(const Ticket& ticket, const transfer::Transfer& transfer) {
 }
 
 void Watch::look() {
+  for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) note_sight(v);
   const Nanoseconds now = context_.clock.now();
   if (now < next_look_) return;
   is_late_ = next_look_ != kNever && now - next_look_ > kLate;
   next_look_ = now + kLookTime;
   for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
-    if (!context_.volumes[v]->is_linked()) {
-      if (context_.health.lost(v)) context_.slots.forget_volume(v);
-      continue;
-    }
-    if (const Status place = context_.volumes[v]->check_place(); !place.is_ok()) {
-      context_.health.gone(v, place.message());
-    } else {
-      context_.health.found(v);
-    }
+    Looker& looker = context_.lookers[v];
+    if (!looker.sight().is_linked) continue;
+    looker.begin();
+    note_sight(v);
+    if (!looker.sight().is_linked) continue;
+    note_hang(v);
     note_pace(v);
     speeds_[v] = pace_.speed(v);
     shown_[v].set(std::llround(speeds_[v]));
@@ -58,12 +59,37 @@ void Watch::look() {
   if (speeds_.size() > 1) context_.slots.set_speeds(speeds_);
 }
 
-void Watch::note_pace(std::uint32_t volume) {
-  if (pace_.is_hanging(volume)) {
-    if (!is_late_) context_.health.hangs(volume);
+void Watch::note_sight(std::uint32_t volume) {
+  Looker& looker = context_.lookers[volume];
+  looker.take();
+  if (looker.number() == noted_[volume]) return;
+  noted_[volume] = looker.number();
+  const Sight& sight = looker.sight();
+  if (!sight.is_linked) {
+    if (context_.health.lost(volume)) context_.slots.forget_volume(volume);
+  } else if (!sight.place.is_ok()) {
+    context_.health.gone(volume, sight.place.message());
+  } else {
+    context_.health.found(volume);
+  }
+}
+
+void Watch::note_hang(std::uint32_t volume) {
+  const Looker& looker = context_.lookers[volume];
+  looking_[volume].set(looker.under_way_for().value());
+  const bool is_silent = pace_.is_hanging(volume);
+  const bool is_lost = looker.under_way_for() > kHanging;
+  if (is_silent || is_lost) {
+    if (is_late_) return;
+    const bool is_new = context_.health.hangs(volume, is_lost ? looker.where() : std::string());
+    if (is_new)
+      hangs_[volume].at(is_lost ? static_cast<std::size_t>(looker.call()) : kTransfer).add();
   } else if (pace_.is_idle(volume)) {
     context_.health.let_go(volume);
   }
+}
+
+void Watch::note_pace(std::uint32_t volume) {
   if (pace_.is_slow(volume)) {
     context_.health.slow(volume, pace_.last(volume), pace_.norm(volume));
   } else {
@@ -73,8 +99,16 @@ void Watch::note_pace(std::uint32_t volume) {
 
 void Watch::visit_metrics(MetricVisitor& visitor) const {
   for (std::size_t v = 0; v < shown_.size(); ++v) {
-    visitor.gauge("terrace_disk_device_bytes_per_second", fmt::format("volume=\"{}\"", v),
+    const std::string volume = fmt::format("volume=\"{}\"", v);
+    visitor.gauge("terrace_disk_device_bytes_per_second", volume,
                   static_cast<double>(shown_[v].value()));
+    visitor.gauge("terrace_disk_look_seconds", volume,
+                  static_cast<double>(looking_[v].value()) * 1e-9);
+    for (std::size_t i = 0; i < hangs_[v].size(); ++i) {
+      const auto operation = i == kTransfer ? "transfer" : to_string(static_cast<LookCall>(i));
+      visitor.counter("terrace_disk_hangs_total",
+                      fmt::format("{},operation=\"{}\"", volume, operation), hangs_[v][i].value());
+    }
   }
 }
 

@@ -1,6 +1,7 @@
-// Watches the volumes: whether their directories are still there and their devices answer, once a
-// second, and tells Health.
-// Threading: the I/O thread's, but for visit_metrics().  Waits: never, but for lstat.
+// Watches the volumes: whether their directories are still there, whoever stands behind their paths
+// answers (Looker), and their devices do (Pace), once a second, and tells Health.
+// Threading: the I/O thread's, but for visit_metrics().  Waits: never, but for a look where the
+// tier has no hands for it.
 #pragma once
 
 #include "terrace/tier/disk/context_internal.h"
@@ -18,17 +19,26 @@ class Watch {
   void look();
   // Before anybody is told that a block is there.
   void hide_unreadable();
-  // Bytes a second of each volume's device while busy, as of the last look. Thread-safe.
+  // Of each volume, as of the last look: bytes a second of its device while busy, how long a look
+  // at its path is under way, and how often what hung. Thread-safe.
   void visit_metrics(MetricVisitor& visitor) const;
 
  private:
   [[nodiscard]] std::size_t place_of(const Ticket& ticket) const;
+  // What a look has found since the last call.
+  void note_sight(std::uint32_t volume);
+  void note_hang(std::uint32_t volume);
   void note_pace(std::uint32_t volume);
+
+  static constexpr std::size_t kTransfer = kLookCallCount;  // In hangs_: reads and writes.
 
   Context& context_;
   Pace pace_;
-  std::vector<double> speeds_;  // [volume]; 0 = not known, or its last one.
-  std::vector<Gauge> shown_;    // The same, for everybody.
+  std::vector<double> speeds_;        // [volume]; 0 = not known, or its last one.
+  std::vector<Gauge> shown_;          // The same, for everybody.
+  std::vector<std::uint64_t> noted_;  // [volume]: of the look that Health knows of.
+  std::vector<Gauge> looking_;        // [volume]: nanoseconds.
+  std::vector<std::array<Counter, kTransfer + 1>> hangs_;  // [volume][LookCall].
   static constexpr Nanoseconds kNever{INT64_MIN};
   Nanoseconds next_look_ = kNever;
   // Nobody looked for long: the process was stopped, and the threads through which answers come

@@ -301,6 +301,8 @@ void Writer::advance(std::vector<DiskDone>& done) {
       waiting.swap(stream.for_space);
       if (allocator_.is_full(v)) {
         end_all(waiting, allocator_.reason(v), done);
+      } else if (!context_.health.may_read(v)) {  // Nobody knows when it goes on.
+        end_all(waiting, {Code::kUnavailable, "the block's disk path is left alone"}, done);
       } else {
         for (const std::uint32_t number : waiting) route(number);
       }
