@@ -118,10 +118,10 @@ TIERS = Dashboard(
             "How long a look at a directory's path has been under way, and how often in ten "
             "minutes one was left alone as nothing came back. `terrace status` names the path and "
             "the call.",
-            ("terrace_disk_look_seconds > 1", "{{engine}} volume {{volume}}"),
+            ("terrace_disk_look_seconds", "{{engine}} volume {{volume}}"),
             (
-                "increase(terrace_disk_hangs_total[10m]) > 0",
-                "times: {{engine}} volume {{volume}} {{operation}}",
+                "sum by (engine, volume) (increase(terrace_disk_hangs_total[10m]))",
+                "times: {{engine}} volume {{volume}}",
             ),
         ),
         areas(
