@@ -33,6 +33,8 @@ class AdmissionFilter {
   [[nodiscard]] virtual bool admit_leaving(const BlockKey& key, Nanoseconds now) {
     return is_wanted(key, now);
   }
+  // The tier above gives the block up, and this one has it. No sighting.
+  virtual void note_leaving(const BlockKey& /*key*/) {}
   // A request used these blocks, which follow each other in its chain: told before what it lacks is
   // offered, and when it has ended; a long chain slice by slice, the deepest first, the one that
   // begins the prompt (`has_root`) last.
