@@ -4,7 +4,7 @@
 // `expected` what leaves the tier above and is likely enough to be asked for again while it would.
 // Threading: thread-compatible.  Waits: never. Memory: `frequency` holds at most `entries` counts
 // of 54 bytes, from creation, and 64 bytes for each distinct count among them; `reuse` as many
-// sightings of 62 bytes, `expected` of 70, and 600 KiB.
+// sightings of 62 bytes, `expected` of 70, and 1.1 MiB.
 #pragma once
 
 #include <memory>
