@@ -307,6 +307,27 @@ TEST_F(ExpectedTest, WhatSeveralPromptsBeginWithIsAdmitted) {
   EXPECT_LT(admitted, 5'000U);
 }
 
+// Each prompt comes back with other tokens at its end.
+TEST_F(ExpectedTest, EndsThatNobodyGoesOnFromAreRefused) {
+  std::uint64_t ends = 0;
+  std::uint64_t others = 0;
+  for (std::uint64_t second = 0; second < 4'000; ++second) {
+    const std::uint64_t prompt = second % 2 == 0 ? second : second - 5;
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 9; ++i) chain.push_back(100'000 + 10 * prompt + i);
+    chain.push_back(200'000 + second);
+    const auto at = static_cast<std::int64_t>(second);
+    use(chain, at);
+    use(chain, at);
+    for (const std::uint64_t n : chain) {
+      const bool is_admitted = filter_->admit_leaving(key(n), seconds(at + 1));
+      if (second > 2'000) (n == chain.back() ? ends : others) += is_admitted ? 1 : 0;
+    }
+  }
+  EXPECT_LT(ends, 1'000U);
+  EXPECT_GT(others, 9 * 1'400U);
+}
+
 TEST_F(ExpectedTest, BlocksOfOneRequestAreJudgedTogether) {
   for (std::uint64_t second = 0; second < 2'000; ++second) {
     std::vector<std::uint64_t> chain;
