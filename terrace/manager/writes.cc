@@ -125,6 +125,7 @@ void Writes::drive_eviction(Nanoseconds now) {
     if (is_dirty ? writes_.size() >= limit() : !is_written_late()) return;
     // It was sighted when it was sealed; that it has to go now is no use of it.
     const bool is_refused = is_dirty && !context_.admission->admit_leaving(key, now);
+    if (!is_dirty) context_.admission->note_leaving(key);
     const auto last_use = pool.last_use(victim->slot);
     auto evicting = pool.begin_evict();
     if (!evicting) return;

@@ -4,6 +4,7 @@
 
 #include "terrace/testing/prefix_trace.h"
 #include "terrace/trace/replay.h"
+#include "terrace/trace/scenario.h"
 
 namespace terrace::trace {
 namespace {
@@ -44,6 +45,30 @@ TEST(AdmissionReplayTest, ExpectedWritesLessThanAllAndHitsWithinAPoint) {
     EXPECT_GT(expected.percent(expected.host_hits + expected.disk_hits),
               all.percent(all.host_hits + all.disk_hits) - 1)
         << eviction;
+  }
+}
+
+// The batch job makes the disk turn over many times between two turns of a conversation, but not
+// that part of it which `hazard` keeps for them.
+TEST(AdmissionReplayTest, ExpectedSparesABatchJobsWritesAndKeepsTheHitsBesideIt) {
+  for (const std::uint32_t block_tokens : {64U, 256U}) {
+    Workload workload = make_chat({.block_tokens = block_tokens});
+    const auto unique = static_cast<std::uint32_t>(workload.unique_blocks());
+    mix_scan(workload, 1);
+    const auto hits_and_writes = [&](const std::string& filter) {
+      auto replay = Replay::create({.host_slots = unique / 50,
+                                    .disk_slots = unique / 10,
+                                    .eviction = "hazard",
+                                    .admission = filter});
+      const Counts all = replay.value().run(workload);
+      const Counts& users = replay.value().counts_of(Part::kTrace);
+      return std::pair(users.percent(users.host_hits + users.disk_hits),
+                       static_cast<double>(all.disk_writes));
+    };
+    const auto [all_hits, all_writes] = hits_and_writes("all");
+    const auto [hits, writes] = hits_and_writes("expected");
+    EXPECT_GT(hits, all_hits - 1.5) << block_tokens;
+    EXPECT_LT(writes, all_writes / 2) << block_tokens;
   }
 }
 

@@ -181,8 +181,9 @@ void Replay::make_room() {
   const auto victim = host_->next_victim();
   if (!victim) return;
   const BlockKey& key = victim->key;
-  const bool goes_down =
-      disk_ != nullptr && !disk_->contains(key) && filter_->admit_leaving(key, now_);
+  const bool is_on_disk = has_on_disk(key);
+  if (is_on_disk) filter_->note_leaving(key);
+  const bool goes_down = disk_ != nullptr && !is_on_disk && filter_->admit_leaving(key, now_);
   const auto last = goes_down ? host_->last_use(victim->slot) : std::nullopt;
   const auto evicting = host_->begin_evict();
   if (!goes_down) return;

@@ -58,6 +58,17 @@ TEST_P(AdmissionContract, ToAskAgainChangesNoAnswer) {
   }
 }
 
+TEST_P(AdmissionContract, ToLeaveTheTierAboveIsNoSighting) {
+  const auto told = make();
+  const auto left = make();
+  const BlockKey key = testing::key(1);
+  for (int i = 0; i < 8; ++i) {
+    told->note_leaving(key);
+    EXPECT_EQ(told->is_wanted(key, seconds(i)), left->is_wanted(key, seconds(i)));
+    EXPECT_EQ(told->admit(key, seconds(i)), left->admit(key, seconds(i)));
+  }
+}
+
 TEST_P(AdmissionContract, EqualHistoriesGiveEqualAnswers) {
   const auto first = make();
   const auto second = make();

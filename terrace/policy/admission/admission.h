@@ -4,7 +4,7 @@
 // `expected` what leaves the tier above and is likely enough to be asked for again while it would.
 // Threading: thread-compatible.  Waits: never. Memory: `frequency` holds at most `entries` counts
 // of 54 bytes, from creation, and 64 bytes for each distinct count among them; `reuse` as many
-// sightings of 62 bytes, `expected` of 70, and 600 KiB.
+// sightings of 62 bytes, `expected` of 70, and 1.1 MiB.
 #pragma once
 
 #include <memory>
@@ -33,6 +33,8 @@ class AdmissionFilter {
   [[nodiscard]] virtual bool admit_leaving(const BlockKey& key, Nanoseconds now) {
     return is_wanted(key, now);
   }
+  // The tier above gives the block up, and this one has it. No sighting.
+  virtual void note_leaving(const BlockKey& /*key*/) {}
   // A request used these blocks, which follow each other in its chain: told before what it lacks is
   // offered, and when it has ended; a long chain slice by slice, the deepest first, the one that
   // begins the prompt (`has_root`) last.

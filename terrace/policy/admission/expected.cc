@@ -2,21 +2,26 @@
 // What is admitted then is what is likely to be asked for again while the tier would hold it. All
 // blocks of one request are judged together, when the first of them leaves: a chain without its
 // beginning is worth nothing. How likely a return is was seen of others of its class in the model
-// of returns, and of its age (ReturnChances); how likely it has to be follows from what was refused
-// before and came back, and from how much longer the tier now holds the rest (LossBudget). Where
-// nothing tells requests apart, that is a share of them, drawn at random. A block that has been
-// used for an hour without ever leaving is admitted too: a restart would lose it.
+// of returns, and of its age (ReturnChances), and of its distance from the chain's end
+// (TailChances); what the tier would hold, of what came back and was there or not (Survival); how
+// likely it has to be follows from what was refused before and came back, and from how much longer
+// the tier now holds the rest (LossBudget). Where nothing tells requests apart, that is a share of
+// them, drawn at random. A block that has been used for an hour without ever leaving is admitted
+// too: a restart would lose it.
 //
 // Blocks that nobody has told a use of are judged by their sightings: admitted at the second one
 // that comes in time.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "terrace/index/zeroed_array.h"
 #include "terrace/policy/admission/admission.h"
 #include "terrace/policy/admission/loss_budget_internal.h"
 #include "terrace/policy/admission/return_chances_internal.h"
+#include "terrace/policy/admission/survival_internal.h"
+#include "terrace/policy/admission/tail_chances_internal.h"
 #include "terrace/policy/admission/use_log_internal.h"
 
 namespace terrace::policy {
@@ -30,10 +35,11 @@ constexpr std::uint64_t kLeastHalfLife = 1U << 16U;  // Of what was learned, in 
 enum Flag : std::uint8_t {
   kIsAgain = 1,    // Its last sighting came in time after the one before.
   kIsRefused = 2,  // When it left last.
-  kIsGained = 4,   // A tier that admits everything would not have it, unlike this one.
+  kIsSeen = 4,     // As one that left, and had not come back in the time of an lru tier.
+  kIsDue = 8,      // It came back, and was not refused: this tier should have it.
+  kIsOpen = 16,    // It was judged when it left, and may still come back.
   kIsShared = 32,  // By prompts that go on in different ways: all of them need it.
-  kHasLeft = 16,   // The tier above, and nothing is known yet of a return.
-  kIsDue = 8,      // That one would, and so should this one, which did not refuse it.
+  kHasLeft = 64,   // The tier above, since its last use.
 };
 
 void set(UseLog::Entry& entry, unsigned flags, bool is_set) {
@@ -43,16 +49,17 @@ void set(UseLog::Entry& entry, unsigned flags, bool is_set) {
 
 // Blocks of one use.
 struct Run {
-  std::uint32_t number;  // 0 = none.
-  std::uint32_t at;      // Seconds.
-  std::uint32_t blocks;  // That no other run has used since.
+  std::uint32_t number;   // 0 = none.
+  std::uint32_t at;       // Seconds.
+  std::uint32_t blocks;   // That no other run has used since.
+  std::uint32_t offered;  // Of all blocks, when it began.
+  std::uint32_t written;
   ReturnChances::Cell cell;
+  float chance;  // Of its blocks, to be asked for again.
   ReturnClass of;
-  std::uint8_t step;
-  std::uint8_t is_judged : 1;
-  std::uint8_t is_refused : 1;
+  std::uint8_t is_judged;
 };
-static_assert(sizeof(Run) == 20);
+static_assert(sizeof(Run) == 32);
 
 std::uint32_t seconds_of(Nanoseconds time) {
   return static_cast<std::uint32_t>(std::max<std::int64_t>(time.value(), 0) / 1'000'000'000);
@@ -62,19 +69,19 @@ class Expected final : public AdmissionFilter {
  public:
   static constexpr std::uint64_t kRuns = 1U << 15U;
 
-  Expected(const ExpectedOptions& options, UseLog log, index::ZeroedArray<Run> runs)
+  Expected(std::uint64_t tier_blocks, UseLog log, index::ZeroedArray<Run> runs)
       : log_(std::move(log)),
         runs_(std::move(runs)),
-        budget_(std::max(kLeastHalfLife,
-                         4 * (options.tier_blocks == 0 ? options.entries : options.tier_blocks))) {}
+        budget_(std::max(kLeastHalfLife, 4 * tier_blocks)),
+        survival_(tier_blocks) {}
 
   bool admit(const BlockKey& key, Nanoseconds now) override {
     const auto found = log_.find(key);
     if (found) {
       UseLog::Entry& entry = log_[*found];
       // It was not there after all.
-      if ((entry.flags & (kIsGained | kIsDue)) != 0) budget_.note_gained(-1);
-      set(entry, kIsGained | kIsDue, false);
+      if ((entry.flags & kIsDue) != 0) survival_.note_gone(entry.step);
+      set(entry, kIsDue, false);
       if (entry.run != 0) return false;  // Asked about again when it leaves.
     }
     return sight(key, found, seconds_of(now));
@@ -98,27 +105,24 @@ class Expected final : public AdmissionFilter {
     if (!found) return false;
     UseLog::Entry& entry = log_[*found];
     if (entry.run == 0) return is_wanted(key, now);
-    Run& run = runs_[entry.run % kRuns];
-    if (run.number != entry.run) {  // Forgotten: long ago, beside the others.
-      run = {.number = entry.run,
-             .at = entry.at,
-             .blocks = 0,
-             .cell = 0,
-             .of = {},
-             .step = 0,
-             .is_judged = 0,
-             .is_refused = 0};
-    }
-    if ((entry.flags & kIsShared) != 0) return true;
+    Run& run = run_of(entry);
     if (run.is_judged == 0) judge(run, seconds_of(now));
-    budget_.note_leaving(run.step);
-    set(entry, kIsRefused, run.is_refused != 0);
-    if (entry.is_near != 0) {
-      set(entry, kHasLeft, true);
-      entry.cell = run.cell;
-      entry.step = run.step;
-    }
-    return run.is_refused == 0;
+    const bool is_shared = (entry.flags & kIsShared) != 0;
+    const bool is_refused = !is_shared && refuses(entry, run);
+    const std::uint32_t pushes = is_shared ? Survival::kOne : push_of(entry.step);
+    offered_ += pushes;
+    if (!is_refused) written_ += pushes;
+    set(entry, kHasLeft, true);
+    set(entry, kIsRefused, is_refused);
+    set(entry, kIsDue, false);
+    return !is_refused;
+  }
+
+  void note_leaving(const BlockKey& key) override {
+    const auto found = log_.find(key);
+    if (!found) return;
+    set(log_[*found], kHasLeft, true);
+    set(log_[*found], kIsRefused | kIsDue, false);
   }
 
   void note_use(NamespaceId name_space, GroupId group, std::span<const SequenceHash> chain,
@@ -126,6 +130,17 @@ class Expected final : public AdmissionFilter {
     if (chain.empty()) return;
     const std::uint32_t now = seconds_of(use.at);
     if (!is_of_last_run(use)) begin_run(use, now);
+    // Slices of one chain come deepest first, those of other groups between them.
+    if (last_run_ != tail_run_ || is_at_root_) {
+      tail_run_ = last_run_;
+      tail_group_ = group;
+      after_ = told_ = 0;
+    }
+    if (group == tail_group_) {
+      after_ = told_;
+      told_ += chain.size();
+      is_at_root_ = has_root;
+    }
     // Those of one run before follow each other.
     std::uint32_t before = 0;
     std::uint32_t taken = 0;
@@ -136,6 +151,7 @@ class Expected final : public AdmissionFilter {
       UseLog::Entry& entry = log_[number];
       if (found) note_return(entry);
       put_first(number, now);
+      entry.mark = TailChances::mark_of(after_ + chain.size() - 1 - i);
       if (entry.run != before) {
         take_from(before, taken);
         before = entry.run;
@@ -152,7 +168,11 @@ class Expected final : public AdmissionFilter {
       }
     }
     runs_[last_run_ % kRuns].blocks += static_cast<std::uint32_t>(chain.size());
-    if (budget_.note_uses(chain.size())) chances_.halve();
+    if (budget_.note_uses(chain.size())) {
+      chances_.halve();
+      survival_.halve();
+      tails_.halve();
+    }
   }
   [[nodiscard]] bool wants_uses() const override { return true; }
 
@@ -171,26 +191,48 @@ class Expected final : public AdmissionFilter {
     const auto left = log_.use(number, now);
     if (!left) return;
     UseLog::Entry& gone = log_[*left];
-    note_outcome(gone, false);
-    gone.flags = 0;
+    if ((gone.flags & kIsOpen) != 0) note_seen(gone);
+    set(gone, kIsAgain | kIsShared, false);
+  }
+
+  // Of the run that used it last. Forgotten: long ago, beside the others.
+  [[nodiscard]] Run& run_of(const UseLog::Entry& entry) {
+    Run& run = runs_[entry.run % kRuns];
+    if (run.number != entry.run) run = new_run(entry.run, entry.at, {});
+    return run;
   }
 
   void note_return(UseLog::Entry& entry) {
-    if (entry.is_near == 0) {
-      set(entry, kIsGained, true);  // Unless it is offered next.
-      budget_.note_gained(1);
-      return;
+    if ((entry.flags & kHasLeft) == 0) return;
+    const Run& run = runs_[entry.run % kRuns];
+    const bool is_known = run.number == entry.run;
+    // What a tier that admits everything would have of it.
+    const double held = is_known ? survival_.chance(offered_ - run.offered) : 0;
+    if ((entry.flags & kIsOpen) != 0) {
+      note_seen(entry);
+      budget_.note_returned(entry.step, held);
+      chances_.note_returned(entry.cell, held);
+      tails_.note_returned(entry.mark, held);
     }
-    note_outcome(entry, true);
-    set(entry, kIsDue, (entry.flags & kIsRefused) == 0);
-    set(entry, kIsRefused, false);
+    if ((entry.flags & kIsRefused) != 0) budget_.note_lost(held);
+    const bool is_due = is_known && (entry.flags & kIsRefused) == 0;
+    if (is_due) {
+      const std::uint32_t written = written_ - run.written;
+      budget_.note_gained(survival_.chance(written) - held);
+      entry.step = survival_.step_of(written);
+      survival_.note_held(entry.step);
+    }
+    set(entry, kIsDue, is_due);
+    set(entry, kHasLeft | kIsOpen | kIsSeen | kIsRefused, false);
   }
 
-  void note_outcome(UseLog::Entry& entry, bool has_returned) {
-    if ((entry.flags & kHasLeft) == 0) return;
-    set(entry, kHasLeft, false);
-    budget_.note_outcome(entry.step, has_returned);
-    chances_.note(entry.cell, has_returned);
+  // Nothing came of it in time, or something did.
+  void note_seen(UseLog::Entry& entry) {
+    if ((entry.flags & kIsSeen) != 0) return;
+    set(entry, kIsSeen, true);
+    budget_.note_seen(entry.step);
+    tails_.note_seen(entry.mark, chances_.chance(entry.cell));
+    chances_.note_seen(entry.cell);
   }
 
   // Slices of one chain, and groups, come one after the other.
@@ -207,35 +249,75 @@ class Expected final : public AdmissionFilter {
     return run.blocks > 1;
   }
 
+  [[nodiscard]] Run new_run(std::uint32_t number, std::uint32_t at, ReturnClass of) const {
+    return {.number = number,
+            .at = at,
+            .blocks = 0,
+            .offered = offered_,
+            .written = written_,
+            .cell = 0,
+            .chance = 0,
+            .of = of,
+            .is_judged = 0};
+  }
+
   void begin_run(const Use& use, std::uint32_t now) {
     if (++last_run_ == 0) ++last_run_;
     last_use_ = use;
     chances_.begin(use.of);
-    runs_[last_run_ % kRuns] = {.number = last_run_,
-                                .at = now,
-                                .blocks = 0,
-                                .cell = 0,
-                                .of = use.of,
-                                .step = 0,
-                                .is_judged = 0,
-                                .is_refused = 0};
-    if (last_run_ % kJudgeEvery == 0) budget_.judge();
+    runs_[last_run_ % kRuns] = new_run(last_run_, now, use.of);
+    if (last_run_ % kJudgeEvery != 0) return;
+    budget_.judge();
+    tails_.judge();
   }
 
   void judge(Run& run, std::uint32_t now) {
     run.cell = ReturnChances::cell_of(run.of, now - std::min(now, run.at));
-    run.step = LossBudget::step_of(chances_.chance(run.cell));
+    run.chance = static_cast<float>(chances_.chance(run.cell));
+    run.written = written_;  // Now, unlike in a tier that was written when it was used.
     run.is_judged = 1;
+  }
+
+  // How much it pushes others out of a tier that admits it, in parts of what the usual block does
+  // that is written: whatever evicts there lets the unlikely go first, as far as it can tell.
+  [[nodiscard]] std::uint32_t push_of(std::uint8_t step) const {
+    const double part = std::sqrt(LossBudget::expectation(step) / std::max(usual_, 1e-6));
+    return static_cast<std::uint32_t>(Survival::kOne * std::min(1.0, part));
+  }
+
+  // One lot for the blocks of a run: where its end is refused, its beginning may be admitted.
+  bool refuses(UseLog::Entry& entry, const Run& run) {
+    const auto step = LossBudget::step_of(run.chance * tails_.factor(entry.mark));
+    budget_.note_leaving(step);
+    entry.cell = run.cell;
+    entry.step = step;
+    set(entry, kIsOpen, true);
+    set(entry, kIsSeen, false);
     const double draw = static_cast<double>(run.number * 0x9E3779B9U) * 0x1.0p-32;
-    run.is_refused = budget_.refuses(run.step, draw) ? 1 : 0;
+    const bool is_refused = budget_.refuses(step, draw);
+    constexpr double kSome = 1.0 / 4096;
+    if (!is_refused) usual_ += kSome * (LossBudget::expectation(step) - usual_);
+    return is_refused;
   }
 
   UseLog log_;
   index::ZeroedArray<Run> runs_;  // By number.
   LossBudget budget_;
   ReturnChances chances_;
+  Survival survival_;
+  TailChances tails_;
+  // By what left the tier above; both wrap around.
+  std::uint32_t offered_ = 0;  // How much it pushes.
+  std::uint32_t written_ = 0;  // Of that, what was admitted.
+  double usual_ = 0;           // Chance of what is admitted.
   std::uint32_t last_run_ = 0;
   Use last_use_{};
+  // The chain that is told of: where its slice begins, from the end.
+  std::uint32_t tail_run_ = 0;
+  GroupId tail_group_{0};
+  bool is_at_root_ = false;
+  std::size_t after_ = 0;
+  std::size_t told_ = 0;
 };
 
 }  // namespace
@@ -245,7 +327,8 @@ std::unique_ptr<AdmissionFilter> make_expected(const ExpectedOptions& options) {
   auto log = UseLog::create(options.entries, options.tier_blocks);
   auto runs = index::ZeroedArray<Run>::create(Expected::kRuns);
   if (!log || !runs) return nullptr;
-  return std::make_unique<Expected>(options, std::move(*log), std::move(*runs));
+  const std::uint64_t tier = options.tier_blocks == 0 ? options.entries : options.tier_blocks;
+  return std::make_unique<Expected>(tier, std::move(*log), std::move(*runs));
 }
 
 }  // namespace terrace::policy

@@ -8,6 +8,8 @@
 #include "terrace/policy/admission/admission.h"
 #include "terrace/policy/admission/loss_budget_internal.h"
 #include "terrace/policy/admission/return_chances_internal.h"
+#include "terrace/policy/admission/survival_internal.h"
+#include "terrace/policy/admission/tail_chances_internal.h"
 #include "terrace/policy/admission/use_log_internal.h"
 #include "terrace/testing/keys.h"
 #include "terrace/testing/property.h"
@@ -77,11 +79,13 @@ constexpr std::uint8_t kLikely = 40;
 // Of each step so many blocks leave and so many of those return, of so many asked for.
 void live(LossBudget& budget, int unlikely_returns, int likely_returns) {
   budget.note_uses(2 * 100'000);
-  for (int i = 0; i < 10'000; ++i) {
-    budget.note_leaving(kUnlikely);
-    budget.note_outcome(kUnlikely, i < unlikely_returns);
-    budget.note_leaving(kLikely);
-    budget.note_outcome(kLikely, i < likely_returns);
+  for (const auto& [step, returns] :
+       {std::pair(kUnlikely, unlikely_returns), {kLikely, likely_returns}}) {
+    for (int i = 0; i < 10'000; ++i) {
+      budget.note_leaving(step);
+      budget.note_seen(step);
+      if (i < returns) budget.note_returned(step, 1);
+    }
   }
   budget.judge();
 }
@@ -107,16 +111,70 @@ TEST(LossBudgetTest, GoesByWhatReturnedNotByWhatWasExpected) {
 
 TEST(LossBudgetTest, WhatIsGainedMayBeLostAgain) {
   LossBudget budget(1'000'000);
-  for (int i = 0; i < 2 * 9'200; ++i) budget.note_gained(1);
+  budget.note_gained(9'200);
   live(budget, 100, 9'000);
   EXPECT_TRUE(budget.refuses(kLikely, 0.9));
-  for (int i = 0; i < 2 * 9'200; ++i) budget.note_gained(-1);
+  budget.note_gained(-9'200);
   budget.judge();
   EXPECT_FALSE(budget.refuses(kLikely, 0.5));
 }
 
+// As many as it may, if it is right; but twice as many came back.
+TEST(LossBudgetTest, WhatWasLostBeyondItIsMadeGood) {
+  LossBudget budget(1'000'000);
+  live(budget, 400, 9'000);
+  EXPECT_TRUE(budget.refuses(kUnlikely, 0.9));
+  budget.note_lost(1'000);
+  budget.judge();
+  EXPECT_FALSE(budget.refuses(kUnlikely, 0));
+}
+
+TEST(SurvivalTest, BeginsAsAnLruTierWithSomeDoubt) {
+  const Survival survival(1'000);
+  EXPECT_GT(survival.chance(900 * Survival::kOne), 0.99);
+  EXPECT_LT(survival.chance(1'500 * Survival::kOne), 0.6);
+  EXPECT_LT(survival.chance(16'000 * Survival::kOne), 0.01);
+}
+
+// Two tiers' worth was written since, again and again: an lru tier would have nothing of that.
+TEST(SurvivalTest, LearnsForHowLongTheTierHoldsWhatComesBack) {
+  Survival survival(1'000);
+  const auto step = survival.step_of(2'500 * Survival::kOne);
+  for (int i = 0; i < 20'000; ++i) survival.note_held(step);
+  EXPECT_GT(survival.chance(2'500 * Survival::kOne), 0.9);
+  EXPECT_GT(survival.chance(1'500 * Survival::kOne), 0.9) << "what is younger no less";
+  EXPECT_LT(survival.chance(3'500 * Survival::kOne), 0.6);
+}
+
+TEST(SurvivalTest, WhatWasNotThereCountsAsGone) {
+  Survival survival(1'000);
+  const auto step = survival.step_of(500 * Survival::kOne);
+  for (int i = 0; i < 20'000; ++i) {
+    survival.note_held(step);
+    if (i % 2 == 0) survival.note_gone(step);
+  }
+  survival.halve();
+  EXPECT_NEAR(survival.chance(500 * Survival::kOne), 0.5, 0.05);
+}
+
+TEST(TailChancesTest, LearnsThatEndsReturnLessAndKeepsBeginningsAboveThem) {
+  TailChances tails;
+  const auto last = TailChances::mark_of(0);
+  const auto first = TailChances::mark_of(100);
+  const auto between = TailChances::mark_of(3);
+  for (int i = 0; i < 10'000; ++i) {
+    for (const auto mark : {last, between, first}) tails.note_seen(mark, 0.2);
+    if (i % 5 == 0) tails.note_returned(first, 1);
+    if (i % 2 == 0) tails.note_returned(between, 1);
+  }
+  tails.judge();
+  EXPECT_LT(tails.factor(last), 0.1);
+  EXPECT_NEAR(tails.factor(first), 1, 0.05);
+  EXPECT_LE(tails.factor(between), tails.factor(first)) << "it is of no use without its beginning";
+}
+
 TEST(LossBudgetTest, ForgetsWhatWasLongAgo) {
-  LossBudget budget(100'000);
+  LossBudget budget(20'000);
   live(budget, 9'000, 100);
   for (int i = 0; i < 6; ++i) live(budget, 10, 9'000);
   EXPECT_TRUE(budget.refuses(kUnlikely, 0.99));
@@ -132,8 +190,9 @@ TEST(ReturnChancesTest, AClassInThePlaceOfAnotherBeginsAsAllAre) {
   const auto before = ReturnChances::cell_of(kBefore, 10);
   const auto others = ReturnChances::cell_of(ReturnClass(0), 10);
   for (int i = 0; i < 10'000; ++i) {
-    chances.note(before, false);
-    chances.note(others, true);
+    chances.note_seen(before);
+    chances.note_seen(others);
+    chances.note_returned(others, 1);
   }
   EXPECT_LT(chances.chance(before), 0.1);
   chances.begin(kNow);
@@ -147,8 +206,11 @@ TEST(ReturnChancesTest, WhatComesOfAClassThatHasGoneCountsForNoneInItsPlace) {
   const auto before = ReturnChances::cell_of(kBefore, 10);
   chances.begin(kNow);
   const auto now = ReturnChances::cell_of(kNow, 10);
-  for (int i = 0; i < 10'000; ++i) chances.note(now, true);
-  for (int i = 0; i < 10'000; ++i) chances.note(before, false);
+  for (int i = 0; i < 10'000; ++i) {
+    chances.note_seen(now);
+    chances.note_returned(now, 1);
+    chances.note_seen(before);
+  }
   EXPECT_GT(chances.chance(now), 0.9);
 }
 
@@ -243,6 +305,27 @@ TEST_F(ExpectedTest, WhatSeveralPromptsBeginWithIsAdmitted) {
     }
   }
   EXPECT_LT(admitted, 5'000U);
+}
+
+// Each prompt comes back with other tokens at its end.
+TEST_F(ExpectedTest, EndsThatNobodyGoesOnFromAreRefused) {
+  std::uint64_t ends = 0;
+  std::uint64_t others = 0;
+  for (std::uint64_t second = 0; second < 4'000; ++second) {
+    const std::uint64_t prompt = second % 2 == 0 ? second : second - 5;
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 9; ++i) chain.push_back(100'000 + 10 * prompt + i);
+    chain.push_back(200'000 + second);
+    const auto at = static_cast<std::int64_t>(second);
+    use(chain, at);
+    use(chain, at);
+    for (const std::uint64_t n : chain) {
+      const bool is_admitted = filter_->admit_leaving(key(n), seconds(at + 1));
+      if (second > 2'000) (n == chain.back() ? ends : others) += is_admitted ? 1 : 0;
+    }
+  }
+  EXPECT_LT(ends, 1'000U);
+  EXPECT_GT(others, 9 * 1'400U);
 }
 
 TEST_F(ExpectedTest, BlocksOfOneRequestAreJudgedTogether) {

@@ -14,7 +14,7 @@ namespace terrace::policy {
 
 class LossBudget {
  public:
-  // Counts are halved each time so many blocks were asked for.
+  // Counts are halved each time so many blocks left, or eight times as many were asked for.
   explicit LossBudget(std::uint64_t half_life) : half_life_(static_cast<double>(half_life)) {}
 
   // Steps of expectation: narrow where it is small, which is where most of it decides.
@@ -24,26 +24,32 @@ class LossBudget {
     return static_cast<std::uint8_t>(std::min(step, kSteps - 1.0));
   }
 
+  [[nodiscard]] static double expectation(std::uint8_t step) {
+    return std::pow((step + 0.5) / kSteps, 2);
+  }
+
   // Blocks of a chain that was used; each request is told of twice. True when that halved all.
   bool note_uses(std::uint64_t blocks) {
     asked_ += static_cast<double>(blocks) / 2;
-    since_halved_ += static_cast<double>(blocks) / 2;
+    since_halved_ += static_cast<double>(blocks) / 2 / kAskedToLeaving;
     if (since_halved_ < half_life_) return false;
     halve();
     return true;
   }
-  // 1: the tier had a block that one that admits everything would have lost; -1: it lacked one that
-  // it had not refused, and that one would have had.
-  void note_gained(int count) { gained_ += count; }
-  void note_leaving(std::uint8_t step) { leaving_[step] += 1; }
-  // A block that left came back in time, or did not.
-  void note_outcome(std::uint8_t step, bool has_returned) {
-    seen_[step] += 1;
-    if (has_returned) returned_[step] += 1;
+  // So much more likely the tier has a block that came back than one that admits everything.
+  void note_gained(double count) { gained_ += count; }
+  void note_leaving(std::uint8_t step) {
+    leaving_[step] += 1;
+    since_halved_ += 1;
   }
+  // What came of a block that left: to be told of each once, and also if it comes back.
+  void note_seen(std::uint8_t step) { seen_[step] += 1; }
+  void note_returned(std::uint8_t step, double held) { returned_[step] += held; }
   // Which steps to refuse from now on.
   void judge() {
-    double left = std::max(0.0, asked_ * kMostLost + kCredit * gained_);
+    const double allowed = kMostLost * asked_ + gained_;
+    // What was lost beyond it is to be saved by as much.
+    double left = std::max(0.0, allowed + std::min(0.0, allowed - lost_));
     whole_steps_ = 0;
     part_ = 0;
     for (std::uint8_t step = 0; step < kSteps; ++step) {
@@ -60,23 +66,25 @@ class LossBudget {
   [[nodiscard]] bool refuses(std::uint8_t step, double draw) const {
     return step < whole_steps_ || (step == whole_steps_ && draw < part_);
   }
+  // What was refused came back, when a tier that admits everything would hold it by this chance.
+  void note_lost(double held) { lost_ += held; }
 
  private:
   // Share of all blocks asked for.
   static constexpr double kMostLost = 0.0045;
-  // Of what is gained: a block that is there is no hit where one before it in its chain is not.
-  static constexpr double kCredit = 0.5;
+  // Counts live as long where so many are asked for that hardly any leave.
+  static constexpr double kAskedToLeaving = 8;
   // What a step is expected to do weighs as much as so many blocks of which it is known.
   static constexpr double kLean = 64;
 
   [[nodiscard]] double chance_of(std::uint8_t step) const {
-    const double expected = std::pow((step + 0.5) / kSteps, 2);
-    return (returned_[step] + kLean * expected) / (seen_[step] + kLean);
+    return (returned_[step] + kLean * expectation(step)) / (seen_[step] + kLean);
   }
   void halve() {
     since_halved_ = 0;
     asked_ /= 2;
     gained_ /= 2;
+    lost_ /= 2;
     for (auto* counts : {&leaving_, &seen_, &returned_}) {
       for (double& count : *counts) count /= 2;
     }
@@ -86,6 +94,7 @@ class LossBudget {
   double asked_ = 0;
   double since_halved_ = 0;
   double gained_ = 0;
+  double lost_ = 0;
   std::array<double, kSteps> leaving_{};
   std::array<double, kSteps> seen_{};
   std::array<double, kSteps> returned_{};

@@ -30,11 +30,10 @@ class ReturnChances {
     classes_[place] = {.of = of};
     std::fill_n(cells_.begin() + static_cast<std::ptrdiff_t>(place * kAges), kAges, Seen{});
   }
-  void note(Cell cell, bool has_returned) {
-    count(all_, has_returned);
-    if (!is_present(cell)) return;
-    count(cells_[cell % kCells], has_returned);
-    count(class_of(cell).seen, has_returned);
+  // A block left; if it comes back, later, as one that the tier would hold by this chance.
+  void note_seen(Cell cell) { count(cell, {.left = 1, .returned = 0}); }
+  void note_returned(Cell cell, double held) {
+    count(cell, {.left = 0, .returned = static_cast<float>(held)});
   }
   [[nodiscard]] double chance(Cell cell) const {
     const double all = (all_.returned + 1) / (all_.left + 1);
@@ -65,9 +64,15 @@ class ReturnChances {
     ReturnClass of{0};
     Seen seen{};
   };
-  static void count(Seen& one, bool has_returned) {
-    one.left += 1;
-    one.returned += has_returned ? 1 : 0;
+  void count(Cell cell, const Seen& more) {
+    const auto add = [&](Seen& one) {
+      one.left += more.left;
+      one.returned += more.returned;
+    };
+    add(all_);
+    if (!is_present(cell)) return;
+    add(cells_[cell % kCells]);
+    add(class_of(cell).seen);
   }
   [[nodiscard]] Class& class_of(Cell cell) { return classes_[cell / kAges % kPlaces]; }
   [[nodiscard]] const Class& class_of(Cell cell) const { return classes_[cell / kAges % kPlaces]; }

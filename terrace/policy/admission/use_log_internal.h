@@ -27,6 +27,7 @@ class UseLog {
     std::uint8_t step;
     std::uint8_t flags;
     std::uint8_t is_near;  // An lru tier would hold it.
+    std::uint8_t mark;     // As run.
   };
   static_assert(sizeof(Entry) == 32);
   // Errors: kInvalid for no entries or too many; kExhausted if memory is refused.
