@@ -164,7 +164,7 @@ class ReturnModel {
   }
   void tell(Place place);
   void weigh(Place place);
-  void judge_some(Place path);
+  void judge_some(Place of);
   void decay();
   [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
 
