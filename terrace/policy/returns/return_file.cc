@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "terrace/policy/returns/return_model.h"
 
@@ -117,6 +118,9 @@ Status ReturnModel::load(std::string_view bytes) {
     // As many requests as have not returned at once, over as long.
     tree_.set_uses(places[of], own.at_risk[0] * ClassTree::kUsesHalf / kMostRequests);
   }
+  noted_ = {};
+  for (std::size_t of = 0; of < tree_.size(); ++of) note_spread(static_cast<Place>(of));
+  spreads_ = std::exchange(noted_, {});
   for (std::size_t of = 0; of < tree_.size(); ++of) judge(static_cast<Place>(of));
   return {};
 }

@@ -3,21 +3,25 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 namespace terrace::policy {
 
 namespace {
 
-// What a class takes from its parent weighs as much as so many requests of its own, at least and
-// at first. That guess weighs as much as a class of twenty of which half returned.
+// What a class takes from its parent weighs as much as so many requests of its own, at least.
 constexpr double kLeastLean = 40;
-constexpr double kGuessWhole = 100;
 // The root before anything is known: a return in a thousand for each bucket, as if seen once in
 // two. Buckets widen, so what was used longest ago is worth least.
-constexpr float kFirstReturns = 0.0005F;
-constexpr float kFirstAtRisk = 0.5F;
+constexpr double kFirstReturns = 0.0005;
+constexpr double kFirstAtRisk = 0.5;
 constexpr float kMostHazard = 0.999F;
 constexpr float kLeastAtRisk = 1e-9F;
+// What is not chance's: more than so many of its standard errors, as it is looked at again with
+// each request, at many ages and levels. A few counts go further, as theirs is no bell: so much is
+// added to their variance.
+constexpr double kSureErrors = 3.5;
+constexpr double kOfFewCounts = 9;
 constexpr std::size_t kMostLookedAt = 4096;
 constexpr std::size_t kJudgedAtOnce = ClassTree::kMost / ClassTree::kFadeEvery;
 constexpr std::uint32_t kRootEvery = 4;
@@ -65,6 +69,35 @@ struct Stretch {
 // Where bucket `k` begins: ages in seconds.
 double edge(std::size_t k) { return k == 0 ? 0 : std::exp2(static_cast<double>(k - 1) / 2); }
 
+template <std::size_t kCount>
+std::array<float, kCount> widths_of() {
+  std::array<float, kCount> all{};
+  for (std::size_t k = 0; k < kCount; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
+  return all;
+}
+
+// How much of what is `off` from what was expected is to be believed: none where it may be
+// chance's, of that variance, and all where chance is far from it. Source: James and Stein,
+// Estimation with quadratic loss, 1961 (the form).
+double sure_part(double off, double variance) {
+  if (off <= 0) return 0;
+  return std::max(0.0, 1 - kSureErrors * kSureErrors * (variance + kOfFewCounts) / (off * off));
+}
+
+// Returns seen in so many seconds of waiting, of all that waited.
+struct Rate {
+  double returns = 0;
+  double waited = 0;
+  std::size_t first = 0;  // Bucket.
+  [[nodiscard]] double value() const { return returns / waited; }
+  // By which more of both returns than chance lets expect came in this part of the time.
+  [[nodiscard]] bool is_surely_above(const Rate& before) const {
+    const double all = returns + before.returns;
+    const double share = waited / (waited + before.waited);
+    return sure_part(returns - all * share, all * share * (1 - share)) > 0;
+  }
+};
+
 }  // namespace
 
 Result<std::shared_ptr<ReturnModel>> ReturnModel::create() {
@@ -89,20 +122,13 @@ ReturnModel::Place ReturnModel::class_of(Place parent, Trait trait, bool may_rep
   auto place = tree_.vacant(parent, trait);
   if (!place && may_replace && classes_[parent].at_risk[0] >= kLeastToPart) {
     place = tree_.least_used(parent, trait, moment);
-    if (place) forget(*place);
+    if (place) classes_[*place] = {};
   }
   if (!place) return parent;
   tree_.begin(*place, parent, trait, moment);
   classes_[*place].hazard = classes_[parent].hazard;
-  weigh(*place);
+  tell(*place);
   return *place;
-}
-
-void ReturnModel::forget(Place place) {
-  Spread<double>& level = spreads_[static_cast<std::size_t>(tree_.trait(place).level)];
-  level.found -= classes_[place].spread.found;
-  level.whole -= classes_[place].spread.whole;
-  classes_[place] = {};
 }
 
 void ReturnModel::count(ReturnClass of, std::size_t bucket, ByAge Class::* where) {
@@ -237,6 +263,8 @@ void ReturnModel::judge_some(Place of) {
   for (std::size_t i = 0; i < kJudgedAtOnce; ++i) {
     turn_ = (turn_ + 1) % tree_.size();
     const auto place = static_cast<Place>(turn_);
+    if (place == ClassTree::kRoot) spreads_ = std::exchange(noted_, {});
+    note_spread(place);
     tree_.fade(place);
     judge(place);
   }
@@ -244,93 +272,97 @@ void ReturnModel::judge_some(Place of) {
 
 void ReturnModel::judge(Place place) {
   Class& own = classes_[place];
-  const Level level = tree_.trait(place).level;
-  ByAge seen;
-  ByAge apart;
   if (place == ClassTree::kRoot) {
-    seen = expected_of_root();
-    apart.fill(1);
-    note_spread(level, seen, apart, own);
-    lean_on(seen, level, own);
+    own.hazard = hazard_of_all();
   } else {
-    const Class& parent = classes_[tree_.parent(place)];
-    for (std::size_t k = 0; k < kBuckets; ++k) {
-      const float at_risk = std::max(parent.at_risk[k], kLeastAtRisk);
-      seen[k] = std::min(kMostHazard, parent.returns[k] / at_risk);
-      apart[k] = 1 - std::min(1.0F, own.at_risk[k] / at_risk);
-    }
-    note_spread(level, seen, apart, own);
-    lean_on(parent.hazard, level, own);
+    lean_on(classes_[tree_.parent(place)].hazard, tree_.trait(place).level, own);
   }
-  weigh(place);
+  tell(place);
 }
 
-// The mean of what younger ages and older ones let expect, as hazards go up and down by factors.
-// Either side is taken for half a return more or less, as what both let expect.
-ReturnModel::ByAge ReturnModel::expected_of_root() const {
+// By age, and where it seems to rise with age, only as far as that is sure: neighbouring ages are
+// taken for one until it falls. Else blocks would go in the order of noise where that of their ages
+// is right: whoever has not come back for long may have gone for good.
+ReturnModel::ByAge ReturnModel::hazard_of_all() const {
+  static const ByAge widths = widths_of<kBuckets>();
   const Class& root = classes_[ClassTree::kRoot];
-  constexpr std::size_t kBeside = 2;
-  const auto sum = [](const ByAge& of, std::size_t first, std::size_t end) {
-    float all = 0;
-    for (std::size_t k = first; k < std::min(end, kBuckets); ++k) all += of[k];
-    return all;
-  };
-  ByAge expected;
+  std::array<Rate, kBuckets> rates;
+  std::size_t count = 0;
   for (std::size_t k = 0; k < kBuckets; ++k) {
-    const std::size_t first = k - std::min(k, kBeside);
-    const std::size_t end = k + 1 + kBeside;
-    const float younger_at_risk = sum(root.at_risk, first, k);
-    const float older_at_risk = sum(root.at_risk, k + 1, end);
-    const float younger = sum(root.returns, first, k);
-    const float older = sum(root.returns, k + 1, end);
-    const float both =
-        (younger + older + kFirstReturns) / (younger_at_risk + older_at_risk + kFirstAtRisk);
-    expected[k] = both;
-    if (younger_at_risk > 0 && older_at_risk > 0) {
-      expected[k] = std::sqrt((younger + 0.5F) / (younger_at_risk + 0.5F / both) *
-                              ((older + 0.5F) / (older_at_risk + 0.5F / both)));
+    // Those that return have waited for half of it, even where the clock stepped back meanwhile.
+    const float waited = std::max(root.at_risk[k] - root.returns[k] / 2, root.returns[k] / 2);
+    Rate last{.returns = root.returns[k] + kFirstReturns,
+              .waited = (waited + kFirstAtRisk) * widths[k],
+              .first = k};
+    for (; count > 0; --count) {
+      const Rate& before = rates[count - 1];
+      if (last.value() <= before.value() || last.is_surely_above(before)) break;
+      last = {.returns = before.returns + last.returns,
+              .waited = before.waited + last.waited,
+              .first = before.first};
     }
-    expected[k] = std::min(kMostHazard, expected[k]);
+    rates[count++] = last;
   }
-  return expected;
+  ByAge hazard;
+  for (std::size_t i = 0, k = 0; i < count; ++i) {
+    const std::size_t end = i + 1 < count ? rates[i + 1].first : kBuckets;
+    for (; k < end; ++k) {
+      const double returned = 1 - std::exp(-rates[i].value() * widths[k]);
+      hazard[k] = std::min(kMostHazard, static_cast<float>(returned));
+    }
+  }
+  return hazard;
 }
 
-// Against what was `seen` of all, of which the class is a part: the rest of them, `apart`, is what
-// it can differ from.
-void ReturnModel::note_spread(Level of, const ByAge& seen, const ByAge& apart, Class& own) {
-  ByAge found;
-  ByAge whole;
+// Against what was seen of all in its parent, of which the class is a part: the rest of them is
+// what it can differ from.
+void ReturnModel::note_spread(Place place) {
+  if (place == ClassTree::kRoot) return;
+  const Class& own = classes_[place];
+  const Class& parent = classes_[tree_.parent(place)];
+  Spread& level = noted_[static_cast<std::size_t>(tree_.trait(place).level)];
   for (std::size_t k = 0; k < kBuckets; ++k) {
-    const float expected = own.at_risk[k] * seen[k];
-    const float chance = expected * (1 - seen[k]) * apart[k];
+    const float at_risk = std::max(parent.at_risk[k], kLeastAtRisk);
+    const float seen = std::min(kMostHazard, parent.returns[k] / at_risk);
+    const float apart = 1 - std::min(1.0F, own.at_risk[k] / at_risk);
+    const float expected = own.at_risk[k] * seen;
+    const float chance = expected * (1 - seen) * apart;
     const float off = own.returns[k] - expected;
-    found[k] = off * off - chance;
-    whole[k] = own.at_risk[k] * chance * apart[k];
+    level.found += off * off - chance;
+    level.chance += 2 * chance * chance + chance;
+    level.whole += own.at_risk[k] * chance * apart;
   }
-  Spread<double> sum;
-  for (std::size_t k = 0; k < kBuckets; ++k) {
-    sum.found += found[k];
-    sum.whole += whole[k];
-  }
-  Spread<double>& level = spreads_[static_cast<std::size_t>(of)];
-  level.found -= own.spread.found;
-  level.whole -= own.spread.whole;
-  own.spread = {static_cast<float>(sum.found), static_cast<float>(sum.whole)};
-  level.found += own.spread.found;
-  level.whole += own.spread.whole;
 }
 
 // A variance among classes, in parts of the most there can be, is to chance within one as a request
-// is to what leaning weighs. Where classes of a level do not differ, what they seem to know is
-// noise, which would put blocks out of the order of their ages.
+// is to what leaning weighs. Where it may be chance that classes of a level seem to differ, what
+// they seem to know is noise, which would put blocks out of the order of their ages.
 void ReturnModel::lean_on(const ByAge& expected, Level of, Class& own) const {
-  const Spread<double>& level = spreads_[static_cast<std::size_t>(of)];
-  const double spread = std::max(0.0, level.found) + kGuessWhole / kLeastLean;
-  const auto lean = static_cast<float>(std::max(kLeastLean, (level.whole + kGuessWhole) / spread));
+  const double sure = sure_spread(of);
+  if (sure == 0) {
+    own.hazard = expected;
+    return;
+  }
+  const double whole = spreads_[static_cast<std::size_t>(of)].whole;
+  const auto lean = static_cast<float>(std::max(kLeastLean, whole / sure));
   for (std::size_t k = 0; k < kBuckets; ++k) {
     own.hazard[k] =
         std::min(kMostHazard, (own.returns[k] + lean * expected[k]) / (own.at_risk[k] + lean));
   }
+}
+
+double ReturnModel::sure_spread(Level of) const {
+  const Spread& level = spreads_[static_cast<std::size_t>(of)];
+  return level.found * sure_part(level.found, level.chance);
+}
+
+// A copy of what another is worth would be older than that, and so put blocks in another order.
+void ReturnModel::tell(Place place) {
+  const bool is_as_parent = place != ClassTree::kRoot && tree_.tenancy(place).heir == place &&
+                            sure_spread(tree_.trait(place).level) == 0;
+  if (!is_as_parent) weigh(place);
+  told_as_[place].store(is_as_parent ? told_as(tree_.parent(place)) : place,
+                        std::memory_order_relaxed);
 }
 
 // From the last bucket to the first, in one pass: `ahead` holds what lies between a bucket's end
@@ -338,11 +370,7 @@ void ReturnModel::lean_on(const ByAge& expected, Level of, Class& own) const {
 // The best horizon lies at the end of a stretch: beyond it, waiting brings less than it has until
 // then.
 void ReturnModel::weigh(Place place) {
-  static const auto widths = [] {
-    ByAge all{};
-    for (std::size_t k = 0; k < kBuckets; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
-    return all;
-  }();
+  static const ByAge widths = widths_of<kBuckets>();
   const ByAge& hazard = classes_[place].hazard;
   // A block is half way through its bucket, on average. Four buckets at once, as roots take long.
   std::array<Stretch, kBuckets> halves;
@@ -370,7 +398,7 @@ void ReturnModel::weigh(Place place) {
   // What is older than the class is another's, of before.
   const ClassTree::Tenancy tenancy = tree_.tenancy(place);
   if (tenancy.heir == place) return;
-  const auto& others = worths_[tenancy.heir].of;
+  const auto& others = worths_[told_as(tenancy.heir)].of;
   const std::size_t oldest = bucket_of(now_ - std::min(now_, tenancy.since));
   for (std::size_t k = oldest + 1; k < kBuckets; ++k) {
     worths[k].store(others[k].load(std::memory_order_relaxed), std::memory_order_relaxed);

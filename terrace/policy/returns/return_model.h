@@ -7,9 +7,11 @@
 // its returns in half-octaves of age, beside those that were still to return at that age; requests
 // not yet old enough, or forgotten, count as neither. A class is one more thing known than its
 // parent, and leans on it: the more, the less it has seen itself, and the less that one thing was
-// found to tell requests apart. The root is all requests, and each of its ages leans likewise on
-// those beside it. What keeping a block is worth is the best, over all horizons, of the chance that
-// it is asked for by then, per second that it is likely to stay.
+// found to tell requests apart. What may be chance is not believed: classes are worth what their
+// parent is until one thing known surely tells requests apart, and of all requests, the root, those
+// that have waited longer return no sooner until they surely do. What keeping a block is worth is
+// the best, over all horizons, of the chance that it is asked for by then, per second that it is
+// likely to stay.
 // Classes come and go with the traffic (ClassTree). Requests that left with one that has gone since
 // count for the root alone, as any that nobody sees to its end; blocks that bear it are older than
 // the class that has its place, and at such ages that place is worth what the parent of the one
@@ -18,8 +20,9 @@
 // Memory: memory(), below 1 MiB, from create().
 // Source: Kaplan and Meier, Nonparametric estimation from incomplete observations, 1958 (what was
 // not seen to its end); Robbins, An empirical Bayes approach to statistics, 1956 (how much to lean,
-// from how much all differ); Gittins, Bandit processes and dynamic allocation indices, 1979 (the
-// best ratio of gain to time).
+// from how much all differ); Ayer and others, An empirical distribution function for sampling with
+// incomplete information, 1955 (a curve that falls); Gittins, Bandit processes and dynamic
+// allocation indices, 1979 (the best ratio of gain to time).
 #pragma once
 
 #include <algorithm>
@@ -73,7 +76,8 @@ class ReturnModel {
                     const Hints& hints = {});
   // Per second; of two blocks the one with less goes first. Ages in seconds.
   [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
-    return worths_[of.value() % kMostClasses].of[bucket_of(age)].load(std::memory_order_relaxed);
+    const Place as = told_as(static_cast<Place>(of.value() % kMostClasses));
+    return worths_[as].of[bucket_of(age)].load(std::memory_order_relaxed);
   }
   // The class itself, or that of all requests if it has gone since: for uses that are told later.
   [[nodiscard]] ReturnClass present(ReturnClass of) const {
@@ -98,19 +102,19 @@ class ReturnModel {
   using Place = ClassTree::Place;
   using ByAge = std::array<float, kBuckets>;
 
-  // How much classes differ from their parents, beyond what chance does. Sums over ages, and over
-  // classes of one level.
-  template <typename Sum>
+  // How much classes of one level differ from their parents, beyond what chance does. Sums over
+  // ages and classes.
   struct Spread {
-    Sum found = 0;  // Squares of returns less those expected, without chance's share of them.
-    Sum whole = 0;  // What they would be if each class were all returns or none.
+    double found = 0;   // Squares of returns less those expected, without chance's share of them.
+    double chance = 0;  // What chance adds to that or takes from it: its variance.
+    double whole = 0;   // What `found` would be if each class were all returns or none.
   };
+  using Spreads = std::array<Spread, kLevelCount>;
   // What was counted of one class.
   struct Class {
     ByAge returns{};
     ByAge at_risk{};
     ByAge hazard{};
-    Spread<float> spread;  // What it adds to its level's.
   };
   // What worth() tells of a class. Apart from the rest, as each choice of a victim asks for many.
   struct Worths {
@@ -148,21 +152,28 @@ class ReturnModel {
   void count(ReturnClass of, std::size_t bucket, ByAge Class::* where);
   void set_anchor(const Visit& visit, std::span<const SequenceHash> chain);
   void advance(std::uint32_t now);
-  void forget(Place place);
   void judge(Place place);
-  // What those beside an age let expect of it.
-  [[nodiscard]] ByAge expected_of_root() const;
-  void note_spread(Level of, const ByAge& seen, const ByAge& apart, Class& own);
+  [[nodiscard]] ByAge hazard_of_all() const;
+  void note_spread(Place place);
+  // How much the level's classes surely differ.
+  [[nodiscard]] double sure_spread(Level of) const;
   void lean_on(const ByAge& expected, Level of, Class& own) const;
+  // As which class worth() tells it: where its level tells nobody apart, as its parent.
+  [[nodiscard]] Place told_as(Place place) const {
+    return told_as_[place].load(std::memory_order_relaxed);
+  }
+  void tell(Place place);
   void weigh(Place place);
-  void judge_some(Place path);
+  void judge_some(Place of);
   void decay();
   [[nodiscard]] Left& left(std::uint32_t number) { return left_[number % kMostRequests]; }
 
   std::unique_ptr<Class[]> classes_;
   std::unique_ptr<Worths[]> worths_ = std::make_unique<Worths[]>(kMostClasses);
+  std::array<std::atomic<Place>, kMostClasses> told_as_{};
   ClassTree tree_;
-  std::array<Spread<double>, kLevelCount> spreads_{};
+  Spreads spreads_{};  // Of the last round of all classes.
+  Spreads noted_{};    // Of this one.
   Anchors anchors_;
   std::vector<Left> left_;                      // By number.
   std::uint32_t next_ = 0;                      // Number of the next request that ends.

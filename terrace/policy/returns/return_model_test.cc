@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <deque>
 #include <functional>
+#include <map>
+#include <set>
 
 #include "terrace/base/rng.h"
 #include "terrace/testing/keys.h"
@@ -141,6 +144,43 @@ TEST_F(ReturnModelTest, WhatTellsNobodyApartIsNotBelieved) {
     most = std::max(most, model().worth(of, 5));
   }
   EXPECT_LT(most / least, 1.08);
+}
+
+// Conversations that go on three times of four, a minute later on average, whatever is known.
+TEST_F(ReturnModelTest, WhereNothingIsKnownButTheAgeTheOlderIsWorthLess) {
+  Rng rng(3);
+  struct Turn {
+    std::uint64_t conversation;
+    std::size_t blocks;
+  };
+  std::multimap<std::int64_t, Turn> turns;
+  for (std::uint64_t i = 0; i < 600; ++i) {
+    turns.emplace(static_cast<std::int64_t>(rng.below(3600)),
+                  Turn{.conversation = i, .blocks = 12});
+  }
+  std::set<ReturnClass> classes{ReturnClass(0)};
+  for (; !turns.empty(); turns.erase(turns.begin())) {
+    const auto [at, turn] = *turns.begin();
+    classes.insert(serve(chain(turn.conversation, turn.blocks), at, 64 * (1 + rng.below(8))));
+    if (rng.chance(25)) continue;
+    const double gap = -60 * std::log(static_cast<double>(1 + rng.below(1'000'000)) / 1'000'001);
+    turns.emplace(
+        at + static_cast<std::int64_t>(gap),
+        Turn{.conversation = turn.conversation, .blocks = turn.blocks + 2 + rng.below(18)});
+  }
+  EXPECT_GT(classes.size(), 50U);
+  for (const ReturnClass of : classes) {
+    for (std::uint32_t age = 1; age < 3600; age += 1 + age / 4) {
+      ASSERT_EQ(model().worth(of, age), model().worth(ReturnClass(0), age)) << of.value();
+      // Half a bucket is not told apart from a whole one.
+      ASSERT_LT(model().worth(of, age + 1 + age / 4), 1.02F * model().worth(of, age)) << age;
+    }
+  }
+}
+
+TEST_F(ReturnModelTest, WhereThoseWhoWaitedSurelyReturnSoonerTheOlderIsWorthMore) {
+  converse(100, [](Ending) { return true; });  // After thirty seconds.
+  EXPECT_GT(model().worth(ReturnClass(0), 20), 2 * model().worth(ReturnClass(0), 2));
 }
 
 TEST_F(ReturnModelTest, WhatIsStillToReturnCountsNeitherWay) {
