@@ -78,9 +78,11 @@ def test_a_system_prompt_that_the_engine_hits_itself_never_ages_out_of_host(
 ) -> None:
     case = found[eviction]
     assert case["hot"]["grown"][HOST] == SYSTEM
-    # `hazard` may keep a few of its blocks: it judges by what came back so far, and when.
-    assert case["other"]["grown"].get(HOST, 0) < OTHER, "the host tier was not overrun"
-    assert case["other"]["answers"][0]["ledger"]["first_miss"] == "evicted"
+    # Which of them `hazard` keeps is not said: they are all as old, in whole seconds.
+    hit = [other["grown"].get(HOST, 0) for other in case["others"]]
+    assert sum(hit) < OTHER * len(hit) / 2, "the host tier was not overrun"
+    misses = [other["answers"][0]["ledger"]["first_miss"] for other in case["others"]]
+    assert misses[hit.index(min(hit))] == "evicted"
 
 
 def test_what_only_the_engine_holds_is_offloaded_again_once(found: dict[str, Any]) -> None:

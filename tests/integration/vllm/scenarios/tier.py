@@ -130,7 +130,7 @@ def hot(say: Say, model: str, eviction: str) -> None:
         talk()
     engine.forget_local()
     found["hot"] = talk()
-    found["other"] = measured(engine, [numbers(200, 300)])
+    found["others"] = [measured(engine, [numbers(seed, 300)]) for seed in range(200, 210)]
     others(range(210, 220))  # Without the system prompt between them: by `lru` it ages out now.
     found["again"], found["once"] = talk(), talk()
     engine.forget_local()
