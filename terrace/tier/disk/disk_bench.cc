@@ -56,9 +56,12 @@ void bench(const FlowSetup& setup, std::uint64_t payload_bytes, const std::strin
                        .depth = own.asked(),
                        .sync_bytes = is_read ? 0 : kSyncBytes,
                        .backend = backend};
-    const auto samples = testing::alternate(
-        setup.runs, {[&] { return is_read ? flow.read_all() : flow.write_all(); },
-                     [&] { return Fio(job).bytes_per_second(); }});
+    const auto samples =
+        testing::alternate(setup.runs, {[&] {
+                                          flow.move_memory();
+                                          return is_read ? flow.read_all() : flow.write_all();
+                                        },
+                                        [&] { return Fio(job).bytes_per_second(); }});
     report(own, is_read, flow, payload_bytes, samples);
   }
 }
