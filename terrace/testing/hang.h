@@ -3,6 +3,9 @@
 // Threading: thread-safe.  Waits: never, but for the threads that it holds.
 #pragma once
 
+#include <pthread.h>
+
+#include <array>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -15,8 +18,10 @@ namespace terrace::testing {
 
 class Hang {
  public:
-  explicit Hang(std::string point) : point_(std::move(point)) {
-    base::set_sync_point(point_, [facts = facts_] {
+  // Of the `thread` alone, by its name, if there is one.
+  explicit Hang(std::string point, std::string thread = {}) : point_(std::move(point)) {
+    base::set_sync_point(point_, [facts = facts_, wanted = std::move(thread)] {
+      if (!wanted.empty() && wanted != own_name()) return;
       if (!facts->is_held || facts->passes-- > 0) return;
       ++facts->held;
       (void)eventually([&] { return !facts->is_held; });
@@ -38,6 +43,11 @@ class Hang {
   [[nodiscard]] int held() const { return facts_->held; }
 
  private:
+  static std::string own_name() {
+    std::array<char, 16> name{};
+    ::pthread_getname_np(::pthread_self(), name.data(), name.size());
+    return name.data();
+  }
   struct Facts {  // Also of threads that outlive the test.
     std::atomic<bool> is_held{false};
     std::atomic<int> passes{0};

@@ -2,17 +2,14 @@
 // whoever polls the tier, go on; it is left alone, and comes back as others do.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <pthread.h>
 
-#include <array>
-#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 
-#include "terrace/base/sync_point.h"
 #include "terrace/base/thread.h"
 #include "terrace/testing/eventually.h"
+#include "terrace/testing/hang.h"
 #include "terrace/testing/left_thread.h"
 #include "terrace/testing/silent_mount.h"
 #include "terrace/tier/disk/disk_fixture.h"
@@ -28,38 +25,6 @@ using transfer::IoOp;
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kBlocks = 16;  // They alternate between the directories.
-
-// Holds the thread `name` when it comes to `call`.
-class HeldLook {
- public:
-  HeldLook(std::string name, std::string call) : name_(std::move(name)), call_(std::move(call)) {
-    base::set_sync_point(call_, [facts = facts_, wanted = name_] {
-      std::array<char, 16> own{};
-      ::pthread_getname_np(::pthread_self(), own.data(), own.size());
-      if (wanted != own.data() || !facts->is_held) return;
-      ++facts->held;
-      (void)testing::eventually([&] { return !facts->is_held; });
-      --facts->held;
-    });
-  }
-  HeldLook(const HeldLook&) = delete;
-  HeldLook& operator=(const HeldLook&) = delete;
-  ~HeldLook() {
-    base::set_sync_point(call_, {});
-    release();
-  }
-  void release() { facts_->is_held = false; }
-  [[nodiscard]] int held() const { return facts_->held; }
-
- private:
-  struct Facts {  // Also of a thread that outlives the test.
-    std::atomic<bool> is_held{true};
-    std::atomic<int> held{0};
-  };
-  const std::string name_;
-  const std::string call_;
-  const std::shared_ptr<Facts> facts_ = std::make_shared<Facts>();
-};
 
 class DiskLookTest : public DiskFixture {
  protected:
@@ -106,7 +71,7 @@ class DiskLookTest : public DiskFixture {
       return condition();
     });
   }
-  void hang(HeldLook& look) {
+  void hang(testing::Hang& look) {
     ASSERT_TRUE(pass_until([&] { return look.held() == 1; }));
     ASSERT_TRUE(pass_until([&] { return problem().contains("state=hanging"); }));
   }
@@ -114,7 +79,8 @@ class DiskLookTest : public DiskFixture {
 
 TEST_F(DiskLookTest, WhileALookDoesNotComeBackReadsAndWritesGoOn) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "lstat");
+  testing::Hang look("lstat", "terrace-look-1");
+  look.hold();
   ASSERT_TRUE(pass_until([&] { return look.held() == 1; }));
   pass(3);
   EXPECT_EQ(problem(), "") << "it may yet come back";
@@ -126,7 +92,8 @@ TEST_F(DiskLookTest, WhileALookDoesNotComeBackReadsAndWritesGoOn) {
 
 TEST_F(DiskLookTest, APathThatHangsIsMissesAtOnceAndNamedWithTheCall) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "lstat");
+  testing::Hang look("lstat", "terrace-look-1");
+  look.hold();
   hang(look);
   EXPECT_THAT(problem(), HasSubstr("path=" + owner('b') + " state=hanging: lstat " + owner('b') +
                                    "/0.slots has not come back for 10 s"));
@@ -147,7 +114,8 @@ TEST_F(DiskLookTest, APathThatHangsIsMissesAtOnceAndNamedWithTheCall) {
 
 TEST_F(DiskLookTest, TheOthersAreLookedAtMeanwhile) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "fstatvfs");
+  testing::Hang look("fstatvfs", "terrace-look-1");
+  look.hold();
   hang(look);
   fs::rename(rig_.path() + "/a", rig_.path() + "/elsewhere");
   ASSERT_TRUE(pass_until([&] { return problem().contains("state=gone"); }));
@@ -159,7 +127,8 @@ TEST_F(DiskLookTest, TheOthersAreLookedAtMeanwhile) {
 
 TEST_F(DiskLookTest, WhatComesBackIsCheckedAndServed) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "stat");
+  testing::Hang look("stat", "terrace-look-1");
+  look.hold();
   hang(look);
   EXPECT_THAT(problem(), HasSubstr("stat " + owner('b') + "/owner.lock"));
   look.release();
@@ -171,7 +140,8 @@ TEST_F(DiskLookTest, WhatComesBackIsCheckedAndServed) {
 
 TEST_F(DiskLookTest, WhatComesBackOtherwiseIsNotTrusted) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "lstat");
+  testing::Hang look("lstat", "terrace-look-1");
+  look.hold();
   hang(look);
   {
     std::fstream file(owner('b') + "/0.slots", std::ios::in | std::ios::out | std::ios::binary);
@@ -192,7 +162,8 @@ TEST_F(DiskLookTest, ACheckThatHangsKeepsNoOtherDirectoryFromItsOwn) {
   }
   ASSERT_EQ(rig_.tier().problems().size(), 2U);
   faults_->aim(Fault::kNone, IoOp::kRead, 0);
-  HeldLook look("terrace-look-0", "posix_fadvise");
+  testing::Hang look("posix_fadvise", "terrace-look-0");
+  look.hold();
   ASSERT_TRUE(pass_until([&] { return look.held() == 1; }));
   EXPECT_TRUE(pass_until([&] { return rig_.log().contains(owner('b') + " state=returned"); }));
   EXPECT_TRUE(pass_until([&] { return problem().contains("posix_fadvise"); })) << problem();
@@ -203,7 +174,8 @@ TEST_F(DiskLookTest, ACheckThatHangsKeepsNoOtherDirectoryFromItsOwn) {
 
 // What room there is is asked before a directory gets its first block.
 TEST_F(DiskLookTest, BlocksThatWaitForALookAreDroppedWhenItHangsAndOthersWritten) {
-  HeldLook look("terrace-look-1", "fstatvfs");
+  testing::Hang look("fstatvfs", "terrace-look-1");
+  look.hold();
   open_with_faults();
   std::vector<BlockMemory> memory;
   for (std::uint64_t n = 0; n < kBlocks / 2; ++n) {
@@ -230,7 +202,8 @@ TEST_F(DiskLookTest, BlocksThatWaitForALookAreDroppedWhenItHangsAndOthersWritten
 
 TEST_F(DiskLookTest, ClosingEndsAndWhoLooksTouchesNothingMore) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "lstat");
+  testing::Hang look("lstat", "terrace-look-1");
+  look.hold();
   hang(look);
   EXPECT_TRUE(rig_.tier().close(seconds(20))) << "nobody uses the blocks' memory";
   EXPECT_EQ(look.held(), 1) << "it waited";
@@ -245,7 +218,8 @@ TEST_F(DiskLookTest, ClosingEndsAndWhoLooksTouchesNothingMore) {
 // Not yet said to hang: it has the time that closing has.
 TEST_F(DiskLookTest, ClosingWaitsForALookUpToItsLimit) {
   open_and_fill();
-  HeldLook look("terrace-look-1", "lstat");
+  testing::Hang look("lstat", "terrace-look-1");
+  look.hold();
   ASSERT_TRUE(pass_until([&] { return look.held() == 1; }));
   EXPECT_TRUE(rig_.tier().close(milliseconds(50)));
   EXPECT_EQ(look.held(), 1);
@@ -278,8 +252,8 @@ TEST_F(DiskLookTest, WithoutAThreadOneIsLookedAtAllTheSame) {
 TEST_F(DiskLookTest, AFileSystemThatDoesNotAnswerIsLeftAloneUntilItDoes) {
   open_and_fill();
   testing::SilentMount silent(rig_.path() + "/b");
-  std::optional<HeldLook> stand_in;  // Where the system has no FUSE.
-  if (!silent.is_mounted()) stand_in.emplace("terrace-look-1", "lstat");
+  std::optional<testing::Hang> stand_in;  // Where the system has no FUSE.
+  if (!silent.is_mounted()) stand_in.emplace("lstat", "terrace-look-1").hold();
   ASSERT_TRUE(pass_until([&] { return problem().contains("state=hanging"); }));
   EXPECT_THAT(problem(), HasSubstr("lstat " + owner('b') + "/0.slots"));
   EXPECT_EQ(seen(), kBlocks / 2);
