@@ -236,10 +236,12 @@ void Core::advance(Request& request, const Progress& progress) {
   offload(request, end, progress.block_tables);
 }
 
-bool Core::is_held(const BlockKey& key) const {
+bool Core::is_held(const Request& request, std::uint64_t block, const BlockKey& key) const {
   const catalog::Pool& pool = context_.host->pool();
-  return pool.contains(key) || pool.is_filling(key) ||
-         context_.source_of(key.group, key.hash).has_value();
+  if (pool.contains(key) || pool.is_filling(key)) return true;
+  // What it computed although a tier below has it was too far away: host should have it next time.
+  const bool is_found = block < request.found_blocks;
+  return is_found && context_.source_of(key.group, key.hash).has_value();
 }
 
 std::uint64_t Core::leading_in_host(std::span<const SequenceHash> hashes) {
@@ -278,7 +280,7 @@ bool Core::offload_block(const Request& request, std::uint64_t block,
     // Out of its window, and gone from the engine.
     if (context_.groups.is_null(group, device_block)) continue;
     const BlockKey key = context_.key_of(group, request.chain.hashes()[block]);
-    if (is_held(key)) {
+    if (is_held(request, block, key)) {
       is_in_doubt = is_in_doubt || look_ups_.survey().is_in_doubt(key);
       continue;
     }

@@ -224,7 +224,8 @@ class Core {
   void note_noise(const Difference& difference);
   void quarantine(std::string reason);
   [[nodiscard]] std::uint64_t leading_in_host(std::span<const SequenceHash> hashes);
-  [[nodiscard]] bool is_held(const BlockKey& key) const;
+  [[nodiscard]] bool is_held(const Request& request, std::uint64_t block,
+                             const BlockKey& key) const;
   void add_save(const Request& request, GroupId group, std::uint64_t block,
                 catalog::FillingSlot slot, std::uint32_t device_block);
   // True when blocks that it loaded are bad: whatever was ordered since may build on them.

@@ -135,6 +135,26 @@ TEST(CorePlanTest, WhatWillBeRefusedIsNotBroughtExceptAProbeThatNobodyWaitsFor) 
   EXPECT_EQ(stage.begun(), 4U);
 }
 
+TEST(CorePlanTest, WhatWasComputedAlthoughTheDiskHasItIsInHostTheNextTime) {
+  Stage stage(milliseconds(100));
+  stage.rig.run_cold(stage.tokens, 40);
+  EXPECT_EQ(stage.begun(), 0U) << "refused";
+  EXPECT_EQ(stage.rig.look_up(stage.rig.begin(stage.tokens)), kBlocks);
+}
+
+// Else each turn of a conversation would copy all before it.
+TEST(CorePlanTest, WhatTheEngineItselfHadIsNotCopiedToHostWhileTheDiskHasIt) {
+  Stage stage(milliseconds(100));
+  const RequestId id = stage.rig.begin(stage.tokens);
+  const auto table = Rig::make_table(kBlocks, 40);
+  ASSERT_TRUE(stage.rig.accept(id, kBlocks - 1, 0, table).is_ok());
+  for (std::uint32_t block = 0; block < kBlocks; ++block) stage.rig.compute(id, block, 40 + block);
+  stage.rig.advance(id, kBlocks, table);
+  const auto orders = stage.rig.step();
+  ASSERT_TRUE(orders.has_value());
+  EXPECT_EQ(orders->saves.size(), 1U) << "the one that it computed";
+}
+
 TEST(CorePlanTest, TheLedgerTellsPredictedAndActualTimes) {
   Stage stage(milliseconds(1));
   stage.rig.disk.latency = milliseconds(6);

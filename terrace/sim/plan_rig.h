@@ -12,8 +12,8 @@ namespace terrace::sim {
 
 enum class PlanChoice : std::uint8_t { kPlanner, kAlways, kNever, kHalf };
 
-// One user, one request after the other. Prompts continue one of some documents that lie on disk,
-// and hardly ever in host.
+// One user, one request after the other. Prompts continue one of some documents that lie on disk;
+// host has the last two or three of those that were loaded or computed.
 struct PlanLoad {
   PlanChoice choice = PlanChoice::kPlanner;
   double throttle =

@@ -13,7 +13,8 @@ double ratio(Nanoseconds a, Nanoseconds b) {
 TEST(PlanTest, FromFullSpeedToAThousandthNothingIsSlowerThanOffOrThanTheBestFixedChoice) {
   for (const double throttle : {1.0, 0.1, 0.03, 0.001}) {
     SCOPED_TRACE(throttle);
-    const PlanLoad load{.throttle = throttle, .requests = 300};
+    // Where a load takes about what computing does, luck decides the last of few.
+    const PlanLoad load{.throttle = throttle, .requests = throttle == 0.03 ? 1000U : 300U};
     const PlanTimes planned = measure_plan(load);
     for (const double share : {0.5, 0.99}) {
       SCOPED_TRACE(share);
@@ -26,9 +27,6 @@ TEST(PlanTest, FromFullSpeedToAThousandthNothingIsSlowerThanOffOrThanTheBestFixe
             << static_cast<int>(fixed);
       }
     }
-    // At 3 % of full speed, where a load takes about what computing does, one in twenty requests
-    // has one that took longer: that goal is not met there.
-    if (throttle == 0.03) continue;
     EXPECT_LE(static_cast<double>(planned.slow_loads),
               0.02 * static_cast<double>(planned.first_token.size()));
   }
@@ -55,7 +53,7 @@ TEST(PlanTest, OverADiskThatChangesTheMedianIsNearThatOfAlwaysAndTheTailThatOfNe
   double always = 0;
   double tail = 0;
   double off_tail = 0;
-  for (load.seed = 1; load.seed <= 2; ++load.seed) {
+  for (load.seed = 1; load.seed <= 4; ++load.seed) {
     load.choice = PlanChoice::kPlanner;
     const PlanTimes own = measure_plan(load);
     load.choice = PlanChoice::kAlways;
@@ -64,7 +62,7 @@ TEST(PlanTest, OverADiskThatChangesTheMedianIsNearThatOfAlwaysAndTheTailThatOfNe
     tail += static_cast<double>(quantile(own.first_token, 0.99).value());
     off_tail += static_cast<double>(quantile(own.off, 0.99).value());
   }
-  EXPECT_LE(planned / always, 1.15);
+  EXPECT_LE(planned / always, 1.05);
   EXPECT_LE(tail / off_tail, 1.02);
 }
 
