@@ -17,21 +17,6 @@ constexpr double kMostSeconds = 4e9;  // 126 years, clocks that began in 1970 to
 constexpr std::uint64_t kMostBlockTokens = 1U << 20U;
 constexpr std::size_t kMostSubagents = 16;  // One below the other.
 
-Status bad(const std::string& where, std::size_t line, std::string_view what) {
-  return {Code::kInvalid,
-          fmt::format("{}:{}: {}; take that out, or give a trace of docs/formats/traces.md", where,
-                      line, what)};
-}
-
-// Nothing if it is no time, or below 0.
-std::optional<Nanoseconds> time_of(const Json& json, const char* name, double unit_seconds) {
-  const auto at = json.find(name);
-  if (at == json.end() || !at->is_number()) return std::nullopt;
-  const double value = at->get<double>() * unit_seconds;
-  if (!(value >= 0 && value <= kMostSeconds)) return std::nullopt;
-  return Nanoseconds(std::llround(value * 1e9));
-}
-
 bool ids_of(const Json& json, std::vector<std::uint64_t>& ids) {
   ids.clear();
   const auto at = json.find("hash_ids");
@@ -55,18 +40,6 @@ policy::Ending ending_of(const Json& json) {
   if (at == json.end() || !at->is_string()) return policy::Ending::kUnknown;
   if (*at == "tool_use") return policy::Ending::kToolCall;
   return *at == "end_turn" ? policy::Ending::kDone : policy::Ending::kUnknown;
-}
-
-// From the first of them on, so many times as dense. False if that lasts too long.
-bool spread(std::vector<Request>& requests, double rate) {
-  if (requests.empty()) return true;
-  const auto [first, last] = std::ranges::minmax(requests, {}, &Request::at);
-  const Nanoseconds begin = first.at;
-  if (static_cast<double>((last.at - begin).value()) / rate > kMostSeconds * 1e9) return false;
-  for (Request& one : requests) {
-    one.at = Nanoseconds(std::llround(static_cast<double>((one.at - begin).value()) / rate));
-  }
-  return true;
 }
 
 std::size_t line_of(std::string_view text, std::size_t byte) {
@@ -140,6 +113,37 @@ Status read_requests(Conversation& to, const Json& json, Nanoseconds start, std:
 
 }  // namespace
 
+Status bad_line(const std::string& where, std::size_t line, std::string_view what) {
+  return {Code::kInvalid,
+          fmt::format("{}:{}: {}; take that out, or give a trace of docs/formats/traces.md", where,
+                      line, what)};
+}
+
+std::optional<Nanoseconds> time_of(const Json& json, const char* name, double unit_seconds) {
+  const auto at = json.find(name);
+  if (at == json.end() || !at->is_number()) return std::nullopt;
+  const double value = at->get<double>() * unit_seconds;
+  if (!(value >= 0 && value <= kMostSeconds)) return std::nullopt;
+  return Nanoseconds(std::llround(value * 1e9));
+}
+
+Status add_spread(const std::string& where, std::vector<Request> requests, double rate,
+                  Workload& workload) {
+  if (requests.empty()) return {};
+  const auto [first, last] = std::ranges::minmax(requests, {}, &Request::at);
+  const Nanoseconds begin = first.at;
+  if (static_cast<double>((last.at - begin).value()) / rate > kMostSeconds * 1e9) {
+    return {Code::kInvalid, fmt::format("{}: at a rate of {} it lasts more than a century; give a "
+                                        "larger one",
+                                        where, rate)};
+  }
+  for (Request& one : requests) {
+    one.at = Nanoseconds(std::llround(static_cast<double>((one.at - begin).value()) / rate));
+    workload.add_request(one);
+  }
+  return {};
+}
+
 Status read_lines(const std::string& where, std::string_view text, const ReadOptions& options,
                   Workload& workload) {
   const std::size_t group = group_of(options.block_tokens, kLineBlockTokens);
@@ -155,10 +159,10 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
     text.remove_prefix(std::min(text.size(), one.size() + 1));
     if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const Json json = Json::parse(one, nullptr, false);
-    if (!json.is_object()) return bad(where, line, "no JSON object");
+    if (!json.is_object()) return bad_line(where, line, "no JSON object");
     const auto at = time_of(json, "timestamp", 1e-3);
-    if (!at) return bad(where, line, "no milliseconds from 0 to 4e12 in 'timestamp'");
-    if (!ids_of(json, ids)) return bad(where, line, "no list of numbers in 'hash_ids'");
+    if (!at) return bad_line(where, line, "no milliseconds from 0 to 4e12 in 'timestamp'");
+    if (!ids_of(json, ids)) return bad_line(where, line, "no list of numbers in 'hash_ids'");
     coarsen(ids, group);
     requests.push_back({.at = *at,
                         .tip = scope.tip(ids),
@@ -166,13 +170,7 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
                         .answer_tokens = tokens_of(json, "output_length"),
                         .prompt_tokens = tokens_of(json, "input_length")});
   }
-  if (!spread(requests, options.rate)) {
-    return {Code::kInvalid, fmt::format("{}: at a rate of {} it lasts more than a century; give a "
-                                        "larger one",
-                                        where, options.rate)};
-  }
-  for (const Request& request : requests) workload.add_request(request);
-  return {};
+  return add_spread(where, std::move(requests), options.rate, workload);
 }
 
 Status read_conversation(const std::string& where, std::string_view text, Nanoseconds start,
@@ -181,11 +179,11 @@ Status read_conversation(const std::string& where, std::string_view text, Nanose
   try {
     json = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    return bad(where, line_of(text, error.byte), "no JSON");
+    return bad_line(where, line_of(text, error.byte), "no JSON");
   } catch (const Json::out_of_range&) {  // Does not say where.
-    return bad(where, 1, "somewhere from here on a number that is too large");
+    return bad_line(where, 1, "somewhere from here on a number that is too large");
   }
-  if (!json.is_object()) return bad(where, 1, "no JSON object");
+  if (!json.is_object()) return bad_line(where, 1, "no JSON object");
   const auto size = json.find("block_size");
   const std::uint64_t own = size != json.end() && size->is_number_unsigned()
                                 ? size->get<std::uint64_t>()

@@ -8,9 +8,9 @@ namespace {
 
 constexpr Bytes kMostPacked = 1_GiB;
 
-bool is_conversation_name(std::string_view name) {
+bool ends_with(std::string_view name, std::string_view ending) {
   if (name.ends_with(".zst")) name.remove_suffix(4);
-  return name.ends_with(".json");
+  return name.ends_with(ending);
 }
 
 Nanoseconds start_in(Rng& rng, const ReadOptions& options) {
@@ -23,18 +23,25 @@ Status read_archive(const std::string& path, std::string_view bytes, const ReadO
                     Workload& workload) {
   TERRACE_ASSIGN_OR_RETURN(const auto members, tar_members(path, bytes));
   Rng rng(options.seed);
+  TextRequests texts(options, workload);
   bool has_any = false;
   for (const Member& member : members) {
-    if (!is_conversation_name(member.name)) continue;
+    const bool is_conversation = ends_with(member.name, ".json");
+    if (!is_conversation && !ends_with(member.name, ".jsonl")) continue;
     has_any = true;
     const std::string where = path + "(" + member.name + ")";
     TERRACE_ASSIGN_OR_RETURN(const std::string content,
                              unpacked(where, std::string(member.content)));
-    TERRACE_RETURN_IF_ERROR(
-        read_conversation(where, content, start_in(rng, options), options, workload));
+    if (is_conversation) {
+      TERRACE_RETURN_IF_ERROR(
+          read_conversation(where, content, start_in(rng, options), options, workload));
+    } else {
+      TERRACE_RETURN_IF_ERROR(texts.read(where, content));
+    }
   }
-  if (has_any) return {};
-  return {Code::kInvalid, path + ": the archive holds no .json; give one of conversations"};
+  if (has_any) return texts.finish(path);
+  return {Code::kInvalid,
+          path + ": the archive holds no .json of conversations and no .jsonl of texts"};
 }
 
 }  // namespace
@@ -59,10 +66,16 @@ Result<Workload> read_workload(const std::string& path, const ReadOptions& optio
   Workload workload;
   if (is_tar(bytes)) {
     TERRACE_RETURN_IF_ERROR(read_archive(path, bytes, options, workload));
-  } else if (is_conversation_name(path)) {
+  } else if (ends_with(path, ".json")) {
     Rng rng(options.seed);
     TERRACE_RETURN_IF_ERROR(
         read_conversation(path, bytes, start_in(rng, options), options, workload));
+  } else if (has_lengths(bytes)) {
+    TERRACE_RETURN_IF_ERROR(read_lengths(path, bytes, options, workload));
+  } else if (has_texts(bytes)) {
+    TextRequests texts(options, workload);
+    TERRACE_RETURN_IF_ERROR(texts.read(path, bytes));
+    TERRACE_RETURN_IF_ERROR(texts.finish(path));
   } else {
     TERRACE_RETURN_IF_ERROR(read_lines(path, bytes, options, workload));
   }

@@ -1,5 +1,6 @@
-// Reads workloads as others publish them: Mooncake's JSONL, one request a line, and coding-agent
-// conversations, one JSON file each, alone or in a tar archive; each of them plain or .zst.
+// Reads workloads as others publish them: Mooncake's JSONL, one request a line; coding-agent
+// conversations, one JSON file each; LMCache's JSONL of texts; both of these alone or in a tar
+// archive; Azure's CSV of lengths. Each of them plain or .zst.
 // Threading: thread-safe.  Waits: for the file.  Memory: the file unpacked, 4 GiB at most.
 // Source: docs/formats/traces.md.
 #pragma once
@@ -19,7 +20,7 @@ struct ReadOptions {
   Nanoseconds window = seconds(3600);
   // So many times as many requests a second: times of a JSONL, and the window, shrink by it.
   double rate = 1;
-  // 0 = the trace's own; else a multiple of it.
+  // 0 = the trace's own; else a multiple of it. Of traces that have no blocks any; 0 = 64.
   std::uint32_t block_tokens = 0;
 };
 

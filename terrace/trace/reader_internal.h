@@ -3,6 +3,8 @@
 #pragma once
 
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +33,35 @@ struct Member {
 [[nodiscard]] Status read_conversation(const std::string& where, std::string_view text,
                                        Nanoseconds start, const ReadOptions& options,
                                        Workload& workload);
+
+// Prompts as text, of one file or of several by the same clock.
+[[nodiscard]] bool has_texts(std::string_view text);
+class TextRequests {
+ public:
+  TextRequests(const ReadOptions& options, Workload& workload);
+  [[nodiscard]] Status read(const std::string& where, std::string_view text);
+  // All files were read.
+  [[nodiscard]] Status finish(const std::string& where);
+
+ private:
+  const ReadOptions& options_;
+  Workload& workload_;
+  Scope scope_;  // They talk to one engine: equal beginnings are equal blocks.
+  std::vector<Request> requests_;
+};
+// Lengths alone: no prompt shares a block with another.
+inline constexpr std::uint32_t kMostPromptTokens = 1U << 24U;
+[[nodiscard]] bool has_lengths(std::string_view text);
+[[nodiscard]] Status read_lengths(const std::string& where, std::string_view text,
+                                  const ReadOptions& options, Workload& workload);
+
+[[nodiscard]] Status bad_line(const std::string& where, std::size_t line, std::string_view what);
+// Nothing if it is no time, or below 0, or beyond what nanoseconds hold.
+[[nodiscard]] std::optional<Nanoseconds> time_of(const nlohmann::json& json, const char* name,
+                                                 double unit_seconds);
+// Times from the first of them on, `rate` times as dense. Errors: kInvalid = that lasts too long.
+[[nodiscard]] Status add_spread(const std::string& where, std::vector<Request> requests,
+                                double rate, Workload& workload);
 
 // Every `group`th id: with chained ids, the last of a group stands for all of it. What is left over
 // at the end is no whole block.

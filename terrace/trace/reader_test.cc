@@ -265,5 +265,75 @@ TEST_F(ReaderTest, TellsHowAnswersEndedAndHowLongTheyWere) {
   }
 }
 
+// A prompt of whole blocks of 64 tokens, 256 bytes each, named by letters.
+std::string text_line(std::uint64_t microseconds, const std::string& blocks,
+                      const std::string& rest = "") {
+  std::string text;
+  for (const char block : blocks) text += std::string(256, block);
+  return R"({"timestamp": )" + std::to_string(microseconds) + R"(, "input": ")" + text + rest +
+         R"(", "output": "four", "session_id": "x"})" + "\n";
+}
+
+TEST_F(ReaderTest, TextsShareTheBlocksOfTheirEqualBeginnings) {
+  const std::string one = text_line(1'760'995'991'000'000, "ab", "the rest");
+  const std::string other = text_line(1'760'995'993'000'000, "ac") + "\n";
+  const std::string archive =
+      tar_of("a/1.openai_chat.jsonl", one) + tar_of("a/2.jsonl.zst", packed(other)) + kTarEnd;
+  for (const auto& [name, bytes] :
+       {std::pair{"a.jsonl", one + other}, {"a.tar", archive}, {"a.tar.zst", packed(archive)}}) {
+    SCOPED_TRACE(name);
+    const auto workload = read(name, bytes, {.rate = 2});
+    ASSERT_TRUE(workload) << workload.error().message();
+    ASSERT_EQ(workload->requests().size(), 2U);
+    EXPECT_EQ(workload->block_tokens(), 64U);
+    const Request& first = workload->requests()[0];
+    EXPECT_EQ(first.at, Nanoseconds(0));
+    EXPECT_EQ(first.prompt_tokens, 130U);
+    EXPECT_EQ(first.answer_tokens, 1U);
+    EXPECT_EQ(workload->requests()[1].at, seconds(1));
+    const auto before = chain(*workload, 0);
+    const auto after = chain(*workload, 1);
+    ASSERT_EQ(before.size(), 2U);
+    ASSERT_EQ(after.size(), 2U);
+    EXPECT_EQ(before[0], after[0]);
+    EXPECT_NE(before[1], after[1]);
+  }
+}
+
+TEST_F(ReaderTest, LengthsAreReadAsPromptsThatShareNothing) {
+  const std::string csv =
+      "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
+      "2023-11-16 18:15:46.6805900,374,44\r\n"
+      "2023-11-16 18:15:50.6805900,100,109";
+  const auto workload = read("azure.csv.zst", packed(csv), {.block_tokens = 100});
+  ASSERT_TRUE(workload) << workload.error().message();
+  ASSERT_EQ(workload->requests().size(), 2U);
+  EXPECT_EQ(workload->requests()[1].at, seconds(4));
+  EXPECT_EQ(workload->requests()[0].answer_tokens, 44U);
+  EXPECT_EQ(chain(*workload, 0).size(), 3U);
+  EXPECT_EQ(workload->unique_blocks(), 4U);
+}
+
+TEST_F(ReaderTest, WhatIsNoTextOrNoLengthIsNamedWithItsLine) {
+  const std::string good = text_line(1, "a");
+  EXPECT_THAT(refusal("a.jsonl", good + R"({"timestamp": 1, "input": 7})"),
+              AllOf(HasSubstr("a.jsonl:2:"), HasSubstr("'input'")));
+  EXPECT_THAT(refusal("a.jsonl", good + R"({"timestamp": -1, "input": "x"})"),
+              AllOf(HasSubstr("a.jsonl:2:"), HasSubstr("'timestamp'")));
+  EXPECT_THAT(refusal("a.jsonl", good + "{"), HasSubstr("a.jsonl:2: no JSON object"));
+  EXPECT_THAT(refusal("a.jsonl", text_line(1, "", "short")), HasSubstr("no request with a block"));
+  const std::string header = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+  for (const char* const line :
+       {"2023-11-16,1,1", "2023-02-30 10:00:00,1,1", "2023-11-16 25:00:00,1,1",
+        "2023-11-16 10:00:00.12345678901,1,1", "2023-11-16 10:00:00.,1,1", "x", ",,"}) {
+    EXPECT_THAT(refusal("a.csv", header + line), HasSubstr("a.csv:2: no time")) << line;
+  }
+  for (const char* const line :
+       {"2023-11-16 10:00:00,-1,1", "2023-11-16 10:00:00,1", "2023-11-16 10:00:00,1,1,1",
+        "2023-11-16 10:00:00,99999999999,1", "2023-11-16 10:00:00,4294967295,1"}) {
+    EXPECT_THAT(refusal("a.csv", header + line), HasSubstr("a.csv:2: no two numbers")) << line;
+  }
+}
+
 }  // namespace
 }  // namespace terrace::trace
