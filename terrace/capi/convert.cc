@@ -336,6 +336,7 @@ Result<manager::Options> convert_owner(const terrace_owner_options& given,
   made.has_planner = settings.planner.enabled;
   made.has_events = settings.events.enabled;
   made.offload_step_bytes = settings.offload.step_bytes;
+  made.offload_time_share = settings.offload.time_share;
   made.pin_share = settings.lookup.pin_share;
   made.lookup_deadline = settings.lookup.deadline;
   made.pin_time = settings.lookup.pin_time;

@@ -67,6 +67,7 @@ struct OffloadSettings {
   std::uint32_t inflight = 0;
   Blocks batch;
   Bytes step_bytes;
+  double time_share = 0;
   std::uint32_t min_priority = 0;
 };
 

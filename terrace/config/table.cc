@@ -163,8 +163,14 @@ constexpr Row kRows[] = {
                   {"DYN_KVBM_TRANSFER_BATCH_SIZE", kAsIs}}},
      .missing = "offloads leave once per engine step; offload.step_bytes bounds them"},
     {.name = "offload.step_bytes", .type = kSize, .fallback = "1GiB", .low = kMi, .high = kTi,
-     .text = "Most bytes per rank copied out in one engine step; the rest is dropped and counted.",
+     .text = "Most bytes per rank copied out in one engine step; the rest waits for the request's "
+         "next steps, and is dropped and counted at its end.",
      .field = FIELD(offload.step_bytes)},
+    {.name = "offload.time_share", .type = kFloat, .fallback = "0.25", .low = 0.001, .high = 1,
+     .text = "Most of the engine's time that copies out may take, as they were measured, and so most "
+         "of its memory's bandwidth; what ten seconds left unused is kept for a burst. The rest "
+         "waits as above. 1 = no bound.",
+     .field = FIELD(offload.time_share)},
     {.name = "offload.min_priority", .type = kInteger, .fallback = "0", .high = 100,
      .text = "A request's blocks are stored up to its first block below this priority.",
      .field = FIELD(offload.min_priority),

@@ -34,6 +34,7 @@ Core::Core(const Options& options, std::uint64_t owner, Counters& counters, Answ
       hits_(options.hit_window, options.layout.block_tokens),
       hits_logged_at_(now),
       rates_(counters, options.log_rates_every, now),
+      copy_budget_(options.offload_time_share, now),
       ledgers_(ledgers),
       learned_at_(now) {
   context_.counters.mode.set(static_cast<std::int64_t>(context_.mode));
@@ -269,6 +270,14 @@ void Core::offload(Request& request, std::uint64_t end,
   request.cursor = doubtful.value_or(block);
   request.over_cap_from = block;
   request.over_cap = end - block;
+  request.is_over_budget = copy_budget_.room() < context_.options.offload_step_bytes;
+}
+
+// One block always goes, or a cap below one block would switch offloading off.
+bool Core::is_step_full() const {
+  if (steps_.pending_saves() == 0) return false;
+  const Bytes ordered = context_.groups.most_shard_bytes() * (steps_.pending_saves() + 1);
+  return ordered > std::min(context_.options.offload_step_bytes, copy_budget_.room());
 }
 
 bool Core::offload_block(const Request& request, std::uint64_t block,
@@ -284,9 +293,7 @@ bool Core::offload_block(const Request& request, std::uint64_t block,
       is_in_doubt = is_in_doubt || look_ups_.survey().is_in_doubt(key);
       continue;
     }
-    // One block always goes, or a cap below one block would switch offloading off.
-    const Bytes ordered = context_.groups.most_bytes() * (steps_.pending_saves() + 1);
-    if (steps_.pending_saves() > 0 && ordered > context_.options.offload_step_bytes) return false;
+    if (is_step_full()) return false;
     if (!steps_.has_room()) {
       context_.counters.drop_steps.add();
       return false;
@@ -337,6 +344,12 @@ void Core::order_canary(Nanoseconds now) {
 }
 
 std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
+  auto orders = build_step(now);
+  copy_budget_.begin_step(now);
+  return orders;
+}
+
+std::optional<wire::Orders> Core::build_step(Nanoseconds now) {
   order_canary(now);
   if (is_poisoned() || !gate_.is_serving()) {
     steps_.void_pending_loads();
@@ -351,7 +364,9 @@ std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
         return !entry.second->is_prefilling &&
                entry.second->computed >= entry.second->ledger.prompt;
       })));
-  Steps::Built built = steps_.build(gate_.epochs(), context_.host.get(), now);
+  const Nanoseconds charged =
+      copy_budget_.order(context_.groups.most_shard_bytes() * steps_.pending_saves());
+  Steps::Built built = steps_.build(gate_.epochs(), context_.host.get(), charged, now);
   if (built.over) finish(std::move(*built.over), now);
   return std::move(built.orders);
 }

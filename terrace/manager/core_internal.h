@@ -15,6 +15,7 @@
 #include "terrace/attach/attach_server.h"
 #include "terrace/manager/block_manager.h"
 #include "terrace/manager/context_internal.h"
+#include "terrace/manager/copy_budget_internal.h"
 #include "terrace/manager/gate_internal.h"
 #include "terrace/manager/hit_window.h"
 #include "terrace/manager/ledger_ring.h"
@@ -226,6 +227,8 @@ class Core {
   [[nodiscard]] std::uint64_t leading_in_host(std::span<const SequenceHash> hashes);
   [[nodiscard]] bool is_held(const Request& request, std::uint64_t block,
                              const BlockKey& key) const;
+  [[nodiscard]] bool is_step_full() const;
+  [[nodiscard]] std::optional<wire::Orders> build_step(Nanoseconds now);
   void add_save(const Request& request, GroupId group, std::uint64_t block,
                 catalog::FillingSlot slot, std::uint32_t device_block);
   // True when blocks that it loaded are bad: whatever was ordered since may build on them.
@@ -276,6 +279,7 @@ class Core {
   Nanoseconds hits_logged_at_;
   std::uint64_t hits_logged_ended_ = 0;
   RateLine rates_;
+  CopyBudget copy_budget_;
   LedgerRing& ledgers_;
   std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
   // Requests that ended before the reports of their loads came: an engine ends a request that asked

@@ -172,6 +172,12 @@ void Core::finish_canary(const Step& step, Nanoseconds now) {
 
 void Core::observe(const Step& step, Nanoseconds now) {
   if (step.has_lost_reports) return;
+  const std::uint16_t ranks = context_.options.layout.ranks;
+  copy_budget_.finish(Bytes(step.save_bytes.value() / ranks), step.save_time, step.save_charged);
+  if (step.save_bytes > Bytes(0)) {
+    context_.counters.save_ns.add(static_cast<std::uint64_t>(step.save_time.value()));
+    context_.counters.save_steps.add();
+  }
   if (step.load_bytes > Bytes(0)) {
     context_.planner.observe_load(Tier::kHost, step.load_bytes, step.load_time);
   }

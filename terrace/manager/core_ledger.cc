@@ -95,7 +95,9 @@ Ledger Core::end_request(Request& request, Nanoseconds now, const AnswerEnd& end
   shadows_.release(request);
   steps_.forget_pending(request.id);
   if (request.over_cap > 0) {
-    context_.counters.drop_step_bytes.add(request.over_cap);
+    (request.is_over_budget ? context_.counters.drop_copy_budget
+                            : context_.counters.drop_step_bytes)
+        .add(request.over_cap);
     const auto hashes = request.chain.hashes();
     const std::uint64_t from = request.over_cap_from;
     for (std::uint64_t i = 0; i < request.over_cap && from + i < hashes.size(); ++i) {

@@ -122,6 +122,39 @@ TEST(CoreOffloadTest, CopyOutOfAStepIsCappedAndTheRestFollowsWhileTheRequestLive
   EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(6, 1))), 4U);
 }
 
+// Copies that take long are fewer from then on, and more again when the engine has had its time.
+TEST(CoreOffloadTest, CopiesOutTakeNoMoreThanTheirShareOfTheEnginesTime) {
+  Rig rig({.host_blocks = 64, .tune = [](Options& options) { options.offload_time_share = 0.1; }});
+  std::uint32_t seed = 0;
+  // How many blocks of twelve a step takes, each of which takes `each` to copy.
+  const auto saved = [&](Nanoseconds each) {
+    const RequestId id = rig.begin(Rig::make_tokens(12, ++seed));
+    rig.advance(id, 12, Rig::make_table(12));
+    const auto orders = rig.build();
+    const std::size_t count = orders->saves.size();
+    auto report = rig.obey(0, *orders);
+    report.save_ns = count * static_cast<std::uint64_t>(each.value());
+    EXPECT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
+    rig.end(id);
+    (void)rig.build();
+    return count;
+  };
+  EXPECT_EQ(saved(milliseconds(10)), 12U);
+  EXPECT_EQ(saved(milliseconds(100)), 12U) << "within the burst";
+  EXPECT_EQ(rig.counters.drop_copy_budget.value(), 0U);
+  EXPECT_EQ(saved(milliseconds(100)), 1U) << "one always goes";
+  EXPECT_EQ(rig.counters.drop_copy_budget.value(), 11U);
+  EXPECT_EQ(rig.counters.drop_step_bytes.value(), 0U);
+  rig.clock.advance(seconds(9));
+  (void)rig.build();
+  const std::size_t later = saved(milliseconds(100));
+  EXPECT_GE(later, 5U);
+  EXPECT_LE(later, 11U);
+  rig.clock.advance(seconds(100));
+  (void)rig.build();
+  EXPECT_GE(saved(milliseconds(10)), 10U);
+}
+
 TEST(CoreOffloadTest, WithNoSlotLeftTheOffloadIsDroppedAndCountedAndKnownAsDropped) {
   Rig rig({.host_blocks = 8, .tune = [](Options& options) { options.pin_share = 1.0; }});
   const auto tokens = Rig::make_tokens(8, 1);

@@ -64,7 +64,7 @@ class Model {
                 options.has_planner = false;
                 options.has_events = true;
                 options.disk.queue_blocks = 6;
-                options.offload_step_bytes = Bytes(4 * kRanks * rig::kPieceBytes * rig::kPieces);
+                options.offload_step_bytes = Bytes(4 * rig::kPieceBytes * rig::kPieces);
               }}) {
     rig_.disk.capacity = 40;
     rig_.disk.fault = [this](const SequenceHash&, bool is_read) { return disk_fault(is_read); };

@@ -33,8 +33,7 @@ void Core::order_comparisons(Request& request, const Progress& progress) {
       std::min<std::uint64_t>({shadow.end, progress.computed / context_.options.layout.block_tokens,
                                blocks_in(progress.block_tables)});
   for (; shadow.cursor < end; ++shadow.cursor) {
-    const Bytes ordered = context_.groups.most_bytes() * (steps_.pending_saves() + 1);
-    if (steps_.pending_saves() > 0 && ordered > context_.options.offload_step_bytes) return;
+    if (is_step_full()) return;
     for (std::uint16_t group = 0; group < context_.groups.count(); ++group) {
       order_comparison(request, GroupId(group), progress.block_tables[group][shadow.cursor]);
     }

@@ -36,9 +36,9 @@ void visit_drop(MetricVisitor& visitor, std::string_view queue, const Counter& c
 std::uint64_t Counters::dropped_blocks() const {
   std::uint64_t sum = 0;
   for (const Counter* cell :
-       {&drop_no_slot, &drop_step_bytes, &drop_steps, &drop_tainted, &drop_unfilled,
-        &drop_disk_write, &drop_admission, &drop_write_budget, &drop_pack_admission, &drop_pack,
-        &drop_demote, &drop_mode, &drop_pins}) {
+       {&drop_no_slot, &drop_step_bytes, &drop_copy_budget, &drop_steps, &drop_tainted,
+        &drop_unfilled, &drop_disk_write, &drop_admission, &drop_write_budget, &drop_pack_admission,
+        &drop_pack, &drop_demote, &drop_mode, &drop_pins}) {
     sum += cell->value();
   }
   return sum;
@@ -97,6 +97,7 @@ void Counters::visit(MetricVisitor& visitor) const {
   visit_bytes(visitor, "offload", Tier::kHost, Tier::kDisk, write_bytes);
   visit_drop(visitor, "host_slots", drop_no_slot);
   visit_drop(visitor, "step_bytes", drop_step_bytes);
+  visit_drop(visitor, "copy_budget", drop_copy_budget);
   visit_drop(visitor, "steps", drop_steps);
   visit_drop(visitor, "tainted", drop_tainted);
   visit_drop(visitor, "unfilled", drop_unfilled);
@@ -114,6 +115,8 @@ void Counters::visit(MetricVisitor& visitor) const {
   visitor.counter("terrace_abandoned_loads_total", "", abandoned_loads.value());
   visitor.gauge("terrace_load_seconds_sum", "", static_cast<double>(load_ns.value()) * 1e-9);
   visitor.counter("terrace_load_seconds_count", "", loads.value() + failed_loads.value());
+  visitor.gauge("terrace_offload_seconds_sum", "", static_cast<double>(save_ns.value()) * 1e-9);
+  visitor.counter("terrace_offload_seconds_count", "", save_steps.value());
   look_up_times.visit("terrace_lookup_seconds", visitor);
   onboard_times.visit("terrace_onboard_seconds", visitor);
   event_lag.visit("terrace_event_lag_seconds", visitor);

@@ -35,12 +35,13 @@ struct Counters {
   Counter pack_blocks;                             // Put into the shared store by us.
   Counter pack_bytes;                              // host -> object
 
-  Counter drop_no_slot;     // Everything in host pinned or in use.
-  Counter drop_step_bytes;  // Over offload.step_bytes until the request ended.
-  Counter drop_steps;       // Too many engine steps without a report.
-  Counter drop_tainted;     // Computed beside a failed load; offered again.
-  Counter drop_unfilled;    // A rank did not fill its shard.
-  Counter drop_disk_write;  // Disk queue full, or the disk refused.
+  Counter drop_no_slot;      // Everything in host pinned or in use.
+  Counter drop_step_bytes;   // Over offload.step_bytes until the request ended.
+  Counter drop_copy_budget;  // The same, over offload.time_share.
+  Counter drop_steps;        // Too many engine steps without a report.
+  Counter drop_tainted;      // Computed beside a failed load; offered again.
+  Counter drop_unfilled;     // A rank did not fill its shard.
+  Counter drop_disk_write;   // Disk queue full, or the disk refused.
   Counter drop_admission;
   Counter drop_write_budget;    // Over disk.write_budget or disk.dwpd.
   Counter drop_pack_admission;  // Blocks of packs that object.admission refused.
@@ -54,6 +55,7 @@ struct Counters {
   Counter loads;
   Counter failed_loads;
   Counter load_ns;
+  Counter save_ns, save_steps;  // Copies out, of the slowest rank.
   TimeHistogram look_up_times;  // From a request's first poll to the ready answer.
   TimeHistogram event_lag;      // From the event descriptor's being readable to take_events().
   TimeHistogram onboard_times;  // From the decision to the last block in the device, or giving up.

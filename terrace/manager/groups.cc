@@ -32,9 +32,9 @@ Bytes Groups::load_bytes() const {
   return total;
 }
 
-Bytes Groups::most_bytes() const {
+Bytes Groups::most_shard_bytes() const {
   Bytes most(0);
-  for (const Group& group : groups_) most = std::max(most, group.shard_bytes * ranks_);
+  for (const Group& group : groups_) most = std::max(most, group.shard_bytes);
   return most;
 }
 

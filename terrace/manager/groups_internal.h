@@ -34,7 +34,9 @@ class Groups {
   // Of the groups whose every block is loaded, or of all where there is none: what a block costs.
   [[nodiscard]] Bytes load_bytes() const;
   // Of the largest group.
-  [[nodiscard]] Bytes most_bytes() const;
+  [[nodiscard]] Bytes most_bytes() const { return most_shard_bytes() * ranks_; }
+  // The same of one rank.
+  [[nodiscard]] Bytes most_shard_bytes() const;
 
  private:
   struct Group {

@@ -122,8 +122,9 @@ struct Options {
   std::optional<ObservedTiers> observed;
   // Over all calls of one request: 256 MiB of ids, and at one token a block 1 GiB of hashes.
   Tokens max_request_tokens{std::uint64_t{1} << 26U};
-  Bytes offload_step_bytes;  // Copy-out cap per engine step; the rest is dropped and counted.
-  double pin_share = 0.5;    // Of host slots, for waiting requests.
+  Bytes offload_step_bytes;          // Copy-out cap of one rank and engine step; the rest waits.
+  double offload_time_share = 0.25;  // Of the engine's time, for copies out; 1 = no bound.
+  double pin_share = 0.5;            // Of host slots, for waiting requests.
   Nanoseconds lookup_deadline = seconds(2);
   Nanoseconds pin_time = seconds(30);
   Nanoseconds attach_lookup_wait = seconds(5);

@@ -149,9 +149,10 @@ struct Request {
   enum class Probe : std::uint8_t { kNone, kRunning, kDone };
   Probe probe = Probe::kNone;  // Of the shared store, about this chain.
   std::uint64_t prompt_blocks = 0;
-  std::uint64_t found_blocks = 0;  // That it did not compute: the engine's own, and those loaded.
-  std::uint64_t cursor = 0;        // First block that advance has not considered yet.
-  std::uint64_t over_cap = 0;  // Full blocks that the last advance left: over offload.step_bytes.
+  std::uint64_t found_blocks = 0;   // That it did not compute: the engine's own, and those loaded.
+  std::uint64_t cursor = 0;         // First block that advance has not considered yet.
+  std::uint64_t over_cap = 0;       // Full blocks that the last advance left for the next step,
+  bool is_over_budget = false;      // for offload.time_share; else for offload.step_bytes.
   std::uint64_t over_cap_from = 0;  // The first of them.
   Tokens computed{0};
   policy::Visit visit;         // What its first look-up told the model of returns.

@@ -82,7 +82,7 @@ bool Steps::is_due() const {
 }
 
 Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* host,
-                          Nanoseconds now) {
+                          Nanoseconds save_charged, Nanoseconds now) {
   if (!has_room()) {  // Nobody will wait for it: nothing may be copied in it.
     void_pending_loads();
     next_.saves.clear();
@@ -91,6 +91,7 @@ Steps::Built Steps::build(std::span<const Epoch> epochs, const tier::HostTier* h
   Step step = std::exchange(next_, Step{});
   step.id = StepId(++last_id_);
   step.issued = now;
+  step.save_charged = save_charged;
   step.epochs.assign(epochs.begin(), epochs.end());
   wire::Orders orders;
   orders.owner = options_.owner;
@@ -167,6 +168,7 @@ Result<std::vector<Step>> Steps::take(const wire::Report& report) {
   step.load_time = std::max(step.load_time, Nanoseconds(static_cast<std::int64_t>(report.load_ns)));
   step.load_bytes += Bytes(report.load_bytes);
   step.save_bytes += Bytes(report.save_bytes);
+  step.save_time = std::max(step.save_time, Nanoseconds(static_cast<std::int64_t>(report.save_ns)));
   clear_rank(found, report.rank, over);
   return over;
 }

@@ -89,6 +89,8 @@ struct Step {
   Nanoseconds load_time{0};  // Of the slowest rank.
   Bytes load_bytes{0};       // Of all ranks.
   Bytes save_bytes{0};
+  Nanoseconds save_time{0};     // Of the slowest rank,
+  Nanoseconds save_charged{0};  // and what CopyBudget was charged for it.
 
   [[nodiscard]] bool has_failed_load() const;
 };
@@ -142,7 +144,7 @@ class Steps {
   // Closes the step being put together; `epochs` per rank, 0 = not attached. `host` may be null as
   // long as nothing was pinned or reserved.
   [[nodiscard]] Built build(std::span<const Epoch> epochs, const tier::HostTier* host,
-                            Nanoseconds now);
+                            Nanoseconds save_charged, Nanoseconds now);
   // Steps that are over by this report, oldest first.
   // Errors: kRefused = another owner, rank or epoch; kNotFound = no such step, or reported already.
   [[nodiscard]] Result<std::vector<Step>> take(const wire::Report& report);

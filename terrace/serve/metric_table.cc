@@ -48,6 +48,7 @@ constexpr MetricRow kRows[] = {
     {"terrace_plan_ratio", kGauge, "tier, fraction",
      "Time of planned loads / predicted time, by the slowest tier they came from; over the last "
      "fifty or so. 0 = none yet."},
+    {"terrace_offload_seconds", kSummary, "", "Time the ranks copied out, the slowest of each step; count = steps that copied."},
     {"terrace_load_seconds", kSummary, "", "Time the ranks copied and verified, the slowest of each step; count = loads that came."},
     {"terrace_lookup_seconds", kHistogram, "", "Time from a request's first poll to the ready answer."},
     {"terrace_onboard_seconds", kHistogram, "",
@@ -216,7 +217,8 @@ struct DropRow {
 // What the label `queue` of terrace_drop_blocks_total says.
 constexpr DropRow kDropRows[] = {
     {"host_slots", "Host was full of blocks in use: raise `host.size`."},
-    {"step_bytes", "More than `offload.step_bytes` in one step; offered again."},
+    {"step_bytes", "More than `offload.step_bytes` in each step that was left of the request."},
+    {"copy_budget", "Copies out took their share of the engine's time (`offload.time_share`) until the request ended."},
     {"steps", "Too many steps without a report: the ranks hang, or are behind."},
     {"tainted", "Computed beside a load that failed; offered again once it is computed anew."},
     {"unfilled", "A rank did not fill its part: it died, or its report was lost."},

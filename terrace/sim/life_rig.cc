@@ -60,7 +60,7 @@ manager::rig::RigOptions Life::rig_options(const LifeOptions& options) {
     made.disk.paths = options.disk_paths;
     made.disk.queue_blocks = 6;
     made.disk.is_demote = options.is_demote;
-    made.offload_step_bytes = Bytes(std::uint64_t{4} * options.ranks * kPayloadBytes);
+    made.offload_step_bytes = Bytes(std::uint64_t{4} * kPayloadBytes);
     if (options.store == nullptr) return;
     made.object.open_store = [](const Clock&, LogSink&) {
       return fail(Code::kInternal, "a simulation's own");

@@ -121,6 +121,13 @@ OVERVIEW = Dashboard(
             (mean("terrace_load_seconds"), "mean"),
         ),
         lines(
+            "Time of copies out",
+            "percentunit",
+            "Share of the time in which ranks copied blocks to host: at most offload.time_share, and "
+            "bursts. There, blocks are dropped (queue copy_budget, Terrace / Faults).",
+            (f"sum by (instance) ({rate('terrace_offload_seconds_sum')})", "{{instance}}"),
+        ),
+        lines(
             "Time of a look-up",
             "s",
             "From a request's first question to the answer. Rising: the tier below host is slow or "
