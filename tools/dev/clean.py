@@ -14,7 +14,7 @@ from engine_env import scratch
 
 # Nothing else: a person may have pointed $TERRACE_CACHE_DIR at a folder that holds more.
 KINDS = (
-    *("venv", "model", "gemma", "services", "prometheus", "chromium", "peers", "schemas"),
+    *("venv", "model", "gemma", "services", "prometheus", "chromium", "peers", "schemas", "plots"),
     *engines.kinds(),
 )
 KIND = rf"(?:{'|'.join(map(re.escape, KINDS))})"

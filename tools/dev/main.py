@@ -30,6 +30,7 @@ Terrace: a tiered KV-cache store for LLM engines
   ./dev campaign [NAME ARGS…]   long runs outside the tests; alone it lists them
   ./dev matrix [--write]        what the last ./dev test proved of docs/support.md; --write: make it
   ./dev dashboards [--check]    make deploy/ and docs/alerts.md; --check: only say what is stale
+  ./dev plots [--check]         draw docs/results/*.svg of the figures there; --check: the same
   ./dev ptx [--check]           make the CUDA kernels' PTX, by nvcc; --check: only say if stale
   ./dev terrace ARGS…           the command line program of this tree
   ./dev clean [--all]           remove build/; --all: everything put outside apt's reach as well

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dev import build, campaign, counts, paths, run, say, schemas, setup, venv
+from dev import build, campaign, counts, paths, plots, run, say, schemas, setup, venv
 from dev.counts import Counts
 from engine_env import program_environment
 
@@ -164,6 +164,7 @@ def main(arguments: Sequence[str]) -> int:
     setup.require(engine=not set(chosen) <= {"cpp", "gpu"})
     if "python" in chosen:
         schemas.ensure()
+        plots.ensure()
     build.build("release")
     total = run_suites(chosen, options.k, options.pytest)
     in_ci = os.environ.get("CI", "").lower() in ("1", "true", "yes")

@@ -9,6 +9,7 @@ MODULES = {
     "bench": "dev.bench",
     "fmt": "dev.check.fmt",
     "dashboards": "dev.dashboards",
+    "plots": "dev.plots",
     "ptx": "dev.ptx",
     "terrace": "dev.terrace",
     "campaign": "dev.campaign",
