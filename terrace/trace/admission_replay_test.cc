@@ -54,7 +54,7 @@ TEST(AdmissionReplayTest, ExpectedSparesABatchJobsWritesAndKeepsTheHitsBesideIt)
   for (const std::uint32_t block_tokens : {64U, 256U}) {
     Workload workload = make_chat({.block_tokens = block_tokens});
     const auto unique = static_cast<std::uint32_t>(workload.unique_blocks());
-    mix_scan(workload, 1);
+    ASSERT_TRUE(mix_scan(workload, 1));
     const auto hits_and_writes = [&](const std::string& filter) {
       auto replay = Replay::create({.host_slots = unique / 50,
                                     .disk_slots = unique / 10,
