@@ -116,9 +116,11 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   options.eviction = disk.eviction;
   options.admission = disk.admission;
   options.filter.frequency = {.threshold = disk.admission_threshold,
-                              .decay_interval = disk.admission_decay,
-                              .entries = disk.admission_entries};
-  options.filter.reuse.entries = disk.admission_entries;
+                              .decay_interval = disk.admission_decay};
+  if (disk.admission_entries > 0) {
+    options.filter.frequency.entries = disk.admission_entries;
+    options.filter.reuse.entries = disk.admission_entries;
+  }
   options.filter.expected.entries = disk.admission_entries;
   options.write_budget = disk.write_budget;
   options.writes_per_day = disk.dwpd;

@@ -143,9 +143,7 @@ BlockManager::BlockManager(std::unique_ptr<State> state) : state_(std::move(stat
 Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const Clock& clock,
                                                          LogSink& log) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
-  policy::AdmissionOptions filter = options.disk.filter;
-  filter.reuse.tier_blocks = filter.expected.tier_blocks = disk_blocks(options);
-  auto admission = policy::make_admission(options.disk.admission, filter);
+  auto admission = make_disk_admission(options, log);
   if (!admission) return fail(std::move(admission).error());
   TERRACE_ASSIGN_OR_RETURN(const std::string socket,
                            attach::socket_path(options.attach_directory, options.engine_id));

@@ -10,7 +10,7 @@ namespace terrace::trace {
 namespace {
 
 Counts replay(const std::string& filter, unsigned host, unsigned disk,
-              const std::string& eviction = "lru") {
+              const std::string& eviction = "lru", std::uint64_t entries = 0) {
   auto trace =
       testing::PrefixTrace::read(TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree");
   if (!trace) {
@@ -23,7 +23,8 @@ Counts replay(const std::string& filter, unsigned host, unsigned disk,
   auto replay = Replay::create({.host_slots = share(host),
                                 .disk_slots = share(disk),
                                 .eviction = eviction,
-                                .admission = filter});
+                                .admission = filter,
+                                .admission_entries = entries});
   return replay.value().run(trace->workload(seconds(59 * 60)));
 }
 
@@ -45,6 +46,19 @@ TEST(AdmissionReplayTest, ExpectedWritesLessThanAllAndHitsWithinAPoint) {
     EXPECT_GT(expected.percent(expected.host_hits + expected.disk_hits),
               all.percent(all.host_hits + all.disk_hits) - 1)
         << eviction;
+  }
+}
+
+// Of 183,000 blocks: too few for host alone, or for what has left it.
+TEST(AdmissionReplayTest, ExpectedHitsWithAPartOfTheLogWhatItHitsWithAll) {
+  const auto hits = [](const Counts& counts) {
+    return counts.percent(counts.host_hits + counts.disk_hits);
+  };
+  const auto whole = replay("expected", 5, 30, "hazard");
+  for (const std::uint64_t entries : {4'000U, 14'000U, 20'000U}) {
+    const auto part = replay("expected", 5, 30, "hazard", entries);
+    EXPECT_GT(hits(part), hits(whole) - 1) << entries;
+    EXPECT_LT(part.percent(part.disk_writes), whole.percent(whole.disk_writes) + 8) << entries;
   }
 }
 
