@@ -89,6 +89,9 @@ struct PlanRatio {
   double p50 = 0;
   double p90 = 0;
 };
+  // Sealed slots: one for each KV group of a block. What lies in several tiers counts in each.
+  std::array<std::uint64_t, kTierCount> slots{};
+  // Of them, distinct ones, at least: those of the tier that holds most.
 
 // Hits that were computed all the same, to compare.
 struct ShadowStatus {

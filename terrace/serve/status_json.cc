@@ -66,9 +66,14 @@ Json lists_json(const StatusReport& report, Json out) {
   }
   out["namespaces"] = Json::array();
   for (const manager::NamespaceStatus& one : report.namespaces) {
+    Json slots = Json::object();
+    for (const Tier tier : {Tier::kHost, Tier::kDisk}) {
+      slots[std::string(to_string(tier))] = one.slots.at(static_cast<std::size_t>(tier));
+    }
     out["namespaces"].push_back({{"content", one.content},
                                  {"layout", one.layout},
                                  {"blocks", one.blocks},
+                                 {"slots", std::move(slots)},
                                  {"ours", one.is_ours}});
   }
   return out;
