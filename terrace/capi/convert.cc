@@ -292,11 +292,15 @@ void choose_shadow(const config::Settings& settings, manager::Options& made) {
 
 // The tiers that the settings ask for are forecast, not made.
 void observe(const config::Settings& settings, manager::Options& made) {
+  manager::DiskOptions disk;
+  disk.admission = settings.disk.admission;
+  disk.is_demote = settings.disk.write == config::DiskWrite::kDemote;
   made.observed =
       manager::ObservedTiers{.host = settings.host.is_staging ? Bytes(0) : settings.host.size,
                              .host_blocks = settings.host.blocks.value(),
                              .disk = settings.disk.size,
-                             .disk_blocks = settings.disk.blocks.value()};
+                             .disk_blocks = settings.disk.blocks.value(),
+                             .disk_has_copies = manager::disk_has_copies(disk)};
   made.host.blocks = manager::ObservedTiers::kPool;
   made.disk = {};
   made.object = {};
