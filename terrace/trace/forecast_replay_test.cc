@@ -126,9 +126,7 @@ TEST(ForecastReplayTest, OfRecordedConversationsItIsWithinThreePoints) {
   check(trace->workload(seconds(59 * 60)));
 }
 
-TEST(ForecastReplayTest, OfAChatWithAnswersItIsWithinThreePoints) {
-  check(talk());
-}
+TEST(ForecastReplayTest, OfAChatWithAnswersItIsWithinThreePoints) { check(talk()); }
 TEST(ForecastReplayTest, OfQuestionsItIsWithinThreePoints) {
   check(make_rag({.questions = 2'000}));
 }
