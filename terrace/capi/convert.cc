@@ -116,9 +116,11 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
   options.eviction = disk.eviction;
   options.admission = disk.admission;
   options.filter.frequency = {.threshold = disk.admission_threshold,
-                              .decay_interval = disk.admission_decay,
-                              .entries = disk.admission_entries};
-  options.filter.reuse.entries = disk.admission_entries;
+                              .decay_interval = disk.admission_decay};
+  if (disk.admission_entries > 0) {
+    options.filter.frequency.entries = disk.admission_entries;
+    options.filter.reuse.entries = disk.admission_entries;
+  }
   options.filter.expected.entries = disk.admission_entries;
   options.write_budget = disk.write_budget;
   options.writes_per_day = disk.dwpd;
@@ -290,11 +292,15 @@ void choose_shadow(const config::Settings& settings, manager::Options& made) {
 
 // The tiers that the settings ask for are forecast, not made.
 void observe(const config::Settings& settings, manager::Options& made) {
+  manager::DiskOptions disk;
+  disk.admission = settings.disk.admission;
+  disk.is_demote = settings.disk.write == config::DiskWrite::kDemote;
   made.observed =
       manager::ObservedTiers{.host = settings.host.is_staging ? Bytes(0) : settings.host.size,
                              .host_blocks = settings.host.blocks.value(),
                              .disk = settings.disk.size,
-                             .disk_blocks = settings.disk.blocks.value()};
+                             .disk_blocks = settings.disk.blocks.value(),
+                             .disk_has_copies = manager::disk_has_copies(disk)};
   made.host.blocks = manager::ObservedTiers::kPool;
   made.disk = {};
   made.object = {};

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "terrace/cli/json_in.h"
+#include "terrace/policy/curve/two_pools.h"
 
 namespace terrace::cli {
 namespace {
@@ -27,7 +28,9 @@ struct Point {
 
 class Curve {
  public:
-  explicit Curve(const Json& forecast) {
+  explicit Curve(const Json& forecast)
+      : disk_has_copies_(!forecast.contains("disk_has_copies") ||
+                         is_true_in(forecast, "disk_has_copies")) {
     for (const Json& point : part_of(forecast, "curve", Json::value_t::array)) {
       points_.push_back({count_in(point, "bytes"), number_in(point, "hit_percent")});
     }
@@ -35,6 +38,12 @@ class Curve {
     std::ranges::sort(points_, {}, &Point::bytes);
   }
   [[nodiscard]] const std::vector<Point>& points() const { return points_; }
+  [[nodiscard]] double of(const TierSizes& sizes) const {
+    const auto ratio = [this](std::uint64_t bytes) { return at(bytes) / 100; };
+    return at(policy::size_of_two(ratio, sizes.host, sizes.disk, disk_has_copies_));
+  }
+
+ private:
   // Between two points in proportion to the size's logarithm.
   [[nodiscard]] double at(std::uint64_t bytes) const {
     const auto next = std::ranges::lower_bound(points_, bytes, {}, &Point::bytes);
@@ -50,17 +59,20 @@ class Curve {
     return before.percent + part * (next->percent - before.percent);
   }
 
- private:
+  bool disk_has_copies_;
   std::vector<Point> points_;
 };
 
-// Sizes between where the curve leaves what the engine has and where it ends to rise.
-std::vector<std::uint64_t> hosts_of(const Curve& curve, double engine_percent) {
+// Sizes between where the curve leaves what the engine has and where it ends to rise; none that
+// usual prompts do not fit into.
+std::vector<std::uint64_t> hosts_of(const Curve& curve, double engine_percent,
+                                    std::uint64_t least) {
   std::vector<std::uint64_t> hosts;
   if (curve.points().empty()) return hosts;
   const double most = curve.points().back().percent;
   for (const Point& point : curve.points()) {
     if (!std::has_single_bit(point.bytes)) continue;
+    if (point.bytes < least) continue;
     if (point.percent <= engine_percent + 0.5 && point.percent < most) continue;
     hosts.push_back(point.bytes);
     if (hosts.size() == kMostHosts || point.percent >= most - 0.5) break;
@@ -68,14 +80,14 @@ std::vector<std::uint64_t> hosts_of(const Curve& curve, double engine_percent) {
   return hosts;
 }
 
-std::vector<TierSizes> sizes_of(const Curve& curve, double engine_percent) {
+std::vector<TierSizes> sizes_of(const Curve& curve, double engine_percent, std::uint64_t least) {
   std::vector<TierSizes> all;
   const double most = curve.points().empty() ? 0 : curve.points().back().percent;
-  for (const std::uint64_t host : hosts_of(curve, engine_percent)) {
+  for (const std::uint64_t host : hosts_of(curve, engine_percent, least)) {
     for (const std::uint64_t factor : kDiskFactors) {
       const std::uint64_t disk = factor * host;
       all.push_back({host, disk});
-      if (curve.at(host + disk) >= most - 0.5) break;
+      if (curve.of({host, disk}) >= most - 0.5) break;
     }
   }
   return all;
@@ -96,6 +108,11 @@ Json settings_json(const TierSizes& sizes) {
   return settings;
 }
 
+std::string time_name(double seconds) {
+  if (seconds < 2 * 3600) return fmt::format("{:.0f} min", seconds / 60);
+  return fmt::format("{:.0f} h", seconds / 3600);
+}
+
 double rounded(double value) { return std::round(value * 100) / 100; }
 
 }  // namespace
@@ -106,18 +123,24 @@ Advice advice_of(std::string_view status, std::optional<TierSizes> wanted) {
   const Curve curve(forecast);
   Advice advice;
   advice.blocks_asked = count_in(forecast, "blocks_asked");
-  const double tokens = number_in(json, "prompt_tokens");
-  const double uptime = number_in(json, "uptime_seconds");
-  if (tokens > 0) advice.engine_percent = 100 * number_in(json, "engine_tokens") / tokens;
-  if (uptime > 0) advice.tokens_per_second = tokens / uptime;
+  // Rates of the time that the curve is of; an older engine tells of all its time alone.
+  advice.window_seconds = number_in(forecast, "window_seconds");
+  const Json& told = advice.window_seconds > 0 ? forecast : json;
+  const double tokens = number_in(told, "prompt_tokens");
+  const double seconds =
+      advice.window_seconds > 0 ? advice.window_seconds : number_in(json, "uptime_seconds");
+  if (tokens > 0) advice.engine_percent = 100 * number_in(told, "engine_tokens") / tokens;
+  if (seconds > 0) advice.tokens_per_second = tokens / seconds;
   advice.prefill_tokens_per_second = number_in(json, "prefill_tokens_per_second");
+  advice.least_host = count_in(forecast, "least_host_bytes");
   const double block_tokens = std::max(1.0, number_in(forecast, "block_tokens"));
   const double bytes_per_token = number_in(forecast, "block_bytes") / block_tokens;
   const double a_day = advice.tokens_per_second * kDay;
-  const auto all = wanted ? std::vector{*wanted} : sizes_of(curve, advice.engine_percent);
+  const auto all =
+      wanted ? std::vector{*wanted} : sizes_of(curve, advice.engine_percent, advice.least_host);
   for (const TierSizes& sizes : all) {
     AdviceRow row{.sizes = sizes};
-    row.hit_percent = curve.at(sizes.host + sizes.disk);
+    row.hit_percent = curve.of(sizes);
     row.beyond_percent = std::max(0.0, row.hit_percent - advice.engine_percent);
     if (advice.prefill_tokens_per_second > 0) {
       row.saved_seconds = row.beyond_percent / 100 * a_day / advice.prefill_tokens_per_second;
@@ -155,6 +178,14 @@ std::string advice_text(const Advice& advice, std::string_view engine) {
   }
   if (advice.blocks_asked < kTelling) {
     fmt::format_to(end, "  learned from {} blocks only: ask again later\n", advice.blocks_asked);
+  } else if (advice.window_seconds > 0) {
+    fmt::format_to(end, "  all that of the last {}\n", time_name(advice.window_seconds));
+  }
+  if (advice.rows.front().sizes.host < advice.least_host) {
+    fmt::format_to(end,
+                   "  a host below {:.1f} GB lends no request as many blocks as the longest usual "
+                   "prompts ask for (lookup.pin_share): their hits are cut\n",
+                   static_cast<double>(advice.least_host) * 1e-9);
   }
   fmt::format_to(end, "  {:>8} {:>8} {:>16} {:>16} {:>14}\n", "host", "disk", "hits beyond it",
                  "computing saved", "written");
@@ -190,6 +221,8 @@ std::string advice_json(const Advice& advice, std::string_view engine) {
   }
   Json out{{"engine", engine},
            {"blocks_asked", advice.blocks_asked},
+           {"window_seconds", rounded(advice.window_seconds)},
+           {"least_host_bytes", advice.least_host},
            {"engine_hit_percent", rounded(advice.engine_percent)},
            {"prompt_tokens_per_second", rounded(advice.tokens_per_second)},
            {"prefill_tokens_per_second", rounded(advice.prefill_tokens_per_second)},

@@ -24,12 +24,16 @@ struct AdviceRow {
 };
 
 struct Advice {
-  std::uint64_t blocks_asked = 0;  // Learned from.
-  double engine_percent = 0;       // Of prompt tokens, what the engine's own cache had.
+  std::uint64_t blocks_asked = 0;  // Learned from,
+  double window_seconds = 0;       // in this time; 0 = not told.
+  double engine_percent = 0;       // Of prompt tokens then, what the engine's own cache had.
   double tokens_per_second = 0;    // Of prompts.
   double prefill_tokens_per_second = 0;
   std::vector<AdviceRow> rows;
-  std::optional<TierSizes> best;  // The least that gains nine tenths of what any of them gains.
+  // No smaller host lends a request that waits as many blocks as nearly all prompts ask for.
+  std::uint64_t least_host = 0;
+  // The least that gains nine tenths of what any of them gains, with no smaller host than that.
+  std::optional<TierSizes> best;
 };
 
 // `status` is the JSON of GET /status, of whatever version: what is missing counts as 0. With

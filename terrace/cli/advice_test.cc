@@ -34,7 +34,7 @@ std::string status(std::uint64_t blocks_asked = 50'000) {
 }
 
 TEST(AdviceTest, TellsWhatSizesGainBeyondTheEngine) {
-  const Advice advice = advice_of(status(), TierSizes{.host = 4 * kGiB, .disk = 28 * kGiB});
+  const Advice advice = advice_of(status(), TierSizes{.host = 4 * kGiB, .disk = 32 * kGiB});
   EXPECT_EQ(advice.engine_percent, 10);
   EXPECT_EQ(advice.tokens_per_second, 1000);
   ASSERT_EQ(advice.rows.size(), 1U);
@@ -69,6 +69,49 @@ TEST(AdviceTest, TheLeastThatGainsNearlyAllIsToBePasted) {
   const auto json = nlohmann::json::parse(advice_json(advice, "chat"));
   EXPECT_EQ(json["advice"]["host.size"], "4GiB");
   EXPECT_EQ(json["rows"].size(), advice.rows.size());
+}
+
+// The disk holds what host has, unless it is written when host gives it up.
+TEST(AdviceTest, HostAddsNothingToADiskThatHoldsTheSame) {
+  const auto hits = [](std::optional<bool> has_copies, std::uint64_t host, std::uint64_t disk) {
+    auto json = nlohmann::json::parse(status());
+    if (has_copies) json["forecast"]["disk_has_copies"] = *has_copies;
+    return advice_of(json.dump(), TierSizes{.host = host * kGiB, .disk = disk * kGiB})
+        .rows[0]
+        .hit_percent;
+  };
+  for (const std::optional<bool> told : {std::optional<bool>(), std::optional(true)}) {
+    EXPECT_EQ(hits(told, 4, 16), 41);
+    EXPECT_EQ(hits(told, 15, 16), 41);
+    EXPECT_EQ(hits(told, 16, 4), 41);
+  }
+  EXPECT_GT(hits(false, 15, 16), 45);
+  EXPECT_LT(hits(false, 15, 16), 60);
+}
+
+// Else a table of the last minutes is multiplied by what came in all the days before.
+TEST(AdviceTest, RatesAreOfTheTimeThatTheTableIsOf) {
+  auto json = nlohmann::json::parse(status());
+  json["forecast"]["window_seconds"] = 600;
+  json["forecast"]["prompt_tokens"] = 60'000;
+  json["forecast"]["engine_tokens"] = 12'000;
+  const Advice advice = advice_of(json.dump(), TierSizes{.host = 32 * kGiB});
+  EXPECT_EQ(advice.tokens_per_second, 100);
+  EXPECT_EQ(advice.engine_percent, 20);
+  EXPECT_EQ(advice.rows[0].saved_seconds, 0.4 * 86'400 * 100 / 2000);
+  EXPECT_THAT(advice_text(advice, "x"), HasSubstr("the last 10 min"));
+}
+
+TEST(AdviceTest, NoHostIsAdvisedThatCutsUsualPrompts) {
+  auto json = nlohmann::json::parse(status());
+  json["forecast"]["least_host_bytes"] = 5 * kGiB;
+  const Advice advice = advice_of(json.dump(), std::nullopt);
+  ASSERT_TRUE(advice.best);
+  EXPECT_EQ(advice.best->host, 8 * kGiB);
+  for (const AdviceRow& row : advice.rows) EXPECT_GE(row.sizes.host, 8 * kGiB);
+  EXPECT_THAT(advice_text(advice, "x"), Not(HasSubstr("lookup.pin_share")));
+  const Advice asked = advice_of(json.dump(), TierSizes{.host = 4 * kGiB, .disk = 32 * kGiB});
+  EXPECT_THAT(advice_text(asked, "x"), HasSubstr("lookup.pin_share"));
 }
 
 TEST(AdviceTest, FewRequestsAreSaid) {

@@ -223,14 +223,23 @@ struct Source {
   std::optional<Workload> mixed;
 };
 
-Source source_of(std::string name, Workload workload, const SimulateOptions& options,
-                 const Scenario& scenario) {
+// Errors: kInvalid where there is nobody whom it would disturb.
+Result<Source> source_of(std::string name, Workload workload, const SimulateOptions& options,
+                         const Scenario& scenario) {
   Source source{std::move(name), std::move(workload), std::nullopt};
   if (!scenario.is_mixed()) return source;
   source.mixed = source.alone;
   // One at a time would see what the other has added; each looks at the trace's own requests only.
-  if (scenario.has_scan) trace::mix_scan(*source.mixed, options.seed);
-  if (scenario.has_burst) trace::mix_burst(*source.mixed, options.seed);
+  if (scenario.has_scan && !trace::mix_scan(*source.mixed, options.seed)) {
+    return fail(Code::kInvalid, fmt::format("--scenario scan: in the middle half of its time {} "
+                                            "asks for nothing, so there is nothing to mix in",
+                                            source.name));
+  }
+  if (scenario.has_burst && !trace::mix_burst(*source.mixed, options.seed)) {
+    return fail(Code::kInvalid, fmt::format("--scenario burst: in the middle twentieth of its time "
+                                            "{} asks for nothing, so there is nothing to mix in",
+                                            source.name));
+  }
   return source;
 }
 
@@ -334,11 +343,14 @@ Answer run_simulate(const SimulateOptions& options) {
     answer.exit_code = kFailed;
     answer.error += fmt::format("terrace simulate: {}\n", status.message());
   };
+  const auto simulate_one = [&](const std::string& name, Workload workload) {
+    const auto source = source_of(name, std::move(workload), options, plan->scenario);
+    note(source ? simulate(*source, options, *plan, answer.out) : source.error());
+  };
   if (options.traces.empty()) {
     const std::string& said = plan->scenario.made_up;
     const std::string name = said.empty() ? "chat" : said;
-    const Source source = source_of(name, made_up(name, options), options, plan->scenario);
-    note(simulate(source, options, *plan, answer.out));
+    simulate_one(name, made_up(name, options));
   }
   for (const std::string& path : options.traces) {
     auto workload = read(path, options);
@@ -346,8 +358,7 @@ Answer run_simulate(const SimulateOptions& options) {
       note(workload.error());
       continue;
     }
-    const Source source = source_of(path, std::move(*workload), options, plan->scenario);
-    note(simulate(source, options, *plan, answer.out));
+    simulate_one(path, *std::move(workload));
   }
   return answer;
 }

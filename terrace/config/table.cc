@@ -125,8 +125,11 @@ constexpr Row kRows[] = {
     {.name = "disk.admission_decay", .type = kDuration, .fallback = "600s", .low = kSecond,
      .high = 24 * kHour, .text = "`frequency`: every count loses 1 per this time.",
      .field = FIELD(disk.admission_decay)},
-    {.name = "disk.admission_entries", .type = kInteger, .fallback = "1000000", .low = 1024,
-     .high = 1e8, .text = "All but `all`: most blocks remembered.",
+    {.name = "disk.admission_entries", .type = kInteger, .fallback = "0", .high = 1e8,
+     .low_nonzero = 1024,
+     .text = "All but `all`: most blocks remembered, in each KV group, 54 to 70 bytes for one. 0 = "
+         "1,000,000; `expected` as many as host has and a quarter more, and twice those of the disk, up "
+         "to 4,000,000 (a share of larger disks), together 1,000,000 at least.",
      .field = FIELD(disk.admission_entries)},
     {.name = "disk.write_budget", .type = kSize, .fallback = "0", .high = 1024 * 1024 * kTi,
      .low_nonzero = kMi, .text = "Bytes that may be written in 24 hours, per owner; what goes beyond is "

@@ -48,7 +48,7 @@ struct BlockManager::State {
         owner(random_u64()),
         shared(options, owner, counters, clock),
         driver(shared, clock, log),
-        forecast(options),
+        forecast(options, clock.now()),
         opened(clock.now()) {}
 
   const Options options;
@@ -78,6 +78,7 @@ struct BlockManager::State {
   template <typename Change>
   auto change_core(Change&& change);
   void run_io(const std::stop_token& stop);
+  void forecast_end(RequestId request);  // Its chain is the engine thread's own.
   void poison(const std::string& reason);
   void signal_if_due();
   void flush(Nanoseconds deadline);
@@ -124,11 +125,11 @@ void BlockManager::State::run_io(const std::stop_token& stop) {
   });
   while (!stop.stop_requested()) {
     const bool is_busy = driver.tick();
-    (void)forecast.work();
+    const bool has_learned = forecast.work(clock.now());
     flush_condition.notify_all();
     TERRACE_SYNC_POINT("manager.io.tick");
     signal_if_due();
-    if (is_busy) continue;
+    if (is_busy || has_learned) continue;
     bool is_opening = false;
     {
       const MutexLock lock(shared.mutex);
@@ -143,9 +144,7 @@ BlockManager::BlockManager(std::unique_ptr<State> state) : state_(std::move(stat
 Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const Clock& clock,
                                                          LogSink& log) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
-  policy::AdmissionOptions filter = options.disk.filter;
-  filter.reuse.tier_blocks = filter.expected.tier_blocks = disk_blocks(options);
-  auto admission = policy::make_admission(options.disk.admission, filter);
+  auto admission = make_disk_admission(options, log);
   if (!admission) return fail(std::move(admission).error());
   TERRACE_ASSIGN_OR_RETURN(const std::string socket,
                            attach::socket_path(options.attach_directory, options.engine_id));
@@ -281,7 +280,7 @@ Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   }
   const RequestId id(++state.last_request);
   auto request = make_request(id, options, state.options);
-  if (request->is_keyed) state.forecast.ask(request->chain.hashes());
+  if (request->is_keyed) state.forecast.ask(request->chain.hashes(), request->can_store);
   const bool has_jobs = state.change_core([&](Core& core) {
     core.add_request(std::move(request), state.clock.now());
     return core.has_jobs();
@@ -401,11 +400,26 @@ Status BlockManager::hint_request(RequestId request, const GivenHints& given) {
 }
 
 Result<Ledger> BlockManager::end_request(RequestId request, const AnswerEnd& end) {
-  return state_->change_core([&](Core& core) -> Result<Ledger> {
+  state_->forecast_end(request);
+  auto ledger = state_->change_core([&](Core& core) -> Result<Ledger> {
     Request* found = core.find(request);
     if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
     return core.end_request(*found, state_->clock.now(), end);
   });
+  if (ledger) state_->forecast.note_tokens(ledger->prompt, ledger->local);
+  return ledger;
+}
+
+void BlockManager::State::forecast_end(RequestId request) {
+  const Request* found = nullptr;
+  std::uint64_t blocks = 0;
+  {
+    const MutexLock lock(shared.mutex);
+    found = shared.core.find(request);
+    if (found == nullptr || !found->is_keyed) return;
+    blocks = shared.core.storable(*found);
+  }
+  forecast.end(found->chain.hashes().first(blocks), found->can_store);
 }
 
 std::vector<Event> BlockManager::take_events() {

@@ -230,11 +230,14 @@ void Core::advance(Request& request, const Progress& progress) {
       !can_store_now()) {
     return;
   }
-  std::uint64_t end = progress.computed / context_.options.layout.block_tokens;
-  end = std::min<std::uint64_t>(
-      {end, request.chain.hashes().size(), blocks_in(progress.block_tables)});
-  if (context_.options.is_prompt_only) end = std::min(end, request.prompt_blocks);
-  offload(request, end, progress.block_tables);
+  offload(request, std::min(storable(request), blocks_in(progress.block_tables)),
+          progress.block_tables);
+}
+
+std::uint64_t Core::storable(const Request& request) const {
+  std::uint64_t end = request.computed / context_.options.layout.block_tokens;
+  end = std::min<std::uint64_t>(end, request.chain.hashes().size());
+  return context_.options.is_prompt_only ? std::min(end, request.prompt_blocks) : end;
 }
 
 bool Core::is_held(const Request& request, std::uint64_t block, const BlockKey& key) const {

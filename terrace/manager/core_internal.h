@@ -155,6 +155,8 @@ class Core {
 
   // ---- Facts.
   [[nodiscard]] bool has_jobs() const;
+  // Leading blocks that were computed, and that offload.scope lets be stored. In every mode.
+  [[nodiscard]] std::uint64_t storable(const Request& request) const;
   // Nobody has switched storing off: old packs may be removed from the shared store, too.
   [[nodiscard]] bool allows_upkeep() const {
     return context_.mode == Mode::kOn && context_.options.can_store && !is_closing_;

@@ -171,14 +171,46 @@ tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shar
   return {wanted.keys, opened.hands.get(), wanted.accepts_plain};
 }
 
-std::uint64_t disk_blocks(const Options& options) {
-  const std::uint64_t groups = options.layout.groups.size();
-  if (options.disk.blocks > 0) return options.disk.blocks * groups;
+namespace {
+std::uint64_t shard_groups(const Layout& layout, std::uint64_t blocks, Bytes size) {
+  const std::uint64_t groups = layout.groups.size();
+  if (blocks > 0) return blocks * groups;
   std::uint64_t bytes = 0;
-  for (const GroupLayout& group : options.layout.groups) {
-    bytes += group.shard_bytes().value() * options.layout.ranks;
+  for (const GroupLayout& group : layout.groups) {
+    bytes += group.shard_bytes().value() * layout.ranks;
   }
-  return options.disk.size.value() / std::max<std::uint64_t>(bytes, 1) * groups;
+  return size.value() / std::max<std::uint64_t>(bytes, 1) * groups;
+}
+}  // namespace
+
+std::uint64_t disk_blocks(const Options& options) {
+  return shard_groups(options.layout, options.disk.blocks, options.disk.size);
+}
+
+std::uint64_t host_blocks(const Options& options) {
+  return shard_groups(options.layout, options.host.blocks, options.host.size);
+}
+
+namespace {
+void warn_of_few(const policy::ExpectedOptions& filter, LogSink& log) {
+  if (filter.entries == 0 || filter.entries >= filter.least_entries()) return;
+  log.write(
+      LogLevel::kWarn,
+      fmt::format("event=admission_entries entries={} host_blocks={} detail=\"disk.admission = "
+                  "expected forgets blocks before they leave host, and judges them as any: "
+                  "leave disk.admission_entries out, or give {}\"",
+                  filter.entries, filter.upper_blocks, filter.usual_entries()));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<policy::AdmissionFilter>> make_disk_admission(const Options& options,
+                                                                     LogSink& log) {
+  policy::AdmissionOptions filter = options.disk.filter;
+  filter.reuse.tier_blocks = filter.expected.tier_blocks = disk_blocks(options);
+  filter.expected.upper_blocks = host_blocks(options);
+  if (options.disk.admission == "expected") warn_of_few(filter.expected, log);
+  return policy::make_admission(options.disk.admission, filter);
 }
 
 void run_opening(const Options& options, std::uint64_t owner, const Clock& clock, LogSink& log,

@@ -55,6 +55,10 @@ struct Opened {
 
 // About what the disk tier will hold, of all groups; known before it is open.
 [[nodiscard]] std::uint64_t disk_blocks(const Options& options);
+[[nodiscard]] std::uint64_t host_blocks(const Options& options);
+// By the settings, for tiers of their sizes. Errors: as policy::make_admission().
+[[nodiscard]] Result<std::unique_ptr<policy::AdmissionFilter>> make_disk_admission(
+    const Options& options, LogSink& log);
 // What the tiers below host encrypt with, and whose hands do it: made at the first call. Where the
 // system refuses threads, the I/O thread encrypts by itself.
 [[nodiscard]] tier::CryptOptions open_crypt(const Options& options, LogSink& log, Shared& shared,

@@ -51,6 +51,12 @@ struct DiskOptions {
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };
 
+// Whether all that is stored in host is written at once, if nothing refuses it; else when host
+// gives it up.
+[[nodiscard]] inline bool disk_has_copies(const DiskOptions& disk) {
+  return !disk.is_demote && disk.admission != "expected";
+}
+
 // Of what lies below host.
 struct EncryptionOptions {
   std::shared_ptr<const KeyRing> keys;  // Null: none.
@@ -96,6 +102,7 @@ struct ObservedTiers {
   std::uint64_t host_blocks = 0;
   Bytes disk;
   std::uint64_t disk_blocks = 0;
+  bool disk_has_copies = true;
 };
 
 struct Options {

@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <new>
+#include <numeric>
+#include <utility>
 
 #include "terrace/manager/size_forecast_internal.h"
+#include "terrace/policy/curve/two_pools.h"
 
 namespace terrace::manager {
 
@@ -30,73 +34,176 @@ ObservedTiers tiers_of(const Options& options) {
   if (options.observed) return *options.observed;
   const bool has_disk = !options.disk.paths.empty();
   return {options.host.size, options.host.blocks, has_disk ? options.disk.size : Bytes(0),
-          has_disk ? options.disk.blocks : 0};
+          has_disk ? options.disk.blocks : 0, disk_has_copies(options.disk)};
+}
+
+// Four cells an octave, each up to and with its last one.
+std::size_t length_cell(std::uint64_t blocks) {
+  const auto octave = static_cast<unsigned>(std::bit_width(blocks));
+  if (octave <= 3) return blocks;
+  const unsigned shift = octave - 3;
+  return (blocks >> shift) + (std::size_t{shift} << 2U);
+}
+
+std::uint64_t last_of_cell(std::size_t cell) {
+  if (cell < 8) return cell;
+  const std::size_t shift = (cell >> 2U) - 1;
+  return (((cell & 3U) | 4U) + 1) * (std::uint64_t{1} << shift) - 1;
 }
 }  // namespace
 
-SizeForecast::SizeForecast(const Options& options)
+SizeForecast::SizeForecast(const Options& options, Nanoseconds now)
     : block_bytes_(block_bytes(options.layout)),
       block_tokens_(options.layout.block_tokens),
       host_blocks_(blocks_of(tiers_of(options).host_blocks, tiers_of(options).host, block_bytes_)),
-      disk_blocks_(blocks_of(tiers_of(options).disk_blocks, tiers_of(options).disk, block_bytes_)) {
+      disk_blocks_(blocks_of(tiers_of(options).disk_blocks, tiers_of(options).disk, block_bytes_)),
+      disk_has_copies_(tiers_of(options).disk_has_copies),
+      pin_share_(options.pin_share),
+      can_store_(options.can_store),
+      worked_at_(now) {
   // Engine calls allocate only for more than this.
-  for (Asked* asked : {&asked_, &taken_}) {
-    asked->hashes.reserve(kUsualHashes);
-    asked->lengths.reserve(kUsualRequests);
+  for (Told* told : {&told_, &taken_}) {
+    told->hashes.reserve(kUsualHashes);
+    told->runs.reserve(kUsualRequests);
   }
 }
 
-void SizeForecast::ask(std::span<const SequenceHash> chain) {
-  if (chain.empty()) return;
-  const MutexLock lock(asked_mutex_);
-  if (asked_.hashes.size() + chain.size() > kMostWaiting) {
+void SizeForecast::add_run(std::span<const SequenceHash> chain, const Run& run) {
+  if (told_.hashes.size() + chain.size() > kMostWaiting) {
     dropped_.add();
     return;
   }
-  asked_.hashes.insert(asked_.hashes.end(), chain.begin(), chain.end());
+  told_.hashes.insert(told_.hashes.end(), chain.begin(), chain.end());
   try {
-    asked_.lengths.push_back(chain.size());
+    told_.runs.push_back(run);
   } catch (const std::bad_alloc&) {
-    asked_.hashes.resize(asked_.hashes.size() - chain.size());  // All of it or nothing.
+    told_.hashes.resize(told_.hashes.size() - chain.size());  // All of it or nothing.
     throw;
   }
 }
 
-bool SizeForecast::work() {
-  {
-    const MutexLock lock(asked_mutex_);
-    std::swap(asked_, taken_);
+void SizeForecast::ask(std::span<const SequenceHash> chain, bool is_stored) {
+  if (chain.empty()) return;
+  const MutexLock lock(asked_mutex_);
+  add_run(chain, {.blocks = chain.size(), .is_asked = true, .is_stored = is_stored && can_store_});
+}
+
+void SizeForecast::end(std::span<const SequenceHash> chain, bool is_stored) noexcept {
+  if (chain.empty()) return;
+  const MutexLock lock(asked_mutex_);
+  try {
+    add_run(chain,
+            {.blocks = chain.size(), .is_asked = false, .is_stored = is_stored && can_store_});
+  } catch (const std::bad_alloc&) {
+    dropped_.add();  // A request must end.
   }
-  if (taken_.lengths.empty() || has_failed_) return false;
-  std::span<const SequenceHash> rest = taken_.hashes;
-  for (const std::size_t length : taken_.lengths) {
+}
+
+void SizeForecast::note_tokens(Tokens prompt, Tokens engine) {
+  const MutexLock lock(asked_mutex_);
+  told_.prompt_tokens += prompt.value();
+  told_.engine_tokens += engine.value();
+}
+
+bool SizeForecast::work(Nanoseconds now) {
+  if (has_failed_) return false;
+  bool has_learned = false;
+  for (std::size_t left = kAtOnce; left > 0;) {
     const MutexLock lock(curve_mutex_);
-    if (!curve_) {
-      const std::uint64_t of_tiers =
-          std::max<std::uint64_t>(kLargest * (host_blocks_ + disk_blocks_), 1);
-      auto made = policy::MissCurve::create(
-          {.most_blocks = std::max(of_tiers, kMostOfCurve.value() / block_bytes_),
-           .aging_blocks = of_tiers});
-      has_failed_ = !made.has_value();
-      if (has_failed_) break;
-      curve_.emplace(*std::move(made));
-    }
-    curve_->request(rest.first(length));
-    rest = rest.subspan(length);
+    window_.seconds += static_cast<double>((now - worked_at_).value()) * 1e-9;
+    worked_at_ = now;
+    if (run_ == taken_.runs.size()) take_told();
+    if (taken_.runs.empty() || !make_curve()) return has_learned;
+    left -= learn(left);
+    has_learned = true;
   }
-  taken_.hashes.clear();
-  taken_.lengths.clear();
   return true;
 }
 
-void SizeForecast::add_sizes(Tier tier, std::uint64_t below, std::uint64_t blocks,
-                             ForecastStatus& status) const {
+void SizeForecast::take_told() {
+  taken_.hashes.clear();
+  taken_.runs.clear();
+  run_ = first_ = 0;
+  {
+    const MutexLock lock(asked_mutex_);
+    std::swap(told_, taken_);
+  }
+  window_.prompt_tokens += static_cast<double>(std::exchange(taken_.prompt_tokens, 0));
+  window_.engine_tokens += static_cast<double>(std::exchange(taken_.engine_tokens, 0));
+}
+
+bool SizeForecast::make_curve() {
+  if (curve_) return true;
+  const std::uint64_t of_tiers = kLargest * (host_blocks_ + disk_blocks_);
+  auto made = policy::MissCurve::create(
+      {.most_blocks = std::max({of_tiers, kMostOfCurve.value() / block_bytes_, std::uint64_t{1}}),
+       .aging_blocks = of_tiers > 0 ? of_tiers : kAgingBlocks});
+  has_failed_ = !made.has_value();
+  if (!has_failed_) curve_.emplace(*std::move(made));
+  return !has_failed_;
+}
+
+std::size_t SizeForecast::learn(std::size_t most) {
+  const Run& run = taken_.runs[run_];
+  const auto chain = std::span<const SequenceHash>(taken_.hashes).subspan(first_, run.blocks);
+  if (run.is_asked && looked_ < chain.size()) {
+    if (looked_ == 0) window_.lengths[length_cell(std::min(chain.size(), kMostWaiting))] += 1;
+    const auto slice = chain.subspan(looked_, std::min(most, chain.size() - looked_));
+    curve_->look_for(slice);
+    looked_ += slice.size();
+    age_window();
+    return slice.size();
+  }
+  const auto rest = chain.first(chain.size() - used_);
+  const auto slice = rest.last(std::min(most, rest.size()));
+  if (run.is_stored) {
+    curve_->use(slice);
+  } else {
+    curve_->refresh(slice);
+  }
+  used_ += slice.size();
+  if (used_ == chain.size()) {
+    first_ += used_;
+    ++run_;
+    looked_ = used_ = 0;
+  }
+  return slice.size();
+}
+
+void SizeForecast::age_window() {
+  for (; halvings_ < curve_->halvings(); ++halvings_) {
+    window_.seconds /= 2;
+    window_.prompt_tokens /= 2;
+    window_.engine_tokens /= 2;
+    for (double& requests : window_.lengths) requests /= 2;
+  }
+}
+
+std::uint64_t SizeForecast::longest_usual() const {
+  constexpr double kNearlyAll = 0.99;
+  const double all = std::accumulate(window_.lengths.begin(), window_.lengths.end(), 0.0);
+  double sum = 0;
+  for (std::size_t cell = 0; all > 0 && cell < window_.lengths.size(); ++cell) {
+    sum += window_.lengths[cell];
+    if (sum >= kNearlyAll * all) return last_of_cell(cell);
+  }
+  return 0;
+}
+
+double SizeForecast::hit_percent(Tier tier, std::uint64_t blocks) const {
+  if (!curve_) return 0;
+  const auto ratio = [&](std::uint64_t size) { return curve_->hit_ratio(size); };
+  if (tier == Tier::kHost) return 100 * ratio(blocks);
+  return 100 * ratio(policy::size_of_two(ratio, host_blocks_, blocks, disk_has_copies_));
+}
+
+void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& status) const {
   for (const double factor : kFactors) {
     const auto asked = static_cast<std::uint64_t>(factor * static_cast<double>(blocks));
     status.sizes.push_back({.tier = tier,
                             .factor = factor,
                             .size = Bytes(asked * block_bytes_),
-                            .hit_percent = curve_ ? 100 * curve_->hit_ratio(below + asked) : 0});
+                            .hit_percent = hit_percent(tier, asked)});
   }
 }
 
@@ -112,8 +219,8 @@ void SizeForecast::add_curve(ForecastStatus& status) const {
 }
 
 void SizeForecast::add_tiers(ForecastStatus& status) const {
-  if (host_blocks_ > 0) add_sizes(Tier::kHost, 0, host_blocks_, status);
-  if (disk_blocks_ > 0) add_sizes(Tier::kDisk, host_blocks_, disk_blocks_, status);
+  if (host_blocks_ > 0) add_sizes(Tier::kHost, host_blocks_, status);
+  if (disk_blocks_ > 0) add_sizes(Tier::kDisk, disk_blocks_, status);
 }
 
 ForecastStatus SizeForecast::status() const {
@@ -121,6 +228,14 @@ ForecastStatus SizeForecast::status() const {
   ForecastStatus status;
   status.block = Bytes(block_bytes_);
   status.block_tokens = block_tokens_;
+  status.disk_has_copies = disk_has_copies_;
+  status.window = Nanoseconds(std::llround(window_.seconds * 1e9));
+  status.prompt_tokens = static_cast<std::uint64_t>(window_.prompt_tokens);
+  status.engine_tokens = static_cast<std::uint64_t>(window_.engine_tokens);
+  status.longest_usual = longest_usual();
+  status.least_host = Bytes(
+      block_bytes_ * static_cast<std::uint64_t>(std::ceil(
+                         static_cast<double>(status.longest_usual) / std::max(pin_share_, 1e-6))));
   add_curve(status);
   if (curve_) status.blocks_asked = static_cast<std::uint64_t>(curve_->weight());
   add_tiers(status);

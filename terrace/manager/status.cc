@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <span>
+
 #include "terrace/manager/status_internal.h"
 
 namespace terrace::manager {
@@ -214,6 +217,16 @@ std::string canary_text(const Gate& gate, Nanoseconds now) {
   return reason.starts_with("canary") ? "failed: " + reason : "pending";
 }
 
+// Offload copies, so most blocks of host lie on disk as well: their sum says nothing of how many
+// there are.
+void add_slots(std::span<const TierStatus> tiers, NamespaceStatus& status) {
+  for (const TierStatus& tier : tiers) {
+    const std::uint64_t sealed = tier.slots[static_cast<std::size_t>(catalog::SlotState::kSealed)];
+    status.slots[static_cast<std::size_t>(tier.tier)] = sealed;
+    status.blocks = std::max(status.blocks, sealed);
+  }
+}
+
 }  // namespace
 
 StatusReport make_status(const Options& options, const Shared& shared, const Opened& opened,
@@ -229,6 +242,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
     report.fingerprint = opened.fingerprint.text();
     report.namespaces.push_back({.content = opened.fingerprint.content_digest(),
                                  .layout = opened.fingerprint.layout_digest(),
+                                 .slots = {},
                                  .blocks = 0,
                                  .is_ours = true});
   } else {
@@ -265,12 +279,7 @@ StatusReport make_status(const Options& options, const Shared& shared, const Ope
   }
   report.plan_ratios = plan_ratios(core);
   report.prefill_tokens_per_second = core.context().planner.prefill_rate();
-  if (!report.namespaces.empty()) {
-    for (const TierStatus& tier : report.tiers) {
-      report.namespaces[0].blocks +=
-          tier.slots[static_cast<std::size_t>(catalog::SlotState::kSealed)];
-    }
-  }
+  if (!report.namespaces.empty()) add_slots(report.tiers, report.namespaces[0]);
   return report;
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "terrace/base/clock.h"
 #include "terrace/base/strong.h"
 #include "terrace/block/location.h"
 #include "terrace/catalog/pool.h"
@@ -41,7 +42,8 @@ struct DiskFlowStatus {
 };
 
 // What a tier of another size would have held: of all blocks that prompts asked for, also those
-// that the engine had itself. kDisk: host and disk together, host as it is.
+// that the engine had itself. kDisk: host and disk together, host as it is, by the way in which the
+// disk is written.
 struct SizeForecastStatus {
   Tier tier = Tier::kHost;
   double factor = 1;  // Of the size that the tier has.
@@ -54,7 +56,14 @@ struct CurvePoint {
   double hit_percent = 0;
 };
 struct ForecastStatus {
-  std::uint64_t blocks_asked = 0;  // Learned from; older ones weigh less.
+  std::uint64_t blocks_asked = 0;   // Learned from; older ones weigh less.
+  Nanoseconds window{0};            // The time in which they were asked for, which ages likewise,
+  std::uint64_t prompt_tokens = 0;  // and the tokens of prompts in it,
+  std::uint64_t engine_tokens = 0;  // and what of them the engine's own cache had.
+  std::uint64_t longest_usual = 0;  // Blocks: 99 of 100 prompts ask for no more.
+  Bytes least_host{0};              // That may lend as many to one request that waits.
+  // What host holds lies on disk as well, so that both hold no more than the larger one.
+  bool disk_has_copies = true;
   std::vector<SizeForecastStatus> sizes;
   Bytes block;  // All ranks and groups.
   Tokens block_tokens;
@@ -80,6 +89,9 @@ struct AttachmentStatus {
 struct NamespaceStatus {
   std::string content;  // 64 hex digits each.
   std::string layout;
+  // Sealed slots: one for each KV group of a block. What lies in several tiers counts in each.
+  std::array<std::uint64_t, kTierCount> slots{};
+  // Of them, distinct ones, at least: those of the tier that holds most.
   std::uint64_t blocks = 0;
   bool is_ours = false;  // The namespace of this engine.
 };

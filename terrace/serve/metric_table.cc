@@ -143,9 +143,9 @@ constexpr MetricRow kRows[] = {
      "Answers of the store to nothing under way, or twice: left out."},
     {"terrace_forecast_hit_ratio", kGauge, "tier, factor",
      "Of all blocks that prompts asked for, the share that a tier of `factor` times its present size "
-     "would have held with eviction `lru` (`disk`: host as it is, and a disk of that size)."},
+     "would have held with eviction `lru` (`disk`: host as it is, together with a disk of that size)."},
     {"terrace_forecast_dropped_requests_total", kCounter, "",
-     "Requests that the forecast was not told of, as too many waited."},
+     "Times that the forecast was not told of a request, or of its end, as too many waited."},
     {"terrace_active_requests", kGauge, "", "Requests the engine has begun and not ended."},
     {"terrace_steps_in_flight", kGauge, "", "Engine steps whose reports have not all come."},
     {"terrace_waiting_pins", kGauge, "", "Host slots pinned for requests that wait."},

@@ -66,9 +66,14 @@ Json lists_json(const StatusReport& report, Json out) {
   }
   out["namespaces"] = Json::array();
   for (const manager::NamespaceStatus& one : report.namespaces) {
+    Json slots = Json::object();
+    for (const Tier tier : {Tier::kHost, Tier::kDisk}) {
+      slots[std::string(to_string(tier))] = one.slots.at(static_cast<std::size_t>(tier));
+    }
     out["namespaces"].push_back({{"content", one.content},
                                  {"layout", one.layout},
                                  {"blocks", one.blocks},
+                                 {"slots", std::move(slots)},
                                  {"ours", one.is_ours}});
   }
   return out;
@@ -102,6 +107,12 @@ Json forecast_json(const manager::ForecastStatus& forecast) {
     curve.push_back({{"bytes", point.size.value()}, {"hit_percent", point.hit_percent}});
   }
   return {{"blocks_asked", forecast.blocks_asked},
+          {"window_seconds", in_seconds(forecast.window)},
+          {"prompt_tokens", forecast.prompt_tokens},
+          {"engine_tokens", forecast.engine_tokens},
+          {"longest_usual_blocks", forecast.longest_usual},
+          {"least_host_bytes", forecast.least_host.value()},
+          {"disk_has_copies", forecast.disk_has_copies},
           {"sizes", std::move(sizes)},
           {"block_bytes", forecast.block.value()},
           {"block_tokens", forecast.block_tokens.value()},

@@ -34,7 +34,11 @@ manager::StatusReport sample() {
   report.queues = {{"disk_write", 3, 1024, 9}};
   report.attachments = {{RankId(1), Epoch(4), 4711, true, ""},
                         {RankId(2), Epoch(0), 0, false, "layout differs"}};
-  report.namespaces = {{std::string(64, 'a'), std::string(64, 'b'), 12, true}};
+  report.namespaces = {{.content = std::string(64, 'a'),
+                        .layout = std::string(64, 'b'),
+                        .slots = {0, 5, 12},
+                        .blocks = 12,
+                        .is_ours = true}};
   report.requests = 11;
   report.hit_tokens[static_cast<std::size_t>(Tier::kDisk)] = 640;
   report.miss_blocks[static_cast<std::size_t>(manager::MissReason::kCorrupt)] = 2;
@@ -141,6 +145,8 @@ TEST(StatusJsonTest, EachKeyHoldsWhatTheReportHolds) {
   EXPECT_EQ(json["attachments"][1]["attached"], false);
   EXPECT_EQ(json["attachments"][1]["detail"], "layout differs");
   EXPECT_EQ(json["namespaces"][0]["blocks"], 12);
+  EXPECT_EQ(json["namespaces"][0]["slots"]["host"], 5);
+  EXPECT_EQ(json["namespaces"][0]["slots"]["disk"], 12);
   EXPECT_EQ(json["hit_tokens"]["disk"], 640);
   EXPECT_EQ(json["miss_blocks"]["corrupt"], 2);
   EXPECT_EQ(json["miss_blocks"]["never_stored"], 0);

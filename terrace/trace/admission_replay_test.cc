@@ -10,7 +10,7 @@ namespace terrace::trace {
 namespace {
 
 Counts replay(const std::string& filter, unsigned host, unsigned disk,
-              const std::string& eviction = "lru") {
+              const std::string& eviction = "lru", std::uint64_t entries = 0) {
   auto trace =
       testing::PrefixTrace::read(TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree");
   if (!trace) {
@@ -23,7 +23,8 @@ Counts replay(const std::string& filter, unsigned host, unsigned disk,
   auto replay = Replay::create({.host_slots = share(host),
                                 .disk_slots = share(disk),
                                 .eviction = eviction,
-                                .admission = filter});
+                                .admission = filter,
+                                .admission_entries = entries});
   return replay.value().run(trace->workload(seconds(59 * 60)));
 }
 
@@ -48,13 +49,26 @@ TEST(AdmissionReplayTest, ExpectedWritesLessThanAllAndHitsWithinAPoint) {
   }
 }
 
+// Of 183,000 blocks: too few for host alone, or for what has left it.
+TEST(AdmissionReplayTest, ExpectedHitsWithAPartOfTheLogWhatItHitsWithAll) {
+  const auto hits = [](const Counts& counts) {
+    return counts.percent(counts.host_hits + counts.disk_hits);
+  };
+  const auto whole = replay("expected", 5, 30, "hazard");
+  for (const std::uint64_t entries : {4'000U, 14'000U, 20'000U}) {
+    const auto part = replay("expected", 5, 30, "hazard", entries);
+    EXPECT_GT(hits(part), hits(whole) - 1) << entries;
+    EXPECT_LT(part.percent(part.disk_writes), whole.percent(whole.disk_writes) + 8) << entries;
+  }
+}
+
 // The batch job makes the disk turn over many times between two turns of a conversation, but not
 // that part of it which `hazard` keeps for them.
 TEST(AdmissionReplayTest, ExpectedSparesABatchJobsWritesAndKeepsTheHitsBesideIt) {
   for (const std::uint32_t block_tokens : {64U, 256U}) {
     Workload workload = make_chat({.block_tokens = block_tokens});
     const auto unique = static_cast<std::uint32_t>(workload.unique_blocks());
-    mix_scan(workload, 1);
+    ASSERT_TRUE(mix_scan(workload, 1));
     const auto hits_and_writes = [&](const std::string& filter) {
       auto replay = Replay::create({.host_slots = unique / 50,
                                     .disk_slots = unique / 10,

@@ -29,7 +29,9 @@ Result<Replay> Replay::create(const Options& options) {
                                                   .make_policy = options.make_policy}));
   policy::AdmissionOptions admission;
   admission.reuse.tier_blocks = options.disk_slots;
+  admission.expected.entries = options.admission_entries;
   admission.expected.tier_blocks = options.disk_slots;
+  admission.expected.upper_blocks = options.host_slots;
   TERRACE_ASSIGN_OR_RETURN(replay.filter_, policy::make_admission(options.admission, admission));
   if (options.disk_slots > 0) {
     TERRACE_ASSIGN_OR_RETURN(replay.disk_,

@@ -43,8 +43,9 @@ class Replay {
     std::uint32_t disk_slots = 0;  // 0 = no disk.
     std::string eviction = "lru";
     std::string admission = "all";
-    bool is_demote = false;       // Written when host evicts; else when sealed, too.
-    bool is_prompt_only = false;  // Answers are not stored.
+    std::uint64_t admission_entries = 0;  // Of `expected`; 0 = as many as it wants.
+    bool is_demote = false;               // Written when host evicts; else when sealed, too.
+    bool is_prompt_only = false;          // Answers are not stored.
     CostModel cost{};
     // Makes the policy of both pools in place of `eviction`; empty = as is.
     std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make_policy = {};

@@ -159,12 +159,12 @@ Workload make_batch(const BatchOptions& options) {
   return workload;
 }
 
-void mix_scan(Workload& workload, std::uint64_t seed, double share) {
+bool mix_scan(Workload& workload, std::uint64_t seed, double share) {
   const Span span = middle(workload, 0.5);
   const std::vector<Request> users = requests_in(workload, span);
   std::uint64_t asked = 0;
   for (const Request& request : users) asked += request.depth;
-  if (asked == 0) return;
+  if (asked == 0) return false;
   const auto wanted = static_cast<std::uint64_t>(static_cast<double>(asked) * share);
   Rng rng(seed);
   std::vector<std::uint32_t> depths;
@@ -184,11 +184,13 @@ void mix_scan(Workload& workload, std::uint64_t seed, double share) {
                           .part = Part::kScan});
   }
   workload.sort();
+  return !depths.empty();
 }
 
-void mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users) {
+bool mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users) {
   const Span span = middle(workload, 0.05);
   const std::vector<Request> copied = requests_in(workload, span);
+  if (copied.empty()) return false;
   Rng rng(seed);
   std::vector<std::uint32_t> blocks;
   for (std::uint32_t user = 0; user < users; ++user) {
@@ -211,6 +213,7 @@ void mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users) {
     }
   }
   workload.sort();
+  return true;
 }
 
 }  // namespace terrace::trace

@@ -43,10 +43,12 @@ struct BatchOptions {
 // A batch job that reads many prompts once, as long as those of the trace, which share nothing and
 // never come back: over the middle half of the time, `share` times as many blocks as the trace asks
 // for in it.
-void mix_scan(Workload& workload, std::uint64_t seed, double share = 1);
+// False, and nothing is mixed in, if the trace asks for nothing then.
+[[nodiscard]] bool mix_scan(Workload& workload, std::uint64_t seed, double share = 1);
 
 // A rush: over the middle twentieth of the time `users` times as many other users, who ask for as
 // much as those of the trace do then, and share nothing with them.
-void mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users = 5);
+// False, and nothing is mixed in, if no request of theirs is there then.
+[[nodiscard]] bool mix_burst(Workload& workload, std::uint64_t seed, std::uint32_t users = 5);
 
 }  // namespace terrace::trace

@@ -47,7 +47,7 @@ TEST(ScenarioTest, AChatsPromptsGoOnWhereTheOneBeforeEnded) {
 TEST(ScenarioTest, AScanReadsEverythingOnceInTheMiddle) {
   const Workload chat = make_chat({});
   Workload mixed = chat;
-  mix_scan(mixed, 7, 0.5);
+  ASSERT_TRUE(mix_scan(mixed, 7, 0.5));
   EXPECT_EQ(blocks_of(requests_of(mixed, Part::kTrace)), chat.references());
   const auto scan = requests_of(mixed, Part::kScan);
   ASSERT_FALSE(scan.empty());
@@ -66,7 +66,7 @@ TEST(ScenarioTest, AScanReadsEverythingOnceInTheMiddle) {
 TEST(ScenarioTest, ARushIsOfOtherUsersWhoAskAlike) {
   const Workload chat = make_chat({});
   Workload mixed = chat;
-  mix_burst(mixed, 7, 3);
+  ASSERT_TRUE(mix_burst(mixed, 7, 3));
   EXPECT_EQ(blocks_of(requests_of(mixed, Part::kTrace)), chat.references());
   const auto rush = requests_of(mixed, Part::kBurst);
   ASSERT_FALSE(rush.empty());
@@ -132,7 +132,7 @@ TEST(ScenarioTest, AnswersAreNobodyElses) {
       EXPECT_FALSE(asked.contains(request.answer_tip - 1));
     }
     // Other users have answers of their own, of which nothing is known.
-    mix_burst(workload, 1, 1);
+    EXPECT_TRUE(mix_burst(workload, 1, 1));
     for (const Request& request : workload.requests()) {
       EXPECT_EQ(request.answer_tip == 0, request.part == Part::kBurst);
     }
@@ -142,9 +142,19 @@ TEST(ScenarioTest, AnswersAreNobodyElses) {
 
 TEST(ScenarioTest, NothingIsMixedIntoNothing) {
   Workload none;
-  mix_scan(none, 1);
-  mix_burst(none, 1);
+  EXPECT_FALSE(mix_scan(none, 1));
+  EXPECT_FALSE(mix_burst(none, 1));
   EXPECT_TRUE(none.requests().empty());
+}
+
+TEST(ScenarioTest, WhereNobodyAsksInTheMiddleThatIsSaid) {
+  Workload ends;
+  const std::uint32_t tip = ends.add_block(0);
+  ends.add_request({.at = seconds(1), .tip = tip, .depth = 1});
+  ends.add_request({.at = seconds(1000), .tip = tip, .depth = 1});
+  EXPECT_FALSE(mix_scan(ends, 1));
+  EXPECT_FALSE(mix_burst(ends, 1));
+  EXPECT_EQ(ends.requests().size(), 2U);
 }
 
 // A batch job that asks for as many blocks as the users do, none of them twice, beside a chat.
@@ -156,7 +166,7 @@ struct Disturbed {
 Disturbed chat_beside_scan(const std::string& eviction) {
   const Workload chat = make_chat({.conversations = 800});
   Workload mixed = chat;
-  mix_scan(mixed, 1);
+  EXPECT_TRUE(mix_scan(mixed, 1));
   const auto slots = static_cast<std::uint32_t>(chat.unique_blocks() / 20);
   const auto hits = [&](const Workload& workload) {
     auto replay = Replay::create({.host_slots = slots, .eviction = eviction});

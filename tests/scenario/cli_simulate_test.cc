@@ -197,6 +197,21 @@ TEST_F(CliSimulateTest, ANumberWithLeadingZerosIsADecimalOne) {
   EXPECT_NE(seeded("18446744073709551615"), seeded("10"));
 }
 
+TEST_F(CliSimulateTest, AScenarioWithNobodyToDisturbIsRefused) {
+  const std::string ends = scratch_.path() + "/ends.jsonl";
+  ASSERT_TRUE(write_file_atomic(ends,
+                                "{\"timestamp\": 0, \"hash_ids\": [1, 2, 3]}\n"
+                                "{\"timestamp\": 900, \"hash_ids\": [1, 2, 3]}\n")
+                  .is_ok());
+  for (const char* scenario : {"scan", "burst"}) {
+    const Ran ran = terrace_command(std::string("simulate --host 3 --scenario ") + scenario + " " +
+                                    ends + " --json");
+    EXPECT_EQ(ran.code, 1) << scenario;
+    EXPECT_EQ(ran.out, "") << scenario;
+    EXPECT_THAT(ran.error, HasSubstr("asks for nothing, so there is nothing to mix in"));
+  }
+}
+
 TEST_F(CliSimulateTest, ABadTraceStopsNoOther) {
   const std::string bad = scratch_.path() + "/bad.jsonl";
   ASSERT_TRUE(write_file_atomic(bad, std::string(kTrace) + "{\n").is_ok());

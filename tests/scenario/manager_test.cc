@@ -35,21 +35,6 @@ TEST(ManagerScenario, ColdThenHitGivesEqualBytes) {
   EXPECT_EQ(engine.run(tokens, "another salt").loaded, 0U);
 }
 
-TEST(ManagerScenario, WhatOtherSizesWouldHoldIsLearnedFromTheRequests) {
-  const Scratch scratch;
-  Engine engine(scratch, {});
-  ASSERT_TRUE(engine.wait_ready());
-  EXPECT_EQ(engine.manager().status().forecast.blocks_asked, 0U);
-  for (int i = 0; i < 4; ++i) (void)engine.run(Engine::make_tokens(6, 1));
-  manager::ForecastStatus forecast;
-  ASSERT_TRUE(wait_until([&] {
-    forecast = engine.manager().status().forecast;
-    return forecast.blocks_asked >= 24;
-  }));
-  ASSERT_FALSE(forecast.sizes.empty());
-  EXPECT_GT(forecast.sizes.back().hit_percent, 50);  // All but the first time.
-}
-
 TEST(ManagerScenario, TheFirstRequestAfterARestartHitsFromDisk) {
   const Scratch scratch;
   const EngineOptions options{.disk_path = scratch.path() + "/d"};

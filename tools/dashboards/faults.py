@@ -86,8 +86,8 @@ FAULTS = Dashboard(
             "Blocks dropped, by queue",
             "short",
             "Not stored as something was full or in doubt. host_slots: host is too small or "
-            "pinned. disk_write: the device is too slow. steps, step_bytes, copy_budget: a burst. mode, "
-            "admission, write_budget: as you have set it.",
+            "pinned. disk_write: the device is too slow. steps, step_bytes, copy_budget: a burst. "
+            "mode, admission, write_budget: as you have set it.",
             (f"sum by (queue) ({rate('terrace_drop_blocks_total')})", "{{queue}}"),
         ),
         lines(

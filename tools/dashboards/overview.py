@@ -123,8 +123,8 @@ OVERVIEW = Dashboard(
         lines(
             "Time of copies out",
             "percentunit",
-            "Share of the time in which ranks copied blocks to host: at most offload.time_share, and "
-            "bursts. There, blocks are dropped (queue copy_budget, Terrace / Faults).",
+            "Share of the time in which ranks copied blocks to host: at most offload.time_share, "
+            "but for bursts. There, blocks are dropped (copy_budget, Terrace / Faults).",
             (f"sum by (instance) ({rate('terrace_offload_seconds_sum')})", "{{instance}}"),
         ),
         lines(

@@ -1,4 +1,4 @@
-"""Packages that are no part of the environment, unpacked into a folder of their own in the cache."""
+"""Packages that are no part of the environment, each lot unpacked into a folder in the cache."""
 
 from __future__ import annotations
 

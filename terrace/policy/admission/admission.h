@@ -7,6 +7,7 @@
 // sightings of 62 bytes, `expected` of 70, and 1.1 MiB.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -62,9 +63,25 @@ struct ReuseOptions {
 };
 
 struct ExpectedOptions {
-  std::uint64_t entries = 1'000'000;
+  // 0 = usual_entries().
+  std::uint64_t entries = 0;
   // Of the tier that is guarded, all groups; 0 = as many as entries.
   std::uint64_t tier_blocks = 0;
+  // Of the tier above, likewise. All of it has to be known, or it is judged as any block; of what
+  // has left it a share is followed where `entries` are less than it and twice `tier_blocks`.
+  std::uint64_t upper_blocks = 0;
+
+  static constexpr std::uint64_t kLeast = 1'000'000;
+  static constexpr std::uint64_t kMost = 2'000'000'000;
+  static constexpr std::uint64_t kMostBelow = 4'000'000;  // Beside those of the tier above.
+  [[nodiscard]] std::uint64_t usual_entries() const {
+    const std::uint64_t below = tier_blocks < kMostBelow / 2 ? 2 * tier_blocks : kMostBelow;
+    return std::clamp(least_entries() + below, kLeast, kMost);
+  }
+  // With some room for what was told of and is not there yet.
+  [[nodiscard]] std::uint64_t least_entries() const {
+    return std::min(upper_blocks, kMost) / 4 * 5;
+  }
 };
 
 struct AdmissionOptions {

@@ -146,7 +146,7 @@ TEST(AdmissionRegistryTest, WrongNamesAndOptionsAreRefusedByName) {
   EXPECT_EQ(make_admission("frequency", {.frequency = {.entries = 0}}).error().code(),
             Code::kInvalid);
   EXPECT_EQ(make_admission("reuse", {.reuse = {.entries = 0}}).error().code(), Code::kInvalid);
-  EXPECT_EQ(make_admission("expected", {.expected = {.entries = 0}}).error().code(),
+  EXPECT_EQ(make_admission("expected", {.expected = {.entries = 3'000'000'000}}).error().code(),
             Code::kInvalid);
   EXPECT_TRUE(make_admission("all", {}));
   EXPECT_TRUE(make_admission("expected", {}));

@@ -47,8 +47,10 @@ Result<std::unique_ptr<AdmissionFilter>> make_admission(std::string_view name,
     return or_no_memory(make_frequency(options.frequency), options.frequency.entries);
   }
   if (name == "expected") {
-    TERRACE_RETURN_IF_ERROR(check_entries(options.expected.entries));
-    return or_no_memory(make_expected(options.expected), options.expected.entries);
+    const ExpectedOptions& given = options.expected;
+    const std::uint64_t entries = given.entries > 0 ? given.entries : given.usual_entries();
+    TERRACE_RETURN_IF_ERROR(check_entries(entries));
+    return or_no_memory(make_expected(given), entries);
   }
   if (name == "reuse") {
     TERRACE_RETURN_IF_ERROR(check_entries(options.reuse.entries));

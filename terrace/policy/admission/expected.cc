@@ -9,10 +9,14 @@
 // them, drawn at random. A block that has been used for an hour without ever leaving is admitted
 // too: a restart would lose it.
 //
+// All blocks of the tier above are known by name. Of those that have left it there may be too many:
+// then one in 2^n of them is followed, by its hash, and counts are of those.
+//
 // Blocks that nobody has told a use of are judged by their sightings: admitted at the second one
 // that comes in time.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -30,6 +34,7 @@ namespace {
 
 constexpr std::uint32_t kHour = 3600;
 constexpr std::uint32_t kJudgeEvery = 32;            // Uses.
+constexpr unsigned kMostBits = 16;                   // Of all that left one in 65,536 is followed.
 constexpr std::uint64_t kLeastHalfLife = 1U << 16U;  // Of what was learned, in blocks asked for.
 
 enum Flag : std::uint8_t {
@@ -69,10 +74,12 @@ class Expected final : public AdmissionFilter {
  public:
   static constexpr std::uint64_t kRuns = 1U << 15U;
 
-  Expected(std::uint64_t tier_blocks, UseLog log, index::ZeroedArray<Run> runs)
-      : log_(std::move(log)),
+  Expected(std::uint64_t tier_blocks, unsigned followed_bits, UseLog log,
+           index::ZeroedArray<Run> runs)
+      : followed_bits_(followed_bits),
+        log_(std::move(log)),
         runs_(std::move(runs)),
-        budget_(std::max(kLeastHalfLife, 4 * tier_blocks)),
+        budget_(std::max(kLeastHalfLife, 4 * tier_blocks >> followed_bits)),
         survival_(tier_blocks) {}
 
   bool admit(const BlockKey& key, Nanoseconds now) override {
@@ -102,19 +109,19 @@ class Expected final : public AdmissionFilter {
 
   bool admit_leaving(const BlockKey& key, Nanoseconds now) override {
     const auto found = log_.find(key);
-    if (!found) return false;
+    if (!found) return admit_unknown(key, now);
     UseLog::Entry& entry = log_[*found];
     if (entry.run == 0) return is_wanted(key, now);
     Run& run = run_of(entry);
     if (run.is_judged == 0) judge(run, seconds_of(now));
     const bool is_shared = (entry.flags & kIsShared) != 0;
-    const bool is_refused = !is_shared && refuses(entry, run);
-    const std::uint32_t pushes = is_shared ? Survival::kOne : push_of(entry.step);
-    offered_ += pushes;
-    if (!is_refused) written_ += pushes;
+    const bool is_followed = follows(key);
+    const bool is_refused = !is_shared && refuses(entry, run, is_followed);
+    note_offered(is_shared ? Survival::kOne : push_of(entry.step), is_refused);
     set(entry, kHasLeft, true);
     set(entry, kIsRefused, is_refused);
     set(entry, kIsDue, false);
+    if (!is_followed) forget(*found);
     return !is_refused;
   }
 
@@ -123,6 +130,7 @@ class Expected final : public AdmissionFilter {
     if (!found) return;
     set(log_[*found], kHasLeft, true);
     set(log_[*found], kIsRefused | kIsDue, false);
+    if (!follows(key)) forget(*found);
   }
 
   void note_use(NamespaceId name_space, GroupId group, std::span<const SequenceHash> chain,
@@ -168,7 +176,7 @@ class Expected final : public AdmissionFilter {
       }
     }
     runs_[last_run_ % kRuns].blocks += static_cast<std::uint32_t>(chain.size());
-    if (budget_.note_uses(chain.size())) {
+    if (budget_.note_uses(std::ldexp(static_cast<double>(chain.size()), -shift()))) {
       chances_.halve();
       survival_.halve();
       tails_.halve();
@@ -179,6 +187,39 @@ class Expected final : public AdmissionFilter {
   Bytes memory() const override { return log_.memory() + runs_.memory(); }
 
  private:
+  [[nodiscard]] int shift() const { return static_cast<int>(followed_bits_); }
+  [[nodiscard]] bool follows(const BlockKey& key) const {
+    return static_cast<unsigned>(std::countl_zero(key.hash.low)) >= followed_bits_;
+  }
+
+  // It left, and nobody will miss it here: nor does its run.
+  void forget(std::uint32_t number) {
+    const UseLog::Entry& entry = log_[number];
+    Run& run = runs_[entry.run % kRuns];
+    if (run.number == entry.run && run.blocks > 0) --run.blocks;
+    log_.remove(number);
+  }
+
+  // Nobody told of a use, or that is longer ago than the log reaches. Those that leave together are
+  // likely of one chain: they have one lot.
+  bool admit_unknown(const BlockKey& key, Nanoseconds now) {
+    constexpr std::uint32_t kTogether = 8;  // Seconds.
+    const auto step = LossBudget::step_of(chances_.chance());
+    if (follows(key)) budget_.note_leaving(step);
+    const bool is_refused = budget_.refuses(step, draw_of(seconds_of(now) / kTogether));
+    note_offered(push_of(step), is_refused);
+    return !is_refused;
+  }
+
+  void note_offered(std::uint32_t pushes, bool is_refused) {
+    offered_ += pushes;
+    if (!is_refused) written_ += pushes;
+  }
+
+  [[nodiscard]] static double draw_of(std::uint32_t number) {
+    return static_cast<double>(number * 0x9E3779B9U) * 0x1.0p-32;
+  }
+
   bool sight(const BlockKey& key, std::optional<std::uint32_t> found, std::uint32_t now) {
     const std::uint32_t number = found ? *found : log_.add(key);
     const bool is_again = found && log_[number].is_near != 0;
@@ -286,20 +327,20 @@ class Expected final : public AdmissionFilter {
   }
 
   // One lot for the blocks of a run: where its end is refused, its beginning may be admitted.
-  bool refuses(UseLog::Entry& entry, const Run& run) {
+  bool refuses(UseLog::Entry& entry, const Run& run, bool is_followed) {
     const auto step = LossBudget::step_of(run.chance * tails_.factor(entry.mark));
-    budget_.note_leaving(step);
+    if (is_followed) budget_.note_leaving(step);
     entry.cell = run.cell;
     entry.step = step;
     set(entry, kIsOpen, true);
     set(entry, kIsSeen, false);
-    const double draw = static_cast<double>(run.number * 0x9E3779B9U) * 0x1.0p-32;
-    const bool is_refused = budget_.refuses(step, draw);
+    const bool is_refused = budget_.refuses(step, draw_of(run.number));
     constexpr double kSome = 1.0 / 4096;
     if (!is_refused) usual_ += kSome * (LossBudget::expectation(step) - usual_);
     return is_refused;
   }
 
+  const unsigned followed_bits_;  // n of those that have left; see above.
   UseLog log_;
   index::ZeroedArray<Run> runs_;  // By number.
   LossBudget budget_;
@@ -323,12 +364,19 @@ class Expected final : public AdmissionFilter {
 }  // namespace
 
 std::unique_ptr<AdmissionFilter> make_expected(const ExpectedOptions& options) {
-  if (options.entries == 0 || options.entries > 2'000'000'000) return nullptr;
-  auto log = UseLog::create(options.entries, options.tier_blocks);
+  const std::uint64_t entries = options.entries > 0 ? options.entries : options.usual_entries();
+  if (entries > ExpectedOptions::kMost) return nullptr;
+  const std::uint64_t tier = options.tier_blocks == 0 ? entries : options.tier_blocks;
+  const std::uint64_t upper = options.upper_blocks;
+  // Twice the tier: what comes back from beyond it tells how long it holds what it has.
+  const std::uint64_t room = entries - std::min(entries, options.least_entries());
+  unsigned bits = 0;
+  while (upper > 0 && bits < kMostBits && (2 * tier >> bits) > std::max(room, entries / 8)) ++bits;
+  const std::uint64_t near = tier <= upper ? tier : upper + ((tier - upper) >> bits);
+  auto log = UseLog::create(entries, near);
   auto runs = index::ZeroedArray<Run>::create(Expected::kRuns);
   if (!log || !runs) return nullptr;
-  const std::uint64_t tier = options.tier_blocks == 0 ? options.entries : options.tier_blocks;
-  return std::make_unique<Expected>(tier, std::move(*log), std::move(*runs));
+  return std::make_unique<Expected>(tier, bits, std::move(*log), std::move(*runs));
 }
 
 }  // namespace terrace::policy

@@ -26,21 +26,33 @@ TEST(UseLogProperty, IsNearWhatAnLruTierWouldHold) {
     auto log = UseLog::create(entries, tier);
     ASSERT_TRUE(log);
     std::list<std::uint64_t> recent;  // The most recent first.
+    std::uint64_t near = 0;           // Of the most recent ones.
     for (std::uint64_t i = 0; i < steps / 4; ++i) {
       const std::uint64_t n = rng.below(rng.chance(50) ? 6 : 60);
       const auto found = log->find(key(n));
       const auto known = std::ranges::find(recent, n);
+      if (found && rng.chance(10)) {
+        if (std::distance(recent.begin(), known) < static_cast<std::ptrdiff_t>(near)) --near;
+        recent.erase(known);
+        log->remove(*found);
+        ASSERT_FALSE(log->find(key(n)));
+        continue;
+      }
       ASSERT_EQ(found.has_value(), known != recent.end());
       const auto place = std::distance(recent.begin(), known);
-      const bool was_near = found && place < static_cast<std::ptrdiff_t>(tier);
+      const bool was_near = found && place < static_cast<std::ptrdiff_t>(near);
       if (known != recent.end()) recent.erase(known);
-      if (!found && recent.size() == entries) recent.pop_back();
+      if (!found && recent.size() == entries) {
+        recent.pop_back();
+        near = std::min<std::uint64_t>(near, recent.size());
+      }
       const std::uint32_t number = found ? *found : log->add(key(n));
       ASSERT_EQ((*log)[number].is_near != 0, was_near);
       const auto left = log->use(number, static_cast<std::uint32_t>(i));
       recent.push_front(n);
       // Where entries are as many as the tier's blocks, what leaves is forgotten.
-      const bool pushes = !was_near && recent.size() > tier;
+      const bool pushes = !was_near && near == tier;
+      if (!was_near && !pushes) ++near;
       ASSERT_EQ(left.has_value(), pushes);
       if (pushes) {
         ASSERT_EQ(log->find(key(*std::next(recent.begin(), tier))), left);
@@ -232,8 +244,53 @@ TEST_F(ExpectedTest, WhatIsStillAboveWaits) {
   EXPECT_TRUE(filter_->admit_leaving(key(1), seconds(3)));
 }
 
-TEST_F(ExpectedTest, WhatIsNotKnownIsNotAdmittedWhenItLeaves) {
-  EXPECT_FALSE(filter_->admit_leaving(key(1), seconds(3)));
+TEST_F(ExpectedTest, WhatIsNotKnownIsJudgedAsAnyOther) {
+  EXPECT_TRUE(filter_->admit_leaving(key(1), seconds(3))) << "nothing says that it does not return";
+  for (std::uint64_t second = 0; second < 2'000; ++second) {
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(1000 + 10 * second + i);
+    use(chain, static_cast<std::int64_t>(second));
+    use(chain, static_cast<std::int64_t>(second));
+    for (const std::uint64_t n : chain) {
+      (void)filter_->admit_leaving(key(n), seconds(static_cast<std::int64_t>(second)));
+    }
+  }
+  std::uint64_t admitted = 0;
+  for (std::uint64_t n = 0; n < 1000; ++n) {
+    const auto at = seconds(static_cast<std::int64_t>(2'000 + n));
+    if (filter_->admit_leaving(key(1'000'000 + n), at)) ++admitted;
+  }
+  EXPECT_LT(admitted, 500U);
+}
+
+// As a host that is larger than the log: each block leaves when it has been forgotten.
+TEST_F(ExpectedTest, WhatReturnsIsAdmittedThoughTheLogIsTooSmallForHost) {
+  filter_ = make_expected({.entries = 1024, .tier_blocks = 100'000, .upper_blocks = 5'000});
+  std::uint64_t admitted = 0;
+  for (std::uint64_t second = 0; second < 3'000; ++second) {
+    std::vector<std::uint64_t> chain;
+    for (std::uint64_t i = 0; i < 10; ++i) chain.push_back(1000 + 10 * (second % 600) + i);
+    const auto at = static_cast<std::int64_t>(second);
+    use(chain, at);
+    use(chain, at);
+    for (std::uint64_t i = 0; i < 10; ++i) {
+      const std::uint64_t n = 1000 + 10 * ((second + 100) % 600) + i;
+      if (filter_->admit_leaving(key(n), seconds(at))) ++admitted;
+    }
+  }
+  EXPECT_GT(admitted, 28'000U);
+}
+
+TEST(ExpectedOptionsTest, EntriesFollowThePoolsWithinBounds) {
+  const auto entries = [](std::uint64_t host, std::uint64_t disk) {
+    return ExpectedOptions{.tier_blocks = disk, .upper_blocks = host}.usual_entries();
+  };
+  EXPECT_EQ(entries(1'000, 10'000), 1'000'000U);
+  EXPECT_EQ(entries(2'000'000, 1'500'000), 2'500'000U + 3'000'000U);
+  EXPECT_EQ(entries(2'000'000, 1'000'000'000), 2'500'000U + 4'000'000U);
+  EXPECT_EQ(entries(UINT64_MAX, UINT64_MAX), 2'000'000'000U);
+  const auto filter = make_expected({.tier_blocks = 100'000'000, .upper_blocks = 100'000});
+  EXPECT_LT(filter->memory(), 400_MiB);
 }
 
 TEST_F(ExpectedTest, WhatIsUsedForAnHourIsWantedBeforeItLeaves) {

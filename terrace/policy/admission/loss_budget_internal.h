@@ -29,9 +29,9 @@ class LossBudget {
   }
 
   // Blocks of a chain that was used; each request is told of twice. True when that halved all.
-  bool note_uses(std::uint64_t blocks) {
-    asked_ += static_cast<double>(blocks) / 2;
-    since_halved_ += static_cast<double>(blocks) / 2 / kAskedToLeaving;
+  bool note_uses(double blocks) {
+    asked_ += blocks / 2;
+    since_halved_ += blocks / 2 / kAskedToLeaving;
     if (since_halved_ < half_life_) return false;
     halve();
     return true;

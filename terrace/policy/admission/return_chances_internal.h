@@ -35,8 +35,10 @@ class ReturnChances {
   void note_returned(Cell cell, double held) {
     count(cell, {.left = 0, .returned = static_cast<float>(held)});
   }
+  // Of any block.
+  [[nodiscard]] double chance() const { return (all_.returned + 1) / (all_.left + 1); }
   [[nodiscard]] double chance(Cell cell) const {
-    const double all = (all_.returned + 1) / (all_.left + 1);
+    const double all = chance();
     if (!is_present(cell)) return all;
     return leaning(cells_[cell % kCells], leaning(class_of(cell).seen, all));
   }

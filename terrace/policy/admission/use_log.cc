@@ -6,11 +6,11 @@
 
 namespace terrace::policy {
 
-Result<UseLog> UseLog::create(std::uint64_t entries, std::uint64_t tier_blocks) {
+Result<UseLog> UseLog::create(std::uint64_t entries, std::uint64_t near) {
   TERRACE_ASSIGN_OR_RETURN(auto index, index::BlockIndex::create(entries));
   TERRACE_ASSIGN_OR_RETURN(auto table, index::ZeroedArray<Entry>::create(entries));
-  const std::uint64_t near = tier_blocks == 0 ? entries : std::min(entries, tier_blocks);
-  return UseLog(near, std::move(index), std::move(table));
+  const std::uint64_t most_near = near == 0 ? entries : std::min(entries, near);
+  return UseLog(most_near, std::move(index), std::move(table));
 }
 
 std::optional<std::uint32_t> UseLog::find(const BlockKey& key) const {
@@ -20,24 +20,25 @@ std::optional<std::uint32_t> UseLog::find(const BlockKey& key) const {
 }
 
 std::uint32_t UseLog::add(const BlockKey& key) {
-  std::uint32_t number = 0;
-  if (fresh_ < entries_.size()) {
-    number = static_cast<std::uint32_t>(fresh_++);
-  } else {
-    number = oldest_ - 1;
-    Entry& gone = entries_[number];
-    TERRACE_CHECK(index_.erase(gone.home, SlotIndex(number)));
-    if (gone.is_near != 0) {
-      if (last_near_ == number + 1) last_near_ = gone.next;
-      --near_;
-    }
-    unlink(number);
-    gone = {};
-  }
+  if (free_ == 0 && fresh_ == entries_.size()) remove(oldest_ - 1);
+  const std::uint32_t number = free_ != 0 ? free_ - 1 : static_cast<std::uint32_t>(fresh_++);
+  if (free_ != 0) free_ = std::exchange(entries_[number].next, 0);
   TERRACE_CHECK(index_.insert(key, SlotIndex(number)));
   entries_[number].home = index_.home_of(key);
   link(number);
   return number;
+}
+
+void UseLog::remove(std::uint32_t number) {
+  Entry& gone = entries_[number];
+  TERRACE_CHECK(index_.erase(gone.home, SlotIndex(number)));
+  if (gone.is_near != 0) {
+    if (last_near_ == number + 1) last_near_ = gone.next;
+    --near_;
+  }
+  unlink(number);
+  gone = {};
+  gone.next = std::exchange(free_, number + 1);
 }
 
 std::optional<std::uint32_t> UseLog::use(std::uint32_t number, std::uint32_t at) {

@@ -31,12 +31,15 @@ class UseLog {
   };
   static_assert(sizeof(Entry) == 32);
   // Errors: kInvalid for no entries or too many; kExhausted if memory is refused.
-  static Result<UseLog> create(std::uint64_t entries, std::uint64_t tier_blocks);
+  // `near`: of so many blocks used last an entry says so; 0 = of all.
+  static Result<UseLog> create(std::uint64_t entries, std::uint64_t near);
 
   [[nodiscard]] std::optional<std::uint32_t> find(const BlockKey& key) const;
   [[nodiscard]] Entry& operator[](std::uint32_t number) { return entries_[number]; }
   // In place of the oldest one when there is no room; use() is to follow.
   std::uint32_t add(const BlockKey& key);
+  // It is forgotten.
+  void remove(std::uint32_t number);
   // It becomes the most recent. Returns what is not near any more for that.
   std::optional<std::uint32_t> use(std::uint32_t number, std::uint32_t at);
   // For how long the tier holds what is not used again, in seconds; nothing while it has room.
@@ -52,8 +55,9 @@ class UseLog {
   std::uint64_t most_near_;
   index::BlockIndex index_;
   index::ZeroedArray<Entry> entries_;
-  std::uint64_t fresh_ = 0;   // Entries from here on were never used.
-  std::uint32_t oldest_ = 0;  // Entry + 1, as the others; 0 = none.
+  std::uint64_t fresh_ = 0;  // Entries from here on were never used.
+  std::uint32_t free_ = 0;   // Entry + 1, as the others; 0 = none. Of those before, by `next`.
+  std::uint32_t oldest_ = 0;
   std::uint32_t newest_ = 0;
   std::uint32_t last_near_ = 0;
   std::uint64_t near_ = 0;

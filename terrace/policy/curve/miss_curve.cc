@@ -39,15 +39,27 @@ std::size_t MissCurve::levels_of(const SequenceHash& hash) const {
   return std::min(levels_.size(), 1 + zeros / kStepBits);
 }
 
-void MissCurve::request(std::span<const SequenceHash> chain) {
-  // All are looked for before any is used: the chain's own blocks do not push each other out.
-  for (const SequenceHash& hash : chain) note(hash);
-  asked_ += static_cast<double>(chain.size());
-  for (auto hash = chain.rbegin(); hash != chain.rend(); ++hash) {
+// All of a chain are looked for before any is used: its own blocks do not push each other out.
+void MissCurve::look_for(std::span<const SequenceHash> blocks) {
+  for (const SequenceHash& hash : blocks) note(hash);
+  asked_ += static_cast<double>(blocks.size());
+  if (asked_ >= ages_at_) age();
+}
+
+void MissCurve::use(std::span<const SequenceHash> blocks) {
+  for (auto hash = blocks.rbegin(); hash != blocks.rend(); ++hash) {
     const std::size_t count = levels_of(*hash);
     for (std::size_t level = 0; level < count; ++level) levels_[level].use(*hash);
   }
-  if (asked_ >= ages_at_) age();
+}
+
+void MissCurve::refresh(std::span<const SequenceHash> blocks) {
+  for (auto hash = blocks.rbegin(); hash != blocks.rend(); ++hash) {
+    const std::size_t count = levels_of(*hash);
+    for (std::size_t level = 0; level < count; ++level) {
+      if (levels_[level].newer_than(*hash)) levels_[level].use(*hash);
+    }
+  }
 }
 
 // By the nearest level that knows it: the next one knows it less exactly.
@@ -67,6 +79,7 @@ void MissCurve::note(const SequenceHash& hash) {
 }
 
 void MissCurve::age() {
+  ++halvings_;
   asked_ /= 2;
   for (Counts& level : counts_) {
     level.looked_for /= 2;

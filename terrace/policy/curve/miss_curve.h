@@ -39,12 +39,24 @@ class MissCurve {
   static Result<MissCurve> create(const Options& options);
 
   // Somebody asked for `chain`, the first block first. O(chain).
-  void request(std::span<const SequenceHash> chain);
+  void request(std::span<const SequenceHash> chain) {
+    look_for(chain);
+    use(chain);
+  }
+  // The same by slices, so that nobody has to wait for all of a long chain: each slice of it is
+  // looked for before any is used, and the deepest is used first. O(blocks).
+  void look_for(std::span<const SequenceHash> blocks);
+  // These were used, or stored: nobody asked for them, or that was counted by look_for().
+  void use(std::span<const SequenceHash> blocks);
+  // The same of what is not stored: what the pool has of it was used.
+  void refresh(std::span<const SequenceHash> blocks);
   // Of all blocks asked for, the share that a pool of `blocks` would have held; 0 before any
   // request. Larger pools than most_blocks: as that one.
   [[nodiscard]] double hit_ratio(std::uint64_t blocks) const;
   // Blocks asked for that the ratio is taken over, older ones weighing less.
   [[nodiscard]] double weight() const { return asked_; }
+  // How often counts were halved.
+  [[nodiscard]] std::uint64_t halvings() const { return halvings_; }
   [[nodiscard]] Bytes memory() const;
 
  private:
@@ -66,6 +78,7 @@ class MissCurve {
   double ages_at_;                // Blocks asked for.
   std::vector<UseOrder> levels_;  // The nearest first.
   double asked_ = 0;
+  std::uint64_t halvings_ = 0;
   struct Counts {
     double looked_for = 0;               // Uses of blocks of this level that lie in none before it.
     std::array<double, kCells> cells{};  // Those of them at that distance.

@@ -72,6 +72,53 @@ TEST(MissCurveTest, AChainsOwnBlocksDoNotPushEachOtherOut) {
   EXPECT_EQ(curve.hit_ratio(0), 0);
 }
 
+// A conversation whose next prompt is the one before, its answer and more.
+TEST(MissCurveTest, WhatIsStoredIsHeldAndCountsOnceItIsAskedFor) {
+  MissCurve curve = curve_of(64, 64);
+  curve.request(testing::chain(1, 10));
+  curve.use(testing::chain(1, 13));
+  EXPECT_EQ(curve.weight(), 10);
+  curve.request(testing::chain(1, 14));
+  EXPECT_EQ(curve.weight(), 24);
+  EXPECT_EQ(curve.hit_ratio(64), 13.0 / 24);
+}
+
+TEST(MissCurveTest, WhatIsNotStoredIsNotHeld) {
+  MissCurve curve = curve_of(64, 64);
+  curve.look_for(testing::chain(1, 4));
+  curve.refresh(testing::chain(1, 4));
+  curve.request(testing::chain(100, 1));
+  curve.look_for(testing::chain(1, 4));
+  EXPECT_EQ(curve.hit_ratio(64), 0);
+  // But what is held was used.
+  curve.use(testing::chain(1, 4));
+  curve.request(testing::chain(200, 3));
+  curve.refresh(testing::chain(1, 4));
+  curve.look_for(testing::chain(1, 4));
+  EXPECT_EQ(curve.hit_ratio(4), 4.0 / (4 + 1 + 4 + 3 + 4));
+}
+
+TEST(MissCurveTest, SlicesOfAChainCountAsTheWhole) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    Rng rng(seed);
+    MissCurve whole = curve_of(64, 64);
+    MissCurve sliced = curve_of(64, 64);
+    for (int i = 0; i < 200; ++i) {
+      const auto made = testing::chain(100 * rng.below(8), 1 + rng.below(7));
+      const std::span<const SequenceHash> chain = made;
+      whole.request(chain);
+      const std::size_t cut = rng.below(chain.size() + 1);
+      sliced.look_for(chain.first(cut));
+      sliced.look_for(chain.subspan(cut));
+      sliced.use(chain.subspan(cut));
+      sliced.use(chain.first(cut));
+    }
+    for (std::uint64_t blocks = 0; blocks <= 64; ++blocks) {
+      EXPECT_EQ(whole.hit_ratio(blocks), sliced.hit_ratio(blocks)) << "seed " << seed;
+    }
+  }
+}
+
 TEST(MissCurveTest, BeforeAnyRequestNothingIsKnown) {
   EXPECT_EQ(curve_of(100).hit_ratio(100), 0);
   EXPECT_EQ(curve_of(100).weight(), 0);

@@ -32,7 +32,7 @@ struct Node {
   // it so, whatever block it holds next.
   std::uint32_t count : 31;
   std::uint32_t has_children : 1;
-  std::uint32_t seconds : 21;  // Of the last use, modulo 24 days.
+  std::uint32_t seconds : 21;  // Of the last use, modulo 24 days; see kOldest.
   std::uint32_t of : 9;
   std::uint32_t priority : 2;
 };
@@ -75,7 +75,11 @@ class Hazard final : public EvictionPolicy {
 
   void note_use(std::span<const std::optional<SlotIndex>> chain, const Use& use) override {
     const auto seconds = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
-    if (!std::exchange(has_clock_, true)) clock_offset_ = now_ - seconds;
+    if (!std::exchange(has_clock_, true)) {
+      clock_offset_ = now_ - seconds;
+    } else if (seconds > told_seconds_) {
+      age_some(seconds - told_seconds_);
+    }
     told_seconds_ = seconds;
     now_ = (seconds + clock_offset_) & kTimeMask;
     victim_.reset();
@@ -95,7 +99,7 @@ class Hazard final : public EvictionPolicy {
     TERRACE_CHECK(slot.value() < nodes_.size());
     if (!has_clock_) return std::nullopt;
     const Node& node = nodes_[slot.value()];
-    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+    const std::uint32_t age = age_of(node);
     KnownUse known{.use = {.at = seconds(told_seconds_ - std::min(age, told_seconds_)),
                            .of = ReturnClass(static_cast<std::uint16_t>(node.of)),
                            .priority = static_cast<Priority>(node.priority)},
@@ -107,10 +111,10 @@ class Hazard final : public EvictionPolicy {
   void set_last_use(SlotIndex slot, const Use& use) override {
     TERRACE_CHECK(slot.value() < nodes_.size());
     if (!has_clock_) return;
-    const auto then = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000) + clock_offset_;
-    const std::uint32_t age = (now_ - then) & kTimeMask;
-    // Of a clock that is ahead of this one.
-    set_use(nodes_[slot.value()], age > kTimeMask / 2 ? now_ : now_ - age, use);
+    const auto then = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
+    // Of a clock that is ahead of this one: now.
+    const std::uint32_t age = told_seconds_ - std::min(then, told_seconds_);
+    set_use(nodes_[slot.value()], now_ - std::min(age, kOldest), use);
     renounce(slot);
   }
 
@@ -152,6 +156,29 @@ class Hazard final : public EvictionPolicy {
 
  private:
   static constexpr std::uint32_t kTimeMask = (1U << 21U) - 1;
+  // Twelve days: what was used before that is taken for as old. Else it would be young again after
+  // 24 days.
+  static constexpr std::uint32_t kOldest = 1U << 20U;
+  // In this time every node is looked at, three days: so none is older than kOldest and two rounds.
+  static constexpr std::uint32_t kRound = 1U << 18U;
+
+  [[nodiscard]] std::uint32_t age_of(const Node& node) const {
+    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+    // Ahead of `now_`: uses are not always told in order.
+    return age > kOldest + 3 * kRound ? 0 : std::min(age, kOldest);
+  }
+
+  // As many nodes as are due in so many seconds: a few, or all after days without any use.
+  void age_some(std::uint32_t seconds) {
+    aging_due_ += std::min(seconds, kRound) * nodes_.size();
+    const std::uint32_t then = now_ + seconds;
+    for (; aging_due_ >= kRound; aging_due_ -= kRound) {
+      Node& node = nodes_[aged_];
+      aged_ = aged_ + 1 < nodes_.size() ? aged_ + 1 : 0;
+      const std::uint64_t age = std::uint64_t{age_of(node)} + seconds;
+      if (age >= kOldest) node.seconds = (then - kOldest) & kTimeMask;
+    }
+  }
 
   static void set_use(Node& node, std::uint32_t seconds, const Use& use) {
     node.seconds = seconds & kTimeMask;
@@ -221,7 +248,7 @@ class Hazard final : public EvictionPolicy {
 
   [[nodiscard]] std::uint64_t rank(std::uint32_t slot) const {
     const Node& node = nodes_[slot];
-    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+    const std::uint32_t age = age_of(node);
     if (returns_ == nullptr) return rank_of(0, age);
     return rank_of(returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority], age);
   }
@@ -279,6 +306,8 @@ class Hazard final : public EvictionPolicy {
   std::uint32_t now_ = 0;           // Of the last use, in seconds of its own modulo 24 days.
   std::uint32_t told_seconds_ = 0;  // The same, as it was told.
   bool has_clock_ = false;
+  std::uint64_t aged_ = 0;       // The next node that is to be looked at.
+  std::uint64_t aging_due_ = 0;  // Seconds, times nodes.
   std::uint32_t clock_offset_ = 0;
   mutable std::optional<SlotIndex> victim_;
   // The next victim but one, where a draw gave two and nothing was used since.

@@ -144,6 +144,39 @@ TEST_F(HazardTest, AdoptedBlocksGoOldestFirstWhereTheyAreFarApart) {
   }
 }
 
+constexpr std::int64_t kDay = 86'400;
+
+// Of a disk that turns over slowly: ages are kept in few bits.
+TEST_F(HazardTest, WhatNobodyUsedForWeeksIsNotYoungAgain) {
+  for (const std::int64_t step : {600L, kDay, 5 * kDay, 100 * kDay}) {
+    policy_ = make_hazard(32, nullptr);
+    use(slots({0}), 1000);
+    std::int64_t now = 1000;
+    for (int i = 0; now < 60 * kDay; ++i) {
+      now += step;
+      use(slots({1}), now - step / 2);
+      use(slots({2}), now);
+      ASSERT_EQ(policy_->victim(), SlotIndex(0)) << now / kDay << " days";
+      const auto last = policy_->last_use(SlotIndex(0));
+      ASSERT_GE(now - last->use.at.value() / 1'000'000'000, std::min(now - 1000, 12 * kDay));
+    }
+  }
+}
+
+TEST_F(HazardTest, AUseThatIsToldLateMakesTheOthersNoOlder) {
+  use(slots({0}), 1000);
+  use(slots({1}), 2000);
+  use(slots({2}), 1990);
+  EXPECT_EQ(policy_->victim(), SlotIndex(0));
+}
+
+TEST_F(HazardTest, WhatWasUsedLongAgoInAnotherPoolIsOld) {
+  use(slots({0}), 40 * kDay);
+  policy_->touch(SlotIndex(1));
+  policy_->set_last_use(SlotIndex(1), {.at = seconds(20 * kDay)});
+  EXPECT_EQ(drain(), (Order{1, 0}));
+}
+
 TEST_F(HazardTest, OfTwoClassesTheOneThatReturnsStays) {
   const auto returns = ReturnModel::create().value();
   const auto policy = make_hazard(8, returns);
