@@ -256,8 +256,10 @@ void ObjectTier::poll(std::vector<ObjectDone>& done) {
   for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
   state_->take_crypt(done);
   const std::string problem = context.queue.problem();
+  // One that hangs while it is to be opened says so nowhere else.
+  if (!problem.empty()) context.is_settled.store(true);
   const MutexLock lock(context.mutex);
-  if (context.is_open.load()) context.problem = problem;
+  if (context.is_open.load() || !problem.empty()) context.problem = problem;
 }
 
 void ObjectTier::wait(Nanoseconds limit) { state_->context.queue.wait(limit); }
