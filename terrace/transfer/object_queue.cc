@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "terrace/base/check.h"
 
@@ -12,6 +13,8 @@ namespace {
 // Share of the depth that a class may fill, in eighths, as in the disk's queue.
 constexpr std::array<unsigned, kIoClassCount> kDepthShare{8, 6, 4, 1};
 
+// Of all classes but the highest together, while one of them waits at its own share.
+constexpr unsigned kLowerShare = 7;
 // That hang side by side: each may hold one of the store's threads for good.
 constexpr std::size_t kMostTrials = 2;
 
@@ -70,10 +73,15 @@ void ObjectQueue::enqueue(Entry entry) {
   ++waiting_count_;
 }
 
-bool ObjectQueue::may_start(IoClass io_class) const {
-  const unsigned flying = flying_[index_of(io_class)];
-  const unsigned share = std::max(1U, store_.depth() * kDepthShare[index_of(io_class)] / 8);
-  return store_.in_flight() < store_.depth() && flying < share;
+bool ObjectQueue::may_start(std::size_t io_class, bool is_past) const {
+  const unsigned depth = store_.depth();
+  const unsigned share = std::max(1U, depth * kDepthShare[io_class] / 8);
+  if (store_.in_flight() >= depth || flying_[io_class] >= share) return false;
+  if (!is_past) return true;
+  // Whoever is at its share leaves places to lower ones, though not all: the next read for a first
+  // token finds one.
+  const unsigned lower = std::accumulate(flying_.begin() + 1, flying_.end(), 0U);
+  return lower < depth * kLowerShare / 8;
 }
 
 Status ObjectQueue::submit(Entry& entry) {
@@ -88,17 +96,30 @@ Status ObjectQueue::submit(Entry& entry) {
   return {};
 }
 
+void ObjectQueue::start_front(std::size_t io_class, std::vector<ObjectAnswer>& answers) {
+  Entry entry = std::move(waiting_[io_class].front());
+  waiting_[io_class].pop_front();
+  --waiting_count_;
+  passed_over_[io_class] = 0;
+  for (std::size_t lower = io_class + 1; lower < waiting_.size(); ++lower) {
+    passed_over_[lower] = waiting_[lower].empty() ? 0 : passed_over_[lower] + 1;
+  }
+  Status status = submit(entry);
+  if (!status.is_ok()) answers.push_back(answer_of(entry.request, std::move(status)));
+}
+
 void ObjectQueue::start_waiting(std::vector<ObjectAnswer>& answers) {
   if (is_away()) return;
-  for (auto& waiting : waiting_) {
-    while (!waiting.empty()) {
-      if (!may_start(waiting.front().io_class)) return;
-      Entry entry = std::move(waiting.front());
-      waiting.pop_front();
-      --waiting_count_;
-      Status status = submit(entry);
-      if (!status.is_ok()) answers.push_back(answer_of(entry.request, std::move(status)));
+  for (std::size_t io_class = 1; io_class < waiting_.size(); ++io_class) {
+    const bool is_due = passed_over_[io_class] >= kFloorStarts && !waiting_[io_class].empty();
+    if (is_due && may_start(io_class, false)) start_front(io_class, answers);
+  }
+  bool is_past = false;
+  for (std::size_t io_class = 0; io_class < waiting_.size(); ++io_class) {
+    while (!waiting_[io_class].empty() && may_start(io_class, is_past)) {
+      start_front(io_class, answers);
     }
+    is_past = is_past || !waiting_[io_class].empty();
   }
 }
 

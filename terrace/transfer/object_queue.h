@@ -1,8 +1,9 @@
-// Feeds an object store by strict priority and brings requests through its bad moments: a class
-// starts only when no higher one waits, lower classes may fill only part of the depth, and what the
-// store could not do now is tried again, ever more rarely, with jitter, within its deadline. A
-// store that keeps failing, or that hangs, is left alone: what waits then ends as kUnavailable, at
-// once, and a question of the queue's own, which nobody waits for, finds out when it is back.
+// Feeds an object store by priority and brings requests through its bad moments: a class starts
+// only when no higher one can, lower classes may fill only part of the depth, and none starves:
+// what was passed over kFloorStarts times goes next. What the store could not do now is tried
+// again, ever more rarely, with jitter, within its deadline. A store that keeps failing, or that
+// hangs, is left alone: what waits then ends as kUnavailable, at once, and a question of the
+// queue's own, which nobody waits for, finds out when it is back.
 // Threading: owned by one thread, the store's.  Waits: only wait(), with a limit.
 // Bounds: Options::capacity waiting, retries included.  Source of the jitter: "Exponential Backoff
 // And Jitter", AWS Architecture Blog, 2015 ("full jitter").
@@ -21,6 +22,8 @@ namespace terrace::transfer {
 
 class ObjectQueue {
  public:
+  // Requests of higher classes that may start before one of a lower class that waits.
+  static constexpr unsigned kFloorStarts = 32;
   struct Options {
     std::size_t capacity = 1024;  // Waiting requests, all classes together.
     unsigned most_tries = 5;
@@ -74,7 +77,9 @@ class ObjectQueue {
   [[nodiscard]] std::size_t trials() const;
   // When it counts as a failure that there is no answer.
   [[nodiscard]] Nanoseconds overdue_at(const Entry& entry) const;
-  [[nodiscard]] bool may_start(IoClass io_class) const;
+  // `is_past`: some of a higher class wait.
+  [[nodiscard]] bool may_start(std::size_t io_class, bool is_past) const;
+  void start_front(std::size_t io_class, std::vector<ObjectAnswer>& answers);
   void start_waiting(std::vector<ObjectAnswer>& answers);
   // Moves the entry only if the store takes it.
   [[nodiscard]] Status submit(Entry& entry);
@@ -100,6 +105,7 @@ class ObjectQueue {
   std::multimap<Nanoseconds, Entry> resting_;  // By when they are tried again.
   std::map<std::uint64_t, Entry> running_;     // By the store's token.
   std::array<unsigned, kIoClassCount> flying_{};
+  std::array<unsigned, kIoClassCount> passed_over_{};  // Since its last start, while it waited.
   std::uint64_t last_token_ = 0;
   unsigned failures_ = 0;       // In a row.
   Nanoseconds rests_until_{0};  // 0 = the store is not away.

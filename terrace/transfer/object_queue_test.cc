@@ -63,10 +63,11 @@ const Status kBusy(Code::kUnavailable, "503");
 class ObjectQueueTest : public ::testing::Test {
  protected:
   ObjectQueueTest() { start({}); }
-  void start(ObjectQueue::Options options) {
+  void start(ObjectQueue::Options options) { start(options, store_); }
+  void start(ObjectQueue::Options options, ObjectStore& store) {
     options.seed = 7;
     queue_.reset();
-    queue_ = std::make_unique<ObjectQueue>(store_, clock_, options);
+    queue_ = std::make_unique<ObjectQueue>(store, clock_, options);
   }
   void push(IoClass io_class, const std::string& name, Nanoseconds deadline = kNoDeadline) {
     ASSERT_EQ(try_push(io_class, name, deadline).text(), Status().text());
@@ -106,6 +107,40 @@ TEST_F(ObjectQueueTest, HigherClassesStartFirstAndLowerOnesFillOnlyTheirShare) {
   push(IoClass::kTtftRead, "r3");
   (void)poll();
   EXPECT_EQ(store_.started().back(), "r3");
+}
+
+TEST_F(ObjectQueueTest, AClassAtItsShareLeavesPlacesToLowerOnesAndToTheHighest) {
+  ScriptedStore store(16);
+  start({}, store);
+  for (int i = 0; i < 20; ++i) push(IoClass::kPrefetch, "p");
+  for (int i = 0; i < 5; ++i) push(IoClass::kOffloadWrite, "w");
+  push(IoClass::kScrub, "s");
+  (void)poll();
+  const auto count = [&](const std::string& name) {
+    const auto started = store.started();
+    return std::ranges::count(started, name);
+  };
+  EXPECT_EQ(count("p"), 12);
+  EXPECT_EQ(count("w"), 2);
+  for (int i = 0; i < 3; ++i) push(IoClass::kTtftRead, "r");
+  (void)poll();
+  EXPECT_EQ(count("r"), 2);
+  EXPECT_EQ(store.started().size(), 16U);
+}
+
+TEST_F(ObjectQueueTest, NoClassStarvesBehindHigherOnesThatNeverStop) {
+  for (const char* name : {"w1", "w2"}) push(IoClass::kOffloadWrite, name);
+  push(IoClass::kScrub, "s");
+  std::vector<std::string> order;
+  for (unsigned i = 0; i < 3 * ObjectQueue::kFloorStarts; ++i) {
+    while (queue_->waiting() < 10) push(IoClass::kTtftRead, "r");
+    (void)poll();
+    order.push_back(store_.started().front());
+    store_.answer({});
+  }
+  EXPECT_EQ(std::ranges::count(order, "w1"), 1);
+  EXPECT_EQ(std::ranges::count(order, "w2"), 1);
+  EXPECT_EQ(std::ranges::count(order, "s"), 1);
 }
 
 TEST_F(ObjectQueueTest, WhatTheStoreCouldNotDoNowIsTriedAgainUntilItCan) {
