@@ -196,8 +196,9 @@ void Reads::conclude(std::uint64_t number, std::vector<ObjectDone>& done) {
   const Get& get = node.mapped();
   const std::size_t ranks = context_.geometry.ranks();
   const SequenceHash& pack = get.reads.front().place.pack;
-  const std::size_t variant = variant_of(get);
+  const PackName name{pack, static_cast<std::uint8_t>(variant_of(get))};
   Status damage;
+  std::uint64_t damaged_at = 0;
   for (std::size_t i = 0; i < get.reads.size(); ++i) {
     Status status = get.statuses[i];
     std::vector<Checksum> checksums;
@@ -206,18 +207,24 @@ void Reads::conclude(std::uint64_t number, std::vector<ObjectDone>& done) {
       checksums.push_back(get.headers[frame].payload_checksum);
     }
     if (status.is_ok() && context_.is_reset.load()) status = {Code::kNotFound, "reset meanwhile"};
-    if (status.code() == Code::kCorrupt) damage = status;
+    if (status.code() == Code::kCorrupt) {
+      damage = status;
+      damaged_at = get.reads[i].range.offset;
+    }
     finish(get.reads[i], status, std::move(checksums), done);
   }
   if (!damage.is_ok()) {
-    context_.note_damage(pack, damage.message(), variant);
+    context_.note_damage({.name = name, .offset = damaged_at}, damage.message());
     context_.forget(pack);
   } else if (get.answer.code() == Code::kNotFound) {
     context_.counters.lost_packs.add();
     context_.forget(pack);
-  } else if (get.attempt > 0 && get.answer.is_ok()) {
+  } else if (get.answer.is_ok()) {
     const MutexLock lock(context_.mutex);
-    context_.known.set_variant(pack, static_cast<std::uint8_t>(variant));
+    if (get.attempt > 0) context_.known.set_variant(pack, name.variant);
+    const wire::PackRange& first = get.reads.front().range;
+    const wire::PackRange& last = get.reads.back().range;
+    context_.damaged.note_well(name, first.offset, last.offset + last.bytes - first.offset);
   }
 }
 
