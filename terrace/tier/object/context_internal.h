@@ -121,6 +121,7 @@ struct Context {
   std::string problem TERRACE_GUARDED_BY(mutex);  // Of the store; empty = it answers.
   // What it will not do though it answers, see refusals_internal.h; empty = nothing.
   std::string refused TERRACE_GUARDED_BY(mutex);
+  std::string unreadable TERRACE_GUARDED_BY(mutex);
   std::string full TERRACE_GUARDED_BY(mutex);
   std::string refused_puts TERRACE_GUARDED_BY(mutex);
   std::string reset_failure TERRACE_GUARDED_BY(mutex);  // Of the last try; empty = none failed.

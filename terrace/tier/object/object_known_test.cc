@@ -76,7 +76,7 @@ TEST_F(ObjectKnownTest, ADamagedPackIsReadOnceAnHourHoweverManyRequestsWantIt) {
     EXPECT_EQ(node->match(GroupId(0), chain_), 0U) << i;
   }
   EXPECT_EQ(counter(*node, kCorrupt), 1U);
-  EXPECT_EQ(asked("get"), 1U);
+  EXPECT_EQ(asked("get"), 2U) << "twice at once, to be sure";
   EXPECT_EQ(log.count("event=object_damaged"), 1U);
   EXPECT_FALSE(node->wants(chain_.back())) << "it would not be replaced";
   clock_.advance(seconds(3600));
@@ -116,6 +116,66 @@ TEST_F(ObjectKnownTest, ManyDamagedPacksAreToldInFewLines) {
   // Looked at twice, told once.
   EXPECT_EQ(probe(*node, chain_of(3, 4)), 0U);
   EXPECT_LE(log.count("event=object_damaged"), 11U);
+}
+
+// What came over the way to the store is not what lies there.
+TEST_F(ObjectKnownTest, BytesThatAreRightAtTheSecondReadCondemnNoPack) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  int gets = 0;
+  place_->fault = [&](const transfer::ObjectRequest& request) {
+    if (request.op == transfer::ObjectOp::kGet && ++gets <= 2) damage();  // Twice is not at all.
+    return Status();
+  };
+  ChainMemory into(options_.layout, 1, 0);
+  PackShards& block = into.at(0, 0);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, block).text(), Status().text());
+  EXPECT_TRUE(ChainMemory::same(block, ChainMemory(options_.layout, 4, 5).at(0, 0)));
+  EXPECT_EQ(gets, 2);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+  EXPECT_EQ(counter(*tier_, kCorrupt), 0U);
+}
+
+TEST_F(ObjectKnownTest, AnAnswerThatMakesNoSenseCondemnsNoPack) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  place_->fault = [](const transfer::ObjectRequest& request) {
+    return request.op == transfer::ObjectOp::kGet ? Status(Code::kIo, "answered 200 to a range")
+                                                  : Status();
+  };
+  ChainMemory into(options_.layout, 1, 0);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).code(), Code::kIo);
+    EXPECT_EQ(probe(*tier_, chain_of(2, 4)), 0U) << "it answers";
+    if (i < 2) {
+      EXPECT_THAT(tier_->problems(), IsEmpty());
+    } else {
+      EXPECT_THAT(tier_->problems(),
+                  ElementsAre(AllOf(HasSubstr("packs cannot be read, though it answers"),
+                                    HasSubstr("answered 200 to a range"))));
+    }
+    clock_.advance(seconds(3));
+  }
+  place_->fault = {};
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).text(), Status().text());
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+}
+
+// What cannot be read once more in time is a miss, and no more than that.
+TEST_F(ObjectKnownTest, APackThatDidNotVerifyOnceAndGaveNoSecondAnswerIsNotCondemned) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  int gets = 0;
+  place_->fault = [&](const transfer::ObjectRequest& request) {
+    const bool is_late = request.op == transfer::ObjectOp::kGet && ++gets == 2;
+    return is_late ? Status(Code::kDeadline, "late") : Status();
+  };
+  damage();
+  ChainMemory into(options_.layout, 1, 0);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).code(), Code::kDeadline);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).code(), Code::kCorrupt);
+  EXPECT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged")));
 }
 
 // What the status says of damaged packs, and for how long.

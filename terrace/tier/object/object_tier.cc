@@ -34,6 +34,7 @@ struct ObjectTier::State {
         return probes.take(answer, number);
       case Part::kRead:
         refusals.note_asked(answer.status);
+        refusals.note_read(answer.status);
         return reads.take(answer, number, done);
       case Part::kWrite:
         if (writes.is_put(number)) {
@@ -292,6 +293,7 @@ std::vector<std::string> ObjectTier::problems() const {
   const MutexLock lock(context.mutex);
   if (!context.problem.empty()) found.push_back(context.problem);
   if (!context.refused.empty()) found.push_back(context.refused);
+  if (!context.unreadable.empty()) found.push_back(context.unreadable);
   if (!context.full.empty()) found.push_back(context.full);
   if (const std::size_t count = context.damaged.size(); count > 0) {
     found.push_back(context.damaged.newest().text);
