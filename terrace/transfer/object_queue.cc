@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "terrace/base/check.h"
 
@@ -11,6 +12,11 @@ namespace terrace::transfer {
 namespace {
 // Share of the depth that a class may fill, in eighths, as in the disk's queue.
 constexpr std::array<unsigned, kIoClassCount> kDepthShare{8, 6, 4, 1};
+
+// Of all classes but the highest together, while one of them waits at its own share.
+constexpr unsigned kLowerShare = 7;
+// That hang side by side: each may hold one of the store's threads for good.
+constexpr std::size_t kMostTrials = 2;
 
 std::size_t index_of(IoClass io_class) { return static_cast<std::size_t>(io_class); }
 
@@ -26,6 +32,15 @@ ObjectAnswer answer_of(const ObjectRequest& request, Status status) {
   answer.status = std::move(status);
   return answer;
 }
+
+// Tells whether the store answers, and changes nothing there.
+ObjectRequest trial_of(const ObjectRequest& request) {
+  ObjectRequest trial;
+  trial.op = request.op == ObjectOp::kList ? ObjectOp::kList : ObjectOp::kHead;
+  trial.name = request.name;
+  trial.after = request.after;
+  return trial;
+}
 }  // namespace
 
 ObjectQueue::ObjectQueue(ObjectStore& store, const Clock& clock, Options options)
@@ -35,15 +50,21 @@ ObjectQueue::ObjectQueue(ObjectStore& store, const Clock& clock, Options options
       rng_(options.seed == 0 ? random_u64() : options.seed) {}
 
 std::string ObjectQueue::problem() const {
-  if (rests_until_ == Nanoseconds(0)) return {};
+  if (!is_away()) return {};
+  if (!hang_.empty()) {
+    return fmt::format(
+        "{}: it hangs: {}, and nothing has come back since it began; left alone until "
+        "it answers",
+        store_.place(), hang_);
+  }
   return fmt::format("{}: left alone after {} failures in a row, the last one: {}", store_.place(),
                      failures_, last_failure_);
 }
 
 Status ObjectQueue::push(IoClass io_class, ObjectRequest request) {
-  if (clock_.now() < rests_until_) return {Code::kUnavailable, problem()};
+  if (is_away()) return {Code::kUnavailable, problem()};
   if (waiting() >= options_.capacity) return {Code::kExhausted, "object queue is full"};
-  enqueue({.request = std::move(request), .io_class = io_class, .tries = 0, .failure = {}});
+  enqueue({.request = std::move(request), .io_class = io_class, .failure = {}});
   return {};
 }
 
@@ -52,43 +73,95 @@ void ObjectQueue::enqueue(Entry entry) {
   ++waiting_count_;
 }
 
-bool ObjectQueue::may_start(IoClass io_class) const {
-  const unsigned flying = flying_[index_of(io_class)];
-  const unsigned share = std::max(1U, store_.depth() * kDepthShare[index_of(io_class)] / 8);
-  return store_.in_flight() < store_.depth() && flying < share;
+bool ObjectQueue::may_start(std::size_t io_class, bool is_past) const {
+  const unsigned depth = store_.depth();
+  const unsigned share = std::max(1U, depth * kDepthShare[io_class] / 8);
+  if (store_.in_flight() >= depth || flying_[io_class] >= share) return false;
+  if (!is_past) return true;
+  // Whoever is at its share leaves places to lower ones, though not all: the next read for a first
+  // token finds one.
+  const unsigned lower = std::accumulate(flying_.begin() + 1, flying_.end(), 0U);
+  return lower < depth * kLowerShare / 8;
+}
+
+Status ObjectQueue::submit(Entry& entry) {
+  const std::uint64_t token = ++last_token_;
+  ObjectRequest request = entry.request;
+  request.token = token;
+  ++entry.tries;
+  entry.started = clock_.now();
+  TERRACE_RETURN_IF_ERROR(store_.submit(std::move(request)));
+  if (!entry.is_trial) ++flying_[index_of(entry.io_class)];
+  running_.emplace(token, std::move(entry));
+  return {};
+}
+
+void ObjectQueue::start_front(std::size_t io_class, std::vector<ObjectAnswer>& answers) {
+  Entry entry = std::move(waiting_[io_class].front());
+  waiting_[io_class].pop_front();
+  --waiting_count_;
+  passed_over_[io_class] = 0;
+  for (std::size_t lower = io_class + 1; lower < waiting_.size(); ++lower) {
+    passed_over_[lower] = waiting_[lower].empty() ? 0 : passed_over_[lower] + 1;
+  }
+  Status status = submit(entry);
+  if (!status.is_ok()) answers.push_back(answer_of(entry.request, std::move(status)));
 }
 
 void ObjectQueue::start_waiting(std::vector<ObjectAnswer>& answers) {
-  const Nanoseconds now = clock_.now();
-  if (now < rests_until_) return;
-  for (auto& waiting : waiting_) {
-    while (!waiting.empty()) {
-      if (!may_start(waiting.front().io_class)) return;
-      // After a rest one request finds out whether the store is back.
-      if (rests_until_ != Nanoseconds(0) && !running_.empty()) return;
-      Entry entry = std::move(waiting.front());
-      waiting.pop_front();
-      --waiting_count_;
-      const std::uint64_t token = ++last_token_;
-      ObjectRequest request = entry.request;
-      request.token = token;
-      ++entry.tries;
-      Status status = store_.submit(std::move(request));
-      if (!status.is_ok()) {
-        answers.push_back(answer_of(entry.request, std::move(status)));
-        continue;
-      }
-      ++flying_[index_of(entry.io_class)];
-      running_.emplace(token, std::move(entry));
+  if (is_away()) return;
+  for (std::size_t io_class = 1; io_class < waiting_.size(); ++io_class) {
+    const bool is_due = passed_over_[io_class] >= kFloorStarts && !waiting_[io_class].empty();
+    if (is_due && may_start(io_class, false)) start_front(io_class, answers);
+  }
+  bool is_past = false;
+  for (std::size_t io_class = 0; io_class < waiting_.size(); ++io_class) {
+    while (!waiting_[io_class].empty() && may_start(io_class, is_past)) {
+      start_front(io_class, answers);
     }
+    is_past = is_past || !waiting_[io_class].empty();
+  }
+}
+
+std::size_t ObjectQueue::trials() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(running_, [](const auto& item) { return item.second.is_trial; }));
+}
+
+void ObjectQueue::start_trial() {
+  if (!is_away() || clock_.now() < rests_until_) return;
+  const bool is_trying = std::ranges::any_of(
+      running_, [](const auto& item) { return item.second.is_trial && !item.second.is_overdue; });
+  if (is_trying) return;
+  Entry trial{.request = trial_, .failure = {}, .is_trial = true};
+  trial.request.deadline = clock_.now() + options_.trial_time;
+  // Where it is full of what hangs, any answer tells as much.
+  if (trials() >= kMostTrials || !submit(trial).is_ok()) rest();
+}
+
+Nanoseconds ObjectQueue::overdue_at(const Entry& entry) const {
+  if (entry.is_overdue) return kNoDeadline;
+  return std::max(entry.request.deadline, entry.started + options_.hang_after);
+}
+
+void ObjectQueue::watch() {
+  const Nanoseconds now = clock_.now();
+  for (auto& [token, entry] : running_) {
+    if (now < overdue_at(entry)) continue;
+    entry.is_overdue = true;
+    const bool is_hang = entry.started >= answered_at_;
+    const std::string what = fmt::format("{} {} has no answer, though its deadline is over",
+                                         to_string(entry.request.op), entry.request.name);
+    if (is_hang && hang_.empty()) hang_ = what;
+    note(entry.request, {Code::kDeadline, what});
+    if (is_hang) rest();
   }
 }
 
 void ObjectQueue::expire(std::vector<ObjectAnswer>& answers) {
   const Nanoseconds now = clock_.now();
-  const bool is_away = now < rests_until_;
   const auto end = [&](const Entry& entry) {
-    if (is_away) {
+    if (is_away()) {
       answers.push_back(answer_of(entry.request, {Code::kUnavailable, problem()}));
     } else if (now >= entry.request.deadline) {
       counters_.expired.add();
@@ -119,22 +192,27 @@ bool ObjectQueue::try_again(Entry& entry, const ObjectAnswer& answer) {
   const Nanoseconds now = clock_.now();
   // What the store asks for is the least; a request that cannot wait so long ends now.
   const Nanoseconds pause = std::max(pause_before(entry.tries), answer.retry_after);
-  if (now < rests_until_ || pause >= entry.request.deadline - now) return false;
+  if (is_away() || pause >= entry.request.deadline - now) return false;
   counters_.retries.add();
   entry.failure = answer.status.text();
   resting_.emplace(now + pause, std::move(entry));
   return true;
 }
 
-void ObjectQueue::note(const Status& status) {
+void ObjectQueue::note(const ObjectRequest& request, const Status& status) {
   if (!is_failure_of_store(status)) {
     failures_ = 0;
     rests_until_ = Nanoseconds(0);
+    hang_.clear();
     return;
   }
   last_failure_ = status.text();
-  const bool was_resting = rests_until_ != Nanoseconds(0);
-  if (++failures_ < options_.failures_to_rest && !was_resting) return;
+  trial_ = trial_of(request);
+  ++failures_;
+  if (failures_ >= options_.failures_to_rest || is_away()) rest();
+}
+
+void ObjectQueue::rest() {
   if (clock_.now() < rests_until_) return;  // What was under way when the rest began.
   rests_until_ = clock_.now() + options_.rest;
   counters_.rests.add();
@@ -147,8 +225,16 @@ void ObjectQueue::finish(std::vector<ObjectAnswer>& answers) {
     auto node = running_.extract(answer.token);
     TERRACE_CHECK(!node.empty());
     Entry& entry = node.mapped();
+    // A deadline's passing is what a store that hangs says, too.
+    if (answer.status.code() != Code::kDeadline) {
+      answered_at_ = clock_.now();
+      hang_.clear();
+    }
+    if (answer.status.code() != Code::kDeadline || !entry.is_overdue) {
+      note(entry.request, answer.status);
+    }
+    if (entry.is_trial) continue;
     --flying_[index_of(entry.io_class)];
-    note(answer.status);
     const std::uint64_t token = entry.request.token;
     if (try_again(entry, answer)) continue;
     answer.token = token;
@@ -167,7 +253,9 @@ void ObjectQueue::return_rested() {
 void ObjectQueue::poll(std::vector<ObjectAnswer>& answers) {
   finish(answers);
   return_rested();
+  watch();
   expire(answers);
+  start_trial();
   start_waiting(answers);
 }
 
@@ -178,6 +266,8 @@ void ObjectQueue::wait(Nanoseconds limit) {
   for (const auto& waiting : waiting_) {
     for (const Entry& entry : waiting) due = std::min(due, entry.request.deadline);
   }
+  for (const auto& [token, entry] : running_) due = std::min(due, overdue_at(entry));
+  if (now < rests_until_) due = std::min(due, rests_until_);
   store_.wait(std::min(limit, due <= now ? Nanoseconds(0) : due - now));
 }
 

@@ -1,8 +1,10 @@
-// Feeds an object store by strict priority and brings requests through its bad moments: a class
-// starts only when no higher one waits, lower classes may fill only part of the depth, and what the
-// store could not do now is tried again, ever more rarely, with jitter, within its deadline. A
-// store that keeps failing is left alone for a while: what waits then ends as kUnavailable, at
-// once. Threading: owned by one thread, the store's.  Waits: only wait(), with a limit.
+// Feeds an object store by priority and brings requests through its bad moments: a class starts
+// only when no higher one can, lower classes may fill only part of the depth, and none starves:
+// what was passed over kFloorStarts times goes next. What the store could not do now is tried
+// again, ever more rarely, with jitter, within its deadline. A store that keeps failing, or that
+// hangs, is left alone: what waits then ends as kUnavailable, at once, and a question of the
+// queue's own, which nobody waits for, finds out when it is back.
+// Threading: owned by one thread, the store's.  Waits: only wait(), with a limit.
 // Bounds: Options::capacity waiting, retries included.  Source of the jitter: "Exponential Backoff
 // And Jitter", AWS Architecture Blog, 2015 ("full jitter").
 #pragma once
@@ -20,6 +22,8 @@ namespace terrace::transfer {
 
 class ObjectQueue {
  public:
+  // Requests of higher classes that may start before one of a lower class that waits.
+  static constexpr unsigned kFloorStarts = 32;
   struct Options {
     std::size_t capacity = 1024;  // Waiting requests, all classes together.
     unsigned most_tries = 5;
@@ -27,8 +31,11 @@ class ObjectQueue {
     Nanoseconds longest_pause = seconds(5);
     // This many requests in a row that the store could not serve: it is away, for
     unsigned failures_to_rest = 8;
-    Nanoseconds rest = seconds(5);  // Then one request finds out.
-    std::uint64_t seed = 0;         // Of the jitter; 0 = the system's randomness.
+    Nanoseconds rest = seconds(5);  // Then the queue asks; meanwhile, and until an answer, away.
+    Nanoseconds trial_time = seconds(5);  // For that answer; without one it rests again.
+    // Under way for so long, past its deadline, and nothing came back since it began: it hangs.
+    Nanoseconds hang_after = seconds(2);
+    std::uint64_t seed = 0;  // Of the jitter; 0 = the system's randomness.
   };
   struct Counters {
     Counter retries;
@@ -50,7 +57,8 @@ class ObjectQueue {
   void cancel(IoClass io_class, const Status& status, std::vector<ObjectAnswer>& answers);
 
   [[nodiscard]] std::size_t waiting() const { return waiting_count_ + resting_.size(); }
-  [[nodiscard]] bool is_idle() const { return waiting() == 0 && running_.empty(); }
+  // Nothing of the callers' waits or is under way.
+  [[nodiscard]] bool is_idle() const { return waiting() == 0 && running_.size() == trials(); }
   // Why the store is left alone, with what it said last; empty = it is not.
   [[nodiscard]] std::string problem() const;
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -61,14 +69,29 @@ class ObjectQueue {
     IoClass io_class = IoClass::kScrub;
     unsigned tries = 0;
     std::string failure;  // What the store said to the last try.
+    Nanoseconds started{0};
+    bool is_trial = false;    // The queue's own: nobody hears of its answer.
+    bool is_overdue = false;  // Noted as a failure, though no answer has come.
   };
-  [[nodiscard]] bool may_start(IoClass io_class) const;
+  [[nodiscard]] bool is_away() const { return rests_until_ != Nanoseconds(0); }
+  [[nodiscard]] std::size_t trials() const;
+  // When it counts as a failure that there is no answer.
+  [[nodiscard]] Nanoseconds overdue_at(const Entry& entry) const;
+  // `is_past`: some of a higher class wait.
+  [[nodiscard]] bool may_start(std::size_t io_class, bool is_past) const;
+  void start_front(std::size_t io_class, std::vector<ObjectAnswer>& answers);
   void start_waiting(std::vector<ObjectAnswer>& answers);
+  // Moves the entry only if the store takes it.
+  [[nodiscard]] Status submit(Entry& entry);
+  // Asks whether the store is back, once a rest is over.
+  void start_trial();
+  void watch();
   void expire(std::vector<ObjectAnswer>& answers);
   void finish(std::vector<ObjectAnswer>& answers);
   // True when the request goes on waiting.
   bool try_again(Entry& entry, const ObjectAnswer& answer);
-  void note(const Status& status);
+  void note(const ObjectRequest& request, const Status& status);
+  void rest();
   void enqueue(Entry entry);
   void return_rested();
   [[nodiscard]] Nanoseconds pause_before(unsigned tries);
@@ -82,10 +105,14 @@ class ObjectQueue {
   std::multimap<Nanoseconds, Entry> resting_;  // By when they are tried again.
   std::map<std::uint64_t, Entry> running_;     // By the store's token.
   std::array<unsigned, kIoClassCount> flying_{};
+  std::array<unsigned, kIoClassCount> passed_over_{};  // Since its last start, while it waited.
   std::uint64_t last_token_ = 0;
-  unsigned failures_ = 0;  // In a row.
-  Nanoseconds rests_until_{0};
+  unsigned failures_ = 0;       // In a row.
+  Nanoseconds rests_until_{0};  // 0 = the store is not away.
   std::string last_failure_;
+  std::string hang_;            // What it does not answer; empty = it does not hang.
+  ObjectRequest trial_;         // What to ask when a rest is over.
+  Nanoseconds answered_at_{0};  // When the store last said anything.
   std::vector<ObjectAnswer> scratch_;
   Counters counters_;
 };

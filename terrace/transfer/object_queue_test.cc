@@ -36,6 +36,12 @@ class ScriptedStore final : public ObjectStore {
     finished_.push_back({held_.front(), std::move(answer)});
     held_.erase(held_.begin());
   }
+  // The one that came last.
+  void answer_last(const Status& status) {
+    ASSERT_FALSE(held_.empty());
+    std::rotate(held_.begin(), held_.end() - 1, held_.end());
+    answer(status);
+  }
   Nanoseconds paused{-1};
 
  protected:
@@ -57,10 +63,11 @@ const Status kBusy(Code::kUnavailable, "503");
 class ObjectQueueTest : public ::testing::Test {
  protected:
   ObjectQueueTest() { start({}); }
-  void start(ObjectQueue::Options options) {
+  void start(ObjectQueue::Options options) { start(options, store_); }
+  void start(ObjectQueue::Options options, ObjectStore& store) {
     options.seed = 7;
     queue_.reset();
-    queue_ = std::make_unique<ObjectQueue>(store_, clock_, options);
+    queue_ = std::make_unique<ObjectQueue>(store, clock_, options);
   }
   void push(IoClass io_class, const std::string& name, Nanoseconds deadline = kNoDeadline) {
     ASSERT_EQ(try_push(io_class, name, deadline).text(), Status().text());
@@ -100,6 +107,40 @@ TEST_F(ObjectQueueTest, HigherClassesStartFirstAndLowerOnesFillOnlyTheirShare) {
   push(IoClass::kTtftRead, "r3");
   (void)poll();
   EXPECT_EQ(store_.started().back(), "r3");
+}
+
+TEST_F(ObjectQueueTest, AClassAtItsShareLeavesPlacesToLowerOnesAndToTheHighest) {
+  ScriptedStore store(16);
+  start({}, store);
+  for (int i = 0; i < 20; ++i) push(IoClass::kPrefetch, "p");
+  for (int i = 0; i < 5; ++i) push(IoClass::kOffloadWrite, "w");
+  push(IoClass::kScrub, "s");
+  (void)poll();
+  const auto count = [&](const std::string& name) {
+    const auto started = store.started();
+    return std::ranges::count(started, name);
+  };
+  EXPECT_EQ(count("p"), 12);
+  EXPECT_EQ(count("w"), 2);
+  for (int i = 0; i < 3; ++i) push(IoClass::kTtftRead, "r");
+  (void)poll();
+  EXPECT_EQ(count("r"), 2);
+  EXPECT_EQ(store.started().size(), 16U);
+}
+
+TEST_F(ObjectQueueTest, NoClassStarvesBehindHigherOnesThatNeverStop) {
+  for (const char* name : {"w1", "w2"}) push(IoClass::kOffloadWrite, name);
+  push(IoClass::kScrub, "s");
+  std::vector<std::string> order;
+  for (unsigned i = 0; i < 3 * ObjectQueue::kFloorStarts; ++i) {
+    while (queue_->waiting() < 10) push(IoClass::kTtftRead, "r");
+    (void)poll();
+    order.push_back(store_.started().front());
+    store_.answer({});
+  }
+  EXPECT_EQ(std::ranges::count(order, "w1"), 1);
+  EXPECT_EQ(std::ranges::count(order, "w2"), 1);
+  EXPECT_EQ(std::ranges::count(order, "s"), 1);
 }
 
 TEST_F(ObjectQueueTest, WhatTheStoreCouldNotDoNowIsTriedAgainUntilItCan) {
@@ -197,14 +238,18 @@ TEST_F(ObjectQueueTest, AStoreThatKeepsFailingIsLeftAloneAndThenAskedOnce) {
   EXPECT_THAT(queue_->problem(), HasSubstr("a place: left alone after 8 failures in a row"));
   EXPECT_THAT(queue_->problem(), HasSubstr("connection reset"));
   EXPECT_EQ(try_push(IoClass::kTtftRead, "x").code(), Code::kUnavailable);
+  queue_->wait(seconds(60));
+  EXPECT_EQ(store_.paused, seconds(5));
   clock_.advance(seconds(5));
-  push(IoClass::kTtftRead, "first");
+  EXPECT_TRUE(poll().empty());
+  EXPECT_EQ(store_.started(), std::vector<std::string>{"x"}) << "by nobody's request";
+  EXPECT_EQ(try_push(IoClass::kTtftRead, "first").code(), Code::kUnavailable) << "not known yet";
+  EXPECT_TRUE(queue_->is_idle());
+  store_.answer({});
+  EXPECT_TRUE(poll().empty());
+  EXPECT_EQ(queue_->problem(), "");
   push(IoClass::kTtftRead, "second");
   (void)poll();
-  EXPECT_EQ(store_.started(), std::vector<std::string>{"first"});
-  store_.answer({});
-  (void)poll();
-  EXPECT_EQ(queue_->problem(), "");
   EXPECT_EQ(store_.started(), std::vector<std::string>{"second"});
 }
 
@@ -230,12 +275,73 @@ TEST_F(ObjectQueueTest, AFailedQuestionAfterARestIsAnotherRest) {
   store_.answer(kBusy);
   (void)poll();
   clock_.advance(seconds(5));
-  push(IoClass::kTtftRead, "x");
   (void)poll();
   store_.answer(kBusy);
-  (void)poll();
+  EXPECT_TRUE(poll().empty());
   EXPECT_EQ(queue_->counters().rests.value(), 2U);
+  EXPECT_TRUE(store_.started().empty());
   EXPECT_EQ(try_push(IoClass::kTtftRead, "x").code(), Code::kUnavailable);
+}
+
+TEST_F(ObjectQueueTest, NobodyWaitsForAStoreThatHangs) {
+  for (int i = 0; i < 4; ++i) push(IoClass::kTtftRead, "stuck", clock_.now() + seconds(2));
+  push(IoClass::kOffloadWrite, "waits", clock_.now() + seconds(60));
+  EXPECT_TRUE(poll().empty());
+  queue_->wait(seconds(60));
+  EXPECT_EQ(store_.paused, seconds(2));
+  clock_.advance(seconds(2));
+  const auto answers = poll();
+  ASSERT_EQ(answers.size(), 1U) << "what waited behind them";
+  EXPECT_EQ(answers[0].status.code(), Code::kUnavailable);
+  EXPECT_THAT(queue_->problem(), HasSubstr("a place: it hangs: head stuck has no answer"));
+  // As long as it hangs, however long that is.
+  for (int i = 0; i < 100; ++i) {
+    clock_.advance(seconds(1));
+    EXPECT_TRUE(poll().empty());
+    ASSERT_EQ(try_push(IoClass::kTtftRead, "x").code(), Code::kUnavailable) << i;
+  }
+  EXPECT_THAT(queue_->problem(), HasSubstr("it hangs"));
+  store_.answer({Code::kNotFound, "none"});
+  EXPECT_EQ(poll().size(), 1U);
+  EXPECT_EQ(queue_->problem(), "");
+  push(IoClass::kTtftRead, "next");
+  (void)poll();
+  EXPECT_EQ(store_.started().back(), "next");
+}
+
+TEST_F(ObjectQueueTest, AStoreThatHangsIsAskedNowAndThenByNobodysRequest) {
+  push(IoClass::kTtftRead, "stuck", clock_.now() + seconds(2));
+  (void)poll();
+  std::size_t most = 0;
+  for (int i = 0; i < 600; ++i) {
+    clock_.advance(milliseconds(100));
+    EXPECT_TRUE(poll().empty());
+    most = std::max(most, store_.started().size());
+    if (i == 71) {
+      EXPECT_EQ(most, 2U) << "after two seconds, and a rest of five";
+    }
+  }
+  EXPECT_EQ(most, 3U) << "each may cost the store a thread";
+  store_.answer_last({});
+  EXPECT_TRUE(poll().empty());
+  EXPECT_EQ(queue_->problem(), "");
+  push(IoClass::kTtftRead, "next");
+  (void)poll();
+  EXPECT_EQ(store_.started().back(), "next");
+}
+
+TEST_F(ObjectQueueTest, ARequestThatIsStuckBesideOthersThatAreAnsweredIsNoHang) {
+  push(IoClass::kTtftRead, "stuck", clock_.now() + seconds(2));
+  (void)poll();
+  clock_.advance(seconds(1));
+  push(IoClass::kTtftRead, "other");
+  (void)poll();
+  store_.answer_last({});
+  EXPECT_EQ(poll().size(), 1U);
+  clock_.advance(seconds(5));
+  EXPECT_TRUE(poll().empty());
+  EXPECT_EQ(queue_->problem(), "");
+  EXPECT_EQ(queue_->counters().rests.value(), 0U);
 }
 
 TEST_F(ObjectQueueTest, AFullQueueRefusesRetriesIncluded) {

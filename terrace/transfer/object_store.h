@@ -63,9 +63,10 @@ struct ObjectInfo {
   std::int64_t modified_seconds = 0;  // Unix time by the store's clock.
 };
 
-// Codes: kNotFound = no such object; kCorrupt = it is shorter than the range asked for, or the
-// store's answer contradicts itself; kUnavailable = busy or away, ask again (`retry_after`);
-// kExhausted = the store is full; kRefused = permission or credentials; kDeadline; kIo = the rest.
+// Codes: kNotFound = no such object; kCorrupt = it is shorter than the range asked for, or what has
+// its name is none; kUnavailable = busy or away, ask again (`retry_after`); kExhausted = the store
+// is full; kRefused = permission or credentials; kDeadline; kIo = the rest, also an answer that
+// makes no sense: it says nothing of the object.
 struct ObjectAnswer {
   std::uint64_t token = 0;
   Status status;

@@ -73,13 +73,20 @@ Nanoseconds Context::touch_every() const {
   return age == Nanoseconds(0) ? every : std::min(every, Nanoseconds(age.value() / 4));
 }
 
-void Context::note_damage(const SequenceHash& pack, const std::string& what, std::size_t variant) {
-  const std::string text = fmt::format("{}: {} is damaged: {}; remove it, then it is written anew",
-                                       store->place(), name_of(pack, variant), what);
-  damage_log.write(LogLevel::kError, fmt::format("event=object_damaged reason=\"{}\"", text));
+void Context::note_damage(DamagedPack pack, const std::string& what) {
+  pack.text = fmt::format("{}: {} is damaged: {}; remove it, then it is written anew",
+                          store->place(), name_of(pack.name.pack, pack.name.variant), what);
+  damage_log.write(LogLevel::kError, fmt::format("event=object_damaged reason=\"{}\"", pack.text));
   const MutexLock lock(mutex);
-  known.add_damaged({pack, static_cast<std::uint8_t>(variant)}, clock.now());
-  damage = text;
+  pack.look_at = clock.now();
+  known.add_damaged(pack.name, pack.look_at);
+  damaged.add(std::move(pack));
+}
+
+void Context::mend(const PackName& name) {
+  const MutexLock lock(mutex);
+  known.repair(name);
+  damaged.remove(name);
 }
 
 void Context::forget(const SequenceHash& pack) {

@@ -12,6 +12,7 @@
 #include "terrace/base/log_limit.h"
 #include "terrace/base/mutex.h"
 #include "terrace/tier/object/collector.h"
+#include "terrace/tier/object/damaged_packs_internal.h"
 #include "terrace/tier/object/known_packs_internal.h"
 #include "terrace/tier/object/object_tier.h"
 #include "terrace/wire/frame.h"
@@ -30,6 +31,7 @@ enum class Part : std::uint8_t {
   kCollect,
   kTouch,
   kCheck,
+  kRepair,
   kSealed,
   kOpened
 };
@@ -82,7 +84,9 @@ struct Context {
   [[nodiscard]] Nanoseconds touch_every() const;
 
   // A pack that is not what its name says: told, and left alone for KnownPacks' damaged_for.
-  void note_damage(const SequenceHash& pack, const std::string& what, std::size_t variant = 0);
+  void note_damage(DamagedPack pack, const std::string& what);
+  // It is no more, or another one.
+  void mend(const PackName& name);
   // It is not there any more, or no good.
   void forget(const SequenceHash& pack);
 
@@ -117,10 +121,11 @@ struct Context {
   std::string problem TERRACE_GUARDED_BY(mutex);  // Of the store; empty = it answers.
   // What it will not do though it answers, see refusals_internal.h; empty = nothing.
   std::string refused TERRACE_GUARDED_BY(mutex);
+  std::string unreadable TERRACE_GUARDED_BY(mutex);
   std::string full TERRACE_GUARDED_BY(mutex);
   std::string refused_puts TERRACE_GUARDED_BY(mutex);
-  std::string reset_failure TERRACE_GUARDED_BY(mutex);   // Of the last try; empty = none failed.
-  std::string damage TERRACE_GUARDED_BY(mutex);          // The last pack that did not verify.
+  std::string reset_failure TERRACE_GUARDED_BY(mutex);  // Of the last try; empty = none failed.
+  DamagedPacks damaged TERRACE_GUARDED_BY(mutex);
   std::string upkeep_problem TERRACE_GUARDED_BY(mutex);  // Of the last round of collecting.
   std::optional<LastRound> last_round TERRACE_GUARDED_BY(mutex);
 };

@@ -11,6 +11,11 @@
 namespace terrace::tier::object {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
 class ObjectKnownTest : public ObjectTierRig {
  protected:
   static constexpr const char* kCorrupt = "terrace_object_corrupt_blocks_total";
@@ -71,7 +76,7 @@ TEST_F(ObjectKnownTest, ADamagedPackIsReadOnceAnHourHoweverManyRequestsWantIt) {
     EXPECT_EQ(node->match(GroupId(0), chain_), 0U) << i;
   }
   EXPECT_EQ(counter(*node, kCorrupt), 1U);
-  EXPECT_EQ(asked("get"), 1U);
+  EXPECT_EQ(asked("get"), 2U) << "twice at once, to be sure";
   EXPECT_EQ(log.count("event=object_damaged"), 1U);
   EXPECT_FALSE(node->wants(chain_.back())) << "it would not be replaced";
   clock_.advance(seconds(3600));
@@ -111,6 +116,139 @@ TEST_F(ObjectKnownTest, ManyDamagedPacksAreToldInFewLines) {
   // Looked at twice, told once.
   EXPECT_EQ(probe(*node, chain_of(3, 4)), 0U);
   EXPECT_LE(log.count("event=object_damaged"), 11U);
+}
+
+// What came over the way to the store is not what lies there.
+TEST_F(ObjectKnownTest, BytesThatAreRightAtTheSecondReadCondemnNoPack) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  int gets = 0;
+  place_->fault = [&](const transfer::ObjectRequest& request) {
+    if (request.op == transfer::ObjectOp::kGet && ++gets <= 2) damage();  // Twice is not at all.
+    return Status();
+  };
+  ChainMemory into(options_.layout, 1, 0);
+  PackShards& block = into.at(0, 0);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, block).text(), Status().text());
+  EXPECT_TRUE(ChainMemory::same(block, ChainMemory(options_.layout, 4, 5).at(0, 0)));
+  EXPECT_EQ(gets, 2);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+  EXPECT_EQ(counter(*tier_, kCorrupt), 0U);
+}
+
+TEST_F(ObjectKnownTest, AnAnswerThatMakesNoSenseCondemnsNoPack) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  place_->fault = [](const transfer::ObjectRequest& request) {
+    return request.op == transfer::ObjectOp::kGet ? Status(Code::kIo, "answered 200 to a range")
+                                                  : Status();
+  };
+  ChainMemory into(options_.layout, 1, 0);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).code(), Code::kIo);
+    EXPECT_EQ(probe(*tier_, chain_of(2, 4)), 0U) << "it answers";
+    if (i < 2) {
+      EXPECT_THAT(tier_->problems(), IsEmpty());
+    } else {
+      EXPECT_THAT(tier_->problems(),
+                  ElementsAre(AllOf(HasSubstr("packs cannot be read, though it answers"),
+                                    HasSubstr("answered 200 to a range"))));
+    }
+    clock_.advance(seconds(3));
+  }
+  place_->fault = {};
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).text(), Status().text());
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+}
+
+// What cannot be read once more in time is a miss, and no more than that.
+TEST_F(ObjectKnownTest, APackThatDidNotVerifyOnceAndGaveNoSecondAnswerIsNotCondemned) {
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  int gets = 0;
+  place_->fault = [&](const transfer::ObjectRequest& request) {
+    const bool is_late = request.op == transfer::ObjectOp::kGet && ++gets == 2;
+    return is_late ? Status(Code::kDeadline, "late") : Status();
+  };
+  damage();
+  ChainMemory into(options_.layout, 1, 0);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).code(), Code::kDeadline);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 4U);
+  EXPECT_EQ(read(*tier_, chain_[0], 0, into.at(0, 0)).code(), Code::kCorrupt);
+  EXPECT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged")));
+}
+
+// What the status says of damaged packs, and for how long.
+class ObjectDamageTest : public ObjectKnownTest {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+    damage();
+    request(*tier_);
+    ASSERT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged")));
+    pass(*tier_, 5);
+    ASSERT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged")));
+  }
+  void remove_all() {
+    std::erase_if(place_->objects, [](const auto& item) { return item.first.ends_with(".pack"); });
+  }
+};
+
+TEST_F(ObjectDamageTest, ADamagedPackThatWasRemovedIsToldNoMore) {
+  remove_all();
+  pass(*tier_, 31);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_TRUE(tier_->wants(chain_.back())) << "it may be written anew";
+}
+
+TEST_F(ObjectDamageTest, ADamagedPackThatSomebodyReplacedIsToldNoMoreAndServed) {
+  remove_all();
+  const auto other = open();
+  place_->wall_seconds = [] { return SystemClock().wall_seconds() + 100; };
+  ASSERT_EQ(write(*other, chain_, memory_, 0).text(), Status().text());
+  pass(*tier_, 31);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_EQ(probe(*tier_, chain_), 4U);
+}
+
+TEST_F(ObjectDamageTest, ADamagedPackThatIsWrittenAnewIsToldNoMore) {
+  remove_all();
+  ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+}
+
+TEST_F(ObjectDamageTest, ADamagedPackThatIsReadWellAgainIsToldNoMore) {
+  damage();  // Twice is not at all.
+  pass(*tier_, 600);
+  EXPECT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged"))) << "it looks the same";
+  clock_.advance(seconds(3600));
+  ASSERT_EQ(probe(*tier_, chain_), 4U);
+  ChainMemory into(options_.layout, 1, 0);
+  ASSERT_EQ(read(*tier_, chain_[1], 0, into.at(0, 0)).text(), Status().text());
+  EXPECT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged"))) << "that is another block";
+  request(*tier_);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+}
+
+TEST_F(ObjectDamageTest, OfSeveralTheNewestIsNamedAndTheOthersAreCounted) {
+  for (std::uint64_t number = 2; number < 5; ++number) {
+    const auto chain = chain_of(number, 4);
+    ASSERT_EQ(write(*tier_, chain, memory_, 0).text(), Status().text());
+    object(chain.back().hex() + ".pack").pop_back();
+  }
+  const auto node = open();
+  for (std::uint64_t number = 2; number < 5; ++number) (void)probe(*node, chain_of(number, 4));
+  EXPECT_THAT(node->problems(), ElementsAre(AllOf(HasSubstr(chain_of(4, 4).back().hex()),
+                                                  HasSubstr("(and 2 more)"))));
+  std::erase_if(place_->objects, [](const auto& item) {
+    return item.first.ends_with(chain_of(4, 4).back().hex() + ".pack");
+  });
+  pass(*node, 40);
+  EXPECT_THAT(node->problems(), ElementsAre(AllOf(HasSubstr(chain_of(3, 4).back().hex()),
+                                                  HasSubstr("(and 1 more)"))));
+  const auto looks = asked("head");
+  pass(*node, 300);
+  EXPECT_LE(asked("head") - looks, 22U) << "each every thirty seconds";
 }
 
 // A pack that lies behind it speaks for all before it, but not for one that was seen damaged.

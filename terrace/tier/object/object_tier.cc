@@ -10,6 +10,7 @@
 #include "terrace/tier/object/probes_internal.h"
 #include "terrace/tier/object/reads_internal.h"
 #include "terrace/tier/object/refusals_internal.h"
+#include "terrace/tier/object/repairs_internal.h"
 #include "terrace/tier/object/touches_internal.h"
 #include "terrace/tier/object/upkeep_internal.h"
 #include "terrace/tier/object/writes_internal.h"
@@ -33,6 +34,7 @@ struct ObjectTier::State {
         return probes.take(answer, number);
       case Part::kRead:
         refusals.note_asked(answer.status);
+        refusals.note_read(answer.status);
         return reads.take(answer, number, done);
       case Part::kWrite:
         if (writes.is_put(number)) {
@@ -49,6 +51,8 @@ struct ObjectTier::State {
         return touches.take(answer, number);
       case Part::kCheck:
         return upkeep.take_check(answer);
+      case Part::kRepair:
+        return repairs.take(answer);
       case Part::kSealed:
       case Part::kOpened:
         return;
@@ -82,6 +86,7 @@ struct ObjectTier::State {
   object::Reads reads{context};
   object::Writes writes{context, touches};
   object::Upkeep upkeep{context};
+  object::Repairs repairs{context};
   std::vector<transfer::ObjectAnswer> answers;
   std::vector<std::uint64_t> crypt_done;
   std::vector<transfer::ObjectAnswer> cancelled;  // To be handed out by the next poll.
@@ -195,6 +200,7 @@ void ObjectTier::forget_all() {
   context.is_reset.store(true);
   const MutexLock lock(context.mutex);
   context.known.clear();
+  context.damaged.clear();
 }
 
 bool ObjectTier::is_drop_pending() const {
@@ -248,6 +254,7 @@ void ObjectTier::poll(std::vector<ObjectDone>& done) {
   state_->reads.advance(done);
   state_->touches.advance();
   state_->upkeep.advance();
+  state_->repairs.advance();
   state_->refusals.advance();
   state_->writes.advance(done);
   // What was handed over just now goes out without another round.
@@ -256,8 +263,10 @@ void ObjectTier::poll(std::vector<ObjectDone>& done) {
   for (const transfer::ObjectAnswer& answer : state_->answers) state_->take(answer, done);
   state_->take_crypt(done);
   const std::string problem = context.queue.problem();
+  // One that hangs while it is to be opened says so nowhere else.
+  if (!problem.empty()) context.is_settled.store(true);
   const MutexLock lock(context.mutex);
-  if (context.is_open.load()) context.problem = problem;
+  if (context.is_open.load() || !problem.empty()) context.problem = problem;
 }
 
 void ObjectTier::wait(Nanoseconds limit) { state_->context.queue.wait(limit); }
@@ -284,8 +293,12 @@ std::vector<std::string> ObjectTier::problems() const {
   const MutexLock lock(context.mutex);
   if (!context.problem.empty()) found.push_back(context.problem);
   if (!context.refused.empty()) found.push_back(context.refused);
+  if (!context.unreadable.empty()) found.push_back(context.unreadable);
   if (!context.full.empty()) found.push_back(context.full);
-  if (!context.damage.empty()) found.push_back(context.damage);
+  if (const std::size_t count = context.damaged.size(); count > 0) {
+    found.push_back(context.damaged.newest().text);
+    if (count > 1) found.back() += fmt::format(" (and {} more)", count - 1);
+  }
   if (!context.upkeep_problem.empty()) found.push_back(context.upkeep_problem);
   return found;
 }

@@ -119,10 +119,9 @@ void Probes::take(const transfer::ObjectAnswer& answer, std::uint64_t number) {
     return;
   }
   if (is_damaged) {
-    context_.note_damage(last,
+    context_.note_damage({.name = {last, variant}, .bytes = answer.info.bytes},
                          fmt::format("it has {} bytes, its layout says {}", answer.info.bytes,
-                                     context_.geometry.bytes()),
-                         variant);
+                                     context_.geometry.bytes()));
   }
   go_on(probe, {pack, variant});
 }

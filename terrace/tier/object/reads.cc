@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <tuple>
 
@@ -158,8 +160,8 @@ void Reads::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
   }
   const std::size_t ranks = context_.geometry.ranks();
   get.statuses.assign(get.reads.size(), get.answer);
-  get.headers.resize(get.pages.size());
-  get.opened.resize(get.pages.size());
+  get.headers.assign(get.pages.size(), {});
+  get.opened.assign(get.pages.size(), {});
   for (std::size_t i = 0; i < get.reads.size(); ++i) {
     for (std::uint16_t rank = 0; rank < ranks && get.statuses[i].is_ok(); ++rank) {
       const std::size_t frame = i * ranks + rank;
@@ -190,34 +192,59 @@ void Reads::take_opened(std::uint64_t number, std::vector<ObjectDone>& done) {
   if (--place->second.pending == 0) conclude(number, done);
 }
 
+bool Reads::read_again(std::uint64_t number, Get& get) {
+  const auto bad = std::ranges::find(get.statuses, Code::kCorrupt, &Status::code);
+  if (bad == get.statuses.end() || get.is_second || context_.is_reset.load()) return false;
+  const std::string what = bad->message();
+  if (!ask(number, get).is_ok()) return false;
+  get.is_second = true;
+  context_.damage_log.write(
+      LogLevel::kWarn,
+      fmt::format("event=object_read_again place=\"{}\" name={} reason=\"{}\"",
+                  context_.store->place(),
+                  context_.name_of(get.reads.front().place.pack, variant_of(get)), what));
+  return true;
+}
+
 void Reads::conclude(std::uint64_t number, std::vector<ObjectDone>& done) {
-  auto node = gets_.extract(number);
-  TERRACE_CHECK(!node.empty());
-  const Get& get = node.mapped();
   const std::size_t ranks = context_.geometry.ranks();
+  Get& ended = gets_.at(number);
+  for (std::size_t frame = 0; frame < ended.opened.size(); ++frame) {
+    Status& status = ended.statuses[frame / ranks];
+    if (status.is_ok()) status = ended.opened[frame];
+  }
+  if (read_again(number, ended)) return;
+  auto node = gets_.extract(number);
+  const Get& get = node.mapped();
   const SequenceHash& pack = get.reads.front().place.pack;
-  const std::size_t variant = variant_of(get);
+  const PackName name{pack, static_cast<std::uint8_t>(variant_of(get))};
   Status damage;
+  std::uint64_t damaged_at = 0;
   for (std::size_t i = 0; i < get.reads.size(); ++i) {
     Status status = get.statuses[i];
     std::vector<Checksum> checksums;
-    for (std::size_t frame = i * ranks; frame < (i + 1) * ranks && status.is_ok(); ++frame) {
-      status = get.opened[frame];
+    for (std::size_t frame = i * ranks; frame < (i + 1) * ranks; ++frame) {
       checksums.push_back(get.headers[frame].payload_checksum);
     }
     if (status.is_ok() && context_.is_reset.load()) status = {Code::kNotFound, "reset meanwhile"};
-    if (status.code() == Code::kCorrupt) damage = status;
+    if (status.code() == Code::kCorrupt && get.is_second) {
+      damage = status;
+      damaged_at = get.reads[i].range.offset;
+    }
     finish(get.reads[i], status, std::move(checksums), done);
   }
   if (!damage.is_ok()) {
-    context_.note_damage(pack, damage.message(), variant);
+    context_.note_damage({.name = name, .offset = damaged_at}, damage.message());
     context_.forget(pack);
   } else if (get.answer.code() == Code::kNotFound) {
     context_.counters.lost_packs.add();
     context_.forget(pack);
-  } else if (get.attempt > 0 && get.answer.is_ok()) {
+  } else if (std::ranges::all_of(get.statuses, &Status::is_ok)) {
     const MutexLock lock(context_.mutex);
-    context_.known.set_variant(pack, static_cast<std::uint8_t>(variant));
+    if (get.attempt > 0) context_.known.set_variant(pack, name.variant);
+    const wire::PackRange& first = get.reads.front().range;
+    const wire::PackRange& last = get.reads.back().range;
+    context_.damaged.note_well(name, first.offset, last.offset + last.bytes - first.offset);
   }
 }
 

@@ -1,5 +1,6 @@
 // Shard groups on their way out of packs. What was asked for between two polls and lies side by
-// side is read by one ranged request, as each costs a round trip.
+// side is read by one ranged request, as each costs a round trip. What does not verify is read once
+// more before the pack is called damaged: it may have changed on its way.
 // Threading: owned by the I/O thread.  Waits: never.  Bounds: ObjectTier::Options::most_reads.
 #pragma once
 
@@ -48,6 +49,7 @@ class Reads {
     std::vector<std::unique_ptr<Page>> pages;  // Header pages, by read and rank.
     std::unique_ptr<FrameSums> sums;           // Where the store shows what arrives; else null.
     std::size_t attempt = 0;                   // Names that were tried before.
+    bool is_second = false;                    // Read once more.
     Status answer;                             // The store's.
     std::vector<Status> statuses;              // By read,
     std::vector<wire::FrameHeader> headers;    // and these by read and rank, as the pages.
@@ -67,6 +69,8 @@ class Reads {
   }
   // The frame is the wanted block's, and can be read; what is plain is verified.
   [[nodiscard]] Status examine(const Get& get, std::size_t frame, wire::FrameHeader& found) const;
+  // True when some of it does not verify, and it is under way again.
+  [[nodiscard]] bool read_again(std::uint64_t number, Get& get);
   void open_frames(std::uint64_t number, Get& get);
   void conclude(std::uint64_t number, std::vector<ObjectDone>& done);
   void finish(const Read& read, const Status& status, std::vector<Checksum> checksums,

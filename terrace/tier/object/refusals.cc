@@ -5,6 +5,7 @@
 namespace terrace::tier::object {
 
 namespace {
+constexpr unsigned kMostFailedReads = 3;
 constexpr unsigned kMostFailedPuts = 3;
 
 // Of this pack, as far as it tells: a store that is away is another matter.
@@ -25,6 +26,22 @@ void Refusals::note_asked(const Status& status) {
     return;  // It says nothing about that.
   }
   tell(&Context::refused, std::move(text));
+}
+
+void Refusals::note_read(const Status& status) {
+  std::string text;
+  if (status.code() == Code::kIo) {
+    if (++failed_reads_ < kMostFailedReads) return;
+    text = fmt::format(
+        "{}: packs cannot be read, though it answers: {}; what lies there is not served: look at "
+        "the store, and at proxies on the way to it",
+        context_.store->place(), status.message());
+  } else if (!status.is_ok()) {
+    return;
+  } else {
+    failed_reads_ = 0;
+  }
+  tell(&Context::unreadable, std::move(text));
 }
 
 void Refusals::note_put(const Status& status) {

@@ -17,6 +17,7 @@ class Refusals {
 
   // Of a look-up or a read.
   void note_asked(const Status& status);
+  void note_read(const Status& status);
   void note_put(const Status& status);
   void advance() { log_.tick(); }
 
@@ -25,7 +26,8 @@ class Refusals {
   void tell(std::string Context::* state, std::string text);
 
   Context& context_;
-  unsigned failed_puts_ = 0;  // In a row, each for itself.
+  unsigned failed_reads_ = 0;  // In a row, each for itself.
+  unsigned failed_puts_ = 0;
   LogLimit log_;
 };
 

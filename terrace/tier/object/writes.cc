@@ -193,7 +193,8 @@ void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
   bool was_there = status.is_ok() && (!write.is_put || answer.was_there);
   // One that is damaged stays where it is until somebody removes it: it was told.
   if (was_there && !write.is_put && answer.info.bytes != context_.geometry.bytes()) {
-    context_.note_damage(write.hashes.back(), fmt::format("it has {} bytes", answer.info.bytes));
+    context_.note_damage({.name = {write.hashes.back()}, .bytes = answer.info.bytes},
+                         fmt::format("it has {} bytes", answer.info.bytes));
     was_there = false;
     status = {Code::kCorrupt, "a damaged pack has its name"};
   }
@@ -216,10 +217,10 @@ void Writes::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
     context_.counters.failed_writes.add();
   }
   if ((status.is_ok() || was_there) && !context_.is_reset.load()) {
+    if (status.is_ok()) context_.mend({write.hashes.back()});
     {
       const MutexLock lock(context_.mutex);
       const Nanoseconds now = context_.clock.now();
-      if (status.is_ok()) context_.known.repair({write.hashes.back()});
       context_.known.add(write.hashes, now);
       // What we have just put is young.
       if (status.is_ok()) {

@@ -23,8 +23,10 @@ std::string lower(std::string_view text) {
   return made;
 }
 
-Status corrupt(const Asked& asked, std::string_view what) {
-  return {Code::kCorrupt, fmt::format("{} {}: {}", to_string(asked.op), asked.url, what)};
+// What the way to the store has made of an answer, or the store itself; of the object it says
+// nothing.
+Status senseless(const Asked& asked, std::string_view what) {
+  return {Code::kIo, fmt::format("{} {}: {}", to_string(asked.op), asked.url, what)};
 }
 
 // What a code of the store's means, whatever the HTTP status beside it; kOk = it says nothing.
@@ -118,12 +120,26 @@ ObjectAnswer failed(const Reply& reply, const Asked& asked) {
   return answer;
 }
 
+// The last byte of an object that ends within the range from `offset` on, as an answer to that
+// tells: "bytes 5-13/14". Nothing = it tells no such thing.
+std::optional<std::uint64_t> end_of_object(std::string_view range, std::uint64_t offset) {
+  const std::string start = fmt::format("bytes {}-", offset);
+  if (!range.starts_with(start)) return std::nullopt;
+  range.remove_prefix(start.size());
+  const std::size_t slash = range.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  const auto last = parse_number(range.substr(0, slash));
+  const auto total = parse_number(range.substr(slash + 1));
+  if (!last || !total || *last < offset || *total == 0 || *last != *total - 1) return std::nullopt;
+  return *last;
+}
+
 ObjectAnswer judge_head(const Reply& reply, const Asked& asked) {
   ObjectAnswer answer;
   const auto length = parse_number(reply.content_length.value_or(""));
   const auto date = parse_http_date(reply.last_modified);
   if (!length || !date) {
-    answer.status = corrupt(asked, "no Content-Length or Last-Modified that makes sense");
+    answer.status = senseless(asked, "no Content-Length or Last-Modified that makes sense");
     return answer;
   }
   answer.info = {asked.request.name, *length, *date};
@@ -133,22 +149,22 @@ ObjectAnswer judge_head(const Reply& reply, const Asked& asked) {
 ObjectAnswer judge_list(const Reply& reply, const Asked& asked) {
   ObjectAnswer answer;
   if (reply.body.size() >= reply.body_limit) {
-    answer.status = corrupt(asked, "a listing that does not end");
+    answer.status = senseless(asked, "a listing that does not end");
     return answer;
   }
   auto page = parse_list(reply.body);
   if (!page) {
-    answer.status = corrupt(asked, page.error().message());
+    answer.status = senseless(asked, page.error().message());
     return answer;
   }
   if (!page->next.empty() && page->next == asked.request.after) {
-    answer.status = corrupt(asked, "a page whose next one is itself");
+    answer.status = senseless(asked, "a page whose next one is itself");
     return answer;
   }
   const std::string start = std::string(asked.prefix) + asked.request.name;
   for (ObjectInfo& info : page->found) {
     if (!info.name.starts_with(start)) {
-      answer.status = corrupt(asked, "a name that does not begin as asked");
+      answer.status = senseless(asked, "a name that does not begin as asked");
       return answer;
     }
     info.name.erase(0, asked.prefix.size());
@@ -194,23 +210,29 @@ void Reply::take_header(std::string_view line) {
 
 Status check_range(const Reply& reply, const Asked& asked) {
   if (reply.http != 206) {
-    return corrupt(asked, fmt::format("{} instead of 206 for a range", reply.http));
+    return senseless(asked, fmt::format("answered {} to a range", reply.http));
   }
   const std::uint64_t length = asked.request.bytes();
-  const std::string wanted =
-      fmt::format("bytes {}-{}/", asked.request.offset, asked.request.offset + length - 1);
+  const std::uint64_t last = asked.request.offset + length - 1;
+  const std::string wanted = fmt::format("bytes {}-{}/", asked.request.offset, last);
   if (!reply.content_range.starts_with(wanted)) {
+    if (const auto end = end_of_object(reply.content_range, asked.request.offset);
+        end && *end < last) {
+      return {Code::kCorrupt,
+              fmt::format("{} {}: the object ends at byte {}, within the range '{}…'",
+                          to_string(asked.op), asked.url, *end, wanted)};
+    }
     std::string shown;
     for (const char byte : reply.content_range.substr(0, 60)) {
       shown += byte >= ' ' && byte <= '~' ? byte : '?';
     }
-    return corrupt(asked, fmt::format("range '{}' instead of '{}…'", shown, wanted));
+    return senseless(asked, fmt::format("answered '{}' to the range '{}…'", shown, wanted));
   }
   // Without a length the body is in parts, and counted.
   if (!reply.content_length) return {};
   const auto told = parse_number(*reply.content_length);
   if (told && *told == length) return {};
-  return corrupt(asked, fmt::format("Content-Length is not the {} bytes of the range", length));
+  return senseless(asked, fmt::format("Content-Length is not the {} bytes of the range", length));
 }
 
 ObjectAnswer judge(const Reply& reply, const Asked& asked) {

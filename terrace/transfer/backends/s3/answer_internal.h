@@ -39,6 +39,7 @@ struct Asked {
 };
 
 // Whether the answer to a get has the bytes that were asked for, and these alone.
+// Errors: kCorrupt = the object is shorter; kIo = it is no answer to that.
 [[nodiscard]] Status check_range(const Reply& reply, const Asked& asked);
 // Of an answer that came to its end.
 [[nodiscard]] ObjectAnswer judge(const Reply& reply, const Asked& asked);

@@ -35,14 +35,7 @@ Code code_of(CURLcode code) {
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
       return Code::kRefused;
-    case CURLE_UNSUPPORTED_PROTOCOL:  // No HTTP/1 in the first line.
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_OUT_OF_MEMORY:  // What it says of a header line without an end.
-    case CURLE_BAD_CONTENT_ENCODING:
-    case CURLE_WRITE_ERROR:
-    case 100:  // CURLE_TOO_LARGE, since 8.6.
-      return Code::kCorrupt;
-    default:
+    default:  // No HTTP/1, no memory, …: none of it says anything of the object.
       return Code::kIo;
   }
 }
@@ -116,6 +109,7 @@ Status Exchange::prepare(RequestPlan wanted, const S3Credentials& keys, std::int
   has_headers_ = false;
   is_kept_ = true;
   is_cut_ = false;
+  lacks_memory_ = false;
   verdict_ = {};
   reason_.fill(0);
   curl_.slist_free_all(headers_);
@@ -210,7 +204,7 @@ void Exchange::set_limits() {
 bool Exchange::take_header(std::string_view line) {
   header_bytes_ += line.size();
   if (header_bytes_ > kMostHeaderBytes) {
-    verdict_ = {Code::kCorrupt, text() + ": headers that do not end"};
+    verdict_ = {Code::kIo, text() + ": headers that do not end"};
     return false;
   }
   if (has_headers_) return true;  // Trailers.
@@ -230,7 +224,7 @@ bool Exchange::take_header(std::string_view line) {
 std::size_t Exchange::take_body(const char* data, std::size_t bytes) {
   if (plan.op == ObjectOp::kGet && reply_.http == 206) {
     if (bytes > request_.bytes() - moved_) {
-      verdict_ = {Code::kCorrupt, text() + ": more bytes than asked for"};
+      verdict_ = {Code::kIo, text() + ": more bytes than asked for"};
       return 0;
     }
     const std::uint64_t before = moved_;
@@ -262,6 +256,7 @@ std::size_t Exchange::on_header(char* data, std::size_t size, std::size_t count,
   try {
     return static_cast<Exchange*>(self)->take_header({data, size * count}) ? size * count : 0;
   } catch (...) {  // Out of memory; nothing may fly through libcurl.
+    static_cast<Exchange*>(self)->lacks_memory_ = true;
     return 0;
   }
 }
@@ -270,6 +265,7 @@ std::size_t Exchange::on_body(char* data, std::size_t size, std::size_t count, v
   try {
     return static_cast<Exchange*>(self)->take_body(data, size * count);
   } catch (...) {
+    static_cast<Exchange*>(self)->lacks_memory_ = true;
     return 0;
   }
 }
@@ -298,20 +294,24 @@ bool Exchange::is_through(CURLcode code) const {
 
 ObjectAnswer Exchange::conclude(CURLcode code, std::int64_t now_seconds) const {
   ObjectAnswer answer;
-  if (!verdict_.is_ok()) {
+  if (lacks_memory_) {
+    answer.status = {Code::kUnavailable, text() + ": no memory to take the answer",
+                     Scope::kBackend};
+  } else if (!verdict_.is_ok()) {
     answer.status = verdict_;
   } else if (is_through(code)) {
     answer = judge(reply_, asked(now_seconds));
     if (answer.status.is_ok() && plan.op == ObjectOp::kGet && moved_ != request_.bytes()) {
-      answer.status = {Code::kCorrupt,
+      // Ended before its time, as a connection is that ends.
+      answer.status = {Code::kUnavailable,
                        fmt::format("{}: {} bytes instead of {}", text(), moved_, request_.bytes())};
     }
   } else {
-    const Code meaning = code == CURLE_OK ? Code::kCorrupt : code_of(code);
+    const Code meaning = code == CURLE_OK ? Code::kIo : code_of(code);
     const char* reason = reason_[0] != 0 ? reason_.data() : curl_.easy_strerror(code);
     answer.status = {meaning,
                      fmt::format("{}: {} (curl {})", text(), reason, static_cast<int>(code)),
-                     meaning == Code::kCorrupt ? Scope::kBlock : Scope::kBackend};
+                     Scope::kBackend};
   }
   return answer;
 }

@@ -86,10 +86,11 @@ class Exchange {
   ContentSums sums_;
   Reply reply_;
   std::size_t header_bytes_ = 0;
-  bool has_headers_ = false;  // Of the final answer.
-  bool is_kept_ = true;       // The connection: it was there before.
-  bool is_cut_ = false;       // We had enough of the body.
-  Status verdict_;            // Why we broke it off.
+  bool has_headers_ = false;   // Of the final answer.
+  bool is_kept_ = true;        // The connection: it was there before.
+  bool is_cut_ = false;        // We had enough of the body.
+  bool lacks_memory_ = false;  // We broke it off for that,
+  Status verdict_;             // or for this.
   std::array<char, CURL_ERROR_SIZE> reason_{};
 };
 

@@ -1,5 +1,6 @@
 // What the store makes of answers: those that are right, and those that lie, stop or never come.
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 
 #include <atomic>
 
@@ -58,38 +59,53 @@ TEST_F(S3AnswersTest, ARangeInPartsIsCounted) {
   EXPECT_EQ(get_ten(), Code::kOk) << last_text_;
   EXPECT_EQ(got(), "0123456789");
   serve_bytes(head + "4\r\n0123\r\n0\r\n\r\n");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kUnavailable) << last_text_;
   serve_bytes(head + "10\r\n0123456789abcdef\r\n0\r\n\r\n");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   serve_bytes(head + "zz\r\n0123");
   EXPECT_NE(get_ten(), Code::kOk) << last_text_;
 }
 
-TEST_F(S3AnswersTest, WhatIsNoAnswerToTheRangeIsCorrupt) {
+TEST_F(S3AnswersTest, WhatIsNoAnswerToTheRangeSaysNothingOfTheObject) {
   const std::string ten = "0123456789";
   serve_answer(200, "", std::string(100, 'x'));
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
+  EXPECT_THAT(last_text_, ::testing::HasSubstr("answered 200 to a range"));
   serve_answer(200, range_header("5-14/100"), ten);
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   serve_answer(204, "", "");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   for (const char* range : {"0-9/100", "5-15/100", "5-13/100", "5-14", "15-14/100", "x", ""}) {
     serve_answer(206, range_header(range), ten);
-    EXPECT_EQ(get_ten(), Code::kCorrupt) << range << last_text_;
+    EXPECT_EQ(get_ten(), Code::kIo) << range << last_text_;
   }
   serve_answer(206, "", ten);
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   EXPECT_EQ(got(), std::string(10, '\xa5'));  // Of none of these a byte was taken.
 }
 
-TEST_F(S3AnswersTest, WrongLengthsAreCorrupt) {
+TEST_F(S3AnswersTest, AnObjectThatEndsWithinTheRangeIsCorrupt) {
+  for (const char* range : {"5-13/14", "5-5/6"}) {
+    serve_answer(206, range_header(range), "012345678");
+    EXPECT_EQ(get_ten(), Code::kCorrupt) << range << last_text_;
+    EXPECT_THAT(last_text_, ::testing::HasSubstr("the object ends at byte"));
+  }
+  for (const char* range : {"5-13/15", "5-13/*", "5-14/14", "4-13/14", "5-4/5", "5-/14", "5-0/0"}) {
+    serve_answer(206, range_header(range), "012345678");
+    EXPECT_EQ(get_ten(), Code::kIo) << range << last_text_;
+  }
+  serve_answer(416, "", error_body("InvalidRange"));
+  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+}
+
+TEST_F(S3AnswersTest, WrongLengthsSayNothingOfTheObject) {
   serve_answer(206, range_header("5-14/100"), "012345678");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   serve_answer(206, range_header("5-14/100"), "0123456789a");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   serve_bytes("HTTP/1.1 206 X\r\nContent-Length: 10\r\nContent-Length: 11\r\n" +
               range_header("5-14/100") + "\r\n0123456789a");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   for (const char* length : {"-1", "0x0a", "99999999999999999999999", "ten"}) {
     serve_bytes(fmt::format("HTTP/1.1 206 X\r\nContent-Length: {}\r\n{}\r\n0123456789", length,
                             range_header("5-14/100")));
@@ -97,7 +113,7 @@ TEST_F(S3AnswersTest, WrongLengthsAreCorrupt) {
   }
   // Without a length, until the connection ends.
   serve_bytes("HTTP/1.1 206 X\r\n" + range_header("5-14/100") + "\r\n01234");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kUnavailable) << last_text_;
 }
 
 TEST_F(S3AnswersTest, AConnectionThatEndsIsUnavailable) {
@@ -117,28 +133,28 @@ TEST_F(S3AnswersTest, AConnectionThatEndsIsUnavailable) {
   EXPECT_EQ(get_ten(), Code::kUnavailable) << last_text_;
 }
 
-TEST_F(S3AnswersTest, WhatIsNoHttpIsCorrupt) {
+TEST_F(S3AnswersTest, WhatIsNoHttpIsTheStoresFault) {
   serve_bytes("\x16\x03\x01 garbage\r\n\r\n");
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   serve_bytes("HTTP/1.1 abc\r\n\r\n");
   EXPECT_NE(get_ten(), Code::kOk) << last_text_;
 }
 
-TEST_F(S3AnswersTest, HeadersThatDoNotEndAreCorrupt) {
+TEST_F(S3AnswersTest, HeadersThatDoNotEndAreTheStoresFault) {
   serve([](const Peer& peer, const Seen&) {
     if (!peer.send("HTTP/1.1 206 X\r\n")) return false;
     while (peer.send("x-more: " + std::string(1000, 'x') + "\r\n")) {
     }
     return false;
   });
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
   serve([](const Peer& peer, const Seen&) {
     if (!peer.send("HTTP/1.1 206 X\r\nx-long: ")) return false;
     while (peer.send(std::string(10'000, 'x'))) {
     }
     return false;
   });
-  EXPECT_EQ(get_ten(), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(get_ten(), Code::kIo) << last_text_;
 }
 
 TEST_F(S3AnswersTest, AnErrorThatDoesNotEndIsReadNoFurtherThanNeeded) {
@@ -226,9 +242,9 @@ TEST_F(S3AnswersTest, AHeadNeedsLengthAndDate) {
   EXPECT_EQ(answer.info.bytes, 1234U);
   EXPECT_EQ(answer.info.modified_seconds, 784111777);
   serve_answer(200, "", "");
-  EXPECT_EQ(code_of(request(ObjectOp::kHead, "a")), Code::kCorrupt);
+  EXPECT_EQ(code_of(request(ObjectOp::kHead, "a")), Code::kIo);
   serve_bytes(fmt::format("HTTP/1.1 200 X\r\n{}\r\n", kDate));
-  EXPECT_EQ(code_of(request(ObjectOp::kHead, "a")), Code::kCorrupt);
+  EXPECT_EQ(code_of(request(ObjectOp::kHead, "a")), Code::kIo);
 }
 
 // A deadline ends the transfer: the connection is gone, and nothing touches the memory any more.
@@ -311,7 +327,7 @@ TEST_F(S3ListTest, NamesComeWithoutThePrefixAndStrangersAreLeftOut) {
   EXPECT_EQ(answer.next, "to/ken=");
   ObjectRequest more = request(ObjectOp::kList, "a/");
   more.after = "to/ken&x=1";
-  EXPECT_EQ(code_of(more), Code::kCorrupt);  // "c" does not begin so.
+  EXPECT_EQ(code_of(more), Code::kIo);  // "c" does not begin so.
   const auto seen = server_->seen();
   EXPECT_EQ(seen.at(0).target,
             "/bucket/?encoding-type=url&list-type=2&max-keys=1000&prefix=team%2Fkv%2F");
@@ -320,26 +336,26 @@ TEST_F(S3ListTest, NamesComeWithoutThePrefixAndStrangersAreLeftOut) {
             "max-keys=1000&prefix=team%2Fkv%2Fa%2F");
 }
 
-TEST_F(S3ListTest, ListingsThatLieAreCorrupt) {
+TEST_F(S3ListTest, ListingsThatLieAreTheStoresFault) {
   serve_list(object("team/other"));
-  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kIo) << last_text_;
   serve_list("<IsTruncated>true</IsTruncated>");
-  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kIo) << last_text_;
   serve_list(next("same"));
   ObjectRequest again = request(ObjectOp::kList, "");
   again.after = "same";
-  EXPECT_EQ(code_of(again), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(code_of(again), Code::kIo) << last_text_;
   serve_answer(200, "", "<html>garbage");
-  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kIo) << last_text_;
   serve_answer(200, "", "");
-  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kIo) << last_text_;
   serve([](const Peer& peer, const Seen&) {
     if (!peer.send("HTTP/1.1 200 X\r\n\r\n<ListBucketResult>")) return false;
     while (peer.send(std::string(10'000, ' '))) {
     }
     return false;
   });
-  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kCorrupt) << last_text_;
+  EXPECT_EQ(code_of(request(ObjectOp::kList, "")), Code::kIo) << last_text_;
 }
 
 TEST_F(S3ListTest, AListedObjectThatIsGoneIsNotFound) {
