@@ -84,9 +84,7 @@ struct DiskTier::State {
       backend->name_file(volume->meta_file(), volume->meta_path());
       backend->name_file(volume->extents_file(), volume->extents_path());
     }
-    if (writer.budget().file() >= 0) {
-      backend->name_file(writer.budget().file(), writer.budget().path());
-    }
+    writer.budget().name_files(*backend);
     if (learned.file() >= 0) backend->name_file(learned.file(), learned.path());
   }
 
@@ -150,7 +148,7 @@ struct DiskTier::State {
         return writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kAccountWrite:
       case Purpose::kAccountSync:
-        return writer.budget().finish(ticket.purpose, completion.status);
+        return writer.budget().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kLearnedWrite:
       case Purpose::kLearnedSync:
         return learned.finish(ticket.purpose, completion.status);
@@ -453,8 +451,8 @@ std::vector<std::string> DiskTier::problems() const {
                     fmt::join(keys, " or ")));
   }
   std::ranges::move(undropped(), std::back_inserter(all));
-  const std::string& problem = state_->writer.budget().problem();
-  if (!problem.empty()) all.push_back(problem);
+  std::string problem = state_->writer.budget().problem();
+  if (!problem.empty()) all.push_back(std::move(problem));
   return all;
 }
 

@@ -49,6 +49,10 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   if (!budget_.may_write(bytes)) {
     if (context_.slots.contains(group, hash))
       return {Code::kInvalid, "the block is on disk already"};
+    if (budget_.is_unkept(bytes)) {
+      context_.meters.dropped_unavailable.add();
+      return {Code::kUnavailable, "the account of the write budget cannot be written"};
+    }
     context_.meters.dropped_budget.add();
     return {Code::kRefused, "the write budget is used up for now"};
   }
