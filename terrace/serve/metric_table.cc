@@ -109,8 +109,8 @@ constexpr MetricRow kRows[] = {
      "How long a look at each directory's path has been under way, made each second; 0 = none is. Over 10: it is "
      "left alone, and `terrace status` names the call."},
     {"terrace_disk_hangs_total", kCounter, "volume, operation",
-     "How often a directory was left alone as nothing came back for 10 s: of reads and writes (transfer), or of the "
-     "call of a look at its path."},
+     "How often a directory was left alone as something did not come back for 10 s: reads or writes of one kind "
+     "(transfer), `fdatasync`, `fallocate` (60 s), or the call of a look at its path."},
     {"terrace_disk_write_window", kGauge, "",
      "Block writes that may be at the disk at a time; few while blocks are read."},
     {"terrace_disk_waiting_transfers", kGauge, "class",

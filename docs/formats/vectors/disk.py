@@ -24,7 +24,7 @@ COLUMNS = (
     "# slots-page: epoch, groups, run_slots, run_extents, generation, era, doubt, bytes\n"
     "# slots-record: groups, i, group, sequence hash, alias, sequence number, stamp, generation,"
     " epoch, namespace number, state, id of the key (or -), offset in slots.meta, bytes\n"
-    "# writes-page: when, bytes that may be written yet, bytes\n"
+    "# writes-page: when, bytes that may be written yet, set (0 = none), copies of it, bytes\n"
     "# learned-half: number, seed and bytes of the payload (SplitMix64), bytes of the page\n"
     "# layout: extents of the file, extent_bytes, ranks, payload bytes of each group, run_extents, run_slots\n"
     "# frame: extents of the file, extent_bytes, ranks, payload bytes of each group, group, i, rank,"
@@ -221,7 +221,14 @@ def meta_vectors() -> list[list[str]]:
     rows += record_vectors()
     for when, left in ((0, 0), (1_767_225_600, 1 << 40), (1_767_225_600, -4097), (1, -(1 << 63))):
         whole = page(b"TERRWEAR", struct.pack("<Qq", when, left))
-        rows.append(["writes-page", str(when), str(left), shown(whole)])
+        rows.append(["writes-page", str(when), str(left), "0", "1", shown(whole)])
+    for account in (
+        (0, 0, 1, 1),
+        (1_767_225_600, -4097, U64, 2),
+        (1, 1 << 40, 0x1112131415161718, 0x21222324),
+    ):
+        whole = page(b"TERRWEAR", struct.pack("<QqQI", *account))
+        rows.append(["writes-page", *map(str, account), shown(whole)])
     for number, length in ((1, 1), (2, 5000), (0x1112131415161718, 258_048)):
         payload = splitmix_bytes(number, length)
         whole = page(b"TERRLRND", struct.pack("<QII", number, length, crc32c(payload)))

@@ -39,10 +39,11 @@ enum class Purpose : std::uint8_t {
   kScrub,
   kCheck
 };
+inline constexpr std::size_t kPurposeCount = 17;  // With 0, which is none.
 struct Ticket {
   Purpose purpose = Purpose::kReadFrame;
   std::uint16_t rank = 0;    // Frames.
-  std::uint32_t number = 0;  // Operation, or volume.
+  std::uint32_t number = 0;  // Of frames the operation, else the volume.
   [[nodiscard]] std::uint64_t token() const {
     return static_cast<std::uint64_t>(purpose) << 56U | static_cast<std::uint64_t>(rank) << 32U |
            number;

@@ -5,6 +5,7 @@
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/fake_clock.h"
 #include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/format_internal.h"
 #include "terrace/transfer/backends/fault/fault_backend.h"
 
 namespace terrace::tier::disk {
@@ -28,7 +29,8 @@ class DiskBudgetTest : public ::testing::Test {
     for (; written < 100; ++written) {
       rig_.settle();  // What may be written next has been put down.
       const Status status = rig_.write(next_++);
-      if (status.code() == Code::kRefused) break;
+      last_refusal_ = status.code();
+      if (last_refusal_ == Code::kRefused || last_refusal_ == Code::kUnavailable) break;
       EXPECT_EQ(status.text(), Status().text());
     }
     return written;
@@ -37,10 +39,44 @@ class DiskBudgetTest : public ::testing::Test {
     return rig_.metric("terrace_disk_drop_blocks_total{reason=\"write_budget\"}");
   }
   std::string account() { return tree(rig_.path()).at(rig_.owner() + "/writes.meta"); }
+  void add_faults() {
+    rig_.options().decorate = [this](std::unique_ptr<transfer::Backend> inner) {
+      auto made = std::make_unique<transfer::FaultBackend>(std::move(inner), 1);
+      faults_ = made.get();
+      return made;
+    };
+  }
+  // Rounds until nothing is due any more.
+  void poll_for_a_while() {
+    std::vector<DiskDone> done;
+    for (int i = 0; i < 50; ++i) {
+      rig_.tier().wait(milliseconds(2));
+      rig_.tier().poll(done);
+    }
+  }
+  double left() { return rig_.metric("terrace_disk_write_budget_bytes"); }
+
+  // ---- Two directories.
+  void use_two() { rig_.options().paths = {two(0), two(1)}; }
+  [[nodiscard]] std::string two(int number) const {
+    return rig_.path() + (number == 0 ? "/a" : "/b");
+  }
+  void put_account(int number, const WriteAccount& account) {
+    std::string page(kPageBytes, '\0');
+    encode(account, std::as_writable_bytes(std::span(page)).first<kPageBytes>());
+    write_text(two(number) + "/terrace-00/writes.meta", page);
+  }
+  // What every copy of both says.
+  void put_accounts(std::int64_t first, std::int64_t second) {
+    put_account(0, {clock_.wall_seconds(), first, 7, 2});
+    put_account(1, {clock_.wall_seconds(), second, 7, 2});
+  }
 
   testing::FakeClock clock_;
   Rig rig_;
   std::uint64_t next_ = 1;
+  Code last_refusal_ = Code::kOk;
+  transfer::FaultBackend* faults_ = nullptr;
 };
 
 TEST_F(DiskBudgetTest, AFreshTierWritesOneBlockAndThenWhatItEarns) {
@@ -101,23 +137,19 @@ TEST_F(DiskBudgetTest, WhereTheAccountCannotBeKeptNothingIsWrittenAndSaid) {
   open();
   clock_.advance(seconds(7200));
   EXPECT_EQ(write_all(), 1U);
+  EXPECT_EQ(last_refusal_, Code::kUnavailable);
   ASSERT_EQ(rig_.tier().problems().size(), 1U);
   EXPECT_NE(rig_.tier().problems()[0].find("writes.meta"), std::string::npos);
 }
 
 TEST_F(DiskBudgetTest, AnAccountThatFailsIsTriedAgain) {
-  transfer::FaultBackend* faults = nullptr;
-  rig_.options().decorate = [&](std::unique_ptr<transfer::Backend> inner) {
-    auto made = std::make_unique<transfer::FaultBackend>(std::move(inner), 1);
-    faults = made.get();
-    return made;
-  };
+  add_faults();
   open();
   clock_.advance(seconds(3600));
-  faults->aim(transfer::Fault::kError, transfer::IoOp::kWrite, 1, "writes.meta");
+  faults_->aim(transfer::Fault::kError, transfer::IoOp::kWrite, 1, "writes.meta");
   const std::uint64_t before = write_all();
   EXPECT_LT(before, 5U) << "what the account of the start promises";
-  EXPECT_EQ(faults->injected(), 1U);
+  EXPECT_EQ(faults_->injected(), 1U);
   clock_.advance(seconds(11));
   std::vector<DiskDone> done;
   EXPECT_TRUE(testing::eventually([&] {
@@ -125,6 +157,109 @@ TEST_F(DiskBudgetTest, AnAccountThatFailsIsTriedAgain) {
     return rig_.write(next_++).is_ok();
   }));
   EXPECT_GT(write_all(), 10U);
+}
+
+TEST_F(DiskBudgetTest, WhereNoAccountCanBeWrittenAProblemSaysSoUntilItCan) {
+  add_faults();
+  open();
+  clock_.advance(seconds(3600));
+  rig_.settle();
+  faults_->aim(transfer::Fault::kReadOnly, transfer::IoOp::kWrite, 1000, "writes.meta");
+  EXPECT_LT(write_all(), 5U) << "what the account of the start promises";
+  EXPECT_EQ(last_refusal_, Code::kUnavailable);
+  EXPECT_EQ(dropped(), 0) << "there is budget left";
+  EXPECT_EQ(rig_.metric("terrace_disk_drop_blocks_total{reason=\"unavailable\"}"), 1);
+  ASSERT_EQ(rig_.tier().problems().size(), 1U);
+  EXPECT_NE(rig_.tier().problems()[0].find("writes.meta"), std::string::npos);
+  EXPECT_NE(rig_.tier().problems()[0].find("nothing more is written"), std::string::npos);
+  faults_->aim(transfer::Fault::kNone, transfer::IoOp::kWrite, 0);
+  clock_.advance(seconds(11));
+  poll_for_a_while();
+  EXPECT_TRUE(rig_.tier().problems().empty());
+  EXPECT_GT(write_all(), 10U);
+}
+
+TEST_F(DiskBudgetTest, OneDirectoryWhoseAccountFailsStopsNoWrites) {
+  use_two();
+  add_faults();
+  open();
+  clock_.advance(seconds(3600));
+  rig_.settle();
+  faults_->aim(transfer::Fault::kError, transfer::IoOp::kWrite, 1000, "/a/terrace-00/writes.meta");
+  EXPECT_GT(write_all(), 20U);
+  EXPECT_GT(faults_->injected(), 2U);
+  EXPECT_TRUE(rig_.tier().problems().empty());
+}
+
+TEST_F(DiskBudgetTest, OneDirectoryWhoseAccountHangsStopsNoWrites) {
+  use_two();
+  add_faults();
+  open();
+  clock_.advance(seconds(3600));
+  rig_.settle();
+  faults_->hang("/a/terrace-00/writes.meta");
+  std::uint64_t written = 0;
+  while (written < 30 && rig_.write(next_++).is_ok()) {
+    ++written;
+    poll_for_a_while();
+  }
+  EXPECT_GT(written, 20U);
+  EXPECT_EQ(faults_->lost(), 1U) << "none is begun behind it";
+  faults_->hang({});
+  faults_->release_lost();
+  rig_.settle();
+  ASSERT_EQ(rig_.reopen().text(), Status().text());
+  EXPECT_LE(write_all(), 1U);
+}
+
+TEST_F(DiskBudgetTest, OfTwoDirectoriesTheLesserAccountCounts) {
+  use_two();
+  open();
+  rig_.close();
+  put_accounts(9 * kFrame, 5 * kFrame);
+  open();
+  EXPECT_EQ(left(), 5.0 * kFrame);
+  rig_.close();
+  put_accounts(3 * kFrame, 5 * kFrame);
+  open();
+  EXPECT_EQ(left(), 3.0 * kFrame);
+}
+
+TEST_F(DiskBudgetTest, ALostOrSwappedDirectoryDoesNotForgetWhatWasWritten) {
+  use_two();
+  open();
+  rig_.close();
+  put_accounts(9 * kFrame, 9 * kFrame);
+  std::filesystem::remove_all(two(0));
+  open();
+  EXPECT_EQ(left(), 0) << "what is gone may have said less";
+  rig_.close();
+  put_account(0, {clock_.wall_seconds(), 9 * kFrame, 8, 1});  // Another owner's.
+  put_account(1, {clock_.wall_seconds(), -3 * static_cast<std::int64_t>(kFrame), 7, 1});
+  open();
+  EXPECT_EQ(left(), -3.0 * kFrame) << "what is owed is owed";
+  rig_.close();
+  put_accounts(9 * kFrame, 9 * kFrame);
+  rig_.options().paths = {two(1)};
+  open();
+  EXPECT_EQ(left(), 0);
+  clock_.advance(seconds(1800));
+  rig_.close();
+  open();
+  EXPECT_GT(left(), 10.0 * kFrame) << "it is on its own by now";
+}
+
+TEST_F(DiskBudgetTest, AnAccountOfAnEarlierVersionIsTakenOver) {
+  use_two();
+  open();
+  rig_.close();
+  put_account(0, {clock_.wall_seconds(), 9 * kFrame});
+  std::filesystem::remove(two(1) + "/terrace-00/writes.meta");
+  open();
+  EXPECT_EQ(left(), 9.0 * kFrame);
+  rig_.close();
+  open();
+  EXPECT_EQ(left(), 9.0 * kFrame) << "as both say now";
 }
 
 TEST_F(DiskBudgetTest, WithoutABoundThereIsNoAccount) {

@@ -84,9 +84,7 @@ struct DiskTier::State {
       backend->name_file(volume->meta_file(), volume->meta_path());
       backend->name_file(volume->extents_file(), volume->extents_path());
     }
-    if (writer.budget().file() >= 0) {
-      backend->name_file(writer.budget().file(), writer.budget().path());
-    }
+    writer.budget().name_files(*backend);
     if (learned.file() >= 0) backend->name_file(learned.file(), learned.path());
   }
 
@@ -108,10 +106,9 @@ struct DiskTier::State {
   bool prepare(transfer::Transfer& transfer) {
     const Ticket ticket = Ticket::of(transfer.token);
     const bool is_read = ticket.purpose == Purpose::kReadFrame;
-    if (!is_read && ticket.purpose != Purpose::kWriteFrame) return true;
-    if (!(is_read ? reader.prepare(ticket, transfer) : writer.prepare(ticket, transfer))) {
-      return false;
-    }
+    const bool is_write = ticket.purpose == Purpose::kWriteFrame;
+    if (is_read && !reader.prepare(ticket, transfer)) return false;
+    if (is_write && !writer.prepare(ticket, transfer)) return false;
     watch.began(ticket, transfer);
     return true;
   }
@@ -119,6 +116,7 @@ struct DiskTier::State {
   // It waits again, and is not at its device.
   void release(transfer::Transfer& transfer) {
     const Ticket ticket = Ticket::of(transfer.token);
+    watch.ended(ticket, false);
     if (ticket.purpose == Purpose::kReadFrame) {
       reader.release(ticket);
     } else if (ticket.purpose == Purpose::kWriteFrame) {
@@ -126,18 +124,16 @@ struct DiskTier::State {
     } else {
       return;
     }
-    watch.ended(ticket);
     transfer.pieces[0].data = nullptr;
   }
 
   void finish(transfer::Completion& completion) {
     const Ticket ticket = Ticket::of(completion.token);
+    watch.ended(ticket);
     switch (ticket.purpose) {
       case Purpose::kReadFrame:
-        watch.ended(ticket);
         return reader.finish(ticket, std::move(completion.status), ready);
       case Purpose::kWriteFrame:
-        watch.ended(ticket);
         return writer.finish_frame(ticket, std::move(completion.status), ready);
       case Purpose::kDataSync:
         return writer.finish_data_sync(ticket.number, completion.status, ready);
@@ -150,7 +146,7 @@ struct DiskTier::State {
         return writer.allocator().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kAccountWrite:
       case Purpose::kAccountSync:
-        return writer.budget().finish(ticket.purpose, completion.status);
+        return writer.budget().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kLearnedWrite:
       case Purpose::kLearnedSync:
         return learned.finish(ticket.purpose, completion.status);
@@ -453,8 +449,8 @@ std::vector<std::string> DiskTier::problems() const {
                     fmt::join(keys, " or ")));
   }
   std::ranges::move(undropped(), std::back_inserter(all));
-  const std::string& problem = state_->writer.budget().problem();
-  if (!problem.empty()) all.push_back(problem);
+  std::string problem = state_->writer.budget().problem();
+  if (!problem.empty()) all.push_back(std::move(problem));
   return all;
 }
 

@@ -45,6 +45,9 @@ struct AccountPage {
   std::uint32_t crc;
   std::int64_t wall_seconds;
   std::int64_t level;
+  std::uint64_t set;
+  std::uint32_t copies;  // 0 with set 0.
+  std::uint32_t reserved;
 };
 struct LearnedPage {
   char magic[8];
@@ -201,17 +204,27 @@ std::optional<MetaHeader> decode_meta(std::span<const std::byte, kPageBytes> pag
 }
 
 void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page) {
-  put_page(AccountPage{{}, 0, 0, account.wall_seconds, account.level}, kAccountMagic, page);
+  put_page(AccountPage{{},
+                       0,
+                       0,
+                       account.wall_seconds,
+                       account.level,
+                       account.set,
+                       account.set == 0 ? 0 : account.copies,
+                       0},
+           kAccountMagic, page);
 }
 
 std::optional<WriteAccount> decode_account(std::span<const std::byte, kPageBytes> page) {
   AccountPage bytes;
   std::memcpy(&bytes, page.data(), sizeof bytes);
   if (std::memcmp(bytes.magic, kAccountMagic, sizeof bytes.magic) != 0 ||
-      bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page)) {
+      bytes.version != kFormatVersion || bytes.crc != page_crc(bytes, page) ||
+      (bytes.set == 0) != (bytes.copies == 0)) {
     return std::nullopt;
   }
-  return WriteAccount{bytes.wall_seconds, bytes.level};
+  return WriteAccount{bytes.wall_seconds, bytes.level, bytes.set,
+                      bytes.set == 0 ? 1 : bytes.copies};
 }
 
 void encode(const LearnedHeader& header, std::span<std::byte, kPageBytes> page) {

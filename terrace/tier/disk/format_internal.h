@@ -102,10 +102,13 @@ struct DecodedSlot {
 // 0 = `text` is not what used_text() makes of a number above 0.
 [[nodiscard]] std::int64_t used_seconds_of(std::string_view text);
 
-// The one page of writes.meta: what disk.write_budget and disk.dwpd left at some moment.
+// The one page of writes.meta: what disk.write_budget and disk.dwpd left at some moment. Each of an
+// owner's directories has a copy; those that are kept together name the same set.
 struct WriteAccount {
   std::int64_t wall_seconds = 0;  // Since 1970.
   std::int64_t level = 0;         // Bytes; below 0 = debt.
+  std::uint64_t set = 0;          // 0 = of an earlier version, in the first directory alone.
+  std::uint32_t copies = 1;       // Of the set.
   friend bool operator==(const WriteAccount&, const WriteAccount&) = default;
 };
 void encode(const WriteAccount& account, std::span<std::byte, kPageBytes> page);

@@ -167,16 +167,18 @@ TEST(DiskFormatTest, ANewerVersionIsRefusedNotCalledDamaged) {
 // The bytes that docs/formats/disk.md promises.
 TEST(DiskFormatTest, AWriteAccountHasItsDocumentedBytes) {
   std::array<std::byte, kPageBytes> page{};
-  encode(WriteAccount{1'800'000'000, -2}, page);
+  const WriteAccount account{1'800'000'000, -2, 0x0102030405060708, 3};
+  encode(account, page);
   EXPECT_EQ(std::memcmp(page.data(), "TERRWEAR", 8), 0);
   EXPECT_EQ(hex(std::span(page).subspan<8, 4>()), "01000000");
   EXPECT_EQ(hex(std::span(page).subspan<16, 16>()), "00d2496b00000000feffffffffffffff");
-  EXPECT_EQ(decode_account(page), (WriteAccount{1'800'000'000, -2}));
+  EXPECT_EQ(hex(std::span(page).subspan<32, 16>()), "08070605040302010300000000000000");
+  EXPECT_EQ(decode_account(page), account);
 }
 
 TEST(DiskFormatTest, AWriteAccountWithAnyBitFlippedIsNone) {
   std::array<std::byte, kPageBytes> page{};
-  encode(WriteAccount{1'800'000'000, 12'345}, page);
+  encode(WriteAccount{1'800'000'000, 12'345, 7, 2}, page);
   for (std::size_t at = 0; at < page.size(); ++at) {
     for (unsigned bit = 0; bit < 8; ++bit) {
       page[at] ^= std::byte{1} << bit;

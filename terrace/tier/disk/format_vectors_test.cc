@@ -151,8 +151,9 @@ TEST(DiskFormatVectorsTest, LastUsesAreThoseOfTheSecondImplementation) {
 TEST(DiskFormatVectorsTest, WriteAccountsAreThoseOfTheSecondImplementation) {
   for (const Row& row : rows_of("writes-page")) {
     SCOPED_TRACE(row[2]);
-    const WriteAccount account{std::stoll(row[1]), std::stoll(row[2])};
-    const auto page = bytes_of<kPageBytes>(row[3]);
+    const WriteAccount account{std::stoll(row[1]), std::stoll(row[2]), std::stoull(row[3]),
+                               static_cast<std::uint32_t>(std::stoul(row[4]))};
+    const auto page = bytes_of<kPageBytes>(row[5]);
     EXPECT_EQ(page_of(account), page);
     EXPECT_EQ(decode_account(page), account);
   }

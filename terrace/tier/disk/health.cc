@@ -141,16 +141,14 @@ void Health::found(std::uint32_t volume) {
   state.check_at = clock_.now();
 }
 
-bool Health::hangs(std::uint32_t volume, const std::string& look) {
+bool Health::hangs(std::uint32_t volume, const std::string& why) {
   State& state = states_[volume];
   if (state.is_lost || state.is_hanging) return false;
   state.is_hanging = true;
   shut(volume,
-       fmt::format("path={} state=hanging: {} for 10 s; its blocks are misses until it answers: "
-                   "check the device{} and the kernel's log",
-                   directories_[volume],
-                   look.empty() ? "nothing came back" : look + " has not come back",
-                   look.empty() ? "" : " or file server"));
+       fmt::format("path={} state=hanging: {}; its blocks are misses until it answers: check the "
+                   "device or file server and the kernel's log",
+                   directories_[volume], why));
   return true;
 }
 

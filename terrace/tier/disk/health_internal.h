@@ -39,9 +39,9 @@ class Health {
   // Its directory is not where it was; until found(), no check is due.
   void gone(std::uint32_t volume, const std::string& why);
   void found(std::uint32_t volume);
-  // Nothing came back for long, or the call `look` at its path did not; until let_go(), no check is
-  // due. True the first time.
-  bool hangs(std::uint32_t volume, const std::string& look = {});
+  // Something does not come back, as `why` says; until let_go(), no check is due. True the first
+  // time.
+  bool hangs(std::uint32_t volume, const std::string& why);
   void let_go(std::uint32_t volume);
   // Against its own norm, in bytes a second.
   void slow(std::uint32_t volume, double rate, double norm);

@@ -112,7 +112,7 @@ TEST_F(HealthTest, ItIsLookedAtEverMoreRarelyAndNeverLessThanEveryEightMinutes) 
 
 TEST_F(HealthTest, WhatIsGoneOrHangsIsNotLookedAtBeforeItIsBack) {
   health_.gone(0, "ENOENT");
-  health_.hangs(1);
+  health_.hangs(1, "nothing came back");
   clock_.advance(seconds(10'000));
   EXPECT_FALSE(health_.is_check_due(0));
   EXPECT_FALSE(health_.is_check_due(1));
@@ -231,7 +231,7 @@ TEST_F(HealthTest, WhatWasUnderWayWhenItWasShutPutsNoCheckOff) {
 TEST_F(HealthTest, WhatIsGoneOrHangsIsToldOnceAndLookedAtAsSoonAsItIsBack) {
   for (int i = 0; i < 3; ++i) {
     health_.gone(0, "ENOENT");
-    health_.hangs(1);
+    health_.hangs(1, "nothing came back");
     clock_.advance(seconds(1));
   }
   EXPECT_EQ(log_.count("state=gone"), 1U);
@@ -247,7 +247,7 @@ TEST_F(HealthTest, OneThatIsLostOrDistrustedStaysSoWhateverIsToldOfIt) {
   EXPECT_TRUE(health_.lost(0));
   health_.distrusted(0, "of an earlier time");
   health_.gone(0, "ENOENT");
-  health_.hangs(0);
+  health_.hangs(0, "nothing came back");
   health_.returned(0, "good_blocks=1");
   EXPECT_THAT(problem(), HasSubstr("state=lost"));
   EXPECT_FALSE(health_.may_read(0));

@@ -135,7 +135,7 @@ void LearnedKeeper::push() {
   encode(header, std::span<std::byte, kPageBytes>(page_.data(), kPageBytes));
   payload_.resize((payload_.size() + kPageBytes - 1) / kPageBytes * kPageBytes);
   transfer::Transfer transfer;
-  transfer.token = Ticket{Purpose::kLearnedWrite, 0, 0}.token();
+  transfer.token = Ticket{Purpose::kLearnedWrite, 0, kVolume}.token();
   transfer.op = transfer::IoOp::kWrite;
   transfer.file = file_.get();
   transfer.offset = half_ * kLearnedHalfBytes;
@@ -150,7 +150,7 @@ void LearnedKeeper::push() {
 void LearnedKeeper::finish(Purpose purpose, const Status& status) {
   if (purpose == Purpose::kLearnedWrite && status.is_ok()) {
     transfer::Transfer transfer;
-    transfer.token = Ticket{Purpose::kLearnedSync, 0, 0}.token();
+    transfer.token = Ticket{Purpose::kLearnedSync, 0, kVolume}.token();
     transfer.op = transfer::IoOp::kSync;
     transfer.file = file_.get();
     return context_.push(kVolume, transfer);

@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "terrace/base/sync_point.h"
+#include "terrace/tier/disk/flights_internal.h"
 #include "terrace/tier/disk/geometry_internal.h"
 #include "terrace/tier/disk/looker_internal.h"
-#include "terrace/tier/disk/pace_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
 
 namespace terrace::tier::disk {

@@ -8,8 +8,8 @@
 #include "terrace/testing/fake_clock.h"
 #include "terrace/testing/memory_log.h"
 #include "terrace/tier/disk/disk_rig.h"
+#include "terrace/tier/disk/flights_internal.h"
 #include "terrace/tier/disk/looker_internal.h"
-#include "terrace/tier/disk/pace_internal.h"
 #include "terrace/tier/disk/volume_internal.h"
 
 namespace terrace::tier::disk {

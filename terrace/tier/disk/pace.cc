@@ -19,17 +19,18 @@ constexpr Nanoseconds kQuickAnswer = milliseconds(100);
 Pace::Pace(std::size_t volumes, std::size_t places, const Clock& clock)
     : clock_(clock), flights_(places), devices_(volumes) {}
 
-void Pace::began(std::size_t place, std::uint32_t volume, std::uint64_t bytes) {
+bool Pace::began(std::size_t place, std::uint32_t volume, std::uint64_t bytes) {
   Flight& flight = flights_[place];
-  if (flight.volume != UINT32_MAX) return;
+  if (flight.volume != UINT32_MAX) return false;
   flight = {clock_.now(), bytes, volume};
   Device& device = devices_[volume];
   if (device.flying++ == 0) device.mark = flight.began;
+  return true;
 }
 
-void Pace::ended(std::size_t place) {
+std::optional<std::uint32_t> Pace::ended(std::size_t place) {
   const Flight flight = std::exchange(flights_[place], {});
-  if (flight.volume == UINT32_MAX) return;
+  if (flight.volume == UINT32_MAX) return std::nullopt;
   Device& device = devices_[flight.volume];
   const Nanoseconds now = clock_.now();
   device.busy += now - device.mark;
@@ -38,6 +39,7 @@ void Pace::ended(std::size_t place) {
   device.latency += now - flight.began;
   device.bytes += flight.bytes;
   if (++device.answers >= kLeastAnswers && device.busy >= kSpan) judge(device);
+  return flight.volume;
 }
 
 void Pace::judge(Device& device) {
@@ -60,11 +62,6 @@ void Pace::judge(Device& device) {
   device.latency = Nanoseconds(0);
   device.bytes = 0;
   device.answers = 0;
-}
-
-bool Pace::is_hanging(std::uint32_t volume) const {
-  const Device& device = devices_[volume];
-  return device.flying > 0 && clock_.now() - device.mark > kHanging;
 }
 
 }  // namespace terrace::tier::disk

@@ -1,33 +1,29 @@
 // How fast each volume's device answers, against its own norm. A device is slow when, while it is
 // busy, it moves less than an eighth of the bytes a second that it moved before, and an answer
-// takes longer than 250 ms: load alone makes answers late, but not bytes few. It hangs when nothing
-// of what it has came back for ten seconds.
+// takes longer than 250 ms: load alone makes answers late, but not bytes few. Frames alone are
+// measured: a sync or a record is no measure of bytes.
 // Threading: the I/O thread's.  Waits: never.  Memory: 24 B for each frame that can be under way.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "terrace/base/clock.h"
 
 namespace terrace::tier::disk {
 
-// Nothing that came back in so long hangs.
-inline constexpr Nanoseconds kHanging = seconds(10);
-
 class Pace {
  public:
   // `places`: frames that can be under way at once; the caller numbers them.
   Pace(std::size_t volumes, std::size_t places, const Clock& clock);
 
-  // Again for the same place before it ended: nothing new.
-  void began(std::size_t place, std::uint32_t volume, std::uint64_t bytes);
-  // Of a place that did not begin: nothing.
-  void ended(std::size_t place);
+  // False = the same place began before, and did not end: nothing new.
+  bool began(std::size_t place, std::uint32_t volume, std::uint64_t bytes);
+  // Its volume; none = the place did not begin.
+  std::optional<std::uint32_t> ended(std::size_t place);
 
   [[nodiscard]] bool is_slow(std::uint32_t volume) const { return devices_[volume].is_slow; }
-  [[nodiscard]] bool is_hanging(std::uint32_t volume) const;
-  [[nodiscard]] bool is_idle(std::uint32_t volume) const { return devices_[volume].flying == 0; }
   // Bytes a second while busy: usual, and in the last span that was judged. 0 = not known yet.
   [[nodiscard]] double norm(std::uint32_t volume) const { return devices_[volume].norm; }
   // The same of late, in some seconds' busy time: what the next blocks may expect.

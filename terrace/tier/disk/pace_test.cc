@@ -1,4 +1,4 @@
-// What counts as slow and as hanging.
+// What counts as slow.
 #include <gtest/gtest.h>
 
 #include "terrace/testing/fake_clock.h"
@@ -63,24 +63,6 @@ TEST_F(PaceTest, WithoutANormNothingIsSlow) {
   EXPECT_FALSE(pace_.is_slow(0));
 }
 
-TEST_F(PaceTest, ItHangsWhenNothingComesBackAndUntilSomethingDoes) {
-  pace_.began(0, 0, kMiB);
-  pace_.began(1, 0, kMiB);
-  clock_.advance(seconds(10));
-  EXPECT_FALSE(pace_.is_hanging(0));
-  clock_.advance(milliseconds(1));
-  EXPECT_TRUE(pace_.is_hanging(0));
-  EXPECT_FALSE(pace_.is_hanging(1));
-  pace_.ended(1);
-  EXPECT_FALSE(pace_.is_hanging(0));
-  EXPECT_FALSE(pace_.is_idle(0));
-  pace_.ended(0);
-  pace_.ended(0);  // Of nothing.
-  EXPECT_TRUE(pace_.is_idle(0));
-  clock_.advance(seconds(1000));
-  EXPECT_FALSE(pace_.is_hanging(0)) << "idle";
-}
-
 // Two spans are no norm.
 TEST_F(PaceTest, ItIsJudgedByWhatWasSeenForAWhile) {
   run(1, milliseconds(10), 200);
@@ -123,19 +105,11 @@ TEST_F(PaceTest, ASlowDeviceIsQuickOnlyWellAboveWhereItBecameSlow) {
   EXPECT_FALSE(pace_.is_slow(0));
 }
 
-TEST_F(PaceTest, ItHangsThoughMoreIsAskedOfIt) {
-  pace_.began(0, 0, kMiB);
-  clock_.advance(seconds(6));
-  pace_.began(1, 0, kMiB);
-  clock_.advance(seconds(6));
-  EXPECT_TRUE(pace_.is_hanging(0));
-}
-
 TEST_F(PaceTest, WhatBeginsTwiceEndsOnce) {
-  pace_.began(0, 0, kMiB);
-  pace_.began(0, 0, kMiB);
-  pace_.ended(0);
-  EXPECT_TRUE(pace_.is_idle(0));
+  EXPECT_TRUE(pace_.began(0, 1, kMiB));
+  EXPECT_FALSE(pace_.began(0, 1, kMiB));
+  EXPECT_EQ(pace_.ended(0), 1U);
+  EXPECT_EQ(pace_.ended(0), std::nullopt);
 }
 
 }  // namespace

@@ -167,7 +167,7 @@ void Scrubber::read_next() {
   const SlotMap::Place place = block_->place;
   const Volume& volume = *context_.volumes[place.volume];
   transfer::Transfer transfer;
-  transfer.token = Ticket{Purpose::kScrub, 0, 0}.token();
+  transfer.token = Ticket{Purpose::kScrub, 0, place.volume}.token();
   transfer.op = transfer::IoOp::kRead;
   transfer.io_class = transfer::IoClass::kScrub;
   transfer.file = volume.data_file();

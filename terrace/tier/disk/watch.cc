@@ -14,6 +14,10 @@ namespace {
 constexpr Nanoseconds kLookTime = seconds(1);
 constexpr Nanoseconds kLate = seconds(5);
 constexpr std::size_t kReads = Reader::kMostReads;
+
+bool is_frame(const Ticket& ticket) {
+  return ticket.purpose == Purpose::kReadFrame || ticket.purpose == Purpose::kWriteFrame;
+}
 }  // namespace
 
 // Every frame that can be under way has a place: those of reads, then those of writes.
@@ -21,6 +25,7 @@ Watch::Watch(Context& context)
     : context_(context),
       pace_(context.volumes.size(), (kReads + context.options.queue_blocks) * context.ranks(),
             context.clock),
+      flights_(context.volumes.size(), context.clock),
       speeds_(context.volumes.size()),
       shown_(context.volumes.size()),
       noted_(context.volumes.size()),
@@ -33,10 +38,15 @@ std::size_t Watch::place_of(const Ticket& ticket) const {
 }
 
 void Watch::began(const Ticket& ticket, const transfer::Transfer& transfer) {
-  for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
-    if (context_.volumes[v]->data_file() != transfer.file) continue;
-    pace_.began(place_of(ticket), v, transfer.bytes());
-  }
+  if (is_frame(ticket) && !pace_.began(place_of(ticket), transfer.volume, transfer.bytes())) return;
+  flights_.began(ticket.purpose, transfer.volume);
+}
+
+void Watch::ended(const Ticket& ticket, bool is_answer) {
+  // Of all others the number is the volume, and none comes back that was not there.
+  const auto volume =
+      is_frame(ticket) ? pace_.ended(place_of(ticket)) : std::optional(ticket.number);
+  if (volume) flights_.ended(ticket.purpose, *volume, is_answer);
 }
 
 void Watch::look() {
@@ -77,16 +87,18 @@ void Watch::note_sight(std::uint32_t volume) {
 void Watch::note_hang(std::uint32_t volume) {
   const Looker& looker = context_.lookers[volume];
   looking_[volume].set(looker.under_way_for().value());
-  const bool is_silent = pace_.is_hanging(volume);
   const bool is_lost = looker.under_way_for() > kHanging;
-  if (is_silent || is_lost) {
-    if (is_late_) return;
-    const bool is_new = context_.health.hangs(volume, is_lost ? looker.where() : std::string());
-    if (is_new)
-      hangs_[volume].at(is_lost ? static_cast<std::size_t>(looker.call()) : kTransfer).add();
-  } else if (pace_.is_idle(volume)) {
-    context_.health.let_go(volume);
+  if (is_lost && !is_late_) {
+    const bool is_new =
+        context_.health.hangs(volume, looker.where() + " has not come back for 10 s");
+    if (is_new) hangs_[volume].at(static_cast<std::size_t>(looker.call())).add();
   }
+  if (is_lost || is_late_) return;
+  const bool is_direct = context_.volumes[volume]->is_direct();
+  const auto silent = flights_.hanging(volume, is_direct);
+  if (!silent) return context_.health.let_go(volume);
+  if (!context_.health.hangs(volume, text_of_hang(*silent, is_direct))) return;
+  hangs_[volume].at(kLookCallCount + static_cast<std::size_t>(hang_kind_of(*silent))).add();
 }
 
 void Watch::note_pace(std::uint32_t volume) {
@@ -105,7 +117,9 @@ void Watch::visit_metrics(MetricVisitor& visitor) const {
     visitor.gauge("terrace_disk_look_seconds", volume,
                   static_cast<double>(looking_[v].value()) * 1e-9);
     for (std::size_t i = 0; i < hangs_[v].size(); ++i) {
-      const auto operation = i == kTransfer ? "transfer" : to_string(static_cast<LookCall>(i));
+      const auto operation = i < kLookCallCount
+                                 ? to_string(static_cast<LookCall>(i))
+                                 : to_string(static_cast<HangKind>(i - kLookCallCount));
       visitor.counter("terrace_disk_hangs_total",
                       fmt::format("{},operation=\"{}\"", volume, operation), hangs_[v][i].value());
     }

@@ -17,18 +17,30 @@ double filling(std::uint64_t bytes_per_day, double elapsed_seconds) {
 }
 }  // namespace
 
-WriteBudget::WriteBudget(const Options& options, const std::optional<WriteAccount>& saved,
-                         Nanoseconds now, std::int64_t wall_seconds)
+bool WriteAccounts::is_whole() const {
+  if (has_unread || copies.empty()) return false;
+  const WriteAccount& first = copies.front();
+  return copies.size() == first.copies &&
+         std::ranges::all_of(copies, [&](const WriteAccount& copy) {
+           return copy.set == first.set && copy.copies == first.copies;
+         });
+}
+
+WriteBudget::WriteBudget(const Options& options, const WriteAccounts& saved, Nanoseconds now,
+                         std::int64_t wall_seconds)
     : options_(options),
       depth_(std::max(static_cast<double>(options.bytes_per_day) / kHoursOfDay,
                       static_cast<double>(options.block_bytes))),
       promise_(std::max(depth_ * kPromiseShare, static_cast<double>(options.block_bytes))),
       filled_at_(now) {
-  if (!saved) return;
-  const auto away = static_cast<double>(std::max<std::int64_t>(
-      0, wall_seconds > saved->wall_seconds ? wall_seconds - saved->wall_seconds : 0));
-  level_ = static_cast<double>(saved->level) + filling(options.bytes_per_day, away);
-  level_ = std::clamp(level_, -static_cast<double>(options.bytes_per_day), depth_);
+  const auto most = static_cast<double>(options.bytes_per_day);
+  if (saved.is_whole()) level_ = depth_;
+  for (const WriteAccount& copy : saved.copies) {
+    const auto away = static_cast<double>(
+        wall_seconds > copy.wall_seconds ? wall_seconds - copy.wall_seconds : 0);
+    const double level = static_cast<double>(copy.level) + filling(options.bytes_per_day, away);
+    level_ = std::min(level_, std::clamp(level, -most, depth_));
+  }
 }
 
 void WriteBudget::fill(Nanoseconds now) {

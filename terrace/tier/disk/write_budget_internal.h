@@ -7,18 +7,30 @@
 // account is durable. So who starts again after a crash finds less than was left, never more;
 // without an account, or with a damaged one, the bucket starts empty, and it fills no faster for
 // being asked often. The time that nobody ran counts as filling, by the wall clock, up to a full
-// bucket. Threading: thread-compatible.  Waits: never.
+// bucket. There are several copies of the account, so that one that is lost stops nothing, and an
+// account is as good as durable once one of them is: the least of them counts, and only where none
+// is missing may that be above 0. Threading: thread-compatible.  Waits: never.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "terrace/base/clock.h"
 #include "terrace/tier/disk/format_internal.h"
 
 namespace terrace::tier::disk {
+
+// What was found at the start.
+struct WriteAccounts {
+  std::vector<WriteAccount> copies;
+  bool has_unread = false;  // One more is there, damaged or not to be read.
+
+  // All copies of one set are here, and no others.
+  [[nodiscard]] bool is_whole() const;
+};
 
 class WriteBudget {
  public:
@@ -26,13 +38,13 @@ class WriteBudget {
     std::uint64_t bytes_per_day = 0;  // 0 = no bound.
     std::uint64_t block_bytes = 0;    // The largest there are: the bucket holds one at least.
   };
-  WriteBudget(const Options& options, const std::optional<WriteAccount>& saved, Nanoseconds now,
+  WriteBudget(const Options& options, const WriteAccounts& saved, Nanoseconds now,
               std::int64_t wall_seconds);
 
   [[nodiscard]] bool may_take(std::uint64_t bytes, Nanoseconds now);
   // Whether or not they are there: may leave debt.
   void take(std::uint64_t bytes, Nanoseconds now);
-  // The account to be made durable now, if one is due; then saved() is to be called.
+  // The account to be made durable now, if one is due, of no set yet; then saved() is to be called.
   [[nodiscard]] std::optional<WriteAccount> due(Nanoseconds now, std::int64_t wall_seconds);
   void saved(bool is_durable, Nanoseconds now);
   // The account without a promise, for the end; nothing is taken from here on.

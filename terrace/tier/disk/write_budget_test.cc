@@ -16,11 +16,15 @@ constexpr std::int64_t kWall = 1'800'000'000;
 
 Nanoseconds hours(std::int64_t n) { return seconds(3600 * n); }
 
+WriteAccounts one(const std::optional<WriteAccount>& account) {
+  return account ? WriteAccounts{{*account}} : WriteAccounts();
+}
+
 // One process: saves when it is due, takes while it may.
 class Owner {
  public:
   Owner(std::optional<WriteAccount> saved, std::int64_t wall)
-      : budget_({kDay, kBlock}, saved, Nanoseconds(0), wall), saved_(saved), started_(wall) {
+      : budget_({kDay, kBlock}, one(saved), Nanoseconds(0), wall), saved_(saved), started_(wall) {
     save();
   }
   std::uint64_t take_all(Nanoseconds now) {
@@ -52,7 +56,7 @@ class Owner {
 };
 
 TEST(WriteBudgetTest, WithoutABoundEverythingMayBeTakenAndNothingIsKept) {
-  WriteBudget budget({0, kBlock}, std::nullopt, Nanoseconds(0), kWall);
+  WriteBudget budget({0, kBlock}, {}, Nanoseconds(0), kWall);
   EXPECT_TRUE(budget.may_take(UINT64_MAX / 2, Nanoseconds(0)));
   EXPECT_FALSE(budget.due(Nanoseconds(0), kWall).has_value());
 }
@@ -72,14 +76,14 @@ TEST(WriteBudgetTest, APauseSavesUpAnHourAndNoMore) {
 }
 
 TEST(WriteBudgetTest, ABlockLargerThanAnHoursPartFits) {
-  WriteBudget budget({kDay, kDay / 4}, std::nullopt, Nanoseconds(0), kWall);
+  WriteBudget budget({kDay, kDay / 4}, {}, Nanoseconds(0), kWall);
   EXPECT_TRUE(budget.due(Nanoseconds(0), kWall).has_value());
   budget.saved(true, Nanoseconds(0));
   EXPECT_TRUE(budget.may_take(kDay / 4, hours(7)));
 }
 
 TEST(WriteBudgetTest, NothingIsTakenBeforeTheAccountIsDurable) {
-  WriteBudget budget({kDay, kBlock}, WriteAccount{kWall, 500'000}, Nanoseconds(0), kWall);
+  WriteBudget budget({kDay, kBlock}, one(WriteAccount{kWall, 500'000}), Nanoseconds(0), kWall);
   EXPECT_FALSE(budget.may_take(kBlock, Nanoseconds(0)));
   const auto account = budget.due(Nanoseconds(0), kWall);
   ASSERT_TRUE(account.has_value());
@@ -92,7 +96,7 @@ TEST(WriteBudgetTest, NothingIsTakenBeforeTheAccountIsDurable) {
 }
 
 TEST(WriteBudgetTest, AnAccountThatCannotBeSavedStopsWritesAndIsTriedAgain) {
-  WriteBudget budget({kDay, kBlock}, WriteAccount{kWall, 500'000}, Nanoseconds(0), kWall);
+  WriteBudget budget({kDay, kBlock}, one(WriteAccount{kWall, 500'000}), Nanoseconds(0), kWall);
   ASSERT_TRUE(budget.due(Nanoseconds(0), kWall).has_value());
   budget.saved(false, Nanoseconds(0));
   EXPECT_FALSE(budget.may_take(kBlock, seconds(5)));
@@ -127,7 +131,7 @@ TEST(WriteBudgetTest, AnOrderlyEndLosesNothingAndAKillAPromiseAtMost) {
 }
 
 TEST(WriteBudgetTest, TimeThatNobodyRanFillsAndAClockSetBackDoesNot) {
-  const WriteAccount empty{kWall, 0};
+  const WriteAccounts empty{{{kWall, 0}}};
   EXPECT_EQ(WriteBudget({kDay, kBlock}, empty, Nanoseconds(0), kWall + 1800).level(Nanoseconds(0)),
             460'000);
   EXPECT_EQ(
@@ -166,6 +170,115 @@ TEST(WriteBudgetProperty, NoLoopOfRestartsGetsMoreThanTheDaysBytes) {
     if (rng.chance(5)) account.reset();
   }
   EXPECT_GT(sum, kDay / 4) << "and it is used";
+}
+
+std::int64_t level_with(const WriteAccounts& found) {
+  return WriteBudget({kDay, kBlock}, found, Nanoseconds(0), kWall).level(Nanoseconds(0));
+}
+
+TEST(WriteBudgetTest, OfSeveralCopiesTheLeastCounts) {
+  EXPECT_EQ(level_with({{{kWall, 500'000, 7, 2}, {kWall, 300'000, 7, 2}}}), 300'000);
+  // Filled since: the older one says more.
+  EXPECT_EQ(level_with({{{kWall - 1800, 100'000, 7, 2}, {kWall, 400'000, 7, 2}}}), 400'000);
+}
+
+TEST(WriteBudgetTest, WhereACopyIsMissingOrOfAnotherSetNothingIsLeftButDebt) {
+  EXPECT_EQ(level_with({{{kWall, 500'000, 7, 2}}}), 0);
+  EXPECT_EQ(level_with({{{kWall, -500'000, 7, 2}}}), -500'000);
+  EXPECT_EQ(level_with({{{kWall, 500'000, 7, 2}, {kWall, 500'000, 8, 2}}}), 0);
+  EXPECT_EQ(level_with({{{kWall, 500'000, 7, 1}, {kWall, 500'000, 8, 1}}}), 0);
+  EXPECT_EQ(level_with({{{kWall, 500'000, 7, 1}}, true}), 0) << "one cannot be read";
+  EXPECT_EQ(level_with({{{kWall, 500'000, 7, 1}}}), 500'000);
+}
+
+// Directories with a copy each, of which some fail for a while, are left out at a start, come back
+// as they were, or are new.
+class Directories {
+ public:
+  explicit Directories(Rng& rng) : rng_(rng), copies_(3) {}
+  // Which of them this process has, and what of it.
+  WriteAccounts open() {
+    WriteAccounts found;
+    set_copies_ = 0;
+    for (Copy& copy : copies_) {
+      if (rng_.chance(2)) copy.account.reset();
+      copy.is_open = rng_.chance(60) || &copy == &copies_.back();
+      if (!copy.is_open) continue;
+      ++set_copies_;
+      if (copy.account) found.copies.push_back(*copy.account);
+    }
+    if (!found.is_whole() || found.copies.size() != set_copies_) {
+      set_ = ++last_set_;
+    } else {
+      set_ = found.copies.front().set;
+    }
+    return found;
+  }
+  // One has it at least.
+  void save(WriteAccount account) {
+    account.set = set_;
+    account.copies = set_copies_;
+    bool is_kept = false;
+    while (!is_kept) {
+      for (Copy& copy : copies_) {
+        if (!copy.is_open || rng_.chance(30)) continue;
+        copy.account = account;
+        is_kept = true;
+      }
+    }
+  }
+
+ private:
+  struct Copy {
+    std::optional<WriteAccount> account;
+    bool is_open = false;
+  };
+  Rng& rng_;
+  std::vector<Copy> copies_;
+  std::uint64_t set_ = 0;
+  std::uint64_t last_set_ = 0;
+  std::uint32_t set_copies_ = 0;
+};
+
+TEST(WriteBudgetProperty, NoLossOfDirectoriesGetsMoreThanTheDaysBytes) {
+  const auto [seed, steps] = testing::property(4, 3000);
+  Rng rng(seed);
+  Directories directories(rng);
+  std::int64_t now = 0;  // Seconds.
+  std::deque<std::pair<std::int64_t, std::uint64_t>> taken;
+  std::uint64_t sum = 0;
+  std::uint64_t most = 0;
+  for (std::uint64_t i = 0; i < steps; ++i) {
+    WriteBudget budget({kDay, kBlock}, directories.open(), Nanoseconds(0), kWall + now);
+    const std::int64_t life = rng.chance(10) ? 40'000 : static_cast<std::int64_t>(rng.below(400));
+    std::int64_t ran = 0;
+    for (; ran <= life; ran += 1 + static_cast<std::int64_t>(rng.below(300))) {
+      const auto save = [&] {
+        if (const auto account = budget.due(seconds(ran), kWall + now + ran)) {
+          directories.save(*account);
+          budget.saved(true, seconds(ran));
+        }
+      };
+      std::uint64_t bytes = 0;
+      for (save(); budget.may_take(kBlock, seconds(ran)); save()) {
+        budget.take(kBlock, seconds(ran));
+        bytes += kBlock;
+      }
+      taken.emplace_back(now + ran, bytes);
+      sum += bytes;
+      while (taken.front().first <= now + ran - 86'400) {
+        sum -= taken.front().second;
+        taken.pop_front();
+      }
+      most = std::max(most, sum);
+      ASSERT_LE(sum, kDay) << "start " << i;
+    }
+    now += ran;
+    if (rng.chance(30)) {
+      if (const auto last = budget.last(seconds(ran), kWall + now)) directories.save(*last);
+    }
+  }
+  EXPECT_GT(most, kDay / 4) << "and it is used";
 }
 
 }  // namespace

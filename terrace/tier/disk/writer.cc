@@ -49,6 +49,10 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
   if (!budget_.may_write(bytes)) {
     if (context_.slots.contains(group, hash))
       return {Code::kInvalid, "the block is on disk already"};
+    if (budget_.is_unkept(bytes)) {
+      context_.meters.dropped_unavailable.add();
+      return {Code::kUnavailable, "the account of the write budget cannot be written"};
+    }
     context_.meters.dropped_budget.add();
     return {Code::kRefused, "the write budget is used up for now"};
   }
@@ -81,17 +85,17 @@ Status Writer::begin(std::uint64_t token, std::size_t group, const SequenceHash&
 Status Writer::find_open() {
   const std::size_t share = std::max<std::size_t>(1, operations_.size() / streams_.size());
   bool is_any_open = false;
-  bool is_any_full = free_.empty();
+  bool is_any_full = false;
   for (std::uint32_t v = 0; v < streams_.size(); ++v) {
     const bool may_write = context_.health.may_write(v);
-    const bool is_full = may_write && streams_[v].operations >= share;
+    const bool is_full = may_write && (free_.empty() || streams_[v].operations >= share);
     const bool is_open = may_write && !is_full;
     is_blocked_[v] = !is_open;
     limit(v);
     is_any_open = is_any_open || is_open;
     is_any_full = is_any_full || is_full;
   }
-  if (is_any_open && !free_.empty()) return {};
+  if (is_any_open) return {};
   if (is_any_full) {
     context_.meters.dropped_full_queue.add();
     return {Code::kExhausted, "disk.queue is full"};

@@ -152,7 +152,10 @@ Fault FaultBackend::roll(const Transfer& transfer) {
 }
 
 Fault FaultBackend::choose(const Transfer& transfer) {
-  if (!hanging_.empty() && path_of(transfer.file).contains(hanging_)) return Fault::kLose;
+  if (!hanging_.empty() && path_of(transfer.file).contains(hanging_) &&
+      (!hanging_op_ || *hanging_op_ == transfer.op)) {
+    return Fault::kLose;
+  }
   if (aimed_count_ > 0 && aimed_op_ == transfer.op &&
       path_of(transfer.file).ends_with(aimed_path_)) {
     --aimed_count_;

@@ -11,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -84,8 +85,11 @@ class FaultBackend final : public Backend {
   // Completions that wait for the bucket.
   [[nodiscard]] std::size_t throttled() const { return slow_.size(); }
   // From now on everything on files whose path has `part` in it gets kLose: that device hangs.
-  // Empty = none does.
-  void hang(std::string part) { hanging_ = std::move(part); }
+  // Empty = none does. With `op` that operation alone.
+  void hang(std::string part, std::optional<IoOp> op = {}) {
+    hanging_ = std::move(part);
+    hanging_op_ = op;
+  }
   // Hands out the completions that kLose kept.
   void release_lost();
   [[nodiscard]] std::size_t lost() const { return lost_.size(); }
@@ -134,6 +138,7 @@ class FaultBackend final : public Backend {
   unsigned aimed_count_ = 0;
   std::string aimed_path_;
   std::string hanging_;
+  std::optional<IoOp> hanging_op_;
   bool is_held_ = false;
   std::uint64_t next_token_ = 1;
   std::unordered_map<std::uint64_t, Flight> flights_;

@@ -31,6 +31,9 @@ constexpr unsigned kWaiters = 2;
 // Of each of several volumes: its threads are its own, as one whose device hangs would have all of
 // them otherwise, and a write of it keeps no read waiting.
 constexpr unsigned kLeastMovers = 2;
+// Of others that a thread may take before the oldest of a class that waits: else a read of the
+// lowest one, once here, would stay as long as there are others, and seem to hang.
+constexpr unsigned kFloorStarts = 32;
 
 struct Outcome {
   Transfer transfer;
@@ -127,6 +130,7 @@ class ThreadsBackend final : public Backend {
   struct Lane {  // What one kind of worker takes from; guarded by mutex_ but for the condition.
     CondVar work_came;
     std::array<std::deque<Transfer>, kIoClassCount> waiting;
+    std::array<unsigned, kIoClassCount> passed_over{};  // While it waited.
   };
   struct Volume {
     Lane movers;
@@ -157,14 +161,30 @@ class ThreadsBackend final : public Backend {
     }
   }
 
-  // The oldest transfer of the highest class, after a wait of at most kIdleLimit.
+  // The class whose turn it is; kIoClassCount = nothing waits.
+  static std::size_t next_class(Lane& lane) {
+    std::size_t next = kIoClassCount;
+    for (std::size_t i = kIoClassCount; i > 0; --i) {
+      const std::size_t io_class = i - 1;
+      if (lane.waiting[io_class].empty()) continue;
+      if (lane.passed_over[io_class] >= kFloorStarts) return io_class;
+      next = io_class;
+    }
+    return next;
+  }
+
+  // The oldest transfer of the class whose turn it is, after a wait of at most kIdleLimit.
   bool take(Lane& lane, Transfer& transfer) {
     const MutexLock lock(mutex_);
     for (int round = 0; round < 2; ++round) {
-      for (auto& waiting : lane.waiting) {
-        if (waiting.empty()) continue;
-        transfer = waiting.front();
-        waiting.pop_front();
+      const std::size_t next = next_class(lane);
+      if (next < kIoClassCount) {
+        transfer = lane.waiting[next].front();
+        lane.waiting[next].pop_front();
+        lane.passed_over[next] = 0;
+        for (std::size_t lower = next + 1; lower < kIoClassCount; ++lower) {
+          lane.passed_over[lower] = lane.waiting[lower].empty() ? 0 : lane.passed_over[lower] + 1;
+        }
         return true;
       }
       if (round == 0) (void)lane.work_came.wait_for(mutex_, kIdleLimit);

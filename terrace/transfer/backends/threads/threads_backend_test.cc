@@ -70,6 +70,46 @@ TEST(ThreadsBackendTest, AReadThatSomebodyLooksAtComesInPartsOfACachesSize) {
   EXPECT_EQ(backend->counters().resumed.value(), 0U);  // Parts are no short reads.
 }
 
+// One thread, which is always wanted for what is more urgent.
+TEST(ThreadsBackendTest, AReadOfTheLowestClassIsNotPassedOverForEver) {
+  const testing::ScratchDirectory scratch;
+  const auto file = open_file(scratch.path() + "/file", O_RDWR | O_CREAT);
+  ASSERT_TRUE(file.has_value());
+  ASSERT_EQ(::ftruncate(file->get(), 4096), 0);
+  std::promise<void> held;
+  std::promise<void> go;
+  std::shared_future<void> may_go = go.get_future().share();
+  std::atomic<int> calls = 0;
+  base::set_sync_point("threads.first_volume", [&] {
+    if (++calls == 1) held.set_value();
+    may_go.wait_for(std::chrono::seconds(60));
+  });
+  constexpr std::uint64_t kOthers = 100;
+  auto backend = make_threads_backend({kOthers + 1, 1}).value();
+  std::vector<std::byte> memory((kOthers + 1) * 512);
+  // The first one has the thread, the second one is passed over.
+  for (std::uint64_t n = 0; n <= kOthers; ++n) {
+    Transfer read;
+    read.token = n;
+    read.io_class = n == 1 ? IoClass::kScrub : IoClass::kTtftRead;
+    read.file = file->get();
+    read.pieces[0] = {memory.data() + n * 512, 512};
+    read.piece_count = 1;
+    ASSERT_TRUE(backend->submit(read).is_ok());
+    if (n == 0) held.get_future().wait_for(std::chrono::seconds(60));
+  }
+  go.set_value();
+  std::vector<Completion> done;
+  ASSERT_TRUE(testing::eventually([&] {
+    backend->poll(done);
+    return done.size() == kOthers + 1;
+  }));
+  base::set_sync_point("threads.first_volume", {});
+  std::size_t place = 0;
+  while (done[place].token != 1) ++place;
+  EXPECT_LE(place, 34U);
+}
+
 // The medium may take its time for a sync; reads do not stand behind it, even with one thread.
 TEST(ThreadsBackendTest, ASyncKeepsNoReadWaiting) {
   const testing::ScratchDirectory scratch;
