@@ -199,9 +199,14 @@ void ObjectStorm::end_faults() {
     node.faults->set_rates({});
     node.faults->hold(false);
   }
+  const auto in_flight = [](const Node& node) {
+    return node.faults->in_flight() + node.faults->inner().in_flight();
+  };
+  // What nobody waits for may be under way in a tier that is idle: it ends as well.
   const auto is_over = [&] {
-    return under_way_.empty() &&
-           std::ranges::all_of(nodes_, [](const Node& node) { return node.tier->is_idle(); });
+    return under_way_.empty() && std::ranges::all_of(nodes_, [&](const Node& node) {
+             return node.tier->is_idle() && in_flight(node) == 0;
+           });
   };
   const SystemClock system;
   const Nanoseconds limit = system.now() + seconds(30);
@@ -215,9 +220,7 @@ void ObjectStorm::end_faults() {
   }
   if (!is_over()) find(figures_.hangs, fmt::format("{} do not end", under_way_.size()));
   for (const Node& node : nodes_) {
-    if (node.faults->in_flight() + node.faults->inner().in_flight() > 0) {
-      find(figures_.leaks, "requests stay in flight");
-    }
+    if (in_flight(node) > 0) find(figures_.leaks, "requests stay in flight");
   }
   under_way_.clear();
 }

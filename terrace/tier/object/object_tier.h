@@ -127,6 +127,8 @@ class ObjectTier {
   void poll(std::vector<ObjectDone>& done);
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.
+  // Nothing is under way but what nobody waits for: whether a store that was left alone is back,
+  // and whether a damaged pack still lies there.
   [[nodiscard]] bool is_idle() const;
   // For shutdown: no new writes; those that wait end as kClosed.
   void stop_writes();
