@@ -119,6 +119,18 @@ Status bad_line(const std::string& where, std::size_t line, std::string_view wha
                       line, what)};
 }
 
+Status each_object(const std::string& where, std::string_view text, const TakeObject& take) {
+  for (std::size_t line = 1; !text.empty(); ++line) {
+    const std::string_view one = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const Json json = Json::parse(one, nullptr, false);
+    if (!json.is_object()) return bad_line(where, line, "no JSON object");
+    TERRACE_RETURN_IF_ERROR(take(line, json));
+  }
+  return {};
+}
+
 std::optional<Nanoseconds> time_of(const Json& json, const char* name, double unit_seconds) {
   const auto at = json.find(name);
   if (at == json.end() || !at->is_number()) return std::nullopt;
@@ -154,12 +166,7 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
   Scope scope(workload);
   std::vector<std::uint64_t> ids;
   std::vector<Request> requests;
-  for (std::size_t line = 1; !text.empty(); ++line) {
-    const std::string_view one = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), one.size() + 1));
-    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json json = Json::parse(one, nullptr, false);
-    if (!json.is_object()) return bad_line(where, line, "no JSON object");
+  const auto take = [&](std::size_t line, const Json& json) -> Status {
     const auto at = time_of(json, "timestamp", 1e-3);
     if (!at) return bad_line(where, line, "no milliseconds from 0 to 4e12 in 'timestamp'");
     if (!ids_of(json, ids)) return bad_line(where, line, "no list of numbers in 'hash_ids'");
@@ -169,7 +176,9 @@ Status read_lines(const std::string& where, std::string_view text, const ReadOpt
                         .depth = static_cast<std::uint32_t>(ids.size()),
                         .answer_tokens = tokens_of(json, "output_length"),
                         .prompt_tokens = tokens_of(json, "input_length")});
-  }
+    return {};
+  };
+  TERRACE_RETURN_IF_ERROR(each_object(where, text, take));
   return add_spread(where, std::move(requests), options.rate, workload);
 }
 

@@ -55,6 +55,10 @@ inline constexpr std::uint32_t kMostPromptTokens = 1U << 24U;
 [[nodiscard]] Status read_lengths(const std::string& where, std::string_view text,
                                   const ReadOptions& options, Workload& workload);
 
+// The objects of a text of lines, empty ones left out, until `take` refuses one.
+using TakeObject = std::function<Status(std::size_t line, const nlohmann::json& json)>;
+[[nodiscard]] Status each_object(const std::string& where, std::string_view text,
+                                 const TakeObject& take);
 [[nodiscard]] Status bad_line(const std::string& where, std::size_t line, std::string_view what);
 // Nothing if it is no time, or below 0, or beyond what nanoseconds hold.
 [[nodiscard]] std::optional<Nanoseconds> time_of(const nlohmann::json& json, const char* name,

@@ -112,12 +112,7 @@ Status TextRequests::read(const std::string& where, std::string_view text) {
   const std::uint32_t block_tokens = block_tokens_of(options_);
   if (!workload_.set_block_tokens(block_tokens)) return wrong_blocks(where, workload_);
   std::vector<std::uint64_t> ids;
-  for (std::size_t line = 1; !text.empty(); ++line) {
-    const std::string_view one = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), one.size() + 1));
-    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json json = Json::parse(one, nullptr, false);
-    if (!json.is_object()) return bad_line(where, line, "no JSON object");
+  return each_object(where, text, [&](std::size_t line, const Json& json) -> Status {
     const auto at = time_of(json, "timestamp", 1e-6);
     if (!at) return bad_line(where, line, "no microseconds from 0 to 4e15 in 'timestamp'");
     const auto input = json.find("input");
@@ -134,8 +129,8 @@ Status TextRequests::read(const std::string& where, std::string_view text) {
          .depth = static_cast<std::uint32_t>(ids.size()),
          .answer_tokens = has_answer ? tokens_in(output->get_ref<const std::string&>()) : 0,
          .prompt_tokens = tokens_in(prompt)});
-  }
-  return {};
+    return {};
+  });
 }
 
 Status TextRequests::finish(const std::string& where) {

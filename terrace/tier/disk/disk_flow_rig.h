@@ -258,6 +258,14 @@ class DiskFlow {
     });
     return static_cast<double>(bytes()) / time;
   }
+  // As many bytes as read_all() brings, where it brings them.
+  void sum_up() {
+    for (std::uint64_t block = 0; block < count_; ++block) {
+      for (const ShardMemory& shard : place(asked_ + block % asked_)) {
+        testing::keep(checksum_of({shard.payload, shard.payload_bytes}).value);
+      }
+    }
+  }
   // One verified read, alone, in seconds. With `has_writes` the tier is given all that it takes.
   // Where it goes: one of asked() places, `place` of them in turn.
   double read_one(std::uint64_t block, bool has_writes, std::size_t place = 0) {

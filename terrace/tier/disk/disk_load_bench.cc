@@ -1,6 +1,6 @@
 // What one request waits for at the disk, beside fio in the very same file: a long prefix alone,
 // one block alone, one block while the tier is given all writes that it takes; and what reading
-// costs of the CPU.
+// and verifying cost of the CPU.
 //   disk_load_bench [--directory=DIR] [--runs=N] [--mebibytes=N] [--depth=N]
 //                   [disk.read.prefix100|disk.read.latency|disk.read.loaded|disk.read.cpu|disk.tokens
 //                   …]
@@ -184,19 +184,28 @@ double read_unverified(const Bench& bench) {
 
 void bench_cpu(const FlowSetup& setup, std::uint64_t payload, const std::string& backend) {
   Bench bench(setup, payload, backend);
-  const auto verified = [&] {
+  const auto cost_of = [&](const auto& work) {
     const double before = cpu_seconds();
-    (void)bench.flow->read_all();
+    work();
     return (cpu_seconds() - before) / static_cast<double>(bench.flow->bytes()) * 1e9;
   };
-  const auto samples =
-      testing::alternate(setup.runs, {[&] { return read_unverified(bench); }, verified});
+  const auto samples = testing::alternate(
+      setup.runs, {[&] { return read_unverified(bench); },
+                   [&] { return cost_of([&] { (void)bench.flow->read_all(); }); },
+                   [&] { return cost_of([&] { bench.flow->sum_up(); }); }});
   for (const bool is_verified : {false, true}) {
     testing::BenchResult result{
         "disk.read.cpu", "core s/GB", false, samples[is_verified ? 1 : 0], "", {}, {}};
     result.param("verified", is_verified ? "yes" : "no");
     bench.print(std::move(result));
   }
+  // What verifying adds to a read beside the same sums of bytes that lie there.
+  testing::BenchResult result{"disk.read.checksum", "core s/GB", false, {},
+                              "the sums alone",     samples[2],  {}};
+  for (std::size_t i = 0; i < samples[0].size(); ++i) {
+    result.samples.push_back(samples[1][i] - samples[0][i]);
+  }
+  bench.print(std::move(result));
 }
 
 // A model's KV: what one block of one rank takes, and what a token takes of all.
