@@ -3,6 +3,7 @@
 #include "terrace/base/file.h"
 #include "terrace/cli/commands_internal.h"
 #include "terrace/cli/inspect_text.h"
+#include "terrace/cli/progress_line.h"
 #include "terrace/config/load.h"
 
 namespace terrace::cli {
@@ -39,7 +40,11 @@ Answer run_inspect(const InspectOptions& options) {
   Answer answer;
   std::vector<PathReport> reports;
   for (const std::string& path : paths) {
-    auto owners = tier::inspect_directory(path, keys ? *keys : nullptr);
+    ProgressLine line("inspect");
+    auto owners = tier::inspect_directory(
+        path, keys ? *keys : nullptr, [&](const tier::InspectProgress& progress) {
+          line.tell(progress.folder, progress.extents, progress.of);
+        });
     if (!owners.has_value()) {  // The others are shown all the same.
       answer.exit_code = kFailed;
       answer.error += failed(path, owners.error()).error;

@@ -48,14 +48,20 @@ void look(Pass& pass, const Clock& clock) {
   pass.is_over = number > pass.number || !is_true_in(scrub, "running");
 }
 
+// What keeps it from going on; empty = nothing does.
+std::string state_of(const Pass& pass) {
+  if (is_true_in(pass.scrub, "held")) return ", held: the engine is paused";
+  const std::string directory = text_in(pass.scrub, "waits_for", "");
+  return directory.empty() ? "" : ", waits for " + directory + " to answer";
+}
+
 void tell_progress(const std::vector<Pass>& passes) {
   std::string line;
   for (const Pass& pass : passes) {
     fmt::format_to(std::back_inserter(line), "{}: {:.0f} %, {} blocks, {} bad{}  ",
                    pass.engine.engine, number_in(pass.scrub, "progress") * 100,
                    count_in(pass.scrub, "good_blocks") + count_in(pass.scrub, "bad_blocks"),
-                   count_in(pass.scrub, "bad_blocks"),
-                   is_true_in(pass.scrub, "held") ? ", held: the engine is paused" : "");
+                   count_in(pass.scrub, "bad_blocks"), state_of(pass));
   }
   std::fputs((line + '\n').c_str(), stderr);
 }
@@ -65,7 +71,7 @@ std::string mark_of(const std::vector<Pass>& passes) {
   std::string mark;
   for (const Pass& pass : passes) {
     mark += fmt::format("{:.0f}{}{} ", number_in(pass.scrub, "progress") * 100,
-                        count_in(pass.scrub, "bad_blocks"), is_true_in(pass.scrub, "held"));
+                        count_in(pass.scrub, "bad_blocks"), state_of(pass));
   }
   return mark;
 }
@@ -101,7 +107,13 @@ void write_result(const Pass& pass, Answer& answer) {
   fmt::format_to(out, "{}: pass {}: {} blocks good, {} bad and dropped, {} skipped; {:.0f} s\n",
                  pass.engine.name, pass.number, count_in(pass.scrub, "good_blocks"), bad, skipped,
                  number_in(pass.scrub, "seconds"));
-  if (skipped > 0) {
+  const Json passed_over = part_of(pass.scrub, "passed_over", Json::value_t::array);
+  for (const Json& directory : passed_over) {
+    if (!directory.is_string()) continue;
+    fmt::format_to(out, "  passed over: {}: it is left alone for now, terrace status says why\n",
+                   directory.get<std::string>());
+  }
+  if (skipped > 0 && passed_over.empty()) {
     answer.out += "  skipped: their directory is left alone for now; terrace status says why\n";
   }
   const Json found = part_of(pass.scrub, "found", Json::value_t::array);

@@ -158,6 +158,8 @@ Json scrub_json(const tier::ScrubReport& scrub) {
           {"skipped_blocks", scrub.skipped_blocks},
           {"bytes", scrub.bytes},
           {"seconds", in_seconds(scrub.took)},
+          {"passed_over", scrub.passed_over},
+          {"waits_for", scrub.waits_for},
           {"found", std::move(found)}};
 }
 

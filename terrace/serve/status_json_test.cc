@@ -120,11 +120,15 @@ TEST(StatusJsonTest, AScrubWithWhatItFound) {
   scrub.progress = 0.25;
   scrub.good_blocks = 8;
   scrub.bad_blocks = 1;
+  scrub.passed_over = {"/kv/b/terrace-00"};
+  scrub.waits_for = "/kv/a/terrace-00";
   scrub.found = {{.file = "/kv/0.slots", .offset = 4096, .group = GroupId(2), .reason = "torn"}};
   report.scrub = scrub;
   const auto json = nlohmann::json::parse(status_json(report));
   EXPECT_EQ(json["scrub"]["pass"], 3);
   EXPECT_EQ(json["scrub"]["running"], true);
+  EXPECT_EQ(json["scrub"]["passed_over"][0], "/kv/b/terrace-00");
+  EXPECT_EQ(json["scrub"]["waits_for"], "/kv/a/terrace-00");
   EXPECT_EQ(json["scrub"]["found"][0]["file"], "/kv/0.slots");
   EXPECT_EQ(json["scrub"]["found"][0]["offset"], 4096);
   EXPECT_EQ(json["scrub"]["found"][0]["group"], 2);

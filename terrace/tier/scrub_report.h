@@ -35,6 +35,9 @@ struct ScrubReport {
   std::uint64_t skipped_blocks = 0;  // Of directories that are left alone for now.
   std::uint64_t bytes = 0;           // Read.
   Nanoseconds took{0};               // So far, or in all.
+  // Directories of which blocks were skipped, as they were left alone, or did not answer.
+  std::vector<std::string> passed_over;
+  std::string waits_for;  // A directory that owes a read for more than a second; empty = none.
   // The latest of all passes, at most kMostScrubFindings; oldest first.
   std::vector<ScrubFinding> found;
 };

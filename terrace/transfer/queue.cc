@@ -41,6 +41,12 @@ Status Queue::push(const Transfer& transfer) {
   return {};
 }
 
+bool Queue::is_idle(std::uint32_t volume) const {
+  const Volume& wanted = volumes_[volume % volumes_.size()];
+  return wanted.flying_all == 0 &&
+         std::ranges::all_of(wanted.waiting, [](const auto& waiting) { return waiting.empty(); });
+}
+
 std::size_t Queue::waiting(IoClass io_class) const {
   std::size_t count = 0;
   for (const Volume& volume : volumes_) count += volume.waiting[index_of(io_class)].size();

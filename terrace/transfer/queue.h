@@ -66,6 +66,8 @@ class Queue {
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] unsigned depth() const { return backend_.depth(); }
   [[nodiscard]] bool is_idle() const { return waiting_count_ == 0 && in_flight() == 0; }
+  // Nothing of the volume waits or is under way.
+  [[nodiscard]] bool is_idle(std::uint32_t volume) const;
   [[nodiscard]] bool has_room(std::size_t transfers) const {
     return waiting_count_ + transfers <= options_.capacity;
   }

@@ -46,6 +46,8 @@ class Engine {
   }
   [[nodiscard]] std::uint64_t pass() const { return pass_.load(); }
   [[nodiscard]] std::uint64_t rate() const { return rate_.load(); }
+  // From now on one directory does not answer until it is passed over.
+  void hang() { is_hanging_.store(true); }
 
  private:
   nlohmann::json status(const std::string& id) {
@@ -60,6 +62,8 @@ class Engine {
                        {"rank", 2},
                        {"reason", "made up"}});
     }
+    nlohmann::json passed_over = nlohmann::json::array();
+    if (is_hanging_.load() && !is_running) passed_over.push_back("/kv/b/terrace-00");
     return {{"engine", id},
             {"process", 77},
             {"health", "green"},
@@ -70,7 +74,9 @@ class Engine {
               {"progress", is_running ? quarters * 0.25 : 1.0},
               {"good_blocks", 5},
               {"bad_blocks", bad_},
-              {"skipped_blocks", 0},
+              {"skipped_blocks", is_hanging_.load() ? 3 : 0},
+              {"waits_for", is_hanging_.load() && is_running ? "/kv/b/terrace-00" : ""},
+              {"passed_over", passed_over},
               {"seconds", 2.0},
               {"found", found}}}};
   }
@@ -79,6 +85,7 @@ class Engine {
   std::atomic<std::uint64_t> pass_{0};
   std::atomic<std::uint64_t> rate_{0};
   std::atomic<int> quarters_{0};
+  std::atomic<bool> is_hanging_{false};
   SystemClock clock_;
   NullLog log_;
   std::unique_ptr<serve::AdminServer> server_;
@@ -111,6 +118,16 @@ TEST_F(CliScrubTest, WaitingShowsProgressAndTheResult) {
   EXPECT_THAT(ran.out, AllOf(HasSubstr("pass 1: 5 blocks good, 0 bad and dropped, 0 skipped; 2 s"),
                              Not(HasSubstr("bad:"))));
   EXPECT_THAT(ran.error, AllOf(HasSubstr("one: 25 %"), HasSubstr("one: 100 %")));
+}
+
+TEST_F(CliScrubTest, WaitingSaysWhatItWaitsForAndWhatWasPassedOver) {
+  Engine engine(directory(), "one");
+  engine.hang();
+  const Ran ran = run("scrub --wait");
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.error, HasSubstr("waits for /kv/b/terrace-00 to answer"));
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("3 skipped"),
+                             HasSubstr("passed over: /kv/b/terrace-00: it is left alone for now")));
 }
 
 TEST_F(CliScrubTest, BadBlocksAreAFailureAndNamed) {

@@ -151,7 +151,7 @@ struct DiskTier::State {
       case Purpose::kLearnedSync:
         return learned.finish(ticket.purpose, completion.status);
       case Purpose::kScrub:
-        return scrubber.finish(completion.status);
+        return scrubber.finish(ticket.number, completion.status);
       case Purpose::kCheck:
         return checkers[ticket.number]->finish(completion.status);
       case Purpose::kLoad:

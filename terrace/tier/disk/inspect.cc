@@ -13,6 +13,7 @@ namespace terrace::tier {
 
 namespace {
 using disk::ExtentTable;
+using Progress = std::function<void(const InspectProgress&)>;
 
 std::string_view name_of(disk::DirectoryState state) {
   switch (state) {
@@ -36,14 +37,19 @@ std::uint64_t slot_file_bytes(const std::string& directory) {
 
 // As an owner counts at its start: a run whose end lies behind that of the slot file is lost.
 void count_slots(const InspectedOwner& owner, const ExtentTable& table, const std::string& name,
-                 const std::shared_ptr<const KeyRing>& keys, InspectedNamespace& facts) {
+                 const std::shared_ptr<const KeyRing>& keys, const Progress& progress,
+                 InspectedNamespace& facts) {
+  const auto visit_run = [&](std::uint32_t extent) {
+    if (progress) progress({owner.directory + "/" + name, extent, table.size()});
+  };
   const std::string& directory = owner.directory;
   disk::KeyTally tally(keys);
   std::uint64_t held = owner.file_bytes;
   std::uint64_t asked = held;
   std::uint64_t cut_off = 0;
-  const auto scan =
-      disk::scan_meta(directory, name, facts.number, table, [&](const disk::SealedSlot& sealed) {
+  const auto scan = disk::scan_meta(
+      directory, name, facts.number, table,
+      [&](const disk::SealedSlot& sealed) {
         const std::uint64_t extents =
             std::uint64_t{sealed.first_extent} + table[sealed.first_extent].count;
         const std::uint64_t end = extents * owner.extent_bytes;
@@ -58,7 +64,8 @@ void count_slots(const InspectedOwner& owner, const ExtentTable& table, const st
         ++facts.sealed;
         tally.add(sealed.record);
         return true;
-      });
+      },
+      {}, visit_run);
   if (!scan) {
     if (facts.bytes > 0) {
       facts.problem = "slots.meta is missing or its header is damaged: its blocks are misses";
@@ -81,7 +88,7 @@ void count_slots(const InspectedOwner& owner, const ExtentTable& table, const st
 }
 
 InspectedOwner inspect_owner(const std::string& directory,
-                             const std::shared_ptr<const KeyRing>& keys) {
+                             const std::shared_ptr<const KeyRing>& keys, const Progress& progress) {
   InspectedOwner owner;
   owner.directory = directory;
   const disk::DirectoryFacts facts = disk::judge(directory);
@@ -105,7 +112,7 @@ InspectedOwner inspect_owner(const std::string& directory,
     found.used_seconds = held.used_seconds;
     found.bytes = held.extents * facts.extent_bytes;
     found.learned_bytes = disk::look_at_learned(directory + "/" + held.directory).bytes.size();
-    if (table) count_slots(owner, *table, held.directory, keys, found);
+    if (table) count_slots(owner, *table, held.directory, keys, progress, found);
     owner.namespaces.push_back(std::move(found));
   }
   return owner;
@@ -113,12 +120,13 @@ InspectedOwner inspect_owner(const std::string& directory,
 }  // namespace
 
 Result<std::vector<InspectedOwner>> inspect_directory(const std::string& path,
-                                                      const std::shared_ptr<const KeyRing>& keys) {
+                                                      const std::shared_ptr<const KeyRing>& keys,
+                                                      const Progress& progress) {
   TERRACE_ASSIGN_OR_RETURN(const auto directories, disk::find_owner_directories(path));
   std::vector<InspectedOwner> owners;
   owners.reserve(directories.size());
   for (const std::string& directory : directories) {
-    owners.push_back(inspect_owner(directory, keys));
+    owners.push_back(inspect_owner(directory, keys, progress));
   }
   return owners;
 }

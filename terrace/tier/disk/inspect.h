@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,10 +46,18 @@ struct InspectedOwner {
   std::vector<InspectedNamespace> namespaces;
 };
 
+// The records of a large directory take a while.
+struct InspectProgress {
+  std::string folder;         // Of a namespace.
+  std::uint64_t extents = 0;  // Of the slot file, whose records have been read,
+  std::uint64_t of = 0;       // and how many it has.
+};
+
 // `path`: as in disk.paths, or one `terrace-NN`. `keys`: those at hand; null = none. Errors: kIo
 // when the path cannot be read.
 [[nodiscard]] Result<std::vector<InspectedOwner>> inspect_directory(
-    const std::string& path, const std::shared_ptr<const KeyRing>& keys = nullptr);
+    const std::string& path, const std::shared_ptr<const KeyRing>& keys = nullptr,
+    const std::function<void(const InspectProgress&)>& progress = {});
 
 // Directories there that no engine opens: of a `terrace move` that has not ended. Errors: kIo.
 [[nodiscard]] Result<std::vector<std::string>> inspect_leftovers(const std::string& path);

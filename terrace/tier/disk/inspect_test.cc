@@ -91,5 +91,17 @@ TEST_F(InspectTest, DamagedClaimsAreTold) {
   EXPECT_EQ(told().sealed, 0U);
 }
 
+TEST_F(InspectTest, HowFarItIsIsToldRunByRun) {
+  std::vector<InspectProgress> told;
+  const auto owners = inspect_directory(
+      rig_.path(), nullptr, [&](const InspectProgress& progress) { told.push_back(progress); });
+  ASSERT_TRUE(owners.has_value());
+  ASSERT_FALSE(told.empty());
+  EXPECT_EQ(told.front().folder, file("ns-0001"));
+  EXPECT_EQ(told.front().extents, 0U);
+  EXPECT_GT(told.front().of, 0U);
+  EXPECT_LT(told.back().extents, told.back().of);
+}
+
 }  // namespace
 }  // namespace terrace::tier::disk

@@ -103,7 +103,8 @@ std::optional<MetaHeader> read_meta_header(const std::string& directory, const s
 std::optional<MetaScan> scan_meta(const std::string& directory, const std::string& name,
                                   std::uint32_t number, const ExtentTable& table,
                                   const std::function<bool(const SealedSlot&)>& visit,
-                                  const std::function<void(std::uint64_t)>& visit_damaged) {
+                                  const std::function<void(std::uint64_t)>& visit_damaged,
+                                  const std::function<void(std::uint32_t)>& visit_run) {
   const auto file = open_regular_file(directory + "/" + name + "/slots.meta", O_RDONLY);
   if (!file) return std::nullopt;
   const auto header = read_header(file->get());
@@ -116,6 +117,7 @@ std::optional<MetaScan> scan_meta(const std::string& directory, const std::strin
       ++extent;
       continue;
     }
+    if (visit_run) visit_run(extent);
     scan.slots += static_cast<std::uint64_t>(header->run_slots) * header->groups;
     const Run run{extent / header->run_extents, record.stamp, number};
     if (!scan_run(file->get(), *header, run, scan, visit, visit_damaged)) return scan;

@@ -36,11 +36,12 @@ struct MetaScan {
                                                          const std::string& name);
 
 // Visits the sealed records of namespace `number`, whose files lie in `directory`/`name`, until
-// `visit` says false, and where damaged ones lie in slots.meta. Nothing when slots.meta is missing
-// or its header is damaged.
+// `visit` says false, where damaged ones lie in slots.meta, and before each run its first extent.
+// Nothing when slots.meta is missing or its header is damaged.
 [[nodiscard]] std::optional<MetaScan> scan_meta(
     const std::string& directory, const std::string& name, std::uint32_t number,
     const ExtentTable& table, const std::function<bool(const SealedSlot&)>& visit,
-    const std::function<void(std::uint64_t offset)>& visit_damaged = {});
+    const std::function<void(std::uint64_t offset)>& visit_damaged = {},
+    const std::function<void(std::uint32_t extent)>& visit_run = {});
 
 }  // namespace terrace::tier::disk

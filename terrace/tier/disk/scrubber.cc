@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -13,25 +14,25 @@ namespace {
 constexpr Nanoseconds kPatience = seconds(1);
 // What the rate may catch up with: the I/O thread sleeps up to 20 ms between its rounds.
 constexpr Nanoseconds kCatchUp = milliseconds(100);
-constexpr std::uint32_t kSlotsAtOnce = 8192;  // Looked at under the slots' lock: about 0.1 ms.
+constexpr Nanoseconds kLongWait = seconds(1);  // For one read, before it is told.
+constexpr std::uint32_t kSlotsAtOnce = 8192;   // Looked at under the slots' lock: about 0.1 ms.
 
-std::size_t largest_frame(const Context& context) {
-  std::uint64_t most = 0;
-  for (const auto& volume : context.volumes) {
-    most = std::max(most, std::ranges::max(volume->geometry().frame_bytes));
-  }
-  return most;
-}
 }  // namespace
 
 Scrubber::Scrubber(Context& context, Writer& writer, const Options& options)
     : context_(context),
       writer_(writer),
       options_(options),
-      frame_bytes_(largest_frame(context)),
-      memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, frame_bytes_))),
+      is_passed_over_(context.volumes.size(), false),
       next_pass_at_(context.clock.now() + options.first) {
-  TERRACE_CHECK(memory_ != nullptr);
+  for (const auto& volume : context.volumes) {
+    const std::size_t bytes = std::ranges::max(volume->geometry().frame_bytes);
+    Owed owed;
+    owed.memory.reset(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, bytes)));
+    owed.bytes = bytes;
+    TERRACE_CHECK(owed.memory != nullptr);
+    owed_.push_back(std::move(owed));
+  }
   const MutexLock lock(mutex_);
   report_.bytes_per_second = options.bytes_per_second;
   report_.found.reserve(kMostScrubFindings);
@@ -82,6 +83,7 @@ void Scrubber::begin_pass(bool is_asked, std::uint64_t bytes_per_second) {
   group_ = 0;
   slot_ = 0;
   block_.reset();
+  is_passed_over_.assign(is_passed_over_.size(), false);
   const MutexLock lock(mutex_);
   ScrubReport fresh;
   fresh.pass = report_.is_running ? report_.pass : report_.pass + 1;  // ask() counts its own.
@@ -111,20 +113,48 @@ void Scrubber::end_pass() {
       fmt::format("disk scrub=done pass={} good_blocks={} bad_blocks={} skipped_blocks={} "
                   "bytes={} seconds={}",
                   done.pass, done.good_blocks, done.bad_blocks, done.skipped_blocks, done.bytes,
-                  done.took / seconds(1)));
+                  done.took / seconds(1)) +
+          (done.passed_over.empty()
+               ? std::string()
+               : fmt::format(" passed_over=\"{}\"", fmt::join(done.passed_over, " "))));
 }
 
 void Scrubber::advance() {
   if (is_stopped_) return;
   if (has_request_.load(std::memory_order_relaxed)) take_request();
-  if (is_flying_ || is_held_.load(std::memory_order_relaxed)) return;
+  if (is_awaited() || is_held_.load(std::memory_order_relaxed)) return;
   const Nanoseconds now = context_.clock.now();
   if (!is_running_) {
     if (options_.bytes_per_second == 0 || now < next_pass_at_) return;
     begin_pass(false, options_.bytes_per_second);
   }
-  if (now < due_ || (!context_.queue.is_idle() && now < due_ + kPatience)) return;
+  if (now < due_ || (!is_quiet() && now < due_ + kPatience)) return;
   if (find_next()) read_next();
+}
+
+bool Scrubber::is_awaited() {
+  if (!is_reading_) return false;
+  if (context_.health.may_read(block_->place.volume)) {
+    note_wait();
+    return true;
+  }
+  is_reading_ = false;
+  pass_over();
+  return false;
+}
+
+bool Scrubber::is_quiet() const {
+  for (std::uint32_t v = 0; v < context_.volumes.size(); ++v) {
+    if (context_.health.may_read(v) && !context_.queue.is_idle(v)) return false;
+  }
+  return true;
+}
+
+void Scrubber::note_wait() {
+  if (has_told_wait_ || context_.clock.now() - read_at_ < kLongWait) return;
+  has_told_wait_ = true;
+  const MutexLock lock(mutex_);
+  report_.waits_for = context_.volumes[block_->place.volume]->directory();
 }
 
 // The block in hand, or the next one; false when there is none for now.
@@ -144,7 +174,10 @@ bool Scrubber::find_next() {
       ++group_;
       slot_ = 0;
     }
-    if (block_ && !context_.health.may_read(block_->place.volume)) skip();
+    if (block_) {
+      const std::uint32_t volume = block_->place.volume;
+      if (!context_.health.may_read(volume) || owed_[volume].is_flying) pass_over();
+    }
     const double rows = static_cast<double>(groups) * context_.slots.size();
     const MutexLock lock(mutex_);
     report_.progress =
@@ -161,6 +194,16 @@ void Scrubber::skip() {
   context_.meters.scrub_skipped.add();
   const MutexLock lock(mutex_);
   ++report_.skipped_blocks;
+  report_.waits_for.clear();
+}
+
+void Scrubber::pass_over() {
+  const std::uint32_t volume = block_->place.volume;
+  skip();
+  if (is_passed_over_[volume]) return;
+  is_passed_over_[volume] = true;
+  const MutexLock lock(mutex_);
+  report_.passed_over.push_back(context_.volumes[volume]->directory());
 }
 
 void Scrubber::read_next() {
@@ -172,33 +215,42 @@ void Scrubber::read_next() {
   transfer.io_class = transfer::IoClass::kScrub;
   transfer.file = volume.data_file();
   transfer.offset = volume.geometry().offset(group_, place.slot, rank_);
-  transfer.pieces[0] = {memory_.get(), volume.geometry().frame_bytes[group_]};
+  Owed& owed = owed_[place.volume];
+  transfer.pieces[0] = {owed.memory.get(), volume.geometry().frame_bytes[group_]};
   transfer.piece_count = 1;
-  is_flying_ = true;
+  owed.is_flying = true;
+  is_reading_ = true;
+  has_told_wait_ = false;
   const auto bytes = static_cast<double>(transfer.pieces[0].bytes);
   const Nanoseconds now = context_.clock.now();
+  read_at_ = now;
   due_ = std::max(due_, now - kCatchUp) +
          Nanoseconds(static_cast<std::int64_t>(bytes / static_cast<double>(rate_) * 1e9));
   context_.push(place.volume, transfer);
 }
 
 Status Scrubber::verify() const {
+  const Owed& owed = owed_[block_->place.volume];
   const Status status =
-      check_frame({memory_.get(), frame_bytes_},
+      check_frame({owed.memory.get(), owed.bytes},
                   context_.header(block_->place.volume, group_, block_->hash, rank_,
                                   block_->slot.generation.value(), block_->epoch));
   return status.is_ok() ? status : Status(Code::kCorrupt, status.message());
 }
 
-void Scrubber::finish(const Status& given) {
-  is_flying_ = false;
-  if (!is_running_ || !block_) return;
+void Scrubber::finish(std::uint32_t volume, const Status& given) {
+  owed_[volume].is_flying = false;
+  if (!is_reading_ || block_->place.volume != volume) return;  // It was passed over.
+  is_reading_ = false;
+  if (has_told_wait_) {
+    const MutexLock lock(mutex_);
+    report_.waits_for.clear();
+  }
   Status status = given.is_ok() ? verify() : given;
   if (!context_.slots.is_same(group_, *block_)) {  // Evicted, dropped or reset meanwhile.
     block_.reset();
     return;
   }
-  const std::uint32_t volume = block_->place.volume;
   const std::uint64_t bytes = context_.volumes[volume]->geometry().frame_bytes[group_];
   if (status.is_ok()) {
     context_.health.succeeded(volume, false);
@@ -213,7 +265,7 @@ void Scrubber::finish(const Status& given) {
   } else if (status.code() == Code::kCorrupt || status.code() == Code::kIo) {
     if (status.code() == Code::kIo) context_.health.failed(volume, status);
     // Of one that is shut now nothing is known: it is looked at as a whole.
-    context_.health.may_read(volume) ? drop(status) : skip();
+    context_.health.may_read(volume) ? drop(status) : pass_over();
   } else {
     skip();
   }

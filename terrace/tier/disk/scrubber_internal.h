@@ -3,15 +3,18 @@
 // it. A block is looked at without a pin: dropping one would make it the most recently used, and a
 // pass would turn the eviction order into the order of slots. So the slot's generation is compared
 // before and after the read instead, and what changed meanwhile is nobody's loss: the memory is the
-// scrubber's own. A restart begins a pass anew.
-// Threading: ask(), hold() and report() are thread-safe, the rest belongs to the I/O thread.
-// Waits: never.  Memory: one frame, from the start.  Bounds: one read at a time.
+// scrubber's own. A directory that is left alone, or that owes a read while it hangs, is passed
+// over: what it owes may land late, so each has memory of its own, and is asked for nothing more
+// until it has come. A restart begins a pass anew. Threading: ask(), hold() and report() are
+// thread-safe, the rest belongs to the I/O thread. Waits: never.  Memory: one frame of each volume,
+// from the start.  Bounds: one read at a time, and one that hangs of each volume.
 #pragma once
 
 #include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "terrace/base/mutex.h"
 #include "terrace/tier/disk/context_internal.h"
@@ -39,7 +42,7 @@ class Scrubber {
 
   // Starts the next read if it is due.
   void advance();
-  void finish(const Status& given);
+  void finish(std::uint32_t volume, const Status& given);
   void stop() { is_stopped_ = true; }
 
  private:
@@ -48,25 +51,39 @@ class Scrubber {
     void operator()(std::byte* memory) const { std::free(memory); }
   };
 
+  struct Owed {  // Of one volume.
+    std::unique_ptr<std::byte, Free> memory;
+    std::size_t bytes = 0;  // Of that: its largest frame.
+    bool is_flying = false;
+  };
+
   void take_request();
+  // The one in hand is under way, and worth waiting for.
+  [[nodiscard]] bool is_awaited();
+  // Nobody else has anything under way, but where nothing comes back.
+  [[nodiscard]] bool is_quiet() const;
+  void note_wait();
   void begin_pass(bool is_asked, std::uint64_t bytes_per_second);
   void end_pass();
   [[nodiscard]] bool find_next();
   void read_next();
   void skip();
+  void pass_over();
   void drop(const Status& why);
   [[nodiscard]] Status verify() const;
 
   Context& context_;
   Writer& writer_;
   const Options options_;
-  const std::size_t frame_bytes_;  // The largest.
-  const std::unique_ptr<std::byte, Free> memory_;
+  std::vector<Owed> owed_;            // [volume]
+  std::vector<bool> is_passed_over_;  // [volume]; in this pass.
   std::atomic<bool> is_held_{false};
   std::atomic<bool> has_request_{false};
   bool is_stopped_ = false;
   bool is_running_ = false;
-  bool is_flying_ = false;
+  bool is_reading_ = false;  // The block in hand.
+  bool has_told_wait_ = false;
+  Nanoseconds read_at_{0};
   Nanoseconds next_pass_at_;
   Nanoseconds began_{0};
   Nanoseconds due_{0};  // Of the next read.

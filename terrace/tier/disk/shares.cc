@@ -23,9 +23,15 @@ void divide(DiskTier::Options& options) {
 
 std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes) {
   const std::size_t ranks = options.layout.ranks;
-  constexpr std::size_t kVoids = 1024;  // Void records of one batch.
-  return options.queue_blocks * (ranks + 3) + (kVoids + 16) * volumes + Reader::kMostReads * ranks +
-         3;  // Scrubber, checker, LearnedKeeper: one each.
+  // Its frames; then of its records and claims three at most, before it and behind it.
+  const std::size_t of_block = ranks + 3;
+  // Of one batch: void records, copies of the header, syncs of slots.meta and extents.meta.
+  constexpr std::size_t kBatch = 1024 + kMetaHeaderCopies + 2;
+  // The data's sync, and what Allocator, BudgetKeeper, Scrubber and Checker have under way.
+  constexpr std::size_t kOthers = 5;
+  constexpr std::size_t kLearned = 1;  // LearnedKeeper's, in the first one.
+  return options.queue_blocks * of_block + (kBatch + kOthers) * volumes +
+         Reader::kMostReads * ranks + kLearned;
 }
 
 std::size_t pages_of(const transfer::Backend& backend) {
