@@ -173,9 +173,12 @@ void Core::finish_canary(const Step& step, Nanoseconds now) {
 void Core::observe(const Step& step, Nanoseconds now) {
   if (step.has_lost_reports) return;
   const std::uint16_t ranks = context_.options.layout.ranks;
-  copy_budget_.finish(Bytes(step.save_bytes.value() / ranks), step.save_time, step.save_charged);
+  // No copy takes longer than its step, whatever a rank says.
+  const Nanoseconds copied =
+      std::clamp(step.save_time, Nanoseconds(0), std::max(Nanoseconds(0), now - step.issued));
+  copy_budget_.finish(Bytes(step.save_bytes.value() / ranks), copied, step.save_charged);
   if (step.save_bytes > Bytes(0)) {
-    context_.counters.save_ns.add(static_cast<std::uint64_t>(step.save_time.value()));
+    context_.counters.save_ns.add(static_cast<std::uint64_t>(copied.value()));
     context_.counters.save_steps.add();
   }
   if (step.load_bytes > Bytes(0)) {

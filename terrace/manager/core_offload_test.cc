@@ -134,6 +134,7 @@ TEST(CoreOffloadTest, CopiesOutTakeNoMoreThanTheirShareOfTheEnginesTime) {
     const std::size_t count = orders->saves.size();
     auto report = rig.obey(0, *orders);
     report.save_ns = count * static_cast<std::uint64_t>(each.value());
+    rig.clock.advance(each * static_cast<std::int64_t>(count));
     EXPECT_TRUE(rig.core.take_report(report, rig.clock.now()).is_ok());
     rig.end(id);
     (void)rig.build();

@@ -125,6 +125,50 @@ TEST(PlannerTest, ALastingSlowdownIsBelieved) {
   EXPECT_EQ(planned(planner, {{Tier::kDisk, 10}}), 0U);
 }
 
+// Of 40 requests for 50 blocks each that find a disk so many times slower than it was, where
+// computing takes 1.5 times as long as loading: how many loaded all.
+int loads_after_slowdown(double times) {
+  const auto in_time = [&](double blocks) {
+    return Nanoseconds(static_cast<std::int64_t>(1e6 * times * blocks));
+  };
+  Planner planner(blocks_of_1_mib());
+  planner.observe_prefill(Tokens(100), in_time(1.5));
+  for (int i = 0; i < 20; ++i) planner.observe_load(Tier::kDisk, 5_MiB, milliseconds(5));
+  int loads = 0;
+  for (int request = 0; request < 40; ++request) {
+    const LoadPlan plan = planner.plan(std::vector<SourceRun>{{Tier::kDisk, 50}}, kIdle);
+    const Nanoseconds taken = in_time(static_cast<double>(plan.blocks));
+    if (plan.blocks > 0 && taken <= plan.patience) {
+      for (std::uint64_t i = 0; i < plan.blocks; i += 5) {  // As they come.
+        planner.observe_load(Tier::kDisk, 5_MiB, in_time(5));
+      }
+      planner.settle(Tier::kDisk, plan.predicted_load, taken);
+      loads += plan.blocks == 50 ? 1 : 0;
+    } else if (plan.blocks > 0) {
+      const double came = static_cast<double>(plan.patience.value()) / (1e6 * times);
+      planner.observe_abandoned(
+          {.slowest = Tier::kDisk,
+           .awaited = plan.awaited,
+           .missing = 1_MiB * (plan.blocks - static_cast<std::uint64_t>(came)),
+           .predicted = plan.predicted_load,
+           .elapsed = plan.patience});
+    } else if (plan.probe_blocks > 0) {
+      planner.observe_load(Tier::kDisk, 1_MiB * plan.probe_blocks,
+                           in_time(static_cast<double>(plan.probe_blocks)));
+    }
+  }
+  return loads;
+}
+
+// Loads that took longer than was thought say by how much the tier has changed, not how far its
+// loads scatter.
+TEST(PlannerTest, ATierThatBecameSlowerAndStillPaysIsLoadedFrom) {
+  for (const double times : {1.5, 2.0, 2.5, 3.0})
+    EXPECT_EQ(loads_after_slowdown(times), 40) << times;
+  // Here the first load is given up, and the next ones have to wait for probes.
+  for (const double times : {5.0, 10.0}) EXPECT_GE(loads_after_slowdown(times), 20) << times;
+}
+
 // A tier that stalls at its first loads is refused; probes alone must bring it back.
 TEST(PlannerTest, ARefusedTierComesBackThroughFewProbes) {
   Planner planner(blocks_of_1_mib());

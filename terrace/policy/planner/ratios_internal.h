@@ -22,6 +22,7 @@ class Ratios {
     counts_[static_cast<std::size_t>(place - kLowest)] += 1;
     weight_ = keep_ * weight_ + 1;
   }
+  void forget() { *this = Ratios(keep_); }
   // 0 when there is nothing.
   [[nodiscard]] double quantile(double share) const {
     double left = share * weight_;

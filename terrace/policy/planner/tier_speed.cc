@@ -14,9 +14,13 @@ constexpr double kKeep = 0.9;
 // be faster than it is: below half the prediction, old observations keep only half their weight.
 constexpr double kSlowest = 4;
 constexpr double kFast = 0.5;
-constexpr double kKeepWhenFast = 0.5;
+constexpr double kKeepWhenFast = 0.5;  // And when it has become slower.
 constexpr double kPlanned = 0.7;
 constexpr double kMost = 0.9;
+// One that is slower by this is suspicious; several in a row are a tier that has become slower, by
+// how much they say: not loads that scatter. What came before says little about either then.
+constexpr double kSlower = 1.5;
+constexpr unsigned kSlowerInRow = 3;
 // Least variance of the sizes, relative to their mean square, from which a latency can be told
 // apart.
 constexpr double kSizeVariance = 1e-3;
@@ -55,19 +59,29 @@ void TierSpeed::fit() {
   seconds_per_byte_ = intercept > 0 ? slope : xy_ / xx_;
 }
 
+bool TierSpeed::take_ratio(double ratio) {
+  slow_in_row_ = ratio > kSlower ? slow_in_row_ + 1 : 0;
+  if (slow_in_row_ >= kSlowerInRow) {
+    ratios_.forget();
+    scatter_ = most_scatter_ = kUnknownScatter;
+    return true;
+  }
+  ratios_.add(ratio);
+  if (ratios_.weight() < kFewLoads) return false;
+  scatter_ = ratios_.quantile(kPlanned);
+  most_scatter_ = ratios_.quantile(kMost);
+  return false;
+}
+
 void TierSpeed::observe(double bytes, double elapsed_s) {
   if (bytes <= 0 || elapsed_s <= 0) return;
   double y = elapsed_s;
   double keep = kKeep;
   if (is_measured()) {
     const double predicted = mean(bytes);
-    ratios_.add(y / predicted);
-    if (ratios_.weight() >= kFewLoads) {
-      scatter_ = ratios_.quantile(kPlanned);
-      most_scatter_ = ratios_.quantile(kMost);
-    }
+    const bool is_slower = take_ratio(y / predicted);
     y = std::min(y, kSlowest * predicted);
-    if (y < kFast * predicted) keep = kKeepWhenFast;
+    if (is_slower || y < kFast * predicted) keep = kKeepWhenFast;
   }
   weight_ = keep * weight_ + 1;
   x_ = keep * x_ + bytes;

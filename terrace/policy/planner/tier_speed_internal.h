@@ -46,6 +46,8 @@ class TierSpeed {
   [[nodiscard]] double mean(double bytes) const;
   [[nodiscard]] double bytes_in(double seconds, double scatter) const;
   void fit();
+  // Takes what says how far loads scatter. Returns whether the tier has become slower.
+  bool take_ratio(double ratio);
 
   Guess guess_;
   // Decayed sums of 1, bytes, seconds, bytes squared, bytes x seconds.
@@ -55,7 +57,8 @@ class TierSpeed {
   double distrust_ = 1;          // Grows with each load that was given up.
   double scatter_ = kUnknownScatter;
   double most_scatter_ = kUnknownScatter;
-  Ratios ratios_{0.95};  // Actual / mean, the last twenty or so.
+  Ratios ratios_{0.95};       // Actual / mean, the last twenty or so.
+  unsigned slow_in_row_ = 0;  // Observations.
 };
 
 }  // namespace terrace::policy
