@@ -159,6 +159,12 @@ class Figures:
             ],
             "forecast": {
                 "blocks_asked": 900_000,
+                "window_seconds": 40_000.0,
+                "prompt_tokens": 14_400_000,
+                "engine_tokens": 2_000_000,
+                "longest_usual_blocks": 4095,
+                "least_host_bytes": 8190 * BLOCK,
+                "disk_has_copies": True,
                 "sizes": [],
                 "block_bytes": BLOCK,
                 "block_tokens": 16,

@@ -64,7 +64,6 @@ ELSEWHERE = {
     "./dev matrix --write": "it writes; tests/tools/test_matrix.py compares what it would write",
     "./dev matrix": "it judges the tests before it; tests/tools/test_matrix.py",
     "./dev dashboards": "it writes; test_dashboards.py compares what it would write",
-    "./dev plots": "it writes; test_plots.py compares what it would write",
     "python3 deploy/prometheus/bridge.py": "it serves until it is ended; test_dashboards.py starts "
     "it on a free port",
     "./dev bench disk": "minutes; tests/tools/test_runners.py tests the verb",

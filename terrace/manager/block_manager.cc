@@ -144,8 +144,7 @@ BlockManager::BlockManager(std::unique_ptr<State> state) : state_(std::move(stat
 Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const Clock& clock,
                                                          LogSink& log) {
   TERRACE_RETURN_IF_ERROR(options.layout.validate());
-  auto admission = make_disk_admission(options, log);
-  if (!admission) return fail(std::move(admission).error());
+  TERRACE_ASSIGN_OR_RETURN(auto admission, make_disk_admission(options, log));
   TERRACE_ASSIGN_OR_RETURN(const std::string socket,
                            attach::socket_path(options.attach_directory, options.engine_id));
   auto pack_admission =
@@ -154,7 +153,7 @@ Result<std::unique_ptr<BlockManager>> BlockManager::open(Options options, const 
   auto state = std::make_unique<State>(std::move(options), clock, log);
   {
     const MutexLock lock(state->shared.mutex);
-    state->shared.core.context().admission = std::move(*admission);
+    state->shared.core.context().admission = std::move(admission);
     state->shared.core.context().pack_admission = std::move(*pack_admission);
   }
   state->event_signal.open();
@@ -411,15 +410,16 @@ Result<Ledger> BlockManager::end_request(RequestId request, const AnswerEnd& end
 }
 
 void BlockManager::State::forecast_end(RequestId request) {
-  const Request* found = nullptr;
-  std::uint64_t blocks = 0;
+  std::span<const SequenceHash> stored;
+  bool can_store = false;
   {
     const MutexLock lock(shared.mutex);
-    found = shared.core.find(request);
+    const Request* const found = shared.core.find(request);
     if (found == nullptr || !found->is_keyed) return;
-    blocks = shared.core.storable(*found);
+    stored = found->chain.hashes().first(shared.core.storable(*found));
+    can_store = found->can_store;
   }
-  forecast.end(found->chain.hashes().first(blocks), found->can_store);
+  forecast.end(stored, can_store);
 }
 
 std::vector<Event> BlockManager::take_events() {

@@ -18,16 +18,19 @@ class CopyBudget {
   CopyBudget(double share, Nanoseconds now)
       : share_(share), left_s_(share * in_seconds(kBurst)), last_(now) {}
 
-  // For the step that is put together from now on.
-  void begin_step(Nanoseconds now) {
+  // Time has passed: told before a step is put together, however long nothing was to be done.
+  void pass(Nanoseconds now) {
     const double passed = in_seconds(std::max(Nanoseconds(0), now - last_));
     last_ = std::max(last_, now);
-    left_s_ = std::min(left_s_ + share_ * passed, share_ * in_seconds(kBurst));
+    // A stall of minutes is not held against the hours after it.
+    left_s_ = std::clamp(left_s_, -most_s(), most_s());
+    left_s_ = std::min(left_s_ + share_ * passed, most_s());
   }
   // Of each rank. All there is until the speed is known.
   [[nodiscard]] Bytes room() const {
     if (share_ >= 1 || speed() <= 0) return Bytes(UINT64_MAX);
-    return Bytes(static_cast<std::uint64_t>(std::clamp(left_s_ * speed(), 0.0, kMost)));
+    return Bytes(
+        static_cast<std::uint64_t>(std::clamp(std::min(left_s_, most_s()) * speed(), 0.0, kMost)));
   }
   // A step is ordered that copies `bytes` out of each rank. Returns what it is charged.
   [[nodiscard]] Nanoseconds order(Bytes bytes) {
@@ -49,6 +52,7 @@ class CopyBudget {
  private:
   static constexpr double kMemory = 0.9;  // Of what is known, at each further step.
   static constexpr double kMost = 1e18;
+  [[nodiscard]] double most_s() const { return share_ * in_seconds(kBurst); }
   static double in_seconds(Nanoseconds time) { return static_cast<double>(time.value()) * 1e-9; }
   static Nanoseconds of_seconds(double time) {
     return Nanoseconds(static_cast<std::int64_t>(std::min(time * 1e9, kMost)));

@@ -26,7 +26,7 @@ TEST(CopyBudgetTest, OverALongTimeCopiesTakeTheirShareAndNoMore) {
   run(budget, Bytes(1'000'000), milliseconds(1));
   for (int step = 0; step < 10'000; ++step) {  // 1,000 seconds.
     now = now + milliseconds(100);
-    budget.begin_step(now);
+    budget.pass(now);
     const Bytes bytes = std::min(budget.room(), Bytes(1'000'000'000));
     const double took = static_cast<double>(bytes.value()) / kBytesPerSecond;
     run(budget, bytes, Nanoseconds(static_cast<std::int64_t>(took * 1e9)));
@@ -40,10 +40,10 @@ TEST(CopyBudgetTest, CopiesThatTurnOutSlowerLeaveLessRoomAndFasterOnesMore) {
   run(budget, Bytes(1'000'000), milliseconds(1));
   const Bytes before = budget.room();
   for (int i = 0; i < 20; ++i) run(budget, Bytes(1'000'000), milliseconds(4));
-  budget.begin_step(seconds(100));
+  budget.pass(seconds(100));
   EXPECT_LT(budget.room() * 3, before);
   for (int i = 0; i < 60; ++i) run(budget, Bytes(1'000'000), milliseconds(1));
-  budget.begin_step(seconds(200));
+  budget.pass(seconds(200));
   EXPECT_GT(budget.room() * 10, before * 9);
 }
 
@@ -56,6 +56,16 @@ TEST(CopyBudgetTest, WhatIsOrderedIsChargedAtOnce) {
               1e6);
 }
 
+TEST(CopyBudgetTest, ACopyThatStalledForMinutesIsPaidOffSoon) {
+  CopyBudget budget(0.1, Nanoseconds(0));
+  run(budget, Bytes(1'000'000), milliseconds(1));
+  run(budget, Bytes(1'000'000), seconds(600));
+  for (int i = 0; i < 60; ++i) run(budget, Bytes(1'000'000), milliseconds(1));
+  EXPECT_EQ(budget.room(), Bytes(0));
+  budget.pass(seconds(15));
+  EXPECT_GT(budget.room(), Bytes(0));
+}
+
 TEST(CopyBudgetTest, AWholeShareIsNoBound) {
   CopyBudget budget(1, Nanoseconds(0));
   run(budget, 1_GiB, seconds(100));
@@ -65,9 +75,9 @@ TEST(CopyBudgetTest, AWholeShareIsNoBound) {
 TEST(CopyBudgetTest, AClockThatGoesBackGivesNothing) {
   CopyBudget budget(0.1, seconds(50));
   run(budget, Bytes(1'000'000'000), seconds(1));
-  budget.begin_step(seconds(20));
+  budget.pass(seconds(20));
   EXPECT_EQ(budget.room(), Bytes(0));
-  budget.begin_step(seconds(60));
+  budget.pass(seconds(60));
   EXPECT_GT(budget.room(), Bytes(0));
 }
 

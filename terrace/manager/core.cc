@@ -108,6 +108,7 @@ Request& Core::add_request(std::unique_ptr<Request> request, Nanoseconds now) {
   context_.counters.requests.add();
   if (!request->is_keyed) context_.counters.unkeyable_requests.add();
   request->began = now;
+  copy_budget_.pass(now);
   Request& added = *requests_.emplace(request->id, std::move(request)).first->second;
   if (added.is_keyed) look_ups_.begin(added, serving(now), now);
   return added;
@@ -142,6 +143,7 @@ Status Core::accept(Request& request, Tokens local, Tokens external,
   const std::uint64_t first = local / block_tokens;
   const std::uint64_t count = external / block_tokens;
   request.has_begun = true;
+  copy_budget_.pass(now);
   if (external != Tokens(0) && steps_.has_load(request.id, first)) return {};  // Told twice.
   if (const auto answered = request.look_up.answered_at) {
     request.ledger.stages.placed += now - *answered;
@@ -347,12 +349,7 @@ void Core::order_canary(Nanoseconds now) {
 }
 
 std::optional<wire::Orders> Core::build_orders(Nanoseconds now) {
-  auto orders = build_step(now);
-  copy_budget_.begin_step(now);
-  return orders;
-}
-
-std::optional<wire::Orders> Core::build_step(Nanoseconds now) {
+  copy_budget_.pass(now);
   order_canary(now);
   if (is_poisoned() || !gate_.is_serving()) {
     steps_.void_pending_loads();

@@ -230,7 +230,6 @@ class Core {
   [[nodiscard]] bool is_held(const Request& request, std::uint64_t block,
                              const BlockKey& key) const;
   [[nodiscard]] bool is_step_full() const;
-  [[nodiscard]] std::optional<wire::Orders> build_step(Nanoseconds now);
   void add_save(const Request& request, GroupId group, std::uint64_t block,
                 catalog::FillingSlot slot, std::uint32_t device_block);
   // True when blocks that it loaded are bad: whatever was ordered since may build on them.

@@ -59,6 +59,23 @@ void Counters::visit_shadow(MetricVisitor& visitor) const {
   visitor.gauge("terrace_shadow_quarantined", "", static_cast<double>(shadow_quarantined.value()));
 }
 
+void Counters::visit_drops(MetricVisitor& visitor) const {
+  visit_drop(visitor, "host_slots", drop_no_slot);
+  visit_drop(visitor, "step_bytes", drop_step_bytes);
+  visit_drop(visitor, "copy_budget", drop_copy_budget);
+  visit_drop(visitor, "steps", drop_steps);
+  visit_drop(visitor, "tainted", drop_tainted);
+  visit_drop(visitor, "unfilled", drop_unfilled);
+  visit_drop(visitor, "disk_write", drop_disk_write);
+  visit_drop(visitor, "admission", drop_admission);
+  visit_drop(visitor, "write_budget", drop_write_budget);
+  visit_drop(visitor, "object_write", drop_pack);
+  visit_drop(visitor, "object_admission", drop_pack_admission);
+  visit_drop(visitor, "demote", drop_demote);
+  visit_drop(visitor, "mode", drop_mode);
+  visit_drop(visitor, "pins", drop_pins);
+}
+
 void Counters::visit(MetricVisitor& visitor) const {
   for (const Tier tier : {Tier::kHost, Tier::kDisk, Tier::kObject}) {
     const auto t = static_cast<std::size_t>(tier);
@@ -95,20 +112,7 @@ void Counters::visit(MetricVisitor& visitor) const {
                   pack_blocks.value());
   visit_bytes(visitor, "offload", Tier::kHost, Tier::kObject, pack_bytes);
   visit_bytes(visitor, "offload", Tier::kHost, Tier::kDisk, write_bytes);
-  visit_drop(visitor, "host_slots", drop_no_slot);
-  visit_drop(visitor, "step_bytes", drop_step_bytes);
-  visit_drop(visitor, "copy_budget", drop_copy_budget);
-  visit_drop(visitor, "steps", drop_steps);
-  visit_drop(visitor, "tainted", drop_tainted);
-  visit_drop(visitor, "unfilled", drop_unfilled);
-  visit_drop(visitor, "disk_write", drop_disk_write);
-  visit_drop(visitor, "admission", drop_admission);
-  visit_drop(visitor, "write_budget", drop_write_budget);
-  visit_drop(visitor, "object_write", drop_pack);
-  visit_drop(visitor, "object_admission", drop_pack_admission);
-  visit_drop(visitor, "demote", drop_demote);
-  visit_drop(visitor, "mode", drop_mode);
-  visit_drop(visitor, "pins", drop_pins);
+  visit_drops(visitor);
   visitor.counter("terrace_loads_total", "result=\"loaded\"", loads.value());
   visitor.counter("terrace_loads_total", "result=\"failed\"", failed_loads.value());
   visitor.counter("terrace_slow_loads_total", "", slow_loads.value());

@@ -88,6 +88,7 @@ struct Counters {
   void visit(MetricVisitor& visitor) const;
 
  private:
+  void visit_drops(MetricVisitor& visitor) const;
   void visit_shadow(MetricVisitor& visitor) const;
 };
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "terrace/block/checksum.h"
 #include "terrace/trace/reader_internal.h"
 
 namespace terrace::trace {
@@ -15,7 +17,31 @@ using Json = nlohmann::json;
 constexpr std::uint32_t kLineBlockTokens = 512;
 constexpr double kMostSeconds = 4e9;  // 126 years, clocks that began in 1970 too; fits nanoseconds.
 constexpr std::uint64_t kMostBlockTokens = 1U << 20U;
+constexpr std::size_t kTokenBytes = 4;      // Of English text, as most tokenizers cut it.
 constexpr std::size_t kMostSubagents = 16;  // One below the other.
+
+// The objects of a text of lines, empty ones left out, until `take` refuses one.
+using TakeObject = std::function<Status(std::size_t line, const Json& json)>;
+Status each_object(const std::string& where, std::string_view text, const TakeObject& take) {
+  for (std::size_t line = 1; !text.empty(); ++line) {
+    const std::string_view one = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const Json json = Json::parse(one, nullptr, false);
+    if (!json.is_object()) return bad_line(where, line, "no JSON object");
+    TERRACE_RETURN_IF_ERROR(take(line, json));
+  }
+  return {};
+}
+
+// Nothing if it is no time, or below 0, or beyond what nanoseconds hold.
+std::optional<Nanoseconds> time_of(const Json& json, const char* name, double unit_seconds) {
+  const auto at = json.find(name);
+  if (at == json.end() || !at->is_number()) return std::nullopt;
+  const double value = at->get<double>() * unit_seconds;
+  if (!(value >= 0 && value <= kMostSeconds)) return std::nullopt;
+  return Nanoseconds(std::llround(value * 1e9));
+}
 
 bool ids_of(const Json& json, std::vector<std::uint64_t>& ids) {
   ids.clear();
@@ -55,6 +81,19 @@ std::size_t group_of(std::uint32_t wanted, std::uint64_t own) {
 
 std::string no_group(std::uint32_t wanted, std::uint64_t own) {
   return fmt::format("blocks of {} tokens cannot be made of its blocks of {}", wanted, own);
+}
+
+std::uint32_t tokens_in(const std::string& text) {
+  return static_cast<std::uint32_t>(
+      std::min<std::size_t>((text.size() + kTokenBytes - 1) / kTokenBytes, UINT32_MAX));
+}
+
+// One id for the text of each whole block.
+void ids_of_text(std::string_view text, std::size_t block_bytes, std::vector<std::uint64_t>& ids) {
+  ids.clear();
+  for (; text.size() >= block_bytes; text.remove_prefix(block_bytes)) {
+    ids.push_back(checksum_of(std::as_bytes(std::span(text.data(), block_bytes))).value);
+  }
 }
 
 struct Conversation {
@@ -119,24 +158,15 @@ Status bad_line(const std::string& where, std::size_t line, std::string_view wha
                       line, what)};
 }
 
-Status each_object(const std::string& where, std::string_view text, const TakeObject& take) {
-  for (std::size_t line = 1; !text.empty(); ++line) {
-    const std::string_view one = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), one.size() + 1));
-    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json json = Json::parse(one, nullptr, false);
-    if (!json.is_object()) return bad_line(where, line, "no JSON object");
-    TERRACE_RETURN_IF_ERROR(take(line, json));
-  }
-  return {};
-}
-
-std::optional<Nanoseconds> time_of(const Json& json, const char* name, double unit_seconds) {
-  const auto at = json.find(name);
-  if (at == json.end() || !at->is_number()) return std::nullopt;
-  const double value = at->get<double>() * unit_seconds;
-  if (!(value >= 0 && value <= kMostSeconds)) return std::nullopt;
-  return Nanoseconds(std::llround(value * 1e9));
+Result<std::uint32_t> choose_blocks(const std::string& where, const ReadOptions& options,
+                                    Workload& workload) {
+  constexpr std::uint32_t kUsual = 64;
+  const std::uint32_t tokens = options.block_tokens == 0 ? kUsual : options.block_tokens;
+  if (workload.set_block_tokens(tokens)) return tokens;
+  return fail(Code::kInvalid,
+              fmt::format("{}: the files before have blocks of {} tokens; give --block-tokens, or "
+                          "one archive for each",
+                          where, workload.block_tokens()));
 }
 
 Status add_spread(const std::string& where, std::vector<Request> requests, double rate,
@@ -209,6 +239,43 @@ Status read_conversation(const std::string& where, std::string_view text, Nanose
   }
   Conversation to{where, Scope(workload), group, workload};
   return read_requests(to, json, start, 0);
+}
+
+bool has_texts(std::string_view text) {
+  const Json json = Json::parse(first_line(text), nullptr, false);
+  return json.is_object() && json.contains("input") && !json.contains("hash_ids");
+}
+
+TextRequests::TextRequests(const ReadOptions& options, Workload& workload)
+    : options_(options), workload_(workload), scope_(workload) {}
+
+Status TextRequests::read(const std::string& where, std::string_view text) {
+  TERRACE_ASSIGN_OR_RETURN(const std::uint32_t block_tokens,
+                           choose_blocks(where, options_, workload_));
+  std::vector<std::uint64_t> ids;
+  return each_object(where, text, [&](std::size_t line, const Json& json) -> Status {
+    const auto at = time_of(json, "timestamp", 1e-6);
+    if (!at) return bad_line(where, line, "no microseconds from 0 to 4e15 in 'timestamp'");
+    const auto input = json.find("input");
+    if (input == json.end() || !input->is_string()) {
+      return bad_line(where, line, "no text in 'input'");
+    }
+    const auto& prompt = input->get_ref<const std::string&>();
+    ids_of_text(prompt, kTokenBytes * block_tokens, ids);
+    const auto output = json.find("output");
+    const bool has_answer = output != json.end() && output->is_string();
+    requests_.push_back(
+        {.at = *at,
+         .tip = scope_.tip(ids),
+         .depth = static_cast<std::uint32_t>(ids.size()),
+         .answer_tokens = has_answer ? tokens_in(output->get_ref<const std::string&>()) : 0,
+         .prompt_tokens = tokens_in(prompt)});
+    return {};
+  });
+}
+
+Status TextRequests::finish(const std::string& where) {
+  return add_spread(where, std::move(requests_), options_.rate, workload_);
 }
 
 }  // namespace terrace::trace

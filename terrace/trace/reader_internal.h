@@ -2,9 +2,6 @@
 // Threading: thread-safe.  Waits: never.
 #pragma once
 
-#include <functional>
-#include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -55,14 +52,11 @@ inline constexpr std::uint32_t kMostPromptTokens = 1U << 24U;
 [[nodiscard]] Status read_lengths(const std::string& where, std::string_view text,
                                   const ReadOptions& options, Workload& workload);
 
-// The objects of a text of lines, empty ones left out, until `take` refuses one.
-using TakeObject = std::function<Status(std::size_t line, const nlohmann::json& json)>;
-[[nodiscard]] Status each_object(const std::string& where, std::string_view text,
-                                 const TakeObject& take);
+// Of traces that have no blocks of their own. Errors: kInvalid = others than the files before.
+[[nodiscard]] Result<std::uint32_t> choose_blocks(const std::string& where,
+                                                  const ReadOptions& options, Workload& workload);
+[[nodiscard]] std::string_view first_line(std::string_view text);
 [[nodiscard]] Status bad_line(const std::string& where, std::size_t line, std::string_view what);
-// Nothing if it is no time, or below 0, or beyond what nanoseconds hold.
-[[nodiscard]] std::optional<Nanoseconds> time_of(const nlohmann::json& json, const char* name,
-                                                 double unit_seconds);
 // Times from the first of them on, `rate` times as dense. Errors: kInvalid = that lasts too long.
 [[nodiscard]] Status add_spread(const std::string& where, std::vector<Request> requests,
                                 double rate, Workload& workload);

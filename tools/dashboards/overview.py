@@ -128,6 +128,12 @@ OVERVIEW = Dashboard(
             (f"sum by (instance) ({rate('terrace_offload_seconds_sum')})", "{{instance}}"),
         ),
         lines(
+            "Time of a step's copies out",
+            "s",
+            "Mean time in which the slowest rank copied what one engine step stored.",
+            (mean("terrace_offload_seconds"), "mean"),
+        ),
+        lines(
             "Time of a look-up",
             "s",
             "From a request's first question to the answer. Rising: the tier below host is slow or "

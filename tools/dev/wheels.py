@@ -23,6 +23,7 @@ def ensure(kind: str, wanted: Path) -> Path:
 
     def make(part: Path, _final: Path) -> None:
         wheels = paths.cache() / f"wheels-{kind}"
+        shutil.rmtree(wheels, ignore_errors=True)  # Of other pins, perhaps.
         venv.download(venv.python(), kind, wheels)
         for wheel in wheels.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:

@@ -10,8 +10,9 @@ namespace {
 // Weight that older observations keep at each new one.
 constexpr double kKeep = 0.9;
 // Slow is suspicious: an outlier counts as at most this many times the prediction, so that one
-// stall moves the average by at most (4 - 1) x (1 - 0.9) = 30 %. Fast is evidence, for no tier can
-// be faster than it is: below half the prediction, old observations keep only half their weight.
+// slow load moves the average by at most (4 - 1) x (1 - 0.9) = 30 %. Fast is evidence, for no tier
+// can be faster than it is: below half the prediction, old observations keep only half their
+// weight.
 constexpr double kSlowest = 4;
 constexpr double kFast = 0.5;
 constexpr double kKeepWhenFast = 0.5;  // And when it has become slower.

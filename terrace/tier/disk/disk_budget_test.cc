@@ -225,7 +225,7 @@ TEST_F(DiskBudgetTest, OfTwoDirectoriesTheLesserAccountCounts) {
   EXPECT_EQ(left(), 3.0 * kFrame);
 }
 
-TEST_F(DiskBudgetTest, ALostOrSwappedDirectoryDoesNotForgetWhatWasWritten) {
+TEST_F(DiskBudgetTest, ALostOrExchangedDirectoryDoesNotForgetWhatWasWritten) {
   use_two();
   open();
   rig_.close();
