@@ -13,7 +13,7 @@ namespace terrace::trace {
 namespace {
 
 constexpr std::size_t kTokenBytes = 4;            // Of English text, as most tokenizers cut it.
-constexpr std::uint64_t kMostBlocks = 1U << 25U;  // Of lengths, which share none: 1.5 GB.
+constexpr std::uint64_t kMostBlocks = 1U << 23U;  // They share none: 400 MB.
 constexpr std::string_view kLengthsHeader = "TIMESTAMP,ContextTokens,GeneratedTokens";
 
 bool take_number(std::string_view& text, unsigned& number) {
