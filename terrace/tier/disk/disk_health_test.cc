@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "terrace/tier/disk/disk_fixture.h"
 #include "terrace/tier/disk/format_internal.h"
+#include "terrace/tier/disk/two_directories_fixture.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -18,30 +18,11 @@ using transfer::Fault;
 using transfer::IoOp;
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kBlocks = 16;
-
-// Two directories; the blocks alternate between them.
-class DiskHealthTest : public DiskFixture {
+class DiskHealthTest : public TwoDirectories {
  protected:
   void SetUp() override {
-    rig_.use_clock(clock_);
-    rig_.options().blocks = kBlocks;
-    rig_.options().paths = {rig_.path() + "/a", rig_.path() + "/b"};
-    open_with_faults();
-    write_blocks(0, kBlocks);
-    rig_.settle();
-  }
-  [[nodiscard]] std::string owner(char path) const {
-    return rig_.path() + "/" + path + "/terrace-00";
-  }
-  [[nodiscard]] std::uint64_t seen() const {
-    std::uint64_t count = 0;
-    for (std::uint64_t n = 0; n < kBlocks; ++n) count += rig_.has(n) ? 1U : 0U;
-    return count;
-  }
-  [[nodiscard]] std::string problem() {
-    const auto problems = rig_.tier().problems();
-    return problems.empty() ? "" : problems.front();
+    TwoDirectories::SetUp();
+    open_and_fill();
   }
   // Five errors in a row.
   void shut(char path) {

@@ -12,7 +12,7 @@
 #include "terrace/testing/hang.h"
 #include "terrace/testing/left_thread.h"
 #include "terrace/testing/silent_mount.h"
-#include "terrace/tier/disk/disk_fixture.h"
+#include "terrace/tier/disk/two_directories_fixture.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -24,28 +24,11 @@ using transfer::Fault;
 using transfer::IoOp;
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kBlocks = 16;  // They alternate between the directories.
-
-class DiskLookTest : public DiskFixture {
+class DiskLookTest : public TwoDirectories {
  protected:
   void SetUp() override {
-    rig_.use_clock(clock_);
-    rig_.options().blocks = kBlocks;
-    rig_.options().paths = {rig_.path() + "/a", rig_.path() + "/b"};
+    TwoDirectories::SetUp();
     rig_.options().make_hand = lone_hand;
-  }
-  void open_and_fill() {
-    open_with_faults();
-    write_blocks(0, kBlocks);
-    rig_.settle();
-  }
-  [[nodiscard]] std::string owner(char path) const {
-    return rig_.path() + "/" + path + "/terrace-00";
-  }
-  [[nodiscard]] std::uint64_t seen() const {
-    std::uint64_t count = 0;
-    for (std::uint64_t n = 0; n < kBlocks; ++n) count += rig_.has(n) ? 1U : 0U;
-    return count;
   }
   void expect_all_seen_are_read() {
     for (std::uint64_t n = 0; n < kBlocks; ++n) {
@@ -53,10 +36,6 @@ class DiskLookTest : public DiskFixture {
         EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
       }
     }
-  }
-  [[nodiscard]] std::string problem() {
-    const auto problems = rig_.tier().problems();
-    return problems.empty() ? "" : problems.front();
   }
   // A second of the tier's time, and enough of the threads' own.
   void pass(int count = 1) {

@@ -7,7 +7,7 @@
 
 #include "terrace/testing/eventually.h"
 #include "terrace/testing/hang.h"
-#include "terrace/tier/disk/disk_fixture.h"
+#include "terrace/tier/disk/two_directories_fixture.h"
 
 namespace terrace::tier::disk {
 namespace {
@@ -17,20 +17,14 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using transfer::IoOp;
 
-constexpr std::uint64_t kBlocks = 16;  // They alternate between the directories.
-
-class DiskScrubHangTest : public DiskFixture {
+class DiskScrubHangTest : public TwoDirectories {
  protected:
   void SetUp() override {
-    rig_.use_clock(clock_);
-    rig_.options().blocks = kBlocks;
+    TwoDirectories::SetUp();
     rig_.options().backend = "threads";
-    rig_.options().paths = {rig_.path() + "/a", rig_.path() + "/b"};
-    open_with_faults();
-    write_blocks(0, kBlocks);
-    rig_.settle();
+    open_and_fill();
   }
-  [[nodiscard]] std::string first() const { return rig_.path() + "/a/terrace-00"; }
+  [[nodiscard]] std::string first() const { return owner('a'); }
   [[nodiscard]] ScrubReport report() { return rig_.tier().scrub_report(); }
   [[nodiscard]] bool pass_until(const std::function<bool()>& condition) {
     return poll_until([&] {
