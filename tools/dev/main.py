@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,22 @@ $TERRACE_CACHE_DIR, else in terrace/ in the user's cache folder, and is shared b
 """
 
 
+# They tell their own arguments, or hand them on.
+EXPLAIN_THEMSELVES = frozenset({"demo", "test", "bench", "terrace"})
+
+
+def page_of(verb: str) -> str:
+    """The lines of PAGE about one verb."""
+    lines: list[str] = []
+    is_its = False
+    for line in PAGE.splitlines():
+        if not line.startswith("     "):
+            is_its = re.match(rf"  \./dev {verb}\b", line) is not None
+        if is_its:
+            lines.append(line)
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(PAGE, end="")
@@ -49,6 +66,9 @@ def main(arguments: Sequence[str]) -> int:
         say.error(say.Stop(f"there is no '{verb}'", f"known are: {', '.join(VERBS)}"))
         return 2
     module = importlib.import_module(MODULES[verb])
+    if verb not in EXPLAIN_THEMSELVES and rest and rest[0] in ("--help", "-h"):
+        print(page_of(verb), (module.__doc__ or "").strip(), sep="\n\n")
+        return 0
     try:
         status: int = module.main(rest)
     except say.Stop as stop:
