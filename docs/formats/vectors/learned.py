@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 CELLS = 46
+TICKS = 64  # Of a second.
 TURN, GAP, SIZE, ENDING, ANSWER, PROMISE = range(1, 7)
 Path = tuple[tuple[int, int], ...]  # Kind and value of each class below the first.
 
@@ -18,8 +19,8 @@ COLUMNS = (
     " its returns and those that had not returned (cell=number), divided by |.\n"
     "# payload: classes in the order of the list, divided by ;, bytes\n"
     "# refused: why, bytes\n"
-    "# history: requests, one after the other, divided by ;: conversation, second of arrival, blocks"
-    " of the prompt, second of the end, tokens of the answer, ending, promise (0 = none), each"
+    "# history: requests, one after the other, divided by ;: conversation, tick of arrival (64 a second), blocks"
+    " of the prompt, tick of the end, tokens of the answer, ending, promise (0 = none), each"
     " conversation's prompts beginning alike; classes with a number that is not 0, by their paths"
 )
 
@@ -48,7 +49,7 @@ def encode_class(parent: int, name: int, *counts: dict[int, float]) -> bytes:
 
 
 def encode(classes: list[Class]) -> bytes:
-    out = b"TERTRN01" + struct.pack("<I", len(classes))
+    out = b"TERTRN02" + struct.pack("<I", len(classes))
     places = {one.path: place for place, one in enumerate(classes)}
     for one in classes:
         kind, value = one.path[-1] if one.path else (0, 0)
@@ -89,16 +90,16 @@ def log4(number: int) -> int:
 
 
 def cell_of(age: int) -> int:
-    return min((age * age).bit_length(), CELLS - 1)
+    return min(max((age * age).bit_length() - 4, 0), CELLS - 1)
 
 
-def first_second(cell: int) -> int:
-    """The least whole number of seconds that is not before the cell."""
-    return math.isqrt(2 ** (cell - 1) - 1) + 1 if cell > 0 else 0
+def first_tick(cell: int) -> int:
+    """The least whole number of ticks that is not before the cell."""
+    return math.isqrt(2 ** (cell + 3) - 1) + 1 if cell > 0 else 0
 
 
 def path_of(one: Request, before: Ended | None) -> Path:
-    gap = 0 if before is None else min(6, 1 + log4(one.arrives - before.at + 1))
+    gap = 0 if before is None else min(6, 1 + log4((one.arrives - before.at) // TICKS + 1))
     turn = 1 if before is None else before.turn + 1
     answer = 0
     if one.answer >= 8:
@@ -121,7 +122,7 @@ def count(history: list[Request]) -> list[Class]:
 
     def advance(now: int) -> None:
         for one in ended:
-            while one.cell < CELLS and now - one.at >= first_second(one.cell):
+            while one.cell < CELLS and now - one.at >= first_tick(one.cell):
                 if not one.has_returned:
                     add(one.path, one.cell, is_return=False)
                 one.cell += 1
@@ -163,7 +164,7 @@ def refused_vectors() -> list[list[str]]:
     two = whole[:8] + struct.pack("<I", 2) + own
     wrong = {
         "nothing": b"", "no number of classes": whole[:8], "a number cut": whole[:11],
-        "another version": b"TERTRN02" + whole[8:], "no classes": whole[:8] + bytes(4),
+        "another version": b"TERTRN01" + whole[8:], "no classes": whole[:8] + bytes(4),
         "cut": whole[:-1], "something behind": whole + b"\0",
         "a first class with a parent": head + encode_class(1, 0, {}, {}),
         "a parent that is itself": two + encode_class(1, 257, {}, {}),
@@ -175,8 +176,12 @@ def refused_vectors() -> list[list[str]]:
     return [["refused", why, data.hex()] for why, data in wrong.items()]
 
 
+def at_seconds(history: list[Request]) -> list[Request]:
+    return [replace(one, arrives=TICKS * one.arrives, ends=TICKS * one.ends) for one in history]
+
+
 def history_vectors() -> list[list[str]]:
-    histories = [
+    of_seconds = [
         [Request(1, 1000, 10, 1000, 100), Request(2, 1003, 3, 1003, 7)],
         # Turns of one conversation: a return in the cell that it has just come to.
         [Request(1, 1000, 10, 1002, 8, 2), Request(1, 1010, 15, 1010, 22, 1),
@@ -192,6 +197,14 @@ def history_vectors() -> list[list[str]]:
          Request(3, 1002, 20, 1002, 100, 2, 5), Request(1, 1009, 30, 1009, 100, 2, 9),
          Request(3, 1020, 30, 1020, 100, 2), Request(4, 1100, 1, 1100, 0)],
     ]
+    # Within a second: each cell's last tick and the next cell's first one; a gap just below a second.
+    of_ticks = [
+        [Request(1, 640, 4, 641, 100), Request(2, 642, 4, 642, 100), Request(1, 644, 8, 644, 100),
+         Request(2, 646, 8, 646, 100), Request(1, 650, 12, 650, 100), Request(2, 651, 12, 651, 100),
+         Request(1, 655, 16, 656, 100), Request(2, 663, 16, 664, 100), Request(1, 719, 20, 719, 100),
+         Request(2, 728, 20, 728, 100), Request(3, 20_000_000, 4, 20_000_000, 100)],
+    ]
+    histories = [at_seconds(each) for each in of_seconds] + of_ticks
     return [
         ["history", ";".join(one.text() for one in history),
          ";".join(one.text() for one in count(history))]

@@ -1,4 +1,6 @@
 // The policies that settings can name.
+#include <fmt/format.h>
+
 #include "terrace/policy/eviction/eviction.h"
 
 namespace terrace::policy {
@@ -10,6 +12,12 @@ Result<std::unique_ptr<EvictionPolicy>> make_eviction(std::string_view name, std
   if (name == "lru") {
     policy = make_lru(slots);
   } else if (name == "hazard") {
+    if (slots > kMostHazardSlots) {
+      return fail(Code::kInvalid,
+                  fmt::format("eviction hazard knows {} slots at most, and the tier "
+                              "has {}: choose eviction lru, or lower the tier's size",
+                              kMostHazardSlots, slots));
+    }
     policy = make_hazard(slots, std::move(returns));
   } else {
     return fail(Code::kInvalid,

@@ -62,8 +62,9 @@ class EvictionPolicy {
 // Least recently touched first. 8 bytes per slot. Null if the memory is refused.
 [[nodiscard]] std::unique_ptr<EvictionPolicy> make_lru(std::uint32_t slots);
 // What is least likely to be used again soon, by `returns`, leaves of the prefix tree only. 16
-// bytes per slot. Without a model: of 64 leaves the least recently used. Null if the memory is
-// refused.
+// bytes per slot, of which there are kMostHazardSlots at most. Without a model: of 64 leaves the
+// least recently used. Null if the memory is refused.
+inline constexpr std::uint32_t kMostHazardSlots = (1U << 28U) - 1;
 [[nodiscard]] std::unique_ptr<EvictionPolicy> make_hazard(
     std::uint32_t slots, std::shared_ptr<const ReturnModel> returns);
 

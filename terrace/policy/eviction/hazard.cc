@@ -25,18 +25,31 @@ constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max();
 // 12 bytes a slot, all zero at first.
 struct Node {
   // The slot + 1 of the block before it in its chain, when that is known and here.
-  std::uint32_t parent : 31;
+  std::uint32_t parent : 28;
   std::uint32_t is_evictable : 1;
+  std::uint32_t tick_low : 3;
   // If it has children: how many slots call it their parent. Else its place + 1 among the leaves
   // that can be evicted, 0 if it cannot. A slot given up keeps its count: its children still call
   // it so, whatever block it holds next.
-  std::uint32_t count : 31;
+  std::uint32_t count : 28;
   std::uint32_t has_children : 1;
-  std::uint32_t seconds : 21;  // Of the last use, modulo 24 days; see kOldest.
+  std::uint32_t tick_middle : 3;
+  std::uint32_t tick_high : 21;
   std::uint32_t of : 9;
   std::uint32_t priority : 2;
+
+  // Of the last use, modulo 24 days; see kOldest.
+  [[nodiscard]] std::uint32_t tick() const {
+    return tick_high << 6U | tick_middle << 3U | tick_low;
+  }
+  void set_tick(std::uint32_t tick) {
+    tick_low = tick & 7U;
+    tick_middle = tick >> 3U & 7U;
+    tick_high = tick >> 6U & 0x1FFFFFU;
+  }
 };
 static_assert(sizeof(Node) == 12);
+
 static_assert(ReturnModel::kMostClasses <= 512);
 
 // A hit in one block for so many in others: [Priority]. Steps that a client who lies gains little
@@ -61,27 +74,24 @@ class Hazard final : public EvictionPolicy {
          std::shared_ptr<const ReturnModel> returns)
       : nodes_(std::move(nodes)), leaves_(std::move(leaves)), returns_(std::move(returns)) {}
 
-  void touch(SlotIndex slot) override { touch_at(slot, now_); }
+  void touch(SlotIndex slot) override { touch_now(slot); }
 
-  // Found at start, and nothing is known of their age but their order: a second passes for each
-  // thousand, and the first use that is told of comes right after the last of them.
+  // Found at start, and nothing is known of their age but their order: a tick passes for each few,
+  // and the first use that is told of comes right after the last of them.
   void touch_all(std::span<const SlotIndex> slots) override {
-    constexpr std::size_t kPerSecond = 1024;
+    constexpr std::size_t kPerTick = 16;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-      if (!has_clock_ && i % kPerSecond == 0) now_ = (now_ + 1) & kTimeMask;
-      touch_at(slots[i], now_);
+      if (!has_clock_ && i % kPerTick == 0) now_ = (now_ + 1) & kTickMask;
+      touch_now(slots[i]);
     }
   }
 
   void note_use(std::span<const std::optional<SlotIndex>> chain, const Use& use) override {
-    const auto seconds = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
-    if (!std::exchange(has_clock_, true)) {
-      clock_offset_ = now_ - seconds;
-    } else if (seconds > told_seconds_) {
-      age_some(seconds - told_seconds_);
-    }
-    told_seconds_ = seconds;
-    now_ = (seconds + clock_offset_) & kTimeMask;
+    const std::uint64_t tick = ticks_of(use.at);
+    if (has_clock_ && tick > told_tick_) pass(tick - told_tick_);
+    if (has_clock_ && tick < told_tick_) step_back(told_tick_ - tick);
+    has_clock_ = true;
+    told_tick_ = tick;
     victim_.reset();
     second_ = kNoSlot;
     for (std::size_t i = 0; i < chain.size(); ++i) {
@@ -99,8 +109,8 @@ class Hazard final : public EvictionPolicy {
     TERRACE_CHECK(slot.value() < nodes_.size());
     if (!has_clock_) return std::nullopt;
     const Node& node = nodes_[slot.value()];
-    const std::uint32_t age = age_of(node);
-    KnownUse known{.use = {.at = seconds(told_seconds_ - std::min(age, told_seconds_)),
+    const std::uint64_t age = age_of(node);
+    KnownUse known{.use = {.at = time_of(told_tick_ - std::min(age, told_tick_)),
                            .of = ReturnClass(static_cast<std::uint16_t>(node.of)),
                            .priority = static_cast<Priority>(node.priority)},
                    .before = {}};
@@ -111,10 +121,10 @@ class Hazard final : public EvictionPolicy {
   void set_last_use(SlotIndex slot, const Use& use) override {
     TERRACE_CHECK(slot.value() < nodes_.size());
     if (!has_clock_) return;
-    const auto then = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
     // Of a clock that is ahead of this one: now.
-    const std::uint32_t age = told_seconds_ - std::min(then, told_seconds_);
-    set_use(nodes_[slot.value()], now_ - std::min(age, kOldest), use);
+    const std::uint64_t age = told_tick_ - std::min(ticks_of(use.at), told_tick_);
+    const auto known = static_cast<std::uint32_t>(std::min<std::uint64_t>(age, kOldest));
+    set_use(nodes_[slot.value()], now_ - known, use);
     renounce(slot);
   }
 
@@ -155,33 +165,43 @@ class Hazard final : public EvictionPolicy {
   [[nodiscard]] Bytes memory() const override { return nodes_.memory() + leaves_.memory(); }
 
  private:
-  static constexpr std::uint32_t kTimeMask = (1U << 21U) - 1;
+  static constexpr std::uint32_t kTickMask = (1U << 27U) - 1;
   // Twelve days: what was used before that is taken for as old. Else it would be young again after
   // 24 days.
-  static constexpr std::uint32_t kOldest = 1U << 20U;
+  static constexpr std::uint32_t kOldest = 1U << 26U;
   // In this time every node is looked at, three days: so none is older than kOldest and two rounds.
-  static constexpr std::uint32_t kRound = 1U << 18U;
+  static constexpr std::uint32_t kRound = 1U << 24U;
+  static constexpr std::uint64_t kMostLooks = 1U << 16U;  // In one call: some 100 us.
 
   [[nodiscard]] std::uint32_t age_of(const Node& node) const {
-    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
+    const std::uint32_t age = (now_ - node.tick()) & kTickMask;
     // Ahead of `now_`: uses are not always told in order.
     return age > kOldest + 3 * kRound ? 0 : std::min(age, kOldest);
   }
 
-  // As many nodes as are due in so many seconds: a few, or all after days without any use.
-  void age_some(std::uint32_t seconds) {
-    aging_due_ += std::min(seconds, kRound) * nodes_.size();
-    const std::uint32_t then = now_ + seconds;
-    for (; aging_due_ >= kRound; aging_due_ -= kRound) {
+  // A pause counts as three days at most, less what is still to be looked at since the last one: of
+  // what is older than that the model tells nothing but the order, and that is kept.
+  void pass(std::uint64_t ticks) {
+    const std::uint64_t behind = std::min<std::uint64_t>(aging_due_ / nodes_.size(), kRound);
+    const std::uint64_t passed = std::min(ticks, kRound - behind);
+    now_ = (now_ + passed) & kTickMask;
+    aging_due_ += passed * nodes_.size();
+    for (std::uint64_t looks = 0; aging_due_ >= kRound && looks < kMostLooks; ++looks) {
+      aging_due_ -= kRound;
       Node& node = nodes_[aged_];
       aged_ = aged_ + 1 < nodes_.size() ? aged_ + 1 : 0;
-      const std::uint64_t age = std::uint64_t{age_of(node)} + seconds;
-      if (age >= kOldest) node.seconds = (then - kOldest) & kTimeMask;
+      if (age_of(node) >= kOldest) node.set_tick(now_ - kOldest);
     }
   }
 
-  static void set_use(Node& node, std::uint32_t seconds, const Use& use) {
-    node.seconds = seconds & kTimeMask;
+  // No further than marks ahead of `now_` are known for that.
+  void step_back(std::uint64_t ticks) {
+    now_ =
+        (now_ - static_cast<std::uint32_t>(std::min<std::uint64_t>(ticks, kRound / 2))) & kTickMask;
+  }
+
+  static void set_use(Node& node, std::uint32_t tick, const Use& use) {
+    node.set_tick(tick);
     node.of = use.of.value() & 511U;
     node.priority = static_cast<std::uint32_t>(use.priority) & 3U;
   }
@@ -192,10 +212,10 @@ class Hazard final : public EvictionPolicy {
     if (second_ == slot.value()) second_ = kNoSlot;
   }
 
-  void touch_at(SlotIndex slot, std::uint32_t seconds) {
+  void touch_now(SlotIndex slot) {
     TERRACE_CHECK(slot.value() < nodes_.size());
     Node& node = nodes_[slot.value()];
-    node.seconds = seconds & kTimeMask;
+    node.set_tick(now_);
     renounce(slot);
     if (node.is_evictable != 0) return;
     node.is_evictable = 1;
@@ -205,14 +225,14 @@ class Hazard final : public EvictionPolicy {
 
   void enter_order(std::uint32_t slot) {
     leaves_[leaf_count_] = slot;
-    nodes_[slot].count = ++leaf_count_ & 0x7FFFFFFFU;
+    nodes_[slot].count = ++leaf_count_ & kMostHazardSlots;
   }
 
   void leave_order(std::uint32_t slot) {
     const std::uint32_t place = nodes_[slot].count - 1;
     const std::uint32_t last = leaves_[--leaf_count_];
     leaves_[place] = last;
-    nodes_[last].count = (place + 1) & 0x7FFFFFFFU;
+    nodes_[last].count = (place + 1) & kMostHazardSlots;
     nodes_[slot].count = 0;
   }
 
@@ -221,7 +241,7 @@ class Hazard final : public EvictionPolicy {
     Node& node = nodes_[slot];
     if (node.parent == wanted) return;
     if (node.parent != 0) drop_child(node.parent - 1);
-    node.parent = wanted & 0x7FFFFFFFU;
+    node.parent = wanted & kMostHazardSlots;
     if (wanted != 0) add_child(wanted - 1);
   }
 
@@ -302,13 +322,12 @@ class Hazard final : public EvictionPolicy {
   index::ZeroedArray<Node> nodes_;
   index::ZeroedArray<std::uint32_t> leaves_;  // Evictable ones, in no order.
   std::uint32_t leaf_count_ = 0;
-  std::uint32_t evictable_ = 0;     // Leaves and others.
-  std::uint32_t now_ = 0;           // Of the last use, in seconds of its own modulo 24 days.
-  std::uint32_t told_seconds_ = 0;  // The same, as it was told.
+  std::uint32_t evictable_ = 0;  // Leaves and others.
+  std::uint32_t now_ = 0;        // Of the last use, in ticks of its own modulo 24 days.
+  std::uint64_t told_tick_ = 0;  // The same, as it was told.
   bool has_clock_ = false;
   std::uint64_t aged_ = 0;       // The next node that is to be looked at.
-  std::uint64_t aging_due_ = 0;  // Seconds, times nodes.
-  std::uint32_t clock_offset_ = 0;
+  std::uint64_t aging_due_ = 0;  // Ticks, times nodes.
   mutable std::optional<SlotIndex> victim_;
   // The next victim but one, where a draw gave two and nothing was used since.
   mutable std::uint32_t second_ = kNoSlot;
@@ -321,6 +340,7 @@ class Hazard final : public EvictionPolicy {
 
 std::unique_ptr<EvictionPolicy> make_hazard(std::uint32_t slots,
                                             std::shared_ptr<const ReturnModel> returns) {
+  if (slots > kMostHazardSlots) return nullptr;
   auto nodes = index::ZeroedArray<Node>::create(slots);
   auto leaves = index::ZeroedArray<std::uint32_t>::create(slots);
   if (!nodes || !leaves) return nullptr;

@@ -55,6 +55,23 @@ TEST_F(HazardTest, ABlockGoesAfterAllThatHangBelowIt) {
   EXPECT_EQ(drain(), (Order{2, 5, 4, 3, 1, 0}));
 }
 
+TEST_F(HazardTest, OfUsesWithinASecondTheOldestGoesFirst) {
+  const Order used{7, 3, 9, 0, 5, 1, 8, 2, 6, 4};
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    policy_->note_use(slots({static_cast<int>(used[i])}),
+                      {.at = milliseconds(20 * static_cast<std::int64_t>(i))});
+    policy_->touch(SlotIndex(used[i]));
+  }
+  EXPECT_EQ(drain(), used);
+}
+
+TEST_F(HazardTest, MoreSlotsThanItCanTellApartAreRefusedInWords) {
+  const auto made = make_eviction("hazard", kMostHazardSlots + 1);
+  ASSERT_FALSE(made.has_value());
+  EXPECT_EQ(made.error().code(), Code::kInvalid);
+  EXPECT_NE(made.error().message().find("choose eviction lru"), std::string::npos);
+}
+
 TEST_F(HazardTest, WhatIsUsedAgainStays) {
   use(slots({0}), 1);
   use(slots({1}), 2);
@@ -158,7 +175,24 @@ TEST_F(HazardTest, WhatNobodyUsedForWeeksIsNotYoungAgain) {
       use(slots({2}), now);
       ASSERT_EQ(policy_->victim(), SlotIndex(0)) << now / kDay << " days";
       const auto last = policy_->last_use(SlotIndex(0));
-      ASSERT_GE(now - last->use.at.value() / 1'000'000'000, std::min(now - 1000, 12 * kDay));
+      ASSERT_GE(now - last->use.at.value() / 1'000'000'000, std::min(now - 1000, 3 * kDay));
+    }
+  }
+}
+
+TEST_F(HazardTest, AfterWeeksWithoutAnyUseALargePoolKnowsWhatIsOlder) {
+  constexpr std::uint32_t kMany = 200'000;
+  policy_ = make_hazard(kMany, nullptr);
+  for (std::uint32_t i = 0; i < kMany; ++i) use({SlotIndex(i)}, i);
+  for (std::int64_t later = 1; later < 12; ++later) {
+    const std::int64_t now = kMany + later * 30 * kDay;
+    use({SlotIndex(0)}, now);
+    Nanoseconds before(0);
+    for (std::uint32_t i = 1; i < kMany; i += 97) {
+      const Nanoseconds last = policy_->last_use(SlotIndex(i))->use.at;
+      ASSERT_GE(last, before) << i;
+      ASSERT_LE(last, seconds(now - 3 * kDay)) << i;
+      before = last;
     }
   }
 }

@@ -58,7 +58,7 @@ class HintedModelTest : public ::testing::Test {
   float worth_after(const Hints& hints, std::uint32_t age) {
     ++next_;
     const auto now = static_cast<std::int64_t>(100 * next_);
-    return model().worth(serve(chain(next_, 10), now, hints), age);
+    return model().worth(serve(chain(next_, 10), now, hints), age * kTicksPerSecond);
   }
   ReturnModel& model() { return *model_; }
   std::uint32_t turn_ = 0;

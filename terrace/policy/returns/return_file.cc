@@ -13,7 +13,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr std::uint64_t kMagic = 0x3130'4E52'5452'4554;  // "TERTRN01"
+constexpr std::uint64_t kMagic = 0x3230'4E52'5452'4554;  // "TERTRN02"
 constexpr float kMostCount = 1e9F;
 
 template <typename T>

@@ -115,7 +115,7 @@ Hints hints_of(std::uint64_t promise) {
 void serve(ReturnModel& model, const std::string& request) {
   const auto column = testing::split(request, ',');
   const auto number = [&](std::size_t at) { return std::stoull(column.at(at)); };
-  const auto time = [&](std::size_t at) { return seconds(std::stoll(column.at(at))); };
+  const auto time = [&](std::size_t at) { return time_of(std::stoull(column.at(at))); };
   std::vector<SequenceHash> blocks;
   blocks.reserve(number(2));
   for (std::uint64_t i = 0; i < number(2); ++i) {

@@ -29,14 +29,12 @@ constexpr std::uint32_t kMostNew = 256;
 // Where places are few, what has seen fewer itself is not told apart further.
 constexpr float kLeastToPart = 8;
 
+constexpr std::uint64_t kMostTick = (std::uint64_t{1} << 40U) - 1;  // 500 years.
+constexpr std::uint32_t kMostTurn = 127;
 constexpr std::uint32_t kMostEnding = kEndingCount - 1;
 
 constexpr Trait trait(Level level, std::uint64_t value, std::uint32_t most) {
   return {level, static_cast<std::uint8_t>(std::min<std::uint64_t>(value, most))};
-}
-
-std::uint32_t seconds_of(Nanoseconds time) {
-  return static_cast<std::uint32_t>(std::max<std::int64_t>(time.value(), 0) / 1'000'000'000);
 }
 
 // Steps of four.
@@ -55,7 +53,7 @@ std::uint64_t answer_step(std::uint64_t tokens) {
 // Some time ahead: how likely the return is within it, and how much of it passes until then, on
 // average.
 struct Stretch {
-  float time = 0;  // Seconds.
+  float time = 0;  // Ticks.
   float gain = 0;
   [[nodiscard]] bool is_better_than(const Stretch& other) const {
     return gain * other.time > other.gain * time;
@@ -66,13 +64,16 @@ struct Stretch {
   }
 };
 
-// Where bucket `k` begins: ages in seconds.
-double edge(std::size_t k) { return k == 0 ? 0 : std::exp2(static_cast<double>(k - 1) / 2); }
+// Where bucket `k` begins: ages in ticks.
+double edge(std::size_t k, unsigned octaves_of_first) {
+  return k == 0 ? 0 : std::exp2(static_cast<double>(k - 1) / 2 + octaves_of_first);
+}
 
-template <std::size_t kCount>
+template <std::size_t kCount, unsigned kOctavesOfFirst>
 std::array<float, kCount> widths_of() {
+  const auto at = [](std::size_t k) { return edge(k, kOctavesOfFirst); };
   std::array<float, kCount> all{};
-  for (std::size_t k = 0; k < kCount; ++k) all[k] = static_cast<float>(edge(k + 1) - edge(k));
+  for (std::size_t k = 0; k < kCount; ++k) all[k] = static_cast<float>(at(k + 1) - at(k));
   return all;
 }
 
@@ -84,7 +85,7 @@ double sure_part(double off, double variance) {
   return std::max(0.0, 1 - kSureErrors * kSureErrors * (variance + kOfFewCounts) / (off * off));
 }
 
-// Returns seen in so many seconds of waiting, of all that waited.
+// Returns seen in so many ticks of waiting, of all that waited.
 struct Rate {
   double returns = 0;
   double waited = 0;
@@ -118,7 +119,8 @@ ReturnModel::ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std:
 
 ReturnModel::Place ReturnModel::class_of(Place parent, Trait trait, bool may_replace) {
   if (const auto known = tree_.find(parent, trait)) return *known;
-  const ClassTree::Moment moment{.request = next_, .second = now_};
+  const ClassTree::Moment moment{.request = next_,
+                                 .second = static_cast<std::uint32_t>(now_ / kTicksPerSecond)};
   auto place = tree_.vacant(parent, trait);
   if (!place && may_replace && classes_[parent].at_risk[0] >= kLeastToPart) {
     place = tree_.least_used(parent, trait, moment);
@@ -138,15 +140,15 @@ void ReturnModel::count(ReturnClass of, std::size_t bucket, ByAge Class::* where
   }
 }
 
-// Those that did not return meanwhile enter the next bucket. Within one second only the youngest
-// do: all others had their turn in it, unless the clock stepped back, and have it in the next.
-void ReturnModel::advance(std::uint32_t now) {
+// Those that did not return meanwhile enter the next bucket. Within one tick only the youngest do:
+// all others had their turn in it, unless the clock stepped back, and have it in the next.
+void ReturnModel::advance(std::uint64_t now) {
   const std::size_t end = now == now_ ? 1 : kBuckets;
   now_ = now;
   static const auto first = [] {
     std::array<std::uint32_t, kBuckets> all{};
     for (std::size_t k = 0; k < kBuckets; ++k) {
-      all[k] = static_cast<std::uint32_t>(std::ceil(edge(k)));
+      all[k] = static_cast<std::uint32_t>(std::ceil(edge(k, kOctavesOfFirst)));
     }
     return all;
   }();
@@ -154,7 +156,7 @@ void ReturnModel::advance(std::uint32_t now) {
     std::uint32_t& next = aged_[k];
     if (next_ - next > kMostRequests) next = next_ - kMostRequests;
     for (; next != next_ && now - left(next).at >= first[k] && now >= left(next).at; ++next) {
-      if (!left(next).has_returned) count(left(next).of, k, &Class::at_risk);
+      if (left(next).has_returned == 0) count(left(next).of(), k, &Class::at_risk);
     }
   }
 }
@@ -166,18 +168,21 @@ ReturnModel::Left* ReturnModel::recall(std::optional<std::uint32_t> number) {
 
 Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds now,
                           const Hints& hints) {
-  const std::uint32_t second = seconds_of(now);
-  advance(second);
+  const std::uint64_t tick = ticks_of(now);
+  advance(tick);
   Visit visit{.turn = 1};
-  const auto age_of = [&](const Left& one) { return second - std::min(second, one.at); };
+  const auto age_of = [&](const Left& one) {
+    const std::uint64_t age = tick - std::min<std::uint64_t>(tick, one.at);
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(age, UINT32_MAX));
+  };
   const auto tail = chain.last(std::min(chain.size(), kMostLookedAt));
   for (std::size_t i = tail.size(); i-- > 0;) {
     const auto number = anchors_.find(tail[i]);
     Left* const found = recall(number);
     if (found == nullptr) continue;
-    if (found->has_returned) break;  // Somebody else went on there: this one begins anew.
-    count(found->of, bucket_of(age_of(*found)), &Class::returns);
-    found->has_returned = true;
+    if (found->has_returned != 0) break;  // Somebody else went on there: this one begins anew.
+    count(found->of(), bucket_of(age_of(*found)), &Class::returns);
+    found->has_returned = 1;
     visit.before = number;
     break;
   }
@@ -186,7 +191,7 @@ Visit ReturnModel::arrive(std::span<const SequenceHash> chain, Nanoseconds now,
   std::uint64_t gap = 0;
   if (const Left* const before = recall(visit.before)) {
     visit.turn = before->turn + 1U;
-    gap = 1 + std::min<std::uint64_t>(gap_step(age_of(*before)), 5);
+    gap = 1 + std::min<std::uint64_t>(gap_step(age_of(*before) / kTicksPerSecond), 5);
   }
   visit.gap = static_cast<std::uint8_t>(gap);
   visit.size = static_cast<std::uint8_t>(std::min<std::uint64_t>(size_step(chain.size()), 6));
@@ -203,8 +208,8 @@ ReturnModel::Place ReturnModel::arrived(Place parent, const Visit& visit, bool m
 ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash> chain,
                                std::size_t prompt, std::uint64_t answer_tokens, Ending ending,
                                Nanoseconds now, const Hints& hints) {
-  const std::uint32_t second = seconds_of(now);
-  advance(second);
+  const std::uint64_t tick = ticks_of(now);
+  advance(tick);
   const Promise promise = promise_of(hints);
   // Not from what it arrived as: that may have gone meanwhile.
   Place place = ClassTree::kRoot;
@@ -220,8 +225,9 @@ ReturnClass ReturnModel::leave(const Visit& visit, std::span<const SequenceHash>
   set_anchor(visit, chain.first(std::min(prompt, chain.size())));
   set_anchor(visit, chain);
   if (hints.session) anchors_.set(*hints.session, next_);
-  left(next_) = {
-      .at = second, .of = of, .turn = static_cast<std::uint8_t>(std::min(visit.turn, 255U))};
+  left(next_) = {.at = tick & kMostTick,
+                 .class_bits = of.value(),
+                 .turn = std::min(visit.turn, kMostTurn) & kMostTurn};
   ++next_;
   constexpr std::uint32_t kDecayEvery = kMostRequests / 8;
   if (next_ % kDecayEvery == 0) decay();
@@ -284,7 +290,7 @@ void ReturnModel::judge(Place place) {
 // taken for one until it falls. Else blocks would go in the order of noise where that of their ages
 // is right: whoever has not come back for long may have gone for good.
 ReturnModel::ByAge ReturnModel::hazard_of_all() const {
-  static const ByAge widths = widths_of<kBuckets>();
+  static const ByAge widths = widths_of<kBuckets, kOctavesOfFirst>();
   const Class& root = classes_[ClassTree::kRoot];
   std::array<Rate, kBuckets> rates;
   std::size_t count = 0;
@@ -370,7 +376,7 @@ void ReturnModel::tell(Place place) {
 // The best horizon lies at the end of a stretch: beyond it, waiting brings less than it has until
 // then.
 void ReturnModel::weigh(Place place) {
-  static const ByAge widths = widths_of<kBuckets>();
+  static const ByAge widths = widths_of<kBuckets, kOctavesOfFirst>();
   const ByAge& hazard = classes_[place].hazard;
   // A block is half way through its bucket, on average. Four buckets at once, as roots take long.
   std::array<Stretch, kBuckets> halves;
@@ -399,7 +405,11 @@ void ReturnModel::weigh(Place place) {
   const ClassTree::Tenancy tenancy = tree_.tenancy(place);
   if (tenancy.heir == place) return;
   const auto& others = worths_[told_as(tenancy.heir)].of;
-  const std::size_t oldest = bucket_of(now_ - std::min(now_, tenancy.since));
+  const std::uint64_t second = now_ / kTicksPerSecond;
+  const std::uint64_t age =
+      (second - std::min<std::uint64_t>(second, tenancy.since)) * kTicksPerSecond;
+  const std::size_t oldest =
+      bucket_of(static_cast<std::uint32_t>(std::min<std::uint64_t>(age, UINT32_MAX)));
   for (std::size_t k = oldest + 1; k < kBuckets; ++k) {
     worths[k].store(others[k].load(std::memory_order_relaxed), std::memory_order_relaxed);
   }

@@ -74,7 +74,7 @@ class ReturnModel {
   ReturnClass leave(const Visit& visit, std::span<const SequenceHash> chain, std::size_t prompt,
                     std::uint64_t answer_tokens, Ending ending, Nanoseconds now,
                     const Hints& hints = {});
-  // Per second; of two blocks the one with less goes first. Ages in seconds.
+  // Per tick; of two blocks the one with less goes first. Ages in ticks.
   [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
     const Place as = told_as(static_cast<Place>(of.value() % kMostClasses));
     return worths_[as].of[bucket_of(age)].load(std::memory_order_relaxed);
@@ -96,7 +96,9 @@ class ReturnModel {
   [[nodiscard]] Bytes memory() const;
 
  private:
-  static constexpr std::size_t kBuckets = 46;  // To 2^22.5 seconds, 68 days.
+  static constexpr std::size_t kBuckets = 46;  // To 2^24 ticks, three days, and all beyond.
+  // The first one ends at a sixteenth of a second, 2^2 ticks.
+  static constexpr std::uint32_t kOctavesOfFirst = 2;
   static constexpr std::uint32_t kMostRequests = 1U << 14U;
   static_assert(kMostRequests < 128 * ClassTree::kLeastLife);
   using Place = ClassTree::Place;
@@ -122,21 +124,26 @@ class ReturnModel {
   };
   // A request that ended.
   struct Left {
-    std::uint32_t at = 0;  // Seconds.
-    ReturnClass of{0};
-    std::uint8_t turn = 0;
-    bool has_returned = false;
+    std::uint64_t at : 40 = 0;  // Ticks.
+    std::uint64_t class_bits : 16 = 0;
+    std::uint64_t turn : 7 = 0;
+    std::uint64_t has_returned : 1 = 0;
+    [[nodiscard]] ReturnClass of() const {
+      return ReturnClass(static_cast<std::uint16_t>(class_bits));
+    }
   };
+  static_assert(sizeof(Left) == 8);
 
   ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left);
-  // Of an age in seconds. Two to an octave: the exponent of the age as a float, and that of the age
+  // Of an age in ticks. Two to an octave: the exponent of the age as a float, and that of the age
   // times the square root of two. Inline and without a branch, as each choice of a victim asks 64
   // times.
   [[nodiscard]] static std::size_t bucket_of(std::uint32_t age) {
     constexpr std::uint32_t kFraction = 23;  // Bits of it in a float: what it can be is exact.
     constexpr std::uint32_t kToUpper = 0x4A'FB0C;  // 2^24 - 2^23.5: from there on it carries.
-    constexpr std::uint32_t kFirst = 253;          // The sum of both exponents at 1, less one.
-    constexpr std::uint32_t kOldest = 1U << (kBuckets / 2 - 1);
+    constexpr std::uint32_t kFirst =
+        253 + 2 * kOctavesOfFirst;  // The sum of both exponents, less one.
+    constexpr std::uint32_t kOldest = 1U << (kBuckets / 2 - 1 + kOctavesOfFirst);
     const auto capped = static_cast<float>(static_cast<std::int32_t>(std::min(age, kOldest)));
     const auto bits = std::bit_cast<std::uint32_t>(capped);
     const std::uint32_t sum = (bits >> kFraction) + ((bits + kToUpper) >> kFraction);
@@ -151,7 +158,7 @@ class ReturnModel {
   [[nodiscard]] Left* recall(std::optional<std::uint32_t> number);
   void count(ReturnClass of, std::size_t bucket, ByAge Class::* where);
   void set_anchor(const Visit& visit, std::span<const SequenceHash> chain);
-  void advance(std::uint32_t now);
+  void advance(std::uint64_t now);
   void judge(Place place);
   [[nodiscard]] ByAge hazard_of_all() const;
   void note_spread(Place place);
@@ -178,7 +185,7 @@ class ReturnModel {
   std::vector<Left> left_;                      // By number.
   std::uint32_t next_ = 0;                      // Number of the next request that ends.
   std::array<std::uint32_t, kBuckets> aged_{};  // [bucket] the next to become so old.
-  std::uint32_t now_ = 0;                       // Seconds, of the last request.
+  std::uint64_t now_ = 0;                       // Ticks, of the last request.
   std::size_t turn_ = 0;                        // The next class to be judged.
 };
 

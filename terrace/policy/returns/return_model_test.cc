@@ -43,6 +43,10 @@ class ReturnModelTest : public ::testing::Test {
     next_ += count;
   }
   ReturnModel& model() { return *model_; }
+  // Ages in seconds.
+  [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
+    return model_->worth(of, age * kTicksPerSecond);
+  }
 
  private:
   std::shared_ptr<ReturnModel> model_ = ReturnModel::create().value();
@@ -51,7 +55,7 @@ class ReturnModelTest : public ::testing::Test {
 
 TEST_F(ReturnModelTest, BeforeAnythingIsKnownTheOldestIsWorthLeast) {
   float before = model().worth(ReturnClass(0), 0);
-  for (std::uint32_t age = 4; age < 1'000'000; age *= 2) {
+  for (std::uint32_t age = 4; age < 1U << 24U; age *= 2) {
     const float worth = model().worth(ReturnClass(0), age);
     EXPECT_LT(worth, before) << age;
     before = worth;
@@ -59,19 +63,37 @@ TEST_F(ReturnModelTest, BeforeAnythingIsKnownTheOldestIsWorthLeast) {
   EXPECT_GT(before, 0);
 }
 
-// What is worth another than a second before has come into the next bucket: two to an octave.
+// What is worth another than a tick before has come into the next bucket: two to an octave, the
+// first of a sixteenth of a second.
 TEST_F(ReturnModelTest, AgesAreToldApartByHalvesOfAnOctave) {
+  constexpr std::uint32_t kFirst = kTicksPerSecond / 16;
+  constexpr std::uint32_t kLast = 1U << 24U;
   std::uint32_t edges = 0;
-  for (std::uint32_t age = 1; age <= 1U << 23U; ++age) {
+  for (std::uint32_t age = 1; age <= 2 * kLast; ++age) {
     const auto squared = std::uint64_t{age} * age;
     const auto before = std::uint64_t{age - 1} * (age - 1);
-    const bool is_edge = std::bit_width(squared) != std::bit_width(before) && age <= 1U << 22U;
+    const bool is_edge =
+        std::bit_width(squared) != std::bit_width(before) && age >= kFirst && age <= kLast;
     ASSERT_EQ(model().worth(ReturnClass(0), age) != model().worth(ReturnClass(0), age - 1), is_edge)
         << age;
     edges += is_edge ? 1 : 0;
   }
-  EXPECT_EQ(edges, 44U);
-  EXPECT_EQ(model().worth(ReturnClass(0), UINT32_MAX), model().worth(ReturnClass(0), 1U << 22U));
+  EXPECT_EQ(edges, 45U);
+  EXPECT_EQ(model().worth(ReturnClass(0), UINT32_MAX), model().worth(ReturnClass(0), kLast));
+}
+
+TEST_F(ReturnModelTest, WhatComesBackWithinASecondIsToldByItsTicks) {
+  Nanoseconds now(0);
+  for (std::uint64_t i = 0; i < 2'000; ++i) {
+    const Visit visit = model().arrive(chain(i, 10), now);
+    model().leave(visit, chain(i, 10), 10, 100, Ending::kUnknown, now);
+    now = now + milliseconds(100);
+    if (i % 2 == 0) model().arrive(chain(i, 12), now);
+  }
+  const auto worth_after = [this](Nanoseconds age) {
+    return model().worth(ReturnClass(0), static_cast<std::uint32_t>(ticks_of(age)));
+  };
+  EXPECT_GT(worth_after(milliseconds(70)), 10 * worth_after(milliseconds(400)));
 }
 
 TEST_F(ReturnModelTest, ARequestThatGoesOnIsTheNextTurn) {
@@ -120,9 +142,9 @@ TEST_F(ReturnModelTest, AClassThatReturnsIsWorthMoreThanOneThatDoesNot) {
   const ReturnClass calls = serve(chain(100'001, 10), 100'000, 100, Ending::kToolCall);
   const ReturnClass done = serve(chain(100'002, 10), 100'000, 100, Ending::kDone);
   ASSERT_NE(calls, done);
-  EXPECT_GT(model().worth(calls, 5), 10 * model().worth(done, 5));
+  EXPECT_GT(worth(calls, 5), 10 * worth(done, 5));
   // What has not come back after the thirty seconds that they all take never does.
-  EXPECT_GT(model().worth(calls, 5), 10 * model().worth(calls, 300));
+  EXPECT_GT(worth(calls, 5), 10 * worth(calls, 300));
 }
 
 // Else blocks would go in the order of noise, and not of their ages.
@@ -140,8 +162,8 @@ TEST_F(ReturnModelTest, WhatTellsNobodyApartIsNotBelieved) {
   for (std::uint64_t i = 0; i < 12; ++i) {
     const ReturnClass of = serve(chain(10'000 + i, 10), 100 * kConversations + 200, answer(i % 4),
                                  static_cast<Ending>(i / 4));
-    least = std::min(least, model().worth(of, 5));
-    most = std::max(most, model().worth(of, 5));
+    least = std::min(least, worth(of, 5));
+    most = std::max(most, worth(of, 5));
   }
   EXPECT_LT(most / least, 1.08);
 }
@@ -171,35 +193,35 @@ TEST_F(ReturnModelTest, WhereNothingIsKnownButTheAgeTheOlderIsWorthLess) {
   EXPECT_GT(classes.size(), 50U);
   for (const ReturnClass of : classes) {
     for (std::uint32_t age = 1; age < 3600; age += 1 + age / 4) {
-      ASSERT_EQ(model().worth(of, age), model().worth(ReturnClass(0), age)) << of.value();
+      ASSERT_EQ(worth(of, age), worth(ReturnClass(0), age)) << of.value();
       // Half a bucket is not told apart from a whole one.
-      ASSERT_LT(model().worth(of, age + 1 + age / 4), 1.02F * model().worth(of, age)) << age;
+      ASSERT_LT(worth(of, age + 1 + age / 4), 1.02F * worth(of, age)) << age;
     }
   }
 }
 
 TEST_F(ReturnModelTest, WhereThoseWhoWaitedSurelyReturnSoonerTheOlderIsWorthMore) {
   converse(100, [](Ending) { return true; });  // After thirty seconds.
-  EXPECT_GT(model().worth(ReturnClass(0), 20), 2 * model().worth(ReturnClass(0), 2));
+  EXPECT_GT(worth(ReturnClass(0), 20), 2 * worth(ReturnClass(0), 2));
 }
 
 TEST_F(ReturnModelTest, WhatIsStillToReturnCountsNeitherWay) {
   converse(200, [](Ending) { return true; });
   const ReturnClass of = serve(chain(50'000, 10), 30'000, 100, Ending::kDone);
-  const float before = model().worth(of, 5);
+  const float before = worth(of, 5);
   for (std::uint64_t i = 0; i < 2000; ++i) serve(chain(60'000 + i, 10), 30'001, 100, Ending::kDone);
-  EXPECT_GT(model().worth(of, 5), 0.8F * before);
+  EXPECT_GT(worth(of, 5), 0.8F * before);
 }
 
 TEST_F(ReturnModelTest, WhatWasLongAgoWeighsLess) {
   converse(1000, [](Ending) { return true; });
   const ReturnClass of = serve(chain(1'000'000, 10), 200'000, 100, Ending::kDone);
-  const float then = model().worth(of, 5);
+  const float then = worth(of, 5);
   for (std::uint64_t i = 0; i < 60'000; ++i) {
     serve(chain(2'000'000 + i, 10), 200'000 + static_cast<std::int64_t>(i) * 10, 100,
           Ending::kDone);
   }
-  EXPECT_LT(model().worth(of, 5), then / 20);
+  EXPECT_LT(worth(of, 5), then / 20);
 }
 
 TEST_F(ReturnModelTest, AClockThatStandsOrStepsBackIsSurvived) {
@@ -217,8 +239,8 @@ TEST_F(ReturnModelTest, ManyClassesFallBackToTheirParents) {
     const Chain blocks = chain(rng.below(400), 1 + (rng.next() & 1023U) * rng.below(4));
     const ReturnClass of = serve(blocks, static_cast<std::int64_t>(i + rng.below(50'000)),
                                  rng.below(100'000), static_cast<Ending>(rng.below(3)));
-    const float worth = model().worth(of, static_cast<std::uint32_t>(rng.below(100'000)));
-    ASSERT_TRUE(worth > 0 && worth < 1000) << worth;
+    const float told = worth(of, static_cast<std::uint32_t>(rng.below(100'000)));
+    ASSERT_TRUE(told > 0 && told < 1000) << told;
   }
   EXPECT_EQ(model().classes(), 512U);
 }
@@ -263,7 +285,7 @@ TEST_F(BusyModelTest, TrafficThatBeginsLaterGetsClassesOfItsOwn) {
   const ReturnClass returning = serve(chain(++late, 10), now_, 100, Ending::kAborted);
   const ReturnClass gone = serve(chain(++late, 10), now_, 100, Ending::kLength);
   ASSERT_NE(returning, gone);
-  EXPECT_GT(model().worth(returning, 5), 10 * model().worth(gone, 5));
+  EXPECT_GT(worth(returning, 5), 10 * worth(gone, 5));
 }
 
 // A pool bears places alone, without what tells the classes apart that have had them: but what was
@@ -284,7 +306,7 @@ TEST_F(BusyModelTest, ABlockOlderThanTheClassOfItsPlaceIsNotWorthWhatThatOneIs) 
     promised.emplace_back(now_ + 1'000, number);
   }
   ASSERT_EQ(model().classes(), 512U);
-  const float known = model().worth(promise(++number, 100), 700);
+  const float known = worth(promise(++number, 100), 700);
   ReturnClass born{0};
   for (int i = 0; i < 1'000 && born.value() < 512; ++i) {
     go_on();
@@ -293,10 +315,10 @@ TEST_F(BusyModelTest, ABlockOlderThanTheClassOfItsPlaceIsNotWorthWhatThatOneIs) 
   ASSERT_GE(born.value(), 512) << "in the place of another";
   EXPECT_EQ(model().present(born), born);
   EXPECT_EQ(model().present(ReturnClass(born.value() % 512)), ReturnClass(0));
-  EXPECT_LT(model().worth(born, 700), known / 10);
+  EXPECT_LT(worth(born, 700), known / 10);
   for (const std::int64_t end = now_ + 1'100; now_ < end;) go_on();
   (void)promise(++number, 20'000);
-  EXPECT_GT(model().worth(born, 700), known / 2);
+  EXPECT_GT(worth(born, 700), known / 2);
 }
 
 TEST_F(ReturnModelTest, TakesLessThanAMebibyte) { EXPECT_LT(model().memory(), 1_MiB); }
@@ -313,7 +335,7 @@ TEST_F(ReturnModelTest, CountsSurviveAsBytes) {
   const Visit again = other->arrive(chain(9, 10), seconds(1));
   const ReturnClass there =
       other->leave(again, chain(9, 10), 10, 100, Ending::kToolCall, seconds(1));
-  EXPECT_NEAR(other->worth(there, 5) / model().worth(calls, 5), 1, 0.1);
+  EXPECT_NEAR(other->worth(there, 5 * kTicksPerSecond) / worth(calls, 5), 1, 0.1);
 }
 
 // The classes that were made last stand among the others then.

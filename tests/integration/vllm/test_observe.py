@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.integration.vllm import harness
 from tests.integration.vllm.scenarios.live import BLOCK
-from tests.integration.vllm.scenarios.small import HOST, OFFLOADED
+from tests.integration.vllm.scenarios.small import DISK, HOST, OFFLOADED
 
 PROMPTS = 3 * 12
 HELD = 288  # Of 300 tokens, in whole blocks.
@@ -53,3 +53,24 @@ def test_it_is_not_switched_on_while_it_runs(found: dict[str, Any]) -> None:
     assert found["resume"]["code"] == 1
     assert "mode=observe" in found["resume"]["error"]
     assert "start it again with mode=on" in found["resume"]["error"]
+
+
+SIZES = ([40, 0], [80, 0], [40, 160], [80, 320])  # Blocks of host and of disk.
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    work = tmp_path_factory.mktemp("chats")
+    harness.run(work, "tiny.make", folder=str(work / "llama"), kind="llama")
+    return harness.run(work, "live.advised", model=str(work / "llama"), sizes=list(SIZES))
+
+
+@pytest.mark.parametrize("size", range(len(SIZES)), ids=str)
+def test_chats_hit_what_it_tells_by_the_default_policies(chats: dict[str, Any], size: int) -> None:
+    real, observed = chats["real"][size], chats["observed"]
+    assert real["answers"] == observed["answers"]
+    (asked,) = chats["asked"][size]["out"]
+    told = asked["rows"][-1]["hit_percent"]
+    hits = real["grown"].get(HOST, 0) + real["grown"].get(DISK, 0)
+    assert 10 < 100 * hits / real["asked"] < 95
+    assert abs(told - 100 * hits / real["asked"]) <= 3, (told, 100 * hits / real["asked"])

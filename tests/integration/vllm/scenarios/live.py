@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tests.integration.vllm.scenarios.small import OFFLOADED, WRITTEN, make, mea
 Say = Callable[[object], None]
 TERRACE = Path(__file__).parents[4] / "build" / "release" / "bin" / "terrace"
 BLOCK = 32
+LONGEST_TALK = 800  # Tokens.
 
 
 def command(directory: str, *words: str) -> dict[str, Any]:
@@ -199,4 +201,52 @@ def observed(say: Say, model: str, host_blocks: int) -> None:
         engine.close()
     settings = {"host.blocks": host_blocks, "host.size": 0, "host.eviction": "lru"}
     found["real"] = _rounds(make(model, settings))
+    say(found)
+
+
+def _chats(engine: Engine, turns: int = 240) -> dict[str, Any]:
+    """Conversations that take turns, the latest ones most often; none in the engine's own cache."""
+    rng = random.Random(5)
+    talks: list[list[int]] = []
+    before = engine.metrics()
+    answers, asked = [], 0
+    for turn in range(turns):
+        if not talks or rng.random() < 0.2:
+            talks.append([])
+        back = min(int(rng.expovariate(0.15)), len(talks) - 1)
+        talk = talks.pop(-1 - back)
+        talk += numbers(1000 + turn, rng.randrange(40, 160))
+        asked += (len(talk) - 1) // BLOCK * BLOCK
+        engine.forget_local()
+        (answer,) = measured(engine, [talk], max_tokens=rng.randrange(2, 64))["answers"]
+        answers.append(answer["tokens"])
+        talk += answer["tokens"][0]
+        if len(talk) < LONGEST_TALK:
+            talks.append(talk)
+    return {"answers": answers, "grown": engine.grown(before), "asked": asked}
+
+
+def advised(say: Say, model: str, sizes: list[list[int]]) -> None:
+    """The same of chats by the default policies, for pairs of host and disk in blocks."""
+    found: dict[str, Any] = {"asked": [], "real": []}
+    with tempfile.TemporaryDirectory(prefix="terrace-live-", dir="/tmp") as place:
+        directory = f"{place}/s"
+        observing = {"attach.directory": directory, "mode": "observe", "host.size": 0}
+        engine = make(model, observing, engine_id="observed")
+        found["observed"] = _chats(engine)
+        (status,) = command(directory, "status")["out"]
+        block = status["forecast"]["block_bytes"]
+        for host, disk in sizes:
+            words = ["--host", str(host * block)] + (["--disk", str(disk * block)] if disk else [])
+            found["asked"].append(command(directory, "advise", *words))
+        engine.close()
+        for number, (host, disk) in enumerate(sizes):
+            settings = {"host.blocks": host, "host.size": 0, "lookup.pin_share": 0.95, "host.eviction": os.environ.get("EV", "hazard")}
+            if disk:
+                path = Path(place) / f"disk-{number}"
+                path.mkdir()
+                settings |= {"disk.paths": [str(path)], "disk.blocks": disk}
+            engine = make(model, settings)
+            found["real"].append(_chats(engine))
+            engine.close()
     say(found)
