@@ -247,6 +247,20 @@ TEST(SizeForecastTest, WhatEvictionHoldsBeyondLruIsTold) {
   }
 }
 
+// A curve of 2,048 blocks halves its counts with each 100,000 that are asked for.
+TEST(SizeForecastTest, WhatEvictionHeldLongAgoIsForgotten) {
+  Options options = options_of(512, 0);
+  options.host.eviction = "hazard";
+  SizeForecast forecast(options);
+  live_with_loyal_users(forecast);
+  EXPECT_GT(percent_of(forecast, Tier::kHost, 2), 4);
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    forecast.ask({.at = seconds(10'000), .chain = testing::chain(9'000'000 + 10'000 * i, 1000)});
+    learn(forecast);
+  }
+  EXPECT_LT(percent_of(forecast, Tier::kHost, 2), 0.7);
+}
+
 // Half of what host gave up was lost on the way: half of what the disk adds is not there.
 TEST(SizeForecastTest, WhatIsLostOnTheWayDownIsNoHit) {
   Options options = options_of(30, 60);

@@ -200,7 +200,8 @@ TEST(ForecastReplayTest, OfRecordedConversationsItIsWithinThreePoints) {
 
 TEST(ForecastReplayTest, OfAChatWithAnswersItIsWithinThreePoints) { check(talk()); }
 TEST(ForecastReplayTest, OfAChatWithOneSystemPromptItIsWithinThreePoints) {
-  check(make_chat({.conversations = 1'200}));
+  const Workload workload = make_chat({.conversations = 1'200});
+  check_host(workload, Forecast(workload));
 }
 TEST(ForecastReplayTest, OfQuestionsItIsWithinThreePoints) {
   check(make_rag({.questions = 2'000}));
