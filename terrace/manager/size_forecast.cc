@@ -261,23 +261,25 @@ std::uint64_t SizeForecast::longest_usual() const {
   return 0;
 }
 
-double SizeForecast::hit_ratio(std::string_view eviction, std::uint64_t blocks) const {
-  const double reference = curve_->hit_ratio(blocks);
-  if (!gain_ || eviction == kReference) return reference;
-  return std::clamp(reference + gain_->of(blocks), 0.0, 1.0);
+double SizeForecast::HitRatio::operator()(std::uint64_t blocks) const {
+  const double reference = curve.hit_ratio(blocks);
+  return gain == nullptr ? reference : std::clamp(reference + gain->of(blocks), 0.0, 1.0);
+}
+
+SizeForecast::HitRatio SizeForecast::hit_ratio(std::string_view eviction) const {
+  return {.curve = *curve_, .gain = gain_ && eviction != kReference ? &*gain_ : nullptr};
 }
 
 // Of two, that of the lower one, as it is larger nearly always. What is lost on the way down is not
 // there later.
 double SizeForecast::hit_percent(Tier tier, std::uint64_t blocks) const {
   if (!curve_) return 0;
-  if (tier == Tier::kHost) return 100 * hit_ratio(host_eviction_, blocks);
-  const std::string& eviction = blocks < host_blocks_ ? host_eviction_ : disk_eviction_;
-  const auto ratio = [&](std::uint64_t size) { return hit_ratio(eviction, size); };
+  const HitRatio of_host = hit_ratio(host_eviction_);
+  if (tier == Tier::kHost) return 100 * of_host(blocks);
+  const HitRatio ratio = blocks < host_blocks_ ? of_host : hit_ratio(disk_eviction_);
   const double both = ratio(policy::size_of_two(ratio, host_blocks_, blocks, disk_has_copies_));
   if (disk_has_copies_) return 100 * both;
-  const double of_host = std::min(both, hit_ratio(host_eviction_, host_blocks_));
-  return 100 * (both - lost_share_ * (both - of_host));
+  return 100 * (both - lost_share_ * (both - std::min(both, of_host(host_blocks_))));
 }
 
 void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& status) const {
@@ -292,11 +294,12 @@ void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& st
 
 void SizeForecast::add_curve(ForecastStatus& status) const {
   if (!curve_) return;
+  const HitRatio ratio = hit_ratio(host_eviction_);
   const std::uint64_t least = std::bit_ceil(kLeastOfCurve * block_bytes_);
   for (std::uint64_t octave = least; octave <= kMostOfCurve.value(); octave *= 2) {
     for (const double factor : {1.0, 1.189207, 1.414214, 1.681793}) {
       const auto size = static_cast<std::uint64_t>(factor * static_cast<double>(octave));
-      status.curve.push_back({Bytes(size), 100 * hit_ratio(host_eviction_, size / block_bytes_)});
+      status.curve.push_back({Bytes(size), 100 * ratio(size / block_bytes_)});
     }
   }
 }

@@ -74,6 +74,7 @@ class Forecast {
     std::vector<std::uint32_t> blocks;
     workload.chain(request, blocks);
     std::vector<SequenceHash> hashes;
+    hashes.reserve(blocks.size());
     for (const std::uint32_t block : blocks) hashes.push_back(testing::hash(block));
     return hashes;
   }

@@ -10,7 +10,7 @@
 namespace terrace::policy {
 namespace {
 
-EvictionGain gain_of(EvictionGain::Options options) {
+EvictionGain gain_of(const EvictionGain::Options& options) {
   auto made = EvictionGain::create(options);
   EXPECT_TRUE(made.has_value());
   return std::move(*made);
@@ -125,7 +125,8 @@ TEST(EvictionGainTest, WhatWasLongAgoWeighsLess) {
   const double before = gain.of(1024);
   EXPECT_GT(before, 0.04);
   for (int i = 0; i < 4; ++i) gain.age();
-  EXPECT_NEAR(gain.of(1024), before, 0.01);
+  EXPECT_LE(gain.of(1024), before);  // Of fewer, less is believed.
+  EXPECT_GT(gain.of(1024), before / 2);
   for (std::uint64_t i = 0; i < 20'000; ++i) ask(gain, testing::chain(9'000'000 + 100 * i, 16));
   EXPECT_LT(gain.of(1024), before / 8);
 }

@@ -35,7 +35,7 @@ void GhostPool::add(const SequenceHash& hash) {
   if (const auto here = index_.find(key_of(hash))) {
     if (is_leading_) ++leading_;
     policy_->remove(*here);
-    held_.push_back(*here);
+    held_.push_back(here);
     return;
   }
   is_leading_ = false;
@@ -43,7 +43,7 @@ void GhostPool::add(const SequenceHash& hash) {
   if (slot) {
     TERRACE_CHECK(index_.insert(key_of(hash), *slot));
     homes_[slot->value()] = index_.home_of(key_of(hash));
-    held_.push_back(*slot);
+    held_.push_back(slot);
     return;
   }
   is_stored_ = false;  // Nothing is stored behind what is not.

@@ -41,7 +41,7 @@ void follow(const Chains& chains, EvictionGain::Options options) {
   const auto returns = ReturnModel::create().value();
   options.returns = returns;
   EvictionGain gain = EvictionGain::create(options).value();
-  const std::int64_t each = seconds(59 * 60).value() / static_cast<std::int64_t>(chains.size());
+  const std::int64_t each = seconds(3540).value() / static_cast<std::int64_t>(chains.size());
   Nanoseconds now{0};
   const auto tell = [&](const std::vector<SequenceHash>& chain, bool is_asked, ReturnClass of) {
     gain.begin({.at = now, .is_asked = is_asked});
