@@ -52,12 +52,25 @@ class Chat {
       const std::size_t known = std::min<std::size_t>(users.size(), 1U << rng_.below(6));
       if (users.empty() || rng_.chance(30)) users.emplace_back();
       const std::size_t back = known == 0 ? 0 : rng_.below(known);
-      request(users[users.size() - 1 - back]);
+      request(users[users.size() - 1 - back], 1 + rng_.below(6), 1 + rng_.below(6));
       rig_.clock.advance(seconds(static_cast<std::int64_t>(1 + rng_.below(8))));
     }
-    while (forecast_.work(rig_.clock.now(), {rig_.counters.write_blocks.value(),
-                                             rig_.counters.drop_demote.value()})) {
+    learn();
+  }
+
+  // Ten users talk on, once in some minutes, and between them many ask once.
+  void live_with_loyal_users() {
+    std::vector<std::vector<std::uint32_t>> loyal(10);
+    for (auto& talk : loyal) say(talk, 8);
+    for (int round = 0; round < 14; ++round) {
+      for (std::size_t turn = 0; turn < 70; ++turn) {
+        std::vector<std::uint32_t> once;
+        const bool is_loyal = turn % 7 == 0;
+        request(is_loyal ? loyal[turn / 7] : once, is_loyal ? 1 : 8, 1);
+        rig_.clock.advance(seconds(static_cast<std::int64_t>(1 + rng_.below(8))));
+      }
     }
+    learn();
   }
 
   [[nodiscard]] double real_percent() const {
@@ -76,12 +89,16 @@ class Chat {
   void say(std::vector<std::uint32_t>& talk, std::uint64_t blocks) {
     for (std::uint64_t i = 0; i < blocks * kBlockTokens; ++i) talk.push_back(++last_token_);
   }
-  // A prompt, then its answer.
-  void request(std::vector<std::uint32_t>& talk) {
-    say(talk, 1 + rng_.below(6));
+  void learn() {
+    while (forecast_.work(rig_.clock.now(), {rig_.counters.write_blocks.value(),
+                                             rig_.counters.drop_demote.value()})) {
+    }
+  }
+  // A prompt of so many more blocks, then its answer.
+  void request(std::vector<std::uint32_t>& talk, std::uint64_t more, std::uint64_t answer) {
+    say(talk, more);
     const RequestId id = rig_.begin(talk);
     const std::uint64_t prompt = talk.size() / kBlockTokens;
-    const std::uint64_t answer = 1 + rng_.below(6);
     forecast_.ask(asked_chain(*rig_.core.find(id), rig_.clock.now()));
     const std::uint64_t loaded = rig_.look_up(id);
     asked_ += prompt;
@@ -162,6 +179,14 @@ TEST(CoreForecastTest, WhatIsToldOfHostAloneIsWhatItHits) {
   for (const std::uint64_t host : {128U, 256U, 512U, 1024U}) {
     Chat chat({.host = host, .disk = 0, .is_demote = false, .is_prompt_only = false});
     chat.live();
+    EXPECT_NEAR(chat.told_percent(), chat.real_percent(), 3) << host;
+  }
+}
+
+TEST(CoreForecastTest, WhatHazardHoldsOfThoseWhoComeBackIsTold) {
+  for (const std::uint64_t host : {128U, 192U, 256U, 384U, 512U, 1024U}) {
+    Chat chat({.host = host, .disk = 0, .is_demote = false, .is_prompt_only = false});
+    chat.live_with_loyal_users();
     EXPECT_NEAR(chat.told_percent(), chat.real_percent(), 3) << host;
   }
 }

@@ -261,22 +261,17 @@ std::uint64_t SizeForecast::longest_usual() const {
   return 0;
 }
 
-double SizeForecast::HitRatio::operator()(std::uint64_t blocks) const {
-  const double reference = curve.hit_ratio(blocks);
-  return gain == nullptr ? reference : std::clamp(reference + gain->of(blocks), 0.0, 1.0);
-}
-
-SizeForecast::HitRatio SizeForecast::hit_ratio(std::string_view eviction) const {
-  return {.curve = *curve_, .gain = gain_ && eviction != kReference ? &*gain_ : nullptr};
+policy::HitRatio SizeForecast::hit_ratio(std::string_view eviction) const {
+  return {*curve_, gain_ && eviction != kReference ? &*gain_ : nullptr};
 }
 
 // Of two, that of the lower one, as it is larger nearly always. What is lost on the way down is not
 // there later.
 double SizeForecast::hit_percent(Tier tier, std::uint64_t blocks) const {
   if (!curve_) return 0;
-  const HitRatio of_host = hit_ratio(host_eviction_);
+  const policy::HitRatio of_host = hit_ratio(host_eviction_);
   if (tier == Tier::kHost) return 100 * of_host(blocks);
-  const HitRatio ratio = blocks < host_blocks_ ? of_host : hit_ratio(disk_eviction_);
+  const policy::HitRatio ratio = blocks < host_blocks_ ? of_host : hit_ratio(disk_eviction_);
   const double both = ratio(policy::size_of_two(ratio, host_blocks_, blocks, disk_has_copies_));
   if (disk_has_copies_) return 100 * both;
   return 100 * (both - lost_share_ * (both - std::min(both, of_host(host_blocks_))));
@@ -294,7 +289,7 @@ void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& st
 
 void SizeForecast::add_curve(ForecastStatus& status) const {
   if (!curve_) return;
-  const HitRatio ratio = hit_ratio(host_eviction_);
+  const policy::HitRatio ratio = hit_ratio(host_eviction_);
   const std::uint64_t least = std::bit_ceil(kLeastOfCurve * block_bytes_);
   for (std::uint64_t octave = least; octave <= kMostOfCurve.value(); octave *= 2) {
     for (const double factor : {1.0, 1.189207, 1.414214, 1.681793}) {

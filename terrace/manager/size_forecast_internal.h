@@ -110,13 +110,9 @@ class SizeForecast {
   void age_window() TERRACE_REQUIRES(curve_mutex_);
   // In blocks; nearly no prompt is longer.
   [[nodiscard]] std::uint64_t longest_usual() const TERRACE_REQUIRES(curve_mutex_);
-  // Of one pool with that eviction, by its blocks. Once there is a curve.
-  struct HitRatio {
-    const policy::MissCurve& curve;
-    const policy::EvictionGain* gain;  // Null: none.
-    [[nodiscard]] double operator()(std::uint64_t blocks) const;
-  };
-  [[nodiscard]] HitRatio hit_ratio(std::string_view eviction) const TERRACE_REQUIRES(curve_mutex_);
+  // Of a pool with that eviction. Once there is a curve.
+  [[nodiscard]] policy::HitRatio hit_ratio(std::string_view eviction) const
+      TERRACE_REQUIRES(curve_mutex_);
   [[nodiscard]] double hit_percent(Tier tier, std::uint64_t blocks) const
       TERRACE_REQUIRES(curve_mutex_);
   void add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& status) const

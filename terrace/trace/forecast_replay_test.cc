@@ -39,7 +39,7 @@ class Forecast {
     for (const Request& request : workload.requests()) serve(workload, request);
   }
   [[nodiscard]] double hit_ratio(std::string_view eviction, std::uint64_t size) const {
-    return curve_.hit_ratio(size) + (eviction == "lru" ? 0 : gain_.of(size));
+    return policy::HitRatio(curve_, eviction == "lru" ? nullptr : &gain_)(size);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace terrace::policy {
 
@@ -107,6 +108,17 @@ Bytes EvictionGain::memory() const {
   Bytes sum = Bytes(sizeof *this) + Bytes(sizes_.capacity() * sizeof(Size));
   for (const Size& size : sizes_) sum = sum + size.reference.memory() + size.policy.memory();
   return sum;
+}
+
+HitRatio::HitRatio(const MissCurve& curve, const EvictionGain* gain)
+    : curve_(curve),
+      gain_(gain),
+      most_(curve.hit_ratio(std::numeric_limits<std::uint64_t>::max())) {}
+
+double HitRatio::operator()(std::uint64_t blocks) const {
+  const double reference = curve_.hit_ratio(blocks);
+  if (gain_ == nullptr) return reference;
+  return std::clamp(reference + gain_->of(blocks), 0.0, most_);
 }
 
 }  // namespace terrace::policy

@@ -18,6 +18,7 @@
 
 #include "terrace/base/status.h"
 #include "terrace/policy/curve/ghost_pool_internal.h"
+#include "terrace/policy/curve/miss_curve.h"
 
 namespace terrace::policy {
 
@@ -71,6 +72,19 @@ class EvictionGain {
   double asked_ = 0;         // Blocks, chosen or not.
   Coming coming_{};
   std::size_t met_ = 0;  // Of the sizes, those that have seen a block of what comes.
+};
+
+// What one pool of a size would have held, of all that was asked for. Both outlive it.
+class HitRatio {
+ public:
+  // `gain` null: by `lru`.
+  HitRatio(const MissCurve& curve, const EvictionGain* gain);
+  [[nodiscard]] double operator()(std::uint64_t blocks) const;
+
+ private:
+  const MissCurve& curve_;
+  const EvictionGain* gain_;
+  double most_;  // No pool has what nobody has asked for before.
 };
 
 }  // namespace terrace::policy

@@ -66,6 +66,20 @@ TEST(EvictionGainTest, WhoComesBackIsHeldWhereTheOldestIsNot) {
   EXPECT_NEAR(between, (gain.of(1024) + gain.of(2048)) / 2, 0.001);
 }
 
+TEST(EvictionGainTest, NoPoolHoldsWhatNobodyHasAskedForBefore) {
+  Traffic traffic;
+  EvictionGain gain = gain_of({.most_blocks = 16'384, .returns = traffic.returns});
+  MissCurve curve = MissCurve::create({.most_blocks = 16'384}).value();
+  traffic.live(gain, 20);
+  // One in a hundred comes back, far from what the gain was of.
+  for (std::uint64_t i = 0; i < 1000; ++i) curve.request(testing::chain(100 * (i % 990), 16));
+  EXPECT_EQ(HitRatio(curve, nullptr)(1024), curve.hit_ratio(1024));
+  EXPECT_EQ(HitRatio(curve, nullptr)(16'384), curve.hit_ratio(16'384));
+  EXPECT_GT(gain.of(1024), 0.03);
+  EXPECT_EQ(HitRatio(curve, &gain)(1024), curve.hit_ratio(16'384));
+  EXPECT_LT(HitRatio(curve, &gain)(1024), 0.011);
+}
+
 TEST(EvictionGainTest, BesideItselfAPolicyGainsNothing) {
   Traffic traffic;
   EvictionGain gain = gain_of({.eviction = "lru", .least_blocks = 64, .most_blocks = 16'384});
