@@ -300,7 +300,8 @@ void observe(const config::Settings& settings, manager::Options& made) {
                              .host_blocks = settings.host.blocks.value(),
                              .disk = settings.disk.size,
                              .disk_blocks = settings.disk.blocks.value(),
-                             .disk_has_copies = manager::disk_has_copies(disk)};
+                             .disk_has_copies = manager::disk_has_copies(disk),
+                             .disk_eviction = settings.disk.eviction};
   made.host.blocks = manager::ObservedTiers::kPool;
   made.disk = {};
   made.object = {};

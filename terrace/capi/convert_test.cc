@@ -35,6 +35,16 @@ TEST_F(ConvertTest, LayoutFingerprintAndRolesArriveInTheManagersOptions) {
   EXPECT_TRUE(options->disk.paths.empty());
 }
 
+TEST_F(ConvertTest, TiersThatAreOnlyAskedAboutHaveTheirEviction) {
+  settings_.mode = config::Mode::kObserve;
+  settings_.host.eviction = "lru";
+  settings_.disk.eviction = "hazard";
+  const auto options = convert_owner(owner_, settings_);
+  ASSERT_TRUE(options.has_value() && options->observed);
+  EXPECT_EQ(options->host.eviction, "lru");
+  EXPECT_EQ(options->observed->disk_eviction, "hazard");
+}
+
 // Both would be written to disk and not read back.
 TEST_F(ConvertTest, AFieldThatTwoGiveIsRefusedByName) {
   owner_.fingerprint = "content.tenant=acme\ncontent.weights=00ff\n";

@@ -78,7 +78,8 @@ struct BlockManager::State {
   template <typename Change>
   auto change_core(Change&& change);
   void run_io(const std::stop_token& stop);
-  void forecast_end(RequestId request);  // Its chain is the engine thread's own.
+  // Its chain is the engine thread's own.
+  void forecast_end(RequestId request, const AnswerEnd& end);
   void poison(const std::string& reason);
   void signal_if_due();
   void flush(Nanoseconds deadline);
@@ -125,7 +126,8 @@ void BlockManager::State::run_io(const std::stop_token& stop) {
   });
   while (!stop.stop_requested()) {
     const bool is_busy = driver.tick();
-    const bool has_learned = forecast.work(clock.now());
+    const bool has_learned =
+        forecast.work(clock.now(), {counters.write_blocks.value(), counters.drop_demote.value()});
     flush_condition.notify_all();
     TERRACE_SYNC_POINT("manager.io.tick");
     signal_if_due();
@@ -279,9 +281,10 @@ Result<RequestId> BlockManager::begin_request(const RequestOptions& options) {
   }
   const RequestId id(++state.last_request);
   auto request = make_request(id, options, state.options);
-  if (request->is_keyed) state.forecast.ask(request->chain.hashes(), request->can_store);
+  const Nanoseconds now = state.clock.now();
+  if (request->is_keyed) state.forecast.ask(asked_chain(*request, now));
   const bool has_jobs = state.change_core([&](Core& core) {
-    core.add_request(std::move(request), state.clock.now());
+    core.add_request(std::move(request), now);
     return core.has_jobs();
   });
   if (has_jobs) state.driver.wake();
@@ -399,7 +402,7 @@ Status BlockManager::hint_request(RequestId request, const GivenHints& given) {
 }
 
 Result<Ledger> BlockManager::end_request(RequestId request, const AnswerEnd& end) {
-  state_->forecast_end(request);
+  state_->forecast_end(request, end);
   auto ledger = state_->change_core([&](Core& core) -> Result<Ledger> {
     Request* found = core.find(request);
     if (found == nullptr) return fail(Code::kNotFound, "end_request: no such request");
@@ -409,17 +412,13 @@ Result<Ledger> BlockManager::end_request(RequestId request, const AnswerEnd& end
   return ledger;
 }
 
-void BlockManager::State::forecast_end(RequestId request) {
-  std::span<const SequenceHash> stored;
-  bool can_store = false;
+void BlockManager::State::forecast_end(RequestId request, const AnswerEnd& end) {
+  std::optional<EndedChain> ended;
   {
     const MutexLock lock(shared.mutex);
-    const Request* const found = shared.core.find(request);
-    if (found == nullptr || !found->is_keyed) return;
-    stored = found->chain.hashes().first(shared.core.storable(*found));
-    can_store = found->can_store;
+    ended = shared.core.ended_chain(request, end, clock.now());
   }
-  forecast.end(stored, can_store);
+  if (ended) forecast.end(*ended);
 }
 
 std::vector<Event> BlockManager::take_events() {

@@ -157,6 +157,9 @@ class Core {
   [[nodiscard]] bool has_jobs() const;
   // Leading blocks that were computed, and that offload.scope lets be stored. In every mode.
   [[nodiscard]] std::uint64_t storable(const Request& request) const;
+  // What of it is told when it ends; nothing of one that is unknown or not keyed.
+  [[nodiscard]] std::optional<EndedChain> ended_chain(RequestId id, const AnswerEnd& end,
+                                                      Nanoseconds now) const;
   // Nobody has switched storing off: old packs may be removed from the shared store, too.
   [[nodiscard]] bool allows_upkeep() const {
     return context_.mode == Mode::kOn && context_.options.can_store && !is_closing_;

@@ -11,6 +11,12 @@ namespace terrace::manager {
 namespace {
 constexpr std::size_t kPrefillSaves = 4;
 constexpr Nanoseconds kWarnEvery = seconds(60);
+
+std::uint64_t answer_tokens(const Request& request, const AnswerEnd& end) {
+  if (end.answer != Tokens(0)) return end.answer.value();
+  const std::uint64_t tokens = request.chain.token_count().value();
+  return tokens - std::min(tokens, request.ledger.prompt.value());
+}
 }  // namespace
 
 void Core::hint(Request& request, const GivenHints& given, Nanoseconds now) {
@@ -51,16 +57,28 @@ void Core::note_end(Request& request, const AnswerEnd& end, Nanoseconds now) {
   if (context_.returns != nullptr) {
     if (request.visit.turn == 0) request.visit = context_.returns->arrive(hashes, now, hints);
     request.ledger.turn = request.visit.turn;
-    const std::uint64_t tokens = request.chain.token_count().value();
-    const std::uint64_t told = tokens - std::min(tokens, request.ledger.prompt.value());
-    const std::uint64_t answer = end.answer == Tokens(0) ? told : end.answer.value();
-    use.of = context_.returns->leave(request.visit, hashes, request.prompt_blocks, answer,
-                                     end.ending, now, hints);
+    use.of = context_.returns->leave(request.visit, hashes, request.prompt_blocks,
+                                     answer_tokens(request, end), end.ending, now, hints);
   }
   context_.note_use(hashes, use);
   if (steps_.has_saves_under_way(request.id)) {
     ended_.emplace(request.id, Ended{{hashes.begin(), hashes.end()}, use});
   }
+}
+
+std::optional<EndedChain> Core::ended_chain(RequestId id, const AnswerEnd& end,
+                                            Nanoseconds now) const {
+  const auto found = requests_.find(id);
+  if (found == requests_.end() || !found->second->is_keyed) return std::nullopt;
+  const Request& request = *found->second;
+  return EndedChain{.id = id,
+                    .at = now,
+                    .chain = request.chain.hashes().first(storable(request)),
+                    .is_stored = request.can_store,
+                    .prompt_blocks = request.prompt_blocks,
+                    .answer_tokens = answer_tokens(request, end),
+                    .ending = end.ending,
+                    .hints = request.ledger.hints};
 }
 
 // A long prompt is stored front to back: without this its roots would be its oldest blocks, and go

@@ -103,6 +103,7 @@ struct ObservedTiers {
   Bytes disk;
   std::uint64_t disk_blocks = 0;
   bool disk_has_copies = true;
+  std::string disk_eviction = "lru";  // That of host is HostOptions'.
 };
 
 struct Options {

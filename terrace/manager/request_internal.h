@@ -170,6 +170,28 @@ struct Request {
   }
 };
 
+// What whoever learns from requests is told of one: when it begins, the first block first,
+struct AskedChain {
+  RequestId id{};
+  Nanoseconds at{0};
+  std::span<const SequenceHash> chain;
+  bool is_stored = true;
+};
+[[nodiscard]] inline AskedChain asked_chain(const Request& request, Nanoseconds now) {
+  return {request.id, now, request.chain.hashes(), request.can_store};
+}
+// and when it ends, prompt and answer as far as they are stored.
+struct EndedChain {
+  RequestId id{};
+  Nanoseconds at{0};
+  std::span<const SequenceHash> chain;  // The request's own.
+  bool is_stored = true;
+  std::size_t prompt_blocks = 0;
+  std::uint64_t answer_tokens = 0;
+  policy::Ending ending = policy::Ending::kUnknown;
+  policy::Hints hints{};
+};
+
 // Hashes its tokens. `made_for`: the owner's options.
 [[nodiscard]] std::unique_ptr<Request> make_request(RequestId id, const RequestOptions& options,
                                                     const Options& made_for);

@@ -16,6 +16,11 @@ namespace {
 constexpr double kFactors[] = {0.5, 1, 2, 4};
 constexpr std::size_t kUsualHashes = 4096;
 constexpr std::size_t kUsualRequests = 64;
+constexpr std::string_view kReference = "lru";
+// Pools are tried from half of the first tier on: between these, as nobody has smaller ones, and as
+// the curve of all sizes begins there.
+constexpr std::uint64_t kLeastLeast = 64;
+constexpr std::uint64_t kMostLeast = 256;
 
 std::uint64_t block_bytes(const Layout& layout) {
   std::uint64_t bytes = 0;
@@ -33,8 +38,12 @@ std::uint64_t blocks_of(std::uint64_t blocks, Bytes size, std::uint64_t block_by
 ObservedTiers tiers_of(const Options& options) {
   if (options.observed) return *options.observed;
   const bool has_disk = !options.disk.paths.empty();
-  return {options.host.size, options.host.blocks, has_disk ? options.disk.size : Bytes(0),
-          has_disk ? options.disk.blocks : 0, disk_has_copies(options.disk)};
+  return {options.host.size,
+          options.host.blocks,
+          has_disk ? options.disk.size : Bytes(0),
+          has_disk ? options.disk.blocks : 0,
+          disk_has_copies(options.disk),
+          options.disk.eviction};
 }
 
 // Four cells an octave, each up to and with its last one.
@@ -58,6 +67,8 @@ SizeForecast::SizeForecast(const Options& options, Nanoseconds now)
       host_blocks_(blocks_of(tiers_of(options).host_blocks, tiers_of(options).host, block_bytes_)),
       disk_blocks_(blocks_of(tiers_of(options).disk_blocks, tiers_of(options).disk, block_bytes_)),
       disk_has_copies_(tiers_of(options).disk_has_copies),
+      host_eviction_(options.host.eviction),
+      disk_eviction_(tiers_of(options).disk_eviction),
       pin_share_(options.pin_share),
       can_store_(options.can_store),
       worked_at_(now) {
@@ -69,7 +80,7 @@ SizeForecast::SizeForecast(const Options& options, Nanoseconds now)
 }
 
 void SizeForecast::add_run(std::span<const SequenceHash> chain, const Run& run) {
-  if (told_.hashes.size() + chain.size() > kMostWaiting) {
+  if (told_.hashes.size() + chain.size() > kMostWaiting || told_.runs.size() >= kMostRuns) {
     dropped_.add();
     return;
   }
@@ -82,18 +93,29 @@ void SizeForecast::add_run(std::span<const SequenceHash> chain, const Run& run) 
   }
 }
 
-void SizeForecast::ask(std::span<const SequenceHash> chain, bool is_stored) {
-  if (chain.empty()) return;
+void SizeForecast::ask(const AskedChain& asked) {
+  if (asked.chain.empty()) return;
   const MutexLock lock(asked_mutex_);
-  add_run(chain, {.blocks = chain.size(), .is_asked = true, .is_stored = is_stored && can_store_});
+  add_run(asked.chain, {.blocks = asked.chain.size(),
+                        .is_asked = true,
+                        .is_stored = asked.is_stored && can_store_,
+                        .id = asked.id,
+                        .at = asked.at});
 }
 
-void SizeForecast::end(std::span<const SequenceHash> chain, bool is_stored) noexcept {
-  if (chain.empty()) return;
+void SizeForecast::end(const EndedChain& ended) noexcept {
+  if (ended.chain.empty()) return;
   const MutexLock lock(asked_mutex_);
   try {
-    add_run(chain,
-            {.blocks = chain.size(), .is_asked = false, .is_stored = is_stored && can_store_});
+    add_run(ended.chain, {.blocks = ended.chain.size(),
+                          .is_asked = false,
+                          .is_stored = ended.is_stored && can_store_,
+                          .id = ended.id,
+                          .at = ended.at,
+                          .prompt = ended.prompt_blocks,
+                          .answer_tokens = ended.answer_tokens,
+                          .ending = ended.ending,
+                          .hints = ended.hints});
   } catch (const std::bad_alloc&) {
     dropped_.add();  // A request must end.
   }
@@ -105,8 +127,13 @@ void SizeForecast::note_tokens(Tokens prompt, Tokens engine) {
   told_.engine_tokens += engine.value();
 }
 
-bool SizeForecast::work(Nanoseconds now) {
+bool SizeForecast::work(Nanoseconds now, const GivenUp& given_up) {
   if (has_failed_) return false;
+  if (given_up.lost > 0) {
+    const MutexLock lock(curve_mutex_);
+    lost_share_ =
+        static_cast<double>(given_up.lost) / static_cast<double>(given_up.lost + given_up.written);
+  }
   bool has_learned = false;
   for (std::size_t left = kAtOnce; left > 0;) {
     const MutexLock lock(curve_mutex_);
@@ -114,7 +141,7 @@ bool SizeForecast::work(Nanoseconds now) {
     worked_at_ = now;
     if (run_ == taken_.runs.size()) take_told();
     if (taken_.runs.empty() || !make_curve()) return has_learned;
-    left -= learn(left);
+    left -= std::min(left, learn(left));
     has_learned = true;
   }
   return true;
@@ -135,24 +162,67 @@ void SizeForecast::take_told() {
 bool SizeForecast::make_curve() {
   if (curve_) return true;
   const std::uint64_t of_tiers = kLargest * (host_blocks_ + disk_blocks_);
+  const std::uint64_t most =
+      std::max({of_tiers, kMostOfCurve.value() / block_bytes_, std::uint64_t{1}});
   auto made = policy::MissCurve::create(
-      {.most_blocks = std::max({of_tiers, kMostOfCurve.value() / block_bytes_, std::uint64_t{1}}),
-       .aging_blocks = of_tiers > 0 ? of_tiers : kAgingBlocks});
+      {.most_blocks = most, .aging_blocks = of_tiers > 0 ? of_tiers : kAgingBlocks});
   has_failed_ = !made.has_value();
-  if (!has_failed_) curve_.emplace(*std::move(made));
-  return !has_failed_;
+  if (has_failed_) return false;
+  curve_.emplace(*std::move(made));
+  make_gain(most);
+  return true;
 }
 
+// Without memory for it `lru` is told.
+void SizeForecast::make_gain(std::uint64_t most_blocks) {
+  const bool is_lru = host_eviction_ == kReference;
+  const std::string& eviction = is_lru ? disk_eviction_ : host_eviction_;
+  if (eviction == kReference) return;
+  auto returns = policy::ReturnModel::create();
+  if (!returns) return;
+  const std::uint64_t tier = host_blocks_ > 0 ? host_blocks_ : disk_blocks_;
+  auto gain = policy::EvictionGain::create(
+      {.eviction = eviction,
+       .least_blocks = tier == 0 ? kMostLeast : std::clamp(tier / 2, kLeastLeast, kMostLeast),
+       .most_blocks = most_blocks,
+       .returns = *returns});
+  if (!gain) return;
+  returns_ = *std::move(returns);
+  gain_.emplace(*std::move(gain));
+  arrivals_.resize(kArrivals);
+}
+
+policy::ReturnClass SizeForecast::class_of(const Run& run, std::span<const SequenceHash> chain) {
+  Arrival& own = arrivals_[run.id.value() % kArrivals];
+  if (run.is_asked || own.id != run.id) {  // Its arrival was left out.
+    own = {.id = run.id, .visit = returns_->arrive(chain, run.at, run.hints)};
+  }
+  if (run.is_asked) return own.visit.of;
+  return returns_->leave(own.visit, chain, run.prompt, run.answer_tokens, run.ending, run.at,
+                         run.hints);
+}
+
+void SizeForecast::begin_run(const Run& run, std::span<const SequenceHash> chain) {
+  if (run.is_asked) window_.lengths[length_cell(std::min(chain.size(), kMostWaiting))] += 1;
+  if (!gain_) return;
+  use_ = {.at = run.at, .of = class_of(run, chain), .priority = run.hints.priority};
+  gain_->begin({.at = run.at, .is_asked = run.is_asked, .is_stored = run.is_stored});
+}
+
+// From its front on, what was there before; then from its end on, what is used now.
 std::size_t SizeForecast::learn(std::size_t most) {
   const Run& run = taken_.runs[run_];
   const auto chain = std::span<const SequenceHash>(taken_.hashes).subspan(first_, run.blocks);
-  if (run.is_asked && looked_ < chain.size()) {
-    if (looked_ == 0) window_.lengths[length_cell(std::min(chain.size(), kMostWaiting))] += 1;
+  if (looked_ < chain.size() && (run.is_asked || gain_)) {
+    const bool is_first = looked_ == 0;
+    if (is_first) begin_run(run, chain);
     const auto slice = chain.subspan(looked_, std::min(most, chain.size() - looked_));
-    curve_->look_for(slice);
+    if (run.is_asked) curve_->look_for(slice);
+    if (gain_) gain_->add(slice);
     looked_ += slice.size();
+    if (gain_ && looked_ == chain.size()) gain_->end(use_);
     age_window();
-    return slice.size();
+    return slice.size() + (is_first && gain_ ? kOfRequest : 0);
   }
   const auto rest = chain.first(chain.size() - used_);
   const auto slice = rest.last(std::min(most, rest.size()));
@@ -176,6 +246,7 @@ void SizeForecast::age_window() {
     window_.prompt_tokens /= 2;
     window_.engine_tokens /= 2;
     for (double& requests : window_.lengths) requests /= 2;
+    if (gain_) gain_->age();
   }
 }
 
@@ -190,11 +261,20 @@ std::uint64_t SizeForecast::longest_usual() const {
   return 0;
 }
 
+policy::HitRatio SizeForecast::hit_ratio(std::string_view eviction) const {
+  return {*curve_, gain_ && eviction != kReference ? &*gain_ : nullptr};
+}
+
+// Of two, that of the lower one, as it is larger nearly always. What is lost on the way down is not
+// there later.
 double SizeForecast::hit_percent(Tier tier, std::uint64_t blocks) const {
   if (!curve_) return 0;
-  const auto ratio = [&](std::uint64_t size) { return curve_->hit_ratio(size); };
-  if (tier == Tier::kHost) return 100 * ratio(blocks);
-  return 100 * ratio(policy::size_of_two(ratio, host_blocks_, blocks, disk_has_copies_));
+  const policy::HitRatio of_host = hit_ratio(host_eviction_);
+  if (tier == Tier::kHost) return 100 * of_host(blocks);
+  const policy::HitRatio ratio = blocks < host_blocks_ ? of_host : hit_ratio(disk_eviction_);
+  const double both = ratio(policy::size_of_two(ratio, host_blocks_, blocks, disk_has_copies_));
+  if (disk_has_copies_) return 100 * both;
+  return 100 * (both - lost_share_ * (both - std::min(both, of_host(host_blocks_))));
 }
 
 void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& status) const {
@@ -209,11 +289,12 @@ void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& st
 
 void SizeForecast::add_curve(ForecastStatus& status) const {
   if (!curve_) return;
+  const policy::HitRatio ratio = hit_ratio(host_eviction_);
   const std::uint64_t least = std::bit_ceil(kLeastOfCurve * block_bytes_);
   for (std::uint64_t octave = least; octave <= kMostOfCurve.value(); octave *= 2) {
     for (const double factor : {1.0, 1.189207, 1.414214, 1.681793}) {
       const auto size = static_cast<std::uint64_t>(factor * static_cast<double>(octave));
-      status.curve.push_back({Bytes(size), 100 * curve_->hit_ratio(size / block_bytes_)});
+      status.curve.push_back({Bytes(size), 100 * ratio(size / block_bytes_)});
     }
   }
 }

@@ -42,15 +42,15 @@ struct DiskFlowStatus {
 };
 
 // What a tier of another size would have held: of all blocks that prompts asked for, also those
-// that the engine had itself. kDisk: host and disk together, host as it is, by the way in which the
-// disk is written.
+// that the engine had itself. With the eviction that it has. kDisk: host and disk together, host as
+// it is, by the way in which the disk is written.
 struct SizeForecastStatus {
   Tier tier = Tier::kHost;
   double factor = 1;  // Of the size that the tier has.
   Bytes size;
   double hit_percent = 0;
 };
-// One cache of this size, in place of all tiers and the engine's own cache.
+// One cache of this size with host's eviction, in place of all tiers and the engine's own cache.
 struct CurvePoint {
   Bytes size;
   double hit_percent = 0;

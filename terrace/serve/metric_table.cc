@@ -143,7 +143,7 @@ constexpr MetricRow kRows[] = {
      "Answers of the store to nothing under way, or twice: left out."},
     {"terrace_forecast_hit_ratio", kGauge, "tier, factor",
      "Of all blocks that prompts asked for, the share that a tier of `factor` times its present size "
-     "would have held with eviction `lru` (`disk`: host as it is, together with a disk of that size)."},
+     "would have held with its eviction (`disk`: host as it is, together with a disk of that size)."},
     {"terrace_forecast_dropped_requests_total", kCounter, "",
      "Times that the forecast was not told of a request, or of its end, as too many waited."},
     {"terrace_active_requests", kGauge, "", "Requests the engine has begun and not ended."},
