@@ -234,7 +234,11 @@ struct DiskTier::State {
 Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock,
                                                  LogSink& log) {
   TERRACE_RETURN_IF_ERROR(disk::check_options(options));
-  TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.paths));
+  if (!options.first_look) {
+    options.first_look =
+        look_first(options.paths, options.make_hand, options.first_look_limit, clock, log);
+  }
+  TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.first_look->answering(options.paths)));
   disk::divide(options);
   // A ring has one thread copy out of the page cache; threads copy, and look at it, side by side.
   const bool copies = options.backend == "auto" && !options.is_direct;
@@ -264,7 +268,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   TERRACE_ASSIGN_OR_RETURN(auto pool, disk::Slots::create({options.layout.groups.size(), slots,
                                                            options.eviction, options.returns},
                                                           std::move(map), opened.volumes.size()));
-  std::vector<std::string> unopened = opened.unopened(options.paths);
+  std::vector<std::string> unopened = opened.unopened(options);
   TERRACE_ASSIGN_OR_RETURN(auto crypt,
                            disk::make_crypt(options, *chosen.backend, opened.volumes.size()));
   TERRACE_ASSIGN_OR_RETURN(auto lookers,
@@ -279,10 +283,6 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
             fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
                         state->meters.adopted_blocks.value(), state->volumes.size()));
   return std::unique_ptr<DiskTier>(new DiskTier(std::move(state)));
-}
-
-bool DiskTier::may_hold_blocks(std::span<const std::string> paths) {
-  return std::ranges::any_of(paths, disk::may_hold_owners);
 }
 
 DiskTier::DiskTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
