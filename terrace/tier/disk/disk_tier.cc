@@ -395,6 +395,12 @@ Status DiskTier::begin_read(std::uint64_t token, GroupId group, const SequenceHa
   return state_->reader.begin(token, group.value(), hash, ranks, io_class, deadline);
 }
 
+void DiskTier::cancel_reads(std::span<const std::uint64_t> tokens) {
+  std::vector<transfer::Completion> cancelled;
+  state_->reader.cancel(tokens, cancelled);
+  for (transfer::Completion& completion : cancelled) state_->finish(completion);
+}
+
 void DiskTier::poll(std::vector<DiskDone>& done) {
   state_->pump();
   state_->slots->tell();

@@ -144,6 +144,9 @@ class DiskTier {
   [[nodiscard]] Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                   std::span<const ShardMemory> ranks, transfer::IoClass io_class,
                                   Nanoseconds deadline);
+  // Of the reads of these tokens, those of which nothing is at its device yet end as kClosed, and
+  // take none of its time; others go on. Tokens that are under way no more are passed over.
+  void cancel_reads(std::span<const std::uint64_t> tokens);
   void poll(std::vector<DiskDone>& done);
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.
