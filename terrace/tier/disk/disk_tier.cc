@@ -85,7 +85,7 @@ struct DiskTier::State {
       backend->name_file(volume->extents_file(), volume->extents_path());
     }
     writer.budget().name_files(*backend);
-    if (learned.file() >= 0) backend->name_file(learned.file(), learned.path());
+    learned.name_files(*backend);
   }
 
   [[nodiscard]] std::vector<std::string> directories() const {
@@ -149,7 +149,7 @@ struct DiskTier::State {
         return writer.budget().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kLearnedWrite:
       case Purpose::kLearnedSync:
-        return learned.finish(ticket.purpose, completion.status);
+        return learned.finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kScrub:
         return scrubber.finish(ticket.number, completion.status);
       case Purpose::kCheck:
