@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 #include <span>
@@ -52,6 +53,8 @@ class MemoryDisk final : public LowerTier {
   std::function<Status(const SequenceHash&, bool is_read)>
       fault;              // Ok, or what the operation ends as.
   bool is_stuck = false;  // Nothing finishes.
+  // Of reads under way, the oldest that have the device; others wait for it, and can be cancelled.
+  std::size_t at_device = 1'000'000;
   std::map<DiskKey, Block> blocks;
   std::map<DiskKey, catalog::LastUse> last_uses;  // As told after the write.
   std::set<SequenceHash> foreign;
@@ -131,10 +134,26 @@ class MemoryDisk final : public LowerTier {
                     generation_});
     return {};
   }
+  void cancel_reads(std::span<const std::uint64_t> tokens) override {
+    std::size_t seen = 0;
+    std::erase_if(ops_, [&](const Op& op) {
+      if (!op.is_read || ++seen <= at_device) return false;
+      if (std::ranges::find(tokens, op.token) == tokens.end()) return false;
+      cancelled_.push_back({.token = op.token,
+                            .is_read = true,
+                            .status = {Code::kClosed, "cancelled"},
+                            .checksums = {},
+                            .alias = 0});
+      return true;
+    });
+  }
   void poll(std::vector<tier::DiskDone>& done) override {
+    std::ranges::move(std::exchange(cancelled_, {}), std::back_inserter(done));
     std::vector<Op> later;
+    std::size_t seen = 0;
     for (Op& op : ops_) {
-      if (is_stuck || op.due > clock_.now()) {
+      const bool is_waiting = op.is_read && ++seen > at_device;
+      if (is_stuck || is_waiting || op.due > clock_.now()) {
         later.push_back(std::move(op));
       } else {
         done.push_back(op.is_read ? read(op) : write(op));
@@ -144,7 +163,7 @@ class MemoryDisk final : public LowerTier {
   }
   void wait(Nanoseconds) override {}
   void wake() override {}
-  bool is_idle() const override { return ops_.empty(); }
+  bool is_idle() const override { return ops_.empty() && cancelled_.empty(); }
   void stop_writes() override { is_stopped_ = true; }
 
  private:
@@ -226,6 +245,7 @@ class MemoryDisk final : public LowerTier {
 
   const Clock& clock_;
   std::vector<Op> ops_;
+  std::vector<tier::DiskDone> cancelled_;
   std::vector<catalog::Eviction> evicted_;
   bool is_stopped_ = false;
   std::uint64_t age_ = 0;

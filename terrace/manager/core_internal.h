@@ -47,6 +47,7 @@ struct ProbeJob {
 };
 
 struct Jobs {
+  std::vector<std::uint64_t> cancels;  // Reads that nobody wants any more, begun before.
   std::vector<ReadJob> reads;
   std::vector<WriteJob> writes;
   std::vector<CheckJob> checks;

@@ -293,6 +293,7 @@ bool Core::has_jobs() const {
 }
 
 void Core::take_jobs(std::size_t limit, Nanoseconds now, Jobs& jobs) {
+  reads_.take_cancels(jobs.cancels);
   reads_.take(limit, now, jobs.reads);
   writes_.take(limit, jobs.writes);
   packs_.take(limit, jobs.packs);

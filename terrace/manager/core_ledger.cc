@@ -92,6 +92,7 @@ void Core::close_ledger(Request& request, Nanoseconds now) {
 
 Ledger Core::end_request(Request& request, Nanoseconds now, const AnswerEnd& end) {
   look_ups_.settle(request, request.ledger.local, 0);
+  reads_.release(request.id);
   shadows_.release(request);
   steps_.forget_pending(request.id);
   if (request.over_cap > 0) {

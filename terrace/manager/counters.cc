@@ -107,6 +107,8 @@ void Counters::visit(MetricVisitor& visitor) const {
   for (const Tier tier : {Tier::kDisk, Tier::kObject}) {
     visit_bytes(visitor, "prefetch", tier, Tier::kHost,
                 prefetch_bytes[static_cast<std::size_t>(tier)]);
+    visitor.counter("terrace_cancel_blocks_total", fmt::format("tier=\"{}\"", to_string(tier)),
+                    cancel_blocks[static_cast<std::size_t>(tier)].value());
   }
   visitor.counter("terrace_transfer_blocks_total", R"(op="offload",source="host",target="object")",
                   pack_blocks.value());

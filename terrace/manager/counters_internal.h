@@ -30,6 +30,7 @@ struct Counters {
   Counter offload_blocks;                          // Sealed in host.
   Counter offload_bytes;                           // device -> host
   std::array<Counter, kTierCount> prefetch_bytes;  // To host, by the tier they came from.
+  std::array<Counter, kTierCount> cancel_blocks;   // Not read, as who asked for them had ended.
   Counter write_blocks;                            // Sealed on disk.
   Counter write_bytes;                             // host -> disk
   Counter pack_blocks;                             // Put into the shared store by us.

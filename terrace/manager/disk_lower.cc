@@ -38,6 +38,7 @@ class DiskLower final : public LowerTier {
                     Nanoseconds deadline) override {
     return disk_.begin_read(token, group, hash, ranks, io_class, deadline);
   }
+  void cancel_reads(std::span<const std::uint64_t> tokens) override { disk_.cancel_reads(tokens); }
   void poll(std::vector<tier::DiskDone>& done) override { disk_.poll(done); }
   void wait(Nanoseconds limit) override { disk_.wait(limit); }
   void wake() override { disk_.wake(); }

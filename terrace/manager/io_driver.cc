@@ -146,6 +146,12 @@ Status IoDriver::begin_read(LowerTier* lower, tier::ObjectTier* objects, const R
 
 bool IoDriver::begin(LowerTier* lower, tier::ObjectTier* objects, const Jobs& jobs) {
   const Status none(Code::kUnavailable, "disk: not there any more");
+  if (lower != nullptr && !jobs.cancels.empty()) {
+    std::vector<std::uint64_t> tokens;
+    tokens.reserve(jobs.cancels.size());
+    for (const std::uint64_t token : jobs.cancels) tokens.push_back(token | kReadBit);
+    lower->cancel_reads(tokens);
+  }
   std::array<bool, kTierCount> is_full{};
   std::vector<std::uint64_t> reads_back;
   std::vector<std::uint64_t> writes_back;

@@ -49,7 +49,7 @@ void LookUps::read_probe(Request& request, std::uint64_t first, std::uint64_t en
     for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
       const BlockKey key = context_.key_of(GroupId(number), request.chain.hashes()[block]);
       if (context_.pool().contains(key)) continue;
-      if (!want(request, GroupId(number), block, transfer::IoClass::kPrefetch, false, now)) return;
+      if (!want(request, GroupId(number), block, Purpose::kProbe, now)) return;
     }
   }
 }

@@ -38,14 +38,18 @@ std::optional<Event> LookUps::event_of(const Request& request, GroupId group,
   return describe(request, group, block, context_.options.layout.block_tokens);
 }
 
-bool LookUps::want(Request& request, GroupId group, std::uint64_t block, transfer::IoClass io_class,
-                   bool is_waiting, Nanoseconds now) {
+bool LookUps::want(Request& request, GroupId group, std::uint64_t block, Purpose purpose,
+                   Nanoseconds now) {
+  const bool is_waiting = purpose == Purpose::kAwaited;
+  const auto io_class = is_waiting ? transfer::IoClass::kTtftRead : transfer::IoClass::kPrefetch;
   std::optional<Waiter> waiter;
   if (is_waiting) waiter = Waiter{.request = request.id, .group = group, .block = block};
+  std::optional<RequestId> asker;
+  if (purpose != Purpose::kProbe) asker = request.id;
   const auto& hash = request.chain.hashes()[block];
   const auto source =
       reads_.want(context_.key_of(group, hash), io_class, read_deadline(context_.options, now),
-                  waiter, event_of(request, group, block));
+                  asker, waiter, event_of(request, group, block));
   if (!source) return false;
   mark_source(request, block, *source);
   if (context_.options.has_events && *source == Tier::kDisk) {
@@ -111,7 +115,7 @@ void LookUps::prefetch(Request& request, std::uint64_t end, std::vector<policy::
     for (; block < end; ++block) {
       if (context_.pool().contains(context_.key_of(group, hashes[block]))) continue;
       if (reads_.size() >= room) return;
-      if (!want(request, group, block, transfer::IoClass::kPrefetch, false, now)) return;
+      if (!want(request, group, block, Purpose::kAhead, now)) return;
     }
   }
 }
@@ -336,7 +340,7 @@ void LookUps::collect(Request& request, Nanoseconds now) {
     Strand& strand = look_up.strands[number];
     for (std::uint64_t block = strand.tail_from(); strand.missing() > 0 && block < end; ++block) {
       if (!strand.is_missing(block)) continue;
-      if (want(request, strand.group(), block, transfer::IoClass::kTtftRead, true, now)) continue;
+      if (want(request, strand.group(), block, Purpose::kAwaited, now)) continue;
       // No slot is to be had for the rest.
       look_up.is_host_only = !context_.groups.is_plain();
       return cut(request, strand.group(), block, MissReason::kDropped);

@@ -106,8 +106,11 @@ class LookUps {
   // Why a run ends before this block; without time to read, what lies on disk is late.
   [[nodiscard]] MissReason why_short(const SequenceHash& hash, bool may_read);
   void collect(Request& request, Nanoseconds now);
-  [[nodiscard]] bool want(Request& request, GroupId group, std::uint64_t block,
-                          transfer::IoClass io_class, bool is_waiting, Nanoseconds now);
+  // Why a block is read: a look-up waits for it; the request will most likely ask; to see how long
+  // that takes, whatever becomes of the request.
+  enum class Purpose : std::uint8_t { kAwaited, kAhead, kProbe };
+  [[nodiscard]] bool want(Request& request, GroupId group, std::uint64_t block, Purpose purpose,
+                          Nanoseconds now);
   // What is not there by now is not waited for any longer.
   void give_up(Request& request, Nanoseconds now);
   // `block` of `group` will not come.

@@ -46,6 +46,8 @@ class LowerTier {
                                           const SequenceHash& hash,
                                           std::span<const tier::ShardMemory> ranks,
                                           transfer::IoClass io_class, Nanoseconds deadline) = 0;
+  // Of those reads, the ones that are not at their device end as kClosed; the others go on.
+  virtual void cancel_reads(std::span<const std::uint64_t> /*tokens*/) {}
   virtual void poll(std::vector<tier::DiskDone>& done) = 0;
   virtual void wait(Nanoseconds limit) = 0;
   virtual void wake() = 0;  // Thread-safe.

@@ -24,9 +24,16 @@ void shut(Shared& shared, LogSink& log, const std::string& reason) {
   log.write(LogLevel::kError, fmt::format("event=shut reason=\"{}\"", reason));
 }
 
-void go_without_disk(const Options& options, Shared& shared, LogSink& log,
-                     const std::string& reason) {
-  const bool has_remains = tier::DiskTier::may_hold_blocks(options.disk.paths);
+// Before anybody else asks for something below those paths. Each waits for its own file system.
+tier::FirstLook look_at_disk(const Options& options, const Clock& clock, LogSink& log,
+                             const std::stop_token& stop) {
+  return tier::look_first(options.disk.paths, lone_hand, options.disk.first_look_limit, clock, log,
+                          stop);
+}
+
+void go_without_disk(const Options& options, const tier::FirstLook& first_look, Shared& shared,
+                     LogSink& log, const std::string& reason) {
+  const bool has_remains = tier::DiskTier::may_hold_blocks(options.disk.paths, first_look);
   {
     const MutexLock lock(shared.mutex);
     shared.core.close_lower(reason, has_remains);
@@ -37,10 +44,11 @@ void go_without_disk(const Options& options, Shared& shared, LogSink& log,
 }
 
 // No tier below host is opened then, in this process: nobody is to wait for one.
-void stay_shut(const Options& options, Shared& shared, LogSink& log, const std::string& reason) {
+void stay_shut(const Options& options, const Clock& clock, Shared& shared, LogSink& log,
+               const std::string& reason, const std::stop_token& stop) {
   shut(shared, log, reason);
   go_without_disk(
-      options, shared, log,
+      options, look_at_disk(options, clock, log, stop), shared, log,
       options.disk.paths.empty() ? "" : "nothing is served, so the disk tier is not opened");
   go_without_objects(
       shared, log,
@@ -101,8 +109,8 @@ Result<Fingerprint> whole_fingerprint(const Options& options) {
   return fingerprint;
 }
 
-Status open_disk(const Options& options, const Clock& clock, LogSink& log, Shared& shared,
-                 IoDriver& driver, Opened& opened) {
+Status open_disk(const Options& options, const tier::FirstLook& first_look, const Clock& clock,
+                 LogSink& log, Shared& shared, IoDriver& driver, Opened& opened) {
   const DiskOptions& disk = options.disk;
   TERRACE_ASSIGN_OR_RETURN(
       opened.disk, tier::DiskTier::open({.paths = disk.paths,
@@ -126,6 +134,7 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
                                          .crypt = open_crypt(options, log, shared, opened),
                                          .crew = thread_crew("terrace-load", kLoadThreads),
                                          .make_hand = lone_hand,
+                                         .first_look = first_look,
                                          .decorate = disk.decorate},
                                         clock, log));
   opened.lower = make_disk_lower(*opened.disk);
@@ -140,9 +149,19 @@ Status open_disk(const Options& options, const Clock& clock, LogSink& log, Share
 }
 
 // Before a tier opens that has blocks of earlier owners.
-void find_quarantine(const Options& options, const Fingerprint& fingerprint, Shared& shared) {
+void find_quarantine(const Options& options, const tier::FirstLook& first_look,
+                     const Fingerprint& fingerprint, Shared& shared, LogSink& log) {
   std::string path = quarantine_path(options.shadow, fingerprint);
-  const auto found = read_quarantine(path);
+  std::optional<std::string> found;
+  if (!first_look.is_in_silence(path)) {
+    found = read_quarantine(path);
+  } else {
+    log.write(
+        LogLevel::kWarn,
+        fmt::format("event=quarantine_unknown reason=\"{} does not answer\": whether an earlier "
+                    "start found this model's blocks to be wrong is not known",
+                    path));
+  }
   const MutexLock lock(shared.mutex);
   shared.core.open_quarantine(std::move(path), found);
 }
@@ -217,28 +236,30 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
                  Shared& shared, IoDriver& driver, Opened& opened, const std::stop_token& stop) {
   TERRACE_SYNC_POINT("manager.open.start");
   const auto host = open_host(options, shared);
-  if (!host) return stay_shut(options, shared, log, host.error().message());
+  if (!host) return stay_shut(options, clock, shared, log, host.error().message(), stop);
   if (const Status status = open_attach(options, owner, clock, log, **host, driver, opened);
       !status.is_ok()) {
-    return stay_shut(options, shared, log, status.message());
+    return stay_shut(options, clock, shared, log, status.message(), stop);
   }
   auto fingerprint = whole_fingerprint(options);
+  const tier::FirstLook first_look = look_at_disk(options, clock, log, stop);
   Status objects_status;
   if (!fingerprint) {
     // In host memory only this engine's own blocks lie; on disk those of others do.
     const std::string reason = fmt::format("fingerprint: {}", fingerprint.error().message());
-    go_without_disk(options, shared, log, reason);
+    go_without_disk(options, first_look, shared, log, reason);
     go_without_objects(shared, log, options.object.open_store ? reason : "");
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
-    find_quarantine(options, opened.fingerprint, shared);
+    find_quarantine(options, first_look, opened.fingerprint, shared, log);
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
-      go_without_disk(options, shared, log, "");
-    } else if (const Status status = open_disk(options, clock, log, shared, driver, opened);
+      go_without_disk(options, first_look, shared, log, "");
+    } else if (const Status status =
+                   open_disk(options, first_look, clock, log, shared, driver, opened);
                !status.is_ok()) {
-      go_without_disk(options, shared, log,
+      go_without_disk(options, first_look, shared, log,
                       status.message() + "; the disk tier is not used until the engine restarts");
     }
     // After the disk: a shared directory whose server is away may hang for long.

@@ -15,6 +15,7 @@
 #include "terrace/block/key_ring.h"
 #include "terrace/block/layout.h"
 #include "terrace/policy/admission/admission.h"
+#include "terrace/tier/first_look.h"
 #include "terrace/tier/object/object_tier.h"
 #include "terrace/transfer/backend.h"
 #include "terrace/transfer/object_store.h"
@@ -48,6 +49,8 @@ struct DiskOptions {
   std::uint64_t scrub_bytes_per_second = 0;  // 0 = only when asked.
   Nanoseconds scrub_interval{0};
   Nanoseconds scrub_first{0};  // From the opening to the first pass.
+  // How long each path has to answer when the tier opens. One that does not costs its own blocks.
+  Nanoseconds first_look_limit = tier::kFirstLookLimit;
   std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
 };
 

@@ -31,13 +31,14 @@ MissReason reason_of(const Status& status) {
 }  // namespace
 
 std::optional<Tier> Reads::want(const BlockKey& key, transfer::IoClass io_class,
-                                Nanoseconds deadline, std::optional<Waiter> waiter,
-                                std::optional<Event> event) {
+                                Nanoseconds deadline, std::optional<RequestId> asker,
+                                std::optional<Waiter> waiter, std::optional<Event> event) {
   if (const auto known = tokens_.find({.group = key.group, .hash = key.hash});
       known != tokens_.end()) {
     Read& read = reads_.at(known->second);
     if (read.key != key) return std::nullopt;  // Of a namespace that was left.
     if (waiter) read.waiters.push_back(*waiter);
+    note_asker(known->second, asker);
     if (io_class < read.io_class) {
       read.io_class = io_class;
       if (!read.is_begun) queue_of(io_class).push_back(known->second);
@@ -61,9 +62,26 @@ std::optional<Tier> Reads::want(const BlockKey& key, transfer::IoClass io_class,
   if (waiter) read.waiters.push_back(*waiter);
   reads_.emplace(token, std::move(read));
   tokens_.emplace(ShardGroup{.group = key.group, .hash = key.hash}, token);
+  note_asker(token, asker);
   queue_of(io_class).push_back(token);
   ++busy(*source).waiting;
   return source;
+}
+
+void Reads::note_asker(std::uint64_t token, std::optional<RequestId> asker) {
+  Read& read = reads_.at(token);
+  if (!asker) {
+    read.is_kept = true;
+    return;
+  }
+  if (std::ranges::find(read.askers, *asker) != read.askers.end()) return;
+  read.askers.push_back(*asker);
+  std::vector<std::uint64_t>& asked = asked_[*asker];
+  if (asked.size() == asked.capacity()) {  // No longer than twice what is under way.
+    std::erase_if(asked, [&](std::uint64_t one) { return !reads_.contains(one); });
+    asked.reserve(std::max<std::size_t>(16, 2 * asked.size()));
+  }
+  asked.push_back(token);
 }
 
 std::array<Bytes, kTierCount> Reads::queued_beside(std::span<const SequenceHash> hashes) const {
@@ -114,9 +132,7 @@ std::vector<Waiter> Reads::cancel_queued() {
       if (found == reads_.end() || found->second.is_begun) continue;
       const Read& read = found->second;
       waiters.insert(waiters.end(), read.waiters.begin(), read.waiters.end());
-      tokens_.erase({.group = read.key.group, .hash = read.key.hash});
-      --busy(read.source).waiting;
-      reads_.erase(found);  // Its slot is free again.
+      drop(found);
     }
   }
   return waiters;
@@ -128,25 +144,79 @@ void Reads::leave(const ShardGroup& block, RequestId request) {
   const auto found = reads_.find(known->second);
   Read& read = found->second;
   std::erase_if(read.waiters, [&](const Waiter& waiter) { return waiter.request == request; });
-  if (read.is_begun || !read.waiters.empty()) return;
-  --busy(read.source).waiting;
-  tokens_.erase(known);
-  reads_.erase(found);  // Its slot is free again; its place in the queue is passed over.
+  if (!read.is_begun && read.waiters.empty()) drop(found);
+}
+
+void Reads::drop(Entry read) {
+  const BlockKey& key = read->second.key;
+  --busy(read->second.source).waiting;
+  tokens_.erase({.group = key.group, .hash = key.hash});
+  reads_.erase(read);
+}
+
+void Reads::release(RequestId request) {
+  const auto asked = asked_.extract(request);
+  if (asked.empty()) return;
+  for (const std::uint64_t token : asked.mapped()) {
+    const auto found = reads_.find(token);
+    if (found == reads_.end() || std::erase(found->second.askers, request) == 0) continue;
+    Read& read = found->second;
+    std::erase_if(read.waiters, [&](const Waiter& waiter) { return waiter.request == request; });
+    if (read.is_wanted()) continue;
+    if (!read.is_begun) {
+      context_.counters.cancel_blocks[static_cast<std::size_t>(read.source)].add();
+      drop(found);
+    } else if (!std::exchange(read.is_cancelled, true)) {
+      to_cancel_.push_back(token);
+    }
+  }
+}
+
+void Reads::take_cancels(std::vector<std::uint64_t>& tokens) {
+  for (const std::uint64_t token : std::exchange(to_cancel_, {})) {
+    const auto found = reads_.find(token);
+    if (found == reads_.end()) continue;
+    Read& read = found->second;
+    read.is_cancelled = read.is_begun && !read.is_wanted();
+    if (read.is_cancelled) tokens.push_back(token);
+  }
 }
 
 void Reads::put_back(std::uint64_t token) {
   const auto found = reads_.find(token);
   if (found == reads_.end()) return;
-  found->second.is_begun = false;
-  --busy(found->second.source).begun;
-  queue_of(found->second.io_class).push_front(token);
+  Read& read = found->second;
+  read.is_begun = false;
+  --busy(read.source).begun;
+  if (std::exchange(read.is_cancelled, false) && !read.is_wanted()) {
+    context_.counters.cancel_blocks[static_cast<std::size_t>(read.source)].add();
+    return drop(found);
+  }
+  queue_of(read.io_class).push_front(token);
+}
+
+void Reads::end_cancelled(Entry read, Nanoseconds now) {
+  observe(read->second, false, now);
+  ++busy(read->second.source).waiting;  // Until it is dropped, or read after all.
+  read->second.is_begun = read->second.is_cancelled = false;
+  if (read->second.is_wanted()) {
+    queue_of(read->second.io_class).push_front(read->first);
+    return;
+  }
+  context_.counters.cancel_blocks[static_cast<std::size_t>(read->second.source)].add();
+  drop(read);
 }
 
 std::optional<ReadOutcome> Reads::finish(std::uint64_t token, const Status& status,
                                          std::span<const Checksum> checksums, std::uint64_t alias,
                                          Nanoseconds now) {
-  auto node = reads_.extract(token);
-  if (node.empty()) return std::nullopt;
+  const auto found = reads_.find(token);
+  if (found == reads_.end()) return std::nullopt;
+  if (found->second.is_cancelled && status.code() == Code::kClosed) {
+    end_cancelled(found, now);
+    return std::nullopt;
+  }
+  auto node = reads_.extract(found);
   Read& read = node.mapped();
   tokens_.erase({.group = read.key.group, .hash = read.key.hash});
   const bool is_whole = status.is_ok() && checksums.size() == context_.options.layout.ranks;

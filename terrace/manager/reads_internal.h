@@ -47,10 +47,12 @@ class Reads {
   explicit Reads(Context& context) : context_(context) {}
 
   // Joins the read of `key` or starts one, and says from where; `event` is announced when the block
-  // is there. Nothing when no host slot can be had, no tier below host has the block any more, or
-  // it is just being filled from elsewhere.
+  // is there. `asker`: the request that it is for; none = it is read whoever ends. Nothing when no
+  // host slot can be had, no tier below host has the block any more, or it is just being filled
+  // from elsewhere.
   std::optional<Tier> want(const BlockKey& key, transfer::IoClass io_class, Nanoseconds deadline,
-                           std::optional<Waiter> waiter, std::optional<Event> event);
+                           std::optional<RequestId> asker, std::optional<Waiter> waiter,
+                           std::optional<Event> event);
   // Jobs to begin, ttft_read first, at most `limit`.
   void take(std::size_t limit, Nanoseconds now, std::vector<ReadJob>& jobs);
   // What has not begun is not read, for now; their waiters are to be told.
@@ -58,6 +60,13 @@ class Reads {
   // The request does not wait for that block any more. Where nobody else does and the read has not
   // begun, it never will: what a slow tier is spared, others get sooner.
   void leave(const ShardGroup& block, RequestId request);
+  // The request has ended: what it alone asked for and nobody has begun is not read. What has begun
+  // may still wait for its device: see take_cancels().
+  void release(RequestId request);
+  // Of begun reads, those that nobody wants any more. One that is not at its device is to end as
+  // kClosed; should somebody want it again by then, it begins anew.
+  void take_cancels(std::vector<std::uint64_t>& tokens);
+  [[nodiscard]] bool has_cancels() const { return !to_cancel_.empty(); }
   // The disk took no more: next time.
   void put_back(std::uint64_t token);
   // Nothing if the token is unknown.
@@ -66,7 +75,9 @@ class Reads {
                                     Nanoseconds now);
 
   [[nodiscard]] std::size_t size() const { return reads_.size(); }
-  [[nodiscard]] bool has_jobs() const { return !queues_[0].empty() || !queues_[1].empty(); }
+  [[nodiscard]] bool has_jobs() const {
+    return !queues_[0].empty() || !queues_[1].empty() || has_cancels();
+  }
   // What is still to be read from each tier for others than a request that wants `hashes`, whose
   // own prefetch is part of its load and no queue before it.
   [[nodiscard]] std::array<Bytes, kTierCount> queued_beside(
@@ -80,9 +91,15 @@ class Reads {
     transfer::IoClass io_class = transfer::IoClass::kPrefetch;
     Nanoseconds deadline{0};
     bool is_begun = false;
+    bool is_cancelled = false;  // Begun, and nobody wanted it any more.
+    bool is_kept = false;       // Whoever ends.
+    std::vector<RequestId> askers{};
     std::vector<Waiter> waiters{};
     std::optional<Event> event{};
+
+    [[nodiscard]] bool is_wanted() const { return is_kept || !askers.empty(); }
   };
+  using Entry = std::unordered_map<std::uint64_t, Read>::iterator;
   static constexpr Bytes kWindow =
       64_MiB;  // Observed as one: long enough to average a queue's depth.
   [[nodiscard]] std::deque<std::uint64_t>& queue_of(transfer::IoClass io_class) {
@@ -96,6 +113,11 @@ class Reads {
     Bytes window_bytes{0};
   };
   [[nodiscard]] Busy& busy(Tier source) { return busy_[static_cast<std::size_t>(source)]; }
+  void note_asker(std::uint64_t token, std::optional<RequestId> asker);
+  // Its slot is free again; its place in a queue is passed over.
+  void drop(Entry read);
+  // One that has begun came back unread.
+  void end_cancelled(Entry read, Nanoseconds now);
   void observe(const Read& read, bool is_ok, Nanoseconds now);
   void fail(const Read& read, const Status& status, ReadOutcome& outcome);
 
@@ -103,6 +125,9 @@ class Reads {
   std::uint64_t last_token_ = 0;
   std::unordered_map<std::uint64_t, Read> reads_;  // By token.
   std::unordered_map<ShardGroup, std::uint64_t, HashOfShardGroup> tokens_;
+  // Reads that a request asked for; some of them may be over.
+  std::unordered_map<RequestId, std::vector<std::uint64_t>> asked_;
+  std::vector<std::uint64_t> to_cancel_;
   std::array<std::deque<std::uint64_t>, 2> queues_;
   std::array<Busy, kTierCount> busy_{};
 };

@@ -56,6 +56,8 @@ constexpr MetricRow kRows[] = {
     {"terrace_event_lag_seconds", kHistogram, "",
      "Time from the event descriptor's being readable to the engine's coming for the events."},
     {"terrace_transfer_bytes_total", kCounter, "op, source, target", "Payload bytes that arrived."},
+    {"terrace_cancel_blocks_total", kCounter, "tier",
+     "Blocks not read from a tier after all, as the requests that asked for them had ended."},
     {"terrace_transfer_blocks_total", kCounter, "op, source, target",
      "Blocks that arrived: sealed in the target."},
     {"terrace_drop_blocks_total", kCounter, "queue",

@@ -2,8 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+#include <memory>
+#include <span>
 #include <string_view>
+#include <utility>
 
+#include "terrace/base/thread.h"
+#include "terrace/tier/first_look.h"
 #include "terrace/transfer/backends/dir/dir_store.h"
 #include "terrace/transfer/backends/s3/s3_store.h"
 
@@ -40,6 +46,53 @@ Opened named(Opened store, std::string_view setting, std::string_view way_out) {
               why.scope());
 }
 
+// A mount may take longer; then the store opens at one of the next tries.
+constexpr Nanoseconds kAnswersWithin = seconds(2);
+
+// Says when its calls are over.
+class ToldHand final : public Hands {
+ public:
+  ToldHand(std::unique_ptr<Hands> hand, std::shared_ptr<std::atomic<bool>> is_asking)
+      : hand_(std::move(hand)), is_asking_(std::move(is_asking)) {}
+  void post(Job job, bool is_urgent) override {
+    is_asking_->store(true);
+    hand_->post(
+        [job = std::move(job), is_asking = is_asking_] {
+          job();
+          is_asking->store(false);
+        },
+        is_urgent);
+  }
+
+ private:
+  std::unique_ptr<Hands> hand_;
+  const std::shared_ptr<std::atomic<bool>> is_asking_;
+};
+
+// Whether anybody answers for a shared directory, before its store is opened. A call that hangs
+// keeps its thread: as long as it does no other is made, however often the store is tried.
+class Answers {
+ public:
+  explicit Answers(std::string path) : path_(std::move(path)) {}
+  // Empty = somebody does.
+  [[nodiscard]] std::string why_not(const Clock& clock, LogSink& log) {
+    if (is_asking_->load()) return why_not_;
+    const auto make_hand = [this](const std::string& /*name*/) -> Result<std::unique_ptr<Hands>> {
+      TERRACE_ASSIGN_OR_RETURN(auto hand, lone_hand("terrace-store"));
+      return std::make_unique<ToldHand>(std::move(hand), is_asking_);
+    };
+    const auto found =
+        tier::look_first(std::span(&path_, 1), make_hand, kAnswersWithin, clock, log);
+    why_not_ = found.silent.empty() ? std::string() : found.silent.front().why;
+    return why_not_;
+  }
+
+ private:
+  const std::string path_;
+  const std::shared_ptr<std::atomic<bool>> is_asking_ = std::make_shared<std::atomic<bool>>(false);
+  std::string why_not_;
+};
+
 Opened open_directory(const transfer::DirStoreOptions& options) {
   return named(transfer::make_dir_store(options), "object.path",
                "; let this user read and write there, or name another folder");
@@ -70,7 +123,14 @@ OpenObjectStore object_store(const config::ObjectSettings& object, bool may_begi
     dir.depth = object.depth;
     dir.is_group_shared = object.shared_group;
     dir.may_begin = may_begin;
-    return [dir](const Clock&, LogSink&) { return open_directory(dir); };
+    return [dir, answers = std::make_shared<Answers>(dir.path)](const Clock& clock,
+                                                                LogSink& log) -> Opened {
+      if (const std::string why = answers->why_not(clock, log); !why.empty()) {
+        return fail(Code::kUnavailable,
+                    fmt::format("object.path: {}; see why its file system does not answer", why));
+      }
+      return open_directory(dir);
+    };
   }
   if (!object.enabled) return {};
   return [s3 = s3_options(object)](const Clock& clock, LogSink& log) {

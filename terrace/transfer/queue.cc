@@ -292,4 +292,18 @@ void Queue::cancel(IoClass io_class, const Status& status, std::vector<Completio
   }
 }
 
+void Queue::cancel_if(const std::function<bool(std::uint64_t)>& is_meant, const Status& status,
+                      std::vector<Completion>& completions) {
+  const auto cancel_in = [&](std::deque<Waiting>& waiting) {
+    std::erase_if(waiting, [&](const Waiting& item) {
+      if (!is_meant(item.transfer.token)) return false;
+      note_end(item.transfer.io_class, item.pushed, 1);
+      completions.push_back({item.transfer.token, status});
+      --waiting_count_;
+      return true;
+    });
+  };
+  for (Volume& volume : volumes_) std::ranges::for_each(volume.waiting, cancel_in);
+}
+
 }  // namespace terrace::transfer

@@ -58,6 +58,10 @@ class Queue {
   // Completes everything that waits in `io_class` with `status`; what is in flight goes on.
   void cancel(IoClass io_class, const Status& status, std::vector<Completion>& completions);
 
+  // The same of what waits in any class and whose token `is_meant`.
+  void cancel_if(const std::function<bool(std::uint64_t)>& is_meant, const Status& status,
+                 std::vector<Completion>& completions);
+
   [[nodiscard]] std::size_t waiting() const { return waiting_count_; }
   [[nodiscard]] std::size_t waiting(IoClass io_class) const;
   [[nodiscard]] std::size_t in_flight() const { return backend_.in_flight(); }

@@ -182,6 +182,26 @@ TEST_F(QueueTest, CancelEndsWhatWaitsAndLeavesWhatFlies) {
   EXPECT_EQ(collect(1)[0].token, 1U);
 }
 
+TEST_F(QueueTest, CancelIfEndsThoseThatAreMeantWhateverTheirClassAndNoneThatFlies) {
+  start(1, {});
+  backend_->hold(true);
+  ASSERT_TRUE(queue_->push(make(1, IoClass::kTtftRead)).is_ok());
+  poll();
+  ASSERT_TRUE(queue_->push(make(2, IoClass::kTtftRead)).is_ok());
+  ASSERT_TRUE(queue_->push(make(3, IoClass::kPrefetch)).is_ok());
+  ASSERT_TRUE(queue_->push(make(4, IoClass::kPrefetch)).is_ok());
+  std::vector<Completion> cancelled;
+  queue_->cancel_if([](std::uint64_t token) { return token != 4; }, {Code::kClosed, "not wanted"},
+                    cancelled);
+  ASSERT_EQ(cancelled.size(), 2U);
+  EXPECT_EQ(cancelled[0].token + cancelled[1].token, 2U + 3U);
+  EXPECT_EQ(cancelled[0].status.code(), Code::kClosed);
+  EXPECT_EQ(queue_->waiting(), 1U);
+  backend_->hold(false);
+  EXPECT_EQ(collect(1)[0].token, 1U);
+  EXPECT_EQ(collect(1)[0].token, 4U);
+}
+
 TEST_F(QueueTest, WithoutBuffersATransferWaits) {
   bool has_buffers = false;
   Queue::Options options;

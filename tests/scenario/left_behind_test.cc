@@ -1,6 +1,7 @@
 // A disk or a shared store that hangs when the owner closes: closing ends all the same, and what
 // they may still use stays.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/uio.h>
 
@@ -151,6 +152,49 @@ TEST_F(LeftBehind, APathThatHangsHoldsUpNoTierAndDoesNotHoldUpClosing) {
   const auto soil = testing::soil_freed_memory();
   hang.release();
   EXPECT_TRUE(wait_until([] { return !testing::has_thread("terrace-look-0"); }));
+}
+
+// From the start on: there is no disk then, and all else is as without one.
+TEST_F(LeftBehind, AnOnlyPathThatDoesNotAnswerAtTheStartKeepsNoStoreFromOpening) {
+  testing::Hang hang("stat", "terrace-path-0");
+  hang.hold();
+  EngineOptions options = with_store();
+  options.disk_path = scratch_.path() + "/d";
+  options.tune = [tune = options.tune](manager::Options& made) {
+    tune(made);
+    made.disk.first_look_limit = milliseconds(50);
+  };
+  Engine engine(scratch_, options);
+  ASSERT_TRUE(engine.wait_ready());
+  const auto status = engine.manager().status();
+  EXPECT_THAT(status.problems, ::testing::Contains(::testing::AllOf(
+                                   ::testing::HasSubstr("stat " + options.disk_path),
+                                   ::testing::HasSubstr("until the engine restarts"))));
+  for (const auto& tier : status.tiers) {
+    if (tier.tier == Tier::kObject) {
+      EXPECT_EQ(tier.state, manager::TierState::kOpen);
+    }
+  }
+  const auto tokens = Engine::make_tokens(4, 1);
+  (void)engine.run(tokens);
+  EXPECT_EQ(engine.run(tokens).loaded, 4U);
+  EXPECT_FALSE(engine.manager().reset(seconds(1)).is_ok()) << "blocks may lie there";
+  engine.manager().close(seconds(5));
+  EXPECT_EQ(hang.held(), 1) << "closing waited for it";
+  EXPECT_FALSE(engine.manager().has_left_behind());
+  engine.stop();
+  hang.release();
+  EXPECT_TRUE(wait_until([] { return !testing::has_thread("terrace-path-0"); }));
+}
+
+TEST_F(LeftBehind, ClosingDoesNotWaitForAPathThatDoesNotAnswerAtTheStart) {
+  testing::Hang hang("stat", "terrace-path-0");
+  hang.hold();
+  Engine engine(scratch_, {.disk_path = scratch_.path() + "/d"});
+  ASSERT_TRUE(wait_until([&] { return hang.held() == 1; }));
+  engine.manager().close(milliseconds(10));
+  EXPECT_EQ(hang.held(), 1) << "closing waited for it";
+  EXPECT_FALSE(engine.manager().has_left_behind());
 }
 
 TEST_F(LeftBehind, AStoreThatHangsDoesNotHoldUpClosingAndKeepsWhatItUses) {

@@ -85,7 +85,7 @@ struct DiskTier::State {
       backend->name_file(volume->extents_file(), volume->extents_path());
     }
     writer.budget().name_files(*backend);
-    if (learned.file() >= 0) backend->name_file(learned.file(), learned.path());
+    learned.name_files(*backend);
   }
 
   [[nodiscard]] std::vector<std::string> directories() const {
@@ -149,7 +149,7 @@ struct DiskTier::State {
         return writer.budget().finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kLearnedWrite:
       case Purpose::kLearnedSync:
-        return learned.finish(ticket.purpose, completion.status);
+        return learned.finish(ticket.purpose, ticket.number, completion.status);
       case Purpose::kScrub:
         return scrubber.finish(ticket.number, completion.status);
       case Purpose::kCheck:
@@ -234,7 +234,11 @@ struct DiskTier::State {
 Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& clock,
                                                  LogSink& log) {
   TERRACE_RETURN_IF_ERROR(disk::check_options(options));
-  TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.paths));
+  if (!options.first_look) {
+    options.first_look =
+        look_first(options.paths, options.make_hand, options.first_look_limit, clock, log);
+  }
+  TERRACE_RETURN_IF_ERROR(disk::refuse_aliases(options.first_look->answering(options.paths)));
   disk::divide(options);
   // A ring has one thread copy out of the page cache; threads copy, and look at it, side by side.
   const bool copies = options.backend == "auto" && !options.is_direct;
@@ -264,7 +268,7 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
   TERRACE_ASSIGN_OR_RETURN(auto pool, disk::Slots::create({options.layout.groups.size(), slots,
                                                            options.eviction, options.returns},
                                                           std::move(map), opened.volumes.size()));
-  std::vector<std::string> unopened = opened.unopened(options.paths);
+  std::vector<std::string> unopened = opened.unopened(options);
   TERRACE_ASSIGN_OR_RETURN(auto crypt,
                            disk::make_crypt(options, *chosen.backend, opened.volumes.size()));
   TERRACE_ASSIGN_OR_RETURN(auto lookers,
@@ -279,10 +283,6 @@ Result<std::unique_ptr<DiskTier>> DiskTier::open(Options options, const Clock& c
             fmt::format("disk state=open slots={} blocks={} paths={}", state->slots->size(),
                         state->meters.adopted_blocks.value(), state->volumes.size()));
   return std::unique_ptr<DiskTier>(new DiskTier(std::move(state)));
-}
-
-bool DiskTier::may_hold_blocks(std::span<const std::string> paths) {
-  return std::ranges::any_of(paths, disk::may_hold_owners);
 }
 
 DiskTier::DiskTier(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -393,6 +393,12 @@ Status DiskTier::begin_read(std::uint64_t token, GroupId group, const SequenceHa
                             std::span<const ShardMemory> ranks, transfer::IoClass io_class,
                             Nanoseconds deadline) {
   return state_->reader.begin(token, group.value(), hash, ranks, io_class, deadline);
+}
+
+void DiskTier::cancel_reads(std::span<const std::uint64_t> tokens) {
+  std::vector<transfer::Completion> cancelled;
+  state_->reader.cancel(tokens, cancelled);
+  for (transfer::Completion& completion : cancelled) state_->finish(completion);
 }
 
 void DiskTier::poll(std::vector<DiskDone>& done) {

@@ -15,7 +15,6 @@
 
 #include "terrace/base/clock.h"
 #include "terrace/base/crew.h"
-#include "terrace/base/hands.h"
 #include "terrace/base/log.h"
 #include "terrace/base/metric.h"
 #include "terrace/base/status.h"
@@ -26,6 +25,7 @@
 #include "terrace/block/location.h"
 #include "terrace/catalog/pool.h"
 #include "terrace/tier/crypt/frame_crypt.h"
+#include "terrace/tier/first_look.h"
 #include "terrace/tier/scrub_report.h"
 #include "terrace/tier/shard_memory.h"
 #include "terrace/transfer/backend.h"
@@ -69,10 +69,13 @@ class DiskTier {
     Fingerprint fingerprint;
     CryptOptions crypt;
     Crew crew;  // Reads slots.meta at start; alone when not given.
-    // Makes a hand for each directory, of the name given, for calls that a file server which is
-    // away may keep for ever: one that is let go while it is at a job, as lone_hand() has it. None:
-    // they are made by the I/O thread.
-    std::function<Result<std::unique_ptr<Hands>>(const std::string& name)> make_hand = {};
+    // For each path a hand, for calls that its file server may keep for ever. None: such calls are
+    // made by the opening and the I/O thread.
+    MakeHand make_hand = {};
+    // How long each path has to answer when the tier opens. One that does not costs its own blocks.
+    Nanoseconds first_look_limit = kFirstLookLimit;
+    // Of these paths, where somebody has looked already; else open() does.
+    std::optional<FirstLook> first_look = {};
     // Wraps the backend, for faults in tests; empty = as is.
     std::function<std::unique_ptr<transfer::Backend>(std::unique_ptr<transfer::Backend>)> decorate;
   };
@@ -80,9 +83,9 @@ class DiskTier {
   // empty one, else one with others' blocks, else a new one), reads slots.meta, adopts what is
   // sealed. BLOCKS (file I/O): call from the opening thread. Slot files get their blocks
   // afterwards, while the tier serves. A path that is foreign, newer, read-only or broken is left
-  // alone, reported in problems(), never overwritten. Errors: kIo/kRefused when no path is usable;
-  // kInvalid when two paths
-  // are one directory or one lies in the other; kExhausted if memory is refused.
+  // alone, reported in problems(), never overwritten; so is one that does not answer. Errors:
+  // kIo/kRefused when no path is usable; kInvalid when two paths are one directory or one lies in
+  // the other; kExhausted if memory is refused.
   static Result<std::unique_ptr<DiskTier>> open(Options options, const Clock& clock, LogSink& log);
   ~DiskTier();  // close() if that was not done, for at most two seconds.
   // The last call. Writes no more, and WAITS for what is under way, at most `limit` (a duration).
@@ -91,8 +94,10 @@ class DiskTier {
   // back the tier's files and tables stay as well, its thread ends when it does, and true is
   // returned: nobody uses what is the caller's.
   [[nodiscard]] bool close(Nanoseconds limit);
-  // False when certainly no block lies below the paths. BLOCKS (file I/O).
-  [[nodiscard]] static bool may_hold_blocks(std::span<const std::string> paths);
+  // False when certainly no block lies below the paths; those that did not answer are not asked.
+  // BLOCKS (file I/O).
+  [[nodiscard]] static bool may_hold_blocks(std::span<const std::string> paths,
+                                            const FirstLook& first_look);
 
   // Reads what other namespaces have here, for is_foreign(). Once, by the opening thread, while the
   // tier serves. BLOCKS (file I/O), until `is_stopped`.
@@ -139,6 +144,9 @@ class DiskTier {
   [[nodiscard]] Status begin_read(std::uint64_t token, GroupId group, const SequenceHash& hash,
                                   std::span<const ShardMemory> ranks, transfer::IoClass io_class,
                                   Nanoseconds deadline);
+  // Of the reads of these tokens, those of which nothing is at its device yet end as kClosed, and
+  // take none of its time; others go on. Tokens that are under way no more are passed over.
+  void cancel_reads(std::span<const std::uint64_t> tokens);
   void poll(std::vector<DiskDone>& done);
   void wait(Nanoseconds limit);
   void wake();  // Thread-safe.

@@ -30,7 +30,8 @@ struct InspectedNamespace {
   std::uint32_t epoch = 0;        // 1 when made; a reset or a new shape raises it,
   std::uint64_t era = 0;          // and draws this anew. 0 = of an earlier Terrace, as its blocks.
   KeyUses encryption;             // Of the sealed ones; none was opened.
-  // What eviction learned, for the next owner; 0 = nothing that is whole.
+  // What eviction learned, for the next owner, as this directory has it; 0 = nothing that is whole.
+  // Of all directories the newest counts.
   std::uint64_t learned_bytes = 0;
 };
 

@@ -14,8 +14,6 @@ namespace terrace::tier::disk {
 
 namespace {
 
-constexpr std::uint32_t kVolume = 0;  // The first directory.
-
 Result<std::size_t> read_at(int file, std::span<std::byte> target, std::size_t offset,
                             const std::string& path) {
   std::size_t done = 0;
@@ -79,95 +77,126 @@ Learned look_at_learned(const std::string& folder) {
 }
 
 LearnedKeeper::LearnedKeeper(Context& context, BudgetKeeper& budget)
-    : context_(context), budget_(budget), page_(kPageBytes) {
+    : context_(context), budget_(budget) {
   if (context.options.returns == nullptr) return;
-  const std::string meta = context.volumes.front()->meta_path();
-  path_ = meta.substr(0, meta.rfind('/')) + "/learned.meta";
-  if (const Status status = open(); !status.is_ok()) {
-    file_.reset(-1);
+  copies_.resize(context.volumes.size());
+  for (std::uint32_t v = 0; v < copies_.size(); ++v) {
+    const Status status = open_copy(v);
+    if (status.is_ok()) continue;
+    copies_[v].file.reset(-1);
     context_.log.write(
         LogLevel::kWarn,
-        fmt::format("disk learned=off reason=\"{}\": all else is served, but eviction "
-                    "learns anew at each start until that is put right",
-                    status.message()));
+        fmt::format("disk learned=off reason=\"{}\": all else is served, but {} until that is put "
+                    "right",
+                    status.message(),
+                    copies_.size() == 1
+                        ? "eviction learns anew at each start"
+                        : "what eviction learns is kept in other directories alone"));
   }
+  context_.log.write(LogLevel::kInfo, fmt::format("disk file={} learned={} bytes={}",
+                                                  number_ > 0 ? found_in_ : copies_.front().path,
+                                                  number_ > 0 ? "found" : "none", found_.size()));
 }
 
-Status LearnedKeeper::open() {
+Status LearnedKeeper::open_copy(std::uint32_t v) {
+  Copy& copy = copies_[v];
+  const std::string meta = context_.volumes[v]->meta_path();
+  const std::string folder = meta.substr(0, meta.rfind('/'));
+  copy.path = folder + "/learned.meta";
+  copy.page.resize(kPageBytes);
   // Writing past this limit is a signal that would end the engine.
   struct rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
       limit.rlim_cur < kLearnedHalves * kLearnedHalfBytes) {
-    return {Code::kRefused, path_ + ": files are limited to less than 512 KiB (ulimit -f)"};
+    return {Code::kRefused, copy.path + ": files are limited to less than 512 KiB (ulimit -f)"};
   }
-  TERRACE_ASSIGN_OR_RETURN(file_, open_regular_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW));
-  TERRACE_ASSIGN_OR_RETURN(Learned learned, read_learned(file_.get(), path_));
+  TERRACE_ASSIGN_OR_RETURN(copy.file, open_regular_file(copy.path, O_RDWR | O_CREAT | O_NOFOLLOW));
+  TERRACE_ASSIGN_OR_RETURN(Learned learned, read_learned(copy.file.get(), copy.path));
   if (!learned.damage.empty()) {
-    context_.log.write(
-        LogLevel::kWarn,
-        fmt::format(
-            "disk file={} learned=damaged reason=\"{}\": {}; nothing to do", path_, learned.damage,
-            learned.number > 0 ? "what was kept before it is taken" : "eviction learns anew"));
+    context_.log.write(LogLevel::kWarn,
+                       fmt::format("disk file={} learned=damaged reason=\"{}\": {}; nothing to do",
+                                   copy.path, learned.damage,
+                                   learned.number > 0 ? "what was kept before it is taken"
+                                                      : "eviction learns anew"));
   }
-  context_.log.write(LogLevel::kInfo,
-                     fmt::format("disk file={} learned={} bytes={}", path_,
-                                 learned.number > 0 ? "found" : "none", learned.bytes.size()));
-  if (learned.number == 0) return sync_directory(path_.substr(0, path_.rfind('/')));
-  number_ = learned.number + 1;
-  half_ = (learned.half + 1) % kLearnedHalves;
-  found_ = std::move(learned.bytes);
+  if (learned.number == 0) return sync_directory(folder);
+  copy.half = (learned.half + 1) % kLearnedHalves;
+  if (learned.number > number_) {
+    number_ = learned.number;
+    found_ = std::move(learned.bytes);
+    found_in_ = copy.path;
+  }
   // A killed owner may have left it in the system's hands, and the other half goes next.
-  if (::fdatasync(file_.get()) != 0) return Status::from_errno(errno, "fdatasync", path_);
+  if (::fdatasync(copy.file.get()) != 0) return Status::from_errno(errno, "fdatasync", copy.path);
   return {};
 }
 
 void LearnedKeeper::keep(std::string bytes) {
-  if (!file_.is_open() || bytes.empty() || bytes.size() > kLearnedRoom) return;
-  waiting_ = std::move(bytes);
-  if (!is_saving_) push();
+  if (copies_.empty() || bytes.empty() || bytes.size() > kLearnedRoom) return;
+  latest_ = std::move(bytes);
+  ++number_;
+  for (std::uint32_t v = 0; v < copies_.size(); ++v) push(v);
 }
 
-void LearnedKeeper::push() {
-  payload_ = std::exchange(waiting_, {});
-  if (payload_.empty() || !context_.health.may_write(kVolume)) return;
-  const LearnedHeader header{number_, static_cast<std::uint32_t>(payload_.size()),
-                             crc32c(std::as_bytes(std::span(payload_)))};
-  encode(header, std::span<std::byte, kPageBytes>(page_.data(), kPageBytes));
-  payload_.resize((payload_.size() + kPageBytes - 1) / kPageBytes * kPageBytes);
+void LearnedKeeper::push(std::uint32_t v) {
+  Copy& copy = copies_[v];
+  if (!copy.file.is_open() || copy.is_flying || copy.tried == number_ || latest_.empty() ||
+      !context_.health.may_write(v)) {
+    return;
+  }
+  copy.tried = number_;
+  copy.payload = latest_;
+  const LearnedHeader header{number_, static_cast<std::uint32_t>(copy.payload.size()),
+                             crc32c(std::as_bytes(std::span(copy.payload)))};
+  encode(header, std::span<std::byte, kPageBytes>(copy.page.data(), kPageBytes));
+  copy.payload.resize((copy.payload.size() + kPageBytes - 1) / kPageBytes * kPageBytes);
   transfer::Transfer transfer;
-  transfer.token = Ticket{Purpose::kLearnedWrite, 0, kVolume}.token();
+  transfer.token = Ticket{Purpose::kLearnedWrite, 0, v}.token();
   transfer.op = transfer::IoOp::kWrite;
-  transfer.file = file_.get();
-  transfer.offset = half_ * kLearnedHalfBytes;
-  transfer.pieces[0] = {page_.data(), page_.size()};
-  transfer.pieces[1] = {reinterpret_cast<std::byte*>(payload_.data()), payload_.size()};
+  transfer.file = copy.file.get();
+  transfer.offset = copy.half * kLearnedHalfBytes;
+  transfer.pieces[0] = {copy.page.data(), copy.page.size()};
+  transfer.pieces[1] = {reinterpret_cast<std::byte*>(copy.payload.data()), copy.payload.size()};
   transfer.piece_count = 2;
-  is_saving_ = true;
-  budget_.charge(page_.size() + payload_.size());
-  context_.push(kVolume, transfer);
+  copy.is_flying = true;
+  budget_.charge(copy.page.size() + copy.payload.size());
+  context_.push(v, transfer);
 }
 
-void LearnedKeeper::finish(Purpose purpose, const Status& status) {
+void LearnedKeeper::finish(Purpose purpose, std::uint32_t v, const Status& status) {
+  Copy& copy = copies_[v];
   if (purpose == Purpose::kLearnedWrite && status.is_ok()) {
     transfer::Transfer transfer;
-    transfer.token = Ticket{Purpose::kLearnedSync, 0, kVolume}.token();
+    transfer.token = Ticket{Purpose::kLearnedSync, 0, v}.token();
     transfer.op = transfer::IoOp::kSync;
-    transfer.file = file_.get();
-    return context_.push(kVolume, transfer);
+    transfer.file = copy.file.get();
+    return context_.push(v, transfer);
   }
-  is_saving_ = false;
+  copy.is_flying = false;
   if (status.is_ok()) {  // Else the same half again: the other one is whole.
-    ++number_;
-    half_ = (half_ + 1) % kLearnedHalves;
-    has_told_ = false;
-  } else if (!std::exchange(has_told_, true)) {
+    copy.half = (copy.half + 1) % kLearnedHalves;
+    copy.has_told = false;
+  } else if (!std::exchange(copy.has_told, true)) {
     context_.log.write(
         LogLevel::kWarn,
         fmt::format("disk file={} learned=not_kept reason=\"{}\": all else is served, "
                     "and it is tried again",
-                    path_, status.message()));
+                    copy.path, status.message()));
   }
-  push();
+  push(v);
+}
+
+bool LearnedKeeper::is_saving() const {
+  for (std::uint32_t v = 0; v < copies_.size(); ++v) {
+    if (copies_[v].is_flying && context_.health.may_read(v)) return true;
+  }
+  return false;
+}
+
+void LearnedKeeper::name_files(transfer::Backend& backend) const {
+  for (const Copy& copy : copies_) {
+    if (copy.file.is_open()) backend.name_file(copy.file.get(), copy.path);
+  }
 }
 
 }  // namespace terrace::tier::disk

@@ -1,9 +1,11 @@
 // What eviction has learned in this namespace, bytes that only policy understands: kept for its
-// next owner in learned.meta, in the namespace's folder of the first directory. Two halves are
+// next owner in learned.meta, in the namespace's folder of each of the owner's directories. At the
+// start the newest that is whole counts. What is kept goes to all that are well and have none under
+// way; one that fails or hangs stays behind, and stops no other. In each file two halves are
 // written in turn, so that one is whole at any moment. Nothing here is needed to serve: what fails
 // is logged. Threading: the I/O thread's; found() is thread-safe.  Waits: file I/O when
-// constructed, by the opening thread.  Bounds: one half on its way, one that waits. Source:
-// docs/formats/disk.md.
+// constructed, by the opening thread.  Bounds: one half on its way to each directory, and one that
+// waits for all. Source: docs/formats/disk.md.
 #pragma once
 
 #include <memory>
@@ -32,35 +34,40 @@ struct Learned {
 
 class LearnedKeeper {
  public:
-  // Without Options::returns there is no file.
+  // Without Options::returns there are no files.
   LearnedKeeper(Context& context, BudgetKeeper& budget);
 
   [[nodiscard]] const std::string& found() const { return found_; }
-  // Starts at once, or when the half before it is durable. Nothing happens without a file, or while
-  // its directory takes no writes.
+  // Starts at once, in a directory where one is on its way when that is durable. Nothing happens
+  // where there is no file, or where no writes are taken.
   void keep(std::string bytes);
-  void finish(Purpose purpose, const Status& status);
-  [[nodiscard]] bool is_saving() const { return is_saving_; }
+  void finish(Purpose purpose, std::uint32_t volume, const Status& status);
+  // In a directory that is well.
+  [[nodiscard]] bool is_saving() const;
 
-  [[nodiscard]] int file() const { return file_.get(); }
-  [[nodiscard]] const std::string& path() const { return path_; }
+  void name_files(transfer::Backend& backend) const;
 
  private:
-  [[nodiscard]] Status open();
-  void push();
+  struct Copy {  // Of one volume.
+    std::string path;
+    UniqueFd file;
+    std::size_t half = 0;         // That is written next.
+    std::uint64_t tried = 0;      // The last number that was begun here.
+    std::vector<std::byte> page;  // On its way,
+    std::string payload;          // in whole pages.
+    bool is_flying = false;
+    bool has_told = false;  // That it fails.
+  };
+  [[nodiscard]] Status open_copy(std::uint32_t volume);
+  void push(std::uint32_t volume);
 
   Context& context_;
   BudgetKeeper& budget_;
-  std::string path_;
-  UniqueFd file_;
+  std::vector<Copy> copies_;  // [volume]
   std::string found_;
-  std::uint64_t number_ = 1;  // Of the half that is written next,
-  std::size_t half_ = 0;      // and which one that is.
-  std::vector<std::byte> page_;
-  std::string payload_;  // On its way, in whole pages.
-  std::string waiting_;
-  bool is_saving_ = false;
-  bool has_told_ = false;  // That it fails.
+  std::string found_in_;      // Which file that was.
+  std::uint64_t number_ = 0;  // The highest that there is, found or kept.
+  std::string latest_;        // What was given last.
 };
 
 }  // namespace terrace::tier::disk

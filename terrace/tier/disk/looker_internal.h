@@ -12,7 +12,6 @@
 
 #include <array>
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +25,7 @@
 #include "terrace/base/mutex.h"
 #include "terrace/base/status.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
+#include "terrace/tier/first_look.h"
 
 namespace terrace::tier::disk {
 
@@ -114,7 +114,6 @@ class Looker {
 // Those of all volumes.
 class Lookers {
  public:
-  using MakeHand = std::function<Result<std::unique_ptr<Hands>>(const std::string& name)>;
   // A hand that the system refuses is told, and done without. Errors: as Looker::create().
   static Result<Lookers> create(const std::vector<std::unique_ptr<Volume>>& volumes,
                                 const MakeHand& make_hand, const Clock& clock, LogSink& log);

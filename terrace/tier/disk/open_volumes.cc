@@ -45,13 +45,13 @@ void tell_leftovers(const std::string& path, LogSink& log) {
 }
 }  // namespace
 
-std::vector<std::string> OpenedVolumes::unopened(const std::vector<std::string>& paths) const {
+std::vector<std::string> OpenedVolumes::unopened(const DiskTier::Options& options) const {
   std::vector<std::string> missing;
-  std::ranges::copy_if(paths, std::back_inserter(missing), [&](const std::string& path) {
+  std::ranges::copy_if(options.paths, std::back_inserter(missing), [&](const std::string& path) {
     const bool is_open = std::ranges::any_of(volumes, [&](const auto& volume) {
       return volume->directory().starts_with(path + "/terrace-");
     });
-    return !is_open && may_hold_owners(path);
+    return !is_open && (options.first_look->is_silent(path) || may_hold_owners(path));
   });
   return missing;
 }
@@ -62,7 +62,10 @@ OpenedVolumes open_volumes(const DiskTier::Options& options, const Clock& clock,
   const std::string layout = options.fingerprint.layout_digest();
   const std::uint64_t total =
       options.blocks > 0 ? options.blocks * block_bytes_of(options.layout) : options.size.value();
-  for (const std::string& path : options.paths) {
+  for (const SilentPath& silent : options.first_look->silent) {
+    opened.problems.push_back(text_of(silent));
+  }
+  for (const std::string& path : options.first_look->answering(options.paths)) {
     auto adoption = adopt_owner_directory(path, content, layout);
     if (!adoption) {
       opened.problems.push_back(unusable(path, adoption.error()));
@@ -137,3 +140,13 @@ void fit_volumes(const DiskTier::Options& options, OpenedVolumes& opened) {
 }
 
 }  // namespace terrace::tier::disk
+
+namespace terrace::tier {
+
+bool DiskTier::may_hold_blocks(std::span<const std::string> paths, const FirstLook& first_look) {
+  return std::ranges::any_of(paths, [&](const std::string& path) {
+    return first_look.is_silent(path) || disk::may_hold_owners(path);
+  });
+}
+
+}  // namespace terrace::tier

@@ -18,10 +18,10 @@ struct OpenedVolumes {
   std::uint64_t generation = 0;  // The newest found of the namespace.
 
   // Paths without a volume, and perhaps with what others could open.
-  [[nodiscard]] std::vector<std::string> unopened(const std::vector<std::string>& paths) const;
+  [[nodiscard]] std::vector<std::string> unopened(const DiskTier::Options& options) const;
 };
 
-// Adopts and opens each path.
+// Adopts and opens each path that answered the first look, which `options` has.
 [[nodiscard]] OpenedVolumes open_volumes(const DiskTier::Options& options, const Clock& clock,
                                          LogSink& log);
 // Gives each volume its share of the size; those that cannot hold a block are let go.

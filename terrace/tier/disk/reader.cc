@@ -177,10 +177,30 @@ void Reader::release(Ticket ticket) {
   page = nullptr;
 }
 
+bool Reader::Operation::has_begun() const {
+  return pending < shards.size() ||
+         std::ranges::any_of(pages, [](const std::byte* page) { return page != nullptr; });
+}
+
+void Reader::cancel(std::span<const std::uint64_t> tokens,
+                    std::vector<transfer::Completion>& cancelled) {
+  std::vector<std::uint64_t> wanted(tokens.begin(), tokens.end());
+  std::ranges::sort(wanted);
+  context_.queue.cancel_if(
+      [&](std::uint64_t of_transfer) {
+        const Ticket ticket = Ticket::of(of_transfer);
+        if (ticket.purpose != Purpose::kReadFrame) return false;
+        const Operation& operation = operations_[ticket.number];
+        return !operation.has_begun() && std::ranges::binary_search(wanted, operation.token);
+      },
+      {Code::kClosed, "nobody waits for it any more"}, cancelled);
+}
+
 void Reader::finish(Ticket ticket, Status status, std::vector<DiskDone>& done) {
   Operation& operation = operations_[ticket.number];
   TERRACE_CHECK(operation.pending > 0);
-  if (status.code() != Code::kDeadline) {
+  // Those that ended in the queue are no answers.
+  if (status.code() != Code::kDeadline && status.code() != Code::kClosed) {
     under_way_[operation.pinned.place.volume].answered = context_.clock.now();
   }
   // Of what is read only the cipher refuses anything: whatever else did is a failing device.

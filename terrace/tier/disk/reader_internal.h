@@ -29,6 +29,9 @@ class Reader {
   void finish(Ticket ticket, Status status, std::vector<DiskDone>& done);
   // Cipher work on one rank's frame has ended.
   void finish_open(Ticket ticket, std::vector<DiskDone>& done);
+  // Takes the transfers of these reads out of the queue, where all of them wait there: for
+  // finish().
+  void cancel(std::span<const std::uint64_t> tokens, std::vector<transfer::Completion>& cancelled);
   [[nodiscard]] bool is_idle() const { return free_.size() == operations_.size(); }
 
  private:
@@ -45,6 +48,7 @@ class Reader {
     bool is_urgent = false;
     std::size_t pending = 0;
     Status status;
+    [[nodiscard]] bool has_begun() const;  // Some of it is at its device, or was.
   };
   struct UnderWay {  // Of one volume.
     std::size_t count = 0;

@@ -27,11 +27,11 @@ std::size_t queue_capacity(const DiskTier::Options& options, std::size_t volumes
   const std::size_t of_block = ranks + 3;
   // Of one batch: void records, copies of the header, syncs of slots.meta and extents.meta.
   constexpr std::size_t kBatch = 1024 + kMetaHeaderCopies + 2;
-  // The data's sync, and what Allocator, BudgetKeeper, Scrubber and Checker have under way.
-  constexpr std::size_t kOthers = 5;
-  constexpr std::size_t kLearned = 1;  // LearnedKeeper's, in the first one.
+  // The data's sync, and what Allocator, BudgetKeeper, LearnedKeeper, Scrubber and Checker have
+  // under way.
+  constexpr std::size_t kOthers = 6;
   return options.queue_blocks * of_block + (kBatch + kOthers) * volumes +
-         Reader::kMostReads * ranks + kLearned;
+         Reader::kMostReads * ranks;
 }
 
 std::size_t pages_of(const transfer::Backend& backend) {
