@@ -14,6 +14,7 @@
 #include "terrace/base/rng.h"
 #include "terrace/index/zeroed_array.h"
 #include "terrace/policy/eviction/eviction.h"
+#include "terrace/policy/eviction/use_ages_internal.h"
 
 namespace terrace::policy {
 
@@ -32,7 +33,7 @@ struct Node {
   // it so, whatever block it holds next.
   std::uint32_t count : 31;
   std::uint32_t has_children : 1;
-  std::uint32_t seconds : 21;  // Of the last use, modulo 24 days; see kOldest.
+  std::uint32_t mark : UseAges::kBits;  // Of the last use.
   std::uint32_t of : 9;
   std::uint32_t priority : 2;
 };
@@ -59,36 +60,41 @@ class Hazard final : public EvictionPolicy {
  public:
   Hazard(index::ZeroedArray<Node> nodes, index::ZeroedArray<std::uint32_t> leaves,
          std::shared_ptr<const ReturnModel> returns)
-      : nodes_(std::move(nodes)), leaves_(std::move(leaves)), returns_(std::move(returns)) {}
+      : nodes_(std::move(nodes)),
+        leaves_(std::move(leaves)),
+        ages_(static_cast<std::uint32_t>(nodes_.size())),
+        returns_(std::move(returns)) {}
 
-  void touch(SlotIndex slot) override { touch_at(slot, now_); }
+  void touch(SlotIndex slot) override { touch_now(slot); }
 
   // Found at start, and nothing is known of their age but their order: a second passes for each
   // thousand, and the first use that is told of comes right after the last of them.
   void touch_all(std::span<const SlotIndex> slots) override {
     constexpr std::size_t kPerSecond = 1024;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-      if (!has_clock_ && i % kPerSecond == 0) now_ = (now_ + 1) & kTimeMask;
-      touch_at(slots[i], now_);
+      if (!has_clock_ && i % kPerSecond == 0) ages_.tick();
+      touch_now(slots[i]);
     }
   }
 
   void note_use(std::span<const std::optional<SlotIndex>> chain, const Use& use) override {
     const auto seconds = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
-    if (!std::exchange(has_clock_, true)) {
-      clock_offset_ = now_ - seconds;
-    } else if (seconds > told_seconds_) {
-      age_some(seconds - told_seconds_);
+    if (has_clock_ && seconds < told_seconds_) {
+      ages_.step_back(told_seconds_ - seconds);
+    } else if (has_clock_) {
+      ages_.pass(seconds - told_seconds_, [this](std::uint32_t slot) {
+        nodes_[slot].mark = ages_.renewed(slot, nodes_[slot].mark) & kMarkMask;
+      });
     }
+    has_clock_ = true;
     told_seconds_ = seconds;
-    now_ = (seconds + clock_offset_) & kTimeMask;
     victim_.reset();
     second_ = kNoSlot;
     for (std::size_t i = 0; i < chain.size(); ++i) {
       if (!chain[i]) continue;
       const std::uint32_t slot = chain[i]->value();
       TERRACE_CHECK(slot < nodes_.size());
-      set_use(nodes_[slot], now_, use);
+      set_use(nodes_[slot], ages_.now(), use);
       if (i > 0) set_parent(slot, chain[i - 1]);
     }
   }
@@ -99,7 +105,7 @@ class Hazard final : public EvictionPolicy {
     TERRACE_CHECK(slot.value() < nodes_.size());
     if (!has_clock_) return std::nullopt;
     const Node& node = nodes_[slot.value()];
-    const std::uint32_t age = age_of(node);
+    const std::uint32_t age = ages_.age_of(slot.value(), node.mark);
     KnownUse known{.use = {.at = seconds(told_seconds_ - std::min(age, told_seconds_)),
                            .of = ReturnClass(static_cast<std::uint16_t>(node.of)),
                            .priority = static_cast<Priority>(node.priority)},
@@ -114,7 +120,7 @@ class Hazard final : public EvictionPolicy {
     const auto then = static_cast<std::uint32_t>(use.at.value() / 1'000'000'000);
     // Of a clock that is ahead of this one: now.
     const std::uint32_t age = told_seconds_ - std::min(then, told_seconds_);
-    set_use(nodes_[slot.value()], now_ - std::min(age, kOldest), use);
+    set_use(nodes_[slot.value()], ages_.mark_of(slot.value(), age), use);
     renounce(slot);
   }
 
@@ -155,33 +161,10 @@ class Hazard final : public EvictionPolicy {
   [[nodiscard]] Bytes memory() const override { return nodes_.memory() + leaves_.memory(); }
 
  private:
-  static constexpr std::uint32_t kTimeMask = (1U << 21U) - 1;
-  // Twelve days: what was used before that is taken for as old. Else it would be young again after
-  // 24 days.
-  static constexpr std::uint32_t kOldest = 1U << 20U;
-  // In this time every node is looked at, three days: so none is older than kOldest and two rounds.
-  static constexpr std::uint32_t kRound = 1U << 18U;
+  static constexpr std::uint32_t kMarkMask = (1U << UseAges::kBits) - 1;
 
-  [[nodiscard]] std::uint32_t age_of(const Node& node) const {
-    const std::uint32_t age = (now_ - node.seconds) & kTimeMask;
-    // Ahead of `now_`: uses are not always told in order.
-    return age > kOldest + 3 * kRound ? 0 : std::min(age, kOldest);
-  }
-
-  // As many nodes as are due in so many seconds: a few, or all after days without any use.
-  void age_some(std::uint32_t seconds) {
-    aging_due_ += std::min(seconds, kRound) * nodes_.size();
-    const std::uint32_t then = now_ + seconds;
-    for (; aging_due_ >= kRound; aging_due_ -= kRound) {
-      Node& node = nodes_[aged_];
-      aged_ = aged_ + 1 < nodes_.size() ? aged_ + 1 : 0;
-      const std::uint64_t age = std::uint64_t{age_of(node)} + seconds;
-      if (age >= kOldest) node.seconds = (then - kOldest) & kTimeMask;
-    }
-  }
-
-  static void set_use(Node& node, std::uint32_t seconds, const Use& use) {
-    node.seconds = seconds & kTimeMask;
+  static void set_use(Node& node, std::uint32_t mark, const Use& use) {
+    node.mark = mark & kMarkMask;
     node.of = use.of.value() & 511U;
     node.priority = static_cast<std::uint32_t>(use.priority) & 3U;
   }
@@ -192,10 +175,10 @@ class Hazard final : public EvictionPolicy {
     if (second_ == slot.value()) second_ = kNoSlot;
   }
 
-  void touch_at(SlotIndex slot, std::uint32_t seconds) {
+  void touch_now(SlotIndex slot) {
     TERRACE_CHECK(slot.value() < nodes_.size());
     Node& node = nodes_[slot.value()];
-    node.seconds = seconds & kTimeMask;
+    node.mark = ages_.now() & kMarkMask;
     renounce(slot);
     if (node.is_evictable != 0) return;
     node.is_evictable = 1;
@@ -248,7 +231,7 @@ class Hazard final : public EvictionPolicy {
 
   [[nodiscard]] std::uint64_t rank(std::uint32_t slot) const {
     const Node& node = nodes_[slot];
-    const std::uint32_t age = age_of(node);
+    const std::uint32_t age = ages_.age_of(slot, node.mark);
     if (returns_ == nullptr) return rank_of(0, age);
     return rank_of(returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority], age);
   }
@@ -302,13 +285,10 @@ class Hazard final : public EvictionPolicy {
   index::ZeroedArray<Node> nodes_;
   index::ZeroedArray<std::uint32_t> leaves_;  // Evictable ones, in no order.
   std::uint32_t leaf_count_ = 0;
-  std::uint32_t evictable_ = 0;     // Leaves and others.
-  std::uint32_t now_ = 0;           // Of the last use, in seconds of its own modulo 24 days.
-  std::uint32_t told_seconds_ = 0;  // The same, as it was told.
+  std::uint32_t evictable_ = 0;  // Leaves and others.
+  UseAges ages_;
+  std::uint32_t told_seconds_ = 0;  // Of the last use.
   bool has_clock_ = false;
-  std::uint64_t aged_ = 0;       // The next node that is to be looked at.
-  std::uint64_t aging_due_ = 0;  // Seconds, times nodes.
-  std::uint32_t clock_offset_ = 0;
   mutable std::optional<SlotIndex> victim_;
   // The next victim but one, where a draw gave two and nothing was used since.
   mutable std::uint32_t second_ = kNoSlot;

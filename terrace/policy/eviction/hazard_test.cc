@@ -163,6 +163,21 @@ TEST_F(HazardTest, WhatNobodyUsedForWeeksIsNotYoungAgain) {
   }
 }
 
+TEST_F(HazardTest, AfterAWeekWithoutAnyUseALargePoolKnowsWhenEachBlockWasUsed) {
+  constexpr std::uint32_t kMany = 200'000;
+  policy_ = make_hazard(kMany, nullptr);
+  for (std::uint32_t i = 0; i < kMany; ++i) use({SlotIndex(i)}, i);
+  constexpr std::int64_t kIdle = 7 * kDay;
+  for (std::int64_t later = 0; later < 6; ++later) {
+    use({SlotIndex(0)}, kMany + kIdle + later);
+    for (std::uint32_t i = 1; i < kMany; i += 97) {
+      const auto last = policy_->last_use(SlotIndex(i));
+      ASSERT_EQ(last->use.at, seconds(i)) << later;
+    }
+  }
+  EXPECT_LT(policy_->victim()->value(), kMany / 2);
+}
+
 TEST_F(HazardTest, AUseThatIsToldLateMakesTheOthersNoOlder) {
   use(slots({0}), 1000);
   use(slots({1}), 2000);
