@@ -15,12 +15,12 @@
 #include <vector>
 
 #include "terrace/base/log.h"
+#include "terrace/catalog/leaving.h"
 #include "terrace/manager/answer_board_internal.h"
 #include "terrace/manager/counters_internal.h"
 #include "terrace/manager/event_queue_internal.h"
 #include "terrace/manager/ghosts_internal.h"
 #include "terrace/manager/groups_internal.h"
-#include "terrace/manager/leaving_internal.h"
 #include "terrace/manager/lower_tier_internal.h"
 #include "terrace/manager/mode.h"
 #include "terrace/manager/options.h"
@@ -146,7 +146,7 @@ class Context {
   void make_room();
 
   std::uint64_t reserved_ = 0;
-  Leaving leaving_;
+  catalog::Leaving leaving_;
   // Blocks in host that are left to the store; an evicted block leaves it.
   std::unordered_set<ShardGroup, HashOfShardGroup> left_to_store_;
   std::deque<Touch> to_touch_;

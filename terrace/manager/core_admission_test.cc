@@ -108,9 +108,16 @@ TEST_F(CoreDemoteByHazardTest, WhatIsWrittenTakesWhatIsKnownOfItsUseAlong) {
   }
 }
 
+TEST_F(CoreDemoteTest, SomeMinutesAfterABurstAsManyAreStillChosen) {
+  run(20);
+  rig_.clock.advance(seconds(300));
+  run(100, 1);
+  EXPECT_EQ(rig_.count(catalog::SlotState::kEvicting), kPrompt);
+}
+
 TEST_F(CoreDemoteTest, LongAfterABurstAFewAreChosenAgain) {
   run(20);
-  rig_.clock.advance(seconds(600));
+  rig_.clock.advance(seconds(1500));
   run(100, 1);
   EXPECT_EQ(rig_.count(catalog::SlotState::kEvicting), kFew);
 }

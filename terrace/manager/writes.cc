@@ -11,22 +11,7 @@ std::size_t Writes::limit() const {
                                std::max<std::size_t>(1, slots / 4));
 }
 
-std::uint32_t Writes::free_ahead() const {
-  const std::uint32_t slots = context_.host->geometry().slots;
-  const std::uint32_t few = std::min(kFewFreeAhead, slots / 16);
-  return std::clamp(std::max(burst_, burst_before_), few, std::max(few, slots / 8));
-}
-
-void Writes::note_burst(Nanoseconds now) {
-  const std::uint64_t taken =
-      context_.reserved() - std::exchange(reserved_before_, context_.reserved());
-  if (now - window_began_ >= kBurstWindow) {
-    burst_before_ = now - window_began_ < kBurstWindow * 2 ? burst_ : 0;
-    burst_ = 0;
-    window_began_ = now;
-  }
-  burst_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(burst_, taken));
-}
+std::uint32_t Writes::free_ahead() const { return ahead_.wanted(context_.host->geometry().slots); }
 
 std::uint32_t Writes::free_soon() const {
   const catalog::Pool& pool = context_.host->pool();
@@ -105,7 +90,7 @@ void Writes::enqueue(Write write) {
 }
 
 void Writes::drive_eviction(Nanoseconds now) {
-  note_burst(now);
+  ahead_.note_turn(context_.reserved(), now);
   if (!may_begin()) return;  // What lies in host stays, as long as nobody needs its slot.
   context_.let_stay();
   catalog::Pool& pool = context_.pool();

@@ -15,6 +15,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "terrace/catalog/free_ahead.h"
 #include "terrace/manager/context_internal.h"
 
 namespace terrace::manager {
@@ -69,11 +70,7 @@ class Writes {
     std::optional<Event> stored{};
     bool is_begun = false;
   };
-  static constexpr std::uint32_t kFewFreeAhead = 64;
   static constexpr std::uint32_t kAtOnce = 64;  // Victims looked at under the lock.
-  static constexpr Nanoseconds kBurstWindow = seconds(60);
-  // Slots that were taken since the last turn, as a prompt's step or a load takes them.
-  void note_burst(Nanoseconds now);
   void tell_last_use(const Write& write);
   [[nodiscard]] bool may_begin() const { return context_.mode == Mode::kOn; }
   [[nodiscard]] std::size_t limit() const;
@@ -105,10 +102,7 @@ class Writes {
 
   Context& context_;
   bool is_stopped_ = false;
-  std::uint64_t reserved_before_ = 0;  // Context::reserved() at the last turn.
-  std::uint32_t burst_ = 0;            // The largest of this window,
-  std::uint32_t burst_before_ = 0;     // and of the one before.
-  Nanoseconds window_began_{0};
+  catalog::FreeAhead ahead_;
   std::uint64_t last_token_ = 0;
   Queued writes_;
   std::unordered_set<ShardGroup, HashOfShardGroup> queued_;  // Of writes_.

@@ -1,5 +1,6 @@
 #include "terrace/trace/replay.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "terrace/base/rng.h"
@@ -40,6 +41,7 @@ Result<Replay> Replay::create(const Options& options) {
                                                     .returns = replay.returns_,
                                                     .evicted_limit = 0,
                                                     .make_policy = options.make_policy}));
+    replay.is_written_late_ = options.is_demote || replay.filter_->counts();
   }
   return replay;
 }
@@ -53,6 +55,7 @@ Counts Replay::run(const Workload& workload) {
     now_ = request.at;
     workload.chain(request, blocks);
     serve(workload, request, blocks);
+    choose_leaving();
   }
   Counts all;
   for (const Counts& part : counts_) {
@@ -85,6 +88,7 @@ void Replay::serve(const Workload& workload, const Request& request,
   catalog::PinRun run;
   run.reserve(hashes_.size());
   const std::size_t loaded = load(run);
+  choose_leaving();
   for (const policy::SourceRun& found : found_) {
     (found.source == Tier::kHost ? counts.host_hits : counts.disk_hits) += found.blocks;
   }
@@ -114,6 +118,7 @@ void Replay::note_use(policy::ReturnClass of, policy::Priority priority) {
 }
 
 void Replay::compute(std::size_t from, catalog::PinRun& run) {
+  const std::uint64_t step = step_tokens_ / engine_->block_tokens();
   for (std::size_t at = from; at < hashes_.size(); ++at) {
     const BlockKey key = key_of(hashes_[at]);
     if (auto pin = host_->pin(key)) {
@@ -122,11 +127,15 @@ void Replay::compute(std::size_t from, catalog::PinRun& run) {
     }
     if (!store(key, run)) break;
     ++stores_;
+    if (step_tokens_ > 0 && (at + 1 - from) % std::max<std::uint64_t>(1, step) == 0) {
+      choose_leaving();
+    }
     if (disk_ == nullptr || has_on_disk(key)) continue;
     // Where nothing is written before host evicts it, that is a sighting alone.
     const bool is_admitted = filter_->admit(key, now_);
     if (is_admitted && !is_demote_) write(key);
   }
+  choose_leaving();
 }
 
 void Replay::answer(const Workload& workload, const Request& request, catalog::PinRun& run) {
@@ -172,6 +181,7 @@ bool Replay::store(const BlockKey& key, catalog::PinRun& run) {
   make_room();
   auto reserved = host_->reserve(key);
   if (!reserved) return false;
+  ++taken_;
   auto pin = std::move(*reserved).begin_fill().seal();
   if (!pin) return false;
   run.add(std::move(*pin));
@@ -180,17 +190,37 @@ bool Replay::store(const BlockKey& key, catalog::PinRun& run) {
 
 void Replay::make_room() {
   if (host_->count(catalog::SlotState::kFree) > 0) return;
-  const auto victim = host_->next_victim();
-  if (!victim) return;
-  const BlockKey& key = victim->key;
+  // Of more at once than were chosen nobody has time to write any.
+  if (is_written_late_) {
+    (void)leaving_.take();
+    return;
+  }
+  if (const auto victim = host_->next_victim()) (void)evict(*victim);
+}
+
+void Replay::choose_leaving() {
+  if (!is_written_late_) return;
+  ahead_.note_turn(taken_, now_);
+  leaving_.let_go();
+  const std::uint32_t wanted = ahead_.wanted(host_->slots());
+  while (host_->count(catalog::SlotState::kFree) + host_->count(catalog::SlotState::kEvicting) <
+         wanted) {
+    const auto victim = host_->next_victim();
+    if (!victim) return;
+    leaving_.add({.key = victim->key, .slot = evict(*victim)});
+  }
+}
+
+catalog::EvictingSlot Replay::evict(const catalog::Eviction& victim) {
+  const BlockKey& key = victim.key;
   const bool is_on_disk = has_on_disk(key);
   if (is_on_disk) filter_->note_leaving(key);
   const bool goes_down = disk_ != nullptr && !is_on_disk && filter_->admit_leaving(key, now_);
-  const auto last = goes_down ? host_->last_use(victim->slot) : std::nullopt;
-  const auto evicting = host_->begin_evict();
-  if (!goes_down) return;
-  write(key);
+  const auto last = goes_down ? host_->last_use(victim.slot) : std::nullopt;
+  auto evicting = host_->begin_evict();
+  if (goes_down) write(key);
   if (last) disk_->note_last_use(key, *last);
+  return evicting ? std::move(*evicting) : catalog::EvictingSlot();
 }
 
 void Replay::write(const BlockKey& key) {

@@ -1,9 +1,11 @@
 // Replays a workload through a host pool and, if there is one, a disk pool below, as the manager
 // uses them: what a request computes is sealed in host and offered to the disk's admission filter,
 // what it hits is a sighting and written when the filter wants it by then, and what host evicts is
-// asked about again. So are the blocks of its answer, where the workload knows any. A request holds
-// its blocks to its end and lets go of the deepest first. What was found counts as hit, loaded or
-// not: computing a block leaves it in host as loading does, so what the planner decides changes the
+// asked about again. So are the blocks of its answer, where the workload knows any. Where what is
+// sealed is not written at once, who leaves host is chosen ahead, as many as the manager chooses;
+// of what a load or a step pushes out beyond those nothing is written. A request holds its blocks
+// to its end and lets go of the deepest first. What was found counts as hit, loaded or not:
+// computing a block leaves it in host as loading does, so what the planner decides changes the
 // times, and no hit. Threading: thread-compatible.  Waits: never.  Memory: that of the pools and
 // the filter.
 #pragma once
@@ -16,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "terrace/catalog/free_ahead.h"
+#include "terrace/catalog/leaving.h"
 #include "terrace/catalog/pool.h"
 #include "terrace/policy/admission/admission.h"
 #include "terrace/trace/engine_model.h"
@@ -46,6 +50,7 @@ class Replay {
     std::uint64_t admission_entries = 0;  // Of `expected`; 0 = as many as it wants.
     bool is_demote = false;               // Written when host evicts; else when sealed, too.
     bool is_prompt_only = false;          // Answers are not stored.
+    std::uint32_t step_tokens = 8192;     // A prompt is computed so many at once; 0 = all of them.
     CostModel cost{};
     // Makes the policy of both pools in place of `eviction`; empty = as is.
     std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make_policy = {};
@@ -67,6 +72,7 @@ class Replay {
   explicit Replay(const Options& options)
       : is_demote_(options.is_demote),
         is_prompt_only_(options.is_prompt_only),
+        step_tokens_(options.step_tokens),
         cost_(options.cost) {}
   void serve(const Workload& workload, const Request& request,
              const std::vector<std::uint32_t>& blocks);
@@ -84,16 +90,24 @@ class Replay {
   void write(const BlockKey& key);
   // One block leaves host where no slot is free.
   void make_room();
+  // The manager's turn: chooses ahead who leaves host next.
+  void choose_leaving();
+  // Host's next victim, written if it is to be.
+  catalog::EvictingSlot evict(const catalog::Eviction& victim);
   [[nodiscard]] bool has_on_disk(const BlockKey& key) const {
     return disk_ != nullptr && disk_->contains(key);
   }
 
   std::shared_ptr<policy::ReturnModel> returns_;
   std::unique_ptr<catalog::Pool> host_;
+  catalog::Leaving leaving_;  // Of host.
+  catalog::FreeAhead ahead_;
   std::unique_ptr<catalog::Pool> disk_;
   std::unique_ptr<policy::AdmissionFilter> filter_;
   bool is_demote_;
   bool is_prompt_only_;
+  std::uint32_t step_tokens_;
+  bool is_written_late_ = false;  // Much of host is not on disk.
   CostModel cost_;
   std::optional<EngineModel> engine_;
   // Of the request that is served.
@@ -102,6 +116,7 @@ class Replay {
   Nanoseconds now_{0};
   std::uint64_t writes_ = 0;
   std::uint64_t stores_ = 0;
+  std::uint64_t taken_ = 0;  // Slots of host.
   std::array<Counts, kPartCount> counts_{};
 };
 

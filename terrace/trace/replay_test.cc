@@ -61,11 +61,11 @@ TEST(TraceReplayTest, ACacheThatHoldsEverythingHitsTheIdealRatio) {
   EXPECT_EQ(rounded(hit_percent(workload, slots)), 36.64);
 }
 
-// Two requests of three blocks each, whose answers add one that nobody asks for.
-Workload answered() {
+// Requests of three blocks each, whose answers add one that nobody asks for.
+Workload answered(int requests) {
   Workload workload;
   (void)workload.set_block_tokens(64);
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < requests; ++i) {
     std::uint32_t tip = 0;
     for (int block = 0; block < 3; ++block) tip = workload.add_block(tip);
     workload.add_request({.at = seconds(i),
@@ -81,7 +81,7 @@ TEST(TraceReplayTest, BlocksOfAnswersAreStoredUnlessOnlyPromptsAre) {
   const auto run = [](bool is_prompt_only) {
     auto replay =
         Replay::create({.host_slots = 8, .disk_slots = 8, .is_prompt_only = is_prompt_only});
-    return replay.value().run(answered());
+    return replay.value().run(answered(2));
   };
   EXPECT_EQ(run(false).stores, 8U);
   EXPECT_EQ(run(false).disk_writes, 8U);
@@ -91,14 +91,31 @@ TEST(TraceReplayTest, BlocksOfAnswersAreStoredUnlessOnlyPromptsAre) {
 }
 
 TEST(TraceReplayTest, DemoteWritesWhatHostEvictsAndNothingBefore) {
-  const auto run = [](std::uint32_t host, const char* admission) {
+  const auto run = [](int requests, const char* admission) {
     auto replay = Replay::create(
-        {.host_slots = host, .disk_slots = 8, .admission = admission, .is_demote = true});
-    return replay.value().run(answered());
+        {.host_slots = 64, .disk_slots = 256, .admission = admission, .is_demote = true});
+    return replay.value().run(answered(requests));
   };
-  EXPECT_EQ(run(8, "all").disk_writes, 0U);
-  EXPECT_EQ(run(5, "all").disk_writes, 3U) << "so many left host";
-  EXPECT_EQ(run(5, "reuse").disk_writes, 0U) << "none of them was sighted twice";
+  EXPECT_EQ(run(14, "all").disk_writes, 0U) << "as many slots as are kept free are";
+  const Counts counts = run(40, "all");
+  EXPECT_EQ(counts.stores, 160U);
+  EXPECT_EQ(counts.disk_writes, 160U - 64 + 4) << "what has left host, and four that are the next";
+  EXPECT_EQ(run(40, "reuse").disk_writes, 0U) << "none of them was sighted twice";
+}
+
+// As in an engine: there is no time to write more than was chosen ahead.
+TEST(TraceReplayTest, OfWhatOneStepPushesOutOnlyWhatWasChosenAheadIsWritten) {
+  Workload workload = answered(15);
+  std::uint32_t tip = 0;
+  for (int block = 0; block < 40; ++block) tip = workload.add_block(tip);
+  workload.add_request({.at = seconds(100), .tip = tip, .depth = 40});
+  const auto writes = [&](std::uint32_t step_tokens) {
+    auto replay = Replay::create(
+        {.host_slots = 64, .disk_slots = 256, .is_demote = true, .step_tokens = step_tokens});
+    return replay.value().run(workload).disk_writes;
+  };
+  EXPECT_EQ(writes(4 * 64), 40U);
+  EXPECT_EQ(writes(0), 16U) << "a quarter of host, for the next one";
 }
 
 TEST(TraceReplayTest, AnUnknownPolicyIsRefusedWithTheKnownOnes) {

@@ -67,6 +67,8 @@ struct EngineOptions {
   std::string engine_id = "engine";
   std::function<void(manager::Options&)> tune = {};
   const Clock* clock = nullptr;  // Null = the system's.
+  // Called where a real engine takes its time: a run has loaded; it has computed.
+  std::function<void()> pause = [] {};
 };
 
 // As a scrape reads it.
@@ -234,6 +236,7 @@ class Engine {
     const RequestId id = begin(tokens, salt);
     const auto hashes = hash(tokens, salt);
     const std::uint64_t offered = look_up(id);
+    given_.pause();
     std::vector<std::uint32_t> table(hashes.size());
     for (auto& block : table) block = take_device_block();
     const std::span<const std::uint32_t> tables[] = {table};
@@ -252,6 +255,7 @@ class Engine {
       advance(id, hashes.size(), table);
       step();
     }
+    given_.pause();
     outcome.ledger = manager_->end_request(id).value();
     return outcome;
   }

@@ -178,6 +178,94 @@ TEST_F(ObjectKnownTest, APackThatDidNotVerifyOnceAndGaveNoSecondAnswerIsNotConde
   EXPECT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged")));
 }
 
+// Shard groups that lie side by side, of which some arrive damaged.
+class ObjectReadAgainTest : public ObjectKnownTest {
+ protected:
+  static constexpr std::size_t kReads = 8;  // Four blocks of two groups.
+
+  void SetUp() override {
+    ASSERT_EQ(write(*tier_, chain_, memory_, 0).text(), Status().text());
+    place_->fault = [this](const transfer::ObjectRequest& request) {
+      if (request.op != transfer::ObjectOp::kGet) return Status();
+      gets_.push_back(request.bytes());
+      if (gets_.size() > 1) return second_;
+      for (const std::size_t number : damaged_) flip(number);
+      return Status();
+    };
+  }
+  void flip(std::size_t number) { object()[place(number).offset + 5000] ^= std::byte{1}; }
+  // All by one request; those of `damaged` are right again from the second one on. By their number.
+  std::vector<Code> read_all(std::vector<std::size_t> damaged, Status second) {
+    damaged_ = std::move(damaged);
+    second_ = std::move(second);
+    gets_.clear();
+    for (std::size_t number = 0; number < kReads; ++number) {
+      const auto group = static_cast<std::uint16_t>(number % 2);
+      EXPECT_TRUE(tier_
+                      ->begin_read(number, GroupId(group), chain_[number / 2],
+                                   into_.at(number / 2, group).ranks, transfer::IoClass::kTtftRead,
+                                   kNoDeadline)
+                      .is_ok());
+    }
+    std::vector<ObjectDone> done;
+    while (gets_.empty()) tier_->poll(done);
+    for (const std::size_t number : damaged_) flip(number);
+    for (ObjectDone& one : settle(*tier_)) done.push_back(std::move(one));
+    std::vector<Code> codes(kReads, Code::kInternal);
+    EXPECT_EQ(done.size(), kReads);
+    for (const ObjectDone& one : done) {
+      codes[one.token] = one.status.code();
+      if (!one.status.is_ok()) continue;
+      const PackShards& right = content_.at(one.token / 2, one.token % 2);
+      EXPECT_TRUE(ChainMemory::same(into_.at(one.token / 2, one.token % 2), right)) << one.token;
+      EXPECT_EQ(one.checksums, right.checksums) << one.token;
+    }
+    return codes;
+  }
+  [[nodiscard]] wire::PackRange place(std::size_t number) const {
+    return pack_.shard_group(static_cast<std::uint32_t>(number / 2),
+                             GroupId(static_cast<std::uint16_t>(number % 2)));
+  }
+
+  const wire::PackGeometry pack_{options_.layout, kPackBlocks};
+  ChainMemory content_{options_.layout, 4, 5};
+  ChainMemory into_{options_.layout, 4, 0};
+  std::vector<std::size_t> damaged_;
+  Status second_;
+  std::vector<std::uint64_t> gets_;  // Bytes of each.
+};
+
+TEST_F(ObjectReadAgainTest, WhatVerifiedIsAHitWhenTheSecondReadOfItsNeighbourFails) {
+  for (const Code code : {Code::kDeadline, Code::kIo, Code::kNotFound}) {
+    SCOPED_TRACE(to_string(code));
+    auto wanted = std::vector<Code>(kReads, Code::kOk);
+    wanted[3] = code;
+    EXPECT_EQ(read_all({3}, {code, "not now"}), wanted);
+    EXPECT_THAT(tier_->problems(), IsEmpty());
+    // What is gone is looked for again a little later.
+    EXPECT_EQ(tier_->match(GroupId(0), chain_), code == Code::kNotFound ? 0U : 4U);
+  }
+}
+
+TEST_F(ObjectReadAgainTest, OnlyWhatDoesNotVerifyIsReadAgainNeighboursTogether) {
+  EXPECT_EQ(read_all({1, 2, 6}, {}), std::vector<Code>(kReads, Code::kOk));
+  ASSERT_EQ(gets_.size(), 3U);
+  EXPECT_EQ(gets_[1], place(1).bytes + place(2).bytes);
+  EXPECT_EQ(gets_[2], place(6).bytes);
+  EXPECT_EQ(counter(*tier_, kCorrupt), 0U);
+  EXPECT_EQ(counter(*tier_, "terrace_object_blocks_total", "op=\"read\""), kReads);
+}
+
+TEST_F(ObjectReadAgainTest, WhatDoesNotVerifyTwiceCondemnsThePackAndNoNeighbour) {
+  flip(0);
+  flip(5);
+  auto wanted = std::vector<Code>(kReads, Code::kOk);
+  wanted[0] = wanted[5] = Code::kCorrupt;
+  EXPECT_EQ(read_all({}, {}), wanted);
+  EXPECT_THAT(tier_->problems(), ElementsAre(HasSubstr("is damaged")));
+  EXPECT_EQ(tier_->match(GroupId(0), chain_), 0U);
+}
+
 // What the status says of damaged packs, and for how long.
 class ObjectDamageTest : public ObjectKnownTest {
  protected:

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <tuple>
 
 #include "terrace/base/check.h"
@@ -192,35 +193,55 @@ void Reads::take_opened(std::uint64_t number, std::vector<ObjectDone>& done) {
   if (--place->second.pending == 0) conclude(number, done);
 }
 
-bool Reads::read_again(std::uint64_t number, Get& get) {
-  const auto bad = std::ranges::find(get.statuses, Code::kCorrupt, &Status::code);
-  if (bad == get.statuses.end() || get.is_second || context_.is_reset.load()) return false;
-  const std::string what = bad->message();
-  if (!ask(number, get).is_ok()) return false;
-  get.is_second = true;
+std::vector<bool> Reads::read_again(Get& get) {
+  const std::size_t reads = get.reads.size();
+  std::vector<bool> is_again(reads, false);
+  if (get.is_second || context_.is_reset.load()) return is_again;
+  const auto is_bad = [&](std::size_t i) { return get.statuses[i].code() == Code::kCorrupt; };
+  for (std::size_t first = 0, end = 0; first < reads; first = end) {
+    for (end = first + 1; end < reads && is_bad(end) == is_bad(first);) ++end;
+    if (is_bad(first) && ask_again(get, first, end)) {
+      std::fill_n(is_again.begin() + static_cast<std::ptrdiff_t>(first), end - first, true);
+    }
+  }
+  return is_again;
+}
+
+bool Reads::ask_again(Get& get, std::size_t first, std::size_t end) {
+  const std::size_t ranks = context_.geometry.ranks();
+  const auto at = [](std::size_t i) { return static_cast<std::ptrdiff_t>(i); };
+  Get again;
+  again.attempt = get.attempt;
+  again.is_second = true;
+  again.reads.assign(get.reads.begin() + at(first), get.reads.begin() + at(end));
+  again.pages.assign(std::make_move_iterator(get.pages.begin() + at(first * ranks)),
+                     std::make_move_iterator(get.pages.begin() + at(end * ranks)));
+  const std::uint64_t number = last_number_ + 1;
+  if (!ask(number, again).is_ok()) return false;
+  last_number_ = number;
+  const std::string name = context_.name_of(again.reads.front().place.pack, variant_of(again));
+  gets_.emplace(number, std::move(again));
   context_.damage_log.write(
-      LogLevel::kWarn,
-      fmt::format("event=object_read_again place=\"{}\" name={} reason=\"{}\"",
-                  context_.store->place(),
-                  context_.name_of(get.reads.front().place.pack, variant_of(get)), what));
+      LogLevel::kWarn, fmt::format("event=object_read_again place=\"{}\" name={} reason=\"{}\"",
+                                   context_.store->place(), name, get.statuses[first].message()));
   return true;
 }
 
 void Reads::conclude(std::uint64_t number, std::vector<ObjectDone>& done) {
   const std::size_t ranks = context_.geometry.ranks();
-  Get& ended = gets_.at(number);
-  for (std::size_t frame = 0; frame < ended.opened.size(); ++frame) {
-    Status& status = ended.statuses[frame / ranks];
-    if (status.is_ok()) status = ended.opened[frame];
-  }
-  if (read_again(number, ended)) return;
   auto node = gets_.extract(number);
-  const Get& get = node.mapped();
+  Get& get = node.mapped();
+  for (std::size_t frame = 0; frame < get.opened.size(); ++frame) {
+    Status& status = get.statuses[frame / ranks];
+    if (status.is_ok()) status = get.opened[frame];
+  }
+  const std::vector<bool> is_again = read_again(get);
   const SequenceHash& pack = get.reads.front().place.pack;
   const PackName name{pack, static_cast<std::uint8_t>(variant_of(get))};
   Status damage;
   std::uint64_t damaged_at = 0;
   for (std::size_t i = 0; i < get.reads.size(); ++i) {
+    if (is_again[i]) continue;
     Status status = get.statuses[i];
     std::vector<Checksum> checksums;
     for (std::size_t frame = i * ranks; frame < (i + 1) * ranks; ++frame) {
@@ -239,12 +260,18 @@ void Reads::conclude(std::uint64_t number, std::vector<ObjectDone>& done) {
   } else if (get.answer.code() == Code::kNotFound) {
     context_.counters.lost_packs.add();
     context_.forget(pack);
-  } else if (std::ranges::all_of(get.statuses, &Status::is_ok)) {
-    const MutexLock lock(context_.mutex);
-    if (get.attempt > 0) context_.known.set_variant(pack, name.variant);
-    const wire::PackRange& first = get.reads.front().range;
-    const wire::PackRange& last = get.reads.back().range;
-    context_.damaged.note_well(name, first.offset, last.offset + last.bytes - first.offset);
+  } else {
+    note_well(get, name);
+  }
+}
+
+void Reads::note_well(const Get& get, const PackName& name) {
+  const MutexLock lock(context_.mutex);
+  for (std::size_t i = 0; i < get.reads.size(); ++i) {
+    if (!get.statuses[i].is_ok()) continue;
+    if (get.attempt > 0) context_.known.set_variant(name.pack, name.variant);
+    const wire::PackRange& range = get.reads[i].range;
+    context_.damaged.note_well(name, range.offset, range.bytes);
   }
 }
 

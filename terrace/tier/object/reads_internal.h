@@ -1,6 +1,6 @@
 // Shard groups on their way out of packs. What was asked for between two polls and lies side by
-// side is read by one ranged request, as each costs a round trip. What does not verify is read once
-// more before the pack is called damaged: it may have changed on its way.
+// side is read by one ranged request, as each costs a round trip. Of it what does not verify, and
+// that alone, is read once more before the pack is called damaged: it may have changed on its way.
 // Threading: owned by the I/O thread.  Waits: never.  Bounds: ObjectTier::Options::most_reads.
 #pragma once
 
@@ -69,10 +69,14 @@ class Reads {
   }
   // The frame is the wanted block's, and can be read; what is plain is verified.
   [[nodiscard]] Status examine(const Get& get, std::size_t frame, wire::FrameHeader& found) const;
-  // True when some of it does not verify, and it is under way again.
-  [[nodiscard]] bool read_again(std::uint64_t number, Get& get);
+  // Asks once more for what does not verify, for that alone: what did is in its place. By read:
+  // whether it is under way again.
+  [[nodiscard]] std::vector<bool> read_again(Get& get);
+  // For the reads [first, end) of it, with their pages.
+  [[nodiscard]] bool ask_again(Get& get, std::size_t first, std::size_t end);
   void open_frames(std::uint64_t number, Get& get);
   void conclude(std::uint64_t number, std::vector<ObjectDone>& done);
+  void note_well(const Get& get, const PackName& name);
   void finish(const Read& read, const Status& status, std::vector<Checksum> checksums,
               std::vector<ObjectDone>& done);
 

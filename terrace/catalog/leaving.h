@@ -1,7 +1,7 @@
-// Blocks that were chosen to leave the host tier next, in that order, and need no write any more:
-// the disk has them, or is not to. Until their slots are wanted they are hit like any others, and
-// whoever uses one takes it back. Threading: thread-compatible; the manager's lock guards it.
-// Waits: never.  Memory: 48 bytes a block; Writes chooses how many.
+// Blocks that were chosen to leave a pool next, in that order, and need no write any more: the tier
+// below has them, or is not to. Until their slots are wanted they are hit like any others, and
+// whoever uses one takes it back. Threading: thread-compatible; the lock of the pool guards it.
+// Waits: never.  Memory: 48 bytes a block; FreeAhead says how many.
 #pragma once
 
 #include <algorithm>
@@ -11,14 +11,14 @@
 
 #include "terrace/catalog/pool.h"
 
-namespace terrace::manager {
+namespace terrace::catalog {
 
 class Leaving {
  public:
   struct Block {
     BlockKey key{};
-    bool is_refused = false;  // By the disk's filter.
-    catalog::EvictingSlot slot{};
+    bool is_refused = false;  // By the filter of the tier below.
+    EvictingSlot slot{};
   };
 
   void add(Block block) { blocks_.push_back(std::move(block)); }
@@ -41,7 +41,7 @@ class Leaving {
   void let_go() {
     for (std::size_t i = 0; i < std::min(kAtOnce, blocks_.size()); ++i) {
       next_ = next_ + 1 < blocks_.size() ? next_ + 1 : 0;
-      catalog::EvictingSlot& slot = blocks_[next_].slot;
+      EvictingSlot& slot = blocks_[next_].slot;
       if (!slot.is_rescued()) continue;
       slot.reset();
       ++empty_;
@@ -61,4 +61,4 @@ class Leaving {
   std::size_t empty_ = 0;  // At most: some have been taken.
 };
 
-}  // namespace terrace::manager
+}  // namespace terrace::catalog
