@@ -316,6 +316,8 @@ TEST(CoreModeTest, ReadOnlyGivesUpWhatIsOfBeforeAReset) {
   }
   const auto beside = Rig::make_tokens(8, 3);
   rig.run_cold(beside);
+  const auto of_a_step = context.reserve(context.key_of(GroupId(0), {.high = 1, .low = 2}));
+  ASSERT_TRUE(of_a_step.has_value());
   ASSERT_LT(rig.count(catalog::SlotState::kFree), 4U);
   rig.core.set_mode(Mode::kReadOnly);
   EXPECT_EQ(rig.look_up(id), 4U);
