@@ -283,11 +283,13 @@ void choose_shadow(const config::Settings& settings, manager::Options& made) {
   shadow.tolerance = settings.shadow.tolerance;
   shadow.element = element_type(made.fingerprint);
   shadow.evidence = settings.shadow.evidence;
-  shadow.marks = settings.shadow.evidence;
-  if (!shadow.marks.empty()) return;
-  const bool has_disk = !made.disk.paths.empty();
-  shadow.marks = (has_disk ? made.disk.paths.front() : settings.attach.directory) + "/evidence";
-  if (made.encryption.keys == nullptr) shadow.evidence = shadow.marks;
+  if (!shadow.evidence.empty()) {
+    shadow.marks = {shadow.evidence};
+    return;
+  }
+  for (const std::string& path : made.disk.paths) shadow.marks.push_back(path + "/evidence");
+  if (shadow.marks.empty()) shadow.marks = {settings.attach.directory + "/evidence"};
+  if (made.encryption.keys == nullptr) shadow.evidence = shadow.marks.front();
 }
 
 // The tiers that the settings ask for are forecast, not made.

@@ -123,15 +123,16 @@ TEST_F(ConvertTest, EvidenceLiesWithTheDiskElseWithTheSockets) {
   ASSERT_TRUE(options.has_value());
   EXPECT_EQ(options->shadow.element, ElementType::kBFloat16);
   EXPECT_EQ(options->shadow.evidence, "/run/terrace/evidence");
-  EXPECT_EQ(options->shadow.marks, "/run/terrace/evidence");
+  EXPECT_EQ(options->shadow.marks, std::vector<std::string>{"/run/terrace/evidence"});
   settings_.disk.size = 1_GiB;
   options = convert_owner(owner_, settings_);
   EXPECT_EQ(options->shadow.evidence, "/mnt/a/evidence");
-  EXPECT_EQ(options->shadow.marks, "/mnt/a/evidence");
+  EXPECT_EQ(options->shadow.marks,
+            (std::vector<std::string>{"/mnt/a/evidence", "/mnt/b/evidence"}));
   settings_.shadow.evidence = "/e";
   options = convert_owner(owner_, settings_);
   EXPECT_EQ(options->shadow.evidence, "/e");
-  EXPECT_EQ(options->shadow.marks, "/e");
+  EXPECT_EQ(options->shadow.marks, std::vector<std::string>{"/e"});
 }
 
 TEST_F(ConvertTest, WithEncryptionNoKvLiesInTheClearUnlessSomebodySaysWhere) {
@@ -140,7 +141,7 @@ TEST_F(ConvertTest, WithEncryptionNoKvLiesInTheClearUnlessSomebodySaysWhere) {
   auto options = convert_owner(owner_, settings_);
   ASSERT_TRUE(options.has_value());
   EXPECT_EQ(options->shadow.evidence, "");
-  EXPECT_EQ(options->shadow.marks, "/run/terrace/evidence");
+  EXPECT_EQ(options->shadow.marks, std::vector<std::string>{"/run/terrace/evidence"});
   settings_.shadow.evidence = "/e";
   options = convert_owner(owner_, settings_);
   EXPECT_EQ(options->shadow.evidence, "/e");

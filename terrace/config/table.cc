@@ -200,8 +200,8 @@ constexpr Row kRows[] = {
     {.name = "shadow.evidence", .type = kPath, .fallback = "", .high = 4096,
      .text = "Directory for both versions of blocks that differ, at most eight and not encrypted, "
          "and for the mark that keeps later starts from serving.", .field = FIELD(shadow.evidence),
-     .fallback_note = "`evidence` in the first of disk.paths, else in attach.directory; with "
-         "encryption for the mark alone"},
+     .fallback_note = "`evidence` in the first of disk.paths, the mark in each of them; without a "
+         "disk in attach.directory; with encryption for the mark alone"},
 
     {.name = "attach.timeout", .type = kDuration, .fallback = "120s", .low = kSecond,
      .high = 24 * kHour,

@@ -21,6 +21,7 @@
 #include "terrace/manager/ledger_ring.h"
 #include "terrace/manager/look_ups_internal.h"
 #include "terrace/manager/packs_internal.h"
+#include "terrace/manager/quarantine_internal.h"
 #include "terrace/manager/rate_line_internal.h"
 #include "terrace/manager/reads_internal.h"
 #include "terrace/manager/request_internal.h"
@@ -142,7 +143,7 @@ class Core {
   void on_kept(std::uint64_t token, const std::string& where);
   // Before anything is served: where a quarantine of this namespace is written down, and what an
   // earlier owner wrote there.
-  void open_quarantine(std::string path, const std::optional<std::string>& found);
+  void open_quarantine(std::vector<std::string> marks, const std::optional<FoundQuarantine>& found);
   // What eviction learned is to go to the disk: every ten minutes in which requests ended, and once
   // more at the close.
   [[nodiscard]] bool is_learned_due(Nanoseconds now) const;

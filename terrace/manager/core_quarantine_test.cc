@@ -156,7 +156,7 @@ TEST(CoreQuarantineTest, AfterTheQuarantineALaterOwnerFindsNothingOnDisk) {
 // What the first look-up of a new owner over `mark` comes to.
 std::optional<MissReason> first_miss(const std::string& mark) {
   Rig rig(checking(0));
-  rig.core.open_quarantine(mark, read_quarantine(mark));
+  rig.core.open_quarantine({mark}, find_quarantine(std::span(&mark, 1)));
   rig.run_cold(Rig::make_tokens(2, 1));
   const RequestId id = rig.begin(Rig::make_tokens(2, 1));
   EXPECT_EQ(rig.look_up(id) == 0, rig.core.shadows().is_quarantined());
@@ -169,7 +169,7 @@ TEST(CoreQuarantineTest, AQuarantineOutlivesItsOwnerUntilItsMarkIsRemoved) {
   const std::string mark = scratch.path() + "/new/a.quarantined";
   {
     Rig rig(checking(1));
-    rig.core.open_quarantine(mark, read_quarantine(mark));
+    rig.core.open_quarantine({mark}, find_quarantine(std::span(&mark, 1)));
     rig.run_cold(Rig::make_tokens(2, 1));
     Checked checked(rig, 2);
     plant(rig, rig.hashes(checked.id)[1]);
@@ -190,7 +190,7 @@ TEST(CoreQuarantineTest, WhatAnEarlierOwnerLeftOnDiskIsDroppedUnderItsMark) {
   rig.run_cold(Rig::make_tokens(2, 1));
   rig.settle();
   ASSERT_FALSE(rig.disk.blocks.empty());
-  rig.core.open_quarantine(mark, read_quarantine(mark));
+  rig.core.open_quarantine({mark}, find_quarantine(std::span(&mark, 1)));
   EXPECT_TRUE(rig.disk.blocks.empty());
   EXPECT_THAT(rig.core.shadows().reason(), HasSubstr("as told"));
   EXPECT_THAT(rig.core.shadows().reason(), HasSubstr(mark));
@@ -209,16 +209,38 @@ TEST(CoreQuarantineTest, AMarkThatCannotBeReadIsAMark) {
 }
 
 TEST(CoreQuarantineTest, EachNamespaceHasAMarkOfItsOwn) {
-  const ShadowOptions options{.marks = "/m"};
+  const ShadowOptions options{.marks = {"/m", "/n"}};
   Fingerprint one{.content = {{"model", "a"}}, .layout = {{"ranks", "1"}}};
   Fingerprint content = one;
   content.content[0].value = "b";
   Fingerprint layout = one;
   layout.layout[0].value = "2";
-  EXPECT_EQ(quarantine_path(options, one), quarantine_path(options, one));
-  EXPECT_NE(quarantine_path(options, one), quarantine_path(options, content));
-  EXPECT_NE(quarantine_path(options, one), quarantine_path(options, layout));
-  EXPECT_EQ(quarantine_path({}, one), "");
+  ASSERT_EQ(quarantine_paths(options, one).size(), 2U);
+  EXPECT_EQ(quarantine_paths(options, one), quarantine_paths(options, one));
+  for (const std::size_t at : {0U, 1U}) {
+    EXPECT_NE(quarantine_paths(options, one)[at], quarantine_paths(options, content)[at]);
+    EXPECT_NE(quarantine_paths(options, one)[at], quarantine_paths(options, layout)[at]);
+  }
+  EXPECT_TRUE(quarantine_paths({}, one).empty());
+}
+
+TEST(CoreQuarantineTest, AMarkInOneOfSeveralDirectoriesIsEnough) {
+  testing::ScratchDirectory scratch;
+  std::ofstream(scratch.path() + "/file") << "no directory";
+  const std::vector<std::string> marks{scratch.path() + "/file/a.quarantined",
+                                       scratch.path() + "/one/a.quarantined",
+                                       scratch.path() + "/two/a.quarantined"};
+  EXPECT_FALSE(find_quarantine({}).has_value());
+  EXPECT_FALSE(write_quarantines({}, "as told").has_value());
+  EXPECT_FALSE(write_quarantines(std::span(marks).first(1), "as told").has_value());
+  const auto written = write_quarantines(marks, "as told");
+  ASSERT_TRUE(written.has_value()) << written.error().text();
+  EXPECT_EQ(*written, (std::vector{marks[1], marks[2]}));
+  std::filesystem::remove(marks[1]);
+  const auto found = find_quarantine(std::span(marks).last(2));
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->text, "as told");
+  EXPECT_EQ(found->paths, std::vector{marks[2]});
 }
 
 TEST(CoreQuarantineTest, TheServiceEndsBeforeTheEvidenceIsWritten) {

@@ -1,6 +1,7 @@
 // Blocks of requests that are checked: copied out beside the stored ones, compared, and what
 // follows when they differ.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
@@ -150,11 +151,12 @@ void Core::on_kept(std::uint64_t token, const std::string& where) {
   shadows_.add_to_reason(where);
 }
 
-void Core::open_quarantine(std::string path, const std::optional<std::string>& found) {
-  shadows_.set_mark(std::move(path));
+void Core::open_quarantine(std::vector<std::string> marks,
+                           const std::optional<FoundQuarantine>& found) {
+  shadows_.set_marks(std::move(marks));
   if (!found) return;
-  quarantine(fmt::format("found by an earlier start: {}; in force until {} is removed", *found,
-                         shadows_.mark()));
+  quarantine(fmt::format("found by an earlier start: {}; in force until {} is removed", found->text,
+                         fmt::join(found->paths, " and ")));
 }
 
 void Core::note_noise(const Difference& difference) {

@@ -1,5 +1,6 @@
 // The I/O thread compares: bytes are read outside the lock, in slots that the core holds meanwhile.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -44,22 +45,23 @@ Compared IoDriver::compare(const CompareJob& job, const Options& options) const 
 
 std::string IoDriver::keep(const CompareJob& job, const Compared& found,
                            const Options& options) const {
-  std::string mark;
+  std::vector<std::string> marks;
   std::string reason;
   {
     const MutexLock lock(shared_.mutex);
-    mark = shared_.core.shadows().mark();
+    marks = shared_.core.shadows().marks();
     reason = shared_.core.shadows().reason();
   }
   const std::size_t rank = found.rank.value();
-  // First what keeps later owners from serving the namespace: it is one page.
-  const Status written = mark.empty() ? Status(Code::kInvalid, "no directory is named for it")
-                                      : write_quarantine(mark, reason);
+  // First what keeps later owners from serving the namespace: it is one page each.
+  const auto written = write_quarantines(marks, reason);
   const std::string where =
       keep_evidence(options, job, found, payload_of(memory_of(job.stored, job.group)[rank]),
                     payload_of(memory_of(job.computed, job.group)[rank]));
-  if (written.is_ok()) return fmt::format("{}; in force until {} is removed", where, mark);
-  return fmt::format("{}; in force until the restart: {}", where, written.message());
+  if (!written) {
+    return fmt::format("{}; in force until the restart: {}", where, written.error().message());
+  }
+  return fmt::format("{}; in force until {} is removed", where, fmt::join(*written, " and "));
 }
 
 bool IoDriver::compare_all(const std::vector<CompareJob>& jobs) {

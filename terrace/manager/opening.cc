@@ -149,21 +149,19 @@ Status open_disk(const Options& options, const tier::FirstLook& first_look, cons
 }
 
 // Before a tier opens that has blocks of earlier owners.
-void find_quarantine(const Options& options, const tier::FirstLook& first_look,
-                     const Fingerprint& fingerprint, Shared& shared, LogSink& log) {
-  std::string path = quarantine_path(options.shadow, fingerprint);
-  std::optional<std::string> found;
-  if (!first_look.is_in_silence(path)) {
-    found = read_quarantine(path);
-  } else {
-    log.write(
-        LogLevel::kWarn,
-        fmt::format("event=quarantine_unknown reason=\"{} does not answer\": whether an earlier "
-                    "start found this model's blocks to be wrong is not known",
-                    path));
+void look_for_quarantine(const Options& options, const tier::FirstLook& first_look,
+                         const Fingerprint& fingerprint, Shared& shared, LogSink& log) {
+  std::vector<std::string> marks = quarantine_paths(options.shadow, fingerprint);
+  const std::size_t all = marks.size();
+  std::erase_if(marks, [&](const std::string& path) { return first_look.is_in_silence(path); });
+  if (marks.empty() && all > 0) {
+    log.write(LogLevel::kWarn,
+              "event=quarantine_unknown reason=\"no directory that would have its mark answers\": "
+              "whether an earlier start found this model's blocks to be wrong is not known");
   }
+  const auto found = find_quarantine(marks);
   const MutexLock lock(shared.mutex);
-  shared.core.open_quarantine(std::move(path), found);
+  shared.core.open_quarantine(std::move(marks), found);
 }
 
 }  // namespace
@@ -252,7 +250,7 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
-    find_quarantine(options, first_look, opened.fingerprint, shared, log);
+    look_for_quarantine(options, first_look, opened.fingerprint, shared, log);
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
       go_without_disk(options, first_look, shared, log, "");

@@ -88,7 +88,9 @@ struct ShadowOptions {
   double tolerance = 1;                  // Times the noise floor; 0 = bytes must be equal.
   std::optional<ElementType> element{};  // Without one nothing is checked.
   std::string evidence{};                // Directory for blocks that differ; empty = none is kept.
-  std::string marks{};  // Directory where a quarantine outlives the process; empty = it does not.
+  // Directories where a quarantine outlives the process, in each of them, as one may be gone or
+  // hang at the next start; none = it does not.
+  std::vector<std::string> marks{};
 };
 
 // What a KV group needs of the past, and how it looks in block tables.

@@ -19,11 +19,15 @@ constexpr std::size_t kDigits = 16;
 
 }  // namespace
 
-std::string quarantine_path(const ShadowOptions& options, const Fingerprint& fingerprint) {
-  if (options.marks.empty()) return {};
-  return fmt::format("{}/{}-{}.quarantined", options.marks,
-                     fingerprint.content_digest().substr(0, kDigits),
-                     fingerprint.layout_digest().substr(0, kDigits));
+std::vector<std::string> quarantine_paths(const ShadowOptions& options,
+                                          const Fingerprint& fingerprint) {
+  std::vector<std::string> paths;
+  for (const std::string& directory : options.marks) {
+    paths.push_back(fmt::format("{}/{}-{}.quarantined", directory,
+                                fingerprint.content_digest().substr(0, kDigits),
+                                fingerprint.layout_digest().substr(0, kDigits)));
+  }
+  return paths;
 }
 
 std::optional<std::string> read_quarantine(const std::string& path) {
@@ -40,9 +44,35 @@ std::optional<std::string> read_quarantine(const std::string& path) {
   return *std::move(text);
 }
 
+std::optional<FoundQuarantine> find_quarantine(std::span<const std::string> paths) {
+  std::optional<FoundQuarantine> found;
+  for (const std::string& path : paths) {
+    auto text = read_quarantine(path);
+    if (!text) continue;
+    if (!found) found.emplace(*std::move(text));
+    found->paths.push_back(path);
+  }
+  return found;
+}
+
 Status write_quarantine(const std::string& path, std::string_view reason) {
   TERRACE_RETURN_IF_ERROR(make_directories(fs::path(path).parent_path().string()));
   return write_file_atomic(path, fmt::format("{}\n", reason));
+}
+
+Result<std::vector<std::string>> write_quarantines(std::span<const std::string> paths,
+                                                   std::string_view reason) {
+  Status failed(Code::kInvalid, "no directory is named for it");
+  std::vector<std::string> written;
+  for (const std::string& path : paths) {
+    if (Status status = write_quarantine(path, reason); status.is_ok()) {
+      written.push_back(path);
+    } else {
+      failed = std::move(status);
+    }
+  }
+  if (written.empty()) return fail(std::move(failed));
+  return written;
 }
 
 }  // namespace terrace::manager

@@ -64,8 +64,8 @@ class Shadows {
   void quarantine(std::string reason) { reason_ = std::move(reason); }
   void add_to_reason(const std::string& more) { reason_ += "; " + more; }
   // The file that outlives this process; empty = none does.
-  [[nodiscard]] const std::string& mark() const { return mark_; }
-  void set_mark(std::string path) { mark_ = std::move(path); }
+  [[nodiscard]] const std::vector<std::string>& marks() const { return marks_; }
+  void set_marks(std::vector<std::string> paths) { marks_ = std::move(paths); }
 
   // One more block is being compared, as long as the tally lives.
   [[nodiscard]] Tally count_one() { return {under_way_, context_.counters.shadow_skipped}; }
@@ -86,7 +86,7 @@ class Shadows {
   std::uint64_t under_way_ = 0;
   std::uint64_t last_key_ = 0;
   std::string reason_;
-  std::string mark_;
+  std::vector<std::string> marks_;
 };
 
 }  // namespace terrace::manager

@@ -241,7 +241,7 @@ def advised(say: Say, model: str, sizes: list[list[int]]) -> None:
             found["asked"].append(command(directory, "advise", *words))
         engine.close()
         for number, (host, disk) in enumerate(sizes):
-            settings = {"host.blocks": host, "host.size": 0, "lookup.pin_share": 0.95, "host.eviction": os.environ.get("EV", "hazard")}
+            settings = {"host.blocks": host, "host.size": 0, "lookup.pin_share": 0.95}
             if disk:
                 path = Path(place) / f"disk-{number}"
                 path.mkdir()
