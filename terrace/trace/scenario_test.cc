@@ -163,10 +163,10 @@ struct Disturbed {
   double beside = 0;
 };
 
-Disturbed chat_beside_scan(const std::string& eviction) {
-  const Workload chat = make_chat({.conversations = 800});
+Disturbed chat_beside_scan(const std::string& eviction, std::uint64_t seed) {
+  const Workload chat = make_chat({.seed = seed, .conversations = 800});
   Workload mixed = chat;
-  EXPECT_TRUE(mix_scan(mixed, 1));
+  EXPECT_TRUE(mix_scan(mixed, seed));
   const auto slots = static_cast<std::uint32_t>(chat.unique_blocks() / 20);
   const auto hits = [&](const Workload& workload) {
     auto replay = Replay::create({.host_slots = slots, .eviction = eviction});
@@ -177,11 +177,20 @@ Disturbed chat_beside_scan(const std::string& eviction) {
   return {hits(chat), hits(mixed)};
 }
 
+// Points of its hits, on average of a few chats.
+double lost_beside_scan(const std::string& eviction) {
+  constexpr std::uint64_t kChats = 4;
+  double lost = 0;
+  for (std::uint64_t seed = 1; seed <= kChats; ++seed) {
+    const Disturbed chat = chat_beside_scan(eviction, seed);
+    lost += chat.alone - chat.beside;
+  }
+  return lost / kChats;
+}
+
 TEST(ScenarioTest, ScansLeaveAChatItsHitsWithTheDefaultPolicy) {
-  const Disturbed hazard = chat_beside_scan("hazard");
-  const Disturbed lru = chat_beside_scan("lru");
-  EXPECT_GT(hazard.beside, hazard.alone - 3);
-  EXPECT_LT(lru.beside, lru.alone - 6) << "else this says nothing";
+  EXPECT_LT(lost_beside_scan("hazard"), 3);
+  EXPECT_GT(lost_beside_scan("lru"), 6) << "else this says nothing";
 }
 
 }  // namespace

@@ -165,6 +165,13 @@ TIERS = Dashboard(
             ("sum by (class) (terrace_disk_waiting_transfers)", "{{class}}"),
         ),
         lines(
+            "Reads that nobody wants any more",
+            "short",
+            "Blocks per second that were not read, as who had asked for them was aborted or ended. "
+            "Many: clients give up, or look-ups wait too long (lookup.deadline).",
+            (f"sum by (tier) ({rate('terrace_cancel_blocks_total')})", "{{tier}}"),
+        ),
+        lines(
             "Queues",
             "short",
             "Blocks that wait, and how many may. At its limit blocks are dropped, or answers get "
