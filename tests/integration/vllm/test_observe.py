@@ -55,7 +55,7 @@ def test_it_is_not_switched_on_while_it_runs(found: dict[str, Any]) -> None:
     assert "start it again with mode=on" in found["resume"]["error"]
 
 
-SIZES = ([40, 0], [80, 0], [40, 160], [80, 320])  # Blocks of host and of disk.
+SIZES = ([40, 0], [40, 160])  # Blocks of host and of disk.
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def observed(say: Say, model: str, host_blocks: int) -> None:
     say(found)
 
 
-def _chats(engine: Engine, turns: int = 240) -> dict[str, Any]:
+def _chats(engine: Engine, turns: int = 120) -> dict[str, Any]:
     """Conversations that take turns, the latest ones most often; none in the engine's own cache."""
     rng = random.Random(5)
     talks: list[list[int]] = []
@@ -218,7 +218,7 @@ def _chats(engine: Engine, turns: int = 240) -> dict[str, Any]:
         talk += numbers(1000 + turn, rng.randrange(40, 160))
         asked += (len(talk) - 1) // BLOCK * BLOCK
         engine.forget_local()
-        (answer,) = measured(engine, [talk], max_tokens=rng.randrange(2, 64))["answers"]
+        (answer,) = measured(engine, [talk], max_tokens=rng.randrange(2, 34))["answers"]
         answers.append(answer["tokens"])
         talk += answer["tokens"][0]
         if len(talk) < LONGEST_TALK:
