@@ -126,7 +126,7 @@ def updated(page: Page) -> None:
 
 
 def stays(values: dict[str, float]) -> dict[str, float]:
-    """What only requests change: paths are looked at beside them, each time with a time of its own."""
+    """What only requests change: paths are looked at beside them, each look with its own time."""
     return {name: value for name, value in values.items() if "_disk_look_seconds" not in name}
 
 

@@ -241,7 +241,11 @@ def advised(say: Say, model: str, sizes: list[list[int]]) -> None:
             found["asked"].append(command(directory, "advise", *words))
         engine.close()
         for number, (host, disk) in enumerate(sizes):
-            settings = {"host.blocks": host, "host.size": 0, "lookup.pin_share": 0.95}
+            settings: dict[str, Any] = {
+                "host.blocks": host,
+                "host.size": 0,
+                "lookup.pin_share": 0.95,
+            }
             if disk:
                 path = Path(place) / f"disk-{number}"
                 path.mkdir()
