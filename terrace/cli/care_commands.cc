@@ -149,7 +149,7 @@ Answer run_verify(const VerifyOptions& options) {
 
 namespace {
 
-// What `shadow.evidence` is by default lies beside the owner directories, in the first path. Empty
+// What `shadow.evidence` is by default lies beside the owner directories. Empty
 // = there is none.
 std::string evidence_in(const std::string& path) {
   const std::string directory = path + "/evidence";

@@ -231,9 +231,9 @@ TEST(CoreQuarantineTest, AMarkInOneOfSeveralDirectoriesIsEnough) {
                                        scratch.path() + "/one/a.quarantined",
                                        scratch.path() + "/two/a.quarantined"};
   EXPECT_FALSE(find_quarantine({}).has_value());
-  EXPECT_FALSE(write_quarantines({}, "as told").has_value());
-  EXPECT_FALSE(write_quarantines(std::span(marks).first(1), "as told").has_value());
-  const auto written = write_quarantines(marks, "as told");
+  EXPECT_FALSE(write_quarantines({}, "as told", {}).has_value());
+  EXPECT_FALSE(write_quarantines(std::span(marks).first(1), "as told", {}).has_value());
+  const auto written = write_quarantines(marks, "as told", {});
   ASSERT_TRUE(written.has_value()) << written.error().text();
   EXPECT_EQ(*written, (std::vector{marks[1], marks[2]}));
   std::filesystem::remove(marks[1]);
@@ -241,6 +241,40 @@ TEST(CoreQuarantineTest, AMarkInOneOfSeveralDirectoriesIsEnough) {
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(found->text, "as told");
   EXPECT_EQ(found->paths, std::vector{marks[2]});
+}
+
+// Of a file server that does not answer.
+class StuckHands final : public Hands {
+ public:
+  void post(Job job, bool /*is_urgent*/) override { job_ = std::move(job); }
+
+ private:
+  Job job_;
+};
+// At once.
+class QuickHands final : public Hands {
+ public:
+  void post(Job job, bool /*is_urgent*/) override { job(); }
+};
+
+TEST(CoreQuarantineTest, ADirectoryThatHangsKeepsNoMarkFromTheOthers) {
+  testing::ScratchDirectory scratch;
+  const std::vector<std::string> marks{scratch.path() + "/one/a.quarantined",
+                                       scratch.path() + "/two/a.quarantined"};
+  int hands = 0;
+  const tier::MakeHand first_is_stuck = [&](const std::string&) -> Result<std::unique_ptr<Hands>> {
+    if (hands++ == 0) return std::make_unique<StuckHands>();
+    return std::make_unique<QuickHands>();
+  };
+  const auto written = write_quarantines(marks, "as told", first_is_stuck, milliseconds(20));
+  ASSERT_TRUE(written.has_value()) << written.error().text();
+  EXPECT_EQ(*written, std::vector{marks[1]});
+  EXPECT_FALSE(read_quarantine(marks[0]).has_value());
+  hands = 0;
+  const auto none =
+      write_quarantines(std::span(marks).first(1), "as told", first_is_stuck, milliseconds(20));
+  ASSERT_FALSE(none.has_value());
+  EXPECT_THAT(none.error().message(), HasSubstr(marks[0] + ": its file system does not answer"));
 }
 
 TEST(CoreQuarantineTest, TheServiceEndsBeforeTheEvidenceIsWritten) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "terrace/base/thread.h"
 #include "terrace/manager/evidence_internal.h"
 #include "terrace/manager/io_driver_internal.h"
 #include "terrace/manager/quarantine_internal.h"
@@ -54,10 +55,17 @@ std::string IoDriver::keep(const CompareJob& job, const Compared& found,
   }
   const std::size_t rank = found.rank.value();
   // First what keeps later owners from serving the namespace: it is one page each.
-  const auto written = write_quarantines(marks, reason);
+  const auto written = write_quarantines(marks, reason, lone_hand);
+  // The rest is written here, and not where its mark has not come back.
+  const std::string& evidence = options.shadow.evidence;
+  const auto is_beside = [&](const std::string& path) { return path.starts_with(evidence + "/"); };
+  const bool is_refused = std::ranges::any_of(marks, is_beside) &&
+                          !(written && std::ranges::any_of(*written, is_beside));
   const std::string where =
-      keep_evidence(options, job, found, payload_of(memory_of(job.stored, job.group)[rank]),
-                    payload_of(memory_of(job.computed, job.group)[rank]));
+      is_refused
+          ? fmt::format("no evidence is kept: {} takes no mark", evidence)
+          : keep_evidence(options, job, found, payload_of(memory_of(job.stored, job.group)[rank]),
+                          payload_of(memory_of(job.computed, job.group)[rank]));
   if (!written) {
     return fmt::format("{}; in force until the restart: {}", where, written.error().message());
   }

@@ -148,20 +148,44 @@ Status open_disk(const Options& options, const tier::FirstLook& first_look, cons
   return {};
 }
 
-// Before a tier opens that has blocks of earlier owners.
-void look_for_quarantine(const Options& options, const tier::FirstLook& first_look,
-                         const Fingerprint& fingerprint, Shared& shared, LogSink& log) {
-  std::vector<std::string> marks = quarantine_paths(options.shadow, fingerprint);
-  const std::size_t all = marks.size();
-  std::erase_if(marks, [&](const std::string& path) { return first_look.is_in_silence(path); });
-  if (marks.empty() && all > 0) {
-    log.write(LogLevel::kWarn,
-              "event=quarantine_unknown reason=\"no directory that would have its mark answers\": "
-              "whether an earlier start found this model's blocks to be wrong is not known");
-  }
-  const auto found = find_quarantine(marks);
+// Where a difference is written down that is found from now on.
+void name_marks(const Options& options, const Fingerprint& fingerprint, Shared& shared) {
   const MutexLock lock(shared.mutex);
-  shared.core.open_quarantine(std::move(marks), found);
+  shared.core.open_quarantine(quarantine_paths(options.shadow, fingerprint), std::nullopt);
+}
+
+// Before a tier opens that has blocks of earlier owners. Returns why nobody can say whether they
+// are to be believed; empty = somebody can.
+[[nodiscard]] std::string look_for_quarantine(const Options& options,
+                                              const tier::FirstLook& first_look,
+                                              const Fingerprint& fingerprint, Shared& shared,
+                                              LogSink& log) {
+  const std::vector<std::string> marks = quarantine_paths(options.shadow, fingerprint);
+  std::vector<std::string> answering;
+  for (const std::string& path : marks) {
+    if (!first_look.is_in_silence(path)) {
+      answering.push_back(path);
+      continue;
+    }
+    log.write(LogLevel::kWarn,
+              fmt::format("event=quarantine_unknown reason=\"{} does not answer\": what an earlier "
+                          "start may have written down there alone is not known",
+                          path));
+  }
+  auto found = find_quarantine(answering);
+  if (found) {  // The others were lost or silent then.
+    std::erase_if(answering, [&](const auto& path) {
+      return std::ranges::find(found->paths, path) != found->paths.end();
+    });
+    const auto written = write_quarantines(answering, found->text, lone_hand);
+    if (written) found->paths.insert(found->paths.end(), written->begin(), written->end());
+  }
+  const bool is_unknown = !found && answering.empty() && !marks.empty();
+  const MutexLock lock(shared.mutex);
+  shared.core.open_quarantine(marks, found);
+  if (!is_unknown) return {};
+  return "whether an earlier start found this model's blocks to be wrong is not known, as no "
+         "directory answers that would have it written down";
 }
 
 }  // namespace
@@ -240,6 +264,7 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
     return stay_shut(options, clock, shared, log, status.message(), stop);
   }
   auto fingerprint = whole_fingerprint(options);
+  if (fingerprint) name_marks(options, *fingerprint, shared);
   const tier::FirstLook first_look = look_at_disk(options, clock, log, stop);
   Status objects_status;
   if (!fingerprint) {
@@ -250,7 +275,8 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
   } else {
     opened.fingerprint = std::move(*fingerprint);
     opened.has_fingerprint.store(true);
-    look_for_quarantine(options, first_look, opened.fingerprint, shared, log);
+    const std::string doubt =
+        look_for_quarantine(options, first_look, opened.fingerprint, shared, log);
     TERRACE_SYNC_POINT("manager.open.disk");
     if (options.disk.paths.empty()) {
       go_without_disk(options, first_look, shared, log, "");
@@ -261,7 +287,14 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
                       status.message() + "; the disk tier is not used until the engine restarts");
     }
     // After the disk: a shared directory whose server is away may hang for long.
-    objects_status = open_objects(options, clock, log, shared, driver, opened);
+    if (!doubt.empty() || stop.stop_requested()) {
+      go_without_objects(shared, log,
+                         !options.object.open_store ? ""
+                         : doubt.empty()            ? "the engine closes"
+                                                    : doubt);
+    } else {
+      objects_status = open_objects(options, clock, log, shared, driver, opened);
+    }
   }
   const auto is_stopped = [&] { return stop.stop_requested(); };
   const Status populated = (*host)->populate(is_stopped);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <system_error>
 
 #include "terrace/base/file.h"
+#include "terrace/base/mutex.h"
 #include "terrace/manager/quarantine_internal.h"
 
 namespace terrace::manager {
@@ -60,15 +62,65 @@ Status write_quarantine(const std::string& path, std::string_view reason) {
   return write_file_atomic(path, fmt::format("{}\n", reason));
 }
 
+namespace {
+
+// With the hands that are at it, however long.
+class Writing {
+ public:
+  explicit Writing(std::size_t paths) : ended_(paths) {}
+  void end(std::size_t path, Status status) {
+    const MutexLock lock(mutex_);
+    ended_[path] = std::move(status);
+    changed_.notify_all();
+  }
+  // Of each path how it ended; nothing = it has not.
+  std::vector<std::optional<Status>> wait(Nanoseconds limit) {
+    constexpr Nanoseconds kNap = milliseconds(10);
+    const MutexLock lock(mutex_);
+    for (Nanoseconds waited(0); waited < limit && !is_over(); waited = waited + kNap) {
+      (void)changed_.wait_for(mutex_, kNap);
+    }
+    return ended_;
+  }
+
+ private:
+  [[nodiscard]] bool is_over() const TERRACE_REQUIRES(mutex_) {
+    return std::ranges::all_of(ended_, [](const auto& one) { return one.has_value(); });
+  }
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<std::optional<Status>> ended_ TERRACE_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
 Result<std::vector<std::string>> write_quarantines(std::span<const std::string> paths,
-                                                   std::string_view reason) {
+                                                   std::string_view reason,
+                                                   const tier::MakeHand& make_hand,
+                                                   Nanoseconds limit) {
+  const auto writing = std::make_shared<Writing>(paths.size());
+  std::vector<std::unique_ptr<Hands>> hands;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const auto write = [writing, i, path = paths[i], text = std::string(reason)] {
+      writing->end(i, write_quarantine(path, text));
+    };
+    auto hand = make_hand ? make_hand("terrace-mark") : Result<std::unique_ptr<Hands>>(nullptr);
+    if (hand && *hand != nullptr) {
+      (*hand)->post(write, true);
+      hands.push_back(*std::move(hand));
+    } else {
+      write();
+    }
+  }
   Status failed(Code::kInvalid, "no directory is named for it");
   std::vector<std::string> written;
-  for (const std::string& path : paths) {
-    if (Status status = write_quarantine(path, reason); status.is_ok()) {
-      written.push_back(path);
+  const auto ended = writing->wait(limit);
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (ended[i] && ended[i]->is_ok()) {
+      written.push_back(paths[i]);
     } else {
-      failed = std::move(status);
+      failed = ended[i] ? *ended[i]
+                        : Status(Code::kDeadline, paths[i] + ": its file system does not answer");
     }
   }
   if (written.empty()) return fail(std::move(failed));

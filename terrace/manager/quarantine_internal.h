@@ -13,6 +13,7 @@
 
 #include "terrace/base/status.h"
 #include "terrace/manager/options.h"
+#include "terrace/tier/first_look.h"
 
 namespace terrace::manager {
 
@@ -28,8 +29,13 @@ struct FoundQuarantine {
 [[nodiscard]] std::optional<FoundQuarantine> find_quarantine(std::span<const std::string> paths);
 // On the medium when it returns ok. Errors: of the file.
 [[nodiscard]] Status write_quarantine(const std::string& path, std::string_view reason);
-// In each of them that takes it. Those that did; none = the quarantine ends with the process.
+inline constexpr Nanoseconds kMarkLimit = seconds(2);
+// In each of them that takes it within `limit`, each by a hand of its own, as the file server of
+// one may hang; one that does so is left to that hand. Without hands in turn, and without limit.
+// Those that took it. Errors: none did; the quarantine then ends with the process.
 [[nodiscard]] Result<std::vector<std::string>> write_quarantines(std::span<const std::string> paths,
-                                                                 std::string_view reason);
+                                                                 std::string_view reason,
+                                                                 const tier::MakeHand& make_hand,
+                                                                 Nanoseconds limit = kMarkLimit);
 
 }  // namespace terrace::manager

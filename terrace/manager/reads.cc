@@ -38,6 +38,7 @@ std::optional<Tier> Reads::want(const BlockKey& key, transfer::IoClass io_class,
     Read& read = reads_.at(known->second);
     if (read.key != key) return std::nullopt;  // Of a namespace that was left.
     if (waiter) read.waiters.push_back(*waiter);
+    read.deadline = std::max(read.deadline, deadline);  // Of one that is begun, should it be anew.
     note_asker(known->second, asker);
     if (io_class < read.io_class) {
       read.io_class = io_class;

@@ -129,10 +129,11 @@ void SizeForecast::note_tokens(Tokens prompt, Tokens engine) {
 
 bool SizeForecast::work(Nanoseconds now, const GivenUp& given_up) {
   if (has_failed_) return false;
-  if (given_up.lost > 0) {
+  if (given_up != given_up_) {
     const MutexLock lock(curve_mutex_);
-    lost_share_ =
-        static_cast<double>(given_up.lost) / static_cast<double>(given_up.lost + given_up.written);
+    window_.written += static_cast<double>(given_up.written - given_up_.written);
+    window_.lost += static_cast<double>(given_up.lost - given_up_.lost);
+    given_up_ = given_up;
   }
   bool has_learned = false;
   for (std::size_t left = kAtOnce; left > 0;) {
@@ -245,6 +246,8 @@ void SizeForecast::age_window() {
     window_.seconds /= 2;
     window_.prompt_tokens /= 2;
     window_.engine_tokens /= 2;
+    window_.written /= 2;
+    window_.lost /= 2;
     for (double& requests : window_.lengths) requests /= 2;
     if (gain_) gain_->age();
   }
@@ -274,7 +277,8 @@ double SizeForecast::hit_percent(Tier tier, std::uint64_t blocks) const {
   const policy::HitRatio ratio = blocks < host_blocks_ ? of_host : hit_ratio(disk_eviction_);
   const double both = ratio(policy::size_of_two(ratio, host_blocks_, blocks, disk_has_copies_));
   if (disk_has_copies_) return 100 * both;
-  return 100 * (both - lost_share_ * (both - std::min(both, of_host(host_blocks_))));
+  const double lost_share = window_.lost > 0 ? window_.lost / (window_.lost + window_.written) : 0;
+  return 100 * (both - lost_share * (both - std::min(both, of_host(host_blocks_))));
 }
 
 void SizeForecast::add_sizes(Tier tier, std::uint64_t blocks, ForecastStatus& status) const {

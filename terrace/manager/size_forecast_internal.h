@@ -33,6 +33,7 @@ namespace terrace::manager {
 struct GivenUp {
   std::uint64_t written = 0;
   std::uint64_t lost = 0;
+  friend bool operator==(const GivenUp&, const GivenUp&) = default;
 };
 
 class SizeForecast {
@@ -94,6 +95,8 @@ class SizeForecast {
     double seconds = 0;
     double prompt_tokens = 0;
     double engine_tokens = 0;
+    double written = 0;                          // Of what host gave up, blocks that the disk took,
+    double lost = 0;                             // and that it did not.
     std::array<double, kLengthCells> lengths{};  // Requests, by their blocks.
   };
   void add_run(std::span<const SequenceHash> chain, const Run& run) TERRACE_REQUIRES(asked_mutex_);
@@ -138,6 +141,7 @@ class SizeForecast {
   std::size_t looked_ = 0;  // Blocks of it that were looked for,
   std::size_t used_ = 0;    // and used, from its end.
   Nanoseconds worked_at_;
+  GivenUp given_up_;         // As told last.
   bool has_failed_ = false;  // No memory for the curve.
   mutable Mutex curve_mutex_;
   std::optional<policy::MissCurve> curve_ TERRACE_GUARDED_BY(curve_mutex_);
@@ -149,7 +153,6 @@ class SizeForecast {
   policy::Use use_ TERRACE_GUARDED_BY(curve_mutex_);                // Of the run that is learned.
   std::uint64_t halvings_ TERRACE_GUARDED_BY(curve_mutex_) = 0;
   Window window_ TERRACE_GUARDED_BY(curve_mutex_);
-  double lost_share_ TERRACE_GUARDED_BY(curve_mutex_) = 0;  // Of what host gives up.
 };
 
 }  // namespace terrace::manager

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -49,24 +48,18 @@ Opened named(Opened store, std::string_view setting, std::string_view way_out) {
 // A mount may take longer; then the store opens at one of the next tries.
 constexpr Nanoseconds kAnswersWithin = seconds(2);
 
-// Says when its calls are over.
+// Its jobs keep `asking` until they are over, or dropped before they began.
 class ToldHand final : public Hands {
  public:
-  ToldHand(std::unique_ptr<Hands> hand, std::shared_ptr<std::atomic<bool>> is_asking)
-      : hand_(std::move(hand)), is_asking_(std::move(is_asking)) {}
+  ToldHand(std::unique_ptr<Hands> hand, std::shared_ptr<int> asking)
+      : hand_(std::move(hand)), asking_(std::move(asking)) {}
   void post(Job job, bool is_urgent) override {
-    is_asking_->store(true);
-    hand_->post(
-        [job = std::move(job), is_asking = is_asking_] {
-          job();
-          is_asking->store(false);
-        },
-        is_urgent);
+    hand_->post([job = std::move(job), asking = asking_] { job(); }, is_urgent);
   }
 
  private:
   std::unique_ptr<Hands> hand_;
-  const std::shared_ptr<std::atomic<bool>> is_asking_;
+  const std::shared_ptr<int> asking_;
 };
 
 // Whether anybody answers for a shared directory, before its store is opened. A call that hangs
@@ -76,10 +69,13 @@ class Answers {
   explicit Answers(std::string path) : path_(std::move(path)) {}
   // Empty = somebody does.
   [[nodiscard]] std::string why_not(const Clock& clock, LogSink& log) {
-    if (is_asking_->load()) return why_not_;
-    const auto make_hand = [this](const std::string& /*name*/) -> Result<std::unique_ptr<Hands>> {
+    if (!asking_.expired()) return why_not_;
+    auto asking = std::make_shared<int>();
+    asking_ = asking;
+    const auto make_hand = [asking = std::move(asking)](
+                               const std::string& /*name*/) -> Result<std::unique_ptr<Hands>> {
       TERRACE_ASSIGN_OR_RETURN(auto hand, lone_hand("terrace-store"));
-      return std::make_unique<ToldHand>(std::move(hand), is_asking_);
+      return std::make_unique<ToldHand>(std::move(hand), asking);
     };
     const auto found =
         tier::look_first(std::span(&path_, 1), make_hand, kAnswersWithin, clock, log);
@@ -89,7 +85,7 @@ class Answers {
 
  private:
   const std::string path_;
-  const std::shared_ptr<std::atomic<bool>> is_asking_ = std::make_shared<std::atomic<bool>>(false);
+  std::weak_ptr<int> asking_;  // By whoever still asks.
   std::string why_not_;
 };
 
