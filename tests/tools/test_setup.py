@@ -182,7 +182,7 @@ def test_an_unknown_verb_names_the_known(capsys: pytest.CaptureFixture[str]) -> 
     assert "known are: setup, demo, test" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["--help", "fly"])
+@pytest.mark.parametrize("word", ["--helpme", "fly"])
 def test_setup_changes_nothing_for_a_word_that_it_does_not_know(
     word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
