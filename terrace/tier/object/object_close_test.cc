@@ -49,6 +49,7 @@ class ObjectCloseTest : public ObjectTierRig {
     ASSERT_EQ(begin_pack(tier, 0).text(), Status().text());
     ASSERT_TRUE(await(tier, [&] { return done_.size() == 1; }));
     ASSERT_EQ(done_[0].status.text(), Status().text());
+    ASSERT_TRUE(await(tier, [&] { return tier.is_idle(); }));
     hang_.hold(1);  // Pack 1 is asked for first.
     ASSERT_EQ(begin_pack(tier, 1).text(), Status().text());
     ASSERT_TRUE(await(tier, [&] { return hang_.held() == 1; }));
