@@ -209,6 +209,7 @@ TEST_F(LeftBehind, AStoreStaysClosedWhereTheOnlyMarkOfAQuarantineWouldBeSilent) 
   EXPECT_EQ(engine.run(tokens).loaded, 4U) << "what this engine computed itself";
   engine.stop();
   hang.release();
+  EXPECT_TRUE(wait_until([] { return !testing::has_thread("terrace-path-0"); }));
 }
 
 TEST_F(LeftBehind, ClosingDoesNotWaitForAPathThatDoesNotAnswerAtTheStart) {
@@ -219,6 +220,8 @@ TEST_F(LeftBehind, ClosingDoesNotWaitForAPathThatDoesNotAnswerAtTheStart) {
   engine.manager().close(milliseconds(10));
   EXPECT_EQ(hang.held(), 1) << "closing waited for it";
   EXPECT_FALSE(engine.manager().has_left_behind());
+  hang.release();
+  EXPECT_TRUE(wait_until([] { return !testing::has_thread("terrace-path-0"); }));
 }
 
 TEST_F(LeftBehind, AStoreThatHangsDoesNotHoldUpClosingAndKeepsWhatItUses) {
