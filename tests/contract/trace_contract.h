@@ -1,7 +1,8 @@
 // What every eviction policy must do on workloads: hit not less than `lru` by more than 0.3 points
 // of the blocks asked for: on recorded prompts; on short chats that are made up, whose users return
 // without memory, so that a block's age says all that can be known, and `lru` goes by nothing else;
-// and while a batch job reads everything once beside such a chat; in rushes by 0.5 on average.
+// while a batch job reads everything once beside such a chat, and in a rush; of several rushes by
+// 0.5 on average.
 // A policy's test instantiates it by its name, or with its factory:
 //   INSTANTIATE_TEST_SUITE_P(Hazard, TraceContract, ::testing::Values(TraceMaker{"hazard", {}}));
 // Threading: tests only.
@@ -72,6 +73,13 @@ TEST_P(TraceContract, WhileABatchJobScansItIsAsGoodAsLru) {
   Workload chat = make_chat({.seed = 3, .conversations = 600});
   const std::uint64_t unique_blocks = chat.unique_blocks();
   ASSERT_TRUE(mix_scan(chat, 3));
+  expect_as_good_as_lru(chat, unique_blocks);
+}
+
+TEST_P(TraceContract, InARushItIsAsGoodAsLru) {
+  Workload chat = make_chat({.seed = 4, .conversations = 600});
+  const std::uint64_t unique_blocks = chat.unique_blocks();
+  ASSERT_TRUE(mix_burst(chat, 4));
   expect_as_good_as_lru(chat, unique_blocks);
 }
 
