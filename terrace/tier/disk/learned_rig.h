@@ -47,6 +47,18 @@ class DiskLearnedTest : public DiskFixture {
     for (std::uint64_t n = 1; n <= lessons; ++n) keep(n);
     rig_.close();
   }
+  // Of the write budget.
+  std::int64_t charged_for_a_lesson() {
+    rig_.use_clock(clock_);
+    rig_.options().write_budget = Bytes(24 << 20U);
+    open();
+    clock_.advance(seconds(3600));
+    rig_.settle();
+    const std::int64_t before = rig_.tier().flow().budget_left;
+    rig_.tier().keep_learned(lesson(1));
+    EXPECT_TRUE(poll_until([&] { return rig_.tier().is_idle(); }));
+    return before - rig_.tier().flow().budget_left;
+  }
   void expect_serving() {
     EXPECT_TRUE(rig_.write(next_).is_ok());
     EXPECT_TRUE(rig_.read(next_++).is_ok());
