@@ -21,7 +21,9 @@ class Leaving {
     EvictingSlot slot{};
   };
 
-  void add(Block block) { blocks_.push_back(std::move(block)); }
+  void add(Block block) {
+    if (block.slot.holds()) blocks_.push_back(std::move(block));
+  }
   // The one that goes first; dropping its slot frees it. Nothing if all were taken back.
   [[nodiscard]] std::optional<Block> take() {
     if (!has_any()) return std::nullopt;
@@ -31,11 +33,16 @@ class Leaving {
   }
   // Whether take() would give one.
   [[nodiscard]] bool has_any() {
-    const auto is_taken_back = [](const Block& block) {
-      return !block.slot.holds() || block.slot.is_rescued();
-    };
-    while (!blocks_.empty() && is_taken_back(blocks_.front())) blocks_.pop_front();
-    return !blocks_.empty();
+    while (!blocks_.empty()) {
+      const EvictingSlot& slot = blocks_.front().slot;
+      if (!slot.holds()) {
+        --empty_;
+      } else if (!slot.is_rescued()) {
+        return true;
+      }
+      blocks_.pop_front();
+    }
+    return false;
   }
   // Lets go of some that were taken back: until then they count as pinned.
   void let_go() {
@@ -46,19 +53,23 @@ class Leaving {
       slot.reset();
       ++empty_;
     }
-    if (empty_ < kAtOnce) return;
+    // All of them are passed over for it: not for a few of many.
+    if (empty_ < std::max(kAtOnce, blocks_.size() / 4)) return;
     std::erase_if(blocks_, [](const Block& block) { return !block.slot.holds(); });
     empty_ = 0;
   }
-  void clear() { blocks_.clear(); }
+  void clear() {
+    blocks_.clear();
+    empty_ = 0;
+  }
   // With those that were taken back and are not let go yet.
-  [[nodiscard]] std::size_t size() const { return blocks_.size(); }
+  [[nodiscard]] std::size_t size() const { return blocks_.size() - empty_; }
 
  private:
   static constexpr std::size_t kAtOnce = 64;
   std::deque<Block> blocks_;
   std::size_t next_ = 0;
-  std::size_t empty_ = 0;  // At most: some have been taken.
+  std::size_t empty_ = 0;  // That were let go and are still in `blocks_`.
 };
 
 }  // namespace terrace::catalog
