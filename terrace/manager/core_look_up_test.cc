@@ -105,6 +105,28 @@ TEST(CoreLookUpTest, NobodyWaitsForADiskThatIsStuckUntilItBringsSomething) {
   EXPECT_EQ(rig.look_up(rig.begin(Rig::make_tokens(2, 3))), 2U);
 }
 
+TEST(CoreLookUpTest, APrefetchDoesNotPushOutWhatTheRequestHasInHost) {
+  Rig rig({.host_blocks = 16, .has_disk = true});
+  const auto tokens = Rig::make_tokens(8, 1);
+  rig.run_cold(tokens);
+  for (std::uint32_t seed = 2; seed < 6; ++seed) rig.run_cold(Rig::make_tokens(4, seed));
+  // What leads comes back to host, before newer prompts; all that follows lies on disk alone.
+  const auto leading = std::span(tokens).first(4 * rig::kBlockTokens);
+  const RequestId first = rig.begin(leading);
+  ASSERT_EQ(rig.look_up(first), 4U);
+  (void)rig.end(first);
+  for (std::uint32_t seed = 6; seed < 9; ++seed) rig.run_cold(Rig::make_tokens(4, seed));
+  const std::uint64_t read_before = rig.disk.reads;
+  const RequestId id = rig.begin(tokens);
+  ASSERT_TRUE(rig.in_host(rig.hashes(id)[0]));
+  rig.settle();
+  EXPECT_EQ(rig.disk.reads - read_before, 4U);
+  for (std::size_t block = 0; block < 8; ++block) {
+    EXPECT_TRUE(rig.in_host(rig.hashes(id)[block])) << block;
+  }
+  EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+}
+
 TEST(CoreLookUpTest, ARequestsOwnPrefetchIsNoQueueBeforeIt) {
   Rig rig({.host_blocks = 32, .has_disk = true, .tune = [](Options& options) {
              options.has_planner = true;

@@ -107,13 +107,21 @@ void LookUps::prefetch(Request& request, std::uint64_t end, std::vector<policy::
   // Half of what waiting requests may hold: a prefetch is a guess about how much the engine has
   // itself.
   const std::uint64_t room = max_waiting_pins() / 2;
+  // What the request finds in host is not to go for what it reads.
+  std::vector<catalog::PinRun> own(context_.groups.count());
   for (std::uint16_t number = 0; number < context_.groups.count(); ++number) {
     const GroupId group(number);
-    std::uint64_t block = context_.groups.first_needed(group, end);
+    const std::uint64_t first = context_.groups.first_needed(group, end);
+    const auto wanted = hashes.subspan(first, end - first);
     // Asked about one by one, many cost more than they are worth.
-    block += leading_in_host(group, hashes.subspan(block, end - block), runs);
-    for (; block < end; ++block) {
-      if (context_.pool().contains(context_.key_of(group, hashes[block]))) continue;
+    const std::uint64_t leading = leading_in_host(group, wanted, runs);
+    if (leading >= wanted.size()) continue;
+    own[number] = context_.pool().pin_run(context_.name_space, group, wanted.first(leading));
+    for (std::uint64_t block = first + leading; block < end; ++block) {
+      if (auto pin = context_.pool().pin(context_.key_of(group, hashes[block]))) {
+        own[number].add(std::move(*pin));
+        continue;
+      }
       if (reads_.size() >= room) return;
       if (!want(request, group, block, Purpose::kAhead, now)) return;
     }
