@@ -28,6 +28,33 @@ MissReason reason_of(const Status& status) {
   return MissReason::kCorrupt;
 }
 
+// Thousands of requests may want one block, and each ends on its own: so both are kept in their
+// order, in which most of them come.
+void add(std::vector<Waiter>& waiters, const Waiter& waiter) {
+  waiters.insert(std::ranges::upper_bound(waiters, waiter.request, {}, &Waiter::request), waiter);
+}
+
+void remove(std::vector<Waiter>& waiters, RequestId request) {
+  const auto [first, last] = std::ranges::equal_range(waiters, request, {}, &Waiter::request);
+  waiters.erase(first, last);
+}
+
+// False if it was there.
+bool add(std::vector<RequestId>& askers, RequestId request) {
+  const auto at = std::ranges::lower_bound(askers, request);
+  if (at != askers.end() && *at == request) return false;
+  askers.insert(at, request);
+  return true;
+}
+
+// False if it was not there.
+bool remove(std::vector<RequestId>& askers, RequestId request) {
+  const auto at = std::ranges::lower_bound(askers, request);
+  if (at == askers.end() || *at != request) return false;
+  askers.erase(at);
+  return true;
+}
+
 }  // namespace
 
 std::optional<Tier> Reads::want(const BlockKey& key, transfer::IoClass io_class,
@@ -37,7 +64,7 @@ std::optional<Tier> Reads::want(const BlockKey& key, transfer::IoClass io_class,
       known != tokens_.end()) {
     Read& read = reads_.at(known->second);
     if (read.key != key) return std::nullopt;  // Of a namespace that was left.
-    if (waiter) read.waiters.push_back(*waiter);
+    if (waiter) add(read.waiters, *waiter);
     read.deadline = std::max(read.deadline, deadline);  // Of one that is begun, should it be anew.
     note_asker(known->second, asker);
     if (io_class < read.io_class) {
@@ -75,8 +102,7 @@ void Reads::note_asker(std::uint64_t token, std::optional<RequestId> asker) {
     read.is_kept = true;
     return;
   }
-  if (std::ranges::find(read.askers, *asker) != read.askers.end()) return;
-  read.askers.push_back(*asker);
+  if (!add(read.askers, *asker)) return;
   std::vector<std::uint64_t>& asked = asked_[*asker];
   if (asked.size() == asked.capacity()) {  // No longer than twice what is under way.
     std::erase_if(asked, [&](std::uint64_t one) { return !reads_.contains(one); });
@@ -144,7 +170,7 @@ void Reads::leave(const ShardGroup& block, RequestId request) {
   if (known == tokens_.end()) return;
   const auto found = reads_.find(known->second);
   Read& read = found->second;
-  std::erase_if(read.waiters, [&](const Waiter& waiter) { return waiter.request == request; });
+  remove(read.waiters, request);
   if (!read.is_begun && read.waiters.empty()) drop(found);
 }
 
@@ -160,9 +186,9 @@ void Reads::release(RequestId request) {
   if (asked.empty()) return;
   for (const std::uint64_t token : asked.mapped()) {
     const auto found = reads_.find(token);
-    if (found == reads_.end() || std::erase(found->second.askers, request) == 0) continue;
+    if (found == reads_.end() || !remove(found->second.askers, request)) continue;
     Read& read = found->second;
-    std::erase_if(read.waiters, [&](const Waiter& waiter) { return waiter.request == request; });
+    remove(read.waiters, request);
     if (read.is_wanted()) continue;
     if (!read.is_begun) {
       context_.counters.cancel_blocks[static_cast<std::size_t>(read.source)].add();

@@ -91,9 +91,9 @@ class Reads {
     transfer::IoClass io_class = transfer::IoClass::kPrefetch;
     Nanoseconds deadline{0};
     bool is_begun = false;
-    bool is_cancelled = false;  // Begun, and nobody wanted it any more.
-    bool is_kept = false;       // Whoever ends.
-    std::vector<RequestId> askers{};
+    bool is_cancelled = false;        // Begun, and nobody wanted it any more.
+    bool is_kept = false;             // Whoever ends.
+    std::vector<RequestId> askers{};  // Both in the order of the requests.
     std::vector<Waiter> waiters{};
     std::optional<Event> event{};
 
