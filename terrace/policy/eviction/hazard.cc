@@ -22,30 +22,28 @@ namespace {
 constexpr std::size_t kDrawn = 64;
 constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max();
 
-// 12 bytes a slot, all zero at first.
+// 12 bytes a slot, all zero at first. A choice asks 64 of them for tick and class: the tick lies in
+// one piece.
 struct Node {
   // The slot + 1 of the block before it in its chain, when that is known and here.
   std::uint32_t parent : 28;
+  std::uint32_t priority : 2;
   std::uint32_t is_evictable : 1;
-  std::uint32_t tick_low : 3;
+  std::uint32_t has_children : 1;
   // If it has children: how many slots call it their parent. Else its place + 1 among the leaves
   // that can be evicted, 0 if it cannot. A slot given up keeps its count: its children still call
   // it so, whatever block it holds next.
   std::uint32_t count : 28;
-  std::uint32_t has_children : 1;
-  std::uint32_t tick_middle : 3;
-  std::uint32_t tick_high : 21;
-  std::uint32_t of : 9;
-  std::uint32_t priority : 2;
+  std::uint32_t of_high : 4;
+  std::uint32_t tick : 27;  // Of the last use, modulo 24 days; see kOldest.
+  std::uint32_t of_low : 5;
 
-  // Of the last use, modulo 24 days; see kOldest.
-  [[nodiscard]] std::uint32_t tick() const {
-    return tick_high << 6U | tick_middle << 3U | tick_low;
+  [[nodiscard]] ReturnClass of() const {
+    return ReturnClass(static_cast<std::uint16_t>(of_high << 5U | of_low));
   }
-  void set_tick(std::uint32_t tick) {
-    tick_low = tick & 7U;
-    tick_middle = tick >> 3U & 7U;
-    tick_high = tick >> 6U & 0x1FFFFFU;
+  void set_of(ReturnClass of) {
+    of_low = of.value() & 31U;
+    of_high = of.value() >> 5U & 15U;
   }
 };
 static_assert(sizeof(Node) == 12);
@@ -111,7 +109,7 @@ class Hazard final : public EvictionPolicy {
     const Node& node = nodes_[slot.value()];
     const std::uint64_t age = age_of(node);
     KnownUse known{.use = {.at = time_of(told_tick_ - std::min(age, told_tick_)),
-                           .of = ReturnClass(static_cast<std::uint16_t>(node.of)),
+                           .of = node.of(),
                            .priority = static_cast<Priority>(node.priority)},
                    .before = {}};
     if (node.parent != 0) known.before = SlotIndex(node.parent - 1);
@@ -174,7 +172,7 @@ class Hazard final : public EvictionPolicy {
   static constexpr std::uint64_t kMostLooks = 1U << 16U;  // In one call: some 100 us.
 
   [[nodiscard]] std::uint32_t age_of(const Node& node) const {
-    const std::uint32_t age = (now_ - node.tick()) & kTickMask;
+    const std::uint32_t age = (now_ - node.tick) & kTickMask;
     // Ahead of `now_`: uses are not always told in order.
     return age > kOldest + 3 * kRound ? 0 : std::min(age, kOldest);
   }
@@ -190,7 +188,7 @@ class Hazard final : public EvictionPolicy {
       aging_due_ -= kRound;
       Node& node = nodes_[aged_];
       aged_ = aged_ + 1 < nodes_.size() ? aged_ + 1 : 0;
-      if (age_of(node) >= kOldest) node.set_tick(now_ - kOldest);
+      if (age_of(node) >= kOldest) node.tick = (now_ - kOldest) & kTickMask;
     }
   }
 
@@ -201,8 +199,8 @@ class Hazard final : public EvictionPolicy {
   }
 
   static void set_use(Node& node, std::uint32_t tick, const Use& use) {
-    node.set_tick(tick);
-    node.of = use.of.value() & 511U;
+    node.tick = tick & kTickMask;
+    node.set_of(use.of);
     node.priority = static_cast<std::uint32_t>(use.priority) & 3U;
   }
 
@@ -215,7 +213,7 @@ class Hazard final : public EvictionPolicy {
   void touch_now(SlotIndex slot) {
     TERRACE_CHECK(slot.value() < nodes_.size());
     Node& node = nodes_[slot.value()];
-    node.set_tick(now_);
+    node.tick = now_ & kTickMask;
     renounce(slot);
     if (node.is_evictable != 0) return;
     node.is_evictable = 1;
@@ -270,7 +268,24 @@ class Hazard final : public EvictionPolicy {
     const Node& node = nodes_[slot];
     const std::uint32_t age = age_of(node);
     if (returns_ == nullptr) return rank_of(0, age);
-    return rank_of(returns_->worth(ReturnClass(node.of), age) * kWeights[node.priority], age);
+    return rank_of(returns_->worth(node.of(), age) * kWeights[node.priority], age);
+  }
+
+  // rank() of the first `count`.
+  void rank_all(const std::array<std::uint32_t, kDrawn>& slots, std::size_t count,
+                std::array<std::uint64_t, kDrawn>& ranks) const {
+    std::array<std::uint32_t, kDrawn> ages{};
+    std::array<ReturnClass, kDrawn> of{};
+    std::array<float, kDrawn> weights{};
+    for (std::size_t i = 0; i < count; ++i) {
+      const Node& node = nodes_[slots[i]];
+      ages[i] = age_of(node);
+      of[i] = node.of();
+      weights[i] = kWeights[node.priority];
+    }
+    std::array<float, kDrawn> worths{};
+    if (returns_ != nullptr) returns_->worths(of, ages, worths);
+    for (std::size_t i = 0; i < kDrawn; ++i) ranks[i] = rank_of(worths[i] * weights[i], ages[i]);
   }
 
   // Every draw is two cache misses in a large pool: all are asked for before any is waited for.
@@ -281,10 +296,12 @@ class Hazard final : public EvictionPolicy {
       drawn[i] = leaves_[drawn[i]];
       __builtin_prefetch(nodes_.data() + drawn[i]);
     }
-    Ranked worst{.slot = drawn[0], .rank = rank(drawn[0])};
+    std::array<std::uint64_t, kDrawn> ranks;  // NOLINT: likewise.
+    rank_all(drawn, count, ranks);
+    Ranked worst{.slot = drawn[0], .rank = ranks[0]};
     Ranked second;
     for (std::size_t i = 1; i < count; ++i) {
-      const Ranked one{.slot = drawn[i], .rank = rank(drawn[i])};
+      const Ranked one{.slot = drawn[i], .rank = ranks[i]};
       if (one.rank >= second.rank || one.slot == worst.slot) continue;
       second = one;
       if (second.rank < worst.rank) std::swap(worst, second);

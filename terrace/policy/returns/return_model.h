@@ -76,8 +76,16 @@ class ReturnModel {
                     const Hints& hints = {});
   // Per tick; of two blocks the one with less goes first. Ages in ticks.
   [[nodiscard]] float worth(ReturnClass of, std::uint32_t age) const {
-    const Place as = told_as(static_cast<Place>(of.value() % kMostClasses));
-    return worths_[as].of[bucket_of(age)].load(std::memory_order_relaxed);
+    return worth_at(of, bucket_of(age));
+  }
+  // The same of many, for whom the steps of age are found several at once.
+  template <std::size_t kCount>
+  void worths(const std::array<ReturnClass, kCount>& of,
+              const std::array<std::uint32_t, kCount>& ages,
+              std::array<float, kCount>& worths) const {
+    std::array<std::uint32_t, kCount> buckets;  // NOLINT: filled in below.
+    for (std::size_t i = 0; i < kCount; ++i) buckets[i] = bucket_of(ages[i]);
+    for (std::size_t i = 0; i < kCount; ++i) worths[i] = worth_at(of[i], buckets[i]);
   }
   // The class itself, or that of all requests if it has gone since: for uses that are told later.
   [[nodiscard]] ReturnClass present(ReturnClass of) const {
@@ -135,10 +143,14 @@ class ReturnModel {
   static_assert(sizeof(Left) == 8);
 
   ReturnModel(std::unique_ptr<Class[]> classes, Anchors anchors, std::vector<Left> left);
+  [[nodiscard]] float worth_at(ReturnClass of, std::uint32_t bucket) const {
+    const Place as = told_as(static_cast<Place>(of.value() % kMostClasses));
+    return worths_[as].of[bucket].load(std::memory_order_relaxed);
+  }
   // Of an age in ticks. Two to an octave: the exponent of the age as a float, and that of the age
   // times the square root of two. Inline and without a branch, as each choice of a victim asks 64
   // times.
-  [[nodiscard]] static std::size_t bucket_of(std::uint32_t age) {
+  [[nodiscard]] static std::uint32_t bucket_of(std::uint32_t age) {
     constexpr std::uint32_t kFraction = 23;  // Bits of it in a float: what it can be is exact.
     constexpr std::uint32_t kToUpper = 0x4A'FB0C;  // 2^24 - 2^23.5: from there on it carries.
     constexpr std::uint32_t kFirst =
