@@ -122,6 +122,7 @@ manager::DiskOptions disk_options(const config::DiskSettings& disk) {
     options.filter.reuse.entries = disk.admission_entries;
   }
   options.filter.expected.entries = disk.admission_entries;
+  options.filter.expected.most_lost = disk.admission_loss / 100;
   options.write_budget = disk.write_budget;
   options.writes_per_day = disk.dwpd;
   options.is_demote = disk.write == config::DiskWrite::kDemote;

@@ -75,8 +75,14 @@ TEST_F(ConvertTest, SettingsReachTheTiers) {
   settings_.disk.backend = config::DiskBackend::kThreads;
   settings_.disk.write = config::DiskWrite::kDemote;
   settings_.disk.queue = Blocks(9);
+  settings_.disk.admission = "expected";
+  settings_.disk.admission_entries = 5000;
+  settings_.disk.admission_loss = 1.5;
   const auto options = convert_owner(owner_, settings_);
   ASSERT_TRUE(options.has_value());
+  EXPECT_EQ(options->disk.admission, "expected");
+  EXPECT_EQ(options->disk.filter.expected.entries, 5000U);
+  EXPECT_DOUBLE_EQ(options->disk.filter.expected.most_lost, 0.015);
   EXPECT_EQ(options->host.size, 8_MiB);
   EXPECT_EQ(options->disk.paths.size(), 2U);
   EXPECT_EQ(options->disk.backend, "threads");

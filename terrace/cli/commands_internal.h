@@ -167,6 +167,7 @@ struct SimulateOptions {
   std::string preset;  // Whose settings hold where the four below are empty.
   std::vector<std::string> policies;
   std::string admission;
+  std::string admission_loss;
   std::string write;
   std::string scope;
   std::vector<std::string> scenario;

@@ -292,6 +292,8 @@ void declare_simulate(Commands& commands) {
   add_list("--policy", options.policies, "Who is evicted; several: a,b.");
   command->add_option("--preset", options.preset, "Take what is not said here from this preset.");
   command->add_option("--admission", options.admission, "What enters the disk: disk.admission.");
+  command->add_option("--admission-loss", options.admission_loss,
+                      "What `expected` may lose: disk.admission_loss.");
   command->add_option("--write", options.write, "When it is written: disk.write.");
   command->add_option("--scope", options.scope, "Whether answers are stored: offload.scope.");
   add_list("--scenario", options.scenario,

@@ -156,6 +156,26 @@ Result<bool> is_second(const std::string& option, std::string_view setting, cons
   return std::get<std::string>(*value) == config::split_words(row.choices, '|').back();
 }
 
+// As a share of all blocks.
+Result<double> loss_of(const SimulateOptions& options, std::string_view admission,
+                       double otherwise) {
+  const std::string& text = options.admission_loss;
+  if (text.empty()) return otherwise / 100;
+  if (admission != "expected") {
+    return fail(Code::kInvalid,
+                fmt::format("--admission-loss {} is for --admission expected, not {}: leave one of "
+                            "them out",
+                            text, admission));
+  }
+  const config::Row& row = *config::find_row("disk.admission_loss");
+  const auto value = config::parse_value(row, text);
+  if (!value) {
+    return fail(Code::kInvalid, fmt::format("--admission-loss {}: {}; give {}", text,
+                                            value.error().message(), config::allowed_text(row)));
+  }
+  return std::get<double>(*value) / 100;
+}
+
 // What nobody said is the preset's, or the default.
 Status take_policies(const SimulateOptions& options, Plan& plan) {
   TERRACE_ASSIGN_OR_RETURN(const config::Settings usual, settings_of(options.preset));
@@ -171,6 +191,8 @@ Status take_policies(const SimulateOptions& options, Plan& plan) {
   if (const auto made = policy::make_admission(replay.admission, {}); !made) {
     return {Code::kInvalid, "--admission " + replay.admission + ": " + made.error().message()};
   }
+  TERRACE_ASSIGN_OR_RETURN(replay.admission_loss,
+                           loss_of(options, replay.admission, usual.disk.admission_loss));
   TERRACE_ASSIGN_OR_RETURN(replay.is_demote,
                            is_second("--write", "disk.write", options.write,
                                      usual.disk.write == config::DiskWrite::kDemote));

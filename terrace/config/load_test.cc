@@ -310,6 +310,8 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
       {R"("disk.admission_threshold":3)", "disk.admission_threshold", "disk.admission = frequency"},
       {R"("disk.admission_decay":"9s")", "disk.admission_decay", "disk.admission = frequency"},
       {R"("disk.admission_entries":9999)", "disk.admission_entries", "disk.admission = frequency"},
+      {R"("disk.admission_loss":1,"disk.admission":"reuse")", "disk.admission_loss",
+       "disk.admission = expected"},
       {R"("disk.admission_threshold":3,"disk.admission":"reuse")", "disk.admission_threshold",
        "disk.admission is reuse"},
       {R"("disk.threads":3,"disk.backend":"io_uring")", "disk.threads", "disk.backend"},
@@ -336,6 +338,10 @@ TEST(LoadTest, WhatAnotherSettingMakesUselessIsSaidWithBothNames) {
       engine(R"({"disk.size":"2GiB","disk.admission":"reuse","disk.admission_entries":2000})"));
   ASSERT_TRUE(reuse.has_value()) << reuse.error().message();
   EXPECT_THAT(reuse->warnings, IsEmpty());
+  const auto expected =
+      load(engine(R"({"disk.size":"2GiB","disk.admission":"expected","disk.admission_loss":1.5})"));
+  ASSERT_TRUE(expected.has_value()) << expected.error().message();
+  EXPECT_THAT(expected->warnings, IsEmpty());
 }
 
 TEST(LoadTest, DirectoriesFollowTheUsersEnvironment) {

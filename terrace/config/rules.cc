@@ -186,6 +186,7 @@ void tell_useless(Loaded& loaded) {
   const Settings& settings = loaded.settings;
   const bool has_host = is_host_given(settings.host);
   const bool counts = settings.disk.admission == "frequency";
+  const bool expects = settings.disk.admission == "expected";
   const bool remembers = settings.disk.admission != "all";
   const bool has_library = !settings.disk.backend_library.empty();
   const bool has_ring_only = !has_library && settings.disk.backend == DiskBackend::kIoUring;
@@ -193,6 +194,9 @@ void tell_useless(Loaded& loaded) {
   const bool has_lower = settings.disk.is_used() || settings.object.is_used();
   const std::string no_frequency =
       fmt::format("disk.admission is {}, which counts nothing; set disk.admission = frequency",
+                  settings.disk.admission);
+  const std::string no_loss =
+      fmt::format("disk.admission is {}, which aims at no loss; set disk.admission = expected",
                   settings.disk.admission);
   const ObjectSettings& object = settings.object;
   const bool has_store = object.is_used();
@@ -209,6 +213,7 @@ void tell_useless(Loaded& loaded) {
       {"disk.admission_entries", !remembers,
        "disk.admission is all, which remembers nothing; set disk.admission = frequency, reuse or "
        "expected"},
+      {"disk.admission_loss", !expects, no_loss},
       {"disk.backend", has_library,
        "disk.backend_library names another one; leave one of them out"},
       {"disk.threads", has_ring_only,

@@ -52,8 +52,9 @@ struct DiskSettings {
   std::uint32_t admission_threshold = 0;
   Nanoseconds admission_decay;
   std::uint64_t admission_entries = 0;
-  Bytes write_budget;  // A day; 0 = none.
-  double dwpd = 0;     // Device writes a day; 0 = no bound.
+  double admission_loss = 0;  // Percent of the blocks asked for.
+  Bytes write_budget;         // A day; 0 = none.
+  double dwpd = 0;            // Device writes a day; 0 = no bound.
   DiskWrite write{};
   Blocks queue;
   std::string eviction;

@@ -112,7 +112,7 @@ constexpr Row kRows[] = {
      .text = "Threads of the `threads` backend that read and write, divided among `disk.paths`, at least two for each of several; two more of each sync and allocate.", .field = FIELD(disk.threads)},
     {.name = "disk.admission", .type = kChoice, .fallback = "all", .choices = "all|expected|frequency|reuse",
      .text = "Which blocks may enter the disk tier; `expected` waits until host evicts a block and "
-         "refuses what is least likely to be asked for again, aiming to give up half a point of hits; "
+         "refuses what is least likely to be asked for again, aiming to give up `disk.admission_loss`; "
          "`frequency` refuses a block at first sight, `reuse` all that is not sighted again within the "
          "time that a block stays on the disk.",
      .field = FIELD(disk.admission),
@@ -131,6 +131,9 @@ constexpr Row kRows[] = {
          "1,000,000; `expected` as many as host has and a quarter more, and twice those of the disk, up "
          "to 4,000,000 (a share of larger disks), together 1,000,000 at least.",
      .field = FIELD(disk.admission_entries)},
+    {.name = "disk.admission_loss", .type = kFloat, .fallback = "0.45", .high = 20,
+     .text = "`expected`: hits to aim to give up beside writing all, in percent of the blocks asked "
+         "for. The more, the less is written.", .field = FIELD(disk.admission_loss)},
     {.name = "disk.write_budget", .type = kSize, .fallback = "0", .high = 1024 * 1024 * kTi,
      .low_nonzero = kMi, .text = "Bytes that may be written in 24 hours, per owner; what goes beyond is "
          "dropped and counted. 0 = no bound.", .field = FIELD(disk.write_budget)},

@@ -10,7 +10,8 @@ namespace terrace::trace {
 namespace {
 
 Counts replay(const std::string& filter, unsigned host, unsigned disk,
-              const std::string& eviction = "lru", std::uint64_t entries = 0) {
+              const std::string& eviction = "lru", std::uint64_t entries = 0,
+              double loss = 0.0045) {
   auto trace =
       testing::PrefixTrace::read(TERRACE_SOURCE_DIR "/tests/data/mooncake/conversation.tree");
   if (!trace) {
@@ -24,7 +25,8 @@ Counts replay(const std::string& filter, unsigned host, unsigned disk,
                                 .disk_slots = share(disk),
                                 .eviction = eviction,
                                 .admission = filter,
-                                .admission_entries = entries});
+                                .admission_entries = entries,
+                                .admission_loss = loss});
   return replay.value().run(trace->workload(seconds(59 * 60)));
 }
 
@@ -46,6 +48,19 @@ TEST(AdmissionReplayTest, ExpectedWritesLessThanAllAndHitsWithinAPoint) {
     EXPECT_GT(expected.percent(expected.host_hits + expected.disk_hits),
               all.percent(all.host_hits + all.disk_hits) - 1)
         << eviction;
+  }
+}
+
+TEST(AdmissionReplayTest, ExpectedWritesLessTheMoreItMayLose) {
+  const auto all = replay("all", 2, 10, "hazard");
+  auto before = replay("expected", 2, 10, "hazard");
+  for (const double loss : {0.02, 0.05}) {
+    const auto counts = replay("expected", 2, 10, "hazard", 0, loss);
+    EXPECT_LT(counts.percent(counts.disk_writes), before.percent(before.disk_writes) - 3) << loss;
+    EXPECT_GT(counts.percent(counts.host_hits + counts.disk_hits),
+              all.percent(all.host_hits + all.disk_hits) - 100 * loss - 1)
+        << loss;
+    before = counts;
   }
 }
 

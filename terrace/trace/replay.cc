@@ -31,6 +31,7 @@ Result<Replay> Replay::create(const Options& options) {
   policy::AdmissionOptions admission;
   admission.reuse.tier_blocks = options.disk_slots;
   admission.expected.entries = options.admission_entries;
+  admission.expected.most_lost = options.admission_loss;
   admission.expected.tier_blocks = options.disk_slots;
   admission.expected.upper_blocks = options.host_slots;
   TERRACE_ASSIGN_OR_RETURN(replay.filter_, policy::make_admission(options.admission, admission));

@@ -48,9 +48,10 @@ class Replay {
     std::string eviction = "lru";
     std::string admission = "all";
     std::uint64_t admission_entries = 0;  // Of `expected`; 0 = as many as it wants.
-    bool is_demote = false;               // Written when host evicts; else when sealed, too.
-    bool is_prompt_only = false;          // Answers are not stored.
-    std::uint32_t step_tokens = 8192;     // A prompt is computed so many at once; 0 = all of them.
+    double admission_loss = policy::ExpectedOptions().most_lost;  // Of `expected`, likewise.
+    bool is_demote = false;            // Written when host evicts; else when sealed, too.
+    bool is_prompt_only = false;       // Answers are not stored.
+    std::uint32_t step_tokens = 8192;  // A prompt is computed so many at once; 0 = all of them.
     CostModel cost{};
     // Makes the policy of both pools in place of `eviction`; empty = as is.
     std::function<std::unique_ptr<policy::EvictionPolicy>(std::uint32_t slots)> make_policy = {};

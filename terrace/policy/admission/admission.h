@@ -70,6 +70,8 @@ struct ExpectedOptions {
   // Of the tier above, likewise. All of it has to be known, or it is judged as any block; of what
   // has left it a share is followed where `entries` are less than it and twice `tier_blocks`.
   std::uint64_t upper_blocks = 0;
+  // Hits that it may cost the tier beside admitting everything: a share of all blocks asked for.
+  double most_lost = 0.0045;
 
   static constexpr std::uint64_t kLeast = 1'000'000;
   static constexpr std::uint64_t kMost = 2'000'000'000;

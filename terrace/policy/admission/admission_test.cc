@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 #include "contract/admission_contract.h"
@@ -148,6 +149,11 @@ TEST(AdmissionRegistryTest, WrongNamesAndOptionsAreRefusedByName) {
   EXPECT_EQ(make_admission("reuse", {.reuse = {.entries = 0}}).error().code(), Code::kInvalid);
   EXPECT_EQ(make_admission("expected", {.expected = {.entries = 3'000'000'000}}).error().code(),
             Code::kInvalid);
+  for (const double loss : {-0.01, 1.01, std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_EQ(make_admission("expected", {.expected = {.most_lost = loss}}).error().code(),
+              Code::kInvalid)
+        << loss;
+  }
   EXPECT_TRUE(make_admission("all", {}));
   EXPECT_TRUE(make_admission("expected", {}));
   EXPECT_TRUE(make_admission("reuse", {}));

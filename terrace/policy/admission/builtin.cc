@@ -50,6 +50,10 @@ Result<std::unique_ptr<AdmissionFilter>> make_admission(std::string_view name,
     const ExpectedOptions& given = options.expected;
     const std::uint64_t entries = given.entries > 0 ? given.entries : given.usual_entries();
     TERRACE_RETURN_IF_ERROR(check_entries(entries));
+    if (!(given.most_lost >= 0 && given.most_lost <= 1)) {
+      return fail(Code::kInvalid, "admission loss is " + std::to_string(given.most_lost) +
+                                      " of all blocks; between 0 and 1");
+    }
     return or_no_memory(make_expected(given), entries);
   }
   if (name == "reuse") {

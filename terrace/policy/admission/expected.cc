@@ -74,12 +74,12 @@ class Expected final : public AdmissionFilter {
  public:
   static constexpr std::uint64_t kRuns = 1U << 15U;
 
-  Expected(std::uint64_t tier_blocks, unsigned followed_bits, UseLog log,
+  Expected(std::uint64_t tier_blocks, double most_lost, unsigned followed_bits, UseLog log,
            index::ZeroedArray<Run> runs)
       : followed_bits_(followed_bits),
         log_(std::move(log)),
         runs_(std::move(runs)),
-        budget_(std::max(kLeastHalfLife, 4 * tier_blocks >> followed_bits)),
+        budget_(std::max(kLeastHalfLife, 4 * tier_blocks >> followed_bits), most_lost),
         survival_(tier_blocks) {}
 
   bool admit(const BlockKey& key, Nanoseconds now) override {
@@ -376,7 +376,8 @@ std::unique_ptr<AdmissionFilter> make_expected(const ExpectedOptions& options) {
   auto log = UseLog::create(entries, near);
   auto runs = index::ZeroedArray<Run>::create(Expected::kRuns);
   if (!log || !runs) return nullptr;
-  return std::make_unique<Expected>(tier, bits, std::move(*log), std::move(*runs));
+  return std::make_unique<Expected>(tier, options.most_lost, bits, std::move(*log),
+                                    std::move(*runs));
 }
 
 }  // namespace terrace::policy

@@ -85,6 +85,7 @@ TEST(UseLogTest, ABlockIsSinceItsLastReturnFromFarAway) {
   EXPECT_EQ((*log)[first].since, 9U);
 }
 
+constexpr double kMostLost = 0.0045;
 constexpr std::uint8_t kUnlikely = 3;
 constexpr std::uint8_t kLikely = 40;
 
@@ -103,26 +104,37 @@ void live(LossBudget& budget, int unlikely_returns, int likely_returns) {
 }
 
 TEST(LossBudgetTest, RefusesNothingBeforeItHasSeenAnything) {
-  const LossBudget budget(1'000'000);
+  const LossBudget budget(1'000'000, kMostLost);
   EXPECT_FALSE(budget.refuses(0, 0));
 }
 
 TEST(LossBudgetTest, RefusesWhatCostsLeastAndKeepsTheRest) {
-  LossBudget budget(1'000'000);
+  LossBudget budget(1'000'000, kMostLost);
   live(budget, 100, 9'000);
   EXPECT_TRUE(budget.refuses(kUnlikely, 0.99));
   EXPECT_FALSE(budget.refuses(kLikely, 0.5));
 }
 
 TEST(LossBudgetTest, GoesByWhatReturnedNotByWhatWasExpected) {
-  LossBudget budget(1'000'000);
+  LossBudget budget(1'000'000, kMostLost);
   live(budget, 9'000, 100);
   EXPECT_FALSE(budget.refuses(kUnlikely, 0.5));
   EXPECT_TRUE(budget.refuses(kUnlikely, 0.01)) << "as many as half a percent allows";
 }
 
+TEST(LossBudgetTest, RefusesAsMuchAsMayBeLost) {
+  LossBudget nothing(1'000'000, 0);
+  live(nothing, 100, 9'000);
+  EXPECT_FALSE(nothing.refuses(kUnlikely, 0));
+  LossBudget much(1'000'000, 0.05);
+  live(much, 100, 9'000);
+  EXPECT_TRUE(much.refuses(kUnlikely, 0.99));
+  EXPECT_TRUE(much.refuses(kLikely, 0.5)) << "5,000 of 100,000, of 9,000 that come back";
+  EXPECT_FALSE(much.refuses(kLikely, 0.6));
+}
+
 TEST(LossBudgetTest, WhatIsGainedMayBeLostAgain) {
-  LossBudget budget(1'000'000);
+  LossBudget budget(1'000'000, kMostLost);
   budget.note_gained(9'200);
   live(budget, 100, 9'000);
   EXPECT_TRUE(budget.refuses(kLikely, 0.9));
@@ -133,7 +145,7 @@ TEST(LossBudgetTest, WhatIsGainedMayBeLostAgain) {
 
 // As many as it may, if it is right; but twice as many came back.
 TEST(LossBudgetTest, WhatWasLostBeyondItIsMadeGood) {
-  LossBudget budget(1'000'000);
+  LossBudget budget(1'000'000, kMostLost);
   live(budget, 400, 9'000);
   EXPECT_TRUE(budget.refuses(kUnlikely, 0.9));
   budget.note_lost(1'000);
@@ -186,7 +198,7 @@ TEST(TailChancesTest, LearnsThatEndsReturnLessAndKeepsBeginningsAboveThem) {
 }
 
 TEST(LossBudgetTest, ForgetsWhatWasLongAgo) {
-  LossBudget budget(20'000);
+  LossBudget budget(20'000, kMostLost);
   live(budget, 9'000, 100);
   for (int i = 0; i < 6; ++i) live(budget, 10, 9'000);
   EXPECT_TRUE(budget.refuses(kUnlikely, 0.99));

@@ -15,7 +15,9 @@ namespace terrace::policy {
 class LossBudget {
  public:
   // Counts are halved each time so many blocks left, or eight times as many were asked for.
-  explicit LossBudget(std::uint64_t half_life) : half_life_(static_cast<double>(half_life)) {}
+  // `most_lost`: a share of all blocks asked for.
+  LossBudget(std::uint64_t half_life, double most_lost)
+      : half_life_(static_cast<double>(half_life)), most_lost_(most_lost) {}
 
   // Steps of expectation: narrow where it is small, which is where most of it decides.
   static constexpr std::uint8_t kSteps = 64;
@@ -47,7 +49,7 @@ class LossBudget {
   void note_returned(std::uint8_t step, double held) { returned_[step] += held; }
   // Which steps to refuse from now on.
   void judge() {
-    const double allowed = kMostLost * asked_ + gained_;
+    const double allowed = most_lost_ * asked_ + gained_;
     // What was lost beyond it is to be saved by as much.
     double left = std::max(0.0, allowed + std::min(0.0, allowed - lost_));
     whole_steps_ = 0;
@@ -70,8 +72,6 @@ class LossBudget {
   void note_lost(double held) { lost_ += held; }
 
  private:
-  // Share of all blocks asked for.
-  static constexpr double kMostLost = 0.0045;
   // Counts live as long where so many are asked for that hardly any leave.
   static constexpr double kAskedToLeaving = 8;
   // What a step is expected to do weighs as much as so many blocks of which it is known.
@@ -90,7 +90,8 @@ class LossBudget {
     }
   }
 
-  double half_life_;
+  const double half_life_;
+  const double most_lost_;
   double asked_ = 0;
   double since_halved_ = 0;
   double gained_ = 0;
