@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
 #include "terrace/base/file.h"
@@ -121,13 +123,6 @@ Nanoseconds at(const timespec& time) {
   return Nanoseconds(static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec);
 }
 
-// Of what the name stands for, and of the name where that is a link.
-Result<Nanoseconds> last_change(const std::string& path) {
-  TERRACE_ASSIGN_OR_RETURN(const struct stat target, facts_of(path, true));
-  TERRACE_ASSIGN_OR_RETURN(const struct stat link, facts_of(path, false));
-  return std::max({at(target.st_ctim), at(target.st_mtim), at(link.st_ctim)});
-}
-
 bool is_hex(std::string_view text, std::size_t length) {
   return text.size() == length &&
          text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -168,6 +163,50 @@ Status check_age(const std::string& path, Nanoseconds changed, Nanoseconds since
                   path)};
 }
 
+// Of every link that the path leads through: one that was turned leads to what the engine did not
+// load, however old that is.
+Status check_links(const std::string& path, Nanoseconds since) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;  // As Linux has it.
+  std::error_code error;
+  const fs::path whole = fs::absolute(path, error);
+  if (error) return Status::from_errno(error.value(), "absolute path", path);
+  fs::path reached = whole.root_path();
+  std::deque<fs::path> ahead;
+  for (const fs::path& part : whole.relative_path()) ahead.push_back(part);
+  for (int links = 0; !ahead.empty();) {
+    const fs::path part = std::exchange(ahead.front(), {});
+    ahead.pop_front();
+    if (part.empty() || part == ".") continue;
+    if (part == "..") {
+      reached = reached.parent_path();
+      continue;
+    }
+    const fs::path next = reached / part;
+    TERRACE_ASSIGN_OR_RETURN(const struct stat facts, facts_of(next.string(), false));
+    if (!S_ISLNK(facts.st_mode)) {
+      reached = next;
+      continue;
+    }
+    TERRACE_RETURN_IF_ERROR(check_age(next.string(), at(facts.st_ctim), since));
+    const fs::path target = fs::read_symlink(next, error);
+    if (error || ++links > kMostLinks) {
+      return Status::from_errno(error ? error.value() : ELOOP, "read link", next.string());
+    }
+    if (target.is_absolute()) reached = target.root_path();
+    const fs::path rest = target.relative_path();
+    ahead.insert(ahead.begin(), rest.begin(), rest.end());
+  }
+  return {};
+}
+
+// Of what the name stands for, and of what leads there.
+Status check_file(const std::string& path, Nanoseconds since) {
+  TERRACE_ASSIGN_OR_RETURN(const struct stat facts, facts_of(path, true));
+  TERRACE_RETURN_IF_ERROR(check_age(path, std::max(at(facts.st_ctim), at(facts.st_mtim)), since));
+  return check_links(path, since);
+}
+
 }  // namespace
 
 Result<std::string> digest_weights(const std::string& directory) {
@@ -184,15 +223,12 @@ Result<std::string> digest_weights(const std::string& directory) {
 Status check_unchanged(const std::string& directory, Nanoseconds since) {
   TERRACE_ASSIGN_OR_RETURN(const auto files, list_weights(directory));
   if (std::ranges::all_of(files, is_named_by_content)) return {};
-  // A file that went leaves no other trace. Whose the folder is may change as it likes.
-  TERRACE_ASSIGN_OR_RETURN(const struct stat folder, facts_of(directory, true));
-  TERRACE_RETURN_IF_ERROR(check_age(directory, at(folder.st_mtim), since));
   for (const auto& file : files) {
     if (is_named_by_content(file)) continue;
-    TERRACE_ASSIGN_OR_RETURN(const Nanoseconds changed, last_change(file.string()));
-    TERRACE_RETURN_IF_ERROR(check_age(file.string(), changed, since));
+    TERRACE_RETURN_IF_ERROR(check_file(file.string(), since));
   }
-  return {};
+  // A file that went leaves no other trace, nor does a folder that took the name of another.
+  return check_file(directory, since);
 }
 
 Status add_weights(Fingerprint& fingerprint, std::string digest) {

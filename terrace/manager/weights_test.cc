@@ -15,6 +15,8 @@
 namespace terrace::manager {
 namespace {
 
+namespace fs = std::filesystem;
+
 class WeightsTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -116,6 +118,7 @@ class WeightsAgeTest : public WeightsTest {
     WeightsTest::SetUp();
     save();
     backdate(directory_);
+    save();  // In place: the file is the last that changed.
   }
   [[nodiscard]] static Nanoseconds change_of(const std::string& path) {
     struct stat facts{};
@@ -165,8 +168,46 @@ TEST_F(WeightsAgeTest, ALinkTurnedToAnOlderFileIsSeen) {
     std::filesystem::create_symlink("cache/old", file_);
     return change_of(file_) > change_of(target) + milliseconds(150);
   }));
-  backdate(directory_);
   expect_refused(directory_, file_, change_of(target) + milliseconds(101));
+}
+
+// The link to the folder, one that leads to that link, and one above the folder.
+TEST_F(WeightsAgeTest, ALinkOnTheWayThatWasTurnedIsSeen) {
+  const fs::path links = directory_ + "/cache/links";
+  const fs::path folder = directory_;
+  const auto expect_seen = [&](const std::string& turned, const fs::path& to,
+                               const std::string& way) {
+    SCOPED_TRACE(way);
+    ASSERT_TRUE(terrace::testing::eventually([&] {
+      fs::remove(turned);
+      fs::create_symlink(to, turned);
+      return change_of(turned) > change_of(file_) + milliseconds(150);
+    }));
+    const Status status = check_unchanged(way, change_of(file_) + milliseconds(101));
+    EXPECT_TRUE(status.message().starts_with(turned + " changed after")) << status.text();
+    EXPECT_TRUE(check_unchanged(way, change_of(turned) + Nanoseconds(1)).is_ok());
+  };
+  fs::create_directories(links);
+  fs::create_symlink("turned", links / "first");
+  expect_seen(links / "turned", folder, links / "turned");
+  expect_seen(links / "turned", folder, links / "first");
+  expect_seen(links / "above", folder.parent_path(), links / "above" / folder.filename());
+}
+
+TEST_F(WeightsAgeTest, AFolderThatTookTheNameOfAnotherIsSeen) {
+  ASSERT_TRUE(terrace::testing::eventually([&] {
+    fs::rename(directory_, directory_ + "-old");
+    fs::rename(directory_ + "-old", directory_);
+    return change_of(directory_) > change_of(file_) + milliseconds(150);
+  }));
+  backdate(directory_);
+  expect_refused(directory_, directory_, change_of(file_) + milliseconds(101));
+}
+
+TEST_F(WeightsAgeTest, LinksInACircleAreAnErrorNotAHang) {
+  fs::create_symlink("two", directory_ + "/one");
+  fs::create_symlink("one", directory_ + "/two");
+  EXPECT_FALSE(check_unchanged(directory_ + "/one", Nanoseconds(INT64_MAX)).is_ok());
 }
 
 // Hugging Face's cache.
