@@ -104,7 +104,8 @@ class Backend {
   // Appends what finished, each transfer once: a completion that comes twice, or late for a place
   // that another transfer has by now, is counted and left out. Never blocks.
   void poll(std::vector<Completion>& completions);
-  // Returns when something finished, wake() was called, or after `limit` (a duration).
+  // Returns when something finished, or wake() was called since the last wait, whatever was polled
+  // meanwhile, or after `limit` (a duration).
   void wait(Nanoseconds limit) { pause(limit); }
   virtual void wake() = 0;
   [[nodiscard]] unsigned in_flight() const { return in_flight_.count(); }

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "terrace/base/check.h"
 #include "terrace/base/file.h"
@@ -98,20 +99,29 @@ class IoUringBackend final : public Backend {
         settle(static_cast<unsigned>(token), result, finished);
       }
     }
-    // Behind the loop: one that fails at once would never let it end.
-    if (wake) take_wake(*wake);
+    // Behind the loop: one that fails at once would never let it end. Whoever woke has a reason
+    // that was perhaps not looked at yet: the next wait does not begin.
+    if (wake) {
+      is_woken_ = true;
+      take_wake(*wake);
+    }
     flush();
   }
 
   void pause(Nanoseconds limit) override {
-    if (limit.value() <= 0) return;
+    if (std::exchange(is_woken_, false) || limit.value() <= 0) return;
     __kernel_timespec time{};
     time.tv_sec = limit.value() / 1'000'000'000;
     time.tv_nsec = limit.value() % 1'000'000'000;
     io_uring_cqe* entry = nullptr;
-    // The completion stays in the ring for collect(); an early or failed return is a spurious
-    // wake-up.
+    // A completion stays in the ring for collect(); an early or failed return is a spurious
+    // wake-up. The wake-up that ended this wait is over with it.
     (void)io_uring_submit_and_wait_timeout(&ring_, &entry, 1, &time, nullptr);
+    if (io_uring_peek_cqe(&ring_, &entry) != 0 || entry == nullptr) return;
+    if (entry->user_data != kWakeToken) return;
+    const int result = entry->res;
+    io_uring_cqe_seen(&ring_, entry);
+    take_wake(result);
   }
 
  private:
@@ -206,6 +216,7 @@ class IoUringBackend final : public Backend {
   bool is_open_ = false;
   UniqueFd wake_fd_;
   int wake_failures_ = 0;  // In a row.
+  bool is_woken_ = false;  // Since the last wait.
   std::vector<Place> places_;
   std::vector<unsigned> free_;
 };
