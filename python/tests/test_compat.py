@@ -54,6 +54,10 @@ def setter(part: str, name: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
+def with_model(name: str) -> Callable[[Any], None]:
+    return setter("model_config", "hf_config", SimpleNamespace(**{name: "maker/another"}))
+
+
 def test_a_device_is_refused_before_what_a_flag_could_change() -> None:
     config = make_config()
     config.scheduler_config.async_scheduling = True
@@ -84,6 +88,9 @@ def test_full_attention_and_windows_are_served(specs: tuple[Any, ...]) -> None:
         (setter("parallel_config", "decode_context_parallel_size", 2), "decode context"),
         (setter("load_config", "load_format", "dummy"), "load format dummy"),
         (setter("cache_config", "calculate_kv_scales", True), "KV scales"),
+        (with_model("text_model_id"), "text_model_id"),
+        (with_model("audio_model_id"), "audio_model_id"),
+        (setter("model_config", "architecture", "MoonshotKimiaForCausalLM"), "folder below"),
     ],
 )
 def test_a_case_that_is_not_served_is_named(change: Callable[[Any], None], words: str) -> None:
@@ -217,3 +224,43 @@ def test_the_engines_failure_policy_counts_whatever_a_childs_copy_says(
     assert compat.failure_policy(child) == policy
     module.get_current_vllm_config_or_none = lambda: None
     assert compat.failure_policy(child) != policy
+
+
+def a_named_model(**load: Any) -> SimpleNamespace:
+    model = SimpleNamespace(model="maker/model", model_weights="", revision="main")
+    return SimpleNamespace(model_config=model, load_config=SimpleNamespace(**load))
+
+
+@pytest.mark.parametrize("folder", [None, "/big/disk"])
+def test_a_named_model_is_looked_for_where_the_engine_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, folder: str | None
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(name: str, **how: Any) -> str:
+        asked.append({"name": name, **how})
+        return "/found"
+
+    hub = SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert compat.model_directory(a_named_model(download_dir=folder)) == "/found"
+    how = {"revision": "main", "cache_dir": folder, "local_files_only": True}
+    assert asked == [{"name": "maker/model", **how}]
+
+
+def test_a_model_from_elsewhere_is_not_taken_for_one_of_that_name_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = SimpleNamespace(snapshot_download=lambda _name, **_how: "/another")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setenv("VLLM_USE_MODELSCOPE", "True")
+    assert compat.model_directory(a_named_model(download_dir=None)) == ""
+
+
+def test_that_items_may_come_without_content_is_seen_unless_it_was_asked_for() -> None:
+    config = make_config()
+    assert not compat.accepts_bare_items(config)
+    config.model_config.multimodal_config = SimpleNamespace(allow_missing_mm_embeddings=True)
+    assert compat.accepts_bare_items(config)
+    config.ec_transfer_config = SimpleNamespace(is_ec_consumer=True)
+    assert not compat.accepts_bare_items(config)

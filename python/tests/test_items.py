@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections import UserDict
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -282,3 +283,33 @@ def test_the_thread_takes_no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     digests, item = ItemDigests(), Item({})
     wait(digests, SimpleNamespace(data=item))
     assert digests._content(item) == bytes(1)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"image_grid_thw": torch.tensor([1, 2, 2])},
+        {"video_grid_thw": torch.tensor([1, 2, 2]), "timestamps": [0.0, 0.5]},
+        {"audio_num_tokens": torch.tensor([7])},
+    ],
+)
+def test_an_item_of_which_only_the_size_came_along_is_unseen(sizes: dict[str, Any]) -> None:
+    for name in ("of a cat", "of a dog"):
+        with pytest.raises(UnseenItem, match="only the size"):
+            read(feature(name, 0, 4, Item(sizes)))
+    assert read(feature("of a cat", 0, 4, Item({**sizes, "image_embeds": PIXELS})))
+
+
+def test_what_a_loaded_model_calls_a_size_is_no_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Parser:
+        embedding_fields: ClassVar[dict[str, dict[str, str]]] = {}
+
+    class OfTomorrow(Parser):
+        embedding_fields: ClassVar = {"smell": {"smell_embeds": "values", "smell_span": "metadata"}}
+
+    parse = SimpleNamespace(MultiModalDataParser=Parser)
+    item = {"smell_span": torch.tensor([3])}
+    assert read(feature("rose", 0, 4, Item(item)))
+    monkeypatch.setitem(sys.modules, "vllm.multimodal.parse", parse)
+    with pytest.raises(UnseenItem, match="only the size"):
+        read(feature("rose", 0, 4, Item(item)))

@@ -35,6 +35,7 @@ def read(maker: KeyMaker, request: Request) -> RequestKeys:
 def adapter(path: Path, **other: Any) -> SimpleNamespace:
     if path.is_dir() and not (path / "adapter_config.json").exists():
         (path / "adapter_config.json").write_text(RANK_OF_EIGHT)
+        (path / "adapter_model.safetensors").touch()
     facts = {"lora_name": "adapter", "lora_int_id": 1, "lora_path": str(path)}
     return SimpleNamespace(**facts, **other)
 
@@ -267,3 +268,37 @@ def test_an_adapter_with_unread_options_has_no_key(tmp_path: Path, other: dict[s
 def test_an_adapter_that_cannot_be_read_has_no_key(tmp_path: Path) -> None:
     request = Request("a", [1], lora_request=adapter(tmp_path / "absent"))
     assert make().read(request).unkeyable
+
+
+def test_an_adapter_in_a_pickle_has_no_key_whatever_lies_beside_it(tmp_path: Path) -> None:
+    request = Request("a", [1], lora_request=adapter(tmp_path))
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "stray.safetensors")
+    (tmp_path / "adapter_model.bin").write_bytes(b"what the engine loads")
+    assert make().read(request).unkeyable
+
+
+@pytest.mark.parametrize("way", ["prod", "first", "above/v0", "files"])
+def test_a_link_turned_to_an_older_adapter_since_the_engine_began_has_no_key(
+    tmp_path: Path, way: str
+) -> None:
+    (tmp_path / "v0").mkdir()
+    adapter(tmp_path / "v0")
+    (tmp_path / "files").mkdir()
+    for file in (tmp_path / "v0").iterdir():
+        (tmp_path / "files" / file.name).symlink_to(Path("..", "turned", file.name))
+    began_ns = time.time_ns() + 200_000_000
+    while time.time_ns() < began_ns + 100_000_000:
+        threading.Event().wait(0.01)
+    (tmp_path / "first").symlink_to("prod")
+    (tmp_path / "prod").symlink_to("v0")
+    (tmp_path / "turned").symlink_to(tmp_path / "v0")
+    (tmp_path / "above").symlink_to(tmp_path)
+    request = Request("a", [1], lora_request=adapter(tmp_path / way))
+    assert make(engine_began_ns=began_ns).read(request).unkeyable
+    assert not make().read(request).unkeyable
+
+
+def test_links_in_a_circle_have_no_key(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    assert make().read(Request("a", [1], lora_request=adapter(tmp_path / "one"))).unkeyable

@@ -59,6 +59,12 @@ def declared_variables() -> set[str]:
     return set(getattr(envs, "environment_variables", ()))
 
 
+# What vLLM 0.32's models load beside the weights in their folder (`secondary_weights`) that is not
+# in it: of a repository that their configuration names, or of a folder below.
+_OTHER_REPOSITORIES = ("audio_model_id", "text_model_id")
+_FOLDERS_BELOW = frozenset(("MoonshotKimiaForCausalLM",))
+
+
 def _release(version: str) -> tuple[int, int] | None:
     parts = version.split(".")
     try:
@@ -139,6 +145,17 @@ def _foreign_module(model: Any) -> str:
     return "" if module.split(".")[0] in ("", "vllm") else module
 
 
+def _weights_elsewhere(model: Any) -> str:
+    """What else the model loads than the weights in its folder; "" = nothing."""
+    config = getattr(model, "hf_config", None)
+    for name in _OTHER_REPOSITORIES:
+        if getattr(config, name, None) is not None:
+            return f"weights from another repository ({name})"
+    if getattr(model, "architecture", None) in _FOLDERS_BELOW:
+        return f"weights in a folder below its own ({model.architecture})"
+    return ""
+
+
 def _content_refusal(vllm_config: Any) -> str:
     """What makes the KV no function of anything we can name."""
     load_format = str(vllm_config.load_config.load_format).lower()
@@ -149,6 +166,9 @@ def _content_refusal(vllm_config: Any) -> str:
     module = _foreign_module(vllm_config.model_config)
     if module:
         return f"models by the code of another package ({module}) cannot be identified"
+    elsewhere = _weights_elsewhere(vllm_config.model_config)
+    if elsewhere:
+        return f"a model that loads {elsewhere} cannot be identified yet"
     if getattr(vllm_config.cache_config, "calculate_kv_scales", False):
         return "KV scales calculated while serving cannot be keyed"
     speculative = getattr(vllm_config, "speculative_config", None)
@@ -205,10 +225,17 @@ def model_directory(vllm_config: Any) -> str:
     path = str(getattr(model, "model_weights", "") or model.model)
     if os.path.isdir(path):  # noqa: PTH112 (an engine's string, handed on as one)
         return path
+    if os.environ.get("VLLM_USE_MODELSCOPE", "").lower() in ("1", "true"):
+        return ""  # Of a folder of ModelScope's, not of the one of that name here.
+    cache = getattr(vllm_config.load_config, "download_dir", None)
     try:
         from huggingface_hub import snapshot_download
 
-        return str(snapshot_download(path, revision=model.revision, local_files_only=True))
+        return str(
+            snapshot_download(
+                path, revision=model.revision, cache_dir=cache, local_files_only=True
+            )
+        )
     except Exception:  # Any failure means the same: the weights are not found.
         return ""
 
@@ -222,6 +249,15 @@ def failure_policy(vllm_config: Any) -> str:
 
     engine = get_current_vllm_config_or_none() or vllm_config
     return str(engine.kv_transfer_config.kv_load_failure_policy)
+
+
+def accepts_bare_items(vllm_config: Any) -> bool:
+    """vLLM 0.32 takes whoever loads KV for one to whom another engine sends what is missing."""
+    multimodal = getattr(vllm_config.model_config, "multimodal_config", None)
+    if not getattr(multimodal, "allow_missing_mm_embeddings", False):
+        return False
+    encoder = getattr(vllm_config, "ec_transfer_config", None)
+    return not getattr(encoder, "is_ec_consumer", False)
 
 
 def has_kv_events(vllm_config: Any) -> bool:

@@ -106,6 +106,7 @@ class TerraceConnector(FrontEnd, KVConnectorBase_V1, SupportsHMA):  # type: igno
                 self._announce()
                 if not self._refusal:
                     self._warn_of_hashes()
+                    self._warn_of_bare_items()
                     self._scheduler = self._open_scheduler()
             elif not self._refusal:
                 self._warn_of_policy()
@@ -157,6 +158,15 @@ class TerraceConnector(FrontEnd, KVConnectorBase_V1, SupportsHMA):  # type: igno
             LOGGER.warning(
                 "terrace: VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES=0: the engine's events name blocks "
                 "by 32 bytes, Terrace's by the last 8 of them; unset it where both are to match"
+            )
+
+    def _warn_of_bare_items(self) -> None:
+        if compat.accepts_bare_items(self._vllm_config):
+            LOGGER.warning(
+                "terrace: kv_role '%s' makes this vLLM accept multimodal items without their "
+                "content (image_embeds and the like) from any client; a model that cannot do "
+                "without it may end the engine: let no such request through your gateway",
+                self._kv_transfer_config.kv_role,
             )
 
     def _settings_json(self) -> str:

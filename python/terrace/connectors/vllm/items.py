@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import struct
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,21 @@ from typing import Any
 # More than an encoder's cache holds: an item takes at least one of its places, mostly hundreds.
 _MOST_NAMES = 65_536
 
+
+# What says how many places an item takes, in vLLM 0.32's models (`embedding_fields`, role
+# "metadata").  An engine that takes KV from elsewhere accepts items of nothing else: whose picture
+# it is stands in the name alone.
+_SIZES = frozenset(
+    (
+        "audio_feature_lengths",
+        "audio_num_tokens",
+        "image_grid_thw",
+        "image_sizes",
+        "timestamps",
+        "video_grid_thw",
+        "video_image_sizes",
+    )
+)
 
 OF_TWO = "multimodal items whose name has meant another item"
 
@@ -150,7 +166,24 @@ def digest(item: Any) -> bytes:
     """SHA-256 of the fields of vLLM's MultiModalKwargsItem, in an order-free, prefix-free form."""
     if "address" in item:
         raise UnseenItem("multimodal items in shared memory (--mm-processor-cache-type shm)")
+    if item and set(item) <= _SIZES | _sizes_of_loaded_models():
+        raise UnseenItem("multimodal items of which only the size came along")
     return _sha256({name: element.data for name, element in item.items()})
+
+
+def _sizes_of_loaded_models() -> set[str]:
+    """The same as those models say that this process has loaded, of whatever release."""
+    parse = sys.modules.get("vllm.multimodal.parse")
+    parsers = [getattr(parse, "MultiModalDataParser", object)] if parse is not None else []
+    names: set[str] = set()
+    while parsers:
+        parser = parsers.pop()
+        if parser is object:
+            continue
+        parsers += parser.__subclasses__()
+        for roles in getattr(parser, "embedding_fields", {}).values():
+            names |= {name for name, role in roles.items() if role == "metadata"}
+    return names
 
 
 def _sha256(value: Any) -> bytes:

@@ -5,8 +5,10 @@ A request that carries anything this module does not know is not cached.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -77,6 +79,7 @@ ADAPTER_OF_TWO = "LoRA adapters whose id has meant another adapter, or was loade
 _MOST_ADAPTERS = 65_536
 # Files are stamped by a clock of coarse ticks: what changed now may seem to be that much older.
 _COARSE_TICK_NS = 20_000_000
+_MOST_LINKS = 40  # As Linux has it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,9 @@ class KeyMaker:
 
     def _adapter_content(self, path: str) -> str:
         """Its weights, and how strongly and where they act: the same ones may be scaled anew."""
+        # The engine takes these where they are, and else a pickle, whatever lies beside it.
+        if not (Path(path) / "adapter_model.safetensors").is_file():
+            raise FileNotFoundError(path)
         facts = hashlib.sha256(self.adapter_settings.encode() + b"\0")
         facts.update((Path(path) / "adapter_config.json").read_bytes())
         return f"{self.digest_weights(path)}\0{facts.hexdigest()}"
@@ -263,10 +269,12 @@ def _strange(request: Any) -> str:
 def _folder_state(path: str) -> tuple[tuple[int, ...], int]:
     """Identity, size and times of a folder's files: changes when one of them is replaced.
 
-    Beside it the last of the times at which one of them, or the folder, changed.
+    Beside it the last of the times at which one of them, the folder or a link that leads to it
+    changed.
     """
-    state: list[int] = []
-    changed_ns = Path(path).stat().st_ctime_ns
+    folder = Path(path).stat()
+    state = [folder.st_dev, folder.st_ino]
+    changed_ns = max(folder.st_ctime_ns, _links_changed_ns(path))
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda found: found.name):
             if entry.is_file():
@@ -274,4 +282,31 @@ def _folder_state(path: str) -> tuple[tuple[int, ...], int]:
                 state += [facts.st_dev, facts.st_ino, facts.st_size]
                 state += [facts.st_mtime_ns, facts.st_ctime_ns]
                 changed_ns = max(changed_ns, facts.st_ctime_ns)
+                if entry.is_symlink():
+                    changed_ns = max(changed_ns, _links_changed_ns(entry.path))
     return tuple(state), changed_ns
+
+
+def _links_changed_ns(path: str) -> int:
+    """When one of the links that the path leads through changed last; 0 = it leads through none."""
+    changed_ns = links = 0
+    reached = Path("/")
+    ahead = [*reversed((Path.cwd() / path).parts[1:])]
+    while ahead:
+        part = ahead.pop()
+        if part == "..":
+            reached = reached.parent
+            continue
+        facts = (reached / part).lstat()
+        if not stat.S_ISLNK(facts.st_mode):
+            reached /= part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        changed_ns = max(changed_ns, facts.st_ctime_ns)
+        target = (reached / part).readlink()
+        ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        if target.is_absolute():
+            reached = Path("/")
+    return changed_ns
