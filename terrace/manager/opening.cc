@@ -278,8 +278,8 @@ void run_opening(const Options& options, std::uint64_t owner, const Clock& clock
     const std::string doubt =
         look_for_quarantine(options, first_look, opened.fingerprint, shared, log);
     TERRACE_SYNC_POINT("manager.open.disk");
-    if (options.disk.paths.empty()) {
-      go_without_disk(options, first_look, shared, log, "");
+    if (options.disk.paths.empty() || !doubt.empty()) {
+      go_without_disk(options, first_look, shared, log, options.disk.paths.empty() ? "" : doubt);
     } else if (const Status status =
                    open_disk(options, first_look, clock, log, shared, driver, opened);
                !status.is_ok()) {

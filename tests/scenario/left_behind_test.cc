@@ -187,21 +187,22 @@ TEST_F(LeftBehind, AnOnlyPathThatDoesNotAnswerAtTheStartKeepsNoStoreFromOpening)
   EXPECT_TRUE(wait_until([] { return !testing::has_thread("terrace-path-0"); }));
 }
 
-TEST_F(LeftBehind, AStoreStaysClosedWhereTheOnlyMarkOfAQuarantineWouldBeSilent) {
+TEST_F(LeftBehind, TiersStayClosedWhereTheOnlyMarkOfAQuarantineWouldBeSilent) {
   testing::Hang hang("stat", "terrace-path-0");
   hang.hold();
   EngineOptions options = with_store();
   options.disk_path = scratch_.path() + "/d";
   options.tune = [&, tune = options.tune](manager::Options& made) {
     tune(made);
+    made.disk.paths.push_back(scratch_.path() + "/answers");
     made.disk.first_look_limit = milliseconds(50);
     made.shadow.marks = {options.disk_path + "/evidence"};
   };
   Engine engine(scratch_, options);
   ASSERT_TRUE(engine.wait_ready());
   for (const auto& tier : engine.manager().status().tiers) {
-    if (tier.tier == Tier::kObject) {
-      EXPECT_NE(tier.state, manager::TierState::kOpen);
+    if (tier.tier == Tier::kObject || tier.tier == Tier::kDisk) {
+      EXPECT_NE(tier.state, manager::TierState::kOpen) << static_cast<int>(tier.tier);
     }
   }
   const auto tokens = Engine::make_tokens(4, 1);
