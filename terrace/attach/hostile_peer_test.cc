@@ -62,6 +62,26 @@ TEST_F(HostilePeerTest, GarbageIsRefusedAndTheServerLives) {
   EXPECT_EQ(owner->problem(), "");
 }
 
+// It is of the same user, and attached as it should: it may say once that its memory is there.
+TEST_F(HostilePeerTest, AnAttachedPeerCannotFillTheBoard) {
+  const auto owner = server();
+  Channel channel{UniqueFd(connected_socket(path()))};
+  ASSERT_TRUE(channel.send(wire::AttachHello{RankId(0), layout_of()}).is_ok());
+  for (int message = 0; message < 2; ++message) {  // Welcome, files.
+    ASSERT_TRUE(eventually([&] { return channel.receive(true).has_value(); }));
+  }
+  ASSERT_TRUE(channel.send(wire::AttachProgress{}).is_ok());
+  const wire::AttachProgress again{wire::AttachStage::kPopulated};
+  for (int i = 0; i < 2'000 && channel.send(again).is_ok(); ++i) {
+  }
+  EXPECT_TRUE(eventually([&] { return owner->epoch_of(RankId(0)) == Epoch(0); }));
+  std::size_t populated = 0;
+  for (const AttachEvent& event : owner->take_events()) {
+    populated += event.change == AttachChange::kPopulated ? 1 : 0;
+  }
+  EXPECT_EQ(populated, 1U);
+}
+
 // It has no rank, and it says nothing of ours: who it is, and why, as a warning; a few times.
 TEST_F(HostilePeerTest, StrangersAreToldByProcessAndUserAndDoNotFloodTheLog) {
   constexpr std::size_t kStrangers = 50;

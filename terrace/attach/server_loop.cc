@@ -234,13 +234,15 @@ void ServerLoop::send_rest(Connection& connection) {
 }
 
 void ServerLoop::take_progress(Connection& connection, wire::AttachStage stage) {
-  const Phase needed = stage == wire::AttachStage::kMapped ? Phase::kMapping : Phase::kAttached;
-  if (connection.phase != needed) {
+  const bool is_mapped = stage == wire::AttachStage::kMapped;
+  const bool is_due = is_mapped ? connection.phase == Phase::kMapping
+                                : connection.phase == Phase::kAttached && !connection.has_populated;
+  if (!is_due) {
     refuse(connection, Code::kRefused, "a message that is not due");
     return;
   }
   connection.phase = Phase::kAttached;
-  const bool is_mapped = stage == wire::AttachStage::kMapped;
+  connection.has_populated = !is_mapped;
   if (is_mapped) {
     log_.write(
         LogLevel::kInfo,

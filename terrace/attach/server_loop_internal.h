@@ -62,6 +62,7 @@ class ServerLoop {
     RankId rank;
     Epoch epoch;
     bool is_welcomed = false;
+    bool has_populated = false;
     std::uint32_t next_file = 0;
   };
 
