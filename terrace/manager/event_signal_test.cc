@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "terrace/base/sync_point.h"
 #include "terrace/manager/event_signal_internal.h"
 #include "terrace/testing/fake_clock.h"
 
@@ -48,6 +49,20 @@ TEST(EventSignalTest, TheLagRunsFromTheFirstRaiseToWhoComes) {
   EXPECT_DOUBLE_EQ(lag.values.at("lag_sum"), 0.007);
   signal.raise(clock.now());
   EXPECT_TRUE(is_readable(signal));
+}
+
+// Between the flag and the write of who raises.
+TEST(EventSignalTest, WhoComesInTheMiddleOfARaiseDoesNotLeaveItReadableForGood) {
+  const testing::FakeClock clock;
+  TimeHistogram times;
+  EventSignal signal;
+  signal.open();
+  base::set_sync_point("event_signal.raise", [&] { signal.lower(clock, times); });
+  signal.raise(clock.now());
+  base::set_sync_point("event_signal.raise", {});
+  EXPECT_TRUE(is_readable(signal));
+  signal.lower(clock, times);
+  EXPECT_FALSE(is_readable(signal));
 }
 
 TEST(EventSignalTest, WithoutADescriptorNothingIsCounted) {
