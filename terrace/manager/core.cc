@@ -198,7 +198,9 @@ void Core::add_load(Request& request, std::uint64_t first, std::uint64_t count,
     held = std::min<std::uint64_t>(held, load.pins.size() + (from - first));
     batch.groups.push_back(std::move(load));
   }
-  look_ups_.settle(request, context_.options.layout.block_tokens * first, held);
+  // What is not held any more is promised all the same: it fails as a load, and is counted there.
+  if (held < count && !request.ledger.first_miss) request.ledger.first_miss = MissReason::kLate;
+  look_ups_.settle(request, context_.options.layout.block_tokens * first, count);
   if (!steps_.has_room()) batch.void_all();
   for (std::uint64_t i = 0; i < count && first + i < request.sources.size(); ++i) {
     batch.sources[i] = request.sources[first + i];

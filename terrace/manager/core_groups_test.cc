@@ -349,6 +349,11 @@ TEST(CoreGroupsTest, PinsOfAnAnswerAreBoundedAndExpire) {
   rig.settle();
   EXPECT_EQ(rig.core.look_ups().waiting_pins(), 0U);
   EXPECT_EQ(rig.core.context().pool().pinned(), 0U);
+  const auto table = Rig::make_table(kBlocks, 40);
+  ASSERT_TRUE(rig.accept_all(id, 0, 5, Rig::Tables(kGroups, table)).is_ok());
+  rig.step();
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kLate), 5U);
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kCorrupt), 0U);
 }
 
 // Where one can resume follows from what is there alone; the plain search asks of every length

@@ -27,7 +27,7 @@ void Core::finish_batch(const LoadBatch& batch, bool is_known, Nanoseconds copy_
   const Tokens lost = block_tokens * (batch.blocks - good);
   // Without a pin the answer had expired before it was taken.
   const bool is_void = std::ranges::all_of(batch.groups, [&](const GroupLoad& load) {
-    return load.from + load.pins.size() <= batch.first + good;
+    return load.from + load.pins.size() <= std::max(load.from, batch.first + good);
   });
   const MissReason reason = is_void ? MissReason::kLate : MissReason::kCorrupt;
   if (ledger != nullptr) {

@@ -173,6 +173,23 @@ TEST(CoreLookUpTest, PinsOfAnAnswerNotTakenExpireAndTheLoadIsThenVoid) {
   EXPECT_EQ(rig.end(id).failed, Tokens(8));
 }
 
+TEST(CoreLookUpTest, ALoadWhoseAnswerExpiredIsCountedOnceAndAsLate) {
+  Rig rig;
+  rig.run_cold(Rig::make_tokens(2, 1));
+  const RequestId id = rig.begin(Rig::make_tokens(3, 1));
+  const std::uint64_t never = Rig::miss(rig.counters, MissReason::kNeverStored);
+  ASSERT_EQ(rig.look_up(id), 2U);
+  rig.clock.advance(rig.options.pin_time);
+  rig.settle();
+  ASSERT_TRUE(rig.accept(id, 0, 2, Rig::make_table(3, 30)).is_ok());
+  rig.step();
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kNeverStored), never + 1);
+  EXPECT_EQ(Rig::miss(rig.counters, MissReason::kLate), 2U);
+  EXPECT_EQ(rig.counters.match_tokens.value(), 8U);
+  EXPECT_EQ(rig.counters.failed_tokens.value(), 8U);
+  EXPECT_EQ(rig.end(id).first_miss, MissReason::kLate);
+}
+
 TEST(CoreLookUpTest, AnAnswerLeftAloneIsProbedAnewAfterItExpired) {
   Rig rig;
   const auto tokens = Rig::make_tokens(2, 1);
