@@ -58,6 +58,14 @@ class Leaving {
     std::erase_if(blocks_, [](const Block& block) { return !block.slot.holds(); });
     empty_ = 0;
   }
+  // What the tier below is not to have stays after all.
+  void keep_refused() {
+    for (Block& block : blocks_) {
+      if (!block.is_refused || !block.slot.holds()) continue;
+      std::move(block.slot).keep();
+      ++empty_;
+    }
+  }
   void clear() {
     blocks_.clear();
     empty_ = 0;

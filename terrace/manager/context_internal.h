@@ -64,6 +64,8 @@ class Context {
   void let_leave(const BlockKey& key, catalog::EvictingSlot slot, bool is_refused);
   // Of those, blocks that somebody used meanwhile are ordinary ones again.
   void let_stay() { leaving_.let_go(); }
+  // From now on nothing may give way that no other tier has.
+  void keep_what_only_host_has() { leaving_.keep_refused(); }
   [[nodiscard]] std::size_t leaving() const { return leaving_.size(); }
   // Slots reserved so far.
   [[nodiscard]] std::uint64_t reserved() const { return reserved_; }

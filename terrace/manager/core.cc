@@ -406,6 +406,7 @@ bool Core::set_mode(Mode mode) {
   context_.counters.mode.set(static_cast<std::int64_t>(mode));
   context_.answers.revoke_all();
   if (mode != Mode::kOn) drop_saves(steps_.drop_pending_saves(), context_.counters.drop_mode);
+  if (mode != Mode::kOn) context_.keep_what_only_host_has();
   if (mode == Mode::kPaused) cancel_reads();
   return true;
 }

@@ -239,6 +239,19 @@ TEST_F(CoreAdmissionTest, AnEndedModeWritesNothing) {
   EXPECT_EQ(on_disk(tokens), 0U);
 }
 
+// Chosen to leave ahead, as the filter wants it neither on disk.
+TEST_F(CoreAdmissionTest, WhatTheFilterRefusedStaysInAModeThatStoresNothing) {
+  open();
+  for (std::uint32_t seed = 1; seed <= 64; ++seed) rig().run_cold(Rig::make_tokens(1, seed));
+  const std::uint32_t evicting = rig().count(catalog::SlotState::kEvicting);
+  const std::uint32_t sealed = rig().count(catalog::SlotState::kSealed);
+  ASSERT_GT(evicting, 0U);
+  rig().core.set_mode(Mode::kReadOnly);
+  EXPECT_EQ(rig().count(catalog::SlotState::kEvicting), 0U);
+  EXPECT_EQ(rig().count(catalog::SlotState::kSealed), sealed + evicting);
+  EXPECT_EQ(rig().core.context().leaving(), 0U);
+}
+
 TEST_F(CoreAdmissionTest, WhatGoesOverTheWriteBudgetIsCountedAsThat) {
   open();
   rig().core.context().admission = policy::make_admit_all();
