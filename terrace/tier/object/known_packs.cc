@@ -8,7 +8,8 @@ namespace terrace::tier::object {
 KnownPacks::KnownPacks(const Options& options)
     : options_(options),
       absent_(options.blocks / options.pack_blocks),
-      damaged_(options.blocks / options.pack_blocks) {
+      damaged_(options.blocks / options.pack_blocks),
+      touched_(options.blocks) {
   TERRACE_CHECK(options.pack_blocks >= 1 && options.blocks >= options.pack_blocks);
 }
 
@@ -55,7 +56,6 @@ void KnownPacks::add(std::span<const SequenceHash> hashes, Nanoseconds now, std:
   const auto pack = packs_.insert(packs_.end(), Pack{.hashes = {hashes.begin(), hashes.end()},
                                                      .places = {},
                                                      .until = until,
-                                                     .touch_at = {},
                                                      .variant = variant});
   for (std::uint32_t block = 0; block < options_.pack_blocks; ++block) {
     Places& places = blocks_[hashes[block]];
@@ -68,6 +68,7 @@ void KnownPacks::set_variant(const SequenceHash& pack, std::uint8_t variant) {
 }
 
 void KnownPacks::add_absent(const SequenceHash& pack, Nanoseconds now) {
+  touched_.remove({pack});  // Should it come again, it is another.
   absent_.add({pack}, now + options_.absent_for);
 }
 
@@ -87,17 +88,17 @@ void KnownPacks::clear() {
   blocks_.clear();
   absent_.clear();
   damaged_.clear();
+  touched_.clear();
 }
 
 bool KnownPacks::take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every) {
   if (!is_touch_due(pack, now)) return false;
-  (*named(pack))->touch_at = now + every;
+  touched_.add({pack}, now + every);
   return true;
 }
 
 bool KnownPacks::is_touch_due(const SequenceHash& pack, Nanoseconds now) const {
-  const auto known = named(pack);
-  return known && now >= (*known)->touch_at;
+  return blocks_.contains(pack) && !touched_.holds({pack}, now);
 }
 
 std::optional<PackPlace> KnownPacks::find(const SequenceHash& hash, Nanoseconds now) const {

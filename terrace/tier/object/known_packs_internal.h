@@ -2,7 +2,8 @@
 // index: what has aged out of it, or was never asked about, is asked for again. Packs whose chains
 // begin alike and part later have blocks in common: such a block is known as long as one of them
 // is. Threading: thread-compatible; the tier's lock guards it.  Waits: never. Bounds:
-// Options::blocks, the oldest packs go first; as many names that are not there as packs.
+// Options::blocks, the oldest packs go first; as many names that are not there as packs, and of
+// those touched as many as blocks: a touch is remembered for longer than the pack.
 #pragma once
 
 #include <cstdint>
@@ -62,8 +63,10 @@ class KnownPacks {
   // True once every `every`: the pack, which is known, is in use and is to be touched.
   [[nodiscard]] bool take_touch(const SequenceHash& pack, Nanoseconds now, Nanoseconds every);
   [[nodiscard]] bool is_touch_due(const SequenceHash& pack, Nanoseconds now) const;
-  // It was known once, though perhaps too long ago to be counted on.
-  [[nodiscard]] bool remembers(const SequenceHash& pack) const { return blocks_.contains(pack); }
+  // It was known once, or touched of late, though perhaps too long ago to be counted on.
+  [[nodiscard]] bool remembers(const SequenceHash& pack, Nanoseconds now) const {
+    return blocks_.contains(pack) || touched_.holds({pack}, now);
+  }
   [[nodiscard]] std::size_t packs() const { return packs_.size(); }
 
  private:
@@ -78,7 +81,6 @@ class KnownPacks {
     std::vector<SequenceHash> hashes;
     std::vector<Places::iterator> places;  // By block: its own.
     Nanoseconds until;
-    Nanoseconds touch_at{0};
     std::uint8_t variant = 0;
   };
   void forget(Order::iterator pack);
@@ -91,6 +93,7 @@ class KnownPacks {
   std::unordered_map<SequenceHash, Places, HashOfSequenceHash> blocks_;  // None is empty.
   TimedNames absent_;                                                    // Of no variant.
   TimedNames damaged_;
+  TimedNames touched_;  // Of no variant.
 };
 
 }  // namespace terrace::tier::object

@@ -103,6 +103,35 @@ TEST(KnownPacksTest, APackIsToBeTouchedOnceInItsTime) {
   EXPECT_TRUE(known.take_touch(hashes[3], kNow + seconds(10), seconds(10)));
 }
 
+TEST(KnownPacksTest, ATouchIsRememberedForLongerThanThePack) {
+  KnownPacks known = make(12);
+  const auto touched_anew = [&](Nanoseconds now) {
+    std::uint64_t count = 0;
+    for (std::uint64_t number = 0; number < 6; ++number) {
+      known.add(pack_of(number), now);
+      count += known.take_touch(pack_of(number)[3], now, seconds(100)) ? 1 : 0;
+    }
+    return count;
+  };
+  EXPECT_EQ(touched_anew(kNow), 6U);
+  EXPECT_EQ(known.packs(), 3U);
+  EXPECT_TRUE(known.remembers(pack_of(0)[3], kNow));
+  EXPECT_EQ(touched_anew(kNow + seconds(50)), 0U);
+  EXPECT_EQ(touched_anew(kNow + seconds(100)), 6U);
+}
+
+TEST(KnownPacksTest, OfAPackThatIsGoneNoTouchIsRemembered) {
+  KnownPacks known = make(12);
+  const auto hashes = pack_of(1);
+  known.add(hashes, kNow);
+  ASSERT_TRUE(known.take_touch(hashes[3], kNow, seconds(100)));
+  known.add(pack_of(2), kNow);
+  known.add(pack_of(3), kNow);
+  known.add(pack_of(4), kNow);
+  known.add_absent(hashes[3], kNow);
+  EXPECT_FALSE(known.remembers(hashes[3], kNow));
+}
+
 TEST(KnownPacksTest, AGuessOfAPacksNameDoesNotReplaceTheNameItWasSeenUnder) {
   KnownPacks known = make();
   const auto hashes = pack_of(1);
@@ -166,10 +195,10 @@ TEST(KnownPacksTest, APackThatGoesTakesNothingOfTheOneThatSharesItsHead) {
   known.remove(one[3], kNow);
   EXPECT_EQ(known.match(other, kNow), 4U);
   EXPECT_EQ(known.match(one, kNow), 2U);
-  EXPECT_FALSE(known.remembers(one[2]));
+  EXPECT_FALSE(known.remembers(one[2], kNow));
   known.remove(other[3], kNow);
   EXPECT_EQ(known.match(one, kNow), 0U);
-  EXPECT_FALSE(known.remembers(one[0]));
+  EXPECT_FALSE(known.remembers(one[0], kNow));
 }
 
 // Of 40 packs ten have nothing in common with others, the rest share one to three blocks.

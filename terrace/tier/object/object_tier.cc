@@ -188,7 +188,7 @@ bool ObjectTier::wants(const SequenceHash& pack) const {
   const Nanoseconds now = context.clock.now();
   // A store replaces nothing.
   if (context.known.is_damaged({pack}, now)) return false;
-  if (!context.known.remembers(pack)) return true;
+  if (!context.known.remembers(pack, now)) return true;
   return every > Nanoseconds(0) && !context.known.find(pack, now) &&
          context.known.is_touch_due(pack, now);
 }
