@@ -56,11 +56,18 @@ bool fails_sync(int file) {
   errno = EIO;
   return true;
 }
+
+bool fails_fstat(int file) {
+  if (watch == nullptr || !watch->fails_fstat(path_of(file))) return false;
+  errno = EIO;
+  return true;
+}
 }  // namespace
 
 FileWatch::FileWatch() : former_(watch) { watch = this; }
 FileWatch::~FileWatch() { watch = former_; }
 bool FileWatch::fails_sync(const std::string& /*path*/) { return false; }
+bool FileWatch::fails_fstat(const std::string& /*path*/) { return false; }
 
 }  // namespace terrace::testing
 
@@ -78,6 +85,7 @@ int __real_rename(const char* source, const char* target);
 int __real_unlink(const char* path);
 int __real_rmdir(const char* path);
 int __real_mkdir(const char* path, mode_t mode);
+int __real_fstat(int file, struct stat* facts);
 
 int __wrap_open(const char* path, int flags, ...);
 ssize_t __wrap_write(int file, const void* data, std::size_t bytes);
@@ -90,8 +98,10 @@ int __wrap_rename(const char* source, const char* target);
 int __wrap_unlink(const char* path);
 int __wrap_rmdir(const char* path);
 int __wrap_mkdir(const char* path, mode_t mode);
+int __wrap_fstat(int file, struct stat* facts);
 }
 
+using terrace::testing::fails_fstat;
 using terrace::testing::fails_sync;
 using terrace::testing::Kind;
 using terrace::testing::tell_done;
@@ -159,5 +169,9 @@ int __wrap_rmdir(const char* path) {
 
 int __wrap_mkdir(const char* path, mode_t mode) {
   return tell_done(__real_mkdir(path, mode), Kind::kDirectory, std::string(path));
+}
+
+int __wrap_fstat(int file, struct stat* facts) {
+  return fails_fstat(file) ? -1 : __real_fstat(file, facts);
 }
 // NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp,readability-identifier-naming)

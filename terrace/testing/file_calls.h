@@ -1,6 +1,6 @@
 // Shows the calls by which this process changes files itself, beside any backend: what a disk tier
-// writes while it opens. Only calls from the objects of a program that is linked to
-// `terrace_file_calls` are seen, which renames them with --wrap. Tests only.
+// writes while it opens; and fails some of its calls. Only calls from the objects of a program that
+// is linked to `terrace_file_calls` are seen, which renames them with --wrap. Tests only.
 // Threading: each thread watches its own calls.  Waits: never.
 #pragma once
 
@@ -42,6 +42,8 @@ class FileWatch {
   virtual void on_change(const FileChange& change) = 0;
   // A sync of `path` is to fail with EIO; it is not done, and not told.
   virtual bool fails_sync(const std::string& path);
+  // An fstat of `path`, which is open, is to fail with EIO.
+  virtual bool fails_fstat(const std::string& path);
 
  private:
   FileWatch* const former_;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,26 @@ TEST(FileCallsTest, EachCallThatChangesAFileIsSeenIfItSucceeds) {
   ASSERT_EQ(::unlink(path.c_str()), 0);
   ASSERT_EQ(::rmdir((scratch.path() + "/d").c_str()), 0);
   EXPECT_THAT(seen.lines, ElementsAre("D d", "C x", "W x", "T x", "S x", "T x", "r x", "d d"));
+}
+
+class FailsFstat final : public FileWatch {
+ public:
+  void on_change(const FileChange& /*change*/) override {}
+  bool fails_fstat(const std::string& path) override { return path.ends_with("/x"); }
+};
+
+TEST(FileCallsTest, AnFstatFailsWhereItIsTo) {
+  const ScratchDirectory scratch;
+  const UniqueFd x(::open((scratch.path() + "/x").c_str(), O_RDWR | O_CREAT, 0600));
+  const UniqueFd y(::open((scratch.path() + "/y").c_str(), O_RDWR | O_CREAT, 0600));
+  struct stat facts{};
+  {
+    const FailsFstat watch;
+    EXPECT_NE(::fstat(x.get(), &facts), 0);
+    EXPECT_EQ(errno, EIO);
+    EXPECT_EQ(::fstat(y.get(), &facts), 0);
+  }
+  EXPECT_EQ(::fstat(x.get(), &facts), 0);
 }
 
 TEST(FileCallsTest, NobodyWatchesForLongerThanTheWatch) {

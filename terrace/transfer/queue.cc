@@ -263,7 +263,11 @@ void Queue::finish(std::vector<Completion>& completions) {
     if (running.is_read) {
       --volume.flying_reads;
       const Nanoseconds now = clock_.now();
-      volume.throttle.on_read_finished(running.bytes, running.ahead, now - running.started, now);
+      if (completion.status.is_ok()) {
+        volume.throttle.on_read_finished(running.bytes, running.ahead, now - running.started, now);
+      } else {
+        volume.throttle.on_read_failed(now);
+      }
     }
     places_.push_back(place);
     end(std::move(running), std::move(completion.status), completions);

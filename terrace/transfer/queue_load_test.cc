@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <utility>
 
 #include "terrace/base/rng.h"
 #include "terrace/testing/fake_clock.h"
@@ -13,6 +14,7 @@ namespace terrace::transfer {
 namespace {
 
 constexpr Nanoseconds kService = milliseconds(1);
+constexpr Nanoseconds kFailure(1000);  // How soon one comes.
 constexpr unsigned kDepth = 16;
 
 // `channels` transfers are served at a time, the rest waits in order of arrival.
@@ -25,9 +27,13 @@ class FixedService final : public Backend {
   // When the next completion is due.
   [[nodiscard]] Nanoseconds next() const {
     Nanoseconds soonest = kNoDeadline;
-    for (const auto& [due, transfer] : flights_) soonest = std::min(soonest, due);
+    for (const auto* flights : {&flights_, &failed_}) {
+      for (const auto& [due, transfer] : *flights) soonest = std::min(soonest, due);
+    }
     return soonest;
   }
+  // The next one ends with an error, as fast as a device that is away says so.
+  void fail_next() { fails_next_ = true; }
   // Writes hang from now on.
   void hold_writes() { holds_writes_ = true; }
   [[nodiscard]] unsigned flying(IoClass io_class) const {
@@ -37,12 +43,21 @@ class FixedService final : public Backend {
 
  protected:
   Status start(const Transfer& transfer) override {
+    if (std::exchange(fails_next_, false)) {
+      failed_.emplace_back(clock_.now() + kFailure, transfer);
+      return {};
+    }
     const auto channel = std::ranges::min_element(busy_until_);
     *channel = std::max(*channel, clock_.now()) + kService;
     flights_.emplace_back(*channel, transfer);
     return {};
   }
   void collect(std::vector<Finished>& finished) override {
+    std::erase_if(failed_, [&](const auto& flight) {
+      if (flight.first > clock_.now()) return false;
+      finished.push_back({flight.second, {Code::kIo, "EIO"}});
+      return true;
+    });
     std::erase_if(flights_, [&](const auto& flight) {
       if (flight.first > clock_.now()) return false;
       if (holds_writes_ && flight.second.op == IoOp::kWrite) return false;
@@ -56,6 +71,8 @@ class FixedService final : public Backend {
   testing::FakeClock& clock_;
   std::vector<Nanoseconds> busy_until_;
   std::deque<std::pair<Nanoseconds, Transfer>> flights_;
+  std::deque<std::pair<Nanoseconds, Transfer>> failed_;
+  bool fails_next_ = false;
   bool holds_writes_ = false;
 };
 
@@ -169,6 +186,23 @@ TEST_P(QueueLoadTest, OnAParallelDeviceWritesGoOnBesideReads) {
   const auto loaded = full.run(seconds(100), milliseconds(2), true, GetParam());
   EXPECT_LE(loaded.p99().value(), 2 * alone.value());
   EXPECT_GE(loaded.writes, 500'000U) << "of 800'000 at most";
+}
+
+// Of a device that is away for a moment: no read that brings something is ever as quick.
+TEST_P(QueueLoadTest, AReadThatFailsAtOnceIsNoneToBeMeasuredBy) {
+  Load load(kDepth / 2);
+  Load::Result result;
+  load.device().fail_next();
+  for (int i = 0; i < 65; ++i) {
+    load.push(IoOp::kRead, GetParam());
+    load.poll(result);
+    load.clock().advance(load.device().next() - load.clock().now());
+    load.poll(result);
+  }
+  ASSERT_EQ(result.latencies.size(), 65U);
+  EXPECT_EQ(result.latencies.front(), kFailure);
+  load.poll(result);
+  EXPECT_GT(load.queue().write_window().value(), 1);
 }
 
 TEST(QueueFloorTest, EachClassThatWaitsGetsItsTurn) {

@@ -20,6 +20,9 @@ class WriteThrottle {
   void on_read_started(Nanoseconds now) { last_read_ = now; }
   // One came back after `latency`; when it was handed over, the device had `ahead` others.
   void on_read_finished(std::uint64_t bytes, unsigned ahead, Nanoseconds latency, Nanoseconds now);
+  // One came back with an error. How soon says nothing of those that bring something: a device that
+  // is away may refuse within a microsecond, and no read would be in time again.
+  void on_read_failed(Nanoseconds now) { last_read_ = now; }
   // Writes that may be at the device now, of `most`.
   [[nodiscard]] unsigned window(unsigned most, Nanoseconds now) const;
 

@@ -97,6 +97,31 @@ TEST_F(DiskFaultTest, ABlockIsGivenUpAtTheSecondReadErrorInARow) {
   EXPECT_TRUE(rig_.tier().problems().empty());
 }
 
+// What failed was another block's read.
+TEST_F(DiskFaultTest, ABlockInThePlaceOfOneThatCouldNotBeReadHasTwoErrorsOfItsOwn) {
+  rig_.options().blocks = 2;
+  open_with_faults();
+  write_blocks(0, 2);
+  const auto fail = [&](std::uint64_t number) {
+    faults_->aim(Fault::kError, IoOp::kRead);
+    EXPECT_EQ(rig_.read(number).code(), Code::kIo);
+  };
+  fail(0);
+  write_blocks(10, 12);
+  ASSERT_FALSE(rig_.has(0) || rig_.has(1)) << "both places have another one";
+  for (const std::uint64_t number : {10, 11}) {
+    fail(number);
+    EXPECT_TRUE(rig_.has(number)) << number;
+  }
+  fail(10);
+  EXPECT_FALSE(rig_.has(10)) << "it was remembered beside another one";
+  ASSERT_EQ(rig_.write(10).text(), Status().text());
+  fail(10);
+  EXPECT_TRUE(rig_.has(10)) << "stored anew";
+  fail(11);
+  EXPECT_FALSE(rig_.has(11));
+}
+
 // As of a file system that turned read-only and refuses reads, too, or of a plug-in.
 TEST_F(DiskFaultTest, AReadThatTheDeviceRefusesIsItsErrorAndNeedsNoKey) {
   open_with_faults();

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "terrace/testing/file_calls.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/two_directories_fixture.h"
 
@@ -127,6 +128,35 @@ TEST_F(DiskHealthTest, ADamagedBlockAmongManyIsDroppedAndAllAreRead) {
   rig_.options().decorate = nullptr;
   ASSERT_TRUE(rig_.reopen().is_ok());
   EXPECT_EQ(seen(), kBlocks - 1) << "nor does the next owner find it";
+}
+
+// Of the files that are open.
+class FailsFstat final : public testing::FileWatch {
+ public:
+  explicit FailsFstat(std::string below) : below_(std::move(below)) {}
+  void on_change(const testing::FileChange& /*change*/) override {}
+  bool fails_fstat(const std::string& path) override { return path.starts_with(below_); }
+
+ private:
+  const std::string below_;
+};
+
+TEST_F(DiskHealthTest, ADirectoryOfWhichItsFileSystemCannotSayIsAloneUntilItCan) {
+  {
+    const FailsFstat failing(owner('b') + "/");
+    ASSERT_TRUE(poll_until([&] {
+      clock_.advance(seconds(1));
+      return !problem().empty();
+    }));
+    EXPECT_THAT(problem(), HasSubstr("path=" + owner('b') + " state=gone: fstat "));
+    EXPECT_EQ(seen(), kBlocks / 2);
+  }
+  ASSERT_TRUE(poll_until([&] {
+    clock_.advance(seconds(1));
+    return problem().empty();
+  }));
+  EXPECT_THAT(rig_.log(), HasSubstr(owner('b') + " state=returned good_blocks="));
+  EXPECT_EQ(seen(), kBlocks);
 }
 
 TEST_F(DiskHealthTest, WhatComesBackCutShortIsNotTrusted) {

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "terrace/testing/fake_clock.h"
+#include "terrace/testing/file_calls.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/inspect.h"
@@ -332,6 +333,36 @@ TEST_F(DiskResetTest, ADeletedDirectoryKeepsNobodyWaiting) {
   rig.tier().forget_all();
   await_drop(rig);
   EXPECT_TRUE(rig.tier().undropped().empty());
+}
+
+// As of a file system that was shut down, or whose server is away.
+class FailsFstat final : public testing::FileWatch {
+ public:
+  void on_change(const testing::FileChange& /*change*/) override {}
+  bool fails_fstat(const std::string& path) override { return path.ends_with("/0.slots"); }
+};
+
+TEST_F(DiskResetTest, FilesOfWhichNobodyCanSayMayComeBackAndAreNotDroppedUntilThen) {
+  testing::FakeClock clock;
+  Rig rig;
+  rig.use_clock(clock);
+  open(rig);
+  write(rig, 0, 6);
+  const auto look_until = [&](const std::function<bool()>& is_so) {
+    return rig.step_until([&] { return clock.advance(seconds(1)), is_so(); });
+  };
+  {
+    const FailsFstat failing;
+    ASSERT_TRUE(look_until([&] { return !rig.tier().problems().empty(); }));
+    rig.tier().forget_all();
+    EXPECT_TRUE(rig.tier().is_drop_pending());
+    ASSERT_EQ(rig.tier().undropped().size(), 1U);
+    EXPECT_THAT(rig.tier().undropped()[0], HasSubstr(rig.owner()));
+  }
+  EXPECT_TRUE(look_until([&] { return !rig.tier().is_drop_pending(); }));
+  EXPECT_TRUE(rig.tier().problems().empty());
+  ASSERT_EQ(rig.reopen().text(), Status().text());
+  expect_none(rig, 0, 6);
 }
 
 // As two engines side by side leave it, of which one is started again.

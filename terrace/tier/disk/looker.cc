@@ -4,8 +4,10 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "terrace/base/sync_point.h"
@@ -36,27 +38,38 @@ class Whereabouts {
   std::atomic<std::uint16_t> now_{0};
 };
 
-bool is_linked(const LookedAt& at, Whereabouts& here) {
-  for (std::size_t i = 0; i < at.files.size(); ++i) {
-    struct stat facts{};
-    here.set(LookCall::kFstat, i);
-    if (::fstat(at.files[i].open.get(), &facts) != 0 || facts.st_nlink == 0) return false;
-  }
-  return true;
-}
+// What the open files are, asked before anything of their paths.
+struct OpenFiles {
+  std::array<struct stat, std::tuple_size_v<decltype(LookedAt::files)>> facts{};
+  bool is_linked = true;
+  Status status;  // The first failure.
+};
 
-Status check_place(const LookedAt& at, Whereabouts& here) {
+OpenFiles look_at_open(const LookedAt& at, Whereabouts& here) {
+  OpenFiles open;
   for (std::size_t i = 0; i < at.files.size(); ++i) {
     const auto& [file, path] = at.files[i];
-    struct stat open{};
-    struct stat named{};
     here.set(LookCall::kFstat, i);
-    if (::fstat(file.get(), &open) != 0) return Status::from_errno(errno, "fstat", path);
+    if (::fstat(file.get(), &open.facts[i]) == 0) {
+      if (open.facts[i].st_nlink == 0) open.is_linked = false;
+    } else if (open.status.is_ok()) {
+      // Its file system was shut down, or who answers for it is away: the file may come back.
+      open.status = Status::from_errno(errno, "fstat", path);
+    }
+  }
+  return open;
+}
+
+Status check_place(const LookedAt& at, const OpenFiles& open, Whereabouts& here) {
+  if (!open.status.is_ok()) return open.status;
+  for (std::size_t i = 0; i < at.files.size(); ++i) {
+    const std::string& path = at.files[i].path;
+    struct stat named{};
     here.set(LookCall::kLstat, i);
     if (::lstat(path.c_str(), &named) != 0) {
       return {Code::kNotFound, Status::from_errno(errno, "lstat", path).message()};
     }
-    if (open.st_dev != named.st_dev || open.st_ino != named.st_ino) {
+    if (open.facts[i].st_dev != named.st_dev || open.facts[i].st_ino != named.st_ino) {
       return {Code::kNotFound, path + " is another file now"};
     }
   }
@@ -69,9 +82,10 @@ Status check_place(const LookedAt& at, Whereabouts& here) {
 
 Sight look(const LookedAt& at, bool is_afresh, Whereabouts& here) {
   Sight sight;
-  sight.is_linked = is_linked(at, here);
+  const OpenFiles open = look_at_open(at, here);
+  sight.is_linked = open.is_linked;
   if (!sight.is_linked) return sight;
-  sight.place = check_place(at, here);
+  sight.place = check_place(at, open, here);
   struct statvfs facts{};
   here.set(LookCall::kFstatvfs, 0);
   if (::fstatvfs(at.files[0].open.get(), &facts) == 0) {

@@ -49,8 +49,11 @@ struct LookedAt {
 
 // What a look found.
 struct Sight {
-  bool is_linked = true;  // False once somebody deleted a file of ours under our feet.
-  Status place;           // Its path leads to the files that are open; else kNotFound, and to what.
+  // False once somebody deleted a file of ours under our feet: then it never comes back.
+  bool is_linked = true;
+  // Its path leads to the files that are open; else kNotFound, and to what; kIo = of those that are
+  // open nobody can say now, and they may come back.
+  Status place;
   // Of the file system; 0 and 0 = it does not say.
   std::uint64_t total_bytes = 0;
   std::uint64_t free_bytes = 0;

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "terrace/testing/fake_clock.h"
+#include "terrace/testing/file_calls.h"
 #include "terrace/testing/memory_log.h"
 #include "terrace/tier/disk/disk_rig.h"
 #include "terrace/tier/disk/flights_internal.h"
@@ -118,6 +119,43 @@ TEST_F(LookerTest, ADeletedFileIsNotAPathThatLeadsElsewhere) {
   looker_->begin();
   do_next();
   looker_->take();
+  EXPECT_FALSE(looker_->sight().is_linked);
+}
+
+// As one that was shut down after an error, or whose server is away.
+class FailsFstat final : public testing::FileWatch {
+ public:
+  explicit FailsFstat(std::string path) : path_(std::move(path)) {}
+  void on_change(const testing::FileChange& /*change*/) override {}
+  bool fails_fstat(const std::string& path) override { return path == path_; }
+
+ private:
+  const std::string path_;
+};
+
+TEST_F(LookerTest, AFileOfWhichItsFileSystemCannotSayIsNotDeleted) {
+  make(true);
+  for (const char* const name : {"/0.slots", "/ns-0001/slots.meta", "/extents.meta"}) {
+    const FailsFstat failing(rig_.owner() + name);
+    looker_->begin();
+    do_next();
+    looker_->take();
+    EXPECT_TRUE(looker_->sight().is_linked) << name;
+    EXPECT_EQ(looker_->sight().place.code(), Code::kIo) << name;
+    EXPECT_THAT(looker_->sight().place.message(),
+                HasSubstr("fstat " + rig_.owner() + name + ": EIO"));
+  }
+  looker_->begin();
+  do_next();
+  looker_->take();
+  EXPECT_EQ(looker_->sight().place.text(), Status().text()) << "it came back";
+}
+
+TEST_F(LookerTest, ADeletedFileIsSeenBesideOneOfWhichNobodyCanSay) {
+  make(false);
+  fs::remove(rig_.owner() + "/extents.meta");
+  const FailsFstat failing(rig_.owner() + "/0.slots");
+  looker_->begin();
   EXPECT_FALSE(looker_->sight().is_linked);
 }
 

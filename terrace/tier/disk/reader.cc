@@ -55,9 +55,8 @@ Reader::Reader(Context& context, Writer& writer)
     : context_(context),
       writer_(writer),
       operations_(kMostReads),
-      under_way_(context.volumes.size()),
-      is_doubtful_(context.options.layout.groups.size(),
-                   std::vector<bool>(context.slots.size(), false)) {
+      under_way_(context.volumes.size()) {
+  doubts_.reserve(kMostDoubts);
   for (std::uint32_t i = kMostReads; i > 0; --i) {
     operations_[i - 1].pages.resize(context.ranks());
     operations_[i - 1].headers.resize(context.ranks());
@@ -260,12 +259,29 @@ void Reader::tell_unreadable(const Operation& operation, SlotMap::Place place,
   if (!is_locked) writer_.invalidate(operation.group, place);
 }
 
-bool Reader::is_given_up(std::size_t group, std::uint32_t slot, std::uint32_t volume) {
+bool Reader::is_given_up(const Operation& operation) {
   // One that was shut is looked at before anything of it is read again.
-  if (!context_.health.may_read(volume)) return false;
-  if (is_doubtful_[group][slot]) return true;
-  is_doubtful_[group][slot] = true;
+  if (!context_.health.may_read(operation.pinned.place.volume)) return false;
+  const SlotRef slot = operation.pinned.pin.slot();
+  const auto is_same = [&](const Doubt& doubt) {
+    return doubt.group == operation.group && doubt.slot == slot;
+  };
+  const bool is_doubted = std::ranges::any_of(doubts_, is_same);
+  forget_doubt(operation);
+  if (is_doubted) return true;
+  if (doubts_.size() < kMostDoubts) {
+    doubts_.push_back({operation.group, slot});
+  } else {
+    doubts_[oldest_doubt_++ % kMostDoubts] = {operation.group, slot};
+  }
   return false;
+}
+
+void Reader::forget_doubt(const Operation& operation) {
+  const SlotIndex index = operation.pinned.pin.slot().index;
+  std::erase_if(doubts_, [&](const Doubt& doubt) {
+    return doubt.group == operation.group && doubt.slot.index == index;
+  });
 }
 
 void Reader::conclude(std::uint32_t number, std::vector<DiskDone>& done) {
@@ -278,13 +294,12 @@ void Reader::conclude(std::uint32_t number, std::vector<DiskDone>& done) {
   result.alias = operation.pinned.alias;
   const Code code = result.status.code();
   const bool is_unreadable = code == Code::kCorrupt || code == Code::kRefused;
-  const std::uint32_t slot = operation.pinned.pin.slot().index.value();
   bool is_removed = is_unreadable;
   if (code == Code::kIo) {
     context_.health.failed(place.volume, result.status);
-    is_removed = is_given_up(operation.group, slot, place.volume);
+    is_removed = is_given_up(operation);
   } else if (result.status.is_ok()) {
-    is_doubtful_[operation.group][slot] = false;
+    forget_doubt(operation);
   }
   const bool is_current =
       context_.slots.unpin(operation.group, std::move(operation.pinned), is_removed);

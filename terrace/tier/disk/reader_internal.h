@@ -2,7 +2,7 @@
 // payload checked as soon as it is in; through the page cache by the thread that copies it, piece
 // by piece. A block that is not what its record says is removed and counted; one that the device
 // does not give is removed the second time. Threading: the I/O thread's.  Waits: never.  Bounds:
-// kMostReads operations, each volume its share of them.  Memory: a bit per slot beside those.
+// kMostReads operations, each volume its share of them.  Memory: those, and kMostDoubts doubts.
 #pragma once
 
 #include <vector>
@@ -50,6 +50,12 @@ class Reader {
     Status status;
     [[nodiscard]] bool has_begun() const;  // Some of it is at its device, or was.
   };
+  struct Doubt {  // The last read of this block failed; of the slot's next one that says nothing.
+    std::size_t group = 0;
+    SlotRef slot;
+  };
+  // As many reads as may fail together. One that is forgotten has one more error to go.
+  static constexpr std::size_t kMostDoubts = kMostReads;
   struct UnderWay {  // Of one volume.
     std::size_t count = 0;
     Nanoseconds answered{0};  // When it had nothing, or something came back.
@@ -64,15 +70,18 @@ class Reader {
   void conclude(std::uint32_t number, std::vector<DiskDone>& done);
   // Of a read that failed: its block goes. The first failure may be the device's alone, which drops
   // out for a moment with all that is under way; a place that fails again is bad.
-  [[nodiscard]] bool is_given_up(std::size_t group, std::uint32_t slot, std::uint32_t volume);
+  [[nodiscard]] bool is_given_up(const Operation& operation);
+  // The slot's last read is no failure any more.
+  void forget_doubt(const Operation& operation);
   void tell_unreadable(const Operation& operation, SlotMap::Place place, const Status& status);
 
   Context& context_;
   Writer& writer_;
   std::vector<Operation> operations_;
   std::vector<std::uint32_t> free_;
-  std::vector<UnderWay> under_way_;             // [volume]
-  std::vector<std::vector<bool>> is_doubtful_;  // [group][slot]: the last read of it failed.
+  std::vector<UnderWay> under_way_;  // [volume]
+  std::vector<Doubt> doubts_;        // One of each slot at most, mostly none at all.
+  std::size_t oldest_doubt_ = 0;     // About: the next one's place, once there are kMostDoubts.
 };
 
 }  // namespace terrace::tier::disk

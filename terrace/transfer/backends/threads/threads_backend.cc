@@ -42,7 +42,11 @@ struct Outcome {
 
 class ThreadsBackend final : public Backend {
  public:
-  ThreadsBackend(unsigned depth, unsigned volumes) : Backend(depth), volumes_(volumes) {}
+  ThreadsBackend(unsigned depth, unsigned volumes) : Backend(depth), volumes_(volumes) {
+    // There are never more: what a worker has done is told, be there memory or not.
+    outcomes_.reserve(depth);
+    taken_.reserve(depth);
+  }
   ~ThreadsBackend() override {
     for (auto& worker : workers_) worker.request_stop();
     for (Volume& volume : volumes_) {
@@ -138,7 +142,8 @@ class ThreadsBackend final : public Backend {
   };
 
   Status start_worker(const std::string& name, Lane& lane) {
-    // A breach ends that worker; its transfer is reported as failed by run().
+    // Nothing that a worker does needs memory, so nothing throws but for a broken rule of our own.
+    // That ends the worker, and its transfer never comes back: it hangs, as the device might.
     TERRACE_ASSIGN_OR_RETURN(
         std::jthread worker,
         start_thread(

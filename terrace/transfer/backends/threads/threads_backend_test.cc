@@ -2,12 +2,27 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <future>
+#include <new>
 
 #include "contract/backend_contract.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/testing/eventually.h"
 #include "terrace/transfer/backends/fault/fault_backend.h"
+
+namespace {
+thread_local bool has_no_memory = false;  // This thread.
+}  // namespace
+
+// Not inlined: the compiler would see free() meet another operator new than this one.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  void* const memory = has_no_memory ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace terrace::transfer {
 namespace {
@@ -30,6 +45,28 @@ INSTANTIATE_TEST_SUITE_P(Threads, BackendContract,
 TEST(ThreadsBackendTest, NoThreadsOrNoDepthIsRefused) {
   EXPECT_EQ(make_threads_backend({0, 1}).error().code(), Code::kInvalid);
   EXPECT_EQ(make_threads_backend({1, 0}).error().code(), Code::kInvalid);
+}
+
+TEST(ThreadsBackendTest, AThreadThatGetsNoMemoryTellsWhatItDid) {
+  const testing::ScratchDirectory scratch;
+  const auto file = open_file(scratch.path() + "/file", O_RDWR | O_CREAT);
+  ASSERT_TRUE(file.has_value());
+  ASSERT_EQ(::ftruncate(file->get(), 4096), 0);
+  base::set_sync_point("threads.first_volume", [] { has_no_memory = true; });
+  std::array<std::byte, 4096> memory{};
+  auto backend = make_threads_backend({1, 1}).value();
+  Transfer read;
+  read.token = 7;
+  read.file = file->get();
+  read.pieces[0] = {memory.data(), memory.size()};
+  read.piece_count = 1;
+  ASSERT_TRUE(backend->submit(read).is_ok());
+  std::vector<Completion> done;
+  EXPECT_TRUE(testing::eventually([&] {
+    backend->poll(done);
+    return done.size() == 1;
+  }));
+  base::set_sync_point("threads.first_volume", {});
 }
 
 struct Shown final : Arrivals {
