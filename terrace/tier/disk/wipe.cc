@@ -244,6 +244,7 @@ Result<std::vector<WipedOwner>> wipe_directory(const std::string& path,
   if (options.name_space.empty()) {  // What a killed `terrace move` left.
     TERRACE_ASSIGN_OR_RETURN(const auto leftovers, disk::find_leftovers(path));
     directories.insert(directories.end(), leftovers.begin(), leftovers.end());
+    if (!options.is_dry) disk::AdoptionLock::remove_left(path);
   }
   std::vector<WipedOwner> wiped;
   for (const std::string& directory : directories) {
