@@ -23,6 +23,7 @@ Checker::Checker(Context& context, Writer& writer, std::uint32_t volume)
       memory_bytes_(largest_read(*context.volumes[volume])),
       memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, memory_bytes_))) {
   TERRACE_CHECK(memory_ != nullptr);
+  suspects_.reserve(kMostSuspects);
 }
 
 void Checker::advance() {
@@ -33,7 +34,8 @@ void Checker::advance() {
 }
 
 void Checker::begin() {
-  sample_ = good_ = bad_ = 0;
+  sample_ = good_ = bad_ = unread_ = 0;
+  suspects_.clear();
   look_ = context_.lookers[volume_].ask(true);
   step_ = Step::kPlace;
 }
@@ -78,10 +80,16 @@ bool Checker::find_sample() {
     while (slot < end) {
       block_ = context_.slots.next_sealed(group_, slot, end - slot);
       if (!block_) break;
-      if (block_->place.volume == volume_) return true;
+      if (block_->place.volume == volume_ && !is_suspect()) return true;
     }
   }
   return false;
+}
+
+bool Checker::is_suspect() const {
+  return std::ranges::any_of(suspects_, [&](const Suspect& other) {
+    return other.group == group_ && other.block.slot == block_->slot;
+  });
 }
 
 void Checker::read_frame() {
@@ -94,6 +102,7 @@ void Checker::read_frame() {
 void Checker::finish(const Status& status) {
   is_flying_ = false;
   if (step_ == Step::kIdle) return;
+  if (step_ == Step::kFrames && status.code() == Code::kIo) return suspect(status);
   if (!status.is_ok() && (step_ != Step::kFrames || status.code() != Code::kCorrupt)) {
     return give_up(status);
   }
@@ -133,29 +142,53 @@ void Checker::judge_frame() {
                                   block_->slot.generation.value(), block_->epoch));
   if (status.is_ok()) {
     ++good_;
-    return;
+    return convict();
   }
   ++bad_;
-  const SlotMap::Place place = block_->place;
-  if (context_.slots.drop(group_, *block_)) writer_.invalidate(group_, place);
-  context_.corrupt_log.write(
-      LogLevel::kWarn,
-      fmt::format("disk path={} corrupt=1 slot={} reason=\"{}\"",
-                  context_.volumes[volume_]->directory(), place.slot, status.message()));
+  drop(group_, *block_, "corrupt", status);
+}
+
+// Not dropped before another frame is read: while the device fails it is no block's fault.
+void Checker::suspect(const Status& why) {
+  suspects_.push_back({group_, *block_, why});
+  if (suspects_.size() == kMostSuspects) give_up(why);
+}
+
+void Checker::convict() {
+  for (const Suspect& one : suspects_) drop(one.group, one.block, "unreadable", one.why);
+  unread_ += static_cast<std::uint32_t>(suspects_.size());
+  suspects_.clear();
+}
+
+void Checker::drop(std::size_t group, const Slots::Sight& block, std::string_view what,
+                   const Status& why) {
+  if (context_.slots.drop(group, block)) writer_.invalidate(group, block.place);
+  context_.corrupt_log.write(LogLevel::kWarn, fmt::format("disk path={} {}=1 slot={} reason=\"{}\"",
+                                                          context_.volumes[volume_]->directory(),
+                                                          what, block.place.slot, why.message()));
 }
 
 void Checker::end() {
   step_ = Step::kIdle;
+  convict();  // Too few to be the device: where it reads nothing else it is looked at once more.
+  const std::uint32_t bad = bad_ + unread_;
+  const std::uint32_t all = good_ + bad;
   if (bad_ > good_) {
-    return distrust(fmt::format("{} of {} blocks that were looked at are not what they were", bad_,
-                                good_ + bad_));
+    return distrust(
+        fmt::format("{} of {} blocks that were looked at are not what they were", bad_, all));
   }
-  has_doubt_ = has_doubt_ || bad_ > 0;
-  context_.health.returned(volume_, fmt::format("good_blocks={} bad_blocks={}", good_, bad_));
+  if (bad > good_) {
+    return give_up({Code::kIo, fmt::format("{} of {} blocks that were looked at cannot be read or "
+                                           "are not what they were",
+                                           bad, all)});
+  }
+  has_doubt_ = has_doubt_ || bad > 0;
+  context_.health.returned(volume_, fmt::format("good_blocks={} bad_blocks={}", good_, bad));
 }
 
 void Checker::give_up(const Status& why) {
   step_ = Step::kIdle;
+  suspects_.clear();
   context_.health.check_failed(volume_, why);
 }
 

@@ -159,6 +159,59 @@ TEST_F(DiskHealthTest, ADirectoryOfWhichItsFileSystemCannotSayIsAloneUntilItCan)
   EXPECT_EQ(seen(), kBlocks);
 }
 
+// A bad sector of a device that is well.
+TEST_F(DiskHealthTest, ABlockThatCannotBeReadForGoodIsDroppedAndTheOthersComeBack) {
+  shut('b');
+  faults_->spoil("b/terrace-00/0.slots", 0);                  // What is looked at first,
+  faults_->spoil("b/terrace-00/0.slots", 7 * kFrame + 5000);  // and last.
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return problem().empty(); })) << problem();
+  EXPECT_THAT(rig_.log(), HasSubstr("bad_blocks=2"));
+  EXPECT_THAT(rig_.log(), HasSubstr("unreadable=1 slot=7"));
+  EXPECT_EQ(seen(), kBlocks - 2);
+  for (std::uint64_t n = 0; n < kBlocks; ++n) {
+    if (rig_.has(n)) {
+      EXPECT_EQ(rig_.read(n).text(), Status().text()) << n;
+    }
+  }
+  rig_.settle();
+  rig_.options().decorate = nullptr;
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  EXPECT_EQ(seen(), kBlocks - 2) << "nor does the next owner find them";
+}
+
+TEST_F(DiskHealthTest, WhereThreeInARowCannotBeReadItIsTheDeviceAndNoBlockIsDropped) {
+  shut('b');
+  for (std::uint64_t slot = 1; slot < 4; ++slot) {
+    faults_->spoil("b/terrace-00/0.slots", slot * kFrame);
+  }
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("looked at again"); }));
+  rig_.settle();
+  rig_.options().decorate = nullptr;
+  ASSERT_TRUE(rig_.reopen().is_ok());
+  EXPECT_EQ(seen(), kBlocks);
+}
+
+// Of few blocks that cannot be read nobody can say whether it is they or the device: they are
+// dropped, and what has its headers comes back at the next look.
+TEST_F(DiskHealthTest, ADirectoryWhoseOnlyBlockCannotBeReadComesBackWithoutIt) {
+  rig_.tier().forget_all();
+  ASSERT_TRUE(poll_until([&] { return !rig_.tier().is_drop_pending(); }));
+  write_blocks(100, 102);  // One on each.
+  faults_->aim(Fault::kError, IoOp::kWrite, 1000, "b/terrace-00/0.slots");
+  for (std::uint64_t n = 0; n < kBlocks && problem().empty(); ++n) (void)rig_.write(200 + n);
+  ASSERT_THAT(problem(), HasSubstr("state=failing"));
+  faults_->aim(Fault::kNone, IoOp::kWrite, 0);
+  for (std::uint64_t slot = 0; slot < 8; ++slot) {
+    faults_->spoil("b/terrace-00/0.slots", slot * kFrame);
+  }
+  clock_.advance(seconds(30));
+  ASSERT_TRUE(poll_until([&] { return problem().contains("1 of 1 blocks"); })) << problem();
+  clock_.advance(seconds(60));
+  EXPECT_TRUE(poll_until([&] { return problem().empty(); })) << problem();
+}
+
 TEST_F(DiskHealthTest, WhatComesBackCutShortIsNotTrusted) {
   shut('b');
   fs::resize_file(owner('b') + "/0.slots", 0);

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "terrace/base/rng.h"
+#include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/move_copy_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
@@ -95,17 +96,24 @@ class OwnerMover {
  private:
   Status open(const std::string& directory) {
     TERRACE_ASSIGN_OR_RETURN(folder_, disk::open_owner_directory(directory));
+    TERRACE_SYNC_POINT("disk.move.lock");
     TERRACE_ASSIGN_OR_RETURN(lock_, disk::DirectoryLock::try_lock(directory));
     if (!lock_) {
       return {Code::kRefused, directory +
                                   ": an engine has it, or another `terrace move` or `terrace "
                                   "wipe`: stop the engine, then try again"};
     }
+    if (!disk::is_still_at(folder_.get(), directory)) return moved_meanwhile(directory);
     TERRACE_ASSIGN_OR_RETURN(files_, disk::list_owner_files(folder_.get(), directory));
     for (const disk::OwnedFile& file : files_.files) moved_.bytes += file.size;
     if (files_.foreign.empty()) return {};
     return {Code::kRefused, fmt::format("{}/{} is not Terrace's: take it away, then try again",
                                         directory, files_.foreign.front())};
+  }
+
+  // What would be copied, and then removed, is another move's.
+  static Status moved_meanwhile(const std::string& directory) {
+    return {Code::kRefused, directory + ": somebody is moving this directory: try again"};
   }
 
   Status begin(const std::string& directory) {
@@ -146,7 +154,9 @@ class OwnerMover {
       return Status::from_errno(errno, "mkdir", copy);
     }
     TERRACE_ASSIGN_OR_RETURN(const UniqueFd target, disk::open_owner_directory(copy));
+    TERRACE_SYNC_POINT("disk.move.lock_copy");
     TERRACE_RETURN_IF_ERROR(lock_copy(copy));
+    if (!disk::is_still_at(target.get(), copy)) return moved_meanwhile(copy);
     const Note note{fmt::format("{:016x}{:016x}", random_u64(), random_u64()), directory};
     TERRACE_RETURN_IF_ERROR(write_note(copy, disk::kMovedFrom, note));
     disk::FolderCopy work({folder_.get(), directory}, {target.get(), copy}, files_,

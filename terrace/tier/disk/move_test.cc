@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
+#include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/move_rig.h"
 #include "terrace/tier/disk/wipe.h"
 
@@ -80,6 +82,40 @@ TEST_F(MoveTest, WhatHasOnlyANameLikeOursIsRefusedAndGetsNoLock) {
   const auto before = tree(foreign);
   EXPECT_FALSE(move_one(target_.path() + "/from", target(), by_copy()).problem.empty());
   EXPECT_EQ(tree(foreign), before);
+}
+
+// Its lock would be that of the one which has the name now, and what is removed the other's.
+TEST_F(MoveTest, ADirectoryThatIsReplacedBeforeItIsLockedIsLeftAlone) {
+  const std::string away = rig_.path() + "/moved-away";
+  std::map<std::string, std::string> before;
+  base::set_sync_point("disk.move.lock", [&] {
+    fs::rename(rig_.owner(), away);
+    fs::copy(away, rig_.owner(), fs::copy_options::recursive);
+    before = tree(rig_.path());
+  });
+  const MovedOwner moved = move_one(rig_.path(), target(), by_copy());
+  base::set_sync_point("disk.move.lock", {});
+  EXPECT_THAT(moved.problem, HasSubstr(rig_.owner() + ": somebody is moving"));
+  EXPECT_TRUE(tree(rig_.path()) == before);
+  EXPECT_TRUE(fs::is_empty(target()));
+}
+
+// Else it would write into the one that another move published.
+TEST_F(MoveTest, NorIsACopyThatIsReplacedBeforeItIsLockedWrittenTo) {
+  const std::string away = target_.path() + "/published";
+  base::set_sync_point("disk.move.lock_copy", [&] {
+    for (const auto& entry : fs::directory_iterator(target())) {
+      fs::rename(entry.path(), away);
+      fs::create_directory(entry.path());
+      return;
+    }
+  });
+  const auto before = tree(rig_.path());
+  const MovedOwner moved = move_one(rig_.path(), target(), by_copy());
+  base::set_sync_point("disk.move.lock_copy", {});
+  EXPECT_THAT(moved.problem, HasSubstr("somebody is moving"));
+  EXPECT_TRUE(fs::is_empty(away));
+  EXPECT_TRUE(tree(rig_.path()) == before);
 }
 
 TEST_F(MoveTest, CopiesThatAreOnTheirWayHereStay) {

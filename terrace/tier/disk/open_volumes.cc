@@ -43,6 +43,14 @@ void tell_leftovers(const std::string& path, LogSink& log) {
                           path, directory));
   }
 }
+
+void tell_unguarded(const std::string& path, const Status& why, LogSink& log) {
+  if (why.is_ok()) return;
+  log.write(why.code() == Code::kUnavailable ? LogLevel::kWarn : LogLevel::kInfo,
+            fmt::format("disk path={} unguarded=\"{}\": engines that start at the same time may "
+                        "take each other's directory here, or make one too many",
+                        path, why.message()));
+}
 }  // namespace
 
 std::vector<std::string> OpenedVolumes::unopened(const DiskTier::Options& options) const {
@@ -77,6 +85,7 @@ OpenedVolumes open_volumes(const DiskTier::Options& options, const Clock& clock,
     tell_leftovers(path, log);
     opened.generation = std::max(opened.generation, adoption->generation);
     if (!adoption->owner) continue;
+    tell_unguarded(path, adoption->unguarded, log);
     Volume::Options volume_options;
     volume_options.layout = &options.layout;
     volume_options.fingerprint = &options.fingerprint;

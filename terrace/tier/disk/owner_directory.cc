@@ -11,6 +11,7 @@
 #include <map>
 #include <utility>
 
+#include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/extent_table_internal.h"
 #include "terrace/tier/disk/format_internal.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
@@ -193,7 +194,8 @@ bool may_hold_owners(const std::string& path) {
 }
 
 namespace {
-// Makes and locks the first free number. Two owners may race for one: the loser takes the next.
+// Makes and locks the first free number. Two owners may race for one, on two machines or where
+// AdoptionLock was not to be had: the loser takes the next.
 Result<OwnerDirectory> make_owner_directory(const std::string& path) {
   for (int number = 0; number < kMostOwners; ++number) {
     OwnerDirectory owner;
@@ -235,10 +237,12 @@ Trust trust_in(const std::string& directory, const std::string& path) {
 }  // namespace
 
 Result<Adoption> adopt_owner_directory(const std::string& path, const std::string& content_digest,
-                                       const std::string& layout_digest) {
+                                       const std::string& layout_digest, Nanoseconds patience) {
   TERRACE_RETURN_IF_ERROR(make_directories(path));
-  TERRACE_ASSIGN_OR_RETURN(const auto directories, list_owner_directories(path));
   Adoption adoption;
+  const auto alone = AdoptionLock::take(path, patience);
+  if (!alone) adoption.unguarded = alone.error();
+  TERRACE_ASSIGN_OR_RETURN(const auto directories, list_owner_directories(path));
   for (const std::string& directory : directories) {
     const Trust trust = trust_in(directory, path);
     if (trust == Trust::kAnothers) continue;  // Another user's cache, beside ours.
@@ -267,6 +271,7 @@ Result<Adoption> adopt_owner_directory(const std::string& path, const std::strin
       continue;
     }
     if (!*lock) continue;  // Somebody else's.
+    TERRACE_SYNC_POINT("disk.adopt.locked");
     OwnerDirectory owner{directory, *std::move(*lock),
                          judge(directory)};  // Again, now it holds still.
     if (owner.facts.state != DirectoryState::kEmpty &&

@@ -4,14 +4,17 @@
 // stay). Such a lock is lost as soon as the process closes any descriptor of the file, and does not
 // bar the same process; so each lock file is opened once, and a table of this process's locks
 // stands beside it. Threading: functions are thread-safe, OwnerDirectory is thread-compatible.
-// Waits: never (F_SETLK, not F_SETLKW).  Source: fcntl(2), docs/formats/disk.md.
+// Waits: never (F_SETLK, not F_SETLKW), but for AdoptionLock::take.
+// Source: fcntl(2), docs/formats/disk.md.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "terrace/base/clock.h"
 #include "terrace/base/file.h"
 #include "terrace/base/status.h"
 #include "terrace/tier/disk/namespace_facts_internal.h"
@@ -37,6 +40,8 @@ class DirectoryLock {
   // Nothing when another owner, here or in another process, holds it.
   // Errors: kIo when owner.lock cannot be made or opened for writing.
   static Result<std::optional<DirectoryLock>> try_lock(const std::string& directory);
+  // The same of a lock file that is no directory's.
+  static Result<std::optional<DirectoryLock>> try_lock_file(const std::string& path);
   // Whether somebody holds it. Takes and releases nothing.
   static Result<bool> is_locked(const std::string& directory);
   [[nodiscard]] bool holds() const { return file_.is_open(); }
@@ -46,6 +51,29 @@ class DirectoryLock {
   void release();
   UniqueFd file_;
   LockId id_;
+};
+
+// Held while an owner chooses its directory below one path: it locks each to judge it, and another
+// one that came meanwhile would take what is only judged for taken. Its file, `terrace-adopt.lock`
+// in the path, is there for that time alone. Dropped = released, the file removed.
+class AdoptionLock {
+ public:
+  static constexpr Nanoseconds kPatience = seconds(5);
+  // Waits, at most `patience`, for who has it. Errors: kUnavailable = it was held all the time, by
+  // somebody who does not get on; others = it cannot be made here. Go on without it.
+  static Result<AdoptionLock> take(const std::string& path, Nanoseconds patience);
+  // Removes what a killed owner left, unless somebody holds it.
+  static void remove_left(const std::string& path);
+  AdoptionLock(AdoptionLock&&) noexcept = default;
+  AdoptionLock& operator=(AdoptionLock&&) = delete;
+  ~AdoptionLock();
+
+ private:
+  AdoptionLock(std::string file, DirectoryLock lock)
+      : file_(std::move(file)), lock_(std::move(lock)) {}
+  static Result<std::optional<AdoptionLock>> try_take(const std::string& file);
+  std::string file_;
+  DirectoryLock lock_;
 };
 
 enum class DirectoryState : std::uint8_t {
@@ -90,13 +118,15 @@ struct Adoption {
   std::vector<std::string> problems;  // Directories left alone, and why.
   // The newest of this namespace in any directory below the path, whoever holds it.
   std::uint64_t generation = 0;
+  Status unguarded;  // Why another owner may have chosen at the same time; ok = none has.
 };
 // Locks the free directory with most extents of this namespace, else an empty one, else the free
 // one used longest ago, else makes a new one. What is foreign, newer or damaged is left alone;
 // while such a directory is free no new one is made beside it (a downgrade must not fill the disk
-// twice). Errors: kIo when `path` cannot be made or read.
-[[nodiscard]] Result<Adoption> adopt_owner_directory(const std::string& path,
-                                                     const std::string& content_digest,
-                                                     const std::string& layout_digest);
+// twice). One owner after the other: waits, at most `patience`, for who chooses at `path` now.
+// Errors: kIo when `path` cannot be made or read.
+[[nodiscard]] Result<Adoption> adopt_owner_directory(
+    const std::string& path, const std::string& content_digest, const std::string& layout_digest,
+    Nanoseconds patience = AdoptionLock::kPatience);
 
 }  // namespace terrace::tier::disk

@@ -145,6 +145,13 @@ Result<UniqueFd> open_owner_directory(const std::string& path) {
   return open_folder(AT_FDCWD, path, "");
 }
 
+bool is_still_at(int folder, const std::string& path) {
+  struct stat opened{};
+  struct stat named{};
+  return ::fstat(folder, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
+         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+}
+
 Result<UniqueFd> open_folder(int directory, const std::string& name, const std::string& path) {
   const std::string shown = path.empty() ? name : path + "/" + name;
   UniqueFd fd(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));

@@ -42,6 +42,9 @@ struct OwnerFiles {
 
 // The directory itself, no link to one. Errors: kIo; kInvalid = it is a link or no directory.
 [[nodiscard]] Result<UniqueFd> open_owner_directory(const std::string& path);
+// `path` still leads to the folder that is open, so a lock that was taken by `path` since lies in
+// it: somebody may have renamed it meanwhile, and another one made a new one.
+[[nodiscard]] bool is_still_at(int folder, const std::string& path);
 // A folder in it. Errors: as above.
 [[nodiscard]] Result<UniqueFd> open_folder(int directory, const std::string& name,
                                            const std::string& path);

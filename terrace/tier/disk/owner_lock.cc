@@ -1,12 +1,15 @@
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <set>
 #include <utility>
 
 #include "terrace/base/mutex.h"
+#include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
 namespace terrace::tier::disk {
@@ -57,7 +60,10 @@ DirectoryLock& DirectoryLock::operator=(DirectoryLock&& other) noexcept {
 }
 
 Result<std::optional<DirectoryLock>> DirectoryLock::try_lock(const std::string& directory) {
-  const std::string path = directory + "/owner.lock";
+  return try_lock_file(directory + "/owner.lock");
+}
+
+Result<std::optional<DirectoryLock>> DirectoryLock::try_lock_file(const std::string& path) {
   HeldLocks& locks = held_locks();
   // Under the table's lock from the look to the entry: opening and closing the file of a lock that
   // this process holds would free it.
@@ -107,6 +113,54 @@ void DirectoryLock::release() {
   const MutexLock guard(locks.mutex);
   locks.files.erase({id_.device, id_.inode});
   file_.reset(-1);
+}
+
+namespace {
+constexpr Nanoseconds kNap = milliseconds(20);
+
+std::string adoption_file(const std::string& path) { return path + "/terrace-adopt.lock"; }
+
+void nap(Nanoseconds time) {
+  Mutex mutex;
+  CondVar nobody;
+  const MutexLock lock(mutex);
+  (void)nobody.wait_for(mutex, time);
+}
+}  // namespace
+
+Result<std::optional<AdoptionLock>> AdoptionLock::try_take(const std::string& file) {
+  TERRACE_ASSIGN_OR_RETURN(auto lock, DirectoryLock::try_lock_file(file));
+  // Who had it may have removed the file between our opening and our locking.
+  if (!lock || id_of(file) != FileId{lock->id().device, lock->id().inode}) return std::nullopt;
+  return std::optional<AdoptionLock>(AdoptionLock(file, *std::move(lock)));
+}
+
+Result<AdoptionLock> AdoptionLock::take(const std::string& path, Nanoseconds patience) {
+  const std::string file = adoption_file(path);
+  const SystemClock clock;
+  const Nanoseconds end = clock.now() + patience;
+  for (;;) {
+    TERRACE_ASSIGN_OR_RETURN(auto taken, try_take(file));
+    if (taken) return *std::move(taken);
+    const Nanoseconds left = end - clock.now();
+    if (left <= Nanoseconds(0)) break;
+    TERRACE_SYNC_POINT("disk.adopt.waiting");
+    nap(std::min(left, kNap));
+  }
+  return fail(Code::kUnavailable,
+              fmt::format("{}: another engine that starts there has held it for {} ms", file,
+                          patience.value() / milliseconds(1).value()));
+}
+
+void AdoptionLock::remove_left(const std::string& path) {
+  const std::string file = adoption_file(path);
+  if (id_of(file)) (void)try_take(file);
+}
+
+AdoptionLock::~AdoptionLock() {
+  if (!lock_.holds()) return;
+  // Before it is released: afterwards it may be the next one's.
+  if (id_of(file_) == FileId{lock_.id().device, lock_.id().inode}) (void)::unlink(file_.c_str());
 }
 
 }  // namespace terrace::tier::disk

@@ -109,12 +109,7 @@ class OwnerWiper {
 
   // The lock lies in the directory that was opened, not in one that took its name since.
   [[nodiscard]] Status check_same() const {
-    struct stat opened{};
-    struct stat named{};
-    if (::fstat(folder_.get(), &opened) == 0 && ::lstat(wiped_.directory.c_str(), &named) == 0 &&
-        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
-      return {};
-    }
+    if (disk::is_still_at(folder_.get(), wiped_.directory)) return {};
     return {Code::kRefused, "somebody is moving this directory: try again"};
   }
 
@@ -249,6 +244,7 @@ Result<std::vector<WipedOwner>> wipe_directory(const std::string& path,
   if (options.name_space.empty()) {  // What a killed `terrace move` left.
     TERRACE_ASSIGN_OR_RETURN(const auto leftovers, disk::find_leftovers(path));
     directories.insert(directories.end(), leftovers.begin(), leftovers.end());
+    if (!options.is_dry) disk::AdoptionLock::remove_left(path);
   }
   std::vector<WipedOwner> wiped;
   for (const std::string& directory : directories) {

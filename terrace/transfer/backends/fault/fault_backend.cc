@@ -161,6 +161,11 @@ Fault FaultBackend::choose(const Transfer& transfer) {
     --aimed_count_;
     return aimed_;
   }
+  const auto covers = [&](const auto& bad) {
+    return path_of(transfer.file).ends_with(bad.first) && bad.second >= transfer.offset &&
+           bad.second - transfer.offset < transfer.bytes();
+  };
+  if (transfer.op == IoOp::kRead && std::ranges::any_of(bad_, covers)) return Fault::kError;
   return roll(transfer);
 }
 

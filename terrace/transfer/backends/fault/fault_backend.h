@@ -76,6 +76,11 @@ class FaultBackend final : public Backend {
   // kFlip and kCut mean the read or write form; kMisplace and kReplay are of reads. Replaces what
   // was aimed before.
   void aim(Fault fault, IoOp op, unsigned count = 1, std::string path_end = {});
+  // From now on each read that covers `offset` of a file whose path ends in `path_end` fails: a
+  // sector there is bad. Several may be.
+  void spoil(std::string path_end, std::uint64_t offset) {
+    bad_.emplace_back(std::move(path_end), offset);
+  }
   // While held no completion is handed out: the device hangs.
   void hold(bool is_held) { is_held_ = is_held; }
   // From now on reads and writes complete only when a bucket has their bytes, in the order in which
@@ -137,6 +142,7 @@ class FaultBackend final : public Backend {
   IoOp aimed_op_ = IoOp::kRead;
   unsigned aimed_count_ = 0;
   std::string aimed_path_;
+  std::vector<std::pair<std::string, std::uint64_t>> bad_;
   std::string hanging_;
   std::optional<IoOp> hanging_op_;
   bool is_held_ = false;

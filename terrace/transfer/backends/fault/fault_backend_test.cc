@@ -79,6 +79,17 @@ TEST_F(FaultBackendTest, AimedErrorsFailThatOperationAndNameTheFile) {
   EXPECT_EQ(run(make(IoOp::kWrite)).code(), Code::kExhausted);
 }
 
+TEST_F(FaultBackendTest, ABadSectorFailsEachReadThatCoversItForGood) {
+  ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
+  ASSERT_TRUE(run(make(IoOp::kWrite, 16384)).is_ok());
+  faults_.spoil("/kv/x", 16384);
+  faults_.spoil("/kv/y", 0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(run(make(IoOp::kRead, 16384)).code(), Code::kIo);
+  EXPECT_EQ(run(make(IoOp::kRead, 4096)).code(), Code::kIo);
+  EXPECT_TRUE(run(make(IoOp::kRead, 0)).is_ok()) << "it ends before";
+  EXPECT_TRUE(run(make(IoOp::kWrite, 16384)).is_ok());
+}
+
 TEST_F(FaultBackendTest, AFlippedReadDiffersInOneBitAndSaysOk) {
   ASSERT_TRUE(run(make(IoOp::kWrite)).is_ok());
   faults_.aim(Fault::kFlip, IoOp::kRead);
