@@ -135,9 +135,9 @@ typedef struct terrace_owner_options {
 TERRACE_API terrace_code terrace_open_owner(const terrace_owner_options* options,
                                             terrace_owner** owner);
 /* Flushes for at most `deadline_ns` and the setting shutdown.flush, stops threads, frees.
- * Durability does not depend on it. BLOCKS up to the deadline, and where something hangs at most 2 s
- * more for each of these: the ports and ledger.file, the threads, the shared store, the disk. What
- * hangs even then (a file system that does not answer) is left behind, and so is the handle's
+ * Durability does not depend on it. BLOCKS up to the deadline, and where something hangs at most 2
+ * s more for each of these: the ports and ledger.file, the threads, the shared store, the disk.
+ * What hangs even then (a file system that does not answer) is left behind, and so is the handle's
  * memory: the handle is gone for the caller all the same. NULL is allowed. Not thread-safe against
  * any other call on the handle. */
 TERRACE_API void terrace_close_owner(terrace_owner* owner, int64_t deadline_ns);
