@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "terrace/base/check.h"
 
@@ -46,8 +47,8 @@ ObjectRequest trial_of(const ObjectRequest& request) {
 ObjectQueue::ObjectQueue(ObjectStore& store, const Clock& clock, Options options)
     : store_(store),
       clock_(clock),
-      options_(options),
-      rng_(options.seed == 0 ? random_u64() : options.seed) {}
+      options_(std::move(options)),
+      rng_(options_.seed == 0 ? random_u64() : options_.seed) {}
 
 std::string ObjectQueue::problem() const {
   if (!is_away()) return {};
@@ -128,12 +129,22 @@ std::size_t ObjectQueue::trials() const {
       std::ranges::count_if(running_, [](const auto& item) { return item.second.is_trial; }));
 }
 
+ObjectRequest ObjectQueue::next_trial() {
+  if (trials() == 0 && asked_ % 2 == 0) return trial_;
+  ObjectRequest other;
+  other.op = ObjectOp::kHead;
+  // Another one each time: that it is not there could come from a cache.
+  other.name = fmt::format("{}-{:016x}", options_.trial_name, rng_.next());
+  return other;
+}
+
 void ObjectQueue::start_trial() {
   if (!is_away() || clock_.now() < rests_until_) return;
   const bool is_trying = std::ranges::any_of(
       running_, [](const auto& item) { return item.second.is_trial && !item.second.is_overdue; });
   if (is_trying) return;
-  Entry trial{.request = trial_, .failure = {}, .is_trial = true};
+  Entry trial{.request = next_trial(), .failure = {}, .is_trial = true};
+  ++asked_;
   trial.request.deadline = clock_.now() + options_.trial_time;
   // Where it is full of what hangs, any answer tells as much.
   if (trials() >= kMostTrials || !submit(trial).is_ok()) rest();
@@ -153,7 +164,7 @@ void ObjectQueue::watch() {
     const std::string what = fmt::format("{} {} has no answer, though its deadline is over",
                                          to_string(entry.request.op), entry.request.name);
     if (is_hang && hang_.empty()) hang_ = what;
-    note(entry.request, {Code::kDeadline, what});
+    note(entry, {Code::kDeadline, what});
     if (is_hang) rest();
   }
 }
@@ -199,15 +210,16 @@ bool ObjectQueue::try_again(Entry& entry, const ObjectAnswer& answer) {
   return true;
 }
 
-void ObjectQueue::note(const ObjectRequest& request, const Status& status) {
+void ObjectQueue::note(const Entry& entry, const Status& status) {
   if (!is_failure_of_store(status)) {
     failures_ = 0;
+    asked_ = 0;
     rests_until_ = Nanoseconds(0);
     hang_.clear();
     return;
   }
   last_failure_ = status.text();
-  trial_ = trial_of(request);
+  if (!entry.is_trial) trial_ = trial_of(entry.request);
   ++failures_;
   if (failures_ >= options_.failures_to_rest || is_away()) rest();
 }
@@ -231,7 +243,7 @@ void ObjectQueue::finish(std::vector<ObjectAnswer>& answers) {
       hang_.clear();
     }
     if (answer.status.code() != Code::kDeadline || !entry.is_overdue) {
-      note(entry.request, answer.status);
+      note(entry, answer.status);
     }
     if (entry.is_trial) continue;
     --flying_[index_of(entry.io_class)];

@@ -3,7 +3,7 @@
 // what was passed over kFloorStarts times goes next. What the store could not do now is tried
 // again, ever more rarely, with jitter, within its deadline. A store that keeps failing, or that
 // hangs, is left alone: what waits then ends as kUnavailable, at once, and a question of the
-// queue's own, which nobody waits for, finds out when it is back.
+// queue's own, which nobody waits for, finds out when it is back: any answer tells that.
 // Threading: owned by one thread, the store's.  Waits: only wait(), with a limit.
 // Bounds: Options::capacity waiting, retries included.  Source of the jitter: "Exponential Backoff
 // And Jitter", AWS Architecture Blog, 2015 ("full jitter").
@@ -35,6 +35,9 @@ class ObjectQueue {
     Nanoseconds trial_time = seconds(5);  // For that answer; without one it rests again.
     // Under way for so long, past its deadline, and nothing came back since it began: it hangs.
     Nanoseconds hang_after = seconds(2);
+    // How names begin that are asked for when asking for what failed last did not help: that one
+    // may lie where nothing answers while all the rest does. No object need have such a name.
+    std::string trial_name = "trial";
     std::uint64_t seed = 0;  // Of the jitter; 0 = the system's randomness.
   };
   struct Counters {
@@ -85,12 +88,13 @@ class ObjectQueue {
   [[nodiscard]] Status submit(Entry& entry);
   // Asks whether the store is back, once a rest is over.
   void start_trial();
+  [[nodiscard]] ObjectRequest next_trial();
   void watch();
   void expire(std::vector<ObjectAnswer>& answers);
   void finish(std::vector<ObjectAnswer>& answers);
   // True when the request goes on waiting.
   bool try_again(Entry& entry, const ObjectAnswer& answer);
-  void note(const ObjectRequest& request, const Status& status);
+  void note(const Entry& entry, const Status& status);
   void rest();
   void enqueue(Entry entry);
   void return_rested();
@@ -111,7 +115,8 @@ class ObjectQueue {
   Nanoseconds rests_until_{0};  // 0 = the store is not away.
   std::string last_failure_;
   std::string hang_;            // What it does not answer; empty = it does not hang.
-  ObjectRequest trial_;         // What to ask when a rest is over.
+  ObjectRequest trial_;         // What to ask when a rest is over; each second time something else.
+  unsigned asked_ = 0;          // Trials since it is away.
   Nanoseconds answered_at_{0};  // When the store last said anything.
   std::vector<ObjectAnswer> scratch_;
   Counters counters_;

@@ -42,6 +42,17 @@ class ScriptedStore final : public ObjectStore {
     std::rotate(held_.begin(), held_.end() - 1, held_.end());
     answer(status);
   }
+  // Everything but what has this name, which is never answered.
+  void answer_all_but(const std::string& name) {
+    const auto is_stuck = [&](const ObjectRequest& request) { return request.name == name; };
+    const auto rest = std::ranges::stable_partition(held_, is_stuck);
+    for (ObjectRequest& request : rest) {
+      ObjectAnswer answer;
+      answer.status = {Code::kNotFound, request.name};
+      finished_.push_back({std::move(request), std::move(answer)});
+    }
+    held_.erase(rest.begin(), held_.end());
+  }
   Nanoseconds paused{-1};
 
  protected:
@@ -328,6 +339,50 @@ TEST_F(ObjectQueueTest, AStoreThatHangsIsAskedNowAndThenByNobodysRequest) {
   push(IoClass::kTtftRead, "next");
   (void)poll();
   EXPECT_EQ(store_.started().back(), "next");
+}
+
+// As a file on a part of a file system that is dead, on a node that asks for nothing else.
+TEST_F(ObjectQueueTest, AStoreThatAnswersForAnythingElseIsNotLeftAloneForOneObject) {
+  for (int round = 0; round < 3; ++round) {
+    push(IoClass::kTtftRead, "stuck", clock_.now() + seconds(2));
+    for (int i = 0; i < 600; ++i) {
+      (void)poll();
+      store_.answer_all_but("stuck");
+      clock_.advance(milliseconds(100));
+      if (i == 30) {
+        EXPECT_THAT(queue_->problem(), HasSubstr("head stuck has no answer"));
+      }
+    }
+    (void)poll();
+    EXPECT_EQ(queue_->problem(), "") << round;
+    push(IoClass::kTtftRead, "other");
+    (void)poll();
+    EXPECT_EQ(store_.started().back(), "other");
+    store_.answer_all_but("stuck");
+    EXPECT_EQ(poll().size(), 1U);
+    // The request of this round ends; what the queue asked in the first one stays.
+    round == 0 ? store_.answer({}) : store_.answer_last({});
+    EXPECT_EQ(poll().size(), 1U);
+  }
+  EXPECT_EQ(store_.started().size(), 1U) << "one question that hangs";
+}
+
+TEST_F(ObjectQueueTest, OneObjectThatAlwaysFailsIsNotAllThatIsAskedFor) {
+  start({.most_tries = 1, .failures_to_rest = 1});
+  push(IoClass::kTtftRead, "bad");
+  (void)poll();
+  for (const char* name : {"bad", "bad", "trial", "bad"}) {
+    ASSERT_EQ(store_.started().size(), 1U);
+    EXPECT_THAT(store_.started()[0], ::testing::StartsWith(name));
+    store_.answer({Code::kIo, "EIO"});
+    (void)poll();
+    EXPECT_NE(queue_->problem(), "");
+    clock_.advance(seconds(5));
+    (void)poll();
+  }
+  store_.answer({Code::kNotFound, "none"});
+  (void)poll();
+  EXPECT_EQ(queue_->problem(), "");
 }
 
 TEST_F(ObjectQueueTest, ARequestThatIsStuckBesideOthersThatAreAnsweredIsNoHang) {

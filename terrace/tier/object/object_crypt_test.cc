@@ -104,6 +104,43 @@ TEST_F(ObjectCryptTest, ARotationReadsOldPacksAndWritesThemAnewWithTheNewKey) {
   EXPECT_EQ(right_blocks(*with("12")), 2 * kPackBlocks);
 }
 
+TEST_F(ObjectCryptTest, APackThatCannotBeAskedForUnderItsOtherNameNowIsNotLost) {
+  put(*with("1"), 2);
+  options_.get_bytes = 1;  // Each shard group by a request of its own.
+  options_.queue.capacity = 3;
+  const auto rotating = with("21");
+  ASSERT_EQ(write(*rotating, chain_, memory_, 0).text(), Status().text());
+  ASSERT_EQ(probe(*rotating, chain_), 2 * kPackBlocks);
+  std::erase_if(place_->objects, [&](const auto& item) {
+    return item.first.ends_with(chain_[3].hex() + ".pack") && item.first.contains(id_of('2'));
+  });
+  ASSERT_EQ(packs(), 2U);
+  // The others are to be tried again when its first answer comes: the queue is full.
+  place_->is_held = true;
+  place_->fault = [&](const transfer::ObjectRequest& request) {
+    const bool is_other = request.name.ends_with(chain_[7].hex() + ".pack");
+    return is_other ? Status(Code::kUnavailable, "busy") : Status();
+  };
+  ChainMemory into(options_.layout, 2 * kPackBlocks, 0);
+  for (const std::uint64_t block : {0, 4, 5, 6}) {
+    ASSERT_TRUE(rotating
+                    ->begin_read(block, GroupId(0), chain_[block], into.at(block, 0).ranks,
+                                 transfer::IoClass::kTtftRead, kNoDeadline)
+                    .is_ok());
+  }
+  EXPECT_TRUE(settle(*rotating).empty());
+  place_->is_held = false;
+  const auto done = settle(*rotating);
+  ASSERT_EQ(done.size(), 1U);
+  EXPECT_EQ(done[0].token, 0U);
+  EXPECT_EQ(done[0].status.code(), Code::kExhausted) << done[0].status.text();
+  EXPECT_EQ(counter(*rotating, "terrace_object_packs_total", "op=\"lost\""), 0U);
+  EXPECT_TRUE(rotating->contains(GroupId(0), chain_[0]));
+  place_->fault = {};
+  pass(*rotating, 1);
+  EXPECT_EQ(read(*rotating, chain_[0], 0, into.at(0, 0)).text(), Status().text());
+}
+
 TEST_F(ObjectCryptTest, APackOfAnOlderKeyIsKeptYoungUnderItsOwnName) {
   place_->wall_seconds = [this] { return clock_.wall_seconds(); };
   put(*with("1"), 1);

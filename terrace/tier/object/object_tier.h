@@ -40,9 +40,9 @@ struct ObjectDone {
   enum class Kind : std::uint8_t { kProbe, kRead, kWrite };
   Kind kind = Kind::kProbe;
   std::uint64_t token = 0;
-  // Read: kCorrupt, kDeadline, kNotFound (gone since), kUnavailable, kIo, kRefused. Write: the same
-  // and kExhausted (the store is full), kClosed; kInvalid = the pack is there already. Probe:
-  // ok, or why the store did not answer.
+  // Read: kCorrupt, kDeadline, kNotFound (gone since), kUnavailable, kIo, kRefused, kExhausted (too
+  // much waits for the store). Write: the same, kExhausted (the store is full), kClosed; kInvalid =
+  // the pack is there already. Probe: ok, or why the store did not answer.
   Status status;
   std::uint64_t blocks = 0;         // Probe: leading blocks that lie there, as far as is known.
   std::vector<Checksum> checksums;  // Read, ok: verified payload checksums, one per rank.

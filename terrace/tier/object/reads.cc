@@ -88,7 +88,7 @@ Status Reads::ask(std::uint64_t number, Get& get) {
   return context_.queue.push(get.reads.front().io_class, std::move(request));
 }
 
-bool Reads::ask_next(std::uint64_t number, Get& get) {
+Status Reads::ask_next(std::uint64_t number, Get& get) {
   while (++get.attempt < context_.variants.size()) {
     const auto variant = static_cast<std::uint8_t>(variant_of(get));
     bool is_damaged = false;
@@ -97,9 +97,9 @@ bool Reads::ask_next(std::uint64_t number, Get& get) {
       is_damaged =
           context_.known.is_damaged({get.reads.front().place.pack, variant}, context_.clock.now());
     }
-    if (!is_damaged) return ask(number, get).is_ok();
+    if (!is_damaged) return ask(number, get);
   }
-  return false;
+  return {Code::kNotFound, "under none of its names"};
 }
 
 void Reads::advance(std::vector<ObjectDone>& done) {
@@ -156,8 +156,10 @@ void Reads::take(const transfer::ObjectAnswer& answer, std::uint64_t number,
   get.answer =
       context_.is_reset.load() ? Status(Code::kNotFound, "reset meanwhile") : answer.status;
   // Written with an older key, perhaps.
-  if (get.answer.code() == Code::kNotFound && !context_.is_reset.load() && ask_next(number, get)) {
-    return;
+  if (get.answer.code() == Code::kNotFound && !context_.is_reset.load()) {
+    const Status next = ask_next(number, get);
+    if (next.is_ok()) return;
+    if (next.code() != Code::kNotFound) get.answer = next;  // It may well be there.
   }
   const std::size_t ranks = context_.geometry.ranks();
   get.statuses.assign(get.reads.size(), get.answer);

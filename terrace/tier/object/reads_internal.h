@@ -62,8 +62,9 @@ class Reads {
   [[nodiscard]] Status start(std::span<Read> reads);
   // Asks for it under the name that is next to be tried.
   [[nodiscard]] Status ask(std::uint64_t number, Get& get);
-  // Under the next name that no damaged pack has. False if there is none, or it cannot be asked.
-  [[nodiscard]] bool ask_next(std::uint64_t number, Get& get);
+  // Under the next name that no damaged pack has. Errors: kNotFound = there is none; else the
+  // queue's push.
+  [[nodiscard]] Status ask_next(std::uint64_t number, Get& get);
   [[nodiscard]] std::size_t variant_of(const Get& get) const {
     return (get.reads.front().place.variant + get.attempt) % context_.variants.size();
   }

@@ -346,6 +346,30 @@ TEST_F(DirFaultTest, WhatComesInBetweenIsNotReplaced) {
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 
+// Whoever removes its last object does that, at any moment.
+TEST_F(DirFaultTest, APutSurvivesThatItsFolderIsRemoved) {
+  const std::string folder = fs::path(path_of("a/x")).parent_path();
+  const auto vanish = [&] { (void)::rmdir(folder.c_str()); };  // As long as it is empty.
+  for (const char* call : {"create", "make_folder", "open_below"}) {
+    for (int skip = 0; skip < 8; ++skip) {
+      script_.fail(call, {.skip = skip, .count = 3, .then = vanish});
+      EXPECT_EQ(put("a/x", content(10)).status.text(), Status().text()) << call << skip;
+      script_.clear();
+      EXPECT_EQ(get_all("a/x"), content(10));
+      ASSERT_TRUE(remove("a/x").status.is_ok());
+    }
+  }
+}
+
+TEST_F(DirFaultTest, AFolderThatCannotBeRemovedIsLeftAlone) {
+  ASSERT_TRUE(put("a/x", content(10)).status.is_ok());
+  for (const int error : {EIO, EACCES, ESTALE}) {
+    script_.fail("remove_folder", {.error = error, .count = -1});
+    EXPECT_EQ(remove("a/x").status.text(), Status().text()) << error;
+    EXPECT_FALSE(put("a/x", content(10)).was_there);
+  }
+}
+
 TEST_F(DirFaultTest, AFileThatOthersCutIsCorrupt) {
   ASSERT_TRUE(put("a/x", content(10'000)).status.is_ok());
   Content target(10'000);

@@ -1,4 +1,6 @@
 // Listings: pages, what is in the way, and what changes meanwhile.
+#include <fmt/format.h>
+
 #include <atomic>
 #include <set>
 #include <thread>
@@ -18,6 +20,16 @@ class DirListingTest : public DirTest {
   DirListingTest() { open(); }
   // As a put would leave it, without its syncs.
   void make_object(const std::string& name) { write_text(path_of(name), "x"); }
+  // Gives the page a deadline, and lets the time pass, up to so long before it, at one of its
+  // calls.
+  void pass_time_at(const char* call, int skip, ObjectRequest& page, Nanoseconds time,
+                    Nanoseconds rest) {
+    page.deadline = SystemClock().now() + time;
+    script_.fail(call,
+                 {.skip = skip, .then = [end = page.deadline - rest] {
+                    EXPECT_TRUE(testing::eventually([&] { return SystemClock().now() > end; }));
+                  }});
+  }
 };
 
 TEST_F(DirListingTest, AnObjectMayHaveTheNameOfAFolder) {
@@ -194,18 +206,91 @@ TEST_F(DirListingTest, GoesOnWhileOthersPutAndRemove) {
   }
 }
 
-TEST_F(DirListingTest, ADeadlineEndsIt) {
+TEST_F(DirListingTest, ADeadlineEndsAPageWhereItIs) {
   for (int i = 0; i < 100; ++i) make_object(std::to_string(i) + "/x");
-  const SystemClock clock;
   ObjectRequest page = request(ObjectOp::kList, "");
-  page.deadline = clock.now() + milliseconds(300);
-  const Nanoseconds deadline = page.deadline;
-  script_.fail("facts_at", {.then = [&] {
-                 EXPECT_TRUE(testing::eventually([&] { return clock.now() > deadline; }));
-               }});
-  const ObjectAnswer answer = run(std::move(page));
-  EXPECT_EQ(answer.status.code(), Code::kDeadline);
-  EXPECT_THAT(answer.found, IsEmpty());
+  pass_time_at("facts_at", 0, page, milliseconds(300), Nanoseconds(0));
+  const ObjectAnswer first = run(page);
+  EXPECT_EQ(first.status.text(), Status().text());
+  ASSERT_EQ(first.found.size(), 1U);
+  EXPECT_EQ(first.found[0].name, "0/x");
+  page.after = first.next;
+  page.deadline = kNoDeadline;
+  const ObjectAnswer rest = run(page);
+  EXPECT_EQ(rest.found.size(), 99U);
+  EXPECT_EQ(rest.next, "");
+}
+
+TEST_F(DirListingTest, APageThatPassesNothingInTimeIsLate) {
+  for (int i = 0; i < 100; ++i) make_object(std::to_string(i) + "/x");
+  for (int skip = 0; skip < 2; ++skip) {  // The root's open, and the first folder's.
+    ObjectRequest page = request(ObjectOp::kList, "");
+    pass_time_at("open_below", skip, page, milliseconds(300), Nanoseconds(0));
+    const ObjectAnswer answer = run(page);
+    EXPECT_EQ(answer.status.code(), Code::kDeadline);
+    EXPECT_THAT(answer.found, IsEmpty());
+  }
+}
+
+TEST_F(DirListingTest, ObjectsThatAreGoneLeaveNoFolders) {
+  const std::vector<std::string> two = names_of_one_bucket(2);
+  std::vector<std::string> names = {"x", "a/b/" + two[0], "a/b/" + two[1]};
+  for (int i = 0; i < 100; ++i) names.push_back("a/" + std::to_string(i));
+  for (const std::string& name : names) ASSERT_TRUE(put(name, content(10)).status.is_ok());
+  for (const std::string& name : names) {
+    ASSERT_EQ(remove(name).status.text(), Status().text());
+    if (name == names[1]) {
+      EXPECT_EQ(get_all(names[2]), content(10)) << "its neighbour stays";
+    }
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(root())) {
+    EXPECT_FALSE(is_bucket(entry.path().filename().string())) << entry.path();
+  }
+}
+
+// As objects leave them that are gone: all of them together take longer than any page may.
+TEST_F(DirListingTest, ManyEmptyFoldersAreWalkedPageByPage) {
+  for (int i = 0; i < 150; ++i) fs::create_directories(root() + fmt::format("/f/={:03x}", i));
+  make_object("f/x");
+  ASSERT_EQ(bucket_of("x"), "=0bf") << "the last one";
+  const SystemClock clock;
+  script_.fail("open_below", {.count = -1, .then = [&] {
+                                const Nanoseconds end = clock.now() + milliseconds(10);
+                                EXPECT_TRUE(testing::eventually([&] { return clock.now() > end; }));
+                              }});
+  ObjectRequest page = request(ObjectOp::kList, "f/");
+  std::vector<std::string> seen;
+  int pages = 0;
+  do {
+    page.deadline = clock.now() + seconds(1);
+    const ObjectAnswer answer = run(page);
+    ASSERT_EQ(answer.status.text(), Status().text());
+    for (const ObjectInfo& info : answer.found) seen.push_back(info.name);
+    page.after = answer.next;
+    ASSERT_LE(++pages, 150);
+  } while (!page.after.empty());
+  EXPECT_THAT(seen, ElementsAre("f/x"));
+  EXPECT_GT(pages, 2);
+}
+
+TEST_F(DirListingTest, APageThatEndsBehindAFolderSkipsNoOther) {
+  for (const char* name : {"a", "a-", "ab"}) {
+    fs::create_directories(root() + "/" + name + "/=000");
+    make_object(std::string(name) + "/x");
+  }
+  ObjectRequest page = request(ObjectOp::kList, "");
+  std::vector<std::string> seen;
+  int pages = 0;
+  do {
+    pass_time_at("open_below", 2, page, seconds(1), milliseconds(300));
+    const ObjectAnswer answer = run(page);
+    ASSERT_EQ(answer.status.text(), Status().text());
+    for (const ObjectInfo& info : answer.found) seen.push_back(info.name);
+    page.after = answer.next;
+    ASSERT_LE(++pages, 20);
+  } while (!page.after.empty());
+  EXPECT_THAT(seen, ElementsAre("a/x", "a-/x", "ab/x"));
+  EXPECT_GT(pages, 4);
 }
 
 }  // namespace

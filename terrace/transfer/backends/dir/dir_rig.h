@@ -118,6 +118,9 @@ class ScriptedCalls final : public FileCalls {
   int remove(int folder, const char* name) override {
     return run<int>("remove", [&] { return FileCalls::remove(folder, name); });
   }
+  int remove_folder(int folder, const char* name) override {
+    return run<int>("remove_folder", [&] { return FileCalls::remove_folder(folder, name); });
+  }
   int begin_reading(int file, std::uint64_t offset, std::uint64_t bytes) override {
     return run<int>("begin_reading", [&] { return FileCalls::begin_reading(file, offset, bytes); });
   }

@@ -83,6 +83,10 @@ int FileCalls::rename_over(int folder, const char* from, const char* to) {
 
 int FileCalls::remove(int folder, const char* name) { return ::unlinkat(folder, name, 0); }
 
+int FileCalls::remove_folder(int folder, const char* name) {
+  return ::unlinkat(folder, name, AT_REMOVEDIR);
+}
+
 int FileCalls::reads_exactly(int file) { return ::posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM); }
 
 int FileCalls::begin_reading(int file, std::uint64_t offset, std::uint64_t bytes) {

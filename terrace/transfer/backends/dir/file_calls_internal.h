@@ -35,6 +35,7 @@ class FileCalls {
   virtual int rename_new(int folder, const char* from, const char* to);
   virtual int rename_over(int folder, const char* from, const char* to);
   virtual int remove(int folder, const char* name);
+  virtual int remove_folder(int folder, const char* name);  // ENOTEMPTY, EEXIST: it is not empty.
   // Reads of the file begin whole, and end where they were asked to.
   virtual int reads_exactly(int file);
   // Has the medium bring those bytes, without waiting for them.

@@ -10,7 +10,9 @@ namespace terrace::transfer::dir {
 
 namespace {
 constexpr std::size_t kMostLeftovers = 64;  // Removed per folder and page; the rest next time.
-constexpr std::size_t kLooksPerCheck = 256;
+// What of all names sorts next behind a folder's, and is none: a page that ended with a folder goes
+// on from there.
+constexpr char kBehind = '!';
 
 std::vector<std::string> parts_of(std::string_view path) {
   std::vector<std::string> parts;
@@ -25,7 +27,25 @@ std::vector<std::string> parts_of(std::string_view path) {
 }  // namespace
 
 Status Listing::run(ObjectAnswer& answer) {
+  Status status = walk(answer);
+  if (status.code() != Code::kDeadline || passed_.empty()) return status;
+  answer.next = passed_;
+  return {};
+}
+
+// A page ends early, to be gone on with, while there is time to answer it; one that has passed
+// nothing would be asked for again and again.
+Status Listing::check_time() const {
+  if (passed_.empty() || SystemClock().now() < half_time_) return check_deadline(request_);
+  return {Code::kDeadline, "half of the time is over"};
+}
+
+Status Listing::walk(ObjectAnswer& answer) {
   answer_ = &answer;
+  const Nanoseconds now = SystemClock().now();
+  if (request_.deadline != kNoDeadline) {
+    half_time_ = now + Nanoseconds((request_.deadline - now).value() / 2);
+  }
   const std::string& start = request_.name;
   const std::size_t slash = start.rfind('/');
   Level level;
@@ -61,7 +81,7 @@ bool Listing::Wanted::matches(std::string_view entry) const {
 
 Result<std::vector<std::string>> Listing::read_entries(const std::string& folder,
                                                        const Wanted& wanted) const {
-  TERRACE_RETURN_IF_ERROR(check_deadline(request_));
+  TERRACE_RETURN_IF_ERROR(check_time());
   std::vector<std::string> smallest;  // A heap, the largest first.
   std::vector<std::string> leftovers;
   auto opened = open(folder);
@@ -113,6 +133,7 @@ Status Listing::visit_folder(const Level& level) {
         TERRACE_RETURN_IF_ERROR(visit_folder(below));
       }
       if (is_full()) return {};
+      passed_ = level.folder + entry + kBehind;
     }
     if (entries.size() < kMostListed) return {};
     wanted.after = entries.back();
@@ -131,9 +152,9 @@ Status Listing::visit_bucket(const Level& level) {
     if (entries.empty()) return {};
     const auto folder = open(level.folder);
     if (!folder) return folder.error().code() == Code::kNotFound ? Status() : folder.error();
-    std::size_t looks = 0;
     for (const std::string& entry : entries) {
-      if (++looks % kLooksPerCheck == 0) TERRACE_RETURN_IF_ERROR(check_deadline(request_));
+      TERRACE_RETURN_IF_ERROR(check_time());
+      passed_ = level.folder + entry;
       struct stat facts{};
       // What is in another's bucket, no regular file, or empty cannot be got: it is no object.
       if (bucket_of(entry) != bucket) continue;
@@ -142,7 +163,7 @@ Status Listing::visit_bucket(const Level& level) {
       answer_->found.push_back(
           {above + entry, static_cast<std::uint64_t>(facts.st_size), facts.st_mtim.tv_sec});
       if (is_full()) {
-        answer_->next = level.folder + entry;
+        answer_->next = passed_;
         return {};
       }
     }

@@ -1,7 +1,8 @@
 // One page of a listing: a walk over the folders in the order of their entries' bytes, from where
-// the page before ended. Nothing is kept between pages. On its way it removes what dead writers
-// left. Threading: thread-compatible.  Waits: for the file system, folder by folder.
-// Memory: at most kMostListed names per folder on the way, and the page itself.
+// the page before ended. Nothing is kept between pages. One that has used half of its time ends
+// where it is, full or not, as long as it got on: empty folders may be many. On its way it removes
+// what dead writers left. Threading: thread-compatible.  Waits: for the file system, folder by
+// folder. Memory: at most kMostListed names per folder on the way, and the page itself.
 #pragma once
 
 #include <optional>
@@ -19,6 +20,7 @@ class Listing {
   Listing(const Making& making, int root, std::string root_path, const ObjectRequest& request)
       : making_(making), root_(root), root_path_(std::move(root_path)), request_(request) {}
   // Fills `found` and `next`. What vanishes meanwhile is not there.
+  // Errors: kDeadline = not even one folder or object was passed in time.
   [[nodiscard]] Status run(ObjectAnswer& answer);
 
  private:
@@ -28,6 +30,9 @@ class Listing {
     std::string start;   // What entries' names begin with, as objects and as folders.
     Parts after;         // Where the page before ended, from this folder on; empty = nowhere.
   };
+  [[nodiscard]] Status walk(ObjectAnswer& answer);
+  // kDeadline: to be ended here.
+  [[nodiscard]] Status check_time() const;
   [[nodiscard]] Status visit_folder(const Level& level);
   [[nodiscard]] Status visit_bucket(const Level& level);
   struct Wanted {
@@ -50,6 +55,8 @@ class Listing {
   const std::string root_path_;
   const ObjectRequest& request_;
   ObjectAnswer* answer_ = nullptr;
+  std::string passed_;  // In this page, all up to here; empty = nothing yet.
+  Nanoseconds half_time_ = kNoDeadline;
 };
 
 }  // namespace terrace::transfer::dir

@@ -157,21 +157,29 @@ Result<UniqueFd> ObjectFiles::make_folder(int root, const std::string& folder) {
   }
 }
 
+// Others remove the folder while it is empty. It is not any more once our file is in it.
+Result<ObjectFiles::Begun> ObjectFiles::begin(int root, const std::string& folder, int flags) {
+  auto opened = open_folder(root, folder);
+  for (int round = 0;; ++round) {
+    Status status = opened ? Status() : opened.error();
+    if (opened) {
+      auto file = Unfinished::create(making_, opened->get(), path_of(folder), flags);
+      if (file) return Begun{*std::move(opened), *std::move(file)};
+      status = file.error();
+    }
+    if (status.code() != Code::kNotFound || round == kMostFolderRounds) return fail(away(status));
+    opened = make_folder(root, folder);
+  }
+}
+
 Status ObjectFiles::put(int root, const ObjectRequest& request, ObjectAnswer& answer) {
   const Place place = place_of(request.name);
   ObjectInfo known;
   TERRACE_ASSIGN_OR_RETURN(answer.was_there, look(root, place, known));
   if (answer.was_there) return {};
   TERRACE_RETURN_IF_ERROR(check_deadline(request));
-  auto folder = open_folder(root, place.folder);
-  for (int round = 0; !folder && round < kMostFolderRounds; ++round) {
-    if (folder.error().code() != Code::kNotFound) break;
-    folder = make_folder(root, place.folder);
-  }
-  if (!folder) return away(folder.error());
-  TERRACE_ASSIGN_OR_RETURN(
-      Unfinished file,
-      Unfinished::create(making_, folder->get(), path_of(place.folder), direct_flag(request)));
+  TERRACE_ASSIGN_OR_RETURN(Begun begun, begin(root, place.folder, direct_flag(request)));
+  Unfinished& file = begun.file;
   const std::string path = file.path_of(file.name());
   TERRACE_RETURN_IF_ERROR(move(file.file(), request, Direction::kWrite, path, 0));
   TERRACE_SYNC_POINT("dir.written");
@@ -182,7 +190,8 @@ Status ObjectFiles::put(int root, const ObjectRequest& request, ObjectAnswer& an
   TERRACE_SYNC_POINT("dir.published");
   file.remove();
   answer.was_there = !is_ours;
-  return is_ours && request.is_lasting ? sync_folders(root, place.folder, folder->get()) : Status();
+  return is_ours && request.is_lasting ? sync_folders(root, place.folder, begun.folder.get())
+                                       : Status();
 }
 
 Status ObjectFiles::sync_folders(int root, const std::string& folder, int opened) {
@@ -296,8 +305,21 @@ Status ObjectFiles::remove(int root, const ObjectRequest& request) {
   if (!folder) {
     return folder.error().code() == Code::kNotFound ? Status() : folder.error();
   }
-  if (calls_->remove(folder->get(), place.leaf.c_str()) == 0 || errno == ENOENT) return {};
-  return failure(errno, "unlink", path_of(place.path()));
+  if (calls_->remove(folder->get(), place.leaf.c_str()) != 0 && errno != ENOENT) {
+    return failure(errno, "unlink", path_of(place.path()));
+  }
+  remove_if_empty(root, place.folder);
+  return {};
+}
+
+// Most objects have a folder of their own: what is left of those that are gone would be walked by
+// each listing.
+void ObjectFiles::remove_if_empty(int root, const std::string& folder) {
+  const std::size_t slash = folder.rfind('/');
+  const bool is_below = slash != std::string::npos;
+  const auto above = open_folder(root, is_below ? folder.substr(0, slash) : ".");
+  if (!above) return;
+  (void)calls_->remove_folder(above->get(), folder.c_str() + (is_below ? slash + 1 : 0));
 }
 
 Status ObjectFiles::touch(int root, const ObjectRequest& request) {

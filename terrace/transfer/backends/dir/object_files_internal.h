@@ -23,6 +23,10 @@ class ObjectFiles {
 
  private:
   enum class Direction { kRead, kWrite };
+  struct Begun {
+    UniqueFd folder;
+    Unfinished file;  // In it.
+  };
   [[nodiscard]] Status run_once(const ObjectRequest& request, ObjectAnswer& answer);
   [[nodiscard]] Status put(int root, const ObjectRequest& request, ObjectAnswer& answer);
   [[nodiscard]] Status get(int root, const ObjectRequest& request);
@@ -36,6 +40,9 @@ class ObjectFiles {
   [[nodiscard]] Result<bool> look(int root, const Place& place, ObjectInfo& info);
   [[nodiscard]] Result<UniqueFd> open_folder(int root, const std::string& folder);
   [[nodiscard]] Result<UniqueFd> make_folder(int root, const std::string& folder);
+  // A new file in the folder, which is made if it is missing. Errors: as put().
+  [[nodiscard]] Result<Begun> begin(int root, const std::string& folder, int flags);
+  void remove_if_empty(int root, const std::string& folder);
   // `opened`, and all that it lies in: whoever made them may not have synced them.
   [[nodiscard]] Status sync_folders(int root, const std::string& folder, int opened);
   // From `done` bytes on.

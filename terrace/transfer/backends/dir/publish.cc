@@ -79,7 +79,7 @@ Result<Unfinished> Unfinished::create(const Making& making, int folder, std::str
     (void)making.calls->remove(folder, name.c_str());
     file = making.calls->open_below(folder, name.c_str(), all & ~flags, making.file_mode());
   }
-  if (file < 0) return fail(away(failure(errno, "create", made.path_of(name))));
+  if (file < 0) return fail(failure(errno, "create", made.path_of(name)));
   made.file_ = UniqueFd(file);
   made.name_ = name;
   if (making.is_group_shared && making.calls->set_mode(file, making.file_mode()) != 0) {

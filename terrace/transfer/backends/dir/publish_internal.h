@@ -36,6 +36,7 @@ struct Making {  // How files and folders are made. Immutable; shared by the sto
 class Unfinished {
  public:
   // `folder`, a descriptor, outlives it; `folder_path` is for messages. `flags`: O_DIRECT or 0.
+  // Errors: kNotFound = the folder is gone.
   static Result<Unfinished> create(const Making& making, int folder, std::string folder_path,
                                    int flags = 0);
   Unfinished(Unfinished&& other) noexcept;

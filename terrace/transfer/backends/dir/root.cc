@@ -113,7 +113,9 @@ Status Root::keep_marker(int root) const {
 Status Root::initialise(int root) const {
   const UniqueFd folder(making_.calls->open_below(root, ".", O_RDONLY | O_DIRECTORY, 0));
   if (!folder.is_open()) return failure(errno, "open", path_);
-  TERRACE_ASSIGN_OR_RETURN(Unfinished file, Unfinished::create(making_, folder.get(), path_));
+  auto created = Unfinished::create(making_, folder.get(), path_);
+  if (!created) return away(created.error());
+  Unfinished& file = *created;
   std::string text = fmt::format("{}{}\n", kTitle, kVersion);
   const iovec piece{text.data(), text.size()};
   const ssize_t put = making_.calls->write_at(file.file(), &piece, 1, 0);

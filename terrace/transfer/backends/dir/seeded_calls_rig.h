@@ -100,6 +100,9 @@ class SeededCalls final : public FileCalls {
   int remove(int folder, const char* name) override {
     return run([&] { return FileCalls::remove(folder, name); });
   }
+  int remove_folder(int folder, const char* name) override {
+    return run([&] { return FileCalls::remove_folder(folder, name); });
+  }
 
  private:
   template <typename Body>

@@ -81,7 +81,19 @@ Code code_of_http(long http, ObjectOp op) {
   }
 }
 
-std::string advice(const Reply& reply, std::string_view error) {
+// Its answer has no body, so that an expired token, told with 400, looks like any bad request.
+bool is_silent_head(const Reply& reply, ObjectOp op, std::string_view error) {
+  return op == ObjectOp::kHead && reply.http == 400 && error.empty();
+}
+
+std::string advice(const Reply& reply, ObjectOp op, std::string_view error) {
+  if (is_silent_head(reply, op, error)) {
+    const std::string region =
+        reply.bucket_region.empty()
+            ? ""
+            : fmt::format("; the bucket lies in region {}", reply.bucket_region);
+    return "; perhaps expired credentials: the answer to a HEAD does not say why" + region;
+  }
   if (error == "RequestTimeTooSkewed") {
     return "; this machine's clock differs from the store's: set it";
   }
@@ -108,13 +120,14 @@ ObjectAnswer failed(const Reply& reply, const Asked& asked) {
   ObjectAnswer answer;
   const ErrorText error = parse_error(reply.body);
   Code code = code_of_error(error.code);
+  if (is_silent_head(reply, asked.op, error.code)) code = Code::kRefused;
   if (code == Code::kOk) code = code_of_http(reply.http, asked.op);
   const bool is_wide = code == Code::kUnavailable || code == Code::kRefused ||
                        code == Code::kExhausted || error.code == "NoSuchBucket";
   std::string text = fmt::format("{} {}: {}", to_string(asked.op), asked.url, reply.http);
   if (!error.code.empty()) text += " " + error.code;
   if (!error.message.empty()) text += " (" + error.message + ")";
-  text += advice(reply, error.code);
+  text += advice(reply, asked.op, error.code);
   answer.status = {code, std::move(text), is_wide ? Scope::kBackend : Scope::kBlock};
   if (code == Code::kUnavailable) answer.retry_after = retry_after(reply, asked.now_seconds);
   return answer;
@@ -271,10 +284,12 @@ bool may_lack_conditions(const Reply& reply) {
                   {"NotImplemented", "InvalidArgument", "InvalidRequest", "MalformedHeader", ""});
 }
 
-bool refuses_credentials(const Reply& reply) {
+bool refuses_credentials(const Reply& reply, ObjectOp op) {
   if (reply.http == 401 || reply.http == 403) return true;
-  return reply.http == 400 && is_among(parse_error(reply.body).code,
-                                       {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"});
+  if (reply.http != 400) return false;
+  const std::string error = parse_error(reply.body).code;
+  return is_silent_head(reply, op, error) ||
+         is_among(error, {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"});
 }
 
 }  // namespace terrace::transfer::s3

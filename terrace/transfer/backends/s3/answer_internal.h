@@ -44,8 +44,9 @@ struct Asked {
 // Of an answer that came to its end.
 [[nodiscard]] ObjectAnswer judge(const Reply& reply, const Asked& asked);
 
-// The store does not know If-None-Match at a put, or these credentials any more.
+// The store does not know If-None-Match at a put, or, perhaps, these credentials any more. `op` as
+// in Asked.
 [[nodiscard]] bool may_lack_conditions(const Reply& reply);
-[[nodiscard]] bool refuses_credentials(const Reply& reply);
+[[nodiscard]] bool refuses_credentials(const Reply& reply, ObjectOp op);
 
 }  // namespace terrace::transfer::s3

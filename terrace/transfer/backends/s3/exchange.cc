@@ -322,7 +322,7 @@ bool Exchange::may_lack_conditions(CURLcode code) const {
 }
 
 bool Exchange::refuses_credentials(CURLcode code) const {
-  return is_through(code) && s3::refuses_credentials(reply_);
+  return is_through(code) && s3::refuses_credentials(reply_, plan.op);
 }
 
 bool Exchange::met_closed_connection(CURLcode code) const {

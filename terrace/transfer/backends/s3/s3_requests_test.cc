@@ -294,6 +294,23 @@ TEST_F(S3CredentialsTest, KeysThatExpiredAreReadAgainAndTheRequestRepeatedOnce) 
   }
 }
 
+// As AWS tells an expired session token to a HEAD.
+TEST_F(S3CredentialsTest, AHeadThatIsABadRequestForNoReasonMayHaveKeysThatExpired) {
+  use_file();
+  write("OLD", "t1");
+  serve([this](const Peer& peer, const Seen& seen) {
+    if (!has_key(seen, "OLD")) return peer.answer(404, "", "");
+    write("NEW", "t2");
+    return peer.answer(400, "", "");
+  });
+  EXPECT_EQ(code_of(request(ObjectOp::kHead, "a/b")), Code::kNotFound) << last_text_;
+  EXPECT_EQ(server_->seen().size(), 2U);
+  serve([](const Peer& peer, const Seen&) { return peer.answer(400, "", ""); });
+  EXPECT_EQ(code_of(request(ObjectOp::kHead, "a/b")), Code::kRefused);
+  EXPECT_NE(last_text_.find("perhaps expired credentials"), std::string::npos) << last_text_;
+  EXPECT_NE(code_of(get(5, 10)), Code::kRefused) << "this one would say why";
+}
+
 TEST_F(S3CredentialsTest, KeysThatStayRefusedAreNotTriedForever) {
   use_file();
   write("OLD", "");
