@@ -18,6 +18,7 @@
 namespace terrace {
 
 // Starts `body`; `on_breach` is called in the thread with the message if an exception escapes it.
+// What escapes `on_breach` itself, as there is no memory, is dropped.
 // Errors: kExhausted when the system refuses another thread.
 [[nodiscard]] Result<std::jthread> start_thread(const std::string& name,
                                                 std::function<void(std::stop_token)> body,
