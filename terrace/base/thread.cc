@@ -21,6 +21,14 @@ void reset_affinity() {
   (void)pthread_setaffinity_np(pthread_self(), sizeof all, &all);
 }
 
+// A thread's last word. What came out of it would end the process, which is another's.
+void tell(const std::function<void(const char*)>& on_breach, const char* message) {
+  try {
+    on_breach(message);
+  } catch (...) {  // NOLINT(bugprone-empty-catch): there is nobody left to tell.
+  }
+}
+
 // All signals blocked as long as it lives: new threads inherit it, and the engine's own thread gets
 // its mask back whatever is thrown.
 class BlockedSignals {
@@ -52,9 +60,9 @@ Result<std::jthread> start_thread(const std::string& name,
           try {
             body(std::move(stop));
           } catch (const std::exception& error) {
-            on_breach(error.what());
+            tell(on_breach, error.what());
           } catch (...) {
-            on_breach("unknown exception");
+            tell(on_breach, "unknown exception");
           }
         });
   } catch (const std::system_error& error) {

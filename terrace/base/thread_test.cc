@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,20 @@ TEST(ThreadTest, BreachIsReportedAndDoesNotEndTheProcess) {
     ASSERT_TRUE(thread.has_value());
   }
   EXPECT_NE(message.find("1 + 1 == 3"), std::string::npos);
+}
+
+TEST(ThreadTest, ABreachThatCannotBeReportedDoesNotEndTheProcess) {
+  bool is_called = false;
+  {
+    auto thread = start_thread(
+        "breach", [](const std::stop_token&) { throw std::bad_alloc(); },
+        [&](const char*) {
+          is_called = true;
+          throw std::bad_alloc();
+        });
+    ASSERT_TRUE(thread.has_value());
+  }
+  EXPECT_TRUE(is_called);
 }
 
 TEST(CrewTest, EachPartIsDoneOnceByItsOwnThread) {

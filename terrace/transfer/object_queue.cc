@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
 
 #include "terrace/base/check.h"
 
@@ -18,6 +17,9 @@ constexpr std::array<unsigned, kIoClassCount> kDepthShare{8, 6, 4, 1};
 constexpr unsigned kLowerShare = 7;
 // That hang side by side: each may hold one of the store's threads for good.
 constexpr std::size_t kMostTrials = 2;
+// How names begin that are asked for when asking for what failed last did not help: that one may
+// lie where nothing answers while all the rest does. No object has such a name.
+constexpr std::string_view kTrialName = "trial";
 
 std::size_t index_of(IoClass io_class) { return static_cast<std::size_t>(io_class); }
 
@@ -47,8 +49,8 @@ ObjectRequest trial_of(const ObjectRequest& request) {
 ObjectQueue::ObjectQueue(ObjectStore& store, const Clock& clock, Options options)
     : store_(store),
       clock_(clock),
-      options_(std::move(options)),
-      rng_(options_.seed == 0 ? random_u64() : options_.seed) {}
+      options_(options),
+      rng_(options.seed == 0 ? random_u64() : options.seed) {}
 
 std::string ObjectQueue::problem() const {
   if (!is_away()) return {};
@@ -134,7 +136,7 @@ ObjectRequest ObjectQueue::next_trial() {
   ObjectRequest other;
   other.op = ObjectOp::kHead;
   // Another one each time: that it is not there could come from a cache.
-  other.name = fmt::format("{}-{:016x}", options_.trial_name, rng_.next());
+  other.name = fmt::format("{}-{:016x}", kTrialName, rng_.next());
   return other;
 }
 

@@ -35,9 +35,6 @@ class ObjectQueue {
     Nanoseconds trial_time = seconds(5);  // For that answer; without one it rests again.
     // Under way for so long, past its deadline, and nothing came back since it began: it hangs.
     Nanoseconds hang_after = seconds(2);
-    // How names begin that are asked for when asking for what failed last did not help: that one
-    // may lie where nothing answers while all the rest does. No object need have such a name.
-    std::string trial_name = "trial";
     std::uint64_t seed = 0;  // Of the jitter; 0 = the system's randomness.
   };
   struct Counters {

@@ -85,7 +85,9 @@ class ObjectStore {
     std::array<Counter, kObjectOpCount> errors;  // By op; kNotFound is none.
     Counter stray;                               // Answers to nothing in flight: left out.
   };
-  explicit ObjectStore(unsigned depth) : depth_(depth), in_flight_(depth) {}
+  explicit ObjectStore(unsigned depth) : depth_(depth), in_flight_(depth) {
+    finished_.reserve(depth);
+  }
   ObjectStore(const ObjectStore&) = delete;
   ObjectStore& operator=(const ObjectStore&) = delete;
   virtual ~ObjectStore() = default;
@@ -123,6 +125,7 @@ class ObjectStore {
     ObjectAnswer answer;    // All but its token.
   };
   [[nodiscard]] virtual Status start(ObjectRequest request) = 0;
+  // `finished` is empty, and has room for `depth`: it may be swapped for another of that kind.
   virtual void collect(std::vector<Finished>& finished) = 0;
   virtual void pause(Nanoseconds limit) = 0;
   // To be called, without a lock, after something has finished.

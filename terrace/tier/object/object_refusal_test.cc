@@ -18,8 +18,9 @@ using transfer::ObjectRequest;
 
 class ObjectRefusalTest : public ObjectTierRig {
  protected:
-  ObjectRefusalTest() : chain_(chain_of(1, 12)), memory_(options_.layout, 12, 5) {
-    auto store = std::make_unique<testing::MemoryObjectStore>(place_, 8);
+  ObjectRefusalTest() : chain_(chain_of(1, 12)), memory_(options_.layout, 12, 5) { open_at(8); }
+  void open_at(unsigned depth) {
+    auto store = std::make_unique<testing::MemoryObjectStore>(place_, depth);
     auto made = ObjectTier::create(options_, std::move(store), clock_, told_);
     EXPECT_TRUE(made.has_value());
     tier_ = *std::move(made);
@@ -61,6 +62,33 @@ TEST_F(ObjectRefusalTest, AskingThatIsRefusedIsAProblemUntilItIsNot) {
   place_->fault = nullptr;
   look_up();
   EXPECT_THAT(tier_->problems(), IsEmpty()) << "an absent pack is an answer";
+}
+
+// As the s3 store's thread does when something escaped from it.
+TEST_F(ObjectRefusalTest, AStoreThatHasEndedIsAProblem) {
+  refuse({ObjectOp::kHead, ObjectOp::kGet, ObjectOp::kPut}, {Code::kClosed, "its thread ended"});
+  look_up();
+  EXPECT_THAT(tier_->problems(),
+              ElementsAre(AllOf(HasSubstr("its thread ended"), HasSubstr("restart the engine"))));
+  EXPECT_EQ(lines(), 1U) << told_.text();
+}
+
+TEST_F(ObjectRefusalTest, WhatEndsAsTheEngineDoesIsNoProblem) {
+  open_at(1);
+  place_->is_held = true;
+  EXPECT_TRUE(tier_->begin_probe(9, chain_of(2, 12), kNoDeadline).is_ok());
+  for (std::uint64_t pack = 0; pack < 3; ++pack) {
+    ASSERT_TRUE(tier_
+                    ->begin_write(pack, std::span(chain_).subspan(pack * kPackBlocks, kPackBlocks),
+                                  memory_.range(pack * kPackBlocks, kPackBlocks))
+                    .is_ok());
+  }
+  EXPECT_THAT(settle(*tier_), IsEmpty()) << "the looks before the puts wait for the probe's";
+  tier_->stop_writes();
+  place_->is_held = false;
+  (void)settle(*tier_);
+  EXPECT_THAT(tier_->problems(), IsEmpty());
+  EXPECT_EQ(lines(), 0U) << told_.text();
 }
 
 TEST_F(ObjectRefusalTest, AReadThatIsRefusedIsAProblem) {

@@ -22,6 +22,12 @@ void Refusals::note_asked(const Status& status) {
         "{}: asking and reading are refused: {}; what lies there is not served: renew the "
         "credentials (object.access_key, object.credentials_file), or let this user read there",
         context_.store->place(), status.message());
+  } else if (status.code() == Code::kClosed && !context_.is_stopped) {
+    // A thread of it ended, for want of memory.
+    text = fmt::format(
+        "{}: what asks it here has ended: {}; nothing is read there or written any more: restart "
+        "the engine",
+        context_.store->place(), status.message());
   } else if (!status.is_ok() && status.code() != Code::kNotFound) {
     return;  // It says nothing about that.
   }

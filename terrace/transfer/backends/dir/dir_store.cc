@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <exception>
+#include <new>
 #include <thread>
 
 #include "terrace/base/finally.h"
@@ -22,10 +23,20 @@ namespace {
 // A worker looks for its stop request this often even if a wake-up was lost.
 constexpr Nanoseconds kIdleLimit = milliseconds(500);
 
+Status status_of(const std::exception& error) {
+  try {
+    return {Code::kInternal, error.what()};
+  } catch (const std::bad_alloc&) {
+    return {Code::kInternal, "out of memory"};  // So short that it needs none.
+  }
+}
+
 class DirStore final : public ObjectStore {
  public:
   DirStore(const DirStoreOptions& options, std::unique_ptr<FileCalls> calls)
-      : ObjectStore(options.depth), place_(options.path), files_(options, std::move(calls)) {}
+      : ObjectStore(options.depth), place_(options.path), files_(options, std::move(calls)) {
+    outcomes_.reserve(options.depth);
+  }
   ~DirStore() override { stop(); }  // The threads join here, each after the request that it is at.
 
   Status open(unsigned threads) {
@@ -140,7 +151,7 @@ class DirStore final : public ObjectStore {
         item.answer = files_.run(item.request);
       } catch (const std::exception& error) {
         item.answer = {};
-        item.answer.status = Status(Code::kInternal, error.what());
+        item.answer.status = status_of(error);
       }
       {
         const MutexLock lock(mutex_);
@@ -170,7 +181,7 @@ class DirStore final : public ObjectStore {
   CondVar result_came_;
   CondVar thread_ended_;
   std::deque<ObjectRequest> waiting_ TERRACE_GUARDED_BY(mutex_);
-  std::vector<Finished> outcomes_ TERRACE_GUARDED_BY(mutex_);
+  std::vector<Finished> outcomes_ TERRACE_GUARDED_BY(mutex_);  // Never grows: room for `depth`.
   bool is_woken_ TERRACE_GUARDED_BY(mutex_) = false;
   unsigned working_ TERRACE_GUARDED_BY(mutex_) = 0;  // Threads that have not ended.
   std::vector<std::jthread> workers_;                // Last: joined before the rest goes.

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 #include <thread>
 
+#include "terrace/base/finally.h"
 #include "terrace/base/mutex.h"
 #include "terrace/base/thread.h"
 #include "terrace/transfer/backends/s3/credentials_internal.h"
@@ -73,8 +75,8 @@ class S3Store final : public ObjectStore {
                                             leave();
                                           },
                                           [this](const char* reason) {
+                                            const base::Finally left([this] { leave(); });
                                             break_down(reason);
-                                            leave();
                                           }));
     return {};
   }
@@ -165,13 +167,20 @@ class S3Store final : public ObjectStore {
       is_broken_ = true;
       incoming_.swap(late);
     }
-    const Status status(Code::kInternal, fmt::format("the s3 store's thread: {}", reason),
-                        Scope::kBackend);
     for (auto* requests : {&arrived_, &late}) {
-      for (ObjectRequest& request : *requests) report(std::move(request), failed(status));
+      for (ObjectRequest& request : *requests) report(std::move(request), broken(reason));
     }
     for (const auto& exchange : exchanges_) {
-      if (exchange->is_busy) finish(*exchange, failed(status));
+      if (exchange->is_busy) finish(*exchange, broken(reason));
+    }
+  }
+
+  static ObjectAnswer broken(const char* reason) {
+    try {
+      return failed(
+          {Code::kInternal, fmt::format("the s3 store's thread: {}", reason), Scope::kBackend});
+    } catch (const std::bad_alloc&) {  // So short a text needs no memory.
+      return failed({Code::kInternal, "out of memory", Scope::kBackend});
     }
   }
 
