@@ -71,6 +71,7 @@ TEST_F(HostilePeerTest, AnAttachedPeerCannotFillTheBoard) {
     ASSERT_TRUE(eventually([&] { return channel.receive(true).has_value(); }));
   }
   ASSERT_TRUE(channel.send(wire::AttachProgress{}).is_ok());
+  ASSERT_TRUE(eventually([&] { return owner->epoch_of(RankId(0)) != Epoch(0); }));
   const wire::AttachProgress again{wire::AttachStage::kPopulated};
   for (int i = 0; i < 2'000 && channel.send(again).is_ok(); ++i) {
   }

@@ -234,14 +234,10 @@ Trust trust_in(const std::string& directory, const std::string& path) {
   const bool is_open = S_ISDIR(facts.st_mode) && (facts.st_mode & S_IWOTH) != 0;
   return is_open || S_ISLNK(facts.st_mode) ? Trust::kOpen : Trust::kOurs;
 }
-}  // namespace
 
-Result<Adoption> adopt_owner_directory(const std::string& path, const std::string& content_digest,
-                                       const std::string& layout_digest, Nanoseconds patience) {
-  TERRACE_RETURN_IF_ERROR(make_directories(path));
+Result<Adoption> choose(const std::string& path, const std::string& content_digest,
+                        const std::string& layout_digest) {
   Adoption adoption;
-  const auto alone = AdoptionLock::take(path, patience);
-  if (!alone) adoption.unguarded = alone.error();
   TERRACE_ASSIGN_OR_RETURN(const auto directories, list_owner_directories(path));
   for (const std::string& directory : directories) {
     const Trust trust = trust_in(directory, path);
@@ -285,6 +281,26 @@ Result<Adoption> adopt_owner_directory(const std::string& path, const std::strin
   if (!adoption.owner && adoption.problems.empty()) {
     TERRACE_ASSIGN_OR_RETURN(adoption.owner, make_owner_directory(path));
   }
+  return adoption;
+}
+}  // namespace
+
+Result<Adoption> adopt_owner_directory(const std::string& path, const std::string& content_digest,
+                                       const std::string& layout_digest, Nanoseconds patience) {
+  TERRACE_RETURN_IF_ERROR(make_directories(path));
+  Status unguarded;
+  {
+    const auto alone = AdoptionLock::take(path, patience);
+    if (alone) {
+      auto adoption = choose(path, content_digest, layout_digest);
+      if (adoption && adoption->owner) return adoption;
+    } else {
+      unguarded = alone.error();
+    }
+  }
+  // Without that lock: where a file system has no inodes left, its file was one too many.
+  auto adoption = choose(path, content_digest, layout_digest);
+  if (adoption) adoption->unguarded = std::move(unguarded);
   return adoption;
 }
 
