@@ -90,6 +90,7 @@ ELSEWHERE = {
     "terrace simulate --compare TRACE --policy NAME": "a pattern; the same test",
     "terrace simulate TRACE --host 2% --disk 10% --admission NAME": "the same",
     "terrace simulate TRACE --host 2% --disk 10% --preset rag --json": "the same",
+    "terrace simulate --admission-loss": "a pattern; tests/scenario/cli_simulate_test.cc",
     "./dev bench admission": "as ./dev bench disk",
     "terrace advise": "as terrace status; tests/integration/vllm/test_observe.py",
     "terrace advise --host 8GiB --disk 100GiB": "the same",

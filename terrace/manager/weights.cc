@@ -152,15 +152,16 @@ Result<std::vector<std::filesystem::path>> list_weights(const std::string& direc
   return files;
 }
 
-Status check_age(const std::string& path, Nanoseconds changed, Nanoseconds since) {
+Status check_age(const std::string& path, Nanoseconds changed, Nanoseconds since,
+                 std::string_view advice = "") {
   // File systems stamp with a clock that lags by up to 10 ms; no engine begins to load that soon.
   if (changed < since) return {};
   return {
       Code::kRefused,
       fmt::format("{} changed after the engine's process started, so nobody knows which weights "
                   "it loaded; start the engine again, and change the model's files only while "
-                  "it does not run",
-                  path)};
+                  "it does not run{}",
+                  path, advice)};
 }
 
 // Of every link that the path leads through: one that was turned leads to what the engine did not
@@ -188,7 +189,9 @@ Status check_links(const std::string& path, Nanoseconds since) {
       reached = next;
       continue;
     }
-    TERRACE_RETURN_IF_ERROR(check_age(next.string(), at(facts.st_ctim), since));
+    TERRACE_RETURN_IF_ERROR(check_age(next.string(), at(facts.st_ctim), since,
+                                      ", or, if that link is made whenever it starts, name the "
+                                      "folder that it leads to"));
     const fs::path target = fs::read_symlink(next, error);
     if (error || ++links > kMostLinks) {
       return Status::from_errno(error ? error.value() : ELOOP, "read link", next.string());

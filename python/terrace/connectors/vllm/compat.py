@@ -253,7 +253,8 @@ def failure_policy(vllm_config: Any) -> str:
 
 def accepts_bare_items(vllm_config: Any) -> bool:
     """vLLM 0.32 takes whoever loads KV for one to whom another engine sends what is missing."""
-    multimodal = getattr(vllm_config.model_config, "multimodal_config", None)
+    model = getattr(vllm_config, "model_config", None)
+    multimodal = getattr(model, "multimodal_config", None)
     if not getattr(multimodal, "allow_missing_mm_embeddings", False):
         return False
     encoder = getattr(vllm_config, "ec_transfer_config", None)
