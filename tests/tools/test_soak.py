@@ -126,6 +126,18 @@ def test_a_short_life_is_not_judged_and_noise_is_no_growth() -> None:
     assert judge.flat(judge.growths(noisy, limits)) == []
 
 
+@pytest.mark.parametrize(
+    ("tier", "evicting", "is_found"), [("host", 10, False), ("host", 11, True), ("disk", 1, True)]
+)
+def test_only_in_host_some_blocks_stay_that_may_leave(
+    tier: str, evicting: int, is_found: bool
+) -> None:
+    slots = dict.fromkeys((*judge.PASSING, "pinned", "free"), 0)
+    slots |= {"sealed": 40 - evicting, "evicting": evicting}
+    status = {"tiers": [{"tier": tier, "slots": slots}], "active_requests": 0, "queues": []}
+    assert bool(judge.unrest(status, {})) == is_found
+
+
 def test_corrupt_blocks_are_expected_after_flips_alone() -> None:
     metrics = {'terrace_corrupt_blocks_total{tier="disk"}': 2.0}
     assert judge.counters(metrics, {}, Facts(flips=1), 0) == []
