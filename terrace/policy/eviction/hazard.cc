@@ -274,9 +274,13 @@ class Hazard final : public EvictionPolicy {
   // rank() of the first `count`.
   void rank_all(const std::array<std::uint32_t, kDrawn>& slots, std::size_t count,
                 std::array<std::uint64_t, kDrawn>& ranks) const {
-    std::array<std::uint32_t, kDrawn> ages{};
-    std::array<ReturnClass, kDrawn> of{};
-    std::array<float, kDrawn> weights{};
+    std::array<std::uint32_t, kDrawn> ages;  // NOLINT: all of them are filled in below.
+    std::array<ReturnClass, kDrawn> of;
+    std::array<float, kDrawn> weights;  // NOLINT: likewise.
+    if (count < kDrawn) {
+      ages.fill(0);
+      weights.fill(0);
+    }
     for (std::size_t i = 0; i < count; ++i) {
       const Node& node = nodes_[slots[i]];
       ages[i] = age_of(node);
