@@ -17,6 +17,7 @@ class Base:
         self._vllm_config, self._kv_cache_config = vllm_config, kv_cache_config
         self._kv_transfer_config = SimpleNamespace(
             engine_id="an engine",
+            kv_role="kv_both",
             kv_connector_extra_config=SETTINGS,
             kv_load_failure_policy="recompute",
         )

@@ -51,6 +51,16 @@ def test_the_engine_may_drop_what_is_not_stored_yet(
     assert made.requires_kv_delivery is False, "vLLM's default for whoever produces is True"
 
 
+@pytest.mark.parametrize("is_so", [True, False])
+def test_that_any_client_may_send_items_without_content_is_said(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_so: bool
+) -> None:
+    refuse(monkeypatch, connector, "_open_scheduler", RuntimeError("odd"))
+    monkeypatch.setattr(connector.compat, "accepts_bare_items", lambda _config: is_so)
+    connector.TerraceConnector(None, 1, None)
+    assert ("kv_role 'kv_both' makes this vLLM accept" in caplog.text) == is_so
+
+
 @pytest.mark.parametrize("answer", [None, {"terrace": {"ledger": {}}}])
 def test_a_request_that_ended_gives_its_blocks_back_at_once(
     connector: Any, monkeypatch: pytest.MonkeyPatch, answer: Any
