@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "terrace/base/mutex.h"
+#include "terrace/base/nap.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/tier/disk/owner_directory_internal.h"
 
@@ -119,13 +120,6 @@ namespace {
 constexpr Nanoseconds kNap = milliseconds(20);
 
 std::string adoption_file(const std::string& path) { return path + "/terrace-adopt.lock"; }
-
-void nap(Nanoseconds time) {
-  Mutex mutex;
-  CondVar nobody;
-  const MutexLock lock(mutex);
-  (void)nobody.wait_for(mutex, time);
-}
 }  // namespace
 
 Result<std::optional<AdoptionLock>> AdoptionLock::try_take(const std::string& file) {

@@ -6,7 +6,7 @@
 #include <array>
 #include <cerrno>
 
-#include "terrace/base/mutex.h"
+#include "terrace/base/nap.h"
 #include "terrace/base/rng.h"
 #include "terrace/base/sync_point.h"
 #include "terrace/transfer/backends/dir/names_internal.h"
@@ -42,13 +42,6 @@ Code code_of(int error) {
 bool is_unsupported(int error) {
   static constexpr std::array kErrors = {EPERM, EOPNOTSUPP, EMLINK, ENOSYS, EINVAL, ENOTTY};
   return is_among(error, kErrors);
-}
-
-void wait_a_little(Nanoseconds limit) {
-  Mutex mutex;
-  CondVar nobody;
-  const MutexLock lock(mutex);
-  (void)nobody.wait_for(mutex, limit);
 }
 }  // namespace
 
@@ -137,7 +130,7 @@ Result<bool> Unfinished::publish(const std::string& leaf) {
     } else if (clock.now() >= end) {
       break;
     } else {
-      wait_a_little(kRivalLook);
+      nap(kRivalLook);
     }
   }
   return fail(Code::kUnavailable,
